@@ -1,0 +1,99 @@
+//! Element-wise non-linearities, by the names of Hugging Face `ACT2FN` and AdapterHub.
+//!
+//! The backward pass keeps the input: dx = dy · f'(x).
+mod cpu;
+mod scalar;
+
+use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+pub use scalar::{derivative, value};
+
+const NAME: &str = "activation";
+/// The registry row.
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+
+/// A non-linearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// x Φ(x), Φ the normal distribution (Hendrycks & Gimpel 2016).
+    Gelu,
+    /// 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))): GELU as in the first BERT and GPT-2 code.
+    GeluTanh,
+    /// [`Activation::Gelu`] with its value kept within [-10, 10].
+    Gelu10,
+    /// x σ(1.702 x).
+    QuickGelu,
+    /// max(x, 0).
+    Relu,
+    /// min(max(x, 0), 6).
+    Relu6,
+    /// max(x, 0)².
+    Relu2,
+    /// x where positive, else 0.01 x.
+    LeakyRelu,
+    /// x σ(x), also called swish.
+    Silu,
+    /// x tanh(log(1 + eˣ)).
+    Mish,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+    /// tanh x.
+    Tanh,
+    /// 0.5 (1 + erf((x - μ) / (σ √2))), μ = √½, σ = √(1 / 4π) (Ma et al. 2022).
+    Laplace,
+    /// x.
+    Linear,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Activation; 14] = {
+        use Activation::*;
+        [
+            Gelu, GeluTanh, Gelu10, QuickGelu, Relu, Relu6, Relu2, LeakyRelu, Silu, Mish, Sigmoid, Tanh,
+            Laplace, Linear,
+        ]
+    };
+    /// The non-linearity that Hugging Face or AdapterHub call `name`, if it has no weights of its own.
+    pub fn from_name(name: &str) -> Option<Activation> {
+        use Activation::*;
+        Some(match name {
+            "gelu" | "gelu_python" => Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_accurate" | "gelu_python_tanh" => GeluTanh,
+            "gelu_10" => Gelu10,
+            "quick_gelu" => QuickGelu,
+            "relu" => Relu,
+            "relu6" => Relu6,
+            "relu2" => Relu2,
+            "leaky_relu" | "leakyrelu" => LeakyRelu,
+            "silu" | "swish" => Silu,
+            "mish" => Mish,
+            "sigmoid" => Sigmoid,
+            "tanh" => Tanh,
+            "laplace" => Laplace,
+            "linear" => Linear,
+            _ => return None,
+        })
+    }
+}
+
+/// y = f(x), element by element.
+pub fn forward(device: &Device, f: Activation, x: &Buffer, y: &mut Buffer) -> Result<()> {
+    need::<f32>(NAME, device, "y", y, x.len())?;
+    need::<f32>(NAME, device, "x", x, x.len())?;
+    match device {
+        Device::Cpu(d) => cpu::forward(d, f, x, y),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// d *= f'(x): the gradient at the output becomes the gradient at the input.
+pub fn backward(device: &Device, f: Activation, x: &Buffer, d: &mut Buffer) -> Result<()> {
+    need::<f32>(NAME, device, "d", d, x.len())?;
+    need::<f32>(NAME, device, "x", x, x.len())?;
+    match device {
+        Device::Cpu(c) => cpu::backward(c, f, x, d),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}

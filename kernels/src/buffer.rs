@@ -1,0 +1,255 @@
+//! Memory on a device, and the element types it can hold.
+use crate::{Class, Device, Error, MappedFile, Result, cuda::CudaMem, device::HostBlock};
+use half::{bf16, f16};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+/// What a buffer's elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE single precision: all computation.
+    F32,
+    /// Brain float, storage only.
+    Bf16,
+    /// IEEE half precision, storage only.
+    F16,
+    /// Indices: token ids, labels, rows.
+    U32,
+}
+impl DType {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::Bf16 | DType::F16 => 2,
+        }
+    }
+    /// The name used in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::Bf16 => "bf16",
+            DType::F16 => "f16",
+            DType::U32 => "u32",
+        }
+    }
+}
+impl std::fmt::Display for DType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+/// A Rust type that buffers hold. Every bit pattern of it is a value.
+pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+    /// Its tag.
+    const DTYPE: DType;
+}
+macro_rules! elements { ($($t:ty => $d:ident),*) => { $(
+    impl sealed::Sealed for $t {}
+    impl Element for $t { const DTYPE: DType = DType::$d; }
+)* } }
+elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32);
+
+#[derive(Debug)]
+pub(crate) enum Mem {
+    Host(HostBlock),
+    Mapped(Arc<MappedFile>, usize),
+    Cuda(CudaMem),
+    Null,
+}
+
+/// `len` elements on a device, counted in its ledger until dropped.
+#[derive(Debug)]
+pub struct Buffer {
+    device: Device,
+    mem: Mem,
+    dtype: DType,
+    len: usize,
+    class: AtomicU8,
+}
+
+impl Buffer {
+    pub(crate) fn new(device: Device, mem: Mem, dtype: DType, len: usize, class: Class) -> Buffer {
+        device.ledger().grow(class, len * dtype.size());
+        #[allow(unused_mut)]
+        let mut b = Buffer { device, mem, dtype, len, class: AtomicU8::new(class as u8) };
+        #[cfg(debug_assertions)]
+        if let Mem::Host(m) = &mut b.mem {
+            m.bytes_mut().fill(0xff); // NaN: reading what was never written shows
+        }
+        b
+    }
+    /// The device it lives on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// True if it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// What the elements are.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+    /// Bytes, as the ledger counts them.
+    pub fn bytes(&self) -> usize {
+        self.len * self.dtype.size()
+    }
+    /// What it is held for.
+    pub fn class(&self) -> Class {
+        Class::from_u8(self.class.load(Ordering::Relaxed))
+    }
+    /// It is held for something else from now on.
+    pub fn set_class(&self, class: Class) {
+        let old = Class::from_u8(self.class.swap(class as u8, Ordering::Relaxed));
+        self.device.ledger().shrink(old, self.bytes());
+        self.device.ledger().grow(class, self.bytes());
+    }
+    /// True if the elements are read from a mapped file.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.mem, Mem::Mapped(..))
+    }
+
+    /// A copy of the elements. The Null device gives zeros.
+    pub fn read<T: Element>(&self) -> Result<Vec<T>> {
+        self.expect_dtype::<T>("read")?;
+        match &self.mem {
+            Mem::Cuda(m) => {
+                let mut v = vec![T::default(); self.len];
+                m.read(as_bytes_mut(&mut v))?;
+                Ok(v)
+            }
+            Mem::Null => Ok(vec![T::default(); self.len]),
+            Mem::Host(_) | Mem::Mapped(..) => Ok(self.host::<T>()?.to_vec()),
+        }
+    }
+    /// Replaces the elements.
+    pub fn write<T: Element>(&mut self, values: &[T]) -> Result<()> {
+        self.expect_dtype::<T>("write")?;
+        if values.len() != self.len {
+            return Err(Error::Length {
+                kernel: "write",
+                argument: "values",
+                expected: self.len,
+                got: values.len(),
+            });
+        }
+        self.write_bytes(as_bytes(values))
+    }
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.mem {
+            Mem::Host(m) => m.bytes_mut()[..bytes.len()].copy_from_slice(bytes),
+            Mem::Cuda(m) => m.write(bytes)?,
+            Mem::Null => {}
+            Mem::Mapped(..) => {
+                return Err(Error::Unsupported { kernel: "write to a mapped file", device: "cpu" });
+            }
+        }
+        Ok(())
+    }
+    /// Sets every byte to zero.
+    pub fn clear(&mut self) -> Result<()> {
+        let bytes = self.bytes();
+        match &mut self.mem {
+            Mem::Host(m) => m.bytes_mut()[..bytes].fill(0),
+            Mem::Cuda(m) => m.clear()?,
+            Mem::Null => {}
+            Mem::Mapped(..) => {
+                return Err(Error::Unsupported { kernel: "clear a mapped file", device: "cpu" });
+            }
+        }
+        Ok(())
+    }
+    /// A new buffer with the same elements, held for `class`.
+    pub fn duplicate(&self, class: Class) -> Result<Buffer> {
+        let mut b = self.device.raw(class, self.dtype, self.len)?;
+        match (&self.mem, &mut b.mem) {
+            (Mem::Cuda(from), Mem::Cuda(to)) => to.copy(from)?,
+            (Mem::Null, _) => {}
+            _ => b.write_bytes(self.host_bytes()?)?,
+        }
+        Ok(b)
+    }
+
+    // ---- for kernels ------------------------------------------------------------------------------------------------
+
+    fn host_bytes(&self) -> Result<&[u8]> {
+        match &self.mem {
+            Mem::Host(m) => Ok(&m.bytes()[..self.bytes()]),
+            Mem::Mapped(m, at) => Ok(&m.bytes()[*at..*at + self.bytes()]),
+            _ => Err(Error::Unsupported { kernel: "host access", device: self.device.name() }),
+        }
+    }
+    /// The elements, in host memory.
+    pub(crate) fn host<T: Element>(&self) -> Result<&[T]> {
+        self.expect_dtype::<T>("host access")?;
+        Ok(from_bytes(self.host_bytes()?))
+    }
+    /// The elements, in host memory that is ours to change.
+    pub(crate) fn host_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        self.expect_dtype::<T>("host access")?;
+        let bytes = self.bytes();
+        match &mut self.mem {
+            Mem::Host(m) => Ok(from_bytes_mut(&mut m.bytes_mut()[..bytes])),
+            _ => Err(Error::Unsupported { kernel: "host access", device: self.device.name() }),
+        }
+    }
+    pub(crate) fn cuda(&self) -> Result<&CudaMem> {
+        match &self.mem {
+            Mem::Cuda(m) => Ok(m),
+            _ => Err(Error::Unsupported { kernel: "device access", device: self.device.name() }),
+        }
+    }
+    pub(crate) fn cuda_mut(&mut self) -> Result<&mut CudaMem> {
+        match &mut self.mem {
+            Mem::Cuda(m) => Ok(m),
+            _ => Err(Error::Unsupported { kernel: "device access", device: self.device.name() }),
+        }
+    }
+    fn expect_dtype<T: Element>(&self, kernel: &'static str) -> Result<()> {
+        if T::DTYPE == self.dtype {
+            return Ok(());
+        }
+        Err(Error::DType { kernel, argument: "buffer", expected: T::DTYPE.name(), got: self.dtype })
+    }
+}
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.device.ledger().shrink(self.class(), self.bytes());
+        if let (Mem::Host(block), Device::Cpu(d)) =
+            (std::mem::replace(&mut self.mem, Mem::Null), &self.device)
+        {
+            d.blocks.give(block);
+        }
+    }
+}
+
+fn as_bytes<T: Element>(v: &[T]) -> &[u8] {
+    // SAFETY: an `Element` is a plain number without padding, and a byte has no alignment.
+    unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), size_of_val(v)) }
+}
+fn as_bytes_mut<T: Element>(v: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, and every byte pattern is an `Element`.
+    unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), size_of_val(v)) }
+}
+/// The caller has checked the element type; blocks are 64-byte aligned and mappings are checked when they are made.
+fn from_bytes<T: Element>(b: &[u8]) -> &[T] {
+    assert_eq!((b.as_ptr().align_offset(align_of::<T>()), b.len() % size_of::<T>()), (0, 0));
+    // SAFETY: aligned and of whole elements (asserted), and every byte pattern is an `Element`.
+    unsafe { std::slice::from_raw_parts(b.as_ptr().cast(), b.len() / size_of::<T>()) }
+}
+fn from_bytes_mut<T: Element>(b: &mut [u8]) -> &mut [T] {
+    assert_eq!((b.as_ptr().align_offset(align_of::<T>()), b.len() % size_of::<T>()), (0, 0));
+    // SAFETY: as in `from_bytes`; the access is exclusive because `b` is.
+    unsafe { std::slice::from_raw_parts_mut(b.as_mut_ptr().cast(), b.len() / size_of::<T>()) }
+}

@@ -1,0 +1,229 @@
+//! Where buffers live and kernels run.
+//!
+//! There are three devices. `Cpu` owns a pool of threads and a pool of memory. `Cuda` is one NVIDIA GPU. `Null` runs
+//! the same programs, allocates nothing and computes nothing: its ledger *predicts* what a run will hold.
+use crate::{
+    Buffer, Class, DType, Element, Error, Ledger, Result,
+    buffer::Mem,
+    cuda::Cuda,
+    host::{Block, Blocks},
+};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// A device: cheap to clone, shared by every buffer that lives on it.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// This machine's processor.
+    Cpu(Arc<Cpu>),
+    /// An NVIDIA GPU.
+    Cuda(Arc<Cuda>),
+    /// No device at all: shapes and bytes only.
+    Null(Arc<Null>),
+}
+
+/// A pool of threads, a pool of memory, and a ledger.
+#[derive(Debug)]
+pub struct Cpu {
+    pub(crate) ledger: Ledger,
+    pub(crate) blocks: Blocks,
+    threads: rayon::ThreadPool,
+}
+
+/// The device that only counts.
+#[derive(Debug)]
+pub struct Null {
+    pub(crate) ledger: Ledger,
+    threads: usize,
+}
+
+impl Device {
+    /// The processor, with a pool of `threads` threads (0: one for each core).
+    pub fn cpu(threads: usize) -> Result<Device> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("engraft-{i}"))
+            .build()
+            .map_err(|e| Error::Open { device: "cpu", why: e.to_string() })?;
+        Ok(Device::Cpu(Arc::new(Cpu { ledger: Ledger::default(), blocks: Blocks::default(), threads })))
+    }
+    /// GPU number `ordinal`; an error where there is no driver or no such GPU.
+    pub fn cuda(ordinal: usize) -> Result<Device> {
+        Ok(Device::Cuda(Arc::new(Cuda::open(ordinal)?)))
+    }
+    /// A device that counts what a CPU with that many threads would allocate.
+    pub fn null(threads: usize) -> Device {
+        Device::Null(Arc::new(Null { ledger: Ledger::default(), threads: threads.max(1) }))
+    }
+    /// "cpu", "cuda" or "null".
+    pub fn name(&self) -> &'static str {
+        match self {
+            Device::Cpu(_) => "cpu",
+            Device::Cuda(_) => "cuda",
+            Device::Null(_) => "null",
+        }
+    }
+    /// Threads that compute on this device's behalf (1 for a GPU).
+    pub fn threads(&self) -> usize {
+        match self {
+            Device::Cpu(d) => d.threads(),
+            Device::Cuda(_) => 1,
+            Device::Null(d) => d.threads,
+        }
+    }
+    /// True for the device that computes nothing; what is read from it is zero.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Device::Null(_))
+    }
+    /// The counters of everything that lives here.
+    pub fn ledger(&self) -> &Ledger {
+        match self {
+            Device::Cpu(d) => &d.ledger,
+            Device::Cuda(d) => &d.ledger,
+            Device::Null(d) => &d.ledger,
+        }
+    }
+    /// True if both are the same device.
+    pub fn same(&self, other: &Device) -> bool {
+        match (self, other) {
+            (Device::Cpu(a), Device::Cpu(b)) => Arc::ptr_eq(a, b),
+            (Device::Cuda(a), Device::Cuda(b)) => Arc::ptr_eq(a, b),
+            (Device::Null(a), Device::Null(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    /// A buffer of `len` elements whose contents are unspecified (NaN in debug builds).
+    pub fn alloc<T: Element>(&self, class: Class, len: usize) -> Result<Buffer> {
+        self.raw(class, T::DTYPE, len)
+    }
+    pub(crate) fn raw(&self, class: Class, dtype: DType, len: usize) -> Result<Buffer> {
+        let bytes = len
+            .checked_mul(dtype.size())
+            .filter(|b| *b < isize::MAX as usize / 2)
+            .ok_or(Error::Memory { device: self.name(), bytes: usize::MAX })?;
+        let mem = match self {
+            Device::Cpu(d) => Mem::Host(d.blocks.take(bytes)?),
+            Device::Cuda(d) => Mem::Cuda(d.alloc(bytes)?),
+            Device::Null(_) => Mem::Null,
+        };
+        Ok(Buffer::new(self.clone(), mem, dtype, len, class))
+    }
+    /// A buffer of zeros.
+    pub fn zeros<T: Element>(&self, class: Class, len: usize) -> Result<Buffer> {
+        let mut b = self.alloc::<T>(class, len)?;
+        b.clear()?;
+        Ok(b)
+    }
+    /// A buffer with the given values.
+    pub fn upload<T: Element>(&self, class: Class, values: &[T]) -> Result<Buffer> {
+        let mut b = self.alloc::<T>(class, values.len())?;
+        b.write(values)?;
+        Ok(b)
+    }
+    /// `len` elements of a mapped file, from byte `offset`: used in place on the CPU where the alignment allows it,
+    /// copied elsewhere. The range must lie inside the file.
+    pub fn map(
+        &self,
+        class: Class,
+        file: &Arc<MappedFile>,
+        offset: usize,
+        dtype: DType,
+        len: usize,
+    ) -> Result<Buffer> {
+        let bytes = file
+            .bytes()
+            .get(offset..)
+            .and_then(|b| b.get(..len.checked_mul(dtype.size())?))
+            .ok_or(Error::Length { kernel: "map", argument: "file", expected: len, got: 0 })?;
+        if let Device::Cpu(_) = self
+            && bytes.as_ptr().align_offset(dtype.size()) == 0
+        {
+            return Ok(Buffer::new(self.clone(), Mem::Mapped(file.clone(), offset), dtype, len, class));
+        }
+        let mut b = self.raw(class, dtype, len)?;
+        b.write_bytes(bytes)?;
+        Ok(b)
+    }
+    /// Runs `f` on one of the device's own threads, so that the kernels it launches start without a hand-over.
+    pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Device::Cpu(d) => d.threads.install(f),
+            _ => f(),
+        }
+    }
+    /// Waits until everything launched so far is done.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Device::Cuda(d) => d.synchronize(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Cpu {
+    /// Threads in the pool.
+    pub fn threads(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+    /// Runs `f(task, thread)` for every task below `n`, the tasks taken from one counter by all threads. What a task
+    /// computes must depend on its number alone: then results do not depend on the number of threads.
+    pub(crate) fn each(&self, n: usize, f: impl Fn(usize, usize) + Sync) {
+        if n <= 1 || self.threads() == 1 {
+            return (0..n).for_each(|i| f(i, 0));
+        }
+        let next = AtomicUsize::new(0);
+        self.threads.broadcast(|t| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= n {
+                    return;
+                }
+                f(i, t.index());
+            }
+        });
+    }
+    /// Cuts `y` into pieces of `rows` rows of `cols` values and runs `f(first row, piece)` on each in parallel.
+    pub(crate) fn rows<T: Send>(
+        &self,
+        y: &mut [T],
+        cols: usize,
+        rows: usize,
+        f: impl Fn(usize, &mut [T]) + Sync + Send,
+    ) {
+        use rayon::prelude::*;
+        let piece = (cols * rows).max(1);
+        if y.len() <= piece || self.threads() == 1 {
+            return y.chunks_mut(piece).enumerate().for_each(|(i, y)| f(i * rows, y));
+        }
+        self.threads.install(|| y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| f(i * rows, y)));
+    }
+}
+
+/// A read-only file in memory.
+#[derive(Debug)]
+pub struct MappedFile(memmap2::Mmap);
+
+impl MappedFile {
+    /// Maps `path`.
+    pub fn open(path: &Path) -> Result<Arc<MappedFile>> {
+        let file = |source| Error::File { path: path.to_path_buf(), source };
+        let f = std::fs::File::open(path).map_err(file)?;
+        // SAFETY: the bytes are only ever read. As for every mapping, a file that another program truncates while it is
+        // mapped ends this one with SIGBUS, and one that is rewritten in place changes under it; model files are
+        // neither, and engraft itself writes files under a temporary name and renames them.
+        let map = unsafe { memmap2::Mmap::map(&f) }.map_err(file)?;
+        Ok(Arc::new(MappedFile(map)))
+    }
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+pub(crate) type HostBlock = Block;

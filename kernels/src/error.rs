@@ -1,0 +1,77 @@
+//! What can go wrong below the engine.
+
+/// The error of every kernel and device call.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A buffer does not hold as many elements as the launch needs.
+    #[error("{kernel}: `{argument}` holds {got} elements, {expected} are needed")]
+    Length {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// Its argument.
+        argument: &'static str,
+        /// Elements needed.
+        expected: usize,
+        /// Elements found.
+        got: usize,
+    },
+    /// A buffer holds another element type than the kernel takes.
+    #[error("{kernel}: `{argument}` is {got}, expected {expected}")]
+    DType {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// Its argument.
+        argument: &'static str,
+        /// What the kernel takes.
+        expected: &'static str,
+        /// What the buffer holds.
+        got: crate::DType,
+    },
+    /// The kernel has no code for this device.
+    #[error("{kernel} does not run on {device}")]
+    Unsupported {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// The device.
+        device: &'static str,
+    },
+    /// Two arguments of one launch live on different devices.
+    #[error("{kernel}: `{argument}` lives on another device")]
+    Elsewhere {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// Its argument.
+        argument: &'static str,
+    },
+    /// The device could not be opened.
+    #[error("cannot open {device}: {why}")]
+    Open {
+        /// The device.
+        device: &'static str,
+        /// The reason, from the driver or the operating system.
+        why: String,
+    },
+    /// No memory of that size.
+    #[error("out of memory on {device}: {bytes} bytes were asked for")]
+    Memory {
+        /// The device.
+        device: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// The CUDA driver refused a call.
+    #[error("CUDA: {0}")]
+    Cuda(String),
+    /// A file could not be mapped.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// `Result` with the kernels' [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,43 @@
+//! Rows by index: embeddings, the first token of each sequence, routing.
+//!
+//! ```text
+//! rows:     y[i] = table[index[i]]   or   y[i] += it
+//! scatter:  table[index[i]] += dy[i], in the order of i
+//! ```
+mod cpu;
+
+use crate::{Buffer, Case, Device, Error, Kernel, Result, matmul::Matrix, need};
+
+const NAME: &str = "gather";
+/// The registry row.
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+
+/// y (n, cols) = rows of the table, or y += them. Indices (u32) beyond the table give an error.
+pub fn rows(
+    device: &Device,
+    table: Matrix<'_>,
+    index: &Buffer,
+    y: &mut Buffer,
+    accumulate: bool,
+) -> Result<()> {
+    table.check(device)?;
+    need::<u32>(NAME, device, "index", index, 0)?;
+    need::<f32>(NAME, device, "y", y, index.len() * table.cols)?;
+    match device {
+        Device::Cpu(d) => cpu::rows(d, table, index, y, accumulate),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// table (rows, cols) += dy (n, cols) at the rows named. Indices beyond the table give an error.
+pub fn scatter(device: &Device, dy: &Buffer, index: &Buffer, cols: usize, table: &mut Buffer) -> Result<()> {
+    need::<u32>(NAME, device, "index", index, 0)?;
+    need::<f32>(NAME, device, "dy", dy, index.len() * cols)?;
+    need::<f32>(NAME, device, "table", table, 0)?;
+    match device {
+        Device::Cpu(d) => cpu::scatter(d, dy, index, cols, table),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}

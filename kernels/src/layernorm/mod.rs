@@ -1,0 +1,125 @@
+//! Layer normalisation of a residual sum (Ba, Kiros & Hinton 2016):
+//!
+//! ```text
+//! s = x + r        x̂ = (s - mean s) · rstd        rstd = 1 / sqrt(var s + eps)        y = x̂ γ + β
+//! ds = rstd · (g - mean g - x̂ mean(g x̂)),  g = dy γ        dγ = Σ dy x̂        dβ = Σ dy
+//! ```
+//! Mean and (biased) variance run over the `cols` channels of a row. The backward pass keeps x̂ and rstd; dγ and dβ are
+//! [`crate::reduce::column_dots`] and [`crate::reduce::column_sums`].
+mod cpu;
+mod cuda;
+
+use crate::{Buffer, Case, Device, Kernel, Result, need};
+use num_traits::Float;
+
+const NAME: &str = "layernorm";
+/// The registry row.
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+
+/// The shape and weights of one normalisation.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// γ, `cols` values.
+    pub gamma: &'a Buffer,
+    /// β, `cols` values.
+    pub beta: &'a Buffer,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Rows (tokens).
+    pub rows: usize,
+    /// Channels of a row.
+    pub cols: usize,
+}
+
+/// What the backward pass needs: x̂ (rows, cols) and rstd (rows).
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// The normalised rows.
+    pub normed: &'a mut Buffer,
+    /// One over the standard deviation of each row.
+    pub rstd: &'a mut Buffer,
+}
+
+/// y = LN(x + r), all (rows, cols).
+pub fn forward(
+    device: &Device,
+    x: &Buffer,
+    r: Option<&Buffer>,
+    n: Norm<'_>,
+    y: &mut Buffer,
+    keep: Option<Kept<'_>>,
+) -> Result<()> {
+    let len = n.rows * n.cols;
+    need::<f32>(NAME, device, "x", x, len)?;
+    need::<f32>(NAME, device, "y", y, len)?;
+    need::<f32>(NAME, device, "gamma", n.gamma, n.cols)?;
+    need::<f32>(NAME, device, "beta", n.beta, n.cols)?;
+    if let Some(r) = r {
+        need::<f32>(NAME, device, "r", r, len)?;
+    }
+    if let Some(k) = &keep {
+        need::<f32>(NAME, device, "normed", k.normed, len)?;
+        need::<f32>(NAME, device, "rstd", k.rstd, n.rows)?;
+    }
+    match device {
+        Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep),
+        Device::Cuda(d) => cuda::forward(d, x, r, n, y, keep),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// The gradient of the sum, dx (rows, cols), from dy and what the forward pass kept.
+pub fn backward(
+    device: &Device,
+    dy: &Buffer,
+    normed: &Buffer,
+    rstd: &Buffer,
+    n: Norm<'_>,
+    dx: &mut Buffer,
+) -> Result<()> {
+    let len = n.rows * n.cols;
+    need::<f32>(NAME, device, "dy", dy, len)?;
+    need::<f32>(NAME, device, "normed", normed, len)?;
+    need::<f32>(NAME, device, "rstd", rstd, n.rows)?;
+    need::<f32>(NAME, device, "gamma", n.gamma, n.cols)?;
+    need::<f32>(NAME, device, "dx", dx, len)?;
+    match device {
+        Device::Cpu(d) => cpu::backward(d, dy, normed, rstd, n, dx),
+        Device::Cuda(d) => cuda::backward(d, dy, normed, rstd, n, dx),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// Plain loops: (y, x̂, rstd) of the rows of s = x + r.
+pub fn reference<T: Float>(s: &[T], gamma: &[T], beta: &[T], eps: T) -> (Vec<T>, Vec<T>, Vec<T>) {
+    let c = gamma.len();
+    let n = T::from(c).unwrap_or_else(T::one);
+    let (mut y, mut hat, mut inv) = (vec![], vec![], vec![]);
+    for row in s.chunks(c) {
+        let mean = row.iter().fold(T::zero(), |a, v| a + *v) / n;
+        let var = row.iter().fold(T::zero(), |a, v| a + (*v - mean) * (*v - mean)) / n;
+        let r = T::one() / (var + eps).sqrt();
+        inv.push(r);
+        for (j, v) in row.iter().enumerate() {
+            let h = (*v - mean) * r;
+            hat.push(h);
+            y.push(h * gamma[j] + beta[j]);
+        }
+    }
+    (y, hat, inv)
+}
+/// Plain loops: ds from dy and what the forward pass kept.
+pub fn reference_backward<T: Float>(dy: &[T], hat: &[T], inv: &[T], gamma: &[T]) -> Vec<T> {
+    let c = gamma.len();
+    let n = T::from(c).unwrap_or_else(T::one);
+    let mut dx = vec![T::zero(); dy.len()];
+    for (i, r) in inv.iter().enumerate() {
+        let at = |j: usize| i * c + j;
+        let m1 = (0..c).fold(T::zero(), |a, j| a + dy[at(j)] * gamma[j]) / n;
+        let m2 = (0..c).fold(T::zero(), |a, j| a + dy[at(j)] * gamma[j] * hat[at(j)]) / n;
+        for j in 0..c {
+            dx[at(j)] = *r * (dy[at(j)] * gamma[j] - m1 - hat[at(j)] * m2);
+        }
+    }
+    dx
+}

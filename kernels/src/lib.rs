@@ -1,0 +1,70 @@
+//! Devices, buffers, the memory ledger, and the kernels that compute.
+//!
+//! Everything above this crate is safe Rust that never sees a pointer; `unsafe`, SIMD, threads and CUDA live here.
+//! A kernel is a folder: `mod.rs` holds its formula, its launch functions (one `match` over the device), the slow and
+//! obvious reference and its cases; `cpu.rs` and `cuda.rs` hold the fast versions. [`KERNELS`] lists them all: parity
+//! tests, benches and the profiler iterate that list.
+//!
+//! All computation is in f32; weights may be stored as f32, bf16 or f16 and are decoded where they are used. The order of
+//! every sum is fixed by the shapes, never by the number of threads, so results are bit-identical for any number.
+#![deny(missing_docs)]
+
+mod buffer;
+mod case;
+mod cuda;
+mod device;
+mod error;
+mod host;
+mod ledger;
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod elementwise;
+pub mod gather;
+pub mod layernorm;
+pub mod matmul;
+pub mod reduce;
+
+pub use buffer::{Buffer, DType, Element};
+pub use case::{Case, Kernel, Run};
+pub use cuda::Cuda;
+pub use device::{Cpu, Device, MappedFile, Null};
+pub use error::{Error, Result};
+pub use ledger::{Class, Ledger, Usage};
+
+/// Every kernel. Parity tests, benches and the profiler iterate this list.
+pub const KERNELS: &[Kernel] = &[
+    matmul::KERNEL,
+    layernorm::KERNEL,
+    attention::KERNEL,
+    activation::KERNEL,
+    dropout::KERNEL,
+    gather::KERNEL,
+    cross_entropy::KERNEL,
+    adamw::KERNEL,
+    elementwise::KERNEL,
+    reduce::KERNEL,
+];
+
+/// Refuses a launch whose argument is too short, of another type or on another device.
+pub(crate) fn need<T: Element>(
+    kernel: &'static str,
+    device: &Device,
+    argument: &'static str,
+    b: &Buffer,
+    len: usize,
+) -> Result<()> {
+    if !b.device().same(device) {
+        return Err(Error::Elsewhere { kernel, argument });
+    }
+    if b.dtype() != T::DTYPE {
+        return Err(Error::DType { kernel, argument, expected: T::DTYPE.name(), got: b.dtype() });
+    }
+    if b.len() < len {
+        return Err(Error::Length { kernel, argument, expected: len, got: b.len() });
+    }
+    Ok(())
+}

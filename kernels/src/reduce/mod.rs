@@ -1,0 +1,61 @@
+//! Sums. Every sum is taken in an order fixed by the shape alone.
+//!
+//! ```text
+//! column_sums  y[j] = Σ_i x[i, j]  [+ y[j]]          column_dots  y[j] = Σ_i a[i, j] b[i, j]  [+ y[j]]
+//! dot          Σ_i a[i] b[i]  as f64                  
+//! ```
+mod cpu;
+
+use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+
+const NAME: &str = "reduce";
+/// The registry row.
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
+
+/// y (cols) = the sum of the rows of x, or y += it.
+pub fn column_sums(
+    device: &Device,
+    x: &Buffer,
+    rows: usize,
+    cols: usize,
+    y: &mut Buffer,
+    accumulate: bool,
+) -> Result<()> {
+    need::<f32>(NAME, device, "x", x, rows * cols)?;
+    need::<f32>(NAME, device, "y", y, cols)?;
+    match device {
+        Device::Cpu(d) => cpu::column_sums(d, x, rows, cols, y, accumulate),
+        Device::Cuda(_) => Err(REFUSED),
+        Device::Null(_) => Ok(()),
+    }
+}
+/// y (cols) = the sum of the rows of a ∘ b, or y += it.
+pub fn column_dots(
+    device: &Device,
+    a: &Buffer,
+    b: &Buffer,
+    rows: usize,
+    cols: usize,
+    y: &mut Buffer,
+    accumulate: bool,
+) -> Result<()> {
+    need::<f32>(NAME, device, "a", a, rows * cols)?;
+    need::<f32>(NAME, device, "b", b, rows * cols)?;
+    need::<f32>(NAME, device, "y", y, cols)?;
+    match device {
+        Device::Cpu(d) => cpu::column_dots(d, a, b, rows, cols, y, accumulate),
+        Device::Cuda(_) => Err(REFUSED),
+        Device::Null(_) => Ok(()),
+    }
+}
+/// Σ a b over all elements, in double precision. Zero on the Null device.
+pub fn dot(device: &Device, a: &Buffer, b: &Buffer) -> Result<f64> {
+    need::<f32>(NAME, device, "a", a, 0)?;
+    need::<f32>(NAME, device, "b", b, a.len())?;
+    match device {
+        Device::Cpu(d) => cpu::dot(d, a, b),
+        Device::Cuda(_) => Err(REFUSED),
+        Device::Null(_) => Ok(0.0),
+    }
+}
