@@ -128,8 +128,7 @@ impl ParamSet {
         tensor.buf.set_class(Class::Adapter);
         self.elements.push(tensor.buf.len());
         let lower = name.to_lowercase();
-        let decays =
-            !(lower.ends_with("bias") || lower.contains("layernorm") || lower.contains("layer_norm"));
+        let decays = !(lower.contains("bias") || lower.contains("norm"));
         Ok(Param { slot: self.elements.len() - 1, name: name.into(), decays, tensor })
     }
     /// Members.

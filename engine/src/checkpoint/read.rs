@@ -1,5 +1,5 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
-use crate::{Error, Frozen, Linear, Norm, ParamSet, Result, Tensor, Weight};
+use crate::{Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
 use engraft_kernels::{Class, DType, Device, MappedFile};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
@@ -211,6 +211,10 @@ impl<'a> Load<'a> {
         };
         P::make(self.set, name, tensor)
     }
+    /// Says that a tensor is known, and held under another name too.
+    pub fn mark(&mut self, name: &str) {
+        self.used.insert(name.into());
+    }
     /// A weight under the first of several names that exists.
     pub fn either<P: Weight>(&mut self, names: &[String], shape: &[usize]) -> Result<P> {
         let name = names.iter().find(|n| self.from.has(n)).or(names.first());
@@ -230,17 +234,5 @@ impl<'a> Load<'a> {
     /// Tensors of the checkpoint that nothing asked for.
     pub fn unused(&self) -> Vec<String> {
         self.from.names().filter(|n| !self.used.contains(*n)).map(String::from).collect()
-    }
-}
-
-/// A frozen weight may be looked at, never changed.
-impl Frozen {
-    /// SHA-256 of the stored values: equal before and after training.
-    pub fn digest(&self) -> Result<String> {
-        let mut h = Sha256::new();
-        for x in self.tensor().to_f32()? {
-            h.update(x.to_le_bytes());
-        }
-        Ok(h.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }
 }
