@@ -1,1 +1,8 @@
-//! x
+//! Trains adapters on frozen transformers.
+
+#![forbid(unsafe_code)]
+
+pub mod data;
+mod error;
+
+pub use error::{Error, Result};
