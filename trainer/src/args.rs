@@ -47,10 +47,17 @@ pub struct Train {
 }
 
 impl Train {
+    fn given(&self) -> Result<Options> {
+        let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
+        Ok(self.options.clone().over(file))
+    }
     /// Flags over the file over `presets` over defaults.
     pub fn settings(&self, presets: Options) -> Result<Settings> {
-        let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
-        self.options.clone().over(file).over(presets).resolve()
+        self.given()?.over(presets).resolve()
+    }
+    /// The output directory, if a flag or the file names one.
+    pub fn out(&self) -> Result<Option<PathBuf>> {
+        Ok(self.given()?.out)
     }
 }
 
