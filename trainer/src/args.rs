@@ -290,6 +290,8 @@ mod tests {
         assert!(parse("engraft train --layers 5-3").unwrap_err().contains("are no layers"));
         assert!(parse("engraft train --adapter lora").unwrap_err().contains("houlsby"));
         assert!(parse("engraft train --rank 8").is_err());
+        let error = train("engraft train --lr -1").settings(Options::default()).unwrap_err().to_string();
+        assert_eq!(error, "`lr` cannot be -1: it is a number above 0");
     }
 
     #[test]

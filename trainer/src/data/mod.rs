@@ -150,6 +150,17 @@ impl Dataset {
         Ok(Self { path: path.into(), rows, chosen })
     }
 
+    /// Texts that come from elsewhere; `name` names them in errors, as in "`name`:2" for the second.
+    pub fn of_texts(name: &str, texts: &[String]) -> Result<Self> {
+        let path = PathBuf::from(name);
+        if texts.is_empty() {
+            return Err(Error::file(&path, "there are no texts"));
+        }
+        let rows = texts.iter().enumerate().map(|(i, text)| row(&path, i + 1, text, None, None));
+        let rows = rows.collect::<Result<_>>()?;
+        Ok(Self { path, rows, chosen: Chosen { text: name.into(), pair: None, label: None } })
+    }
+
     /// Number of rows.
     #[expect(clippy::len_without_is_empty, reason = "a data set without rows is an error when it is read")]
     pub fn len(&self) -> usize {
