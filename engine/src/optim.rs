@@ -19,14 +19,10 @@ use std::collections::BTreeMap;
 /// ```
 #[derive(Debug)]
 pub struct AdamW {
-    /// Decay of the mean of gradients.
-    pub beta1: f32,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f32,
-    /// Added to the root of the mean square.
-    pub eps: f32,
-    /// λ, for the weights that [`Param::decays`] says decay.
-    pub weight_decay: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    weight_decay: f32,
     steps: u64,
     state: BTreeMap<usize, (Buffer, Buffer)>,
 }
@@ -37,9 +33,13 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// β₁ 0.9, β₂ 0.999, ε 1e-8.
+    /// β₁ 0.9, β₂ 0.999, ε 1e-8; the decay is for the weights that [`Param::decays`] says decay.
     pub fn new(weight_decay: f32) -> AdamW {
         AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, steps: 0, state: BTreeMap::new() }
+    }
+    /// Other decays of the mean and of the mean square, and another ε.
+    pub fn with(self, beta1: f32, beta2: f32, eps: f32) -> AdamW {
+        AdamW { beta1, beta2, eps, ..self }
     }
     /// One step of all weights inside `of` that have a gradient. `grad_scale` is multiplied into the gradients first
     /// (averaging over accumulated batches, clipping).

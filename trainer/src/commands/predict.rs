@@ -23,8 +23,8 @@ struct Prediction<'a> {
 pub fn run(p: &Predict) -> Result<()> {
     let (classifier, tokenizer) = load(&p.grafted, &p.reading, &p.run)?;
     let data = match &p.input {
-        Some(file) => Dataset::read(file, &p.reading.columns(None), Want::Texts)?,
-        None => Dataset::of_texts(&p.text)?,
+        Some(file) => Dataset::read(file, &p.reading.columns(None), Want::TextsOnly)?,
+        None => Dataset::of_texts("--text", &p.text)?,
     };
     let examples = Example::join(tokenizer.encode_all(&data)?, &[]);
     let rows = logits(&classifier, &examples, p.reading.batch_size)?;

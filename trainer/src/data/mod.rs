@@ -118,17 +118,6 @@ impl Dataset {
         Self::parse(path, format, &bytes, columns, want)
     }
 
-    /// Texts that stand in no file, numbered from one.
-    pub fn of_texts(texts: &[String]) -> Result<Self> {
-        let path = Path::new("--text");
-        let row = |(i, text): (usize, &String)| match text.trim().is_empty() {
-            true => Err(Error::line(path, i + 1, "the text is empty")),
-            false => Ok(Row { text: text.clone(), pair: None, label: None, line: i + 1 }),
-        };
-        let rows = texts.iter().enumerate().map(row).collect::<Result<_>>()?;
-        Ok(Self { path: path.into(), rows, chosen: Chosen { text: "--text".into(), pair: None, label: None } })
-    }
-
     /// Reads bytes; `path` only names them in errors.
     pub fn parse(
         path: impl AsRef<Path>,
