@@ -2,11 +2,11 @@
 use crate::{
     BnConfig, Bottleneck, Error, Host, Result,
     bottleneck::{At, New},
-    files::{Card, Named},
+    files::{Card, save_tensors},
 };
 use engraft_engine::{
     Act, Activation, Checkpoint, Cx, Device, Frozen, Hooks, Load, NormRef, Param, ParamSet, Parameters, Site,
-    SiteInfo, SiteKind, Weight,
+    SiteInfo, SiteKind, Tensor, Weight,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use std::{collections::BTreeMap, path::Path};
@@ -119,12 +119,16 @@ impl<P: Weight> Adapter<P> {
     }
     /// Saves it in AdapterHub's format.
     pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
-        let mut named = Named::default();
-        for (path, m) in self.modules.values() {
-            m.named(path, &mut named);
-        }
-        named.save(&directory.join(TENSORS))?;
+        save_tensors(&directory.join(TENSORS), &self.named())?;
         Card::new(self.config.clone(), host, &self.name).write(&directory.join(CONFIG))
+    }
+    /// Every weight under its checkpoint name.
+    pub fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut v = vec![];
+        for (path, m) in self.modules.values() {
+            m.each(path, &mut |name, w| v.push((name, w.get().tensor)));
+        }
+        v
     }
     /// Its name.
     pub fn name(&self) -> &str {

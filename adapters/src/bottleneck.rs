@@ -12,7 +12,6 @@
 use crate::{
     BnConfig, Result, Scaling,
     config::{Residual, TrainedScaling},
-    files::Named,
 };
 use engraft_engine::{
     Act, Activation, Class, Cx, Device, Frozen, Init, Linear, LinearRef, Load, Norm, NormRef, Param,
@@ -147,21 +146,17 @@ impl<P: Weight> Bottleneck<P> {
             ln_after: norm(load, n.config.ln_after, "adapter_norm_after")?,
         })
     }
-    /// Every tensor under its checkpoint name; the norm in front under both of its names.
-    pub(crate) fn named<'a>(&'a self, path: &str, out: &mut Named<'a>) {
+    /// Every weight under its checkpoint name; the norm in front under both of its names.
+    pub(crate) fn each<'a>(&'a self, path: &str, f: &mut dyn FnMut(String, &'a P)) {
         let index = u8::from(self.ln_before.is_some());
         if let Some(n) = &self.ln_before {
-            out.norm(&format!("{path}.adapter_norm_before"), n);
-            out.norm(&format!("{path}.adapter_down.0"), n);
+            n.each(&format!("{path}.adapter_norm_before"), f);
+            n.each(&format!("{path}.adapter_down.0"), f);
         }
-        out.linear(&format!("{path}.adapter_down.{index}"), &self.down);
-        out.linear(&format!("{path}.adapter_up"), &self.up);
-        if let Some(s) = &self.scaling {
-            out.weight(&format!("{path}.scaling"), s);
-        }
-        if let Some(n) = &self.ln_after {
-            out.norm(&format!("{path}.adapter_norm_after"), n);
-        }
+        self.down.each(&format!("{path}.adapter_down.{index}"), f);
+        self.up.each(&format!("{path}.adapter_up"), f);
+        self.scaling.iter().for_each(|s| f(format!("{path}.scaling"), s));
+        self.ln_after.iter().for_each(|n| n.each(&format!("{path}.adapter_norm_after"), f));
     }
     /// Borrowed for a pass.
     pub(crate) fn get<'m>(&'m self, config: &'m BnConfig, act: Activation) -> BottleneckRef<'m> {

@@ -1,6 +1,6 @@
 //! AdapterHub's files: what they say about the model, and tensors by name.
 use crate::{Error, Result};
-use engraft_engine::{Linear, Norm, Tensor, Weight, checkpoint::TensorData};
+use engraft_engine::{Tensor, checkpoint::TensorData};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::Path;
 
@@ -64,25 +64,8 @@ impl<C: Serialize + DeserializeOwned> Card<C> {
     }
 }
 
-/// Tensors under their checkpoint names.
-#[derive(Default)]
-pub(crate) struct Named<'a>(Vec<(String, &'a Tensor)>);
-impl<'a> Named<'a> {
-    pub fn weight<P: Weight>(&mut self, name: &str, w: &'a P) {
-        self.0.push((name.into(), w.get().tensor));
-    }
-    pub fn linear<P: Weight>(&mut self, path: &str, w: &'a Linear<P>) {
-        self.weight(&format!("{path}.weight"), &w.w);
-        if let Some(b) = &w.b {
-            self.weight(&format!("{path}.bias"), b);
-        }
-    }
-    pub fn norm<P: Weight>(&mut self, path: &str, n: &'a Norm<P>) {
-        self.weight(&format!("{path}.weight"), &n.w);
-        self.weight(&format!("{path}.bias"), &n.b);
-    }
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let data = self.0.iter().map(|(n, t)| Ok((n.clone(), TensorData::f32(&t.to_f32()?, t.shape()))));
-        Ok(engraft_engine::checkpoint::save(path, &data.collect::<Result<Vec<_>>>()?)?)
-    }
+/// Writes weights under their checkpoint names, in f32.
+pub(crate) fn save_tensors(path: &Path, named: &[(String, &Tensor)]) -> Result<()> {
+    let data = named.iter().map(|(n, t)| Ok((n.clone(), TensorData::f32(&t.to_f32()?, t.shape()))));
+    Ok(engraft_engine::checkpoint::save(path, &data.collect::<Result<Vec<_>>>()?)?)
 }

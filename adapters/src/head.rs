@@ -7,11 +7,11 @@
 //! Hugging Face's `BertForSequenceClassification`.
 use crate::{
     Error, Host, Result,
-    files::{Card, Named},
+    files::{Card, save_tensors},
 };
 use engraft_engine::{
     Act, Activation, Checkpoint, Class, Cx, Device, Frozen, Init, Linear, Load, Param, ParamSet, Parameters,
-    Site, Weight,
+    Site, Tensor, Weight,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -198,12 +198,14 @@ impl<P: Weight> ClassificationHead<P> {
     }
     /// Saves it in AdapterHub's format.
     pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
-        let mut named = Named::default();
-        for (path, l) in &self.layers {
-            named.linear(path, l);
-        }
-        named.save(&directory.join(TENSORS))?;
+        save_tensors(&directory.join(TENSORS), &self.named())?;
         Card::new(self.config.clone(), host, &self.name).write(&directory.join(CONFIG))
+    }
+    /// Every weight under its checkpoint name.
+    pub fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut v = vec![];
+        self.layers.iter().for_each(|(path, l)| l.each(path, &mut |name, w| v.push((name, w.get().tensor))));
+        v
     }
     /// Its name.
     pub fn name(&self) -> &str {

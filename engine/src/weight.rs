@@ -245,6 +245,11 @@ impl<P: Weight> Linear<P> {
     pub fn get(&self) -> LinearRef<'_> {
         LinearRef { w: self.w.get(), b: self.b.as_ref().map(P::get), in_out: self.in_out }
     }
+    /// Calls `f` on its weights, named `{path}.weight` and `{path}.bias`.
+    pub fn each<'a>(&'a self, path: &str, f: &mut dyn FnMut(String, &'a P)) {
+        f(format!("{path}.weight"), &self.w);
+        self.b.iter().for_each(|b| f(format!("{path}.bias"), b));
+    }
 }
 impl<P: Weight> Parameters for Linear<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
@@ -294,6 +299,11 @@ impl<P: Weight> Norm<P> {
     /// At its point of use.
     pub fn get(&self) -> NormRef<'_> {
         NormRef { w: self.w.get(), b: self.b.get(), eps: self.eps }
+    }
+    /// Calls `f` on its weights, named `{path}.weight` and `{path}.bias`.
+    pub fn each<'a>(&'a self, path: &str, f: &mut dyn FnMut(String, &'a P)) {
+        f(format!("{path}.weight"), &self.w);
+        f(format!("{path}.bias"), &self.b);
     }
 }
 impl<P: Weight> Parameters for Norm<P> {

@@ -3,8 +3,8 @@
 //! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the feed-forward network.
 use crate::{Config, Model, Result, Tokens};
 use engraft_engine::{
-    Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo, SiteKind, Weight,
-    ops::Heads,
+    Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo, SiteKind, Tensor,
+    Weight, ops::Heads,
 };
 
 /// BERT over frozen or trained weights.
@@ -212,55 +212,36 @@ impl<P: Weight> Model for Bert<P> {
         }
         v
     }
-    fn tensors(&self) -> Vec<(String, Vec<usize>, usize)> {
+    fn named(&self) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
-        let mut one = |name: String, w: &P| {
-            let t = w.get().tensor;
-            v.push((name, t.shape().to_vec(), t.buffer().bytes()));
-        };
-        one("bert.embeddings.word_embeddings.weight".into(), &self.word);
-        one("bert.embeddings.position_embeddings.weight".into(), &self.position);
-        one("bert.embeddings.token_type_embeddings.weight".into(), &self.kind);
-        let norm = |one: &mut dyn FnMut(String, &P), path: String, n: &Norm<P>| {
-            one(format!("{path}.weight"), &n.w);
-            one(format!("{path}.bias"), &n.b);
-        };
-        let linear = |one: &mut dyn FnMut(String, &P), path: String, w: &Linear<P>| {
-            one(format!("{path}.weight"), &w.w);
-            w.b.iter().for_each(|b| one(format!("{path}.bias"), b));
-        };
-        norm(&mut one, "bert.embeddings.LayerNorm".into(), &self.ln);
-        for (l, w) in self.layers.iter().enumerate() {
-            let p = format!("bert.encoder.layer.{l}");
-            linear(&mut one, format!("{p}.attention.self.query"), &w.q);
-            linear(&mut one, format!("{p}.attention.self.key"), &w.k);
-            linear(&mut one, format!("{p}.attention.self.value"), &w.v);
-            linear(&mut one, format!("{p}.attention.output.dense"), &w.o);
-            norm(&mut one, format!("{p}.attention.output.LayerNorm"), &w.ln_1);
-            linear(&mut one, format!("{p}.intermediate.dense"), &w.up);
-            linear(&mut one, format!("{p}.output.dense"), &w.down);
-            norm(&mut one, format!("{p}.output.LayerNorm"), &w.ln_2);
-        }
-        if let Some(p) = &self.pooler {
-            linear(&mut one, "bert.pooler.dense".into(), p);
-        }
+        self.each(&mut |name, w| v.push((name, w.get().tensor)));
         v
     }
 }
 impl<P: Weight> Bert<P> {
-    fn modules(&self) -> Vec<&dyn Parameters> {
-        let mut v: Vec<&dyn Parameters> = vec![&self.word, &self.position, &self.kind, &self.ln];
-        for w in &self.layers {
-            v.extend([&w.q, &w.k, &w.v, &w.o, &w.up, &w.down].map(|m| m as &dyn Parameters));
-            v.extend([&w.ln_1, &w.ln_2].map(|m| m as &dyn Parameters));
+    /// Every weight under its checkpoint name.
+    fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a P)) {
+        f("bert.embeddings.word_embeddings.weight".into(), &self.word);
+        f("bert.embeddings.position_embeddings.weight".into(), &self.position);
+        f("bert.embeddings.token_type_embeddings.weight".into(), &self.kind);
+        self.ln.each("bert.embeddings.LayerNorm", f);
+        for (l, w) in self.layers.iter().enumerate() {
+            let p = format!("bert.encoder.layer.{l}");
+            w.q.each(&format!("{p}.attention.self.query"), f);
+            w.k.each(&format!("{p}.attention.self.key"), f);
+            w.v.each(&format!("{p}.attention.self.value"), f);
+            w.o.each(&format!("{p}.attention.output.dense"), f);
+            w.ln_1.each(&format!("{p}.attention.output.LayerNorm"), f);
+            w.up.each(&format!("{p}.intermediate.dense"), f);
+            w.down.each(&format!("{p}.output.dense"), f);
+            w.ln_2.each(&format!("{p}.output.LayerNorm"), f);
         }
-        v.extend(self.pooler.iter().map(|m| m as &dyn Parameters));
-        v
+        self.pooler.iter().for_each(|w| w.each("bert.pooler.dense", f));
     }
 }
 impl<P: Weight> Parameters for Bert<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
-        self.modules().into_iter().for_each(|m| m.visit(f));
+        self.each(&mut |_, w| w.visit(f));
     }
     fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
         let Bert { word, position, kind, ln, layers, pooler, .. } = self;

@@ -1,7 +1,7 @@
 //! What every model offers, and the registry.
 use crate::{Config, Error, Result, bert};
 use engraft_engine::{
-    Act, Checkpoint, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, pack,
+    Act, Checkpoint, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Tensor, pack,
 };
 use std::{path::Path, sync::Arc};
 
@@ -88,8 +88,8 @@ pub trait Model: Parameters + Send + Sync {
     /// Last hidden states to one row for each sequence: the first token, through the pooler if asked for: (sequences,
     /// channels).
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act>;
-    /// Every tensor: name, shape, bytes as stored.
-    fn tensors(&self) -> Vec<(String, Vec<usize>, usize)>;
+    /// Every weight under its checkpoint name.
+    fn named(&self) -> Vec<(String, &Tensor)>;
 }
 
 /// A model and what came with it.
@@ -98,8 +98,8 @@ pub struct Loaded {
     pub model: Box<dyn Model>,
     /// Tensors of the checkpoint that the model has no use for.
     pub unused: Vec<String>,
-    /// SHA-256 of the checkpoint's tensors.
-    pub fingerprint: String,
+    /// The file or files it came from.
+    pub checkpoint: Checkpoint,
 }
 
 type Build = fn(&Config, &mut Load<'_>) -> Result<Box<dyn Model>>;
@@ -127,5 +127,5 @@ pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) 
     let mut load = Load::new(&checkpoint, device, set);
     let model = if train { kind.trained } else { kind.frozen }(&config, &mut load)?;
     let unused = load.unused();
-    Ok(Loaded { model, unused, fingerprint: checkpoint.fingerprint() })
+    Ok(Loaded { model, unused, checkpoint })
 }
