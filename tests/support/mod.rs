@@ -1,6 +1,9 @@
 //! Fixtures made with the reference libraries (`tests/reference/bert.py`), and how to compare with them.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod differences;
+pub mod files;
+
 use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
