@@ -65,7 +65,7 @@ impl<P: Weight> Bert<P> {
             dropout,
             head_dropout: config.probability("classifier_dropout", f64::from(dropout))?,
         };
-        let eps = config.number("layer_norm_eps", 1e-12)? as f32;
+        let eps = config.epsilon("layer_norm_eps", 1e-12)?;
         let position = config.text("position_embedding_type", "absolute")?;
         if position != "absolute" {
             return Err(config
