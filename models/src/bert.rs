@@ -71,7 +71,7 @@ impl<P: Weight> Bert<P> {
             return Err(config
                 .error(format!("`position_embedding_type` is `{position}`; only `absolute` is supported")));
         }
-        if how.channels % heads != 0 {
+        if !how.channels.is_multiple_of(heads) {
             return Err(config.error(format!(
                 "`hidden_size` {} is not a multiple of `num_attention_heads` {heads}",
                 how.channels

@@ -139,8 +139,9 @@ impl Config {
             if read.contains(name) || HARMLESS.contains(&name.as_str()) {
                 continue;
             }
+            let text = value.to_string();
             match NEUTRAL.iter().find(|(n, _)| n == name) {
-                Some((_, neutral)) if value.to_string() == *neutral || value.is_null() => {}
+                Some((_, neutral)) if text == *neutral || value.is_null() => {}
                 Some((_, neutral)) => {
                     return Err(self.error(format!("`{name}` is {value}; only {neutral} is supported")));
                 }

@@ -35,6 +35,9 @@ impl Tokens {
     }
     /// Refuses what a model with these limits cannot take.
     pub(crate) fn check(&self, vocabulary: usize, positions: usize, segments: usize) -> Result<()> {
+        if self.lengths.is_empty() {
+            return Err(Error::Input("there is no sequence in the batch".into()));
+        }
         if let Some(i) = self.lengths.iter().position(|n| *n == 0 || *n > positions) {
             let n = self.lengths[i];
             return Err(Error::Input(format!(
