@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub mod differences;
+pub mod faults;
 pub mod files;
 
 use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
@@ -138,7 +139,7 @@ impl<P: Weight> Case<P> {
         out
     }
     /// Every `Param`, with its gradient.
-    pub fn gradients<'g>(&self, g: &'g Gradients) -> Vec<(String, Option<Vec<f32>>)> {
+    pub fn gradients(&self, g: &Gradients) -> Vec<(String, Option<Vec<f32>>)> {
         let mut v = vec![];
         let mut f = |p: &Param| v.push((p.name().to_string(), g.get(p).map(|b| b.read::<f32>().unwrap())));
         self.model.visit(&mut f);
