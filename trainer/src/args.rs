@@ -47,10 +47,17 @@ pub struct Train {
 }
 
 impl Train {
+    fn given(&self) -> Result<Options> {
+        let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
+        Ok(self.options.clone().over(file))
+    }
     /// Flags over the file over `presets` over defaults.
     pub fn settings(&self, presets: Options) -> Result<Settings> {
-        let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
-        self.options.clone().over(file).over(presets).resolve()
+        self.given()?.over(presets).resolve()
+    }
+    /// The output directory, if a flag or the file names one.
+    pub fn out(&self) -> Result<Option<PathBuf>> {
+        Ok(self.given()?.out)
     }
 }
 
@@ -283,6 +290,8 @@ mod tests {
         assert!(parse("engraft train --layers 5-3").unwrap_err().contains("are no layers"));
         assert!(parse("engraft train --adapter lora").unwrap_err().contains("houlsby"));
         assert!(parse("engraft train --rank 8").is_err());
+        let error = train("engraft train --lr -1").settings(Options::default()).unwrap_err().to_string();
+        assert_eq!(error, "`lr` cannot be -1: it is a number above 0");
     }
 
     #[test]

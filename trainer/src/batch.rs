@@ -61,6 +61,17 @@ impl Batch {
         batch
     }
 
+    /// Texts of one segment with their classes, as (token ids, class).
+    pub fn of(texts: &[(&[u32], u32)]) -> Self {
+        let example = |(ids, label): &(&[u32], u32)| Example {
+            ids: ids.to_vec(),
+            types: vec![0; ids.len()],
+            label: Some(*label),
+        };
+        let examples: Vec<Example> = texts.iter().map(example).collect();
+        Self::pack(&examples, &(0..texts.len()).collect::<Vec<_>>())
+    }
+
     /// Number of examples.
     pub fn len(&self) -> usize {
         self.lengths.len()

@@ -6,18 +6,32 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The engine, a device or a checkpoint refused.
+    #[error(transparent)]
+    Engine(#[from] engraft_engine::Error),
+    /// A model directory or its input was refused.
+    #[error(transparent)]
+    Models(#[from] engraft_models::Error),
+    /// An adapter or a head was refused.
+    #[error(transparent)]
+    Adapters(#[from] engraft_adapters::Error),
+    /// A model and what is put on it do not go together.
+    #[error("{0}")]
+    Model(String),
+    /// Training left the numbers; the last checkpoint that was saved stays.
+    #[error("training diverged at step {step}: loss {loss}, gradient norm {norm}; a lower learning rate may help")]
+    Diverged {
+        /// The step, counted from one.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+        /// The norm of its gradients.
+        norm: f64,
+    },
     /// The operating system refused to read something.
     #[error("cannot read {path}: {source}")]
     Read {
         /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The operating system refused to write something; nothing half-written was left behind.
-    #[error("cannot write {path}: {source}")]
-    Write {
-        /// The file or directory.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,

@@ -29,6 +29,16 @@ impl Options {
         if layers {
             (lower.layers, lower.leave_out) = (None, None);
         }
+        if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
+            lower.unshape();
+        }
+    }
+
+    /// Forgets what only an adapter can use.
+    fn unshape(&mut self) {
+        (self.bottleneck, self.reduction_factor, self.placement, self.scaling) = (None, None, None, None);
+        (self.non_linearity, self.adapter_dropout, self.adapter_init) = (None, None, None);
+        (self.ln_before, self.ln_after, self.layers, self.leave_out) = (None, None, None, None);
     }
 
     /// Options that only an adapter can use.

@@ -7,7 +7,7 @@
 //!
 //! Flags win over the file, the file over presets, presets over defaults. Of two options that exclude each
 //! other the one that wins takes the other's place: `--bottleneck 64` overrides a `reduction-factor` in the
-//! file. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
+//! file, and `--adapter none` everything in it that shapes an adapter. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
 //! relative to the working directory wherever they stand.
 
 mod checks;

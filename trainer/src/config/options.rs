@@ -48,7 +48,7 @@ macro_rules! options {
         pub struct Options {
             $($(
                 $(#[doc = $doc])*
-                #[arg(long, help_heading = $heading $(, $($arg)*)?)]
+                #[arg(long, help_heading = $heading, allow_negative_numbers = true $(, $($arg)*)?)]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $name: Option<$ty>,
             )*)*

@@ -114,6 +114,10 @@ fn the_higher_wins() {
     let flags = Options { layers: Some("1".parse().unwrap()), warmup_steps: Some(3), ..Options::default() };
     let settings = flags.over(parse("leave-out = 2\nwarmup-ratio = 0.1")).resolve().unwrap();
     assert_eq!((settings.leave_out, settings.warmup_ratio), (None, None));
+    // A run with an adapter, repeated without: nothing of the adapter's shape is left.
+    let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
+    let bare = bare.over(parse(ALL)).resolve().unwrap();
+    assert_eq!((bare.adapter, bare.batch_size), (Some(Adapter::None), 8));
 }
 
 #[test]

@@ -118,6 +118,17 @@ impl Dataset {
         Self::parse(path, format, &bytes, columns, want)
     }
 
+    /// Texts that stand in no file, numbered from one.
+    pub fn of_texts(texts: &[String]) -> Result<Self> {
+        let path = Path::new("--text");
+        let row = |(i, text): (usize, &String)| match text.trim().is_empty() {
+            true => Err(Error::line(path, i + 1, "the text is empty")),
+            false => Ok(Row { text: text.clone(), pair: None, label: None, line: i + 1 }),
+        };
+        let rows = texts.iter().enumerate().map(row).collect::<Result<_>>()?;
+        Ok(Self { path: path.into(), rows, chosen: Chosen { text: "--text".into(), pair: None, label: None } })
+    }
+
     /// Reads bytes; `path` only names them in errors.
     pub fn parse(
         path: impl AsRef<Path>,
@@ -137,6 +148,17 @@ impl Dataset {
             Format::Jsonl => jsonl::rows(path, text, columns, want)?,
         };
         Ok(Self { path: path.into(), rows, chosen })
+    }
+
+    /// Texts that come from elsewhere; `name` names them in errors, as in "`name`:2" for the second.
+    pub fn of_texts(name: &str, texts: &[String]) -> Result<Self> {
+        let path = PathBuf::from(name);
+        if texts.is_empty() {
+            return Err(Error::file(&path, "there are no texts"));
+        }
+        let rows = texts.iter().enumerate().map(|(i, text)| row(&path, i + 1, text, None, None));
+        let rows = rows.collect::<Result<_>>()?;
+        Ok(Self { path, rows, chosen: Chosen { text: name.into(), pair: None, label: None } })
     }
 
     /// Number of rows.

@@ -103,6 +103,16 @@ fn texts_need_no_labels() {
 }
 
 #[test]
+fn texts_come_from_anywhere() {
+    let texts = |texts: &[&str]| {
+        Dataset::of_texts("--text", &texts.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(seen(&texts(&["a", "b"]).unwrap()), [("a", None, 1), ("b", None, 2)]);
+    assert_eq!(texts(&["a", " "]).unwrap_err().to_string(), "--text:2: the text is empty");
+    assert_eq!(texts(&[]).unwrap_err().to_string(), "--text: there are no texts");
+}
+
+#[test]
 fn bad_files_are_named() {
     assert_eq!(refused("a.tsv", ""), "a.tsv: the file is empty");
     assert_eq!(refused("a.jsonl", "\u{feff} \n\n"), "a.jsonl: the file is empty");
