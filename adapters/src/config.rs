@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// How much narrower the bottleneck is than the model: one factor, or one for each layer with a `default`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`reduction_factor` is neither a number nor numbers by layer")]
 pub enum Reduction {
     /// The same factor in every layer.
     Factor(f64),
@@ -38,7 +38,13 @@ impl Reduction {
         if !(factor.is_finite() && factor > 0.0) {
             return Err(Error::Config(format!("`reduction_factor` is {factor}, expected a number above 0")));
         }
-        Ok(Self::divide(channels, factor).max(1))
+        match Self::divide(channels, factor).max(1) {
+            // far beyond anything useful, and sizes still multiply without overflow
+            width if width > 1 << 20 => Err(Error::Config(format!(
+                "`reduction_factor` {factor} makes bottlenecks of {width} channels"
+            ))),
+            width => Ok(width),
+        }
     }
     /// Python's `int(channels // factor)`: the floor of the exact quotient, not of the rounded one.
     fn divide(channels: usize, factor: f64) -> usize {
@@ -59,7 +65,7 @@ impl Reduction {
 
 /// What the adapter's output is multiplied with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`scaling` is neither a number nor `learned` nor `channel`")]
 pub enum Scaling {
     /// A constant.
     Fixed(f64),
@@ -78,7 +84,7 @@ pub enum TrainedScaling {
 
 /// Which residual the adapter's output is added to (`residual_before_ln`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`residual_before_ln` is neither true nor false nor `post_add`")]
 pub enum Residual {
     /// `true`: the sub-layer's output. `false`: what the bottleneck reads.
     BeforeNorm(bool),
@@ -378,10 +384,10 @@ impl BnConfig {
             () if self.inv_adapter.is_some() => refuse("inv_adapter"),
             () if self.use_gating => refuse("use_gating"),
             () if self.stochastic_depth.is_some_and(|p| p != 0.0) => refuse("stochastic_depth"),
-            () if !(0.0..1.0).contains(&self.dropout) => {
+            () if !(self.dropout >= 0.0 && (self.dropout as f32) < 1.0) => {
                 Err(Error::Config(format!("`dropout` is {}, expected 0 to below 1", self.dropout)))
             }
-            () if matches!(self.scaling, Scaling::Fixed(s) if !s.is_finite()) => {
+            () if matches!(self.scaling, Scaling::Fixed(s) if !(s as f32).is_finite()) => {
                 Err(Error::Config("`scaling` is not a finite number".into()))
             }
             () if !(self.mh_adapter || self.output_adapter) => Err(Error::Config(

@@ -19,6 +19,9 @@ use std::{collections::BTreeMap, path::Path};
 
 const CONFIG: &str = "head_config.json";
 const TENSORS: &str = "model_head.safetensors";
+/// Beyond these a file is damaged or hostile.
+const MOST_LABELS: usize = 1 << 20;
+const MOST_LAYERS: usize = 256; // each has its own dropout, numbered in a byte
 
 /// `config` of `head_config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +79,13 @@ impl HeadConfig {
         let Some(map) = &self.label2id else {
             return Ok((0..self.num_labels).map(|i| format!("LABEL_{i}")).collect());
         };
+        if map.len() != self.num_labels {
+            return Err(Error::Config(format!(
+                "`label2id` names {} of {} labels",
+                map.len(),
+                self.num_labels
+            )));
+        }
         let mut names = vec![None; self.num_labels];
         for (name, id) in map {
             match names.get_mut(*id as usize) {
@@ -87,9 +97,7 @@ impl HeadConfig {
                 }
             }
         }
-        names.into_iter().collect::<Option<_>>().ok_or_else(|| {
-            Error::Config(format!("`label2id` names {} of {} labels", map.len(), self.num_labels))
-        })
+        Ok(names.into_iter().flatten().collect()) // as many names as places, and no place taken twice
     }
     fn activation(&self) -> Result<Option<Activation>> {
         let Some(name) = &self.activation_function else { return Ok(None) };
@@ -105,16 +113,16 @@ impl HeadConfig {
                 self.head_type
             )));
         }
-        if self.num_labels < 2 {
+        if !(2..=MOST_LABELS).contains(&self.num_labels) {
             return Err(Error::Config(format!(
-                "`num_labels` is {}; a classification needs two or more",
+                "`num_labels` is {}; a classification needs 2 to {MOST_LABELS}",
                 self.num_labels
             )));
         }
-        if self.layers == 0 {
-            return Err(Error::Config("`layers` is 0".into()));
+        if !(1..=MOST_LAYERS).contains(&self.layers) {
+            return Err(Error::Config(format!("`layers` is {}, expected 1 to {MOST_LAYERS}", self.layers)));
         }
-        if let Some(p) = self.dropout_prob.filter(|p| !(0.0..1.0).contains(p)) {
+        if let Some(p) = self.dropout_prob.filter(|p| !(*p >= 0.0 && (*p as f32) < 1.0)) {
             return Err(Error::Config(format!("`dropout_prob` is {p}, expected 0 to below 1")));
         }
         self.activation()?;

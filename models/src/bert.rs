@@ -65,13 +65,13 @@ impl<P: Weight> Bert<P> {
             dropout,
             head_dropout: config.probability("classifier_dropout", f64::from(dropout))?,
         };
-        let eps = config.number("layer_norm_eps", 1e-12)? as f32;
+        let eps = config.epsilon("layer_norm_eps", 1e-12)?;
         let position = config.text("position_embedding_type", "absolute")?;
         if position != "absolute" {
             return Err(config
                 .error(format!("`position_embedding_type` is `{position}`; only `absolute` is supported")));
         }
-        if how.channels % heads != 0 {
+        if !how.channels.is_multiple_of(heads) {
             return Err(config.error(format!(
                 "`hidden_size` {} is not a multiple of `num_attention_heads` {heads}",
                 how.channels

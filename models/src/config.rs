@@ -116,11 +116,16 @@ impl Config {
     /// A probability in [0, 1), or `default` where there is none.
     pub fn probability(&self, name: &str, default: f64) -> Result<f32> {
         let p = self.number(name, default)?;
-        if (0.0..1.0).contains(&p) {
+        // also as f32: 0.999999999 is 1 there
+        if p >= 0.0 && (p as f32) < 1.0 {
             Ok(p as f32)
         } else {
             Err(self.error(format!("`{name}` is {p}, expected 0 to below 1")))
         }
+    }
+    /// A small number added for stability: 0 or more, below 1, or `default` where there is none.
+    pub fn epsilon(&self, name: &str, default: f64) -> Result<f32> {
+        self.probability(name, default)
     }
     /// A text, or `default` where there is none.
     pub fn text(&self, name: &str, default: &str) -> Result<String> {
@@ -134,8 +139,9 @@ impl Config {
             if read.contains(name) || HARMLESS.contains(&name.as_str()) {
                 continue;
             }
+            let text = value.to_string();
             match NEUTRAL.iter().find(|(n, _)| n == name) {
-                Some((_, neutral)) if value.to_string() == *neutral || value.is_null() => {}
+                Some((_, neutral)) if text == *neutral || value.is_null() => {}
                 Some((_, neutral)) => {
                     return Err(self.error(format!("`{name}` is {value}; only {neutral} is supported")));
                 }

@@ -35,18 +35,21 @@ impl Tokens {
     }
     /// Refuses what a model with these limits cannot take.
     pub(crate) fn check(&self, vocabulary: usize, positions: usize, segments: usize) -> Result<()> {
+        if self.lengths.is_empty() {
+            return Err(Error::Input("there is no sequence in the batch".into()));
+        }
+        if let Some(i) = self.lengths.iter().position(|n| *n == 0 || *n > positions) {
+            let n = self.lengths[i];
+            return Err(Error::Input(format!(
+                "sequence {i} has {n} tokens; the model takes 1 to {positions}"
+            )));
+        }
         let total: usize = self.lengths.iter().sum();
         if self.ids.len() != total || self.types.len() != total {
             return Err(Error::Input(format!(
                 "{} ids and {} token types for {total} tokens",
                 self.ids.len(),
                 self.types.len()
-            )));
-        }
-        if let Some(i) = self.lengths.iter().position(|n| *n == 0 || *n > positions) {
-            let n = self.lengths[i];
-            return Err(Error::Input(format!(
-                "sequence {i} has {n} tokens; the model takes 1 to {positions}"
             )));
         }
         if let Some(id) = self.ids.iter().find(|id| **id as usize >= vocabulary) {

@@ -1,6 +1,10 @@
 //! Fixtures made with the reference libraries (`tests/reference/bert.py`), and how to compare with them.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod differences;
+pub mod faults;
+pub mod files;
+
 use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
@@ -39,6 +43,15 @@ pub fn input(case: &str) -> (Tokens, Vec<u32>) {
     let tokens =
         Tokens { ids: ids.concat(), types: types.concat(), lengths: ids.iter().map(Vec::len).collect() };
     (tokens, if v["labels"].is_null() { vec![] } else { numbers(&v["labels"]) })
+}
+/// `n` reproducible values in (-2, 2), roughly normal.
+pub fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut uniform = move || {
+        s = s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (s >> 40) as f32 / (1u64 << 24) as f32
+    };
+    (0..n).map(|_| uniform() + uniform() + uniform() + uniform() - 2.0).collect()
 }
 /// max |got - want| over the largest |want|.
 pub fn relative(got: &[f32], want: &[f32]) -> f64 {
@@ -126,7 +139,7 @@ impl<P: Weight> Case<P> {
         out
     }
     /// Every `Param`, with its gradient.
-    pub fn gradients<'g>(&self, g: &'g Gradients) -> Vec<(String, Option<Vec<f32>>)> {
+    pub fn gradients(&self, g: &Gradients) -> Vec<(String, Option<Vec<f32>>)> {
         let mut v = vec![];
         let mut f = |p: &Param| v.push((p.name().to_string(), g.get(p).map(|b| b.read::<f32>().unwrap())));
         self.model.visit(&mut f);
