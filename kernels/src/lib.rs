@@ -15,6 +15,7 @@ mod cuda;
 mod device;
 mod error;
 mod host;
+mod isa;
 mod ledger;
 
 pub mod activation;
@@ -33,6 +34,7 @@ pub use case::{Case, Kernel, Run};
 pub use cuda::Cuda;
 pub use device::{Cpu, Device, MappedFile, Null};
 pub use error::{Error, Result};
+pub use isa::{Isa, isa};
 pub use ledger::{Class, Ledger, Usage};
 
 /// Every kernel. Parity tests, benches and the profiler iterate this list.
