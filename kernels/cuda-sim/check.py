@@ -49,7 +49,8 @@ def wheels():
     stamp = folder / "installed"
     if not stamp.exists() or stamp.read_text() != "\n".join(WHEELS):
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "--upgrade", "--target", folder, *WHEELS], check=True)
+        environment = os.environ | {"PIP_ROOT_USER_ACTION": "ignore"}
+        subprocess.run([*pip, "--upgrade", "--target", folder, *WHEELS], check=True, env=environment)
         stamp.write_text("\n".join(WHEELS))
     return folder / "nvidia"
 

