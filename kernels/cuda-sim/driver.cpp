@@ -28,8 +28,12 @@ enum : Result {
 #define API extern "C" __attribute__((visibility("default"))) Result
 
 static const size_t DEVICE_MEMORY = size_t(1) << 30;
-// Bytes on either side of an allocation that nobody may write; they read as NaN.
+// Bytes on either side of an allocation that nobody may write.
 static const size_t RED_ZONE = 256;
+// What they hold: NaN in every type, and another one than unwritten memory, or copying that there would not be seen.
+static unsigned char red(Pointer at) {
+    return at % 2 ? 0xff : 0xfd;
+}
 
 static std::mutex lock;
 static bool initialized;
@@ -133,13 +137,13 @@ static bool inside(Pointer at, size_t size) {
 }
 // Ends the process if a red zone was written.
 static void check_red_zones(Pointer at, size_t size, const char* after) {
-    auto* bytes = reinterpret_cast<const unsigned char*>(at);
+    auto intact = [](Pointer p) { return *reinterpret_cast<unsigned char*>(p) == red(p); };
     for (size_t i = 0; i < RED_ZONE; i++) {
-        if (bytes[i - RED_ZONE] != 0xff) {
-            sim::fail("%s wrote %zu bytes before an allocation of %zu", after, RED_ZONE - i, size);
+        if (!intact(at - 1 - i)) {
+            sim::fail("%s wrote %zu bytes before an allocation of %zu bytes", after, i + 1, size);
         }
-        if (bytes[size + i] != 0xff) {
-            sim::fail("%s wrote %zu bytes past an allocation of %zu", after, i, size);
+        if (!intact(at + size + i)) {
+            sim::fail("%s wrote byte %zu of an allocation of %zu bytes", after, size + i, size);
         }
     }
 }
@@ -155,6 +159,12 @@ API cuMemAlloc_v2(Pointer* out, size_t size) {
     // reading what was never written gives NaN
     memset(block, 0xff, whole);
     *out = reinterpret_cast<Pointer>(block) + RED_ZONE;
+    for (size_t i = 0; i < RED_ZONE; i++) {
+        Pointer before = *out - 1 - i;
+        Pointer after = *out + size + i;
+        *reinterpret_cast<unsigned char*>(before) = red(before);
+        *reinterpret_cast<unsigned char*>(after) = red(after);
+    }
     allocations[*out] = size;
     allocated += size;
     return SUCCESS;
