@@ -111,7 +111,7 @@ def check_ptx(write):
         if write:
             committed.write_text(ptx)
         elif not committed.exists() or committed.read_text() != ptx:
-            raise Failed(f"{shown} is not what {source.name} compiles to: run {Path(__file__).name} ptx --write")
+            raise Failed(f"{shown} is not what {source.name} compiles to: run check.py ptx --write")
         for arch in ASSEMBLED_FOR:
             command = [nvidia / "cuda_nvcc/bin/ptxas", f"-arch={arch}", "-v", "--warn-on-spills", "-Werror"]
             command += [committed, "-o", TARGET / "kernel.cubin"]

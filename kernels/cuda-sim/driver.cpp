@@ -289,7 +289,8 @@ API cuLaunchKernel(
     NEED_CONTEXT();
     NEED(grid_x > 0 && grid_x < 1u << 31, INVALID_VALUE);
     NEED(grid_y > 0 && grid_y < 1u << 16 && grid_z > 0 && grid_z < 1u << 16, INVALID_VALUE);
-    NEED(block_x > 0 && block_x <= 1024 && block_y > 0 && block_y <= 1024 && block_z > 0 && block_z <= 64, INVALID_VALUE);
+    NEED(block_x > 0 && block_y > 0 && block_z > 0, INVALID_VALUE);
+    NEED(block_x <= 1024 && block_y <= 1024 && block_z <= 64, INVALID_VALUE);
     NEED(block_x * block_y * block_z <= 1024, INVALID_VALUE);
     NEED(dynamic_shared == 0, INVALID_VALUE); // no kernel uses it
     std::lock_guard<std::mutex> locked(lock);

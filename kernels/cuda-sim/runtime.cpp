@@ -127,8 +127,8 @@ struct Fiber : Thread {
     void* fake_stack = nullptr;
 };
 
-// What ThreadSanitizer names the orderings of a barrier by. One barrier and the next have different names: a thread that
-// is slow to leave must not be taken to have seen what a fast one did on its way to the next.
+// What ThreadSanitizer names the orderings of a barrier by. One barrier and the next have different names: a thread
+// that is slow to leave must not be taken to have seen what a fast one did on its way to the next.
 struct Orderings {
     char names[2];
     unsigned passed = 0;
@@ -341,8 +341,13 @@ void warp_operation(unsigned mask, const char* where, void* argument, WarpOperat
             current = &fibers[i];
         }
     }
-    fail("deadlock: %u of %u threads wait at the barrier %s, others in the warp operation %s", at_barrier, live, barrier,
-         operation);
+    fail(
+        "deadlock: %u of %u threads wait at the barrier %s, others in the warp operation %s",
+        at_barrier,
+        live,
+        barrier,
+        operation
+    );
 }
 
 static void run_block() {

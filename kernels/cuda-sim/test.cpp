@@ -87,14 +87,16 @@ static void layernorm(size_t rows, size_t cols, unsigned blocks, unsigned thread
     const float *pg = gamma.data(), *pb = beta.data();
     float* kept_hat = keep ? hat.data() : nullptr;
     float* kept_scale = keep ? scale.data() : nullptr;
-    run("layernorm_forward", blocks, threads, in, added, pg, pb, eps, u64(rows), u64(cols), y.data(), kept_hat, kept_scale);
+    const u64 r64 = rows, c64 = cols;
+    float* py = y.data();
+    run("layernorm_forward", blocks, threads, in, added, pg, pb, eps, r64, c64, py, kept_hat, kept_scale);
     expect("layernorm_forward y", y, y_want);
     if (keep) {
         expect("layernorm_forward normed", hat, hat_want);
         expect("layernorm_forward rstd", scale, scale_want);
     }
     const float *pdy = dy.data(), *ph = hat_want.data(), *ps = scale_want.data();
-    run("layernorm_backward", blocks, threads, pdy, ph, ps, pg, u64(rows), u64(cols), dx.data());
+    run("layernorm_backward", blocks, threads, pdy, ph, ps, pg, r64, c64, dx.data());
     expect("layernorm_backward", dx, dx_want);
 }
 
@@ -118,7 +120,17 @@ static float store(float v, __half& w) {
 }
 
 template <class A, class B>
-static void product(const std::string& name, bool a_along, bool b_along, size_t m, size_t n, size_t k, unsigned blocks, bool biased, bool accumulate) {
+static void product(
+    const std::string& name,
+    bool a_along,
+    bool b_along,
+    size_t m,
+    size_t n,
+    size_t k,
+    unsigned blocks,
+    bool biased,
+    bool accumulate
+) {
     Floats ra = noise(m * k), rb = noise(k * n), bias = noise(n), c = noise(m * n), want(m * n);
     std::vector<A> a(m * k);
     std::vector<B> b(k * n);
