@@ -2,7 +2,7 @@
 use crate::{
     BnConfig, Bottleneck, Error, Host, Result,
     bottleneck::{At, New},
-    files::{Card, save_tensors},
+    files::{Card, tensors, write},
 };
 use engraft_engine::{
     Act, Activation, Checkpoint, Cx, Device, Frozen, Hooks, Load, NormRef, Param, ParamSet, Parameters, Site,
@@ -117,10 +117,14 @@ impl<P: Weight> Adapter<P> {
         }
         Ok(Adapter { name, act: config.activation()?, config, modules })
     }
-    /// Saves it in AdapterHub's format.
+    /// Its files in AdapterHub's format, by name.
+    pub fn files(&self, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
+        let card = Card::new(self.config.clone(), host, &self.name);
+        Ok(vec![(CONFIG.into(), card.bytes()?), (TENSORS.into(), tensors(&self.named())?)])
+    }
+    /// Saves [`Self::files`] into a directory, which is made where it is missing.
     pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
-        save_tensors(&directory.join(TENSORS), &self.named())?;
-        Card::new(self.config.clone(), host, &self.name).write(&directory.join(CONFIG))
+        write(directory, &self.files(host)?)
     }
     /// Every weight under its checkpoint name.
     pub fn named(&self) -> Vec<(String, &Tensor)> {

@@ -57,15 +57,18 @@ impl<C: Serialize + DeserializeOwned> Card<C> {
         }
         Ok(card)
     }
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let bad = |what: String| Error::File { path: path.to_path_buf(), what };
-        let text = serde_json::to_string_pretty(self).map_err(|e| bad(e.to_string()))?;
-        Ok(engraft_engine::checkpoint::write_atomically(path, text.as_bytes())?)
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).map_err(|e| Error::Config(e.to_string()))
     }
 }
 
-/// Writes weights under their checkpoint names, in f32.
-pub(crate) fn save_tensors(path: &Path, named: &[(String, &Tensor)]) -> Result<()> {
+/// Weights under their checkpoint names, in f32, as a safetensors file.
+pub(crate) fn tensors(named: &[(String, &Tensor)]) -> Result<Vec<u8>> {
     let data = named.iter().map(|(n, t)| Ok((n.clone(), TensorData::f32(&t.to_f32()?, t.shape()))));
-    Ok(engraft_engine::checkpoint::save(path, &data.collect::<Result<Vec<_>>>()?)?)
+    Ok(engraft_engine::checkpoint::serialize(&data.collect::<Result<Vec<_>>>()?)?)
+}
+/// Writes files into a directory: all of them, or none.
+pub(crate) fn write(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
+    Ok(engraft_engine::output::write_directory(directory, &files)?)
 }

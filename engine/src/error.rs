@@ -26,8 +26,16 @@ pub enum Error {
         /// The item.
         item: usize,
     },
-    /// A file that cannot be read or written.
-    #[error("{path}: {source}")]
+    /// A file or directory that cannot be written; nothing half-written was left behind.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,

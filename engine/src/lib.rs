@@ -11,6 +11,7 @@
 //! * [`site`]: where a model asks and an adapter answers
 //! * [`checkpoint`]: safetensors in and out
 //! * [`optim`]: AdamW, which takes `Param`s and nothing else
+//! * [`output`]: files that are written whole or not at all
 #![forbid(unsafe_code)]
 
 pub mod act;
@@ -19,6 +20,7 @@ mod error;
 pub mod init;
 pub mod ops;
 pub mod optim;
+pub mod output;
 pub mod site;
 pub mod tape;
 pub mod weight;

@@ -103,7 +103,7 @@ impl Param {
 }
 
 /// The only maker of [`Param`]s. What trains together comes from one set, so that slots do not collide.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ParamSet {
     elements: Vec<usize>,
 }

@@ -28,6 +28,7 @@ pub mod gather;
 pub mod layernorm;
 pub mod matmul;
 pub mod reduce;
+mod simd;
 
 pub use buffer::{Buffer, DType, Element};
 pub use case::{Case, Kernel, Run};

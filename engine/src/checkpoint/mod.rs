@@ -3,4 +3,4 @@ mod read;
 mod write;
 
 pub use read::{Checkpoint, Load};
-pub use write::{TensorData, save, write_atomically};
+pub use write::{TensorData, save, serialize};

@@ -1,8 +1,8 @@
-//! Writing: under a temporary name, renamed when whole, with a checksum in the header.
+//! Writing, with a checksum in the header.
 use crate::{Error, Result};
 use safetensors::{Dtype, View};
 use sha2::{Digest, Sha256};
-use std::{borrow::Cow, collections::HashMap, io::Write, path::Path};
+use std::{borrow::Cow, collections::HashMap, path::Path};
 
 /// The header entry that holds the checksum of the tensors. Other readers ignore it.
 pub(super) const CHECKSUM: &str = "engraft.sha256";
@@ -60,23 +60,14 @@ impl View for &TensorData {
     }
 }
 
-/// Writes tensors as a safetensors file: to a temporary name beside `path`, then renamed, so that a reader never sees half a
-/// file and a failure leaves the old one.
-pub fn save(path: &Path, tensors: &[(String, TensorData)]) -> Result<()> {
+/// The bytes of a safetensors file.
+pub fn serialize(tensors: &[(String, TensorData)]) -> Result<Vec<u8>> {
     let sum = checksum(tensors.iter().map(|(n, t)| (n.as_str(), t.bytes.as_slice())));
     let header = HashMap::from([("format".to_string(), "pt".to_string()), (CHECKSUM.to_string(), sum)]);
-    let bytes = safetensors::serialize(tensors.iter().map(|(n, t)| (n.as_str(), t)), Some(header))
-        .map_err(|e| Error::File { path: path.into(), what: e.to_string() })?;
-    write_atomically(path, &bytes)
+    safetensors::serialize(tensors.iter().map(|(n, t)| (n.as_str(), t)), Some(header))
+        .map_err(|e| Error::File { path: "safetensors".into(), what: e.to_string() })
 }
-
-/// Writes a whole file or nothing.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+/// Writes tensors as a safetensors file, whole or not at all.
+pub fn save(path: &Path, tensors: &[(String, TensorData)]) -> Result<()> {
+    crate::output::write_atomically(path, &serialize(tensors)?)
 }

@@ -1,15 +1,19 @@
 //! Element-wise non-linearities, by the names of Hugging Face `ACT2FN` and AdapterHub.
 //!
 //! The backward pass keeps the input: dx = dy · f'(x).
+mod cases;
 mod cpu;
+mod curves;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Device, Error, Kernel, Result, need};
 pub use scalar::{derivative, value};
 
 const NAME: &str = "activation";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// A non-linearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,11 +42,16 @@ pub enum Activation {
     Sigmoid,
     /// tanh x.
     Tanh,
-    /// 0.5 (1 + erf((x - μ) / (σ √2))), μ = √½, σ = √(1 / 4π) (Ma et al. 2022).
+    /// 0.5 (1 + erf((x - μ) / (σ √2))), μ = 0.707107, σ = 0.282095 (Ma et al. 2022; √½ and √(1 / 4π), as Hugging Face
+    /// rounds them).
     Laplace,
     /// x.
     Linear,
 }
+
+#[allow(clippy::approx_constant)] // √½ as Hugging Face rounds it
+const LAPLACE_MU: f32 = 0.707_107;
+const LAPLACE_SIGMA: f32 = 0.282_095;
 
 impl Activation {
     /// All of them.

@@ -1,5 +1,5 @@
 //! The formulas, one number at a time, in double precision: the reference.
-use super::Activation;
+use super::{Activation, LAPLACE_MU, LAPLACE_SIGMA};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 fn phi(x: f64) -> f64 {
@@ -8,15 +8,18 @@ fn phi(x: f64) -> f64 {
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
 fn inner(x: f64) -> f64 {
     (2.0 / PI).sqrt() * (x + 0.044715 * x * x * x)
 }
 fn normal(x: f64) -> f64 {
     (-0.5 * x * x).exp() / (2.0 * PI).sqrt()
 }
-const LAPLACE_MU: f64 = FRAC_1_SQRT_2;
-fn laplace_sigma() -> f64 {
-    (0.25 / PI).sqrt()
+/// What the normal distribution of `Laplace` is a function of.
+fn laplace(x: f64) -> f64 {
+    (x - f64::from(LAPLACE_MU)) / f64::from(LAPLACE_SIGMA)
 }
 
 /// f(x).
@@ -37,15 +40,15 @@ pub fn value(f: Activation, x: f64) -> f64 {
             }
         }
         Activation::Silu => x * sigmoid(x),
-        Activation::Mish => x * x.exp().ln_1p().tanh(),
+        Activation::Mish => x * softplus(x).tanh(),
         Activation::Sigmoid => sigmoid(x),
         Activation::Tanh => x.tanh(),
-        Activation::Laplace => phi((x - LAPLACE_MU) / laplace_sigma()),
+        Activation::Laplace => phi(laplace(x)),
         Activation::Linear => x,
     }
 }
 
-/// f'(x); at a kink, the derivative from the left.
+/// f'(x); at a kink the smaller of the two slopes, as PyTorch.
 pub fn derivative(f: Activation, x: f64) -> f64 {
     match f {
         Activation::Gelu => phi(x) + x * normal(x),
@@ -54,7 +57,7 @@ pub fn derivative(f: Activation, x: f64) -> f64 {
             0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (2.0 / PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x)
         }
         Activation::Gelu10 => {
-            if x * phi(x) > 10.0 {
+            if x * phi(x) >= 10.0 {
                 0.0
             } else {
                 phi(x) + x * normal(x)
@@ -91,12 +94,12 @@ pub fn derivative(f: Activation, x: f64) -> f64 {
             s * (1.0 + x * (1.0 - s))
         }
         Activation::Mish => {
-            let t = x.exp().ln_1p().tanh();
+            let t = softplus(x).tanh();
             t + x * (1.0 - t * t) * sigmoid(x)
         }
         Activation::Sigmoid => sigmoid(x) * (1.0 - sigmoid(x)),
         Activation::Tanh => 1.0 - x.tanh() * x.tanh(),
-        Activation::Laplace => normal((x - LAPLACE_MU) / laplace_sigma()) / laplace_sigma(),
+        Activation::Laplace => normal(laplace(x)) / f64::from(LAPLACE_SIGMA),
         Activation::Linear => 1.0,
     }
 }

@@ -6,15 +6,20 @@
 //! dV = dropout(P)ᵀ dO    dP = dropout(dO Vᵀ)    dS = P ∘ (dP - rowsum(P ∘ dP))    dQ = scale · dS K    dK = scale · dSᵀ Q
 //! ```
 //! Q, K, V, O are (tokens, heads · head_dim), a head's channels side by side.
+mod cases;
 mod cpu;
+mod product;
+mod softmax;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, dropout::Dropout, need};
+use crate::{Buffer, Device, Error, Kernel, Result, dropout::Dropout, need};
 use num_traits::Float;
 use std::ops::Range;
 
 const NAME: &str = "attention";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// One sequence: the rows of its queries, and the rows of the keys and values they attend to. The query rows of
 /// different spans are disjoint; so are the key rows.
@@ -64,10 +69,6 @@ impl Attention<'_> {
         } else {
             Err(Error::Length { kernel: NAME, argument: "spans (they overlap)", expected: 0, got: 0 })
         }
-    }
-    /// The longest keys and queries of a span.
-    fn longest(&self) -> (usize, usize) {
-        self.spans.iter().fold((0, 0), |(q, k), s| (q.max(s.q.len()), k.max(s.kv.len())))
     }
 }
 

@@ -33,7 +33,11 @@ impl Dropout {
     }
     /// 0 or 1 / (1 - p).
     pub fn factor(&self, row: usize, col: usize) -> f32 {
-        if hash(self.row_key(row), col as u32) < self.threshold() { 0.0 } else { 1.0 / (1.0 - self.p) }
+        if hash(self.row_key(row), col as u32) < self.threshold() { 0.0 } else { self.scale() }
+    }
+    /// What kept elements are multiplied by.
+    pub(crate) fn scale(&self) -> f32 {
+        1.0 / (1.0 - self.p)
     }
     /// Hashes below this are dropped.
     pub(crate) fn threshold(&self) -> u32 {

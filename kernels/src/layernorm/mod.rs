@@ -6,15 +6,18 @@
 //! ```
 //! Mean and (biased) variance run over the `cols` channels of a row. The backward pass keeps x̂ and rstd; dγ and dβ are
 //! [`crate::reduce::column_dots`] and [`crate::reduce::column_sums`].
+mod cases;
 mod cpu;
 mod cuda;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Kernel, Result, need};
+use crate::{Buffer, Device, Kernel, Result, need};
 use num_traits::Float;
 
 const NAME: &str = "layernorm";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// The shape and weights of one normalisation.
 #[derive(Clone, Copy, Debug)]

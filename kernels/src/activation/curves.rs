@@ -1,0 +1,85 @@
+//! The formulas, a vector at a time.
+use crate::simd::{F32s, math};
+
+/// A non-linearity on vectors.
+pub(super) trait Curve {
+    /// f(x).
+    fn value<V: F32s>(x: V) -> V;
+    /// f'(x).
+    fn derivative<V: F32s>(x: V) -> V;
+}
+
+macro_rules! curves { ($($name:ident: |$x:ident| $value:block, $derivative:block)*) => { $(
+    pub(super) struct $name;
+    impl Curve for $name {
+        #[inline(always)]
+        fn value<V: F32s>($x: V) -> V $value
+        #[inline(always)]
+        fn derivative<V: F32s>($x: V) -> V $derivative
+    }
+)* } }
+
+/// 1 / √(2π): the density of the normal distribution at 0.
+const DENSITY: f32 = 0.398_942_3;
+/// 2 √(2/π): twice the slope of the tanh in GELU's approximation. 0.5 (1 + tanh u) is σ(2u), without cancellation.
+const SLOPE: f32 = 1.595_769;
+const CUBIC: f32 = 0.044_715;
+
+curves! {
+    Gelu: |x| { x * math::normal(x).0 }, {
+        let (phi, bell) = math::normal(x);
+        (x * DENSITY).fma(bell, phi)
+    }
+    GeluTanh: |x| {
+        let u = (x * x).fma(x.all(SLOPE * CUBIC), x.all(SLOPE)) * x;
+        x * math::sigmoid(u).0
+    }, {
+        let x = x.clamp(-30.0, 30.0); // beyond, the tanh is ±1
+        let square = x * x;
+        let (s, not) = math::sigmoid(square.fma(x.all(SLOPE * CUBIC), x.all(SLOPE)) * x);
+        let slope = square.fma(x.all(3.0 * SLOPE * CUBIC), x.all(SLOPE));
+        (x * s * not).fma(slope, s)
+    }
+    Gelu10: |x| { Gelu::value(x).clamp(-10.0, 10.0) }, {
+        // of all x, only those from 10 on have values of 10 and more
+        x.if_less(10.0, Gelu::derivative(x), x.all(0.0))
+    }
+    QuickGelu: |x| { x * math::sigmoid(x * 1.702).0 }, {
+        let (s, not) = math::sigmoid(x * 1.702);
+        (x * s * 1.702).fma(not, s)
+    }
+    Relu: |x| { x.if_less(0.0, x.all(0.0), x) }, { (-x).if_less(0.0, x.all(1.0), x.all(0.0)) }
+    Relu6: |x| { x.clamp(0.0, 6.0) }, {
+        x.if_less(6.0, Relu::derivative(x), x.all(0.0))
+    }
+    Relu2: |x| { Relu::value(x) * Relu::value(x) }, { Relu::value(x) * 2.0 }
+    LeakyRelu: |x| { (-x).if_less(0.0, x, x * 0.01) }, { (-x).if_less(0.0, x.all(1.0), x.all(0.01)) }
+    Silu: |x| { x * math::sigmoid(x).0 }, {
+        let (s, not) = math::sigmoid(x);
+        (x * s).fma(not, s)
+    }
+    Mish: |x| { x * mish(x).0 }, {
+        let (t, not, sigma) = mish(x);
+        (x.clamp(-104.0, 20.0) * sigma).fma(not, t)
+    }
+    Sigmoid: |x| { math::sigmoid(x).0 }, {
+        let (s, not) = math::sigmoid(x);
+        s * not
+    }
+    Tanh: |x| { math::tanh(x).0 }, { math::tanh(x).1 }
+    Laplace: |x| { math::normal((x + -super::LAPLACE_MU) * (1.0 / super::LAPLACE_SIGMA)).0 }, {
+        let bell = math::normal((x + -super::LAPLACE_MU) * (1.0 / super::LAPLACE_SIGMA)).1;
+        bell * (DENSITY / super::LAPLACE_SIGMA)
+    }
+    Linear: |x| { x }, { x.all(1.0) }
+}
+
+/// With e = eˣ and n = e (e + 2): tanh(log(1 + e)) = n / (n + 2), one minus its square, and e / (1 + e).
+#[inline(always)]
+fn mish<V: F32s>(x: V) -> (V, V, V) {
+    let e = math::exp(x.clamp(-104.0, 20.0)); // beyond 20, tanh gives 1
+    let n = e * (e + 2.0);
+    let r = x.all(1.0) / (n + 2.0);
+    let t = n * r;
+    (t, (t + 1.0) * r * 2.0, e / (e + 1.0))
+}

@@ -1,0 +1,266 @@
+//! What a kernel may do with vectors, and the vectors of plain Rust.
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// A token for a set of instructions: makes vectors from numbers and memory.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// Its vectors.
+    type V: F32s;
+    /// Rows of the micro-kernel's tile: as many as the registers hold, two vectors wide.
+    const ROWS: usize;
+    /// x in all lanes.
+    fn splat(self, x: f32) -> Self::V;
+    /// The first numbers of a slice, which must fill the vector.
+    fn load(self, from: &[f32]) -> Self::V;
+    /// The first numbers of a slice, zeros where it is too short.
+    fn load_part(self, from: &[f32]) -> Self::V;
+    /// The numbers at `p`.
+    ///
+    /// # Safety
+    /// A vector's worth of floats must be readable there.
+    unsafe fn load_at(self, p: *const f32) -> Self::V;
+    /// The dropout factors ([`crate::dropout::hash`] of a row's key: 0 below the threshold, else `scale`) of the columns
+    /// from `col` on.
+    fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> Self::V;
+    /// Writes a block of at most a vector's length in rows and columns, transposed: `to[c * width + r]` becomes
+    /// `from[r * stride + c]`. Whole vectors are written: zeros where there are no more rows.
+    #[inline(always)]
+    fn transpose(self, from: &[f32], stride: usize, rows: usize, cols: usize, to: &mut [f32], width: usize) {
+        for c in 0..cols {
+            let to = &mut to[c * width..][..Self::V::LANES];
+            to.fill(0.0);
+            for (r, to) in to[..rows].iter_mut().enumerate() {
+                *to = from[r * stride + c];
+            }
+        }
+    }
+}
+
+/// A vector of f32.
+pub(crate) trait F32s:
+    Copy
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + Mul<f32, Output = Self>
+    + Add<f32, Output = Self>
+{
+    /// Its length.
+    const LANES: usize;
+    /// x in all lanes (that there is a `self` proves that there are the instructions).
+    fn all(self, x: f32) -> Self;
+    /// self · b + c, in one rounding where the processor can.
+    fn fma(self, b: Self, c: Self) -> Self;
+    /// What rounding took from self²: self · self - `square`, exact.
+    fn square_rest(self, square: Self) -> Self;
+    /// Without the sign.
+    fn abs(self) -> Self;
+    /// With the sign of `of`.
+    fn copysign(self, of: Self) -> Self;
+    /// The nearest integer, for numbers below 2²².
+    fn round(self) -> Self;
+    /// self · 2ⁿ for integers n in -126..=130, overflowing to infinity.
+    fn scale2(self, n: Self) -> Self;
+    /// The larger of two; `other` where one is NaN.
+    fn max(self, other: Self) -> Self;
+    /// Within [lo, hi]; NaN stays NaN.
+    fn clamp(self, lo: f32, hi: f32) -> Self;
+    /// `yes` where self < bound, else (and for NaN) `no`.
+    fn if_less(self, bound: f32, yes: Self, no: Self) -> Self;
+    /// The sum of all lanes, as a tree.
+    fn sum(self) -> f32;
+    /// The largest lane; a NaN may be passed over.
+    fn largest(self) -> f32;
+    /// Writes all lanes to the front of a slice.
+    fn store(self, to: &mut [f32]);
+    /// Writes as many lanes as the slice takes.
+    fn store_part(self, to: &mut [f32]);
+    /// Writes the first `n` lanes (all, if `n` is more).
+    ///
+    /// # Safety
+    /// That many floats must be writable at `to`.
+    unsafe fn store_at(self, to: *mut f32, n: usize);
+
+    /// The polynomial with these coefficients, the highest power first.
+    #[inline(always)]
+    fn polynomial<const N: usize>(self, c: [f32; N]) -> Self {
+        let mut p = self.all(c[0]);
+        for c in &c[1..] {
+            p = p.fma(self, self.all(*c));
+        }
+        p
+    }
+}
+
+/// The token of plain Rust.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+/// Four floats: what the narrowest vector units hold, and what compilers vectorise.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
+pub(crate) struct F32x4([f32; 4]);
+
+impl F32x4 {
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32) -> f32) -> Self {
+        F32x4(self.0.map(f))
+    }
+    #[inline(always)]
+    fn zip(self, o: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        F32x4(std::array::from_fn(|i| f(self.0[i], o.0[i])))
+    }
+}
+
+impl Simd for Portable {
+    type V = F32x4;
+    const ROWS: usize = 4;
+    #[inline(always)]
+    fn splat(self, x: f32) -> F32x4 {
+        F32x4([x; 4])
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> F32x4 {
+        F32x4([from[0], from[1], from[2], from[3]])
+    }
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> F32x4 {
+        F32x4(std::array::from_fn(|i| from.get(i).copied().unwrap_or(0.0)))
+    }
+    #[inline(always)]
+    unsafe fn load_at(self, p: *const f32) -> F32x4 {
+        // SAFETY: the caller's; an array of floats needs no more alignment than a float.
+        F32x4(unsafe { *p.cast::<[f32; 4]>() })
+    }
+    #[inline(always)]
+    fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> F32x4 {
+        F32x4(std::array::from_fn(|i| {
+            if crate::dropout::hash(key, col.wrapping_add(i as u32)) < threshold { 0.0 } else { scale }
+        }))
+    }
+}
+
+macro_rules! operator { ($trait:ident $f:ident $op:tt) => {
+    impl $trait for F32x4 {
+        type Output = F32x4;
+        #[inline(always)]
+        fn $f(self, o: F32x4) -> F32x4 {
+            self.zip(o, |a, b| a $op b)
+        }
+    }
+} }
+operator!(Add add +);
+operator!(Sub sub -);
+operator!(Mul mul *);
+operator!(Div div /);
+impl Neg for F32x4 {
+    type Output = F32x4;
+    #[inline(always)]
+    fn neg(self) -> F32x4 {
+        self.map(|a| -a)
+    }
+}
+
+/// The two operators with a number, from those with a vector.
+macro_rules! with_numbers {
+    ($v:ty) => {
+        impl std::ops::Mul<f32> for $v {
+            type Output = $v;
+            #[inline(always)]
+            fn mul(self, x: f32) -> $v {
+                self * self.all(x)
+            }
+        }
+        impl std::ops::Add<f32> for $v {
+            type Output = $v;
+            #[inline(always)]
+            fn add(self, x: f32) -> $v {
+                self + self.all(x)
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use with_numbers;
+with_numbers!(F32x4);
+
+/// True where a fused multiply-add is an instruction and not a library call.
+const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
+impl F32s for F32x4 {
+    const LANES: usize = 4;
+    #[inline(always)]
+    fn all(self, x: f32) -> Self {
+        F32x4([x; 4])
+    }
+    #[inline(always)]
+    fn fma(self, b: Self, c: Self) -> Self {
+        F32x4(std::array::from_fn(|i| {
+            if FUSED { self.0[i].mul_add(b.0[i], c.0[i]) } else { self.0[i] * b.0[i] + c.0[i] }
+        }))
+    }
+    #[inline(always)]
+    fn square_rest(self, square: Self) -> Self {
+        self.zip(square, |x, s| (f64::from(x) * f64::from(x) - f64::from(s)) as f32)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.map(f32::abs)
+    }
+    #[inline(always)]
+    fn copysign(self, of: Self) -> Self {
+        self.zip(of, f32::copysign)
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        // adding 1.5 · 2²³ leaves no bits for a fraction
+        self.map(|x| (x + 12_582_912.0) - 12_582_912.0)
+    }
+    #[inline(always)]
+    fn scale2(self, n: Self) -> Self {
+        self.zip(n, |x, n| {
+            let n = n as i32;
+            let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+            x * power(n >> 1) * power(n - (n >> 1))
+        })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn clamp(self, lo: f32, hi: f32) -> Self {
+        self.map(|x| {
+            let x = if x < lo { lo } else { x };
+            if x > hi { hi } else { x }
+        })
+    }
+    #[inline(always)]
+    fn if_less(self, bound: f32, yes: Self, no: Self) -> Self {
+        F32x4(std::array::from_fn(|i| if self.0[i] < bound { yes.0[i] } else { no.0[i] }))
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[..4].copy_from_slice(&self.0);
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        to.iter_mut().zip(self.0).for_each(|(t, x)| *t = x);
+    }
+    #[inline(always)]
+    unsafe fn store_at(self, to: *mut f32, n: usize) {
+        for (i, x) in self.0.into_iter().enumerate().take(n) {
+            // SAFETY: the caller's: `n` floats from `to` on are writable.
+            unsafe { *to.add(i) = x };
+        }
+    }
+}
