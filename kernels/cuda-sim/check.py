@@ -35,6 +35,9 @@ WHEELS = [
 ARCHITECTURE = "compute_80"
 ASSEMBLED_FOR = ["sm_80", "sm_90"]
 
+# What compilers print, whatever the locale.
+TEXT = {"encoding": "utf-8", "errors": "replace"}
+
 
 class Failed(Exception):
     pass
@@ -109,13 +112,13 @@ def check_ptx(write):
         if str(CRATE) in ptx or str(TARGET) in ptx or "\t.loc\t" in ptx:
             raise Failed(f"{shown} would name files of this machine")
         if write:
-            committed.write_text(ptx)
-        elif not committed.exists() or committed.read_text() != ptx:
+            committed.write_text(ptx, encoding="utf-8", newline="\n")
+        elif not committed.exists() or committed.read_text(encoding="utf-8") != ptx:
             raise Failed(f"{shown} is not what {source.name} compiles to: run check.py ptx --write")
         for arch in ASSEMBLED_FOR:
             command = [nvidia / "cuda_nvcc/bin/ptxas", f"-arch={arch}", "-v", "--warn-on-spills", "-Werror"]
             command += [committed, "-o", TARGET / "kernel.cubin"]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, **TEXT)
             if done.returncode:
                 raise Failed(f"{shown} for {arch}:\n{done.stderr}")
             for kernel, used, shared in registers(done.stdout + done.stderr):
@@ -158,7 +161,7 @@ class Sim:
         flags = self.runtime_flags if unit.stem == "runtime" else self.flags
         object = self.folder / f"{unit.stem}{suffix}.o"
         command = ["g++", *COMPILE, *flags, *extra, "-c", unit, "-o", object]
-        return unit, object, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        return unit, object, subprocess.Popen(command, stderr=subprocess.PIPE, **TEXT)
 
     def finish(self, unit, object, compiler):
         _, log = compiler.communicate()
@@ -179,7 +182,7 @@ class Sim:
         if self.name == "thread":
             commands.append(["setarch", platform.machine(), "-R", program])
         for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+            done = subprocess.run(command, capture_output=True, **TEXT, env=environment, timeout=300)
             if "unexpected memory mapping" not in done.stderr:
                 break
         return done
@@ -194,7 +197,7 @@ class Sim:
         """A test that passes without a barrier does not test it."""
         for source in SOURCES:
             unit = SIM / "kernels" / f"{source.parent.name}.cpp"
-            for number, line in enumerate(source.read_text().splitlines(), 1):
+            for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
                 if "__syncthreads()" not in line:
                     continue
                 extra = [f"-DENGRAFT_SIM_WITHOUT_BARRIER={number}"]
