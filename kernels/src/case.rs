@@ -25,11 +25,12 @@ pub struct Case {
     /// True if there is code for a GPU.
     pub cuda: bool,
     /// Puts the inputs on a device.
-    pub prepare: Box<dyn Fn(&Device) -> Result<Run>>,
+    pub prepare: Prepare,
     /// The outputs in double precision, by plain loops.
     pub reference: Box<dyn Fn() -> Vec<f64>>,
 }
 
+type Prepare = Box<dyn Fn(&Device) -> Result<Run>>;
 type Launch = Box<dyn FnMut(&mut [Buffer]) -> Result<()>>;
 
 /// A case with its inputs on a device.

@@ -1,38 +1,105 @@
-//! The GPU has no multiply yet.
+//! A block for each tile of 64 x 64 results; see `kernel.cu`.
 use super::*;
-use crate::Cuda;
+use crate::{
+    Cuda, DType,
+    cuda::{NULL, Program},
+};
+use cudarc::driver::{LaunchConfig, PushKernelArg};
 
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
+const PROGRAM: Program = Program { name: NAME, ptx: include_str!("kernel.ptx") };
+/// TILE and THREADS of `kernel.cu`.
+const TILE: usize = 64;
+const THREADS: u32 = 256;
+/// Blocks of one launch: more than any GPU runs at a time. They share the tiles.
+const MOST_BLOCKS: usize = 1 << 16;
+
+/// C (m, n) = A B + bias, or C += A B.
+///
+/// # Safety
+/// A holds m k values of f32, B k n of the type that the kernel `name` takes, `bias` n and C m n of f32, all on `d`.
+#[allow(clippy::too_many_arguments)]
+unsafe fn product(
+    d: &Cuda,
+    name: &'static str,
+    a: &Buffer,
+    b: &Buffer,
+    bias: Option<&Buffer>,
+    accumulate: bool,
+    c: &mut Buffer,
+    [m, n, k]: [usize; 3],
+) -> Result<()> {
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
+    let f = d.function(&PROGRAM, name)?;
+    let tiles = m.div_ceil(TILE).saturating_mul(n.div_ceil(TILE));
+    let config = LaunchConfig {
+        grid_dim: (tiles.min(MOST_BLOCKS) as u32, 1, 1),
+        block_dim: (THREADS, 1, 1),
+        shared_mem_bytes: 0,
+    };
+    let (m, n, k) = (m as u64, n as u64, k as u64);
+    let accumulate = i32::from(accumulate);
+    let bias = bias.map(Buffer::cuda).transpose()?;
+    let mut launch = d.stream.launch_builder(&f);
+    launch.arg(&a.cuda()?.0).arg(&b.cuda()?.0);
+    match bias {
+        Some(bias) => launch.arg(&bias.0),
+        None => launch.arg(&NULL),
+    };
+    launch.arg(&accumulate).arg(&mut c.cuda_mut()?.0).arg(&m).arg(&n).arg(&k);
+    // SAFETY: these are the arguments that every kernel of `kernel.cu` takes, in order and type. By this function's
+    // contract the buffers hold what it reads and writes, and it writes C alone. The block has the size it expects.
+    unsafe { launch.launch(config) }?;
+    Ok(())
+}
+
 pub(super) fn times_transposed(
-    _d: &Cuda,
-    _x: &Buffer,
-    _m: usize,
-    _w: Matrix<'_>,
-    _b: Option<&Buffer>,
-    _y: &mut Buffer,
+    d: &Cuda,
+    x: &Buffer,
+    m: usize,
+    w: Matrix<'_>,
+    bias: Option<&Buffer>,
+    y: &mut Buffer,
 ) -> Result<()> {
-    Err(REFUSED)
+    let name = match w.data.dtype() {
+        DType::Bf16 => "matmul_times_transposed_bf16",
+        DType::F16 => "matmul_times_transposed_f16",
+        _ => "matmul_times_transposed_f32",
+    };
+    // SAFETY: `super::times_transposed` has checked the device, the types and the lengths; `Matrix::check` leaves no
+    // fourth type.
+    unsafe { product(d, name, x, w.data, bias, false, y, [m, w.rows, w.cols]) }
 }
+
 pub(super) fn times(
-    _d: &Cuda,
-    _x: &Buffer,
-    _m: usize,
-    _w: Matrix<'_>,
-    _b: Option<&Buffer>,
-    _y: &mut Buffer,
+    d: &Cuda,
+    x: &Buffer,
+    m: usize,
+    w: Matrix<'_>,
+    bias: Option<&Buffer>,
+    y: &mut Buffer,
 ) -> Result<()> {
-    Err(REFUSED)
+    let name = match w.data.dtype() {
+        DType::Bf16 => "matmul_times_bf16",
+        DType::F16 => "matmul_times_f16",
+        _ => "matmul_times_f32",
+    };
+    // SAFETY: `super::times` has checked the device, the types and the lengths.
+    unsafe { product(d, name, x, w.data, bias, false, y, [m, w.cols, w.rows]) }
 }
+
 #[allow(clippy::too_many_arguments)]
 pub(super) fn transposed_times(
-    _d: &Cuda,
-    _dy: &Buffer,
-    _n: usize,
-    _x: &Buffer,
-    _k: usize,
-    _m: usize,
-    _g: &mut Buffer,
-    _acc: bool,
+    d: &Cuda,
+    dy: &Buffer,
+    n: usize,
+    x: &Buffer,
+    k: usize,
+    m: usize,
+    g: &mut Buffer,
+    accumulate: bool,
 ) -> Result<()> {
-    Err(REFUSED)
+    // SAFETY: `super::transposed_times` has checked the device, the types and the lengths.
+    unsafe { product(d, "matmul_transposed_times", dy, x, None, accumulate, g, [n, k, m]) }
 }

@@ -1,0 +1,131 @@
+// C (m, n) = A B + bias, or C += A B, for the three products of mod.rs and the three ways a weight is stored.
+//
+// A block of 256 threads takes a tile of 64 x 64 values of C, then the tile gridDim.x further, and so on. It goes
+// through the depth k in steps of 16, with the two slices it needs in shared memory; each thread holds 4 x 4 sums. A
+// value of C is one thread's sum in ascending order of the depth: the same on every run.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+typedef unsigned long long u64;
+
+#define TILE 64
+#define DEPTH 16
+#define SIDE 16
+#define EACH (TILE / SIDE)
+#define THREADS (SIDE * SIDE)
+
+static __device__ float decode(float v) {
+    return v;
+}
+static __device__ float decode(__nv_bfloat16 v) {
+    return __bfloat162float(v);
+}
+static __device__ float decode(__half v) {
+    return __half2float(v);
+}
+
+// Slices of A and B, depth first. The odd row length keeps a column's elements in different banks.
+struct Slices {
+    float a[DEPTH][TILE + 1];
+    float b[DEPTH][TILE + 1];
+};
+
+// Copies lines line0.. of a matrix at depths depth0.., zero beyond its edges. ALONG: the depth is the fast index in
+// memory, `lines` x `depth`; otherwise the matrix is `depth` x `lines`. Neighbouring threads read neighbouring values.
+template <bool ALONG, class T>
+static __device__ void
+load(float (*to)[TILE + 1], const T* from, u64 lines, u64 depth, u64 line0, u64 depth0) {
+#pragma unroll
+    for (unsigned step = 0; step < TILE * DEPTH; step += THREADS) {
+        unsigned e = step + threadIdx.x;
+        unsigned i = ALONG ? e / DEPTH : e % TILE;
+        unsigned p = ALONG ? e % DEPTH : e / TILE;
+        u64 line = line0 + i;
+        u64 at = depth0 + p;
+        float v = 0.0f;
+        if (line < lines && at < depth) {
+            v = decode(from[ALONG ? line * depth + at : at * lines + line]);
+        }
+        to[p][i] = v;
+    }
+}
+
+// `bias` may be null, and is not added when accumulating.
+template <bool A_ALONG, bool B_ALONG, class A, class B>
+static __device__ void multiply(
+    Slices& slices,
+    const A* a,
+    const B* b,
+    const float* bias,
+    int accumulate,
+    float* c,
+    u64 m,
+    u64 n,
+    u64 k
+) {
+    // what is added to the product: C itself, or the same bias to every row
+    const float* added = accumulate ? c : bias;
+    u64 added_row = accumulate ? n : 0;
+    unsigned tx = threadIdx.x % SIDE;
+    unsigned ty = threadIdx.x / SIDE;
+    u64 across = (n + TILE - 1) / TILE;
+    u64 tiles = (m + TILE - 1) / TILE * across;
+    for (u64 tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+        u64 i0 = tile / across * TILE;
+        u64 j0 = tile % across * TILE;
+        float sum[EACH][EACH] = {};
+        for (u64 p0 = 0; p0 < k; p0 += DEPTH) {
+            load<A_ALONG>(slices.a, a, m, k, i0, p0);
+            load<B_ALONG>(slices.b, b, n, k, j0, p0);
+            __syncthreads();
+#pragma unroll 4
+            for (int p = 0; p < DEPTH; p++) {
+                float av[EACH];
+                float bv[EACH];
+#pragma unroll
+                for (int e = 0; e < EACH; e++) {
+                    av[e] = slices.a[p][ty + e * SIDE];
+                    bv[e] = slices.b[p][tx + e * SIDE];
+                }
+#pragma unroll
+                for (int r = 0; r < EACH; r++) {
+#pragma unroll
+                    for (int s = 0; s < EACH; s++) {
+                        sum[r][s] += av[r] * bv[s];
+                    }
+                }
+            }
+            __syncthreads(); // the slices may now be overwritten
+        }
+#pragma unroll
+        for (int r = 0; r < EACH; r++) {
+#pragma unroll
+            for (int s = 0; s < EACH; s++) {
+                u64 i = i0 + ty + r * SIDE;
+                u64 j = j0 + tx + s * SIDE;
+                if (i < m && j < n) {
+                    c[i * n + j] = sum[r][s] + (added ? added[i * added_row + j] : 0.0f);
+                }
+            }
+        }
+    }
+}
+
+#define PRODUCT(NAME, A_ALONG, B_ALONG, W)                                                                   \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(                                              \
+        const float* a, const W* b, const float* bias, int accumulate, float* c, u64 m, u64 n, u64 k         \
+    ) {                                                                                                      \
+        __shared__ Slices slices;                                                                            \
+        multiply<A_ALONG, B_ALONG>(slices, a, b, bias, accumulate, c, m, n, k);                              \
+    }
+
+// y = x Wᵀ: W is n x k
+PRODUCT(matmul_times_transposed_f32, true, true, float)
+PRODUCT(matmul_times_transposed_bf16, true, true, __nv_bfloat16)
+PRODUCT(matmul_times_transposed_f16, true, true, __half)
+// y = x W: W is k x n
+PRODUCT(matmul_times_f32, true, false, float)
+PRODUCT(matmul_times_bf16, true, false, __nv_bfloat16)
+PRODUCT(matmul_times_f16, true, false, __half)
+// G = dyᵀ x: dy is k x m, x is k x n
+PRODUCT(matmul_transposed_times, false, false, float)

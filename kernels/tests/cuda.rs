@@ -1,0 +1,456 @@
+//! The kernels that run on a GPU, on whatever answers as one.
+//!
+//! With `--features cuda-sim` that is the stand-in of `kernels/cuda-sim`. Without it, it is the machine's first GPU, and
+//! on a machine that has none the tests only look at the error that says so. What was done is printed in any case.
+use engraft_kernels::{Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Run, layernorm, matmul};
+use half::{bf16, f16};
+use std::{fmt::Display, io::Write, rc::Rc};
+
+const SIM: bool = cfg!(feature = "cuda-sim");
+
+/// To the terminal, past the test harness, which keeps what successful tests print.
+fn say(what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "cuda: {what}");
+}
+
+/// The device, or nothing where there is none.
+fn gpu(test: &str) -> Option<Device> {
+    match Device::cuda(0) {
+        Ok(d) => {
+            let Device::Cuda(gpu) = &d else { panic!("another device was opened") };
+            say(format!("{test}: on {}", gpu.name().expect("its name")));
+            Some(d)
+        }
+        Err(e) if SIM => panic!("the stand-in must open: {e}"),
+        Err(e) => {
+            say(format!("{test}: SKIPPED, {e}"));
+            None
+        }
+    }
+}
+
+// ---- cases -----------------------------------------------------------------------------------------------------------
+
+/// Values between -1 and 1.
+fn noise(seed: u32, n: usize) -> Rc<Vec<f32>> {
+    let mut s = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = move || {
+        s ^= s << 13;
+        s ^= s >> 17;
+        s ^= s << 5;
+        (s >> 8) as f32 / (1u32 << 23) as f32 - 1.0
+    };
+    Rc::new((0..n).map(|_| next()).collect())
+}
+fn wide(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|x| f64::from(*x)).collect()
+}
+fn case(
+    label: String,
+    prepare: impl Fn(&Device) -> Result<Run, Error> + 'static,
+    reference: impl Fn() -> Vec<f64> + 'static,
+) -> Case {
+    Case {
+        label,
+        tolerance: 1e-5,
+        flops: 0.0,
+        bytes: 0.0,
+        timed: false,
+        cuda: true,
+        prepare: Box::new(prepare),
+        reference: Box::new(reference),
+    }
+}
+/// The same values, as the type holds them.
+fn rounded(v: &[f32], dtype: DType) -> Vec<f32> {
+    match dtype {
+        DType::Bf16 => v.iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
+        DType::F16 => v.iter().map(|x| f16::from_f32(*x).to_f32()).collect(),
+        _ => v.to_vec(),
+    }
+}
+fn upload(d: &Device, v: &[f32], dtype: DType) -> Result<Buffer, Error> {
+    fn with<T: Element>(d: &Device, v: &[f32], f: impl Fn(f32) -> T) -> Result<Buffer, Error> {
+        d.upload(Class::Backbone, &v.iter().map(|x| f(*x)).collect::<Vec<T>>())
+    }
+    match dtype {
+        DType::Bf16 => with(d, v, bf16::from_f32),
+        DType::F16 => with(d, v, f16::from_f32),
+        _ => with(d, v, |x| x),
+    }
+}
+
+const EPS: f32 = 1e-5;
+
+fn normalise(rows: usize, cols: usize, residual: bool, keep: bool) -> Case {
+    let (x, r, gamma, beta) = (noise(1, rows * cols), noise(2, rows * cols), noise(3, cols), noise(4, cols));
+    let data = [x.clone(), r.clone(), gamma.clone(), beta.clone()];
+    let prepare = move |d: &Device| {
+        let up = |i: usize| d.upload::<f32>(Class::Saved, &data[i]);
+        let (x, r, gamma, beta) = (up(0)?, up(1)?, up(2)?, up(3)?);
+        let mut out = vec![d.alloc::<f32>(Class::Scratch, rows * cols)?];
+        if keep {
+            out.push(d.alloc::<f32>(Class::Saved, rows * cols)?);
+            out.push(d.alloc::<f32>(Class::Saved, rows)?);
+        }
+        let d = d.clone();
+        Ok(Run::new(out, move |out| {
+            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols };
+            let r = residual.then_some(&r);
+            match out {
+                [y] => layernorm::forward(&d, &x, r, n, y, None),
+                [y, normed, rstd] => {
+                    layernorm::forward(&d, &x, r, n, y, Some(layernorm::Kept { normed, rstd }))
+                }
+                _ => unreachable!("one or three outputs"),
+            }
+        }))
+    };
+    let reference = move || {
+        let mut s = wide(&x);
+        if residual {
+            s.iter_mut().zip(r.iter()).for_each(|(s, r)| *s += f64::from(*r));
+        }
+        let (y, hat, rstd) = layernorm::reference(&s, &wide(&gamma), &wide(&beta), f64::from(EPS));
+        if keep { [y, hat, rstd].concat() } else { y }
+    };
+    case(format!("layernorm forward {rows}x{cols} residual {residual} keep {keep}"), prepare, reference)
+}
+fn normalise_backward(rows: usize, cols: usize) -> Case {
+    let (dy, hat, rstd, gamma) =
+        (noise(5, rows * cols), noise(6, rows * cols), noise(7, rows), noise(8, cols));
+    let data = [dy.clone(), hat.clone(), rstd.clone(), gamma.clone()];
+    let prepare = move |d: &Device| {
+        let up = |i: usize| d.upload::<f32>(Class::Saved, &data[i]);
+        let (dy, hat, rstd, gamma) = (up(0)?, up(1)?, up(2)?, up(3)?);
+        let beta = d.zeros::<f32>(Class::Adapter, cols)?;
+        let out = vec![d.alloc::<f32>(Class::Scratch, rows * cols)?];
+        let d = d.clone();
+        Ok(Run::new(out, move |out| {
+            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols };
+            layernorm::backward(&d, &dy, &hat, &rstd, n, &mut out[0])
+        }))
+    };
+    let reference =
+        move || layernorm::reference_backward(&wide(&dy), &wide(&hat), &wide(&rstd), &wide(&gamma));
+    case(format!("layernorm backward {rows}x{cols}"), prepare, reference)
+}
+
+/// y (m, n) = x (m, k) W + bias, W stored (n, k) if `transposed`, else (k, n).
+fn product(transposed: bool, [m, n, k]: [usize; 3], dtype: DType, biased: bool) -> Case {
+    let (x, w, bias) = (noise(11, m * k), noise(12, n * k), noise(13, n));
+    let data = [x.clone(), w.clone(), bias.clone()];
+    let prepare = move |d: &Device| {
+        let (x, bias) = (upload(d, &data[0], DType::F32)?, upload(d, &data[2], DType::F32)?);
+        let w = upload(d, &data[1], dtype)?;
+        let out = vec![d.alloc::<f32>(Class::Scratch, m * n)?];
+        let d = d.clone();
+        Ok(Run::new(out, move |out| {
+            let bias = biased.then_some(&bias);
+            if transposed {
+                let w = matmul::Matrix { data: &w, rows: n, cols: k };
+                matmul::times_transposed(&d, &x, m, w, bias, &mut out[0])
+            } else {
+                let w = matmul::Matrix { data: &w, rows: k, cols: n };
+                matmul::times(&d, &x, m, w, bias, &mut out[0])
+            }
+        }))
+    };
+    let reference = move || {
+        let (w, bias) = (wide(&rounded(&w, dtype)), wide(&bias));
+        let strides = if transposed { (1, k) } else { (n, 1) };
+        let bias = biased.then_some(&bias[..]);
+        matmul::reference(m, k, n, (&wide(&x), k, 1), (&w, strides.0, strides.1), bias)
+    };
+    let name = if transposed { "times_transposed" } else { "times" };
+    case(format!("matmul {name} {m}x{n} depth {k} {dtype} bias {biased}"), prepare, reference)
+}
+/// G (n, k) = dyᵀ x or G += dyᵀ x, over m rows.
+fn gradient([m, n, k]: [usize; 3], accumulate: bool) -> Case {
+    let (dy, x, g) = (noise(21, m * n), noise(22, m * k), noise(23, n * k));
+    let data = [dy.clone(), x.clone(), g.clone()];
+    let prepare = move |d: &Device| {
+        let up = |i: usize| d.upload::<f32>(Class::Grad, &data[i]);
+        let (dy, x, g) = (up(0)?, up(1)?, up(2)?);
+        let d = d.clone();
+        Ok(Run::new(vec![g], move |out| {
+            matmul::transposed_times(&d, &dy, n, &x, k, m, &mut out[0], accumulate)
+        }))
+    };
+    let reference = move || {
+        let mut r = matmul::reference(n, m, k, (&wide(&dy), 1, n), (&wide(&x), k, 1), None);
+        if accumulate {
+            r.iter_mut().zip(g.iter()).for_each(|(r, g)| *r += f64::from(*g));
+        }
+        r
+    };
+    case(format!("matmul transposed_times {n}x{k} depth {m} accumulate {accumulate}"), prepare, reference)
+}
+
+/// The registry's cases for a GPU, and shapes that try the grid: one element, ragged tiles, several blocks, more rows
+/// than a launch has blocks, no depth at all.
+fn cases() -> Vec<Case> {
+    // the shapes that are worth timing on a GPU take too long on fibers
+    let registered = KERNELS.iter().flat_map(|k| (k.cases)());
+    let mut all: Vec<Case> = registered.filter(|c| c.cuda && !(SIM && c.timed)).collect();
+    all.extend([normalise(4100, 3, true, true), normalise_backward(4100, 3)]);
+    for (rows, cols) in [(1, 1), (1, 2), (3, 33), (2, 768), (5, 1023)] {
+        all.extend([(true, true), (false, false)].map(|(r, k)| normalise(rows, cols, r, k)));
+        all.push(normalise_backward(rows, cols));
+    }
+    let shapes = [[1, 1, 1], [63, 65, 67], [64, 64, 16], [1, 130, 5], [130, 1, 7], [65, 66, 0], [2, 3, 200]];
+    for (i, shape) in shapes.into_iter().enumerate() {
+        for transposed in [true, false] {
+            for (t, dtype) in [DType::F32, DType::Bf16, DType::F16].into_iter().enumerate() {
+                all.push(product(transposed, shape, dtype, (i + t) % 2 == 0));
+            }
+        }
+    }
+    for shape in [[1, 1, 1], [67, 63, 65], [16, 64, 128], [0, 5, 70]] {
+        all.extend([true, false].map(|accumulate| gradient(shape, accumulate)));
+    }
+    all
+}
+
+// ---- tests -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_machine_without_a_driver_is_told_so() {
+    // SAFETY: looks for the driver's library; nothing of it is called.
+    let driver = SIM || unsafe { cudarc::driver::sys::is_culib_present() };
+    match Device::cuda(0) {
+        Ok(_) => assert!(driver),
+        Err(e) if SIM => panic!("the stand-in must open: {e}"),
+        Err(e) => {
+            say(format!("no GPU here: {e}"));
+            assert!(matches!(e, Error::Open { device: "cuda", .. }), "{e}");
+            if !driver {
+                let message = "cannot open cuda: no CUDA driver (libcuda) is installed on this machine";
+                assert_eq!(e.to_string(), message);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_case_matches_its_reference_on_every_device() {
+    let Some(gpu) = gpu("every case") else { return };
+    let cpu = Device::cpu(1).unwrap();
+    let cases = cases();
+    let mut worst = 0f64;
+    for c in &cases {
+        let run = |d: &Device| {
+            let mut run = (c.prepare)(d).unwrap_or_else(|e| panic!("{}: {e}", c.label));
+            run.launch().unwrap_or_else(|e| panic!("{} on {}: {e}", c.label, d.name()));
+            run.read().unwrap()
+        };
+        let expected = (c.reference)();
+        let largest = expected.iter().fold(1e-3f64, |a, v| a.max(v.abs()));
+        let on_gpu = run(&gpu);
+        for (d, got) in [(&gpu, &on_gpu), (&cpu, &run(&cpu))] {
+            assert_eq!(got.len(), expected.len(), "{}", c.label);
+            for (i, (g, e)) in got.iter().zip(&expected).enumerate() {
+                let error = (f64::from(*g) - e).abs() / largest;
+                // so that NaN fails
+                assert!(error <= c.tolerance, "{} on {}: [{i}] is {g}, not {e}", c.label, d.name());
+                worst = worst.max(error);
+            }
+        }
+        let nothing = run(&Device::null(1));
+        assert_eq!(nothing, vec![0.0; expected.len()], "{}", c.label);
+        // fibers take their time
+        if !SIM || c.flops < 1e7 {
+            let same = run(&gpu).iter().zip(&on_gpu).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{}: another launch gave other bits", c.label);
+        }
+    }
+    say(format!("{} cases agree, the largest difference is {worst:.1e}", cases.len()));
+}
+
+#[test]
+fn empty_launches_do_nothing() {
+    let Some(d) = gpu("empty launches") else { return };
+    let f = |n| d.upload::<f32>(Class::Scratch, &vec![3.0; n]).unwrap();
+    let (empty, some) = (f(0), f(6));
+    let mut out = f(6);
+    for (rows, cols) in [(0, 6), (6, 0), (0, 0)] {
+        let n = layernorm::Norm { gamma: &some, beta: &some, eps: EPS, rows, cols };
+        layernorm::forward(&d, &empty, None, n, &mut out, None).unwrap();
+        layernorm::backward(&d, &empty, &empty, &some, n, &mut out).unwrap();
+    }
+    let none = |rows, cols| matmul::Matrix { data: &some, rows, cols };
+    matmul::times_transposed(&d, &some, 0, none(2, 3), Some(&some), &mut out).unwrap();
+    matmul::times_transposed(&d, &some, 2, none(0, 3), Some(&some), &mut out).unwrap();
+    matmul::times(&d, &some, 0, none(2, 3), Some(&some), &mut out).unwrap();
+    matmul::times(&d, &some, 2, none(3, 0), Some(&some), &mut out).unwrap();
+    matmul::transposed_times(&d, &some, 0, &some, 3, 2, &mut out, false).unwrap();
+    matmul::transposed_times(&d, &some, 2, &some, 0, 3, &mut out, false).unwrap();
+    assert_eq!(out.read::<f32>().unwrap(), [3.0; 6]);
+    // a product over nothing is zero, or what was there
+    matmul::transposed_times(&d, &empty, 2, &empty, 3, 0, &mut out, true).unwrap();
+    assert_eq!(out.read::<f32>().unwrap(), [3.0; 6]);
+    matmul::transposed_times(&d, &empty, 2, &empty, 3, 0, &mut out, false).unwrap();
+    assert_eq!(out.read::<f32>().unwrap(), [0.0; 6]);
+}
+
+#[test]
+fn buffers_hold_what_is_written() {
+    let Some(d) = gpu("buffers") else { return };
+    for len in [0, 1, 5, 1000] {
+        let values: Vec<u32> = (0..len as u32).collect();
+        let mut b = d.upload(Class::Scratch, &values).unwrap();
+        assert_eq!(b.read::<u32>().unwrap(), values);
+        let copy = b.duplicate(Class::Saved).unwrap();
+        b.clear().unwrap();
+        assert_eq!(b.read::<u32>().unwrap(), vec![0; len]);
+        assert_eq!(copy.read::<u32>().unwrap(), values);
+        assert!(matches!(b.write(&vec![1u32; len + 1]), Err(Error::Length { .. })));
+        assert!(matches!(b.read::<f32>(), Err(Error::DType { .. })));
+    }
+    let halves = [bf16::from_f32(1.5), bf16::from_f32(-2.0), bf16::NAN];
+    let back = d.upload(Class::Backbone, &halves).unwrap().read::<bf16>().unwrap();
+    assert_eq!(back.into_iter().map(bf16::to_bits).collect::<Vec<_>>(), halves.map(bf16::to_bits));
+    d.synchronize().unwrap();
+    if cfg!(debug_assertions) {
+        let fresh = d.alloc::<f32>(Class::Scratch, 3).unwrap();
+        assert!(fresh.read::<f32>().unwrap().iter().all(|x| x.is_nan()));
+    }
+
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("map-{}", std::process::id()));
+    std::fs::write(&path, [9u8, 1, 0, 0, 0, 2, 0, 0, 0]).unwrap();
+    let file = engraft_kernels::MappedFile::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mapped = d.map(Class::Backbone, &file, 1, DType::U32, 2).unwrap();
+    assert_eq!((mapped.read::<u32>().unwrap(), mapped.is_mapped()), (vec![1, 2], false));
+    assert!(d.map(Class::Backbone, &file, 9, DType::U32, 0).unwrap().read::<u32>().unwrap().is_empty());
+    assert!(d.map(Class::Backbone, &file, 1, DType::U32, 3).is_err());
+}
+
+#[test]
+fn the_ledger_counts_what_the_device_holds() {
+    let Some(d) = gpu("the ledger") else { return };
+    let null = Device::null(1);
+    for d in [&d, &null] {
+        let a = d.zeros::<f32>(Class::Backbone, 10).unwrap();
+        let b = a.duplicate(Class::Saved).unwrap();
+        let c = d.alloc::<bf16>(Class::Grad, 3).unwrap();
+        b.set_class(Class::Optim);
+        let u = d.ledger().usage();
+        assert_eq!(Class::ALL.map(|c| u.live(c)), [40, 0, 6, 40, 0, 0], "{}", d.name());
+        assert_eq!((u.live_total(), u.peak_total()), (86, 86), "{}", d.name());
+        drop((a, b, c));
+        assert_eq!(d.ledger().usage().live_total(), 0, "{}", d.name());
+    }
+    // what is dropped can be had again: this is more than the stand-in has
+    for _ in 0..17 {
+        d.alloc::<f32>(Class::Scratch, 16 << 20).unwrap();
+    }
+    assert_eq!(d.ledger().usage().peak_total(), 64 << 20);
+    assert!(d.alloc::<f32>(Class::Scratch, 1 << 45).is_err());
+    assert_eq!(d.ledger().usage().live_total(), 0);
+}
+
+#[test]
+fn arguments_of_another_device_are_refused() {
+    let Some(d) = gpu("wrong devices") else { return };
+    let other = Device::cuda(0).unwrap();
+    let mut y = d.zeros::<f32>(Class::Scratch, 4).unwrap();
+    for elsewhere in [Device::cpu(1).unwrap(), Device::null(1), other] {
+        let x = elsewhere.zeros::<f32>(Class::Scratch, 4).unwrap();
+        let here = d.zeros::<f32>(Class::Scratch, 4).unwrap();
+        let refused = |r| assert!(matches!(r, Err(Error::Elsewhere { .. })), "{r:?}");
+        let n = layernorm::Norm { gamma: &here, beta: &here, eps: EPS, rows: 1, cols: 4 };
+        refused(layernorm::forward(&d, &here, Some(&x), n, &mut y, None));
+        refused(layernorm::backward(&d, &x, &here, &here, n, &mut y));
+        let w = matmul::Matrix { data: &x, rows: 2, cols: 2 };
+        refused(matmul::times(&d, &here, 2, w, None, &mut y));
+        refused(matmul::times_transposed(&d, &here, 2, w, None, &mut y));
+        refused(matmul::transposed_times(&d, &here, 2, &x, 2, 2, &mut y, false));
+    }
+    assert_eq!(y.read::<f32>().unwrap(), [0.0; 4]);
+}
+
+#[test]
+fn there_is_no_such_gpu() {
+    if gpu("no such GPU").is_none() {
+        return;
+    }
+    // the second would be 0 if it were cut to 32 bits
+    for ordinal in [1000, 1 << 32, usize::MAX] {
+        let e = Device::cuda(ordinal).unwrap_err().to_string();
+        assert!(
+            e.starts_with(&format!("cannot open cuda: there is no GPU {ordinal}: the driver has ")),
+            "{e}"
+        );
+    }
+}
+
+#[test]
+fn several_threads_share_a_gpu() {
+    let Some(d) = gpu("several threads") else { return };
+    std::thread::scope(|s| {
+        for i in 0..4u32 {
+            let d = d.clone();
+            s.spawn(move || {
+                for n in 1..20 {
+                    let v = vec![i; n];
+                    let b = d.upload(Class::Scratch, &v).unwrap();
+                    assert_eq!(b.duplicate(Class::Saved).unwrap().read::<u32>().unwrap(), v);
+                    let c = product(true, [3, 2, n], DType::F16, true);
+                    let mut run = (c.prepare)(&d).unwrap();
+                    run.launch().unwrap();
+                    let (got, expected) = (run.read().unwrap(), (c.reference)());
+                    assert!(got.iter().zip(&expected).all(|(g, e)| (f64::from(*g) - e).abs() < 1e-4));
+                }
+            });
+        }
+    });
+}
+
+#[cfg(feature = "cuda-sim")]
+mod sim {
+    use super::*;
+    use std::process::{Command, Output};
+
+    /// Runs one test of this program in a process of its own, with an environment variable.
+    fn child(test: &str, variable: &str, value: &str) -> Output {
+        let mut c = Command::new(std::env::current_exe().unwrap());
+        c.args([test, "--exact", "--include-ignored", "--nocapture"]).env(variable, value).output().unwrap()
+    }
+
+    /// The other tests run them ascending; 1 is descending, and others are shuffled.
+    #[test]
+    fn the_order_of_threads_does_not_matter() {
+        for seed in ["1", "7"] {
+            let test = "every_case_matches_its_reference_on_every_device";
+            let out = child(test, "ENGRAFT_CUDA_SIM_SEED", seed);
+            let (said, also) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+            assert!(out.status.success() && also.contains("1 passed"), "order {seed}: {said}{also}");
+            say(format!("and so they do with threads in order {seed}"));
+        }
+    }
+
+    #[test]
+    #[ignore = "a part of the next test"]
+    fn opens() {
+        match Device::cuda(0) {
+            Ok(_) => println!("it opened"),
+            Err(e) => println!("it did not open: {e}"),
+        }
+    }
+    #[test]
+    fn a_driver_that_fails_is_an_error() {
+        let out = child("sim::opens", "ENGRAFT_CUDA_SIM_INIT", "100");
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success(), "it panicked: {}", String::from_utf8_lossy(&out.stderr));
+        let message = "it did not open: cannot open cuda: GPU 0: DriverError(CUDA_ERROR_NO_DEVICE";
+        assert!(said.contains(message), "{said}");
+    }
+
+    #[test]
+    fn memory_that_does_not_fit_is_an_error() {
+        let d = gpu("too much memory").unwrap();
+        let e = d.alloc::<f32>(Class::Scratch, 2 << 30).unwrap_err();
+        assert_eq!(e.to_string(), format!("out of memory on cuda: {} bytes were asked for", 8u64 << 30));
+    }
+}
