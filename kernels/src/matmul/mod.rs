@@ -11,14 +11,18 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod cases;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod cpu;
 mod cuda;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod pack;
 mod plan;
 mod portable;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod tile;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod vector;
 
 use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
