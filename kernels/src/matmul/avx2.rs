@@ -52,6 +52,11 @@ impl Vector for F32x8 {
         F32x8(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) })
     }
     #[inline(always)]
+    unsafe fn prefetch<T>(p: *const T) {
+        // SAFETY: a prefetch of an address that cannot be read does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: AVX2, and 8 values may be written to `p`.
         unsafe { _mm256_storeu_ps(p, self.0) }
@@ -82,24 +87,23 @@ impl Vector for F32x8 {
     unsafe fn transpose(block: &mut [Self; MOST_LANES]) {
         // SAFETY: AVX2; registers only.
         unsafe {
-            let mut r = [_mm256_setzero_ps(); 8];
-            for i in 0..8 {
-                r[i] = block[i].0;
-            }
-            let mut t = r;
+            // loops, not `map`: a closure would not have the target features
+            let mut t = [_mm256_setzero_ps(); 8];
             for i in 0..4 {
-                t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-                t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+                t[2 * i] = _mm256_unpacklo_ps(block[2 * i].0, block[2 * i + 1].0);
+                t[2 * i + 1] = _mm256_unpackhi_ps(block[2 * i].0, block[2 * i + 1].0);
             }
-            let mut u = t.map(|v| _mm256_castps_pd(v));
+            let mut u = t;
             for q in 0..2 {
-                let v = [u[4 * q], u[4 * q + 1], u[4 * q + 2], u[4 * q + 3]];
-                u[4 * q] = _mm256_unpacklo_pd(v[0], v[2]);
-                u[4 * q + 1] = _mm256_unpackhi_pd(v[0], v[2]);
-                u[4 * q + 2] = _mm256_unpacklo_pd(v[1], v[3]);
-                u[4 * q + 3] = _mm256_unpackhi_pd(v[1], v[3]);
+                let mut v = [_mm256_setzero_pd(); 4];
+                for i in 0..4 {
+                    v[i] = _mm256_castps_pd(t[4 * q + i]);
+                }
+                u[4 * q] = _mm256_castpd_ps(_mm256_unpacklo_pd(v[0], v[2]));
+                u[4 * q + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(v[0], v[2]));
+                u[4 * q + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(v[1], v[3]));
+                u[4 * q + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(v[1], v[3]));
             }
-            let u = u.map(|v| _mm256_castpd_ps(v));
             for i in 0..4 {
                 block[i] = F32x8(_mm256_permute2f128_ps::<0x20>(u[i], u[4 + i]));
                 block[4 + i] = F32x8(_mm256_permute2f128_ps::<0x31>(u[i], u[4 + i]));

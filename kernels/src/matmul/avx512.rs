@@ -49,6 +49,11 @@ impl Vector for F32x16 {
         F32x16(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
     }
     #[inline(always)]
+    unsafe fn prefetch<T>(p: *const T) {
+        // SAFETY: a prefetch of an address that cannot be read does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: AVX-512, and 16 values may be written to `p`.
         unsafe { _mm512_storeu_ps(p, self.0) }
@@ -78,21 +83,23 @@ impl Vector for F32x16 {
     unsafe fn transpose(block: &mut [Self; MOST_LANES]) {
         // SAFETY: AVX-512; registers only.
         unsafe {
-            let r = block.map(|v| v.0);
-            let mut t = r;
+            // loops, not `map`: a closure would not have the target features
+            let mut t = [_mm512_setzero_ps(); 16];
             for i in 0..8 {
-                t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-                t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+                t[2 * i] = _mm512_unpacklo_ps(block[2 * i].0, block[2 * i + 1].0);
+                t[2 * i + 1] = _mm512_unpackhi_ps(block[2 * i].0, block[2 * i + 1].0);
             }
-            let mut u = t.map(|v| _mm512_castps_pd(v));
+            let mut u = t;
             for q in 0..4 {
-                let v = [u[4 * q], u[4 * q + 1], u[4 * q + 2], u[4 * q + 3]];
-                u[4 * q] = _mm512_unpacklo_pd(v[0], v[2]);
-                u[4 * q + 1] = _mm512_unpackhi_pd(v[0], v[2]);
-                u[4 * q + 2] = _mm512_unpacklo_pd(v[1], v[3]);
-                u[4 * q + 3] = _mm512_unpackhi_pd(v[1], v[3]);
+                let mut v = [_mm512_setzero_pd(); 4];
+                for i in 0..4 {
+                    v[i] = _mm512_castps_pd(t[4 * q + i]);
+                }
+                u[4 * q] = _mm512_castpd_ps(_mm512_unpacklo_pd(v[0], v[2]));
+                u[4 * q + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(v[0], v[2]));
+                u[4 * q + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(v[1], v[3]));
+                u[4 * q + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(v[1], v[3]));
             }
-            let u = u.map(|v| _mm512_castpd_ps(v));
             for i in 0..4 {
                 let a = _mm512_shuffle_f32x4::<0x88>(u[i], u[4 + i]);
                 let b = _mm512_shuffle_f32x4::<0xdd>(u[i], u[4 + i]);

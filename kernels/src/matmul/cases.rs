@@ -16,7 +16,7 @@ enum Product {
 use Product::*;
 
 /// m, N, K: nothing that is a multiple of a vector, single rows and columns, sums of no terms, matrices of no rows.
-const AWKWARD: [(usize, usize, usize); 14] = [
+const AWKWARD: [(usize, usize, usize); 16] = [
     (1, 1, 1),
     (2, 3, 7),
     (3, 7, 2),
@@ -30,6 +30,8 @@ const AWKWARD: [(usize, usize, usize); 14] = [
     (63, 65, 67),
     (10, 96, 131),
     (161, 70, 129),
+    (77, 96, 5),
+    (200, 208, 130),
     (300, 259, 801),
 ];
 /// BERT-base and MiniLM: attention and feed-forward weights, and the two of a bottleneck adapter.
@@ -42,7 +44,8 @@ const TIMED: [(usize, usize, usize); 7] = [
     (2048, 64, 768),
     (2048, 768, 48),
 ];
-const TIMED_GRADIENTS: [(usize, usize, usize); 3] = [(700, 64, 768), (2048, 64, 768), (700, 768, 768)];
+const TIMED_GRADIENTS: [(usize, usize, usize); 4] =
+    [(700, 64, 768), (2048, 64, 768), (2048, 768, 64), (700, 768, 768)];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();

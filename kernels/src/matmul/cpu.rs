@@ -12,18 +12,21 @@
 //! Per block of depth, tiles of rows are the outer loop (a tile's rows of A stay in the first-level cache) and panels
 //! the inner one. Where there are few rows and B is f32 in rows, packing is not worth it: B is read in place, panels are
 //! the outer loop and row tiles the inner one, so that a panel is fetched once.
+//!
+//! A weight's gradient is dyᵀ x, where A's rows are neighbours in memory. If the gradient is low, x is read in place; if
+//! it is narrow, its transpose is computed that way and written down turned; else some tiles of A at a time are packed.
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use super::{
     pack::Piece,
-    plan::{HEADER, Plan, lanes, tile},
+    plan::{HEADER, Plan, Tiles, lanes},
     portable,
     tile::{Kernel, Tile},
     vector::Stored,
     *,
 };
 use crate::{Class, Cpu, DType, Isa};
-use std::ptr::null;
+use std::{ops::Range, ptr::null};
 
 /// f32 values of a matrix: element (i, j) is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
@@ -74,16 +77,34 @@ pub(super) struct Job<'a, E> {
     pub c_row: usize,
 }
 
+/// Where a task's block of C lies (address, distance between rows), and what it is added to next (null: nothing).
+struct Target {
+    c: *mut f32,
+    row: usize,
+    start: (*const f32, usize),
+}
+
+impl Target {
+    fn start_at(&self, i: usize, j: usize) -> (*const f32, usize) {
+        let (at, row) = self.start;
+        (if at.is_null() { at } else { at.wrapping_add(i * row + j) }, row)
+    }
+}
+
 /// The code for one instruction set.
 struct Code<E> {
     kernel: fn(usize, usize) -> Kernel,
     pack: unsafe fn(&Piece<E>, usize, *mut f32),
+    /// For A.
+    pack_f32: unsafe fn(&Piece<f32>, usize, *mut f32),
 }
 #[cfg(target_arch = "x86_64")]
 fn code<E: Stored>(isa: Isa) -> Option<Code<E>> {
     match isa {
-        Isa::Avx512 => Some(Code { kernel: avx512::kernel, pack: avx512::pack::<E> }),
-        Isa::Avx2 => Some(Code { kernel: avx2::kernel, pack: avx2::pack::<E> }),
+        Isa::Avx512 => {
+            Some(Code { kernel: avx512::kernel, pack: avx512::pack::<E>, pack_f32: avx512::pack::<f32> })
+        }
+        Isa::Avx2 => Some(Code { kernel: avx2::kernel, pack: avx2::pack::<E>, pack_f32: avx2::pack::<f32> }),
         Isa::Portable => None,
     }
 }
@@ -92,7 +113,8 @@ fn code<E: Stored>(_isa: Isa) -> Option<Code<E>> {
     None
 }
 
-/// C (m x cols, rows `c_row` apart) = start + A B, with `workspace` for what `plan` says the threads need.
+/// C (m x cols, rows `c_row` apart; if the plan is flipped, Cᵀ) = start + A B, with `workspace` for what `plan` says the
+/// threads need.
 pub(super) fn multiply<E: Stored>(
     d: &Cpu,
     plan: Plan,
@@ -108,13 +130,21 @@ pub(super) fn multiply<E: Stored>(
     }
     // These are what the unsafe code below relies on.
     let holds = |len: usize, rows: usize, row: usize, cols: usize, col: usize| {
-        rows == 0 || cols == 0 || (rows - 1) * row + (cols - 1) * col < len
+        let last = |n: usize, stride: usize| n.checked_sub(1).map(|n| n.checked_mul(stride));
+        match (last(rows, row), last(cols, col)) {
+            (None, _) | (_, None) => true, // no element
+            (Some(r), Some(c)) => r.zip(c).and_then(|(r, c)| r.checked_add(c)).is_some_and(|l| l < len),
+        }
     };
+    assert!(plan.group == 0 || a.row == 1);
+    assert!(!plan.in_place || cols.is_multiple_of(lanes(plan.isa)));
     assert!(plan.isa.available() && (!plan.in_place || (E::DTYPE == DType::F32 && !b.transposed)));
     assert!(holds(a.data.len(), m, a.row, depth, a.col), "A is too short");
     let (row, col) = if b.transposed { (1, b.stride) } else { (b.stride, 1) };
     assert!(holds(b.data.len(), depth, row, cols, col), "B is too short");
-    assert!(c_row >= cols && holds(c.len(), m, c_row, cols, 1), "C is too short");
+    let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
+    assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
+    assert!(!plan.flipped || (plan.in_place && !matches!(start, Start::Bias(_))));
     assert!(!matches!(start, Start::Bias(bias) if bias.len() < cols), "the bias is too short");
     let each = plan.floats(E::DTYPE != DType::F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
@@ -140,14 +170,40 @@ pub(super) fn multiply<E: Stored>(
 }
 
 impl<E: Stored> Job<'_, E> {
-    /// What the block of C at (i, j) is added to when depth `p` is next: address (null: nothing) and row distance.
-    pub(super) unsafe fn start(&self, p: usize, i: usize, j: usize) -> (*const f32, usize) {
-        match self.start {
-            Start::Zero if p == 0 => (null(), 0),
-            // SAFETY: the bias has `cols` elements (asserted), and j < cols.
-            Start::Bias(bias) if p == 0 => (unsafe { bias.as_ptr().add(j) }, 0),
-            // SAFETY: (i, j) is in C.
-            _ => (unsafe { self.c.get().add(i * self.c_row + j).cast_const() }, self.c_row),
+    /// Where a task that begins at (i, j) puts its block of C.
+    ///
+    /// # Safety
+    /// As of `run`.
+    unsafe fn target(&self, i: usize, j: usize, slot: *mut f32) -> Target {
+        if self.plan.flipped {
+            return Target { c: slot, row: self.plan.nc, start: (null(), 0) };
+        }
+        // SAFETY: (i, j) is in C, and the bias has an element for each column (asserted).
+        unsafe {
+            let c = self.c.get().add(i * self.c_row + j);
+            let start = match self.start {
+                Start::Zero => (null(), 0),
+                Start::Bias(bias) => (bias.as_ptr().add(j), 0),
+                Start::Output => (c.cast_const(), self.c_row),
+            };
+            Target { c, row: self.c_row, start }
+        }
+    }
+    /// Writes a block of Cᵀ that begins at (i, j) of it, `rows` x `cols`, to its place in C.
+    ///
+    /// # Safety
+    /// As of `run`; the block has been computed in `slot`.
+    unsafe fn unflip(&self, (i, j, rows, cols): (usize, usize, usize, usize), slot: *const f32) {
+        let add = matches!(self.start, Start::Output);
+        for y in 0..cols {
+            // SAFETY: row j + y of C has `rows` columns from i, which are this task's; the slot holds rows x nc values.
+            unsafe {
+                let c = self.c.get().add((j + y) * self.c_row + i);
+                for x in 0..rows {
+                    let v = *slot.add(x * self.plan.nc + y);
+                    *c.add(x) = if add { *c.add(x) + v } else { v };
+                }
+            }
         }
     }
     /// The piece of B from row `p` and column `j`.
@@ -167,49 +223,96 @@ impl<E: Stored> Job<'_, E> {
     unsafe fn run(&self, code: &Code<E>, task: usize, slot: *mut f32) {
         let plan = &self.plan;
         let (i0, j0, rows, cols) = plan.task(task);
-        let panel = plan.panel();
-        let (tiles, panels) = (rows.div_ceil(plan.tile_rows), cols.div_ceil(panel));
+        let tiles = plan.tiles(rows);
+        let group = if plan.group == 0 { tiles.count } else { plan.group };
+        // SAFETY: the precondition.
+        let mut target = unsafe { self.target(i0, j0, slot) };
         let mut p = 0;
         loop {
             let depth = plan.kc.min(plan.depth - p);
             let piece = self.piece(p, j0, depth, cols);
-            let packed = if plan.in_place {
-                null()
+            let b = if plan.in_place {
+                piece.at.cast()
             } else {
                 // SAFETY: the piece is in B, and the slot is ours and holds kc x nc values behind the header.
-                unsafe { fill(code, &piece, panel, j0, depth == plan.depth, slot) }
+                unsafe { fill(code, &piece, plan.panel(), j0, depth == plan.depth, slot) }
             };
-            for x in 0..tiles * panels {
-                let (t, s) = if plan.in_place { (x % tiles, x / tiles) } else { (x / panels, x % panels) };
-                let (i, high) = tile(rows, plan.tile_rows, t);
-                let (i, j) = (i0 + i, s * panel);
-                let wide = panel.min(cols - j);
-                let vectors = wide.div_ceil(lanes(plan.isa));
-                // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in the packed panels,
-                // the extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
-                unsafe {
-                    let b = if plan.in_place {
-                        (piece.at.cast::<f32>().add(j), piece.stride)
-                    } else {
-                        (packed.add(j * depth), vectors * lanes(plan.isa))
-                    };
-                    (code.kernel)(high, vectors)(&Tile {
-                        depth,
-                        a: (
-                            self.a.data.as_ptr().wrapping_add(i * self.a.row + p * self.a.col),
-                            self.a.row,
-                            self.a.col,
-                        ),
-                        b,
-                        start: self.start(p, i, j0 + j),
-                        c: (self.c.get().add(i * self.c_row + j0 + j), self.c_row),
-                        last: wide - (vectors - 1) * lanes(plan.isa),
-                    });
-                }
+            for t in (0..tiles.count).step_by(group) {
+                let these = t..tiles.count.min(t + group);
+                let a = self.a.data.as_ptr().wrapping_add((i0 + tiles.at(t).0) * self.a.row + p * self.a.col);
+                let a = if plan.group == 0 {
+                    a
+                } else {
+                    let packed = slot.wrapping_add(HEADER + plan.piece());
+                    let high = rows.min(these.end * plan.tile_rows) - these.start * plan.tile_rows;
+                    let lines = Piece { at: a, transposed: false, stride: self.a.col, depth, cols: high };
+                    // SAFETY: the tiles are in A, whose rows are neighbours (asserted), and the slot is ours and holds
+                    // `group` tiles of depth kc behind the piece.
+                    unsafe { (code.pack_f32)(&lines, lanes(plan.isa), packed) };
+                    packed.cast_const()
+                };
+                // SAFETY: as of this function; A and B have just been put there.
+                unsafe { self.block(code, &target, &piece, (tiles, these), a, b) };
             }
+            target.start = (target.c.cast_const(), target.row);
             p += depth;
             if p >= plan.depth {
-                return;
+                break;
+            }
+        }
+        if plan.flipped {
+            // SAFETY: the precondition; all depths have been summed.
+            unsafe { self.unflip((i0, j0, rows, cols), slot) };
+        }
+    }
+
+    /// Tiles `these` of a task's rows times all panels of `piece`, added to `to.start`. A's tiles begin at `a` and B's
+    /// panels at `b`, in place or packed as the plan says.
+    ///
+    /// # Safety
+    /// As of `run`, and `a` and `b` may be read that far.
+    unsafe fn block(
+        &self,
+        code: &Code<E>,
+        to: &Target,
+        piece: &Piece<E>,
+        (tiles, these): (Tiles, Range<usize>),
+        a: *const f32,
+        b: *const f32,
+    ) {
+        let (plan, depth, lanes) = (&self.plan, piece.depth, lanes(self.plan.isa));
+        let panel = plan.panel();
+        let (panels, first) = (piece.cols.div_ceil(panel), tiles.at(these.start).0);
+        for x in 0..these.len() * panels {
+            let (t, s) =
+                if plan.in_place { (x % these.len(), x / these.len()) } else { (x / panels, x % panels) };
+            let (i, high) = tiles.at(these.start + t);
+            let j = s * panel;
+            let wide = panel.min(piece.cols - j);
+            let vectors = wide.div_ceil(lanes);
+            let a = if plan.group == 0 {
+                (a.wrapping_add((i - first) * self.a.row), self.a.row, self.a.col)
+            } else {
+                // panels of one vector; a tile is half of one
+                let (panel, half) = ((i - first) / lanes, (i - first) % lanes);
+                (a.wrapping_add(panel * lanes * depth + half), 1, lanes)
+            };
+            let b = if plan.in_place {
+                (b.wrapping_add(j), piece.stride)
+            } else {
+                (b.wrapping_add(j * depth), vectors * lanes)
+            };
+            // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
+            // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
+            unsafe {
+                (code.kernel)(high, vectors)(&Tile {
+                    depth,
+                    a,
+                    b,
+                    start: to.start_at(i, j),
+                    c: (to.c.add(i * to.row + j), to.row),
+                    last: wide - (vectors - 1) * lanes,
+                });
             }
         }
     }
@@ -254,36 +357,18 @@ pub(super) fn product(
     c: &mut Buffer,
 ) -> Result<()> {
     let mut workspace = workspace(w.data.device(), &plan, w.data.dtype())?;
-    let (c, workspace) = ((c.host_mut()?, plan.cols), workspace.host_mut()?);
-    let stride = w.cols;
+    let c_row = if plan.flipped { plan.m } else { plan.cols };
+    let (c, workspace) = ((c.host_mut()?, c_row), workspace.host_mut()?);
+    macro_rules! multiply_as {
+        ($stored:ty) => {{
+            let b = Lines { data: w.data.host::<$stored>()?, transposed, stride: w.cols };
+            multiply(d, plan, a, b, start, c, workspace)
+        }};
+    }
     match w.data.dtype() {
-        DType::F32 => multiply(
-            d,
-            plan,
-            a,
-            Lines { data: w.data.host::<f32>()?, transposed, stride },
-            start,
-            c,
-            workspace,
-        ),
-        DType::Bf16 => multiply(
-            d,
-            plan,
-            a,
-            Lines { data: w.data.host::<bf16>()?, transposed, stride },
-            start,
-            c,
-            workspace,
-        ),
-        _ => multiply(
-            d,
-            plan,
-            a,
-            Lines { data: w.data.host::<f16>()?, transposed, stride },
-            start,
-            c,
-            workspace,
-        ),
+        DType::F32 => multiply_as!(f32),
+        DType::Bf16 => multiply_as!(bf16),
+        _ => multiply_as!(f16),
     }
     Ok(())
 }

@@ -11,14 +11,18 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod cases;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod cpu;
 mod cuda;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod pack;
 mod plan;
 mod portable;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod tile;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod vector;
 
 use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
@@ -82,7 +86,7 @@ pub fn times_transposed(
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, w.rows)?;
     }
-    let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false));
+    let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.cols, col: 1 };
@@ -108,7 +112,7 @@ pub fn times(
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, w.cols)?;
     }
-    let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, w.data.dtype() == DType::F32));
+    let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.rows, col: 1 };
@@ -134,13 +138,14 @@ pub fn transposed_times(
     need::<f32>(NAME, device, "dy", dy, area("dy", m, n)?)?;
     need::<f32>(NAME, device, "x", x, area("x", m, k)?)?;
     need::<f32>(NAME, device, "g", g, area("g", n, k)?)?;
-    let plan = || Ok::<_, Error>(Plan::new(isa()?, n, m, k, true));
+    let plan = || Ok::<_, Error>(Plan::gradient(isa()?, n, m, k));
     match device {
         Device::Cpu(d) => {
-            let a = Strided { data: dy.host()?, row: 1, col: n };
-            let b = Matrix { data: x, rows: m, cols: k };
+            let plan = plan()?;
             let start = if accumulate { Start::Output } else { Start::Zero };
-            cpu::product(d, plan()?, a, (b, false), start, g)
+            let ((a, row), (b, col)) = if plan.flipped { ((x, k), (dy, n)) } else { ((dy, n), (x, k)) };
+            let a = Strided { data: a.host()?, row: 1, col: row };
+            cpu::product(d, plan, a, (Matrix { data: b, rows: m, cols: col }, false), start, g)
         }
         Device::Cuda(d) => cuda::transposed_times(d, dy, n, x, k, m, g, accumulate),
         Device::Null(_) => cpu::workspace(device, &plan()?, DType::F32).map(drop),

@@ -3,6 +3,9 @@
 //! The columns of the piece are cut in panels of one tile's width. A panel is stored row by row, without gaps, the
 //! panels one after the other; the last one is only as wide as it must be, rounded up to whole vectors, and the columns
 //! that do not exist are zero.
+//!
+//! A is packed only where its rows are neighbours in memory (a weight's gradient): there a tile would touch another line,
+//! far away, for every step of depth. Its transpose is packed like a piece of B, in panels of one vector.
 use super::vector::{MOST_LANES, Stored, Vector};
 
 /// A piece of B (`depth` x `cols`) where it is stored.
@@ -76,6 +79,9 @@ unsafe fn turn<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32
     }
 }
 
+/// Lines that are asked for ahead of their use: they are far apart, and the processor does not see where this leads.
+const AHEAD: usize = 8;
+
 /// A stored line stays a row.
 #[inline(always)]
 unsafe fn copy<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32) {
@@ -90,6 +96,7 @@ unsafe fn copy<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32
                 let to = to.add(first * depth + p * width);
                 for g in (0..width).step_by(V::LANES) {
                     let live = cols - first - g;
+                    V::prefetch(line.wrapping_add(g + AHEAD * stride));
                     let v: V = if live >= V::LANES {
                         E::load(line.add(g))
                     } else {

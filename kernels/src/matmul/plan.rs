@@ -20,49 +20,78 @@ pub(super) struct Plan {
     pub kc: usize,
     /// B is read where it lies.
     pub in_place: bool,
+    /// A's rows are packed too, so many tiles at a time; 0: A is read where it lies.
+    pub group: usize,
+    /// A task's block of C is computed apart and written down transposed.
+    pub flipped: bool,
 }
 
-/// Up to so many rows of C, B is not worth packing if it can be read in place.
+/// Up to so many rows of C, B is not worth packing if it can be read in place ...
 const IN_PLACE_ROWS: usize = 160;
+/// ... in blocks of this depth: its rows are far apart, and a panel should stay in the first-level cache or near it.
+const IN_PLACE_DEPTH: usize = 192;
+/// Columns are cut into blocks of at most so many ...
+const BLOCK: usize = 192;
+/// ... and into so many blocks at least, if there are as many panels; fewer, if each block packs A again.
+const BLOCKS: usize = 8;
+const BLOCKS_PACKING_A: usize = 4;
 /// Tasks are cut smaller until there are so many ...
 const TASKS: usize = 16;
-/// ... or they have so few rows. Below, packing would take too large a share.
+/// ... or they have so few rows: below, packing would take too large a share (more so if each task packs for itself).
 const TASK_ROWS: usize = 128;
 const TASK_ROWS_REPACKED: usize = 512;
+/// Values of a piece of B if there is one block of columns only: deep, so that it is packed once.
+const SINGLE: usize = 192 << 10;
+/// Values of a group of packed tiles of A.
+const GROUP: usize = 64 << 10;
 /// Floats in front of a thread's panels: what they hold. A cache line, so that panels stay aligned.
 pub(super) const HEADER: usize = 16;
 
 impl Plan {
-    /// `rows_stored`: B is f32 and stored row by row.
-    pub(super) fn new(isa: Isa, m: usize, depth: usize, cols: usize, rows_stored: bool) -> Plan {
-        let vectors = match (isa, cols.div_ceil(lanes(isa))) {
-            (Isa::Avx512, n @ 1..=4) => n,
-            (Isa::Avx512, _) => 3,
-            (_, n) => n.clamp(1, 2),
+    /// `turned`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
+    pub(super) fn new(isa: Isa, m: usize, depth: usize, cols: usize, turned: bool, by_rows: bool) -> Plan {
+        let vectorised = isa != Isa::Portable;
+        let in_place = vectorised && by_rows && m <= IN_PLACE_ROWS && cols.is_multiple_of(lanes(isa));
+        let pack_a = vectorised && turned && !in_place;
+        let (vectors, tile_rows) = match (isa, cols.div_ceil(lanes(isa))) {
+            (Isa::Avx512, 4) if pack_a => (2, 8),
+            (Isa::Avx512, 4) => (4, 6),
+            (Isa::Avx512, n) => (n.clamp(1, 3), if pack_a { 8 } else { 9 }),
+            (_, n) => (n.clamp(1, 2), if pack_a { 4 } else { 6 }),
         };
-        let tile_rows = if isa == Isa::Avx512 && vectors < 4 { 9 } else { 6 };
         let panel = vectors * lanes(isa);
-        let in_place =
-            isa != Isa::Portable && rows_stored && m <= IN_PLACE_ROWS && cols.is_multiple_of(lanes(isa));
-        // columns: a block is up to 192 wide, narrower if there were few of them
-        let panels = cols.div_ceil(panel);
-        let widest = 192 / panel;
-        let blocks = panels.div_ceil((panels / 8).clamp(1, widest.max(1))).max(1);
+        // columns: narrower blocks where that gives few
+        let panels = cols.div_ceil(panel).max(1);
+        let few = if pack_a { BLOCKS_PACKING_A } else { BLOCKS };
+        let blocks = panels.div_ceil((panels / few).clamp(1, (BLOCK / panel).max(1)));
         let nc = panels.div_ceil(blocks) * panel;
-        let blocks = cols.div_ceil(nc.max(1)).max(1);
-        // depth: a block is packed into half of a second-level cache of 1 MiB (AVX-512) or 512 KiB
+        let blocks = cols.div_ceil(nc);
+        // depth: what is packed at a time must leave room in a second-level cache
         let deepest = match isa {
-            _ if in_place => 192,
-            Isa::Avx512 => 768.max(98304 / nc.max(1)),
+            _ if in_place => IN_PLACE_DEPTH,
+            Isa::Avx512 if blocks == 1 => (SINGLE / nc).max(768),
+            Isa::Avx512 if pack_a => 512,
+            Isa::Avx512 => 768,
             _ => 384,
         };
         let parts = depth.div_ceil(deepest).max(1);
         let kc = depth.div_ceil(parts).next_multiple_of(16);
-        // rows: what the columns did not give
+        // rows: blocks where there are few blocks of columns
         let least = if parts > 1 { TASK_ROWS_REPACKED } else { TASK_ROWS };
-        let rows = if in_place { 1 } else { (TASKS / blocks).clamp(1, (m / least).max(1)) };
+        let rows = if in_place { 1 } else { (TASKS / blocks.max(1)).clamp(1, (m / least).max(1)) };
         let mc = m.div_ceil(rows);
-        Plan { isa, m, depth, cols, vectors, tile_rows, mc, nc, kc, in_place }
+        let group = if pack_a {
+            (GROUP / (2 * tile_rows * kc).max(1)).clamp(1, mc.div_ceil(2 * tile_rows).max(1)) * 2
+        } else {
+            0
+        };
+        Plan { isa, m, depth, cols, vectors, tile_rows, mc, nc, kc, in_place, group, flipped: false }
+    }
+    /// G (n x k) = dyᵀ x with m terms. With few columns its transpose xᵀ dy is computed: then there are few rows
+    /// instead, and dy is read in place.
+    pub(super) fn gradient(isa: Isa, n: usize, m: usize, k: usize) -> Plan {
+        let flipped = Plan { flipped: true, ..Plan::new(isa, k, m, n, true, true) };
+        if k < n && flipped.in_place { flipped } else { Plan::new(isa, n, m, k, true, true) }
     }
     /// Columns of a tile.
     pub(super) fn panel(&self) -> usize {
@@ -79,10 +108,29 @@ impl Plan {
         let (i, j) = (t % self.row_blocks() * self.mc, t / self.row_blocks() * self.nc);
         (i, j, self.mc.min(self.m - i), self.nc.min(self.cols - j))
     }
-    /// f32 values that each thread needs as its own.
+    /// Values of a packed piece of B.
+    pub(super) fn piece(&self) -> usize {
+        self.kc * self.nc
+    }
+    /// A task's rows (at least one) in tiles: as even as possible (64 by 9 are eight times 8), or half vectors if A is
+    /// packed.
+    pub(super) fn tiles(&self, rows: usize) -> Tiles {
+        let count = rows.div_ceil(self.tile_rows);
+        if self.group > 0 {
+            Tiles { count, rows, each: self.tile_rows, larger: 0 }
+        } else {
+            Tiles { count, rows, each: rows / count, larger: rows % count }
+        }
+    }
+    /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles; or a block of C.
+    /// `decoded`: B is not f32.
     pub(super) fn floats(&self, decoded: bool) -> usize {
+        if self.flipped {
+            return (self.mc * self.nc).next_multiple_of(HEADER).max(HEADER) * self.tasks().min(1);
+        }
         let packs = if self.isa == Isa::Portable { decoded } else { !self.in_place };
-        if packs && self.tasks() > 0 { HEADER + self.kc * self.nc } else { 0 }
+        let group = (self.group * self.tile_rows * self.kc).next_multiple_of(HEADER);
+        if packs && self.tasks() > 0 { HEADER + self.piece() + group } else { 0 }
     }
 }
 
@@ -94,10 +142,20 @@ pub(super) fn lanes(isa: Isa) -> usize {
     }
 }
 
-/// Tile `i` of `m` rows cut into tiles of at most `most`, as even as possible (64 rows by 9: eight times 8): its first
-/// row and its rows.
-pub(super) fn tile(m: usize, most: usize, i: usize) -> (usize, usize) {
-    let tiles = m.div_ceil(most);
-    let (each, larger) = (m / tiles, m % tiles);
-    (i * each + i.min(larger), each + usize::from(i < larger))
+/// Rows, cut in tiles.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiles {
+    pub count: usize,
+    rows: usize,
+    /// Rows of a tile; the first `larger` have one more, and the last may have fewer.
+    each: usize,
+    larger: usize,
+}
+impl Tiles {
+    /// The first row of tile `t` and its rows.
+    #[inline(always)]
+    pub(super) fn at(&self, t: usize) -> (usize, usize) {
+        let first = t * self.each + t.min(self.larger);
+        (first, (self.each + usize::from(t < self.larger)).min(self.rows - first))
+    }
 }

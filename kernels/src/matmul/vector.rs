@@ -19,6 +19,8 @@ pub(super) trait Vector: Copy {
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn load_bf16(p: *const bf16) -> Self;
     unsafe fn load_f16(p: *const f16) -> Self;
+    /// Asks for the cache line of `p`, which may be any address.
+    unsafe fn prefetch<T>(p: *const T);
     unsafe fn store(self, p: *mut f32);
     /// The first `n` values from `p`, 1 <= n <= LANES, and zeros; nothing behind them is read.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
