@@ -33,8 +33,7 @@ pub(super) fn forward(
         let first = i * rows;
         for (j, p) in probs.chunks_mut(classes).enumerate() {
             let z = &z[(first + j) * classes..][..classes];
-            let top = z.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
-            let sum = softmax(level, z, top, p);
+            let (top, sum) = softmax(level, z, p);
             *loss += sum.ln() - f64::from(z[labels[first + j] as usize] - top);
         }
     });
@@ -42,21 +41,24 @@ pub(super) fn forward(
     Ok(())
 }
 simd! {
-    /// p = softmax z; the sum of exp(z - top).
-    fn softmax<S>(s, z: &[f32], top: f32, p: &mut [f32]) -> f64 {
-        let l = S::V::LANES;
-        let mut sum = 0.0;
+    /// p = softmax z; the largest z, and the sum of exp(z - largest).
+    fn softmax<S>(s, z: &[f32], p: &mut [f32]) -> (f32, f64) {
+        let (l, top) = (S::V::LANES, math::largest(s, z, 1.0));
         for (z, p) in z.chunks(l).zip(p.chunks_mut(l)) {
             math::exp(s.load_part(z) + -top).store_part(p);
-            for p in &*p {
-                sum += f64::from(*p);
+        }
+        let mut sums = [0f64; 16];
+        for p in p.chunks(16) {
+            for (sum, p) in sums.iter_mut().zip(p) {
+                *sum += f64::from(*p);
             }
         }
+        let sum: f64 = sums.iter().sum();
         let by = (1.0 / sum) as f32;
         for p in p {
             *p *= by;
         }
-        sum
+        (top, sum)
     }
 }
 pub(super) fn backward(
