@@ -64,12 +64,30 @@ impl Isa {
 /// The instructions in use. The environment variable `ENGRAFT_KERNELS` (`avx512`, `avx2` or `portable`) is read once;
 /// an unknown value, or one this processor does not have, is an error of every launch.
 pub fn isa() -> Result<Isa> {
+    #[cfg(test)]
+    if let Some(forced) = FORCED.get() {
+        return Ok(forced);
+    }
     static CHOSEN: OnceLock<Result<Isa, String>> = OnceLock::new();
     let chosen = CHOSEN.get_or_init(|| {
         let wanted = std::env::var_os("ENGRAFT_KERNELS").filter(|v| !v.is_empty());
         Isa::choose(wanted.as_ref().map(|v| v.to_string_lossy()).as_deref())
     });
     chosen.clone().map_err(|why| Error::Open { device: "cpu", why })
+}
+
+#[cfg(test)]
+thread_local! {
+    static FORCED: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
+}
+/// Runs `f` with every launch from this thread using `isa`, which must be available.
+#[cfg(test)]
+pub(crate) fn with<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
+    assert!(isa.available());
+    let before = FORCED.replace(Some(isa));
+    let r = f();
+    FORCED.set(before);
+    r
 }
 
 #[cfg(test)]

@@ -6,16 +6,36 @@
 //! transposed_times   G (N, K) = dyᵀ x  [+ G]        the gradient of a trained weight
 //! ```
 //! W is (N, K), row-major, in f32, bf16 or f16; no second copy of it is made.
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod cases;
 mod cpu;
 mod cuda;
+mod pack;
+mod plan;
+mod portable;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
+use cpu::{Start, Strided};
 use half::{bf16, f16};
 use num_traits::Float;
+use plan::Plan;
 
 const NAME: &str = "matmul";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
+
+/// Elements of a matrix.
+fn area(argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
+    let too_many = Error::Length { kernel: NAME, argument, expected: usize::MAX, got: 0 };
+    rows.checked_mul(cols).ok_or(too_many)
+}
 
 /// A stored weight: `rows` x `cols`, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -30,14 +50,21 @@ pub struct Matrix<'a> {
 
 impl Matrix<'_> {
     pub(crate) fn check(&self, device: &Device) -> Result<()> {
-        let len = self.rows * self.cols;
+        let len = area("w", self.rows, self.cols)?;
         match self.data.dtype() {
-            crate::DType::F32 => need::<f32>(NAME, device, "w", self.data, len),
-            crate::DType::Bf16 => need::<bf16>(NAME, device, "w", self.data, len),
-            crate::DType::F16 => need::<f16>(NAME, device, "w", self.data, len),
+            DType::F32 => need::<f32>(NAME, device, "w", self.data, len),
+            DType::Bf16 => need::<bf16>(NAME, device, "w", self.data, len),
+            DType::F16 => need::<f16>(NAME, device, "w", self.data, len),
             got => Err(Error::DType { kernel: NAME, argument: "w", expected: "f32, bf16 or f16", got }),
         }
     }
+}
+
+fn start(bias: Option<&Buffer>) -> Result<Start<'_>> {
+    Ok(match bias {
+        Some(b) => Start::Bias(b.host()?),
+        None => Start::Zero,
+    })
 }
 
 /// y (m, N) = x (m, K) Wᵀ + b.
@@ -50,15 +77,19 @@ pub fn times_transposed(
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(device)?;
-    need::<f32>(NAME, device, "x", x, m * w.cols)?;
-    need::<f32>(NAME, device, "y", y, m * w.rows)?;
+    need::<f32>(NAME, device, "x", x, area("x", m, w.cols)?)?;
+    need::<f32>(NAME, device, "y", y, area("y", m, w.rows)?)?;
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, w.rows)?;
     }
+    let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false));
     match device {
-        Device::Cpu(d) => cpu::times_transposed(d, device, x, m, w, bias, y),
+        Device::Cpu(d) => {
+            let a = Strided { data: x.host()?, row: w.cols, col: 1 };
+            cpu::product(d, plan()?, a, (w, true), start(bias)?, y)
+        }
         Device::Cuda(d) => cuda::times_transposed(d, x, m, w, bias, y),
-        Device::Null(_) => cpu::workspace(device).map(drop),
+        Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
 
@@ -72,15 +103,19 @@ pub fn times(
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(device)?;
-    need::<f32>(NAME, device, "x", x, m * w.rows)?;
-    need::<f32>(NAME, device, "y", y, m * w.cols)?;
+    need::<f32>(NAME, device, "x", x, area("x", m, w.rows)?)?;
+    need::<f32>(NAME, device, "y", y, area("y", m, w.cols)?)?;
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, w.cols)?;
     }
+    let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, w.data.dtype() == DType::F32));
     match device {
-        Device::Cpu(d) => cpu::times(d, device, x, m, w, bias, y),
+        Device::Cpu(d) => {
+            let a = Strided { data: x.host()?, row: w.rows, col: 1 };
+            cpu::product(d, plan()?, a, (w, false), start(bias)?, y)
+        }
         Device::Cuda(d) => cuda::times(d, x, m, w, bias, y),
-        Device::Null(_) => cpu::workspace(device).map(drop),
+        Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
 
@@ -96,13 +131,19 @@ pub fn transposed_times(
     g: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
-    need::<f32>(NAME, device, "dy", dy, m * n)?;
-    need::<f32>(NAME, device, "x", x, m * k)?;
-    need::<f32>(NAME, device, "g", g, n * k)?;
+    need::<f32>(NAME, device, "dy", dy, area("dy", m, n)?)?;
+    need::<f32>(NAME, device, "x", x, area("x", m, k)?)?;
+    need::<f32>(NAME, device, "g", g, area("g", n, k)?)?;
+    let plan = || Ok::<_, Error>(Plan::new(isa()?, n, m, k, true));
     match device {
-        Device::Cpu(d) => cpu::transposed_times(d, device, dy, n, x, k, m, g, accumulate),
+        Device::Cpu(d) => {
+            let a = Strided { data: dy.host()?, row: 1, col: n };
+            let b = Matrix { data: x, rows: m, cols: k };
+            let start = if accumulate { Start::Output } else { Start::Zero };
+            cpu::product(d, plan()?, a, (b, false), start, g)
+        }
         Device::Cuda(d) => cuda::transposed_times(d, dy, n, x, k, m, g, accumulate),
-        Device::Null(_) => cpu::workspace(device).map(drop),
+        Device::Null(_) => cpu::workspace(device, &plan()?, DType::F32).map(drop),
     }
 }
 

@@ -1,0 +1,452 @@
+//! The configuration of a bottleneck adapter: AdapterHub's `BnConfig`, field by field.
+use crate::{Error, Result};
+use engraft_engine::{Activation, Init, Part, Point, Site};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How much narrower the bottleneck is than the model: one factor, or one for each layer with a `default`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reduction {
+    /// The same factor in every layer.
+    Factor(f64),
+    /// Factors by layer number; `default` for the others.
+    PerLayer(BTreeMap<String, f64>),
+}
+
+impl Reduction {
+    /// The factor that makes a bottleneck of `width` out of `channels`.
+    pub fn to_width(channels: usize, width: usize) -> Reduction {
+        let exact = channels as f64 / width as f64;
+        let factor = if Self::divide(channels, exact) == width {
+            exact
+        } else {
+            channels as f64 / (width as f64 + 0.5)
+        };
+        Reduction::Factor(factor)
+    }
+    /// The bottleneck's width at a layer: ⌊channels / factor⌋, at least 1.
+    pub fn width(&self, channels: usize, layer: usize) -> Result<usize> {
+        let factor = match self {
+            Reduction::Factor(f) => *f,
+            Reduction::PerLayer(map) => {
+                *map.get(&layer.to_string()).or(map.get("default")).ok_or_else(|| {
+                    Error::Config(format!("`reduction_factor` names neither layer {layer} nor a `default`"))
+                })?
+            }
+        };
+        if !(factor.is_finite() && factor > 0.0) {
+            return Err(Error::Config(format!("`reduction_factor` is {factor}, expected a number above 0")));
+        }
+        Ok(Self::divide(channels, factor).max(1))
+    }
+    /// Python's `int(channels // factor)`: the floor of the exact quotient, not of the rounded one.
+    fn divide(channels: usize, factor: f64) -> usize {
+        let c = channels as f64;
+        ((c - c % factor) / factor).round() as usize
+    }
+    fn check(&self) -> Result<()> {
+        if let Reduction::PerLayer(map) = self
+            && let Some(key) = map.keys().find(|k| *k != "default" && k.parse::<usize>().is_err())
+        {
+            return Err(Error::Config(format!(
+                "`reduction_factor` has the key `{key}`, expected a layer number or `default`"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What the adapter's output is multiplied with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scaling {
+    /// A constant.
+    Fixed(f64),
+    /// A trained number (`learned`) or one for each channel (`channel`).
+    Trained(TrainedScaling),
+}
+/// A scaling that trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainedScaling {
+    /// One number.
+    Learned,
+    /// One for each channel.
+    Channel,
+}
+
+/// Which residual the adapter's output is added to (`residual_before_ln`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Residual {
+    /// `true`: the sub-layer's output. `false`: what the bottleneck reads.
+    BeforeNorm(bool),
+    /// `"post_add"`: the sub-layer's output plus its residual, before the norm.
+    Named(PostAdd),
+}
+/// The one residual that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PostAdd {
+    /// `"post_add"`.
+    #[serde(rename = "post_add")]
+    PostAdd,
+}
+
+/// How new weights start (`init_weights`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// Both projections N(0, 0.02²).
+    Bert,
+    /// Down uniform as PyTorch's linear layers, up zero (He et al. 2022).
+    MamAdapter,
+    /// Both truncated N(0, 0.01²) within two deviations (Houlsby et al. 2019).
+    Houlsby,
+    /// Down N(0, 0.02²), up N(0, 0.001²): nearly the identity. In AdapterHub's files this is written as `bert`, as it
+    /// says nothing about a trained adapter.
+    #[serde(rename(serialize = "bert"), skip_deserializing)]
+    NearIdentity,
+}
+impl Start {
+    /// (down, up).
+    pub(crate) fn of(self) -> (Init, Init) {
+        match self {
+            Start::Bert => (Init::Normal(0.02), Init::Normal(0.02)),
+            Start::MamAdapter => (Init::KaimingUniform, Init::Constant(0.0)),
+            Start::Houlsby => {
+                let t = Init::TruncatedNormal { deviation: 0.01, bound: 0.02 };
+                (t, t)
+            }
+            Start::NearIdentity => (Init::Normal(0.02), Init::Normal(0.001)),
+        }
+    }
+}
+
+/// The sub-layers behind which adapters stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Behind self-attention.
+    Attention,
+    /// Behind the feed-forward network.
+    Output,
+    /// Behind both.
+    Both,
+}
+
+/// A bottleneck adapter, as AdapterHub describes it. Fields that engraft does not compute are refused unless they are at the
+/// value that changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BnConfig {
+    /// The residual around the bottleneck is added before the adapter's own norm.
+    #[serde(default)]
+    pub adapter_residual_before_ln: bool,
+    /// Adapters behind cross-attention, in models that have it.
+    #[serde(default)]
+    pub cross_adapter: bool,
+    /// Dropout of the adapter's output while training.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::yes", rename = "factorized_phm_W")]
+    pub factorized_phm_w: Option<bool>,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::no")]
+    pub factorized_phm_rule: Option<bool>,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::nonlinearity")]
+    pub hypercomplex_nonlinearity: Option<String>,
+    /// How new weights start.
+    #[serde(default = "defaults::start")]
+    pub init_weights: Start,
+    /// The library's seed for new weights; it says nothing about loaded ones.
+    #[serde(default)]
+    pub init_weights_seed: Option<u64>,
+    /// Invertible adapters behind the embeddings: not supported.
+    #[serde(default)]
+    pub inv_adapter: Option<String>,
+    /// Unused without `inv_adapter`.
+    #[serde(default)]
+    pub inv_adapter_reduction_factor: Option<f64>,
+    /// The bottleneck reads the sub-layer's input instead of its output.
+    #[serde(default)]
+    pub is_parallel: bool,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::yes")]
+    pub learn_phm: Option<bool>,
+    /// Layers without adapters.
+    #[serde(default)]
+    pub leave_out: Vec<usize>,
+    /// A new LayerNorm behind the bottleneck.
+    #[serde(default)]
+    pub ln_after: bool,
+    /// A new LayerNorm in front of the bottleneck.
+    #[serde(default)]
+    pub ln_before: bool,
+    /// Adapters behind self-attention.
+    pub mh_adapter: bool,
+    /// Between the projections, by name.
+    pub non_linearity: String,
+    /// The model's residual and norm are applied behind the adapter.
+    #[serde(default = "defaults::yes")]
+    pub original_ln_after: bool,
+    /// The model's residual and norm are applied in front of the adapter.
+    #[serde(default)]
+    pub original_ln_before: bool,
+    /// Adapters behind the feed-forward network.
+    pub output_adapter: bool,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::yes")]
+    pub phm_bias: Option<bool>,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::c_init")]
+    pub phm_c_init: Option<String>,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::dim")]
+    pub phm_dim: usize,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::range")]
+    pub phm_init_range: Option<f64>,
+    /// Compacter's hypercomplex projections: not supported.
+    #[serde(default)]
+    pub phm_layer: bool,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::rank")]
+    pub phm_rank: Option<usize>,
+    /// How narrow the bottleneck is.
+    pub reduction_factor: Reduction,
+    /// Which residual the bottleneck's output is added to.
+    #[serde(default = "defaults::residual")]
+    pub residual_before_ln: Residual,
+    /// What the bottleneck's output is multiplied with.
+    #[serde(default = "defaults::scaling")]
+    pub scaling: Scaling,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::no", rename = "shared_W_phm")]
+    pub shared_w_phm: Option<bool>,
+    /// Unused without `phm_layer`.
+    #[serde(default = "phm::yes")]
+    pub shared_phm_rule: Option<bool>,
+    /// Dropping whole adapters while training: not supported.
+    #[serde(default)]
+    pub stochastic_depth: Option<f64>,
+    /// UniPELT's gates: not supported.
+    #[serde(default)]
+    pub use_gating: bool,
+}
+
+mod defaults {
+    use super::{Residual, Scaling, Start};
+    pub fn yes() -> bool {
+        true
+    }
+    pub fn start() -> Start {
+        Start::Bert
+    }
+    pub fn residual() -> Residual {
+        Residual::BeforeNorm(true)
+    }
+    pub fn scaling() -> Scaling {
+        Scaling::Fixed(1.0)
+    }
+}
+/// What the library writes for Compacter's fields where they are unused.
+mod phm {
+    pub fn yes() -> Option<bool> {
+        Some(true)
+    }
+    pub fn no() -> Option<bool> {
+        Some(false)
+    }
+    pub fn nonlinearity() -> Option<String> {
+        Some("glorot-uniform".into())
+    }
+    pub fn c_init() -> Option<String> {
+        Some("normal".into())
+    }
+    pub fn dim() -> usize {
+        4
+    }
+    pub fn range() -> Option<f64> {
+        Some(1e-4)
+    }
+    pub fn rank() -> Option<usize> {
+        Some(1)
+    }
+}
+
+impl BnConfig {
+    fn base(reduction: Reduction, non_linearity: &str) -> BnConfig {
+        BnConfig {
+            adapter_residual_before_ln: false,
+            cross_adapter: false,
+            dropout: 0.0,
+            factorized_phm_w: phm::yes(),
+            factorized_phm_rule: phm::no(),
+            hypercomplex_nonlinearity: phm::nonlinearity(),
+            init_weights: Start::Bert,
+            init_weights_seed: None,
+            inv_adapter: None,
+            inv_adapter_reduction_factor: None,
+            is_parallel: false,
+            learn_phm: phm::yes(),
+            leave_out: vec![],
+            ln_after: false,
+            ln_before: false,
+            mh_adapter: false,
+            non_linearity: non_linearity.into(),
+            original_ln_after: true,
+            original_ln_before: false,
+            output_adapter: true,
+            phm_bias: phm::yes(),
+            phm_c_init: phm::c_init(),
+            phm_dim: phm::dim(),
+            phm_init_range: phm::range(),
+            phm_layer: false,
+            phm_rank: phm::rank(),
+            reduction_factor: reduction,
+            residual_before_ln: Residual::BeforeNorm(true),
+            scaling: Scaling::Fixed(1.0),
+            shared_w_phm: phm::no(),
+            shared_phm_rule: phm::yes(),
+            stochastic_depth: Some(0.0),
+            use_gating: false,
+        }
+    }
+    /// `double_seq_bn` (Houlsby et al. 2019): behind both sub-layers, before residual and norm; reduction 16, swish.
+    pub fn houlsby() -> BnConfig {
+        BnConfig { mh_adapter: true, ..BnConfig::base(Reduction::Factor(16.0), "swish") }
+    }
+    /// `seq_bn` (Pfeiffer et al. 2021): behind the feed-forward network only, the model's norm before and after; reduction
+    /// 16, relu.
+    pub fn pfeiffer() -> BnConfig {
+        BnConfig { original_ln_before: true, ..BnConfig::base(Reduction::Factor(16.0), "relu") }
+    }
+    /// `par_bn` (He et al. 2022): beside the feed-forward network, times 4; reduction 2, relu, up-projection from zero.
+    pub fn parallel() -> BnConfig {
+        BnConfig {
+            is_parallel: true,
+            scaling: Scaling::Fixed(4.0),
+            init_weights: Start::MamAdapter,
+            ..BnConfig::base(Reduction::Factor(2.0), "relu")
+        }
+    }
+    /// [`BnConfig::parallel`] with one trained number as scaling.
+    pub fn scaled_parallel() -> BnConfig {
+        BnConfig { scaling: Scaling::Trained(TrainedScaling::Learned), ..BnConfig::parallel() }
+    }
+    /// A preset by engraft's or AdapterHub's name.
+    pub fn preset(name: &str) -> Option<BnConfig> {
+        Some(match name {
+            "houlsby" | "double_seq_bn" => BnConfig::houlsby(),
+            "pfeiffer" | "seq_bn" => BnConfig::pfeiffer(),
+            "parallel" | "par_bn" => BnConfig::parallel(),
+            "scaled-parallel" | "scaled_par_bn" => BnConfig::scaled_parallel(),
+            _ => return None,
+        })
+    }
+    /// Puts adapters behind these sub-layers.
+    pub fn place(&mut self, at: Placement) {
+        self.mh_adapter = at != Placement::Output;
+        self.output_adapter = at != Placement::Attention;
+    }
+    /// The non-linearity between the projections.
+    pub fn activation(&self) -> Result<Activation> {
+        let name = self.non_linearity.to_lowercase();
+        Activation::from_name(&name).ok_or_else(|| {
+            Error::Config(format!("`non_linearity` is `{}`, which is not supported", self.non_linearity))
+        })
+    }
+    /// True if an adapter of this configuration stands at a site.
+    pub fn stands_at(&self, s: Site) -> bool {
+        let here = match (s.part, s.point) {
+            (Part::Attn, Point::Close) => self.mh_adapter,
+            (Part::Ffn, Point::Close) => self.output_adapter,
+            _ => false,
+        };
+        here && !self.leave_out.contains(&s.layer)
+    }
+    /// Refuses what engraft does not compute.
+    pub fn check(&self) -> Result<()> {
+        let refuse =
+            |field: &str| Err(Error::Config(format!("`{field}` of a bottleneck adapter is not supported")));
+        self.activation()?;
+        self.reduction_factor.check()?;
+        match () {
+            () if self.phm_layer => refuse("phm_layer"),
+            () if self.inv_adapter.is_some() => refuse("inv_adapter"),
+            () if self.use_gating => refuse("use_gating"),
+            () if self.stochastic_depth.is_some_and(|p| p != 0.0) => refuse("stochastic_depth"),
+            () if !(0.0..1.0).contains(&self.dropout) => {
+                Err(Error::Config(format!("`dropout` is {}, expected 0 to below 1", self.dropout)))
+            }
+            () if matches!(self.scaling, Scaling::Fixed(s) if !s.is_finite()) => {
+                Err(Error::Config("`scaling` is not a finite number".into()))
+            }
+            () if !(self.mh_adapter || self.output_adapter) => Err(Error::Config(
+                "neither `mh_adapter` nor `output_adapter` is set: there is nothing to train".into(),
+            )),
+            () => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_read_back_as_they_were_written() {
+        for name in ["houlsby", "pfeiffer", "parallel", "scaled-parallel"] {
+            let c = BnConfig::preset(name).unwrap();
+            c.check().unwrap();
+            let text = serde_json::to_string(&c).unwrap();
+            assert_eq!(serde_json::from_str::<BnConfig>(&text).unwrap(), c, "{name}");
+        }
+        assert!(
+            serde_json::to_string(&BnConfig::houlsby()).unwrap().contains("\"scaling\":1.0"),
+            "a float, as the library wants"
+        );
+    }
+    #[test]
+    fn any_width_can_be_asked_for() {
+        for channels in [30, 32, 192, 384, 768, 1000] {
+            for width in 1..=channels {
+                assert_eq!(
+                    Reduction::to_width(channels, width).width(channels, 3).unwrap(),
+                    width,
+                    "{channels} to {width}"
+                );
+            }
+        }
+    }
+    #[test]
+    fn reductions_by_layer() {
+        let r: Reduction = serde_json::from_str(r#"{"default": 8, "2": 16.0}"#).unwrap();
+        assert_eq!((r.width(32, 0).unwrap(), r.width(32, 2).unwrap()), (4, 2));
+        let r: Reduction = serde_json::from_str(r#"{"2": 16.0}"#).unwrap();
+        assert!(r.width(32, 0).unwrap_err().to_string().contains("layer 0"));
+        assert_eq!(Reduction::Factor(100.0).width(32, 0).unwrap(), 1);
+    }
+    #[test]
+    fn what_is_not_computed_is_refused() {
+        let base = serde_json::to_value(BnConfig::houlsby()).unwrap();
+        for (field, value) in [
+            ("phm_layer", serde_json::json!(true)),
+            ("inv_adapter", serde_json::json!("nice")),
+            ("use_gating", serde_json::json!(true)),
+            ("stochastic_depth", serde_json::json!(0.1)),
+            ("non_linearity", serde_json::json!("xielu")),
+            ("dropout", serde_json::json!(1.0)),
+        ] {
+            let mut v = base.clone();
+            v[field] = value;
+            let c: BnConfig = serde_json::from_value(v).unwrap();
+            assert!(c.check().unwrap_err().to_string().contains(field), "{field}");
+        }
+        let mut v = base;
+        v["a_new_field"] = serde_json::json!(1);
+        assert!(serde_json::from_value::<BnConfig>(v).unwrap_err().to_string().contains("a_new_field"));
+    }
+}

@@ -1,0 +1,96 @@
+//! An activation carries its packing.
+//!
+//! The rows of all sequences of a batch stand one after the other, and the activation says which rows are whose. That one
+//! decision means no padding anywhere, lets a hook change the rows in the middle of a model, lets queries and keys differ in
+//! length, and makes a replayed or cached layer a function of the activation alone.
+use crate::{Error, Result, tape::NodeId};
+use engraft_kernels::{Buffer, Class};
+use std::sync::Arc;
+
+/// One sequence of a packed batch: rows `start..start + len`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seq {
+    /// Its first row.
+    pub start: usize,
+    /// Its rows.
+    pub len: usize,
+    /// Which example of the batch it is.
+    pub item: usize,
+    /// Which of the active adapter setups answers for it.
+    pub route: usize,
+    /// Leading rows that are no tokens (a prompt): heads and labels skip them.
+    pub extra: usize,
+}
+
+/// Values of shape (rows, cols) and how the rows are packed. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub(crate) buf: Arc<Buffer>,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) seqs: Arc<[Seq]>,
+}
+
+impl Act {
+    /// An activation that nothing trainable stands behind.
+    pub fn new(buf: Buffer, cols: usize, seqs: Arc<[Seq]>) -> Result<Act> {
+        let rows = seqs.iter().map(|s| s.start + s.len).max().unwrap_or(0);
+        if buf.len() != rows * cols {
+            return Err(Error::Shape { op: "activation", left: vec![rows, cols], right: vec![buf.len()] });
+        }
+        Ok(Act { buf: Arc::new(buf), rows, cols, node: None, seqs })
+    }
+    /// The same packing with other values.
+    pub(crate) fn like(&self, buf: Buffer, cols: usize) -> Act {
+        Act { buf: Arc::new(buf), rows: self.rows, cols, node: None, seqs: self.seqs.clone() }
+    }
+    /// Rows (tokens).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// Channels.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+    /// How the rows are packed.
+    pub fn seqs(&self) -> &Arc<[Seq]> {
+        &self.seqs
+    }
+    /// The values, (rows, cols).
+    pub fn buffer(&self) -> &Buffer {
+        &self.buf
+    }
+    /// A copy of the values in host memory.
+    pub fn read(&self) -> Result<Vec<f32>> {
+        Ok(self.buf.read()?)
+    }
+    /// True if a `Param` stands behind it.
+    pub fn is_recorded(&self) -> bool {
+        self.node.is_some()
+    }
+    /// The values, now held for the backward pass.
+    pub(crate) fn keep(&self) -> Arc<Buffer> {
+        if self.buf.class() != Class::Saved {
+            self.buf.set_class(Class::Saved);
+        }
+        self.buf.clone()
+    }
+    pub(crate) fn same_shape(&self, op: &'static str, other: &Act) -> Result<()> {
+        if (self.rows, self.cols) == (other.rows, other.cols) {
+            return Ok(());
+        }
+        Err(Error::Shape { op, left: vec![self.rows, self.cols], right: vec![other.rows, other.cols] })
+    }
+}
+
+/// Sequences of the given lengths, one for each item, packed in order.
+pub fn pack(lengths: impl IntoIterator<Item = usize>) -> Arc<[Seq]> {
+    let mut start = 0;
+    let seq = |(item, len)| {
+        let s = Seq { start, len, item, route: 0, extra: 0 };
+        start += len;
+        s
+    };
+    lengths.into_iter().enumerate().map(seq).collect()
+}

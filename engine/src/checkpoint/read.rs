@@ -1,0 +1,238 @@
+//! Reading: one file or shards, memory-mapped, checked before anything is computed.
+use crate::{Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
+use engraft_kernels::{Class, DType, Device, MappedFile};
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+struct Entry {
+    file: usize,
+    offset: usize,
+    bytes: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+/// The tensors of a safetensors file, or of all shards of an index.
+pub struct Checkpoint {
+    path: PathBuf,
+    files: Vec<Arc<MappedFile>>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+impl Checkpoint {
+    /// Opens a file, or in a directory `model.safetensors` or the shards that `model.safetensors.index.json` names.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        if !path.is_dir() {
+            return Checkpoint::from_files(path, &[path.to_path_buf()]);
+        }
+        let (single, index) = (path.join("model.safetensors"), path.join("model.safetensors.index.json"));
+        if single.exists() || !index.exists() {
+            return Checkpoint::from_files(&single, std::slice::from_ref(&single));
+        }
+        let bad = |what: String| Error::File { path: index.clone(), what };
+        let text =
+            std::fs::read_to_string(&index).map_err(|source| Error::Io { path: index.clone(), source })?;
+        let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        let map = json["weight_map"].as_object().ok_or_else(|| bad("no `weight_map`".into()))?;
+        let mut shards = BTreeSet::new();
+        for (name, file) in map {
+            let file =
+                file.as_str().ok_or_else(|| bad(format!("`weight_map` of `{name}` is not a file name")))?;
+            if Path::new(file).components().count() != 1
+                || !matches!(Path::new(file).components().next(), Some(std::path::Component::Normal(_)))
+            {
+                return Err(bad(format!("`{file}` is not the name of a file beside the index")));
+            }
+            shards.insert(path.join(file));
+        }
+        let all = Checkpoint::from_files(&index, &shards.into_iter().collect::<Vec<_>>())?;
+        match map.keys().find(|n| !all.tensors.contains_key(*n)) {
+            Some(name) => Err(bad(format!("tensor `{name}` is in none of the shards"))),
+            None => Ok(all),
+        }
+    }
+    fn from_files(path: &Path, files: &[PathBuf]) -> Result<Checkpoint> {
+        let mut c = Checkpoint { path: path.to_path_buf(), files: vec![], tensors: BTreeMap::new() };
+        for file in files {
+            c.add(file)?;
+        }
+        Ok(c)
+    }
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let bad = |what: String| Error::File { path: path.to_path_buf(), what };
+        let map = MappedFile::open(path)?;
+        let bytes = map.bytes();
+        let parsed =
+            SafeTensors::deserialize(bytes).map_err(|e| bad(format!("not a whole safetensors file: {e}")))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
+        if let Some(sum) = header.metadata().as_ref().and_then(|m| m.get(super::write::CHECKSUM))
+            && *sum != super::write::checksum(parsed.iter().map(|(n, t)| (n, t.data())))
+        {
+            return Err(bad(
+                "the tensors do not match the checksum in the header: the file is damaged".into()
+            ));
+        }
+        let file = self.files.len();
+        for (name, t) in parsed.iter() {
+            let offset = t.data().as_ptr() as usize - bytes.as_ptr() as usize;
+            let entry =
+                Entry { file, offset, bytes: t.data().len(), dtype: t.dtype(), shape: t.shape().to_vec() };
+            if self.tensors.insert(name.to_string(), entry).is_some() {
+                return Err(bad(format!("tensor `{name}` is in two shards")));
+            }
+        }
+        self.files.push(map.clone());
+        Ok(())
+    }
+
+    /// The file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// All tensor names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+    /// True if there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(&self.tensors.get(name)?.shape)
+    }
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> usize {
+        self.tensors.values().map(|t| t.bytes).sum()
+    }
+    /// SHA-256 over names, types, shapes and values: what a backbone *is*, wherever its file lies.
+    pub fn fingerprint(&self) -> String {
+        let mut h = Sha256::new();
+        for (name, t) in &self.tensors {
+            h.update(format!("{name} {:?} {:?}\n", t.dtype, t.shape));
+            h.update(&self.files[t.file].bytes()[t.offset..t.offset + t.bytes]);
+        }
+        h.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
+        let path = || self.path.clone();
+        let t = self.tensors.get(name).ok_or_else(|| Error::Missing { path: path(), name: name.into() })?;
+        let dtype = match t.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::BF16 => DType::Bf16,
+            Dtype::F16 => DType::F16,
+            other => {
+                return Err(Error::TensorType {
+                    path: path(),
+                    name: name.into(),
+                    dtype: format!("{other:?}"),
+                });
+            }
+        };
+        if t.shape != shape {
+            return Err(Error::TensorShape {
+                path: path(),
+                name: name.into(),
+                expected: shape.to_vec(),
+                got: t.shape.clone(),
+            });
+        }
+        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        let finite = match dtype {
+            DType::F32 => {
+                bytes.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
+            }
+            DType::Bf16 => bytes.chunks_exact(2).all(|b| bf16::from_le_bytes([b[0], b[1]]).is_finite()),
+            _ => bytes.chunks_exact(2).all(|b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
+        };
+        if !finite {
+            return Err(Error::NotFinite { path: path(), name: name.into() });
+        }
+        Ok((t, dtype))
+    }
+    /// A tensor of the given shape as f32 values.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (t, dtype) = self.entry(name, shape)?;
+        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        Ok(match dtype {
+            DType::Bf16 => {
+                bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+            }
+            DType::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        })
+    }
+    /// A tensor of the given shape, for weights that train or are small: in f32.
+    fn copied(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {
+        crate::weight::upload(device, class, &self.values(name, shape)?, shape)
+    }
+    /// A tensor of the given shape in its storage type, in place where the device allows it.
+    fn mapped(&self, device: &Device, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let (t, dtype) = self.entry(name, shape)?;
+        let len = shape.iter().product();
+        Tensor::new(device.map(Class::Backbone, &self.files[t.file], t.offset, dtype, len)?, shape)
+    }
+}
+
+/// Loading a module: tensors by name from a checkpoint onto a device, `Param`s registered in a set.
+pub struct Load<'a> {
+    from: &'a Checkpoint,
+    device: &'a Device,
+    set: &'a mut ParamSet,
+    used: BTreeSet<String>,
+}
+
+impl<'a> Load<'a> {
+    /// A loader.
+    pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
+        Load { from, device, set, used: BTreeSet::new() }
+    }
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &'a Checkpoint {
+        self.from
+    }
+    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file; everything else
+    /// becomes f32.
+    pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<P> {
+        self.used.insert(name.into());
+        let tensor = if P::TRAINABLE {
+            self.from.copied(self.device, Class::Adapter, name, shape)?
+        } else if shape.len() == 2 {
+            self.from.mapped(self.device, name, shape)?
+        } else {
+            self.from.copied(self.device, Class::Backbone, name, shape)?
+        };
+        P::make(self.set, name, tensor)
+    }
+    /// Says that a tensor is known, and held under another name too.
+    pub fn mark(&mut self, name: &str) {
+        self.used.insert(name.into());
+    }
+    /// A weight under the first of several names that exists.
+    pub fn either<P: Weight>(&mut self, names: &[String], shape: &[usize]) -> Result<P> {
+        let name = names.iter().find(|n| self.from.has(n)).or(names.first());
+        self.get(name.map_or("", String::as_str), shape)
+    }
+    /// `{path}.weight` (output, input) and `{path}.bias` (output).
+    pub fn linear<P: Weight>(&mut self, path: &str, input: usize, output: usize) -> Result<Linear<P>> {
+        let w = self.get(&format!("{path}.weight"), &[output, input])?;
+        Ok(Linear { w, b: Some(self.get(&format!("{path}.bias"), &[output])?), in_out: false })
+    }
+    /// `{path}.weight` and `{path}.bias`, called `gamma` and `beta` in checkpoints converted from TensorFlow.
+    pub fn norm<P: Weight>(&mut self, path: &str, channels: usize, eps: f32) -> Result<Norm<P>> {
+        let w = self.either(&[format!("{path}.weight"), format!("{path}.gamma")], &[channels])?;
+        let b = self.either(&[format!("{path}.bias"), format!("{path}.beta")], &[channels])?;
+        Ok(Norm { w, b, eps })
+    }
+    /// Tensors of the checkpoint that nothing asked for.
+    pub fn unused(&self) -> Vec<String> {
+        self.from.names().filter(|n| !self.used.contains(*n)).map(String::from).collect()
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong in a pass or in a checkpoint.
+use std::path::PathBuf;
+
+/// The error of every operation of the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The device or a kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] engraft_kernels::Error),
+    /// Shapes that do not go together.
+    #[error("{op}: {left:?} does not go with {right:?}")]
+    Shape {
+        /// The operation.
+        op: &'static str,
+        /// One shape.
+        left: Vec<usize>,
+        /// The other.
+        right: Vec<usize>,
+    },
+    /// A sequence attends to an item that has no keys.
+    #[error("{op}: no keys for item {item} of the batch")]
+    NoKeys {
+        /// The operation.
+        op: &'static str,
+        /// The item.
+        item: usize,
+    },
+    /// A file or directory that cannot be written; nothing half-written was left behind.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file that is not what it should be.
+    #[error("{path}: {what}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A tensor that is not in the checkpoint.
+    #[error("{path}: no tensor `{name}`")]
+    Missing {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor of another shape than the configuration asks for.
+    #[error("{path}: tensor `{name}` is {got:?}, the configuration needs {expected:?}")]
+    TensorShape {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What the configuration asks for.
+        expected: Vec<usize>,
+        /// What the file holds.
+        got: Vec<usize>,
+    },
+    /// A tensor of an element type that is not supported.
+    #[error("{path}: tensor `{name}` is {dtype}; f32, bf16 and f16 are supported")]
+    TensorType {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// A tensor with values that are not numbers.
+    #[error("{path}: tensor `{name}` holds values that are not finite; is the file damaged?")]
+    NotFinite {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// `Result` with the engine's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

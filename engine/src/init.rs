@@ -1,0 +1,57 @@
+//! How new weights start.
+use crate::{Result, Tensor, weight::upload};
+use engraft_kernels::{Class, Device};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal, StandardUniform};
+
+/// A distribution of initial values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Every value the same.
+    Constant(f32),
+    /// N(0, deviation²).
+    Normal(f32),
+    /// N(0, deviation²), drawn again where it falls beyond ± bound.
+    TruncatedNormal {
+        /// Standard deviation.
+        deviation: f32,
+        /// Largest magnitude.
+        bound: f32,
+    },
+    /// U(-b, b), b = 1 / √inputs: `kaiming_uniform_(a = √5)` of an (out, in) matrix (He et al. 2015), PyTorch's default.
+    KaimingUniform,
+}
+
+impl Init {
+    /// A new tensor. The same generator state gives the same values on every machine.
+    pub fn tensor(
+        self,
+        device: &Device,
+        class: Class,
+        shape: &[usize],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Tensor> {
+        let n = shape.iter().product::<usize>();
+        let inputs = shape.last().copied().unwrap_or(1).max(1);
+        let normal = |d: f32| {
+            Normal::new(0.0f64, f64::from(d))
+                .unwrap_or_else(|_| unreachable!("deviations are finite constants"))
+        };
+        let v: Vec<f32> = match self {
+            Init::Constant(c) => vec![c; n],
+            Init::Normal(d) => normal(d).sample_iter(rng).take(n).map(|x| x as f32).collect(),
+            Init::TruncatedNormal { deviation, bound } => normal(deviation)
+                .sample_iter(rng)
+                .map(|x| x as f32)
+                .filter(|x| x.abs() <= bound)
+                .take(n)
+                .collect(),
+            Init::KaimingUniform => {
+                let b = 1.0 / (inputs as f64).sqrt();
+                let unit = |x: f64| ((2.0 * x - 1.0) * b) as f32;
+                Distribution::<f64>::sample_iter(StandardUniform, rng).take(n).map(unit).collect()
+            }
+        };
+        upload(device, class, &v, shape)
+    }
+}

@@ -1,0 +1,38 @@
+//! y = f(x), element by element. Keeps x: dx = dy f'(x).
+use crate::{
+    Act, Backward, Cx, Grads, Result,
+    tape::{NodeId, owned},
+};
+use engraft_kernels::{Buffer, activation, activation::Activation};
+use std::sync::Arc;
+
+struct Op {
+    f: Activation,
+    kept: Arc<Buffer>,
+    x: Option<NodeId>,
+}
+impl<'m> Cx<'m> {
+    /// f(x).
+    pub fn activate(&mut self, x: &Act, f: Activation) -> Result<Act> {
+        let mut y = self.alloc(x.buf.len())?;
+        activation::forward(self.device(), f, &x.buf, &mut y)?;
+        let y = x.like(y, x.cols);
+        if !self.needed(&[x.node], &[]) {
+            return Ok(y);
+        }
+        Ok(self.record(y, Op { f, kept: x.keep(), x: x.node }))
+    }
+}
+impl<'m> Backward<'m> for Op {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+    fn saved(&self) -> usize {
+        self.kept.bytes()
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let mut d = owned(dy)?;
+        activation::backward(cx.device(), self.f, &self.kept, &mut d)?;
+        g.node(self.x, Arc::new(d))
+    }
+}

@@ -1,0 +1,45 @@
+//! Dropout keeps its key, not its mask: the backward pass draws the same numbers again.
+use crate::{
+    Act, Backward, Cx, Grads, Result, Site,
+    tape::{NodeId, owned},
+};
+use engraft_kernels::{
+    Buffer,
+    dropout::{self, Dropout},
+};
+use std::sync::Arc;
+
+struct Op {
+    how: Dropout,
+    rows: usize,
+    cols: usize,
+    x: Option<NodeId>,
+}
+impl<'m> Cx<'m> {
+    /// Drops elements of x with probability `p` while training; x itself otherwise. `salt` tells several uses at one site
+    /// apart.
+    pub fn dropout(&mut self, x: Act, p: f32, s: Site, salt: u8) -> Result<Act> {
+        let Some(how) = self.dropout_at(p, s, salt) else { return Ok(x) };
+        let Act { buf, rows, cols, node, seqs } = x;
+        let mut y = owned(buf)?;
+        dropout::apply(self.device(), how, rows, cols, &mut y)?;
+        let y = Act { buf: Arc::new(y), rows, cols, node: None, seqs };
+        if !self.needed(&[node], &[]) {
+            return Ok(y);
+        }
+        Ok(self.record(y, Op { how, rows, cols, x: node }))
+    }
+}
+impl<'m> Backward<'m> for Op {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+    fn saved(&self) -> usize {
+        0
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let mut d = owned(dy)?;
+        dropout::apply(cx.device(), self.how, self.rows, self.cols, &mut d)?;
+        g.node(self.x, Arc::new(d))
+    }
+}

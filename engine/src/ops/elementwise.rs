@@ -1,0 +1,114 @@
+//! Sums and products: y = a + b, y = s x, y = x ∘ v for a trained row v.
+use crate::{
+    Act, Backward, Cx, Error, Grads, Result, W,
+    tape::{NodeId, owned},
+};
+use engraft_kernels::{Buffer, Class, elementwise, reduce};
+use std::sync::Arc;
+
+struct Add(Option<NodeId>, Option<NodeId>);
+struct Scale(f32, Option<NodeId>);
+struct MulRow<'m> {
+    v: W<'m>,
+    kept: Option<Arc<Buffer>>,
+    rows: usize,
+    cols: usize,
+    x: Option<NodeId>,
+}
+
+impl<'m> Cx<'m> {
+    /// a + b. (T, C)
+    pub fn add(&mut self, a: &Act, b: &Act) -> Result<Act> {
+        a.same_shape("add", b)?;
+        let mut y = self.alloc(a.buf.len())?;
+        elementwise::add(self.device(), &a.buf, &b.buf, &mut y)?;
+        let y = a.like(y, a.cols);
+        if !self.needed(&[a.node, b.node], &[]) {
+            return Ok(y);
+        }
+        Ok(self.record(y, Add(a.node, b.node)))
+    }
+    /// s x. (T, C)
+    pub fn scale(&mut self, x: Act, s: f32) -> Result<Act> {
+        let Act { buf, rows, cols, node, seqs } = x;
+        let mut y = owned(buf)?;
+        elementwise::scale(self.device(), s, &mut y)?;
+        let y = Act { buf: Arc::new(y), rows, cols, node: None, seqs };
+        if !self.needed(&[node], &[]) {
+            return Ok(y);
+        }
+        Ok(self.record(y, Scale(s, node)))
+    }
+    /// Every row of x times v: a value for each channel, or one for all. (T, C)
+    pub fn mul_row(&mut self, x: &Act, v: W<'m>) -> Result<Act> {
+        let n = v.tensor.buffer().len();
+        if n != 1 && n != x.cols {
+            return Err(Error::Shape {
+                op: "mul_row",
+                left: vec![x.rows, x.cols],
+                right: v.tensor.shape().to_vec(),
+            });
+        }
+        let mut y = self.alloc(x.buf.len())?;
+        elementwise::mul_row(self.device(), &x.buf, v.tensor.buffer(), x.cols, &mut y)?;
+        let y = x.like(y, x.cols);
+        if !self.needed(&[x.node], &[v.slot]) {
+            return Ok(y);
+        }
+        let kept = v.slot.map(|_| x.keep());
+        Ok(self.record(y, MulRow { v, kept, rows: x.rows, cols: x.cols, x: x.node }))
+    }
+}
+impl<'m> Backward<'m> for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+    fn saved(&self) -> usize {
+        0
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
+        g.node(self.0, dy.clone())?;
+        g.node(self.1, dy)
+    }
+}
+impl<'m> Backward<'m> for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+    fn saved(&self) -> usize {
+        0
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let mut d = owned(dy)?;
+        elementwise::scale(cx.device(), self.0, &mut d)?;
+        g.node(self.1, Arc::new(d))
+    }
+}
+impl<'m> Backward<'m> for MulRow<'m> {
+    fn name(&self) -> &'static str {
+        "mul_row"
+    }
+    fn saved(&self) -> usize {
+        self.kept.as_ref().map_or(0, |k| k.bytes())
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let v = self.v.tensor.buffer();
+        if let Some(x) = &self.kept {
+            g.param(self.v.slot, v.len(), |d, b, acc| match v.len() {
+                1 => {
+                    // one number for all channels: the dot product of all elements is that of the columns' sums with ones
+                    let mut columns = d.alloc::<f32>(Class::Scratch, self.cols)?;
+                    reduce::column_dots(d, &dy, x, self.rows, self.cols, &mut columns, false)?;
+                    Ok(reduce::column_sums(d, &columns, self.cols, 1, b, acc)?)
+                }
+                _ => Ok(reduce::column_dots(d, &dy, x, self.rows, self.cols, b, acc)?),
+            })?;
+        }
+        if self.x.is_some() {
+            let mut dx = cx.alloc(dy.len())?;
+            elementwise::mul_row(cx.device(), &dy, v, self.cols, &mut dx)?;
+            g.node(self.x, Arc::new(dx))?;
+        }
+        Ok(())
+    }
+}

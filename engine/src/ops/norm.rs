@@ -1,0 +1,90 @@
+//! The end of a sub-layer: LayerNorm(h + r), or h + r. Keeps the normalised rows and 1/σ.
+use crate::{Act, Backward, Cx, Error, Grads, NormRef, Result, tape::NodeId};
+use engraft_kernels::{
+    Buffer, Class,
+    layernorm::{self, Kept},
+    reduce,
+};
+use std::sync::Arc;
+
+struct Op<'m> {
+    n: NormRef<'m>,
+    normed: Buffer,
+    rstd: Buffer,
+    rows: usize,
+    cols: usize,
+    h: Option<NodeId>,
+    r: Option<NodeId>,
+}
+fn shape<'m>(n: NormRef<'m>, rows: usize, cols: usize) -> layernorm::Norm<'m> {
+    layernorm::Norm { gamma: n.w.tensor.buffer(), beta: n.b.tensor.buffer(), eps: n.eps, rows, cols }
+}
+
+impl<'m> Cx<'m> {
+    /// norm(h + r), or h + r where there is no norm. (T, C)
+    pub fn add_norm(&mut self, h: &Act, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
+        h.same_shape("add_norm", r)?;
+        match norm {
+            Some(n) => self.normalise(h, Some(r), n),
+            None => self.add(h, r),
+        }
+    }
+    /// LayerNorm(x). (T, C)
+    pub fn norm(&mut self, x: &Act, n: NormRef<'m>) -> Result<Act> {
+        self.normalise(x, None, n)
+    }
+    fn normalise(&mut self, h: &Act, r: Option<&Act>, n: NormRef<'m>) -> Result<Act> {
+        let (rows, cols) = (h.rows, h.cols);
+        if n.w.tensor.shape() != [cols] {
+            return Err(Error::Shape {
+                op: "norm",
+                left: vec![rows, cols],
+                right: n.w.tensor.shape().to_vec(),
+            });
+        }
+        let mut y = self.alloc(rows * cols)?;
+        let (hn, rn) = (h.node, r.and_then(|r| r.node));
+        let rb = r.map(|r| &*r.buf);
+        if !self.needed(&[hn, rn], &[n.w.slot, n.b.slot]) {
+            layernorm::forward(self.device(), &h.buf, rb, shape(n, rows, cols), &mut y, None)?;
+            return Ok(h.like(y, cols));
+        }
+        let mut normed = self.device().alloc::<f32>(Class::Saved, rows * cols)?;
+        let mut rstd = self.device().alloc::<f32>(Class::Saved, rows)?;
+        let kept = Kept { normed: &mut normed, rstd: &mut rstd };
+        layernorm::forward(self.device(), &h.buf, rb, shape(n, rows, cols), &mut y, Some(kept))?;
+        let y = h.like(y, cols);
+        Ok(self.record(y, Op { n, normed, rstd, rows, cols, h: hn, r: rn }))
+    }
+}
+impl<'m> Backward<'m> for Op<'m> {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+    fn saved(&self) -> usize {
+        self.normed.bytes() + self.rstd.bytes()
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let (rows, cols) = (self.rows, self.cols);
+        g.param(self.n.w.slot, cols, |d, b, acc| {
+            Ok(reduce::column_dots(d, &dy, &self.normed, rows, cols, b, acc)?)
+        })?;
+        g.param(self.n.b.slot, cols, |d, b, acc| Ok(reduce::column_sums(d, &dy, rows, cols, b, acc)?))?;
+        if self.h.is_some() || self.r.is_some() {
+            let mut ds = cx.alloc(rows * cols)?;
+            layernorm::backward(
+                cx.device(),
+                &dy,
+                &self.normed,
+                &self.rstd,
+                shape(self.n, rows, cols),
+                &mut ds,
+            )?;
+            drop(dy);
+            let ds = Arc::new(ds);
+            g.node(self.h, ds.clone())?;
+            g.node(self.r, ds)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! AdamW over trained weights.
+use crate::{Gradients, Param, Parameters, Result};
+use engraft_kernels::{Buffer, Class, adamw};
+use std::collections::BTreeMap;
+
+/// AdamW with decoupled weight decay (Loshchilov & Hutter 2019). It takes [`Param`]s; a frozen weight cannot reach it:
+///
+/// ```compile_fail
+/// # use engraft_engine::*;
+/// fn step(o: &mut AdamW, w: &mut Frozen, g: &Gradients) {
+///     let _ = o.step_one(w, g, 1e-3, 1.0); // a `Frozen` is not a `Param`
+/// }
+/// ```
+/// ```
+/// # use engraft_engine::*;
+/// fn step(o: &mut AdamW, w: &mut Param, g: &Gradients) {
+///     let _ = o.step_one(w, g, 1e-3, 1.0);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct AdamW {
+    /// Decay of the mean of gradients.
+    pub beta1: f32,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f32,
+    /// Added to the root of the mean square.
+    pub eps: f32,
+    /// λ, for the weights that [`Param::decays`] says decay.
+    pub weight_decay: f32,
+    steps: u64,
+    state: BTreeMap<usize, (Buffer, Buffer)>,
+}
+impl Default for AdamW {
+    fn default() -> AdamW {
+        AdamW::new(0.01)
+    }
+}
+
+impl AdamW {
+    /// β₁ 0.9, β₂ 0.999, ε 1e-8.
+    pub fn new(weight_decay: f32) -> AdamW {
+        AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, steps: 0, state: BTreeMap::new() }
+    }
+    /// One step of all weights inside `of` that have a gradient. `grad_scale` is multiplied into the gradients first
+    /// (averaging over accumulated batches, clipping).
+    pub fn step(
+        &mut self,
+        of: &mut [&mut dyn Parameters],
+        g: &Gradients,
+        lr: f32,
+        grad_scale: f32,
+    ) -> Result<()> {
+        self.steps += 1;
+        let mut done = Ok(());
+        for p in of {
+            p.visit_mut(&mut |p| {
+                if done.is_ok() {
+                    done = self.apply(p, g, lr, grad_scale);
+                }
+            });
+        }
+        done
+    }
+    /// One step of a single weight.
+    pub fn step_one(&mut self, p: &mut Param, g: &Gradients, lr: f32, grad_scale: f32) -> Result<()> {
+        self.steps += 1;
+        self.apply(p, g, lr, grad_scale)
+    }
+    fn apply(&mut self, p: &mut Param, g: &Gradients, lr: f32, grad_scale: f32) -> Result<()> {
+        let Some(grad) = g.get(p) else { return Ok(()) };
+        let device = grad.device().clone();
+        let (slot, weight_decay) = (p.slot(), if p.decays() { self.weight_decay } else { 0.0 });
+        let (m, v) = match self.state.entry(slot) {
+            std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
+            std::collections::btree_map::Entry::Vacant(e) => {
+                let zeros = || device.zeros::<f32>(Class::Optim, grad.len());
+                e.insert((zeros()?, zeros()?))
+            }
+        };
+        let (beta1, beta2, eps, t) = (self.beta1, self.beta2, self.eps, self.steps);
+        let s = adamw::Step { lr, beta1, beta2, eps, weight_decay, t, grad_scale };
+        Ok(adamw::step(&device, s, p.buffer_mut(), grad, m, v)?)
+    }
+}
+
+/// What to multiply gradients with so that their norm is at most `max`: min(1, max / (norm + 1e-6)), as
+/// `torch.nn.utils.clip_grad_norm_`. A `max` of 0 clips nothing.
+pub fn clip_factor(norm: f64, max: f64) -> f64 {
+    if max > 0.0 { (max / (norm + 1e-6)).min(1.0) } else { 1.0 }
+}

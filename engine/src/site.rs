@@ -1,0 +1,152 @@
+//! The boundary between models and adapters.
+//!
+//! A model calls a hook at a site, an adapter answers. Each hook *owns* the model's operation there and its default *is* that
+//! operation, so a model without adapters is the plain model, and an adapter can change an input, read a weight, fuse the work
+//! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
+use crate::{Act, Cx, LinearRef, NormRef, Result};
+
+/// A place in a model.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Site {
+    /// The layer, from 0.
+    pub layer: usize,
+    /// Which part of the layer.
+    pub part: Part,
+    /// Which point of the part.
+    pub point: Point,
+}
+/// A part of a layer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Part {
+    /// The embeddings, in front of the first layer.
+    Embed,
+    /// The layer as a whole.
+    Layer,
+    /// Self-attention.
+    Attn,
+    /// The feed-forward network.
+    Ffn,
+    /// Behind the last layer.
+    Head,
+}
+/// A point of a part.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Point {
+    /// The residual stream on its way in.
+    Stream,
+    /// The query projection.
+    Q,
+    /// The key projection.
+    K,
+    /// The value projection.
+    V,
+    /// The attention probabilities.
+    Probs,
+    /// The output projection.
+    O,
+    /// The first feed-forward projection.
+    Up,
+    /// The second feed-forward projection.
+    Down,
+    /// The end of the sub-layer: residual and norm.
+    Close,
+}
+
+impl Site {
+    /// Behind the embeddings.
+    pub const EMBED: Site = Site { layer: 0, part: Part::Embed, point: Point::Stream };
+    /// In front of layer `l`.
+    pub fn layer(layer: usize) -> Site {
+        Site { layer, part: Part::Layer, point: Point::Stream }
+    }
+    /// A point of the self-attention of a layer.
+    pub fn attn(layer: usize, point: Point) -> Site {
+        Site { layer, part: Part::Attn, point }
+    }
+    /// The end of the self-attention of a layer.
+    pub fn after_attn(layer: usize) -> Site {
+        Site::attn(layer, Point::Close)
+    }
+    /// A point of the feed-forward network of a layer.
+    pub fn ffn(layer: usize, point: Point) -> Site {
+        Site { layer, part: Part::Ffn, point }
+    }
+    /// The end of the feed-forward network of a layer.
+    pub fn after_ffn(layer: usize) -> Site {
+        Site::ffn(layer, Point::Close)
+    }
+    /// Behind the last layer.
+    pub fn head() -> Site {
+        Site { layer: usize::MAX >> 16, part: Part::Head, point: Point::Stream }
+    }
+    /// A number for the random choices made here; `salt` tells several of them apart.
+    pub(crate) fn place(self, salt: u8) -> u64 {
+        (self.layer as u64) << 24 | (self.part as u64) << 16 | (self.point as u64) << 8 | u64::from(salt)
+    }
+}
+
+/// What a model says about one of its sites: enough to build, name and size a module there.
+#[derive(Clone, Debug)]
+pub struct SiteInfo {
+    /// Where.
+    pub site: Site,
+    /// What happens there.
+    pub kind: SiteKind,
+    /// The path under which checkpoints name what hangs there.
+    pub path: String,
+}
+/// What happens at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteKind {
+    /// The residual stream.
+    Stream,
+    /// A linear layer; the path is its Hugging Face module.
+    Linear {
+        /// Inputs.
+        input: usize,
+        /// Outputs.
+        output: usize,
+    },
+    /// The end of a sub-layer; the path is the module in which AdapterHub keeps `adapters`.
+    Close {
+        /// Channels.
+        channels: usize,
+    },
+}
+
+/// What adapters answer. Object-safe; every method's default is the model's own operation.
+pub trait Hooks: Sync {
+    /// The residual stream where its rows may change: behind the embeddings, in front of each layer.
+    fn stream<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, x: Act) -> Result<Act> {
+        Ok(x)
+    }
+    /// y = x Wᵀ + b.
+    fn linear<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
+        cx.matmul(x, w)
+    }
+    /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model.
+    fn close<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        _s: Site,
+        h: Act,
+        r: &Act,
+        norm: Option<NormRef<'m>>,
+    ) -> Result<Act> {
+        cx.add_norm(&h, r, norm)
+    }
+    /// Is the answer here anything but the model's own? Where not, the engine may fuse across the site.
+    fn touches(&self, _s: Site) -> bool {
+        false
+    }
+}
+
+/// The model as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+impl Hooks for Plain {}
+
+/// The first layer that the hooks touch: below it activations are constants.
+pub fn first_touched(hooks: &dyn Hooks, sites: &[SiteInfo]) -> Option<usize> {
+    sites.iter().filter(|i| hooks.touches(i.site)).map(|i| i.site.layer).min()
+}

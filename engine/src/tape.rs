@@ -1,0 +1,214 @@
+//! Recording, and the backward pass.
+use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, weight::Param};
+use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, elementwise};
+use std::sync::Arc;
+
+/// The place of a recorded operation on the tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeId(usize);
+
+/// One recorded operation. Its fields are what its backward pass needs, so a tape can be listed and priced.
+pub trait Backward<'m> {
+    /// The operation.
+    fn name(&self) -> &'static str;
+    /// Bytes it keeps for the backward pass.
+    fn saved(&self) -> usize;
+    /// Passes the gradient of its output on to its inputs and weights. It may push operations onto the tape (a replayed
+    /// segment does), which run next.
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()>;
+}
+
+/// What kind of pass this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    record: bool,
+    random: Option<(u64, u64)>,
+}
+impl Pass {
+    /// Evaluation: no dropout, nothing recorded.
+    pub fn infer() -> Pass {
+        Pass { record: false, random: None }
+    }
+    /// Gradients without dropout.
+    pub fn gradients() -> Pass {
+        Pass { record: true, random: None }
+    }
+    /// Gradients with dropout; `seed` names the run and `number` the pass within it.
+    pub fn train(seed: u64, number: u64) -> Pass {
+        Pass { record: true, random: Some((seed, number)) }
+    }
+}
+
+/// One forward pass: the tape, the hooks, the device. The model and the adapters outlive it (`'m`).
+pub struct Cx<'m> {
+    device: Device,
+    hooks: &'m dyn Hooks,
+    pass: Pass,
+    nodes: Vec<Box<dyn Backward<'m> + 'm>>,
+}
+
+impl<'m> Cx<'m> {
+    /// A pass on `device` in which `hooks` answer.
+    pub fn new(device: &Device, hooks: &'m dyn Hooks, pass: Pass) -> Cx<'m> {
+        Cx { device: device.clone(), hooks, pass, nodes: vec![] }
+    }
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+    /// Operations recorded so far.
+    pub fn recorded(&self) -> usize {
+        self.nodes.len()
+    }
+    /// (name, bytes kept) of every recorded operation.
+    pub fn tape(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.nodes.iter().map(|n| (n.name(), n.saved()))
+    }
+    /// Uninitialised f32 values.
+    pub(crate) fn alloc(&self, len: usize) -> Result<Buffer> {
+        Ok(self.device.alloc::<f32>(Class::Scratch, len)?)
+    }
+    /// True if an operation with these inputs and weights must be recorded.
+    pub(crate) fn needed(&self, inputs: &[Option<NodeId>], slots: &[Option<usize>]) -> bool {
+        self.pass.record && (inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some))
+    }
+    /// Puts an operation on the tape as the source of `y`.
+    pub(crate) fn record(&mut self, mut y: Act, op: impl Backward<'m> + 'm) -> Act {
+        y.node = Some(NodeId(self.nodes.len()));
+        self.nodes.push(Box::new(op));
+        y
+    }
+    /// The random choices of a site in this pass, if there are any.
+    pub(crate) fn dropout_at(&self, p: f32, s: Site, salt: u8) -> Option<Dropout> {
+        let (seed, pass) = self.pass.random.filter(|_| p > 0.0)?;
+        Some(Dropout::new(p, seed, pass, s.place(salt)))
+    }
+
+    // ---- what models call ---------------------------------------------------------------------------------------------
+
+    /// The residual stream at `s`: see [`Hooks::stream`].
+    pub fn stream(&mut self, s: Site, x: Act) -> Result<Act> {
+        self.hooks.stream(self, s, x)
+    }
+    /// A linear layer at `s`: see [`Hooks::linear`].
+    pub fn linear(&mut self, s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
+        self.hooks.linear(self, s, x, w)
+    }
+    /// The end of a sub-layer at `s`: see [`Hooks::close`].
+    pub fn close(&mut self, s: Site, h: Act, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
+        self.hooks.close(self, s, h, r, norm)
+    }
+
+    // ---- backward -----------------------------------------------------------------------------------------------------
+
+    /// The gradients of Σ y · dy with respect to every `Param` that took part, added to `into`. Consumes the tape from the
+    /// top, freeing what it kept as it goes.
+    pub fn backward(mut self, y: &Act, dy: Buffer, into: &mut Gradients) -> Result<()> {
+        let mut g = Grads { device: self.device.clone(), nodes: vec![], params: into };
+        g.node(y.node, Arc::new(dy))?;
+        while let Some(op) = self.nodes.pop() {
+            let i = self.nodes.len();
+            if let Some(dy) = g.nodes.get_mut(i).and_then(Option::take) {
+                op.run(dy, &mut g, &mut self)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The gradients of trained weights, by slot. They hold exactly the `Param`s that took part.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    by_slot: Vec<Option<Buffer>>,
+}
+impl Gradients {
+    /// None yet.
+    pub fn new() -> Gradients {
+        Gradients::default()
+    }
+    /// The gradient of a weight, if it took part.
+    pub fn get(&self, p: &Param) -> Option<&Buffer> {
+        self.by_slot.get(p.slot())?.as_ref()
+    }
+    /// Weights that took part.
+    pub fn len(&self) -> usize {
+        self.by_slot.iter().flatten().count()
+    }
+    /// True if no weight took part.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.by_slot.clear();
+    }
+    /// Σ g² over all of them, in the order of the slots.
+    pub fn sum_of_squares(&self) -> Result<f64> {
+        let mut sum = 0.0;
+        for b in self.by_slot.iter().flatten() {
+            sum += engraft_kernels::reduce::dot(b.device(), b, b)?;
+        }
+        Ok(sum)
+    }
+}
+
+/// Gradients on their way through the tape. They attach lazily: the first one is taken as it is, later ones are added.
+pub struct Grads<'g> {
+    device: Device,
+    nodes: Vec<Option<Arc<Buffer>>>,
+    params: &'g mut Gradients,
+}
+impl Grads<'_> {
+    /// A gradient for the source of an activation, if it was recorded.
+    pub fn node(&mut self, id: Option<NodeId>, d: Arc<Buffer>) -> Result<()> {
+        let Some(NodeId(i)) = id else { return Ok(()) };
+        if self.nodes.len() <= i {
+            self.nodes.resize_with(i + 1, || None);
+        }
+        let sum = match self.nodes[i].take() {
+            None => d,
+            Some(mut a) => {
+                if let Some(y) = Arc::get_mut(&mut a) {
+                    elementwise::axpy(&self.device, 1.0, &d, y)?;
+                    a
+                } else {
+                    let mut y = self.device.alloc::<f32>(Class::Scratch, d.len())?;
+                    elementwise::add(&self.device, &a, &d, &mut y)?;
+                    Arc::new(y)
+                }
+            }
+        };
+        self.nodes[i] = Some(sum);
+        Ok(())
+    }
+    /// The gradient buffer of a trained weight: `f(buffer, accumulate)` sets it the first time and adds to it afterwards.
+    pub fn param(
+        &mut self,
+        slot: Option<usize>,
+        len: usize,
+        f: impl FnOnce(&Device, &mut Buffer, bool) -> Result<()>,
+    ) -> Result<()> {
+        let Some(slot) = slot else { return Ok(()) };
+        let v = &mut self.params.by_slot;
+        if v.len() <= slot {
+            v.resize_with(slot + 1, || None);
+        }
+        match &mut v[slot] {
+            Some(b) => f(&self.device, b, true),
+            none => {
+                let mut b = self.device.alloc::<f32>(Class::Grad, len)?;
+                f(&self.device, &mut b, false)?;
+                *none = Some(b);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A gradient to write over: itself if nobody else holds it, else a copy.
+pub(crate) fn owned(d: Arc<Buffer>) -> Result<Buffer> {
+    match Arc::try_unwrap(d) {
+        Ok(b) => Ok(b),
+        Err(d) => Ok(d.duplicate(Class::Scratch)?),
+    }
+}

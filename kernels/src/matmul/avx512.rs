@@ -1,0 +1,139 @@
+//! AVX-512: vectors of 16, tiles of up to 9 x 48 (27 accumulators, 3 loads and 9 broadcasts for 27 multiply-adds) or
+//! 6 x 64.
+use super::{
+    pack::Piece,
+    tile::{Kernel, Tile, tile},
+    vector::{MOST_LANES, Stored, Vector},
+};
+use half::{bf16, f16};
+use std::arch::x86_64::*;
+
+/// Sixteen f32.
+#[derive(Clone, Copy)]
+pub(super) struct F32x16(__m512);
+
+#[inline(always)]
+fn first(n: usize) -> __mmask16 {
+    debug_assert!((1..=16).contains(&n));
+    (0xffff_u32 >> (16 - n)) as __mmask16
+}
+
+impl Vector for F32x16 {
+    const LANES: usize = 16;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the processor has AVX-512 (precondition of the trait).
+        F32x16(unsafe { _mm512_setzero_ps() })
+    }
+    #[inline(always)]
+    unsafe fn splat(p: *const f32) -> Self {
+        // SAFETY: AVX-512, and one value may be read from `p`.
+        F32x16(unsafe { _mm512_set1_ps(*p) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: AVX-512, and 16 values may be read from `p`.
+        F32x16(unsafe { _mm512_loadu_ps(p) })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const bf16) -> Self {
+        // SAFETY: AVX-512, and 16 values of 2 bytes may be read from `p`. A bf16 is the upper half of an f32.
+        F32x16(unsafe {
+            let h = _mm256_loadu_si256(p.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(h)))
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const f16) -> Self {
+        // SAFETY: AVX-512, and 16 values of 2 bytes may be read from `p`.
+        F32x16(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: AVX-512, and 16 values may be written to `p`.
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize) -> Self {
+        // SAFETY: AVX-512, and `n` values may be read from `p`; masked lanes are not touched.
+        F32x16(unsafe { _mm512_maskz_loadu_ps(first(n), p) })
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize) {
+        // SAFETY: AVX-512, and `n` values may be written to `p`; masked lanes are not touched.
+        unsafe { _mm512_mask_storeu_ps(p, first(n), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: AVX-512.
+        F32x16(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: AVX-512.
+        F32x16(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+    /// 64 shuffles: pairs, quadruples, then 128-bit quarters.
+    #[inline(always)]
+    unsafe fn transpose(block: &mut [Self; MOST_LANES]) {
+        // SAFETY: AVX-512; registers only.
+        unsafe {
+            let r = block.map(|v| v.0);
+            let mut t = r;
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+            }
+            let mut u = t.map(|v| _mm512_castps_pd(v));
+            for q in 0..4 {
+                let v = [u[4 * q], u[4 * q + 1], u[4 * q + 2], u[4 * q + 3]];
+                u[4 * q] = _mm512_unpacklo_pd(v[0], v[2]);
+                u[4 * q + 1] = _mm512_unpackhi_pd(v[0], v[2]);
+                u[4 * q + 2] = _mm512_unpacklo_pd(v[1], v[3]);
+                u[4 * q + 3] = _mm512_unpackhi_pd(v[1], v[3]);
+            }
+            let u = u.map(|v| _mm512_castpd_ps(v));
+            for i in 0..4 {
+                let a = _mm512_shuffle_f32x4::<0x88>(u[i], u[4 + i]);
+                let b = _mm512_shuffle_f32x4::<0xdd>(u[i], u[4 + i]);
+                let c = _mm512_shuffle_f32x4::<0x88>(u[8 + i], u[12 + i]);
+                let d = _mm512_shuffle_f32x4::<0xdd>(u[8 + i], u[12 + i]);
+                block[i] = F32x16(_mm512_shuffle_f32x4::<0x88>(a, c));
+                block[8 + i] = F32x16(_mm512_shuffle_f32x4::<0xdd>(a, c));
+                block[4 + i] = F32x16(_mm512_shuffle_f32x4::<0x88>(b, d));
+                block[12 + i] = F32x16(_mm512_shuffle_f32x4::<0xdd>(b, d));
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+unsafe fn entry<const MR: usize, const NV: usize>(t: &Tile) {
+    // SAFETY: the features are enabled here, and the caller answers for the pointers.
+    unsafe { tile::<F32x16, MR, NV>(t) }
+}
+
+/// The kernel for tiles of `rows` x 16 `vectors`.
+pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
+    macro_rules! pick {
+        ($nv:literal: $($mr:literal)*) => {
+            match rows { $($mr => entry::<$mr, $nv>,)* _ => unreachable!("{rows} rows of {vectors} vectors") }
+        };
+    }
+    match vectors {
+        1 => pick!(1: 1 2 3 4 5 6 7 8 9),
+        2 => pick!(2: 1 2 3 4 5 6 7 8 9),
+        3 => pick!(3: 1 2 3 4 5 6 7 8 9),
+        _ => pick!(4: 1 2 3 4 5 6),
+    }
+}
+
+/// [`super::pack::pack`] with AVX-512.
+///
+/// # Safety
+/// As there, and the processor has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+pub(super) unsafe fn pack<E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32) {
+    // SAFETY: the features are enabled here, and the caller answers for the pointers.
+    unsafe { super::pack::pack::<F32x16, E>(from, panel, to) }
+}

@@ -1,0 +1,229 @@
+use super::{
+    cpu::{Lines, Start, Strided, multiply},
+    plan::tile,
+    vector::Stored,
+    *,
+};
+use crate::{
+    Class, Isa,
+    case::{noise, wide},
+    isa::with,
+};
+use proptest::prelude::*;
+
+fn sets() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|i| i.available())
+}
+#[track_caller]
+fn close(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let largest = want.iter().fold(0f64, |a, x| a.max(x.abs()));
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let off = (f64::from(*g) - w).abs();
+        assert!(off <= tolerance * largest, "{what}: element {i} is {g}, {w} expected, largest {largest}");
+    }
+}
+
+#[test]
+fn every_case_matches_its_reference_with_every_instruction_set() {
+    let device = Device::cpu(2).unwrap();
+    for case in (KERNEL.cases)() {
+        let want = (case.reference)();
+        for isa in sets() {
+            with(isa, || {
+                let mut run = (case.prepare)(&device).unwrap();
+                run.launch().unwrap();
+                close(
+                    &run.read().unwrap(),
+                    &want,
+                    case.tolerance,
+                    &format!("{} on {}", case.label, isa.name()),
+                );
+            });
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit_and_the_null_device_predicts_the_memory() {
+    let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    for isa in sets() {
+        for case in (KERNEL.cases)().iter().filter(|c| c.flops < 1e8) {
+            with(isa, || {
+                let mut first = None;
+                for threads in [1, 2, 3] {
+                    let peak = |device: &Device| {
+                        let mut run = (case.prepare)(device).unwrap();
+                        run.launch().unwrap();
+                        (run.read().unwrap(), device.ledger().usage())
+                    };
+                    let (got, held) = peak(&Device::cpu(threads).unwrap());
+                    let (_, predicted) = peak(&Device::null(threads));
+                    assert_eq!(held, predicted, "{}", case.label);
+                    let got = bits(got);
+                    assert_eq!(first.get_or_insert_with(|| got.clone()), &got, "{}", case.label);
+                }
+            });
+        }
+    }
+}
+
+/// A product of matrices with gaps, in buffers with nothing to spare: what must not be read is NaN, what must not be
+/// written is looked at.
+fn strided<E: Stored>(isa: Isa, encode: fn(f32) -> E, s: &Shape) {
+    let Shape { m, depth, cols, transposed, by_columns, gaps, start, threads } = *s;
+    let (a_row, a_col) = if by_columns { (1, m + gaps.0) } else { (depth + gaps.0, 1) };
+    let stride = gaps.1 + if transposed { depth } else { cols };
+    let c_row = cols + gaps.2;
+    let len = |rows: usize, row: usize, cols: usize, col: usize| {
+        if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row + (cols - 1) * col + 1 }
+    };
+    let values = |seed, n: usize, live: &dyn Fn(usize) -> bool| -> Vec<f32> {
+        noise(seed, n).into_iter().enumerate().map(|(i, x)| if live(i) { x } else { f32::NAN }).collect()
+    };
+    let a = values(1, len(m, a_row, depth, a_col), &|i| {
+        i % a_row.max(a_col) < if by_columns { m } else { depth }
+    });
+    let (b_row, b_col) = if transposed { (1, stride) } else { (stride, 1) };
+    let b: Vec<E> =
+        values(2, len(depth, b_row, cols, b_col), &|i| i % stride < if transposed { depth } else { cols })
+            .into_iter()
+            .map(encode)
+            .collect();
+    let mut decoded = vec![0.0; b.len()];
+    E::decode(&b, &mut decoded);
+    let bias = noise(3, cols);
+    let before = noise(4, len(m, c_row, cols, 1));
+    let mut c = before.clone();
+
+    let plan = Plan::new(isa, m, depth, cols, E::DTYPE == DType::F32 && !transposed);
+    let device = Device::cpu(threads).unwrap();
+    let Device::Cpu(d) = &device else { unreachable!() };
+    let mut workspace = vec![f32::NAN; threads * plan.floats(E::DTYPE != DType::F32)];
+    let from = match start {
+        0 => Start::Zero,
+        1 => Start::Bias(&bias),
+        _ => Start::Output,
+    };
+    let (x, w) = (Strided { data: &a, row: a_row, col: a_col }, Lines { data: &b, transposed, stride });
+    multiply(d, plan, x, w, from, (&mut c, c_row), &mut workspace);
+
+    let (wide_a, wide_b, wide_bias) = (wide(&a), wide(&decoded), wide(&bias));
+    let mut want = reference(
+        m,
+        depth,
+        cols,
+        (&wide_a, a_row, a_col),
+        (&wide_b, b_row, b_col),
+        (start == 1).then_some(&wide_bias[..]),
+    );
+    let mut got = Vec::new();
+    for (i, (now, old)) in c.iter().zip(&before).enumerate() {
+        if i % c_row < cols {
+            if start == 2 {
+                want[i / c_row * cols + i % c_row] += f64::from(*old);
+            }
+            got.push(*now);
+        } else {
+            assert_eq!(now, old, "written between the rows: {s:?}");
+        }
+    }
+    // relative to the largest sum of magnitudes rather than the largest output: there may be only one of them
+    want.push((depth as f64).sqrt().max(1.0));
+    got.push(*want.last().unwrap() as f32);
+    close(&got, &want, 2e-6, &format!("{s:?} on {}", isa.name()));
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    m: usize,
+    depth: usize,
+    cols: usize,
+    transposed: bool,
+    by_columns: bool,
+    gaps: (usize, usize, usize),
+    start: usize,
+    threads: usize,
+}
+fn shapes() -> impl Strategy<Value = Shape> {
+    let small = || prop_oneof![0..4usize, 5..70usize, 120..200usize];
+    let gaps = (0..3usize, 0..3usize, 0..3usize);
+    (
+        small(),
+        prop_oneof![0..4usize, 5..70usize, 700..900usize],
+        small(),
+        any::<[bool; 2]>(),
+        gaps,
+        0..3usize,
+        1..4usize,
+    )
+        .prop_map(|(m, depth, cols, [transposed, by_columns], gaps, start, threads)| {
+            // a stride of zero addresses nothing that a buffer can hold
+            let gaps = (
+                gaps.0 + usize::from(m == 0 || depth == 0),
+                gaps.1 + usize::from(cols == 0 || depth == 0),
+                gaps.2 + usize::from(cols == 0),
+            );
+            Shape { m, depth, cols, transposed, by_columns, gaps, start, threads }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn any_shape_and_stride_in_any_storage(shape in shapes()) {
+        for isa in sets() {
+            strided::<f32>(isa, |x| x, &shape);
+            strided::<bf16>(isa, bf16::from_f32, &shape);
+            strided::<f16>(isa, f16::from_f32, &shape);
+        }
+    }
+
+    #[test]
+    fn the_tasks_of_a_plan_cover_the_output_once(m in 0..5000usize, depth in 0..4000usize, cols in 0..5000usize, rows_stored: bool) {
+        for isa in Isa::ALL {
+            let plan = Plan::new(isa, m, depth, cols, rows_stored);
+            let (mut area, mut next) = (0, (0, 0));
+            for t in 0..plan.tasks() {
+                let (i, j, high, wide) = plan.task(t);
+                prop_assert_eq!((i, j), next, "down first, then to the right");
+                prop_assert!(high > 0 && wide > 0 && i + high <= m && j + wide <= cols);
+                let mut from = 0;
+                for x in 0..high.div_ceil(plan.tile_rows) {
+                    let (first, rows) = tile(high, plan.tile_rows, x);
+                    prop_assert!(first == from && (1..=plan.tile_rows).contains(&rows));
+                    from += rows;
+                }
+                prop_assert_eq!(from, high);
+                area += high * wide;
+                next = if i + high < m { (i + high, j) } else { (0, j + wide) };
+            }
+            prop_assert_eq!(area, m * cols);
+        }
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let device = Device::cpu(1).unwrap();
+    let x = device.upload(Class::Saved, &[1f32; 6]).unwrap();
+    let ids = device.upload(Class::Saved, &[1u32; 6]).unwrap();
+    let mut y = device.alloc::<f32>(Class::Scratch, 6).unwrap();
+    let w = |data, rows, cols| Matrix { data, rows, cols };
+    let is_length = |r: Result<()>| matches!(r, Err(Error::Length { kernel: NAME, .. }));
+    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), None, &mut y)));
+    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), None, &mut y)));
+    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), None, &mut y)));
+    assert!(is_length(times_transposed(
+        &device,
+        &x,
+        1,
+        w(&x, 1, 6),
+        Some(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
+        &mut y
+    )));
+    assert!(is_length(transposed_times(&device, &x, 3, &x, 3, 2, &mut y, false)));
+    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), None, &mut y), Err(Error::DType { .. })));
+    let elsewhere = Device::cpu(1).unwrap();
+    assert!(matches!(times(&elsewhere, &x, 1, w(&x, 2, 3), None, &mut y), Err(Error::Elsewhere { .. })));
+}

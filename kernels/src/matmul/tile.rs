@@ -1,0 +1,81 @@
+//! The micro-kernel: one tile of C, held in registers while the depth passes by.
+//!
+//! ```text
+//! for p in 0..depth:   NV vectors of row p of B;  for each of MR rows: broadcast A[i][p], NV multiply-adds
+//! ```
+//! B comes from a packed panel (or from a matrix in place); A is read where it lies, with any strides. What the tile is
+//! added to is a third operand: nothing, a bias (one row for all rows) or C itself.
+use super::vector::Vector;
+
+/// The operands of one tile of C, `rows` x (`vectors` * LANES); both counts are the kernel's own.
+pub(super) struct Tile {
+    /// Products to be summed.
+    pub depth: usize,
+    /// A's first element, and the distances between its rows and columns.
+    pub a: (*const f32, usize, usize),
+    /// B's first element, and the distance between its rows. Whole vectors are read.
+    pub b: (*const f32, usize),
+    /// What the products are added to, and the distance between its rows; null for nothing.
+    pub start: (*const f32, usize),
+    /// C's first element, and the distance between its rows.
+    pub c: (*mut f32, usize),
+    /// Columns of the last vector that exist in C and in `start`.
+    pub last: usize,
+}
+
+/// A tile of a certain size.
+///
+/// # Safety
+/// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth elements of A, depth x
+/// V L of B, and R x ((V - 1) L + last) of C and, unless null, of `start` lie in memory that may be read (C: written,
+/// and touched by nobody else), and 1 <= last <= L.
+pub(super) type Kernel = unsafe fn(&Tile);
+
+/// The body of every [`Kernel`] of MR rows and NV vectors.
+///
+/// # Safety
+/// As for a [`Kernel`].
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
+pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile) {
+    let (mut a, a_row, a_col) = t.a;
+    let (mut b, b_row) = t.b;
+    // SAFETY: every access lies inside the areas that the caller vouches for (see `Kernel`). The pointers wrap, because
+    // after the last step they may point past the areas.
+    unsafe {
+        let mut acc = [[V::zero(); NV]; MR];
+        for _ in 0..t.depth {
+            let mut row = [V::zero(); NV];
+            for j in 0..NV {
+                row[j] = V::load(b.add(V::LANES * j));
+            }
+            for i in 0..MR {
+                let x = V::splat(a.add(i * a_row));
+                for j in 0..NV {
+                    acc[i][j] = x.mul_add(row[j], acc[i][j]);
+                }
+            }
+            a = a.wrapping_add(a_col);
+            b = b.wrapping_add(b_row);
+        }
+        if !t.start.0.is_null() {
+            for i in 0..MR {
+                for j in 0..NV {
+                    let p = t.start.0.add(i * t.start.1 + V::LANES * j);
+                    let s = if j + 1 < NV { V::load(p) } else { V::load_first(p, t.last) };
+                    acc[i][j] = acc[i][j].add(s);
+                }
+            }
+        }
+        for i in 0..MR {
+            for j in 0..NV {
+                let p = t.c.0.add(i * t.c.1 + V::LANES * j);
+                if j + 1 < NV {
+                    acc[i][j].store(p);
+                } else {
+                    acc[i][j].store_first(p, t.last);
+                }
+            }
+        }
+    }
+}

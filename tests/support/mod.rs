@@ -1,0 +1,145 @@
+//! Fixtures made with the reference libraries (`tests/reference/bert.py`), and how to compare with them.
+#![allow(dead_code)] // each test file uses its part
+
+use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
+use engraft_engine::checkpoint::{TensorData, save};
+use engraft_engine::{
+    Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain, Weight,
+};
+use engraft_models::{Loaded, Model, Tokens};
+use std::path::{Path, PathBuf};
+
+/// `tests/fixtures/bert/<name>`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert").join(name)
+}
+/// A tensor of a case's `expected.safetensors`.
+pub struct Expected(Checkpoint);
+impl Expected {
+    pub fn of(case: &str) -> Expected {
+        Expected(Checkpoint::open(&fixture(case).join("expected.safetensors")).unwrap())
+    }
+    pub fn get(&self, name: &str) -> Vec<f32> {
+        let shape = self.0.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();
+        self.0.values(name, &shape).unwrap()
+    }
+    pub fn gradients(&self) -> Vec<String> {
+        self.0.names().filter_map(|n| n.strip_prefix("grad.")).map(String::from).collect()
+    }
+}
+/// The ragged batch of a case.
+pub fn input(case: &str) -> (Tokens, Vec<u32>) {
+    let text = std::fs::read_to_string(fixture(case).join("input.json")).unwrap();
+    let v: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let numbers = |v: &serde_json::Value| {
+        v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect::<Vec<_>>()
+    };
+    let rows = |k: &str| v[k].as_array().unwrap().iter().map(numbers).collect::<Vec<_>>();
+    let (ids, types) = (rows("input_ids"), rows("token_type_ids"));
+    let tokens =
+        Tokens { ids: ids.concat(), types: types.concat(), lengths: ids.iter().map(Vec::len).collect() };
+    (tokens, if v["labels"].is_null() { vec![] } else { numbers(&v["labels"]) })
+}
+/// max |got - want| over the largest |want|.
+pub fn relative(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let top = want.iter().fold(1e-30f64, |m, x| m.max(f64::from(x.abs())));
+    got.iter().zip(want).fold(0.0, |m, (g, w)| {
+        let d = f64::from((g - w).abs()) / top;
+        if d.is_nan() { f64::INFINITY } else { d.max(m) }
+    })
+}
+pub fn host() -> Host {
+    Host {
+        hidden_size: 32,
+        model_class: "BertAdapterModel".into(),
+        model_name: String::new(),
+        model_type: "bert".into(),
+    }
+}
+
+/// A case: the tiny model, and its adapter and head over weights of kind `P`.
+pub struct Case<P: Weight> {
+    pub device: Device,
+    pub model: Box<dyn Model>,
+    pub adapter: Option<Adapter<P>>,
+    pub head: ClassificationHead<P>,
+    pub set: ParamSet,
+    pub tokens: Tokens,
+    pub labels: Vec<u32>,
+}
+/// Threads every test runs with unless it says otherwise.
+pub fn cpu() -> Device {
+    Device::cpu(2).unwrap()
+}
+pub fn model(device: &Device, set: &mut ParamSet, train: bool) -> Loaded {
+    engraft_models::load(&fixture("model"), device, set, train).unwrap()
+}
+/// The head of `BertForSequenceClassification` (`classifier`), as a head of AdapterHub: the same layer under other names.
+fn classifier(dir: &Path) -> PathBuf {
+    let to =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("classifier-{:?}", std::thread::current().id()));
+    std::fs::create_dir_all(&to).unwrap();
+    let from = Checkpoint::open(&dir.join("model_head.safetensors")).unwrap();
+    let tensors: Vec<_> = ["weight", "bias"]
+        .map(|n| {
+            let name = format!("classifier.{n}");
+            let shape = from.shape(&name).unwrap().to_vec();
+            (format!("heads.full.1.{n}"), TensorData::f32(&from.values(&name, &shape).unwrap(), &shape))
+        })
+        .into();
+    save(&to.join("model_head.safetensors"), &tensors).unwrap();
+    let labels: Vec<String> = (0..from.shape("classifier.bias").unwrap()[0]).map(|i| i.to_string()).collect();
+    let card = serde_json::json!({"config": HeadConfig::linear(&labels, true), "name": "full"});
+    std::fs::write(to.join("head_config.json"), card.to_string()).unwrap();
+    to
+}
+impl<P: Weight> Case<P> {
+    pub fn load(name: &str, device: &Device) -> Case<P> {
+        let mut set = ParamSet::new();
+        let full = name == "full";
+        let model = model(device, &mut set, full).model;
+        let dir = fixture(name);
+        let adapter =
+            (!full).then(|| Adapter::load(&dir, &host(), &model.sites(), device, &mut set).unwrap());
+        let head = if full { classifier(&dir) } else { dir };
+        let head = ClassificationHead::load(&head, &host(), device, &mut set).unwrap();
+        let (tokens, labels) = input(name);
+        Case { device: device.clone(), model, adapter, head, set, tokens, labels }
+    }
+    pub fn hooks(&self) -> &dyn Hooks {
+        self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
+    }
+    /// (last hidden state, logits, loss) of a pass; gradients are added to `into`. Also how many operations were recorded.
+    pub fn pass(&self, pass: Pass, into: &mut Gradients) -> (Vec<f32>, Vec<f32>, f32, usize) {
+        let mut cx = Cx::new(&self.device, self.hooks(), pass);
+        let hidden = self.model.forward(&mut cx, &self.tokens).unwrap();
+        let pooled = self.model.pool(&mut cx, &hidden, self.head.config().use_pooler).unwrap();
+        let logits = self.head.forward(&mut cx, &pooled, self.model.head_dropout()).unwrap();
+        let loss = cx.cross_entropy(&logits, &self.labels).unwrap();
+        let out = (hidden.read().unwrap(), logits.read().unwrap(), loss.read().unwrap()[0], cx.recorded());
+        drop(hidden);
+        if out.3 > 0 {
+            let dy = self.device.upload(Class::Scratch, &[1f32]).unwrap();
+            cx.backward(&loss, dy, into).unwrap();
+        }
+        out
+    }
+    /// Every `Param`, with its gradient.
+    pub fn gradients<'g>(&self, g: &'g Gradients) -> Vec<(String, Option<Vec<f32>>)> {
+        let mut v = vec![];
+        let mut f = |p: &Param| v.push((p.name().to_string(), g.get(p).map(|b| b.read::<f32>().unwrap())));
+        self.model.visit(&mut f);
+        self.adapter.iter().for_each(|a| a.visit(&mut f));
+        self.head.visit(&mut f);
+        v
+    }
+    /// Everything that may train.
+    pub fn parameters(&mut self) -> Vec<&mut dyn Parameters> {
+        let mut v: Vec<&mut dyn Parameters> = vec![];
+        v.extend(self.adapter.as_mut().map(|a| a as &mut dyn Parameters));
+        v.push(&mut self.head);
+        v.push(&mut *self.model);
+        v
+    }
+}

@@ -1,0 +1,339 @@
+//! A backbone with an adapter and a classification head, and the step that trains them.
+use crate::{Error, Result, batch::Batch};
+use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
+use engraft_engine::{
+    Act, AdamW, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
+    checkpoint::{self, TensorData},
+    optim::clip_factor,
+};
+use engraft_models::{Model, Tokens};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A model directory, loaded. Cheap to clone: any number of classifiers share one frozen model.
+#[derive(Clone)]
+pub struct Backbone {
+    model: Arc<dyn Model>,
+    directory: PathBuf,
+    device: Device,
+    host: Host,
+    unused: Vec<String>,
+    trains: Option<Arc<ParamSet>>,
+}
+
+impl Backbone {
+    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards. `dropout` replaces the probabilities of its
+    /// configuration.
+    pub fn open(directory: impl AsRef<Path>, device: &Device, dropout: Option<f32>) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, dropout, false)
+    }
+    /// Loads a model all of whose weights will train: full fine-tuning, the baseline.
+    pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, dropout: Option<f32>) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, dropout, true)
+    }
+    fn load(directory: &Path, device: &Device, dropout: Option<f32>, train: bool) -> Result<Backbone> {
+        let mut set = ParamSet::new();
+        let mut loaded = engraft_models::load(directory, device, &mut set, train)?;
+        if let Some(p) = dropout {
+            loaded.model.set_dropout(p);
+        }
+        let host = Host {
+            hidden_size: loaded.model.channels(),
+            model_class: loaded.model.checkpoint_class().into(),
+            model_name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            model_type: loaded.model.model_type().into(),
+        };
+        Ok(Backbone {
+            model: loaded.model.into(),
+            directory: directory.into(),
+            device: device.clone(),
+            host,
+            unused: loaded.unused,
+            trains: train.then(|| Arc::new(set)),
+        })
+    }
+    /// The model.
+    pub fn model(&self) -> &dyn Model {
+        &*self.model
+    }
+    /// Where it was loaded from.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+    /// What it lives on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+    /// What adapters made for it say about it.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+    /// Tensors of its files that it has no use for.
+    pub fn unused(&self) -> &[String] {
+        &self.unused
+    }
+    /// Last hidden states of the plain model, (tokens, channels).
+    pub fn hidden_states(&self, tokens: &Tokens) -> Result<Vec<f32>> {
+        self.device.install(|| {
+            let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
+            Ok(self.model.forward(&mut cx, tokens)?.read()?)
+        })
+    }
+    /// A linear head's configuration: over the pooler where there is one.
+    pub fn linear_head(&self, labels: &[String]) -> HeadConfig {
+        HeadConfig::linear(labels, self.model.has_pooler())
+    }
+    /// A new classifier on this model: a head, and an adapter if one is described. The seed decides their weights.
+    ///
+    /// A backbone that trains serves one classifier: it is handed over.
+    pub fn classifier(self, name: &str, adapter: Option<BnConfig>, head: HeadConfig, seed: u64) -> Result<Classifier> {
+        self.check_head(&head)?;
+        let mut set = self.continue_set()?;
+        let (device, sites) = (self.device.clone(), self.model.sites());
+        let adapter = adapter.map(|c| Adapter::new(name, c, &sites, &device, &mut set, seed)).transpose()?;
+        // a stream of its own, so that the head starts the same with and without an adapter
+        let head = ClassificationHead::new(name, head, self.host.hidden_size, &device, &mut set, seed ^ 0x6865_6164)?;
+        Ok(Classifier { backbone: self, adapter, head })
+    }
+    /// A classifier that was saved: `head_config.json` with its tensors, and `adapter_config.json` with its tensors unless
+    /// only a head was trained.
+    pub fn load_classifier(self, directory: impl AsRef<Path>) -> Result<Classifier> {
+        let (directory, mut set) = (directory.as_ref(), self.continue_set()?);
+        let (device, sites) = (self.device.clone(), self.model.sites());
+        let adapter = match directory.join("adapter_config.json").exists() || !directory.join("head_config.json").exists() {
+            true => Some(Adapter::load(directory, &self.host, &sites, &device, &mut set)?),
+            false => None,
+        };
+        let head = ClassificationHead::load(directory, &self.host, &device, &mut set)?;
+        self.check_head(head.config())?;
+        Ok(Classifier { backbone: self, adapter, head })
+    }
+    fn check_head(&self, head: &HeadConfig) -> Result<()> {
+        if head.use_pooler && !self.model.has_pooler() {
+            return Err(Error::Model(format!("the head reads a pooler, which {} does not have", self.directory.display())));
+        }
+        Ok(())
+    }
+    /// The set whose slots follow those of the model's own trained weights.
+    fn continue_set(&self) -> Result<ParamSet> {
+        match &self.trains {
+            None => Ok(ParamSet::new()),
+            Some(set) if Arc::strong_count(set) == 1 => Ok(ParamSet::clone(set)),
+            Some(_) => Err(Error::Model("a model whose weights train serves one classifier only".into())),
+        }
+    }
+}
+
+/// What a classifier trains, and how large it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Numbers that train.
+    pub trainable: usize,
+    /// All numbers.
+    pub total: usize,
+}
+
+/// A backbone with an adapter and a head.
+pub struct Classifier {
+    backbone: Backbone,
+    adapter: Option<Adapter<Param>>,
+    head: ClassificationHead<Param>,
+}
+
+/// What a pass gives, in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// (tokens, channels).
+    pub hidden: Vec<f32>,
+    /// (sequences, labels).
+    pub logits: Vec<f32>,
+    /// The mean cross-entropy, if there were labels.
+    pub loss: Option<f32>,
+}
+
+impl Classifier {
+    /// The model under it.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
+    }
+    /// The adapter, if it has one.
+    pub fn adapter(&self) -> Option<&Adapter<Param>> {
+        self.adapter.as_ref()
+    }
+    /// The head.
+    pub fn head(&self) -> &ClassificationHead<Param> {
+        &self.head
+    }
+    /// Label names, by number.
+    pub fn labels(&self) -> &[String] {
+        self.head.labels()
+    }
+    /// True if the model's own weights train.
+    pub fn is_full(&self) -> bool {
+        self.backbone.trains.is_some()
+    }
+    /// Numbers that train, and all numbers.
+    pub fn size(&self) -> Size {
+        let mut trainable = 0;
+        self.visit(&mut |p| trainable += p.tensor().buffer().len());
+        let count = |v: Vec<(String, &engraft_engine::Tensor)>| v.iter().map(|(_, t)| t.buffer().len()).sum::<usize>();
+        let added = self.adapter.as_ref().map_or(0, |a| count(a.named())) + count(self.head.named());
+        Size { trainable, total: count(self.backbone.model.named()) + added }
+    }
+    /// Calls `f` on everything that trains.
+    pub fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
+        self.backbone.model.visit(f);
+        self.adapter.iter().for_each(|a| a.visit(f));
+        self.head.visit(f);
+    }
+    /// Everything that trains, to be changed.
+    fn parameters(&mut self) -> Vec<&mut dyn Parameters> {
+        let mut v: Vec<&mut dyn Parameters> = vec![];
+        if self.backbone.trains.is_some()
+            && let Some(m) = Arc::get_mut(&mut self.backbone.model)
+        {
+            v.push(m);
+        }
+        v.extend(self.adapter.as_mut().map(|a| a as &mut dyn Parameters));
+        v.push(&mut self.head);
+        v
+    }
+    fn hooks(&self) -> &dyn Hooks {
+        self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
+    }
+    fn logits<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<(Act, Act)> {
+        let model = &*self.backbone.model;
+        let hidden = model.forward(cx, tokens)?;
+        let pooled = model.pool(cx, &hidden, self.head.config().use_pooler)?;
+        let logits = self.head.forward(cx, &pooled, model.head_dropout())?;
+        Ok((hidden, logits))
+    }
+    /// Logits without dropout: (sequences, labels).
+    pub fn predict(&self, tokens: &Tokens) -> Result<Vec<f32>> {
+        let device = &self.backbone.device;
+        device.install(|| {
+            let mut cx = Cx::new(device, self.hooks(), Pass::infer());
+            Ok(self.logits(&mut cx, tokens)?.1.read()?)
+        })
+    }
+    /// A pass without dropout; with labels the loss, and if `gradients` are asked for those of every trained tensor are added.
+    pub fn examine(&self, tokens: &Tokens, labels: Option<&[u32]>, gradients: Option<&mut Gradients>) -> Result<Output> {
+        let device = &self.backbone.device;
+        let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
+        device.install(|| {
+            let mut cx = Cx::new(device, self.hooks(), pass);
+            let (hidden, logits) = self.logits(&mut cx, tokens)?;
+            let mut out = Output { hidden: hidden.read()?, logits: logits.read()?, loss: None };
+            if let Some(labels) = labels {
+                let loss = cx.cross_entropy(&logits, labels)?;
+                out.loss = loss.read()?.first().copied();
+                if let Some(into) = gradients {
+                    drop((hidden, logits));
+                    cx.backward(&loss, one(device, 1.0)?, into)?;
+                }
+            }
+            Ok(out)
+        })
+    }
+    /// The mean loss of a batch in a training pass; `weight` times its gradients are added to `into`.
+    fn learn(&self, batch: &Batch, pass: Pass, weight: f32, into: &mut Gradients) -> Result<f64> {
+        let device = &self.backbone.device;
+        device.install(|| {
+            let mut cx = Cx::new(device, self.hooks(), pass);
+            let (hidden, logits) = self.logits(&mut cx, &packed(batch))?;
+            drop(hidden);
+            let loss = cx.cross_entropy(&logits, &batch.labels)?;
+            drop(logits);
+            let value = loss.read()?.first().copied().unwrap_or_default();
+            if value.is_finite() {
+                cx.backward(&loss, one(device, weight)?, into)?;
+            }
+            Ok(f64::from(value))
+        })
+    }
+    /// The files of the classifier, by name: adapter and head in AdapterHub's format; after full fine-tuning the model with
+    /// its tokenizer, and the head.
+    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let host = &self.backbone.host;
+        let mut files = self.head.files(host)?;
+        if let Some(a) = &self.adapter {
+            files.extend(a.files(host)?);
+        }
+        if self.is_full() {
+            let data = |(n, t): (String, &engraft_engine::Tensor)| Ok((n, TensorData::f32(&t.to_f32()?, t.shape())));
+            let tensors: Result<Vec<_>> = self.backbone.model.named().into_iter().map(data).collect();
+            files.push(("model.safetensors".into(), checkpoint::serialize(&tensors?)?));
+            for name in ["config.json", "tokenizer.json"] {
+                let path = self.backbone.directory.join(name);
+                files.push((name.into(), std::fs::read(&path).map_err(|source| Error::Read { path, source })?));
+            }
+        }
+        Ok(files)
+    }
+    /// Saves [`Classifier::files`] into a directory, which is made where it is missing: all of them, or none.
+    pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let files = self.files()?;
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
+        Ok(engraft_engine::output::write_directory(directory, &files)?)
+    }
+}
+/// A batch as the model takes it.
+pub(crate) fn packed(b: &Batch) -> Tokens {
+    Tokens { ids: b.ids.clone(), types: b.types.clone(), lengths: b.lengths.clone() }
+}
+fn one(device: &Device, value: f32) -> Result<engraft_engine::Buffer> {
+    Ok(device.upload(Class::Scratch, &[value]).map_err(engraft_engine::Error::from)?)
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The mean loss over the examples of the step, before its update.
+    pub loss: f64,
+    /// The norm of the gradients of all trained weights, before clipping.
+    pub norm: f64,
+}
+
+/// The state of a training run: optimiser, and which random numbers come next.
+#[derive(Debug)]
+pub struct Trainer {
+    optimiser: AdamW,
+    clip: f64,
+    seed: u64,
+    passes: u64,
+    steps: u64,
+}
+
+impl Trainer {
+    /// A run; gradients are clipped to the norm `clip` (0: not at all).
+    pub fn new(optimiser: AdamW, clip: f64, seed: u64) -> Trainer {
+        Trainer { optimiser, clip, seed, passes: 0, steps: 0 }
+    }
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+    /// One update from one batch, or from several whose gradients are accumulated: the mean over all their examples. A loss
+    /// that is not a number is an error, and changes nothing.
+    pub fn step(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
+        let examples: usize = batches.iter().map(Batch::len).sum();
+        let (mut gradients, mut loss) = (Gradients::new(), 0.0);
+        for b in batches {
+            let share = b.len() as f64 / examples as f64;
+            let pass = Pass::train(self.seed, self.passes);
+            self.passes += 1;
+            loss += share * c.learn(b, pass, share as f32, &mut gradients)?;
+        }
+        let norm = if loss.is_finite() { gradients.sum_of_squares()?.sqrt() } else { f64::NAN };
+        if !norm.is_finite() {
+            return Err(Error::Diverged { step: self.steps + 1, loss, norm });
+        }
+        let device = c.backbone.device.clone();
+        let factor = clip_factor(norm, self.clip) as f32;
+        device.install(|| self.optimiser.step(&mut c.parameters(), &gradients, lr as f32, factor))?;
+        self.steps += 1;
+        Ok(Step { loss, norm })
+    }
+}

@@ -1,0 +1,31 @@
+//! `engraft eval`.
+use super::{load, say};
+use anyhow::Result;
+use engraft::{
+    args::Eval,
+    batch::Example,
+    data::{Dataset, Labels, Want},
+    evaluate::evaluate,
+    report::json_line,
+};
+
+pub fn run(e: &Eval) -> Result<()> {
+    let (classifier, tokenizer) = load(&e.grafted, &e.reading, &e.run)?;
+    let data = Dataset::read(&e.data, &e.reading.columns(e.label_column.as_ref()), Want::Labels)?;
+    let labels = Labels::from_names(classifier.labels().to_vec())?.ids_of(&data)?;
+    let examples = Example::join(tokenizer.encode_all(&data)?, &labels);
+    let m = evaluate(&classifier, &examples, e.reading.batch_size)?;
+    if e.run.json {
+        return say(&json_line(&m));
+    }
+    let s = m.scores;
+    say(&format!("{} texts: accuracy {:.2} %, loss {:.4}", m.examples, 100.0 * s.accuracy, s.loss))?;
+    say(&format!("macro F1 {:.4}, micro F1 {:.4}, Matthews {:.4}", s.macro_f1, s.micro_f1, s.matthews))?;
+    let width = m.classes.iter().map(|c| c.label.chars().count()).max().unwrap_or(0).max(5);
+    say(&format!("{:width$}  precision  recall      F1  texts   predicted as", "label"))?;
+    for (c, row) in m.classes.iter().zip(&m.confusion) {
+        let row: Vec<String> = row.iter().map(|n| format!("{n:>6}")).collect();
+        say(&format!("{:width$}  {:>9.4}  {:.4}  {:.4}  {:>5}  {}", c.label, c.precision, c.recall, c.f1, c.support, row.join("")))?;
+    }
+    Ok(())
+}

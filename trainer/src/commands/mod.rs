@@ -1,0 +1,56 @@
+//! What each command does with its arguments, and what it prints.
+mod eval;
+mod forward;
+mod inspect;
+mod predict;
+mod train;
+
+use anyhow::{Context, Result};
+use engraft::{
+    args::{Arguments, Command, Grafted, Reading, Run},
+    classifier::{Backbone, Classifier},
+    config::{self, Options},
+    tokenizer::{Fit, Tokenizer},
+};
+use std::io::Write;
+
+pub fn run() -> Result<()> {
+    match Arguments::from_env().command.unwrap_or_else(|| Command::Train(Box::default())) {
+        Command::Train(t) => train::run(&t),
+        Command::Eval(e) => eval::run(&e),
+        Command::Predict(p) => predict::run(&p),
+        Command::Inspect(i) => inspect::run(&i),
+        Command::Forward(f) => forward::run(&f),
+    }
+}
+
+/// Prints to stdout; a reader that went away is no error.
+fn say(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("stdout"),
+        _ => Ok(()),
+    }
+}
+/// Says on stderr what of a checkpoint was left unused.
+fn note_unused(backbone: &Backbone) {
+    let unused = backbone.unused();
+    if !unused.is_empty() {
+        eprintln!("note: {} has no use for {}", backbone.directory().display(), unused.join(", "));
+    }
+}
+/// A saved classifier and its tokenizer, cut where it was cut in training unless said otherwise.
+fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
+    let device = engraft::train::open(run.device, run.threads)?;
+    let backbone = Backbone::open(&g.model, &device, None)?;
+    note_unused(&backbone);
+    let name = g.model.display().to_string();
+    let (vocabulary, positions) = (backbone.model().vocabulary(), backbone.model().positions());
+    let trained = g.adapter.join(config::FILE);
+    let max_length = match reading.max_length {
+        Some(n) => n,
+        None if trained.exists() => Options::read(&trained)?.max_length.unwrap_or(128),
+        None => 128.min(positions),
+    };
+    let tokenizer = Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions: Some(positions), max_length })?;
+    Ok((backbone.load_classifier(&g.adapter)?, tokenizer))
+}

@@ -1,0 +1,79 @@
+//! Which columns hold the text, the second text and the label.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+/// A column, by name or by zero-based index. A number is an index; in JSONL a column is always a field's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Column {
+    /// The name in the header.
+    Name(String),
+    /// Counted from zero.
+    Index(usize),
+}
+
+impl FromStr for Column {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        match text.parse() {
+            Ok(index) if digits => Ok(Self::Index(index)),
+            _ => Ok(Self::Name(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}
+
+/// Whether the first row names the columns. Says nothing about JSONL, which names them in every row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Header {
+    /// Found out from the first row; an error where it could be either.
+    #[default]
+    Auto,
+    /// It does.
+    Yes,
+    /// It is data.
+    No,
+}
+
+/// What the user says about the columns; what is `None` is found by its usual name.
+///
+/// With a header, the text is the column called `text`, `sentence` or `sentence1` (in capitals or not), the
+/// second text is `text_pair` beside `text` and `sentence2` beside `sentence1`, and the label is `label`. A
+/// second text is looked for only if the text's column is not named. Without a header there must be two
+/// columns, first the text and then the label, or one column of texts where no labels are read; anything else
+/// has to be named.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Columns {
+    /// The text's column.
+    pub text: Option<Column>,
+    /// The second text's column.
+    pub pair: Option<Column>,
+    /// The label's column.
+    pub label: Option<Column>,
+    /// Whether there is a header.
+    pub header: Header,
+}
+
+/// The usual names of a text's column, each with that of the second text beside it.
+pub(super) const TEXTS: [(&str, Option<&str>); 3] =
+    [("text", Some("text_pair")), ("sentence", None), ("sentence1", Some("sentence2"))];
+
+/// The usual name of the label's column.
+pub(super) const LABEL: &str = "label";
+
+impl Columns {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Column> {
+        [&self.text, &self.pair, &self.label].into_iter().flatten()
+    }
+}

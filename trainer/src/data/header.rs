@@ -1,0 +1,106 @@
+//! Is the first row a header? A wrong guess costs a row of data or trains on column names, so what can be
+//! read both ways is an error that says what to pass.
+//!
+//! With `--header auto`:
+//!
+//! 1. Where a column is given by name, the first row is the header, and the name must be in it.
+//! 2. Otherwise the first row *looks like a header* if all its cells look like names (at most 40 characters:
+//!    a letter or `_`, then letters, digits, `_`, `-`, `.` or spaces, at most three words; no cell twice) and
+//!    at least one is a usual name (`text`, `sentence`, `label`, `id`, ...: [`USUAL`], in capitals or not).
+//!    It *looks like data* if neither holds. If only one holds, or if it looks like a header but what stands
+//!    in the label's place is the label of a later row too, it could be either.
+//! 3. A row that could be either is data if what stands in the label's place (the label column's index,
+//!    else the last column of two or more) is the label of a later row too and no cell is a usual name;
+//!    otherwise it is an error.
+
+use std::path::Path;
+
+use super::columns::{Column, Columns, Header};
+use super::table::Record;
+use crate::error::{Error, Result};
+
+/// Names that columns usually have.
+pub(super) const USUAL: [&str; 28] = [
+    "text",
+    "text_pair",
+    "text_a",
+    "text_b",
+    "text1",
+    "text2",
+    "sentence",
+    "sentence1",
+    "sentence2",
+    "premise",
+    "hypothesis",
+    "question",
+    "question1",
+    "question2",
+    "answer",
+    "review",
+    "document",
+    "title",
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "gold_label",
+    "id",
+    "idx",
+    "index",
+    "pair_id",
+];
+
+/// Whether the first record names the columns.
+pub(super) fn has_header(path: &Path, records: &[Record<'_>], columns: &Columns) -> Result<bool> {
+    let by_name = columns.all().find_map(|column| match column {
+        Column::Name(name) => Some(name),
+        Column::Index(_) => None,
+    });
+    match (columns.header, by_name) {
+        (Header::Yes, _) | (Header::Auto, Some(_)) => Ok(true),
+        (Header::No, None) => Ok(false),
+        (Header::No, Some(name)) => Err(Error::Option {
+            option: "header",
+            value: "no".into(),
+            why: format!("column `{name}` is given by name; give its index, counted from 0"),
+        }),
+        (Header::Auto, None) => detect(path, records, columns),
+    }
+}
+
+fn detect(path: &Path, records: &[Record<'_>], columns: &Columns) -> Result<bool> {
+    let [first, rest @ ..] = records else { return Ok(false) };
+    let cells: Vec<&str> = first.cells.iter().map(|cell| cell.trim()).collect();
+    let names = cells.iter().all(|cell| is_name(cell))
+        && cells.iter().enumerate().all(|(i, cell)| !cells[..i].contains(cell));
+    let usual = cells.iter().any(|cell| USUAL.iter().any(|name| name.eq_ignore_ascii_case(cell)));
+    let label = match &columns.label {
+        Some(Column::Index(index)) => Some(*index),
+        _ if cells.len() > 1 => Some(cells.len() - 1),
+        _ => None,
+    };
+    let again = label.is_some_and(|at| {
+        let found = cells.get(at);
+        found.is_some()
+            && rest.iter().any(|record| record.cells.get(at).map(|cell| cell.trim()) == found.copied())
+    });
+    match (names, usual, again) {
+        (true, true, false) => Ok(true),
+        (false, false, _) | (true, false, true) => Ok(false),
+        _ => {
+            let shown: String = cells.join(" | ").chars().take(80).collect();
+            let why = format!(
+                "the first row ({shown}) could be column names or data: pass --header yes or --header no"
+            );
+            Err(Error::line(path, first.line, why))
+        }
+    }
+}
+
+fn is_name(cell: &str) -> bool {
+    cell.chars().count() <= 40
+        && cell.split(' ').count() <= 3
+        && cell.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && cell.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c))
+}

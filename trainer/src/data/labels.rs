@@ -1,0 +1,94 @@
+//! Label names and class numbers.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+
+use super::Dataset;
+use crate::error::{Error, Result, list};
+
+/// The classes of a head: names in the order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    names: Vec<String>,
+    ids: HashMap<String, u32>,
+}
+
+impl Labels {
+    /// The labels that occur in training data, in sorted order: whole numbers by value and before everything
+    /// else ("0", "1", .., "10"), the rest by their characters.
+    pub fn learn(data: &Dataset) -> Result<Self> {
+        let names: BTreeSet<&str> = data.rows.iter().filter_map(|row| row.label.as_deref()).collect();
+        let mut names: Vec<String> = names.into_iter().map(Into::into).collect();
+        if let [only] = names.as_slice() {
+            return Err(Error::file(
+                &data.path,
+                format!("every row has the label `{only}`; training needs at least two labels"),
+            ));
+        }
+        names.sort_by(|a, b| natural(a, b));
+        Self::from_names(names)
+    }
+
+    /// The labels of an existing head, in its order.
+    pub fn from_names(names: Vec<String>) -> Result<Self> {
+        if names.is_empty() {
+            return Err(Error::Labels("there are no labels".into()));
+        }
+        let mut ids = HashMap::with_capacity(names.len());
+        for (id, name) in names.iter().enumerate() {
+            if ids.insert(name.clone(), id as u32).is_some() {
+                return Err(Error::Labels(format!("label `{name}` stands twice in {}", list(&names))));
+            }
+        }
+        Ok(Self { names, ids })
+    }
+
+    /// The names, in the order of their numbers.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The name of class `id`; a number beyond the last is our own bug.
+    pub fn name(&self, id: u32) -> &str {
+        &self.names[id as usize]
+    }
+
+    /// The number of a label.
+    pub fn id(&self, name: &str) -> Option<u32> {
+        self.ids.get(name).copied()
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "no labels is an error when they are made")]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The class number of every row; an error names the first row with an unknown label, or without one.
+    pub fn ids_of(&self, data: &Dataset) -> Result<Vec<u32>> {
+        data.rows
+            .iter()
+            .map(|row| {
+                let Some(label) = &row.label else {
+                    return Err(Error::line(&data.path, row.line, "no label"));
+                };
+                self.id(label).ok_or_else(|| Error::Label {
+                    path: data.path.clone(),
+                    line: row.line,
+                    label: label.clone(),
+                    known: self.names.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+fn natural(a: &str, b: &str) -> Ordering {
+    let whole = |s: &str| s.parse::<i128>().ok();
+    match (whole(a), whole(b)) {
+        (Some(x), Some(y)) => x.cmp(&y).then_with(|| a.cmp(b)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
+    }
+}

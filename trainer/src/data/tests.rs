@@ -1,0 +1,246 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(name: &str, text: impl AsRef<[u8]>, columns: &Columns, want: Want) -> Result<Dataset> {
+    let path = Path::new(name);
+    Dataset::parse(path, Format::of(path)?, text.as_ref(), columns, want)
+}
+
+fn read(name: &str, text: impl AsRef<[u8]>) -> Result<Dataset> {
+    parse(name, text, &Columns::default(), Want::Labels)
+}
+
+fn refused(name: &str, text: impl AsRef<[u8]>) -> String {
+    read(name, text).unwrap_err().to_string()
+}
+
+fn columns(text: &str, pair: &str, label: &str, header: Header) -> Columns {
+    let column = |name: &str| (!name.is_empty()).then(|| name.parse().unwrap());
+    Columns { text: column(text), pair: column(pair), label: column(label), header }
+}
+
+fn seen(data: &Dataset) -> Vec<(&str, Option<&str>, usize)> {
+    data.rows.iter().map(|row| (row.text.as_str(), row.label.as_deref(), row.line)).collect()
+}
+
+#[test]
+fn tsv_keeps_quotes_and_counts_lines() {
+    let data =
+        read("a.tsv", "\u{feff}sentence\tlabel\r\n\"Hi\" he said\tpos \r\n\r\nit's \"\tneg\r\n").unwrap();
+    assert_eq!(seen(&data), [("\"Hi\" he said", Some("pos"), 2), ("it's \"", Some("neg"), 4)]);
+    assert_eq!(data.chosen.to_string(), "text from `sentence`, label from `label`");
+    assert_eq!(data.len(), 2);
+}
+
+#[test]
+fn csv_quotes_and_counts_lines() {
+    let text = "\n\r\nlabel,text\r\n0,\"a \"\"b\"\", c\"\r\n\n1,\"two\nlines\"\n\n\n2,last";
+    let data = read("a.csv", text).unwrap();
+    let expected = [("a \"b\", c", Some("0"), 4), ("two\nlines", Some("1"), 6), ("last", Some("2"), 10)];
+    assert_eq!(seen(&data), expected);
+}
+
+#[test]
+fn jsonl_takes_any_scalar_as_a_label() {
+    let text = "{\"text\":\"a\",\"label\":1}\n\n{\"label\":true,\"text\":\"b\"}\r\n{\"text\":\"c\",\"label\":\"x\"}\n";
+    let text = format!("{text}{{\"text\":\"d\",\"label\":0.5}}");
+    let labels = [("a", Some("1"), 1), ("b", Some("true"), 3), ("c", Some("x"), 4), ("d", Some("0.5"), 5)];
+    assert_eq!(seen(&read("a.jsonl", text).unwrap()), labels);
+}
+
+#[test]
+fn pairs_are_found_by_name() {
+    let data = read("a.tsv", "label\tsentence1\tsentence2\nx\ta\tb\n").unwrap();
+    assert_eq!(data.rows[0].pair.as_deref(), Some("b"));
+    let data = read("a.jsonl", r#"{"text":"a","text_pair":"b","label":"x"}"#).unwrap();
+    assert_eq!(data.rows[0].pair.as_deref(), Some("b"));
+    // A named text has no second text unless that is named too.
+    let named = columns("sentence1", "", "", Header::Auto);
+    let data = parse("a.tsv", "label\tsentence1\tsentence2\nx\ta\tb\n", &named, Want::Labels).unwrap();
+    assert_eq!(data.rows[0].pair, None);
+    let both = columns("0", "2", "1", Header::No);
+    let data = parse("a.csv", "q,neg,an answer\n", &both, Want::Labels).unwrap();
+    assert_eq!(data.chosen.to_string(), "text from column 0 and column 2, label from column 1");
+}
+
+#[test]
+fn headers_are_detected() {
+    let first = |text: &str| read("a.tsv", text).map(|data| data.rows[0].line);
+    assert_eq!(first("Text\tLabel\nfine\tpos\n").unwrap(), 2);
+    assert_eq!(first("a long enough sentence .\tpos\nbad\tneg\n").unwrap(), 1);
+    assert_eq!(first("great\tpos\nbad\tneg\ngood\tpos\n").unwrap(), 1, "the label comes again");
+    for unclear in
+        ["great\tpos\nbad\tneg\n", "text\tpos\nbad\tpos\n", "what is a label, then ?\tlabel\nx\ty\n"]
+    {
+        let error = first(unclear).unwrap_err().to_string();
+        assert!(error.starts_with("a.tsv:1: ") && error.contains("--header yes"), "{error}");
+    }
+    let yes = Columns { header: Header::Yes, ..Columns::default() };
+    assert_eq!(parse("a.tsv", "label\ttext\nx\ty\n", &yes, Want::Labels).unwrap().rows[0].text, "y");
+    let no = Columns { header: Header::No, ..Columns::default() };
+    assert_eq!(
+        seen(&parse("a.tsv", "text\tlabel\n", &no, Want::Labels).unwrap()),
+        [("text", Some("label"), 1)]
+    );
+    let no = columns("text", "", "", Header::No);
+    let error = parse("a.tsv", "text\tlabel\n", &no, Want::Labels).unwrap_err().to_string();
+    assert!(error.contains("`header` cannot be no"), "{error}");
+}
+
+#[test]
+fn texts_need_no_labels() {
+    let texts = |name, text| parse(name, text, &Columns::default(), Want::TextsOnly);
+    assert_eq!(
+        seen(&texts("a.tsv", "one two three four\nfive , six\n").unwrap())[1],
+        ("five , six", None, 2)
+    );
+    assert_eq!(seen(&texts("a.tsv", "text\tlabel\na\tx\n").unwrap()), [("a", None, 2)]);
+    assert_eq!(seen(&texts("a.csv", "so it goes .,1\n").unwrap()), [("so it goes .", None, 1)]);
+    assert_eq!(seen(&texts("a.jsonl", r#"{"sentence":"a"}"#).unwrap()), [("a", None, 1)]);
+}
+
+#[test]
+fn texts_come_from_anywhere() {
+    let texts = |texts: &[&str]| {
+        Dataset::of_texts("--text", &texts.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(seen(&texts(&["a", "b"]).unwrap()), [("a", None, 1), ("b", None, 2)]);
+    assert_eq!(texts(&["a", " "]).unwrap_err().to_string(), "--text:2: the text is empty");
+    assert_eq!(texts(&[]).unwrap_err().to_string(), "--text: there are no texts");
+}
+
+#[test]
+fn bad_files_are_named() {
+    assert_eq!(refused("a.tsv", ""), "a.tsv: the file is empty");
+    assert_eq!(refused("a.jsonl", "\u{feff} \n\n"), "a.jsonl: the file is empty");
+    assert_eq!(refused("a.csv", "text,label\n"), "a.csv: the file has a header but no rows");
+    assert!(refused("a.json", "{}").contains(".tsv, .csv or .jsonl"));
+    assert!(refused("data", "{}").contains(".tsv, .csv or .jsonl"));
+    assert!(refused("a.tsv", b"\xff\xfea\0").contains("UTF-16"));
+    let error = Dataset::read("no/such.tsv", &Columns::default(), Want::Labels).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read no/such.tsv: "), "{error}");
+}
+
+#[test]
+fn bad_columns_are_named() {
+    let missing = refused("a.tsv", "label\tbody\nx\ty\n");
+    let expected = "a.tsv has no column `text`, `sentence` or `sentence1`; it has `label` and `body` \
+                    (choose with --text-column)";
+    assert_eq!(missing, expected);
+    assert!(refused("a.csv", "text,class\nx,y\n").contains("no column `label`; it has `text` and `class`"));
+    assert!(refused("a.csv", "text,sentence,label\nx,y,z\n").contains("several columns"));
+    assert!(refused("a.jsonl", r#"{"text":"a","sentence":"b","label":1}"#).contains("several fields"));
+    assert!(refused("a.jsonl", r#"{"text":"a"}"#).contains("no field `label`; it has `text`"));
+    assert!(refused("a.tsv", "one , two\t1\t2\n").contains("--label-column INDEX"));
+    assert!(refused("a.tsv", "just one long sentence .\n").contains("no column with labels"));
+    let far = columns("7", "", "1", Header::No);
+    let error = parse("a.tsv", "a\tb\n", &far, Want::Labels).unwrap_err().to_string();
+    assert!(error.contains("no column 7 (counted from 0); it has `0` and `1`"), "{error}");
+    let named = columns("body", "", "", Header::Auto);
+    let error = parse("a.tsv", "text\tlabel\na\tb\n", &named, Want::Labels).unwrap_err().to_string();
+    assert!(error.contains("no column `body`"), "{error}");
+}
+
+#[test]
+fn bad_rows_are_named() {
+    let head = "text\tlabel\n";
+    let cases = [
+        ("a.tsv", format!("{head}a\tx\nb\n"), "a.tsv:3: 1 column where the first row has 2"),
+        ("a.tsv", format!("{head}a\tx\ty\n"), "a.tsv:2: 3 columns where the first row has 2"),
+        ("a.tsv", format!("{head}a\tx\n \tx\n"), "a.tsv:3: the text is empty"),
+        ("a.tsv", format!("{head}a\t \n"), "a.tsv:2: the label is empty"),
+        ("a.csv", "text,label\n\"a\n\",x\n\n\"\",y\n".into(), "a.csv:5: the text is empty"),
+        ("a.csv", "text,label\na,x\n\"b,y\nc,x\n".into(), "a.csv:3: a quote is left open"),
+        ("a.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\"}".into(), "a.jsonl:2: no field `label`"),
+        ("a.jsonl", r#"{"text":"a","label":null}"#.into(), "a.jsonl:1: label `label` must be a string"),
+        (
+            "a.jsonl",
+            r#"{"text":3,"label":1}"#.into(),
+            "a.jsonl:1: field `text` must be a string, not a number",
+        ),
+        ("a.jsonl", "{\"text\":\"a\",\"label\":1}\n[]".into(), "a.jsonl:2: not a JSON object"),
+        ("a.jsonl", r#"{"text":"a","label"}"#.into(), "a.jsonl:1: not a JSON object"),
+    ];
+    for (name, text, expected) in cases {
+        let error = refused(name, &text);
+        assert!(error.starts_with(expected), "{error}, expected {expected}");
+    }
+    assert_eq!(
+        refused("a.tsv", b"text\tlabel\nab\xfec\tx\n"),
+        "a.tsv:2: not UTF-8: byte 3 of the line is 0xfe"
+    );
+}
+
+#[test]
+fn labels_are_sorted_naturally() {
+    let text = |labels: &[&str]| -> String { labels.iter().map(|l| format!("a , b\t{l}\n")).collect() };
+    let no = Columns { header: Header::No, ..Columns::default() };
+    let learn = |labels: &[&str]| Labels::learn(&parse("a.tsv", text(labels), &no, Want::Labels).unwrap());
+    assert_eq!(learn(&["10", "b", "9", "-1", "B", "9"]).unwrap().names(), ["-1", "9", "10", "B", "b"]);
+    let error = learn(&["x", "x"]).unwrap_err().to_string();
+    assert_eq!(error, "a.tsv: every row has the label `x`; training needs at least two labels");
+    let labels = Labels::from_names(vec!["neg".into(), "pos".into()]).unwrap();
+    assert_eq!((labels.id("pos"), labels.id("?"), labels.name(0), labels.len()), (Some(1), None, "neg", 2));
+    let data = parse("a.tsv", text(&["pos", "neg"]), &no, Want::Labels).unwrap();
+    assert_eq!(labels.ids_of(&data).unwrap(), [1, 0]);
+    let data = parse("a.tsv", text(&["pos", "so-so"]), &no, Want::Labels).unwrap();
+    let error = labels.ids_of(&data).unwrap_err().to_string();
+    assert_eq!(error, "a.tsv:2: unknown label `so-so`; the known labels are `neg` and `pos`");
+    assert!(Labels::from_names(vec!["a".into(), "a".into()]).is_err());
+    assert!(Labels::from_names(vec![]).is_err());
+}
+
+/// Any text that is not blank.
+fn anything() -> impl Strategy<Value = String> {
+    "[\\s\\S]{1,12}".prop_filter("blank", |text| !text.trim().is_empty())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn csv_and_jsonl_hold_any_text(texts in prop::collection::vec(anything(), 1..6)) {
+        let quote = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let csv: String = texts.iter().map(|text| format!("{},x\r\n", quote(text))).collect();
+        let data = read("a.csv", format!("text,label\r\n{csv}")).unwrap();
+        let found: Vec<&String> = data.rows.iter().map(|row| &row.text).collect();
+        prop_assert_eq!(found, texts.iter().collect::<Vec<_>>());
+        let mut line = 2;
+        for (row, text) in data.rows.iter().zip(&texts) {
+            prop_assert_eq!(row.line, line);
+            line += 1 + text.matches('\n').count();
+        }
+        let jsonl: String = texts
+            .iter()
+            .map(|text| serde_json::json!({ "text": text, "label": 1 }).to_string() + "\n")
+            .collect();
+        let data = read("a.jsonl", jsonl).unwrap();
+        let found: Vec<&String> = data.rows.iter().map(|row| &row.text).collect();
+        prop_assert_eq!(found, texts.iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn tsv_holds_any_text_without_tabs_and_line_breaks(text in "[^\t\n\r]{1,12}") {
+        prop_assume!(!text.trim().is_empty());
+        let data = read("a.tsv", format!("label\ttext\nx\t{text}\n")).unwrap();
+        prop_assert_eq!(&data.rows[0].text, &text);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        for name in ["a.tsv", "a.csv", "a.jsonl"] {
+            let _ = read(name, &bytes);
+        }
+    }
+
+    #[test]
+    fn no_cells_make_a_reader_panic(text in "[\",\t\n\r a{}:]{0,40}") {
+        for name in ["a.tsv", "a.csv", "a.jsonl"] {
+            let _ = read(name, &text);
+            let _ = parse(name, &text, &columns("0", "", "1", Header::No), Want::Labels);
+        }
+    }
+}

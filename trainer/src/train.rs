@@ -1,0 +1,286 @@
+//! A run of training, from settings to a saved adapter and a report.
+use crate::{
+    Error, Result,
+    batch::{Batch, Batches, Example, Order},
+    classifier::{Backbone, Classifier, Trainer},
+    config::{self, Adapter, AdapterInit, Backend, Head, Scaling, Settings},
+    data::{Dataset, Labels, Want},
+    evaluate::evaluate,
+    metrics::{Metrics, Scores},
+    progress::{Mode, Progress},
+    report::{Epoch, Report, peak_rss_bytes},
+    schedule::Schedule,
+    tokenizer::{Fit, Tokenizer},
+};
+use engraft_adapters::{BnConfig, HeadConfig, Placement, Reduction, Start, config::TrainedScaling};
+use engraft_engine::{AdamW, Device, output};
+use std::{path::Path, time::Instant};
+
+/// What a run did, and what it leaves.
+pub struct Outcome {
+    /// The numbers.
+    pub report: Report,
+    /// The classifier as it was saved.
+    pub classifier: Classifier,
+}
+
+/// Opens the device that the settings ask for.
+pub fn open(device: Backend, threads: usize) -> Result<Device> {
+    Ok(match device {
+        Backend::Cpu => Device::cpu(threads),
+        Backend::Cuda => Device::cuda(0),
+    }
+    .map_err(engraft_engine::Error::from)?)
+}
+
+/// The bottleneck adapter that the settings describe; none if there is to be none.
+pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Option<BnConfig>> {
+    let mut c = match s.adapter {
+        Some(Adapter::Houlsby) => BnConfig::houlsby(),
+        Some(Adapter::Pfeiffer) => BnConfig::pfeiffer(),
+        Some(Adapter::Parallel) => BnConfig::parallel(),
+        Some(Adapter::ScaledParallel) => BnConfig::scaled_parallel(),
+        Some(Adapter::None | Adapter::Full) | None => return Ok(None),
+    };
+    if let Some(width) = s.bottleneck {
+        c.reduction_factor = Reduction::to_width(channels, width);
+    }
+    if let Some(r) = &s.reduction_factor {
+        c.reduction_factor = match r.layers.is_empty() {
+            true => Reduction::Factor(r.default),
+            false => {
+                let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
+                Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect())
+            }
+        };
+        if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
+            return Err(no_layer("reduction-factor", *l, layers));
+        }
+    }
+    if let Some(p) = s.placement {
+        c.place(match p {
+            config::Placement::Attention => Placement::Attention,
+            config::Placement::Output => Placement::Output,
+            config::Placement::Both => Placement::Both,
+        });
+    }
+    if let Some(f) = &s.non_linearity {
+        c.non_linearity = f.clone();
+    }
+    if let Some(p) = s.adapter_dropout {
+        c.dropout = p;
+    }
+    match s.scaling {
+        Some(Scaling::Fixed(x)) => c.scaling = engraft_adapters::Scaling::Fixed(x),
+        Some(Scaling::Learned) => c.scaling = engraft_adapters::Scaling::Trained(TrainedScaling::Learned),
+        Some(Scaling::Channel) => c.scaling = engraft_adapters::Scaling::Trained(TrainedScaling::Channel),
+        None => {}
+    }
+    c.ln_before = s.ln_before.unwrap_or(c.ln_before);
+    c.ln_after = s.ln_after.unwrap_or(c.ln_after);
+    if let Some(i) = s.adapter_init {
+        c.init_weights = match i {
+            AdapterInit::Bert => Start::Bert,
+            AdapterInit::MamAdapter => Start::MamAdapter,
+            AdapterInit::Houlsby => Start::Houlsby,
+            AdapterInit::NearIdentity => Start::NearIdentity,
+        };
+    }
+    for (option, chosen, keep) in [("layers", &s.layers, true), ("leave-out", &s.leave_out, false)] {
+        let Some(chosen) = chosen else { continue };
+        if chosen.last() >= layers {
+            return Err(no_layer(option, chosen.last(), layers));
+        }
+        c.leave_out = (0..layers).filter(|l| chosen.contains(*l) != keep).collect();
+    }
+    Ok(Some(c))
+}
+fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
+    Error::Option { option, value: format!("layer {layer}"), why: format!("the model has {layers} layers, counted from 0") }
+}
+
+/// A data file, tokenised.
+struct Data {
+    examples: Vec<Example>,
+    labels: Labels,
+}
+fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>) -> Result<Data> {
+    let set = Dataset::read(path, &s.columns(), Want::Labels)?;
+    let labels = known.map_or_else(|| Labels::learn(&set), Ok)?;
+    let ids = labels.ids_of(&set)?;
+    Ok(Data { examples: Example::join(tokenizer.encode_all(&set)?, &ids), labels })
+}
+
+/// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
+pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
+    let needed = |option: &'static str| Error::Needs { option: "train", needs: option };
+    let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
+    let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
+    output::check_writable(&s.out)?;
+    let device = open(s.device, s.threads)?;
+    let full = s.adapter == Some(Adapter::Full);
+    let dropout = s.dropout.map(|p| p as f32);
+    let backbone = match full {
+        true => Backbone::open_to_train(model, &device, dropout)?,
+        false => Backbone::open(model, &device, dropout)?,
+    };
+    let m = backbone.model();
+    let name = model.display().to_string();
+    let fit = Fit { model: &name, vocabulary: m.vocabulary(), positions: Some(m.positions()), max_length: s.max_length };
+    let tokenizer = Tokenizer::load(model, fit)?;
+    let config = adapter_config(s, m.channels(), m.layers())?;
+
+    let (classifier, data) = match &s.init {
+        Some(from) => {
+            let c = backbone.load_classifier(from)?;
+            let known = Labels::from_names(c.labels().to_vec())?;
+            let data = read(file, s, &tokenizer, Some(known))?;
+            (c, data)
+        }
+        None => {
+            let data = read(file, s, &tokenizer, None)?;
+            let names = data.labels.names();
+            let head = match s.head {
+                Head::Classification => HeadConfig::classification(names),
+                Head::Linear => backbone.linear_head(names),
+            };
+            (backbone.classifier(&s.name, config, head, s.seed)?, data)
+        }
+    };
+    let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
+    Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode).go()
+}
+
+/// A run under way.
+struct Run<'a> {
+    s: &'a Settings,
+    classifier: Classifier,
+    examples: &'a [Example],
+    eval: Option<&'a [Example]>,
+    progress: Progress,
+    best: Option<(Scores, Metrics)>,
+    worse: u64,
+    saved: bool,
+    eval_seconds: f64,
+}
+
+impl<'a> Run<'a> {
+    fn new(s: &'a Settings, classifier: Classifier, examples: &'a [Example], eval: Option<&'a [Example]>, mode: Mode) -> Run<'a> {
+        let progress = Progress::new(mode, "train", Run::steps(s, examples).1);
+        Run { s, classifier, examples, eval, progress, best: None, worse: 0, saved: false, eval_seconds: 0.0 }
+    }
+    /// Optimiser steps of an epoch, and of the whole run.
+    fn steps(s: &Settings, examples: &[Example]) -> (u64, u64) {
+        let per_epoch = examples.len().div_ceil(s.batch_size).div_ceil(s.gradient_accumulation) as u64;
+        (per_epoch, s.total_steps(per_epoch))
+    }
+    fn go(mut self) -> Result<Outcome> {
+        let (s, start) = (self.s, Instant::now());
+        let total = Run::steps(s, self.examples).1;
+        let schedule = Schedule::new(s.schedule, s.warmup(), total);
+        let optimiser = AdamW {
+            beta1: s.adam_beta1 as f32,
+            beta2: s.adam_beta2 as f32,
+            eps: s.adam_eps as f32,
+            ..AdamW::new(s.weight_decay as f32)
+        };
+        let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
+        let mut epochs: Vec<Epoch> = vec![];
+        let mut stop = false;
+        while !stop && trainer.steps() < total {
+            let number = epochs.len() as u64;
+            let order = if s.no_shuffle { Order::File } else { Order::Shuffled { seed: s.seed, epoch: number } };
+            let batches: Vec<Batch> = Batches::new(self.examples, s.batch_size, order).collect();
+            let (began, before) = (Instant::now(), self.eval_seconds);
+            let mut epoch = Epoch { loss: 0.0, metrics: None, seconds: 0.0, tokens: 0 };
+            let mut seen = 0;
+            for step in batches.chunks(s.gradient_accumulation) {
+                if trainer.steps() >= total || stop {
+                    break;
+                }
+                let lr = s.lr * schedule.factor(trainer.steps());
+                let done = trainer.step(&mut self.classifier, step, lr)?;
+                let examples: usize = step.iter().map(Batch::len).sum();
+                let tokens: usize = step.iter().map(Batch::tokens).sum();
+                epoch.loss += done.loss * examples as f64;
+                epoch.tokens += tokens as u64;
+                seen += examples;
+                self.progress.step(Some(done.loss), tokens as u64);
+                if s.eval_every.is_some_and(|n| trainer.steps().is_multiple_of(n)) {
+                    epoch.metrics = self.check()?;
+                    stop = self.is_patience_over();
+                }
+            }
+            epoch.loss /= seen.max(1) as f64;
+            epoch.seconds = began.elapsed().as_secs_f64() - (self.eval_seconds - before);
+            let at_end = s.eval_every.is_none() || (trainer.steps() >= total && self.best.is_none());
+            if at_end {
+                epoch.metrics = self.check()?;
+                stop |= self.is_patience_over();
+            }
+            self.progress.line(&line(number + 1, &epoch));
+            epochs.push(epoch);
+        }
+        if !self.saved {
+            self.save()?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        self.finish(epochs, seconds)
+    }
+    /// Evaluates, and saves if it is the best so far.
+    fn check(&mut self) -> Result<Option<Scores>> {
+        let Some(eval) = self.eval else { return Ok(None) };
+        self.progress.pause();
+        let start = Instant::now();
+        let metrics = evaluate(&self.classifier, eval, self.s.eval_batch_size)?;
+        let scores = metrics.scores;
+        if self.best.as_ref().is_none_or(|(best, _)| scores.better(best, self.s.metric)) {
+            self.best = Some((scores, metrics));
+            self.worse = 0;
+            self.save()?;
+        } else {
+            self.worse += 1;
+        }
+        self.eval_seconds += start.elapsed().as_secs_f64();
+        self.progress.resume();
+        Ok(Some(scores))
+    }
+    fn is_patience_over(&self) -> bool {
+        self.s.patience.is_some_and(|p| self.worse >= p)
+    }
+    fn save(&mut self) -> Result<()> {
+        let mut files = self.classifier.files()?;
+        files.push((config::FILE.into(), self.s.to_toml().into_bytes()));
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
+        output::write_directory(&self.s.out, &files)?;
+        self.saved = true;
+        Ok(())
+    }
+    fn finish(self, epochs: Vec<Epoch>, train_seconds: f64) -> Result<Outcome> {
+        let size = self.classifier.size();
+        let (tokens, seconds) = epochs.iter().fold((0, 0.0), |(t, s), e| (t + e.tokens, s + e.seconds));
+        let report = Report {
+            task: "classification".into(),
+            metrics: self.best.map(|(_, m)| m),
+            epochs,
+            train_seconds,
+            tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
+            peak_rss_bytes: peak_rss_bytes(),
+            trainable_parameters: size.trainable as u64,
+            total_parameters: size.total as u64,
+            out: self.s.out.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&report).map_err(|e| Error::File { path: self.s.out.clone(), why: e.to_string() })?;
+        output::write_atomically(self.s.out.join("report.json"), &json)?;
+        self.progress.finish();
+        Ok(Outcome { report, classifier: self.classifier })
+    }
+}
+
+fn line(number: u64, e: &Epoch) -> String {
+    let scores = match &e.metrics {
+        Some(m) => format!(", held-out loss {:.4}, accuracy {:.2} %", m.loss, 100.0 * m.accuracy),
+        None => String::new(),
+    };
+    format!("epoch {number}: loss {:.4}{scores} ({:.1} s, {:.0} tokens/s)", e.loss, e.seconds, e.tokens as f64 / e.seconds.max(1e-9))
+}
