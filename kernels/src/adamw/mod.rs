@@ -4,13 +4,17 @@
 //! w ← w (1 - lr λ)      m ← β₁ m + (1 - β₁) g      v ← β₂ v + (1 - β₂) g²
 //! w ← w - lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)
 //! ```
+mod cases;
 mod cpu;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Device, Error, Kernel, Result, need};
+use num_traits::Float;
 
 const NAME: &str = "adamw";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// The numbers of one step.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +33,50 @@ pub struct Step {
     pub t: u64,
     /// Multiplied into the gradient first: 1 / accumulated batches, and clipping.
     pub grad_scale: f32,
+}
+
+/// What a step multiplies by, in the precision in which it is taken.
+#[derive(Clone, Copy, Debug)]
+struct Factors<T> {
+    grad: T,
+    keep: T,
+    lr: T,
+    root: T,
+    eps: T,
+    /// β₂, 1 - β₁, 1 - β₂.
+    beta2: T,
+    new1: T,
+    new2: T,
+}
+impl Step {
+    /// PyTorch has these numbers in double precision and rounds what they give; 1 - 0.999 in single precision would be
+    /// off by one in 80 000. So each is taken for the decimal number that it was written as.
+    fn factors<T: Float>(&self) -> Factors<T> {
+        let decimal = |x: f32| x.to_string().parse::<f64>().unwrap_or(f64::from(x));
+        let t = |x: f64| T::from(x).unwrap_or_else(T::nan);
+        let (lr, beta1, beta2) = (decimal(self.lr), decimal(self.beta1), decimal(self.beta2));
+        let debias = |b: f64| 1.0 - b.powf(self.t as f64);
+        Factors {
+            grad: t(f64::from(self.grad_scale)),
+            keep: t(1.0 - lr * decimal(self.weight_decay)),
+            lr: t(lr / debias(beta1)),
+            root: t(debias(beta2).sqrt()),
+            eps: t(decimal(self.eps)),
+            beta2: t(beta2),
+            new1: t(1.0 - beta1),
+            new2: t(1.0 - beta2),
+        }
+    }
+}
+impl<T: Float> Factors<T> {
+    /// (w, m, v) after a step, rounded where PyTorch rounds.
+    #[inline(always)]
+    fn step(self, w: T, g: T, m: T, v: T) -> (T, T, T) {
+        let g = g * self.grad;
+        let m = m + self.new1 * (g - m);
+        let v = v * self.beta2 + self.new2 * g * g;
+        (w * self.keep - self.lr * m / (v.sqrt() / self.root + self.eps), m, v)
+    }
 }
 
 /// One step of w, with its state m and v.
@@ -50,4 +98,17 @@ pub fn step(
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
+}
+
+/// Plain loops: (w, m, v) after a step.
+pub fn reference<T: Float>(s: Step, w: &[T], g: &[T], m: &[T], v: &[T]) -> (Vec<T>, Vec<T>, Vec<T>) {
+    let f = s.factors::<T>();
+    let (mut a, mut b, mut c) = (vec![], vec![], vec![]);
+    for i in 0..w.len() {
+        let (w, m, v) = f.step(w[i], g[i], m[i], v[i]);
+        a.push(w);
+        b.push(m);
+        c.push(v);
+    }
+    (a, b, c)
 }

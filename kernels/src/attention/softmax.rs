@@ -25,7 +25,7 @@ simd! {
         lse: &mut [f32]) {
         for (i, lse) in lse.iter_mut().enumerate() {
             let row = &mut x[i * stride..][..n];
-            let top = largest(s, row, scale);
+            let top = math::largest(s, row, scale);
             let sum = exponentials(s, row, scale, top);
             *lse = top + sum.ln();
             match drop {
@@ -39,27 +39,6 @@ simd! {
     }
 }
 
-/// The largest score.
-#[inline(always)]
-fn largest<S: Simd>(s: S, x: &[f32], scale: f32) -> f32 {
-    let l = S::V::LANES;
-    let (scale, low) = (s.splat(scale), f32::NEG_INFINITY);
-    let mut top = [s.splat(low); 2];
-    let pairs = x.chunks_exact(2 * l);
-    let end = pairs.remainder();
-    for x in pairs {
-        top[0] = (s.load(x) * scale).max(top[0]);
-        top[1] = (s.load(&x[l..]) * scale).max(top[1]);
-    }
-    let mut top = top[0].max(top[1]).largest();
-    for x in end.chunks(l) {
-        // lanes beyond the row repeat its first score
-        let mut lanes = [x[0]; 16];
-        lanes[..x.len()].copy_from_slice(x);
-        top = top.max((s.load(&lanes) * scale).largest());
-    }
-    top
-}
 /// x = exp(scale x - top), and the sum.
 #[inline(always)]
 fn exponentials<S: Simd>(s: S, x: &mut [f32], scale: f32, top: f32) -> f32 {

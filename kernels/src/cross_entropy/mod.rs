@@ -3,15 +3,20 @@
 //! ```text
 //! loss = mean_i (log Σ_j exp z_ij - z_i,label)        dz = (softmax z - onehot) · dloss / rows
 //! ```
+mod cases;
 mod cpu;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Device, Error, Kernel, Result, need};
+use num_traits::Float;
 
 const NAME: &str = "cross_entropy";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
-/// loss (1) and the probabilities (rows, classes), which the backward pass keeps. Labels (u32) beyond the classes give an error.
+/// loss (1) and the probabilities (rows, classes), which the backward pass keeps. Labels (u32) beyond the classes give an
+/// error. The mean over no rows is NaN.
 pub fn forward(
     device: &Device,
     z: &Buffer,
@@ -50,4 +55,23 @@ pub fn backward(
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
+}
+
+/// Plain loops: the loss and the probabilities.
+pub fn reference<T: Float>(z: &[T], labels: &[u32], classes: usize) -> (T, Vec<T>) {
+    let (mut loss, mut probs) = (T::zero(), vec![]);
+    for (z, label) in z.chunks(classes).zip(labels) {
+        let top = z.iter().fold(T::neg_infinity(), |m, x| m.max(*x));
+        let sum = z.iter().fold(T::zero(), |t, x| t + (*x - top).exp());
+        loss = loss + sum.ln() + top - z[*label as usize];
+        probs.extend(z.iter().map(|x| (*x - top).exp() / sum));
+    }
+    (loss / T::from(labels.len()).unwrap_or_else(T::nan), probs)
+}
+/// Plain loops: dz.
+pub fn reference_backward<T: Float>(dloss: T, probs: &[T], labels: &[u32], classes: usize) -> Vec<T> {
+    let n = T::from(labels.len()).unwrap_or_else(T::nan);
+    let hit = |i: usize| labels[i / classes] as usize == i % classes;
+    let one = |i: usize| if hit(i) { T::one() } else { T::zero() };
+    probs.iter().enumerate().map(|(i, p)| (*p - one(i)) * dloss / n).collect()
 }

@@ -1,16 +1,31 @@
 //! Rows in parallel.
 use super::*;
-use crate::Cpu;
+use crate::{
+    Cpu,
+    simd::{F32s, Level, simd},
+};
+
+/// Values of a task, about.
+const PIECE: usize = 16 * 1024;
 
 pub(super) fn apply(c: &Cpu, d: Dropout, rows: usize, cols: usize, y: &mut Buffer) -> Result<()> {
-    let (threshold, scale) = (d.threshold(), 1.0 / (1.0 - d.p()));
-    c.rows(&mut y.host_mut::<f32>()?[..rows * cols], cols, 16, |first, piece| {
+    let level = Level::current()?;
+    let of_task = (PIECE / cols.max(1)).max(1);
+    c.rows(&mut y.host_mut::<f32>()?[..rows * cols], cols, of_task, |first, piece| {
         for (i, row) in piece.chunks_mut(cols).enumerate() {
-            let key = d.row_key(first + i);
-            for (j, y) in row.iter_mut().enumerate() {
-                *y *= if hash(key, j as u32) < threshold { 0.0 } else { scale };
-            }
+            multiply(level, d.row_key(first + i), d.threshold(), d.scale(), row);
         }
     });
     Ok(())
+}
+simd! {
+    /// y *= the factors of a row.
+    fn multiply<S>(s, key: [u32; 2], threshold: u32, scale: f32, y: &mut [f32]) {
+        let l = S::V::LANES;
+        let (y, end) = y.split_at_mut(y.len() / l * l);
+        for (j, y) in y.chunks_exact_mut(l).enumerate() {
+            (s.load(y) * s.factors(key, (j * l) as u32, threshold, scale)).store(y);
+        }
+        (s.load_part(end) * s.factors(key, y.len() as u32, threshold, scale)).store_part(end);
+    }
 }

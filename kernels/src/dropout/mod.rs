@@ -4,13 +4,17 @@
 //! y[row, col] = x[row, col] · factor(row, col)      factor = 0 with probability p, else 1 / (1 - p)
 //! ```
 //! The backward pass is the same function of dy. A key names the pass and the site, so replaying a layer needs nothing.
+mod cases;
 mod cpu;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Device, Error, Kernel, Result, need};
+use num_traits::Float;
 
 const NAME: &str = "dropout";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// One use of dropout: how much, and which random numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,4 +78,10 @@ pub fn apply(device: &Device, d: Dropout, rows: usize, cols: usize, y: &mut Buff
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
+}
+
+/// Plain loops.
+pub fn reference<T: Float>(d: Dropout, cols: usize, y: &[T]) -> Vec<T> {
+    let factor = |i: usize| T::from(d.factor(i / cols, i % cols)).unwrap_or_else(T::nan);
+    y.iter().enumerate().map(|(i, y)| *y * factor(i)).collect()
 }

@@ -4,13 +4,16 @@
 //! add   y = a + b          axpy      y += s x           scale     y *= s
 //! mul_row  y[i, j] = x[i, j] v[j]  (v of one value: of every column)
 //! ```
+mod cases;
 mod cpu;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Device, Error, Kernel, Result, need};
 
 const NAME: &str = "elementwise";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 

@@ -4,13 +4,16 @@
 //! rows:     y[i] = table[index[i]]   or   y[i] += it
 //! scatter:  table[index[i]] += dy[i], in the order of i
 //! ```
+mod cases;
 mod cpu;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, matmul::Matrix, need};
+use crate::{Buffer, Device, Error, Kernel, Result, matmul::Matrix, need};
 
 const NAME: &str = "gather";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// y (n, cols) = rows of the table, or y += them. Indices (u32) beyond the table give an error.
 pub fn rows(

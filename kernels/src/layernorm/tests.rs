@@ -1,7 +1,75 @@
 use super::*;
-use crate::simd::check;
+use crate::{
+    Class, Error,
+    case::{noise, wide},
+    simd::check,
+};
+use proptest::prelude::*;
 
 #[test]
 fn every_case_on_every_level() {
     check::cases(KERNEL);
+}
+
+#[test]
+fn the_gradient_is_the_slope() {
+    let (rows, cols) = (3, 5);
+    let [s, g, b, dy] =
+        [(1, rows * cols), (2, cols), (3, cols), (4, rows * cols)].map(|(i, n)| wide(&noise(i, n)));
+    let (_, hat, inv) = reference(&s, &g, &b, 1e-5);
+    let dx = reference_backward(&dy, &hat, &inv, &g);
+    check::differences(&s, &dx, |s| reference(s, &g, &b, 1e-5).0.iter().zip(&dy).map(|(y, d)| y * d).sum());
+}
+
+/// y, x̂ and rstd of x + r on a device.
+fn run(d: &Device, x: &[f32], r: &[f32], g: &[f32], b: &[f32]) -> [Vec<f32>; 3] {
+    let up = |v: &[f32]| check::up(d, v);
+    let (gamma, beta, cols) = (&up(g), &up(b), g.len());
+    let n = Norm { gamma, beta, eps: 1e-5, rows: x.len() / cols, cols };
+    let alloc = |n: usize| d.alloc::<f32>(Class::Scratch, n).unwrap();
+    let (mut y, mut normed, mut rstd) = (alloc(x.len()), alloc(x.len()), alloc(n.rows));
+    let keep = Kept { normed: &mut normed, rstd: &mut rstd };
+    forward(d, &up(x), Some(&up(r)), n, &mut y, Some(keep)).unwrap();
+    [y, normed, rstd].map(|b| b.read().unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+    #[test]
+    fn any_shape(rows in 0usize..40, cols in 3usize..300, seed in 0u64..1000, threads in 1usize..4) {
+        let n = rows * cols;
+        let [x, r, g, b] = [n, n, cols, cols].map(|n| noise(seed + n as u64, n));
+        let s: Vec<f64> = wide(&x).iter().zip(wide(&r)).map(|(x, r)| x + r).collect();
+        let (y, hat, inv) = reference(&s, &wide(&g), &wide(&b), 1e-5);
+        check::levels(|_| {
+            let got = run(&Device::cpu(threads).unwrap(), &x, &r, &g, &b);
+            for (got, want) in got.iter().zip([&y, &hat, &inv]) {
+                assert!(check::distance(got, want) < 3e-6);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_large_mean_costs_little() {
+    let x: Vec<f32> = noise(1, 768).iter().map(|x| x + 1000.0).collect();
+    let (zero, one) = (vec![0.0; 768], vec![1.0; 768]);
+    let want = reference(&wide(&x), &wide(&one), &wide(&zero), 1e-5).0;
+    check::levels(|_| {
+        let got = run(&Device::cpu(1).unwrap(), &x, &zero, &one, &zero);
+        assert!(check::distance(&got[0], &want) < 1e-6);
+    });
+}
+
+#[test]
+fn refusals() {
+    let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
+    let (x, g) = (check::up(&d, &[1.0; 6]), check::up(&d, &[1.0; 3]));
+    let n = Norm { gamma: &g, beta: &g, eps: 1e-5, rows: 2, cols: 3 };
+    let mut y = check::up(&d, &[0.0; 6]);
+    assert!(matches!(forward(&d, &g, None, n, &mut y, None), Err(Error::Length { argument: "x", .. })));
+    assert!(matches!(forward(&other, &x, None, n, &mut y, None), Err(Error::Elsewhere { .. })));
+    let ids = check::indices(&d, &[0; 6]);
+    assert!(matches!(forward(&d, &ids, None, n, &mut y, None), Err(Error::DType { .. })));
+    assert!(matches!(backward(&d, &x, &x, &ids, n, &mut y), Err(Error::DType { argument: "rstd", .. })));
 }

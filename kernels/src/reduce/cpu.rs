@@ -1,26 +1,32 @@
-//! For now: plain loops.
+//! Sums by columns: a task takes some columns and walks down all rows, so nothing is shared. Rows are summed by blocks,
+//! and the blocks' sums summed, which keeps the rounding of long sums small.
 use super::*;
-use crate::Cpu;
+use crate::{
+    Cpu,
+    simd::{F32s, Level, Simd, parts, simd},
+};
+
+/// Columns of a task: some cache lines of each row.
+const COLUMNS: usize = 64;
+/// Rows summed before they join the total.
+const ROWS: usize = 32;
+/// Vectors side by side.
+const WIDE: usize = 4;
+/// Elements of a block of [`dot`].
+const PIECE: usize = 16 * 1024;
 
 pub(super) fn column_sums(
-    _d: &Cpu,
+    d: &Cpu,
     x: &Buffer,
     rows: usize,
     cols: usize,
     y: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
-    let (x, y) = (x.host::<f32>()?, &mut y.host_mut::<f32>()?[..cols]);
-    if !accumulate {
-        y.fill(0.0);
-    }
-    for row in x[..rows * cols].chunks(cols.max(1)) {
-        y.iter_mut().zip(row).for_each(|(y, x)| *y += x);
-    }
-    Ok(())
+    columns(d, x, None, (rows, cols), y, accumulate)
 }
 pub(super) fn column_dots(
-    _d: &Cpu,
+    d: &Cpu,
     a: &Buffer,
     b: &Buffer,
     rows: usize,
@@ -28,15 +34,90 @@ pub(super) fn column_dots(
     y: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
-    let (a, b, y) = (a.host::<f32>()?, b.host::<f32>()?, &mut y.host_mut::<f32>()?[..cols]);
-    if !accumulate {
-        y.fill(0.0);
-    }
-    for (a, b) in a[..rows * cols].chunks(cols.max(1)).zip(b.chunks(cols.max(1))) {
-        y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y += a * b);
-    }
+    columns(d, a, Some(b), (rows, cols), y, accumulate)
+}
+fn columns(
+    d: &Cpu,
+    a: &Buffer,
+    b: Option<&Buffer>,
+    (rows, cols): (usize, usize),
+    y: &mut Buffer,
+    accumulate: bool,
+) -> Result<()> {
+    let (level, a) = (Level::current()?, &a.host::<f32>()?[..rows * cols]);
+    let b = b.map(|b| b.host::<f32>()).transpose()?;
+    d.rows(&mut y.host_mut::<f32>()?[..cols], 1, COLUMNS, |first, y| {
+        sums(level, a, b, cols, first, y, accumulate);
+    });
     Ok(())
 }
-pub(super) fn dot(_d: &Cpu, a: &Buffer, b: &Buffer) -> Result<f64> {
-    Ok(a.host::<f32>()?.iter().zip(b.host::<f32>()?).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum())
+
+simd! {
+    /// The sums of the columns from `first` on, as many as `y` holds.
+    fn sums<S>(s, a: &[f32], b: Option<&[f32]>, cols: usize, first: usize, y: &mut [f32], accumulate: bool) {
+        let l = S::V::LANES;
+        for (k, y) in y.chunks_mut(WIDE * l).enumerate() {
+            let (from, n) = (first + k * WIDE * l, y.len());
+            let mut total = [s.splat(0.0); WIDE];
+            for (i, block) in a.chunks(ROWS * cols).enumerate() {
+                let mut part = [s.splat(0.0); WIDE];
+                for (j, a) in block.chunks_exact(cols).enumerate() {
+                    let a = &a[from..][..n];
+                    let b = b.map(|b| &b[(i * ROWS + j) * cols + from..][..n]);
+                    if n == WIDE * l {
+                        // the same code with a length known to the compiler
+                        part = add(s, &a[..WIDE * l], b.map(|b| &b[..WIDE * l]), part);
+                    } else {
+                        part = add(s, a, b, part);
+                    }
+                }
+                for (t, p) in total.iter_mut().zip(part) {
+                    *t = *t + p;
+                }
+            }
+            for (y, t) in y.chunks_mut(l).zip(total) {
+                let old = if accumulate { s.load_part(y) } else { s.splat(0.0) };
+                (old + t).store_part(y);
+            }
+        }
+    }
+}
+/// sums += a, or a ∘ b; at most `WIDE` vectors.
+#[inline(always)]
+fn add<S: Simd>(s: S, a: &[f32], b: Option<&[f32]>, mut sums: [S::V; WIDE]) -> [S::V; WIDE] {
+    let l = S::V::LANES;
+    for (w, sum) in sums.iter_mut().enumerate() {
+        let of = (w * l).min(a.len())..((w + 1) * l).min(a.len());
+        let x = s.load_part(&a[of.clone()]);
+        *sum = match b {
+            Some(b) => x.fma(s.load_part(&b[of]), *sum),
+            None => *sum + x,
+        };
+    }
+    sums
+}
+
+pub(super) fn dot(d: &Cpu, a: &Buffer, b: &Buffer) -> Result<f64> {
+    let (level, a, b) = (Level::current()?, a.host::<f32>()?, b.host::<f32>()?);
+    let mut blocks = vec![0.0; a.len().div_ceil(PIECE)];
+    let inputs = a.chunks(PIECE).zip(b.chunks(PIECE));
+    parts(d, blocks.iter_mut().zip(inputs), |_, (sum, (a, b))| *sum = products(level, a, b));
+    Ok(blocks.iter().sum())
+}
+simd! {
+    /// Σ a b in double precision, by eight interleaved sums.
+    fn products<S>(_s, a: &[f32], b: &[f32]) -> f64 {
+        let mut t = [0f64; 8];
+        let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+        let rest = a8.remainder().iter().zip(b8.remainder());
+        for (a, b) in a8.zip(b8) {
+            for (k, t) in t.iter_mut().enumerate() {
+                *t += f64::from(a[k]) * f64::from(b[k]);
+            }
+        }
+        for (t, (a, b)) in t.iter_mut().zip(rest) {
+            *t += f64::from(*a) * f64::from(*b);
+        }
+        t.iter().sum()
+    }
 }

@@ -2,15 +2,19 @@
 //!
 //! ```text
 //! column_sums  y[j] = Σ_i x[i, j]  [+ y[j]]          column_dots  y[j] = Σ_i a[i, j] b[i, j]  [+ y[j]]
-//! dot          Σ_i a[i] b[i]  as f64                  
+//! dot          Σ_i a[i] b[i]  as f64
 //! ```
+mod cases;
 mod cpu;
+#[cfg(test)]
+mod tests;
 
-use crate::{Buffer, Case, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Device, Error, Kernel, Result, need};
+use num_traits::Float;
 
 const NAME: &str = "reduce";
 /// The registry row.
-pub const KERNEL: Kernel = Kernel { name: NAME, cases: Vec::<Case>::new };
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// y (cols) = the sum of the rows of x, or y += it.
@@ -58,4 +62,13 @@ pub fn dot(device: &Device, a: &Buffer, b: &Buffer) -> Result<f64> {
         Device::Cuda(_) => Err(REFUSED),
         Device::Null(_) => Ok(0.0),
     }
+}
+
+/// Plain loops: the column sums of a ∘ b.
+pub fn reference<T: Float>(a: &[T], b: &[T], cols: usize) -> Vec<T> {
+    let mut y = vec![T::zero(); cols];
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        y[i % cols] = y[i % cols] + *a * *b;
+    }
+    y
 }

@@ -1,6 +1,6 @@
 //! exp, the normal distribution, tanh and the logistic function, by polynomials. NaN gives NaN. The errors stated are
 //! relative, against double precision over all floats, and tested.
-use super::F32s;
+use super::{F32s, Simd};
 use std::f32::consts::LOG2_E;
 
 /// The logarithm of the smallest normal number.
@@ -81,4 +81,23 @@ pub(crate) fn tanh<V: F32s>(x: V) -> (V, V) {
     let near = (p * square).fma(x, x);
     let far = (x.all(1.0) - e) * r;
     (a.if_less(0.625, near, far).copysign(x), e * r * r * 4.0)
+}
+
+/// The largest of scale · x, -∞ for none; NaN may be passed over.
+#[inline(always)]
+pub(crate) fn largest<S: Simd>(s: S, x: &[f32], scale: f32) -> f32 {
+    let l = S::V::LANES;
+    let (scale, low) = (s.splat(scale), s.splat(f32::NEG_INFINITY));
+    let mut top = [low; 2];
+    let pairs = x.chunks_exact(2 * l);
+    let end = pairs.remainder();
+    for x in pairs {
+        top[0] = (s.load(x) * scale).max(top[0]);
+        top[1] = (s.load(&x[l..]) * scale).max(top[1]);
+    }
+    for x in end.chunks(l) {
+        // lanes beyond the row repeat its first number
+        top[0] = (s.load_or(x, x[0]) * scale).max(top[0]);
+    }
+    top[0].max(top[1]).largest()
 }

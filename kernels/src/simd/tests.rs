@@ -131,7 +131,7 @@ simd! {
 }
 simd! {
     fn sums<S>(s, x: &[f32]) -> [f32; 2] {
-        [s.load_part(x).sum(), s.load(&[3.0; 16]).max(s.load_part(x)).largest()]
+        [s.load_part(x).sum(), s.load(&[3.0; 16]).max(s.load_or(x, -1.0)).largest()]
     }
 }
 simd! {

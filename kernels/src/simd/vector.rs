@@ -13,6 +13,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn load(self, from: &[f32]) -> Self::V;
     /// The first numbers of a slice, zeros where it is too short.
     fn load_part(self, from: &[f32]) -> Self::V;
+    /// The first numbers of a slice, `fill` where it is too short.
+    fn load_or(self, from: &[f32], fill: f32) -> Self::V;
     /// The numbers at `p`.
     ///
     /// # Safety
@@ -126,7 +128,11 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> F32x4 {
-        F32x4(std::array::from_fn(|i| from.get(i).copied().unwrap_or(0.0)))
+        self.load_or(from, 0.0)
+    }
+    #[inline(always)]
+    fn load_or(self, from: &[f32], fill: f32) -> F32x4 {
+        F32x4(std::array::from_fn(|i| from.get(i).copied().unwrap_or(fill)))
     }
     #[inline(always)]
     unsafe fn load_at(self, p: *const f32) -> F32x4 {

@@ -95,6 +95,12 @@ impl Simd for Avx512 {
         F32x16(unsafe { _mm512_maskz_loadu_ps(first16(from.len()), from.as_ptr()) })
     }
     #[inline(always)]
+    fn load_or(self, from: &[f32], fill: f32) -> F32x16 {
+        let fill = self.splat(fill).0;
+        // SAFETY: the instructions exist; lanes beyond the slice are masked, so they are not read.
+        F32x16(unsafe { _mm512_mask_loadu_ps(fill, first16(from.len()), from.as_ptr()) })
+    }
+    #[inline(always)]
     unsafe fn load_at(self, p: *const f32) -> F32x16 {
         // SAFETY: the instructions exist; 16 floats are readable, says the caller.
         F32x16(unsafe { _mm512_loadu_ps(p) })
@@ -269,6 +275,11 @@ impl Simd for Avx2 {
     fn load_part(self, from: &[f32]) -> F32x8 {
         // SAFETY: the instructions exist; lanes beyond the slice are masked, so they are not read.
         F32x8(unsafe { _mm256_maskload_ps(from.as_ptr(), first8(from.len())) })
+    }
+    #[inline(always)]
+    fn load_or(self, from: &[f32], fill: f32) -> F32x8 {
+        let (part, fill) = (self.load_part(from).0, self.splat(fill).0);
+        F32x8(ask!(_mm256_blendv_ps(fill, part, _mm256_castsi256_ps(first8(from.len())))))
     }
     #[inline(always)]
     unsafe fn load_at(self, p: *const f32) -> F32x8 {

@@ -1,0 +1,71 @@
+//! The shapes on which the loss is checked and timed.
+use super::*;
+use crate::{
+    Case, Class, Run,
+    case::{noise, wide},
+};
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut v = vec![];
+    for (rows, classes) in [(1, 1), (1, 2), (7, 3), (300, 200), (16, 2)] {
+        v.extend([forward_case(rows, classes, false), backward_case(rows, classes, false)]);
+    }
+    v.extend([forward_case(512, 30_522, true), backward_case(512, 30_522, true)]);
+    v
+}
+fn inputs(rows: usize, classes: usize) -> (Vec<f32>, Vec<u32>) {
+    let z = noise(1, rows * classes).iter().map(|z| 3.0 * z).collect();
+    (z, (0..rows).map(|i| (i * 7 % classes) as u32).collect())
+}
+fn forward_case(rows: usize, classes: usize, timed: bool) -> Case {
+    let n = rows * classes;
+    Case {
+        label: format!("forward {rows}x{classes}"),
+        tolerance: 5e-7,
+        flops: 4.0 * n as f64,
+        bytes: (8 * n) as f64,
+        timed,
+        cuda: false,
+        prepare: Box::new(move |d| {
+            let (z, labels) = inputs(rows, classes);
+            let (z, labels) = (d.upload(Class::Scratch, &z)?, d.upload(Class::Scratch, &labels)?);
+            let outputs = vec![d.alloc::<f32>(Class::Scratch, 1)?, d.alloc::<f32>(Class::Scratch, n)?];
+            let d = d.clone();
+            Ok(Run::new(outputs, move |y| {
+                let [loss, probs] = y else { unreachable!() };
+                forward(&d, &z, &labels, classes, probs, loss)
+            }))
+        }),
+        reference: Box::new(move || {
+            let (z, labels) = inputs(rows, classes);
+            let (loss, mut probs) = reference(&wide(&z), &labels, classes);
+            probs.insert(0, loss);
+            probs
+        }),
+    }
+}
+fn backward_case(rows: usize, classes: usize, timed: bool) -> Case {
+    let n = rows * classes;
+    let dloss = 0.7f32;
+    Case {
+        label: format!("backward {rows}x{classes}"),
+        tolerance: 5e-7,
+        flops: 2.0 * n as f64,
+        bytes: (8 * n) as f64,
+        timed,
+        cuda: false,
+        prepare: Box::new(move |d| {
+            let (z, labels) = inputs(rows, classes);
+            let probs = reference(&z, &labels, classes).1;
+            let (probs, labels) = (d.upload(Class::Scratch, &probs)?, d.upload(Class::Scratch, &labels)?);
+            let (dloss, dz) = (d.upload(Class::Scratch, &[dloss])?, d.alloc::<f32>(Class::Scratch, n)?);
+            let d = d.clone();
+            Ok(Run::new(vec![dz], move |y| backward(&d, &dloss, &probs, &labels, classes, &mut y[0])))
+        }),
+        reference: Box::new(move || {
+            let (z, labels) = inputs(rows, classes);
+            let probs = reference(&z, &labels, classes).1;
+            reference_backward(f64::from(dloss), &wide(&probs), &labels, classes)
+        }),
+    }
+}

@@ -1,0 +1,63 @@
+use super::*;
+use crate::{
+    case::{noise, wide},
+    simd::check,
+};
+use proptest::prelude::*;
+
+#[test]
+fn every_case_on_every_level() {
+    check::cases(KERNEL);
+}
+
+#[test]
+fn dot_is_exact_to_double_precision_and_the_same_for_any_number_of_threads() {
+    for n in [0, 1, 7, 8, 9, 100_003] {
+        let (a, b) = (noise(1, n), noise(2, n));
+        let want: f64 = wide(&a).iter().zip(wide(&b)).map(|(a, b)| a * b).sum();
+        check::levels(|_| {
+            let of = |threads| {
+                let d = Device::cpu(threads).unwrap();
+                dot(&d, &check::up(&d, &a), &check::up(&d, &b)).unwrap()
+            };
+            assert!((of(1) - want).abs() <= 1e-9 * (1.0 + want.abs()));
+            assert_eq!(of(1).to_bits(), of(3).to_bits());
+        });
+    }
+    let d = Device::null(1);
+    assert_eq!(dot(&d, &check::up(&d, &[1.0]), &check::up(&d, &[1.0])).unwrap(), 0.0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn any_shape(rows in 0usize..150, cols in 1usize..150, threads in 1usize..4) {
+        let (a, b) = (noise(1, rows * cols), noise(2, rows * cols));
+        let want = reference(&wide(&a), &wide(&b), cols);
+        check::levels(|_| {
+            let d = Device::cpu(threads).unwrap();
+            let mut y = check::up(&d, &vec![f32::NAN; cols]);
+            column_dots(&d, &check::up(&d, &a), &check::up(&d, &b), rows, cols, &mut y, false).unwrap();
+            assert!(check::distance(&y.read().unwrap(), &want) < 2e-6);
+        });
+    }
+}
+
+#[test]
+fn long_sums_keep_their_digits() {
+    let (d, n) = (Device::cpu(2).unwrap(), 200_000);
+    let mut y = check::up(&d, &[0.0]);
+    column_sums(&d, &check::up(&d, &vec![0.1; n]), n, 1, &mut y, false).unwrap();
+    let got = f64::from(y.read::<f32>().unwrap()[0]);
+    assert!((got / (f64::from(0.1f32) * n as f64) - 1.0).abs() < 1e-5, "{got}");
+}
+
+#[test]
+fn refusals() {
+    let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
+    let (x, mut y) = (check::up(&d, &[1.0; 5]), check::up(&d, &[1.0; 3]));
+    assert!(matches!(column_sums(&d, &x, 2, 3, &mut y, false), Err(Error::Length { argument: "x", .. })));
+    assert!(matches!(column_dots(&d, &x, &x, 1, 4, &mut y, true), Err(Error::Length { argument: "y", .. })));
+    assert!(matches!(dot(&other, &x, &x), Err(Error::Elsewhere { .. })));
+    assert!(matches!(dot(&d, &x, &check::indices(&d, &[1; 5])), Err(Error::DType { .. })));
+}
