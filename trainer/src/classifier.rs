@@ -30,7 +30,11 @@ impl Backbone {
         Backbone::load(directory.as_ref(), device, dropout, false)
     }
     /// Loads a model all of whose weights will train: full fine-tuning, the baseline.
-    pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, dropout: Option<f32>) -> Result<Backbone> {
+    pub fn open_to_train(
+        directory: impl AsRef<Path>,
+        device: &Device,
+        dropout: Option<f32>,
+    ) -> Result<Backbone> {
         Backbone::load(directory.as_ref(), device, dropout, true)
     }
     fn load(directory: &Path, device: &Device, dropout: Option<f32>, train: bool) -> Result<Backbone> {
@@ -88,13 +92,26 @@ impl Backbone {
     /// A new classifier on this model: a head, and an adapter if one is described. The seed decides their weights.
     ///
     /// A backbone that trains serves one classifier: it is handed over.
-    pub fn classifier(self, name: &str, adapter: Option<BnConfig>, head: HeadConfig, seed: u64) -> Result<Classifier> {
+    pub fn classifier(
+        self,
+        name: &str,
+        adapter: Option<BnConfig>,
+        head: HeadConfig,
+        seed: u64,
+    ) -> Result<Classifier> {
         self.check_head(&head)?;
         let mut set = self.continue_set()?;
         let (device, sites) = (self.device.clone(), self.model.sites());
         let adapter = adapter.map(|c| Adapter::new(name, c, &sites, &device, &mut set, seed)).transpose()?;
         // a stream of its own, so that the head starts the same with and without an adapter
-        let head = ClassificationHead::new(name, head, self.host.hidden_size, &device, &mut set, seed ^ 0x6865_6164)?;
+        let head = ClassificationHead::new(
+            name,
+            head,
+            self.host.hidden_size,
+            &device,
+            &mut set,
+            seed ^ 0x6865_6164,
+        )?;
         Ok(Classifier { backbone: self, adapter, head })
     }
     /// A classifier that was saved: `head_config.json` with its tensors, and `adapter_config.json` with its tensors unless
@@ -102,7 +119,9 @@ impl Backbone {
     pub fn load_classifier(self, directory: impl AsRef<Path>) -> Result<Classifier> {
         let (directory, mut set) = (directory.as_ref(), self.continue_set()?);
         let (device, sites) = (self.device.clone(), self.model.sites());
-        let adapter = match directory.join("adapter_config.json").exists() || !directory.join("head_config.json").exists() {
+        let adapter = match directory.join("adapter_config.json").exists()
+            || !directory.join("head_config.json").exists()
+        {
             true => Some(Adapter::load(directory, &self.host, &sites, &device, &mut set)?),
             false => None,
         };
@@ -112,7 +131,10 @@ impl Backbone {
     }
     fn check_head(&self, head: &HeadConfig) -> Result<()> {
         if head.use_pooler && !self.model.has_pooler() {
-            return Err(Error::Model(format!("the head reads a pooler, which {} does not have", self.directory.display())));
+            return Err(Error::Model(format!(
+                "the head reads a pooler, which {} does not have",
+                self.directory.display()
+            )));
         }
         Ok(())
     }
@@ -178,7 +200,9 @@ impl Classifier {
     pub fn size(&self) -> Size {
         let mut trainable = 0;
         self.visit(&mut |p| trainable += p.tensor().buffer().len());
-        let count = |v: Vec<(String, &engraft_engine::Tensor)>| v.iter().map(|(_, t)| t.buffer().len()).sum::<usize>();
+        let count = |v: Vec<(String, &engraft_engine::Tensor)>| {
+            v.iter().map(|(_, t)| t.buffer().len()).sum::<usize>()
+        };
         let added = self.adapter.as_ref().map_or(0, |a| count(a.named())) + count(self.head.named());
         Size { trainable, total: count(self.backbone.model.named()) + added }
     }
@@ -219,7 +243,12 @@ impl Classifier {
         })
     }
     /// A pass without dropout; with labels the loss, and if `gradients` are asked for those of every trained tensor are added.
-    pub fn examine(&self, tokens: &Tokens, labels: Option<&[u32]>, gradients: Option<&mut Gradients>) -> Result<Output> {
+    pub fn examine(
+        &self,
+        tokens: &Tokens,
+        labels: Option<&[u32]>,
+        gradients: Option<&mut Gradients>,
+    ) -> Result<Output> {
         let device = &self.backbone.device;
         let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
         device.install(|| {
@@ -262,12 +291,16 @@ impl Classifier {
             files.extend(a.files(host)?);
         }
         if self.is_full() {
-            let data = |(n, t): (String, &engraft_engine::Tensor)| Ok((n, TensorData::f32(&t.to_f32()?, t.shape())));
+            let data =
+                |(n, t): (String, &engraft_engine::Tensor)| Ok((n, TensorData::f32(&t.to_f32()?, t.shape())));
             let tensors: Result<Vec<_>> = self.backbone.model.named().into_iter().map(data).collect();
             files.push(("model.safetensors".into(), checkpoint::serialize(&tensors?)?));
             for name in ["config.json", "tokenizer.json"] {
                 let path = self.backbone.directory.join(name);
-                files.push((name.into(), std::fs::read(&path).map_err(|source| Error::Read { path, source })?));
+                files.push((
+                    name.into(),
+                    std::fs::read(&path).map_err(|source| Error::Read { path, source })?,
+                ));
             }
         }
         Ok(files)

@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 /// Where the demonstration goes unless said otherwise.
 pub const OUT: &str = "engraft-demo";
 /// A text to try a trained demonstration on.
-pub const SAMPLE: &str = "The staff were lovely, but my train never came.";
+pub const SAMPLE: &str = "The sleeping car was impressive, but the website was not pleasant this morning.";
 
 const BACKBONE: [(&str, &[u8]); 3] = [
     ("config.json", include_bytes!("../assets/backbone/config.json")),
     ("model.safetensors", include_bytes!("../assets/backbone/model.safetensors")),
     ("tokenizer.json", include_bytes!("../assets/backbone/tokenizer.json")),
 ];
-const DATA: [(&str, &[u8]); 2] =
-    [("train.tsv", include_bytes!("../assets/demo/train.tsv")), ("eval.tsv", include_bytes!("../assets/demo/eval.tsv"))];
+const DATA: [(&str, &[u8]); 2] = [
+    ("train.tsv", include_bytes!("../assets/demo/train.tsv")),
+    ("eval.tsv", include_bytes!("../assets/demo/eval.tsv")),
+];
 
 /// The settings of the demonstration in `out`, for whatever the user does not say.
 pub fn options(out: &Path) -> Options {

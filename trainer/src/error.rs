@@ -19,7 +19,9 @@ pub enum Error {
     #[error("{0}")]
     Model(String),
     /// Training left the numbers; the last checkpoint that was saved stays.
-    #[error("training diverged at step {step}: loss {loss}, gradient norm {norm}; a lower learning rate may help")]
+    #[error(
+        "training diverged at step {step}: loss {loss}, gradient norm {norm}; a lower learning rate may help"
+    )]
     Diverged {
         /// The step, counted from one.
         step: u64,

@@ -96,7 +96,11 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
     Ok(Some(c))
 }
 fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
-    Error::Option { option, value: format!("layer {layer}"), why: format!("the model has {layers} layers, counted from 0") }
+    Error::Option {
+        option,
+        value: format!("layer {layer}"),
+        why: format!("the model has {layers} layers, counted from 0"),
+    }
 }
 
 /// A data file, tokenised.
@@ -126,7 +130,12 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     };
     let m = backbone.model();
     let name = model.display().to_string();
-    let fit = Fit { model: &name, vocabulary: m.vocabulary(), positions: Some(m.positions()), max_length: s.max_length };
+    let fit = Fit {
+        model: &name,
+        vocabulary: m.vocabulary(),
+        positions: Some(m.positions()),
+        max_length: s.max_length,
+    };
     let tokenizer = Tokenizer::load(model, fit)?;
     let config = adapter_config(s, m.channels(), m.layers())?;
 
@@ -165,7 +174,13 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(s: &'a Settings, classifier: Classifier, examples: &'a [Example], eval: Option<&'a [Example]>, mode: Mode) -> Run<'a> {
+    fn new(
+        s: &'a Settings,
+        classifier: Classifier,
+        examples: &'a [Example],
+        eval: Option<&'a [Example]>,
+        mode: Mode,
+    ) -> Run<'a> {
         let progress = Progress::new(mode, "train", Run::steps(s, examples).1);
         Run { s, classifier, examples, eval, progress, best: None, worse: 0, saved: false, eval_seconds: 0.0 }
     }
@@ -185,7 +200,8 @@ impl<'a> Run<'a> {
         let mut stop = false;
         while !stop && trainer.steps() < total {
             let number = epochs.len() as u64;
-            let order = if s.no_shuffle { Order::File } else { Order::Shuffled { seed: s.seed, epoch: number } };
+            let order =
+                if s.no_shuffle { Order::File } else { Order::Shuffled { seed: s.seed, epoch: number } };
             let batches: Vec<Batch> = Batches::new(self.examples, s.batch_size, order).collect();
             let (began, before) = (Instant::now(), self.eval_seconds);
             let mut epoch = Epoch { loss: 0.0, metrics: None, seconds: 0.0, tokens: 0 };
@@ -266,7 +282,8 @@ impl<'a> Run<'a> {
             total_parameters: size.total as u64,
             out: self.s.out.clone(),
         };
-        let json = serde_json::to_vec_pretty(&report).map_err(|e| Error::File { path: self.s.out.clone(), why: e.to_string() })?;
+        let json = serde_json::to_vec_pretty(&report)
+            .map_err(|e| Error::File { path: self.s.out.clone(), why: e.to_string() })?;
         output::write_atomically(self.s.out.join("report.json"), &json)?;
         self.progress.finish();
         Ok(Outcome { report, classifier: self.classifier })
@@ -278,5 +295,10 @@ fn line(number: u64, e: &Epoch) -> String {
         Some(m) => format!(", held-out loss {:.4}, accuracy {:.2} %", m.loss, 100.0 * m.accuracy),
         None => String::new(),
     };
-    format!("epoch {number}: loss {:.4}{scores} ({:.1} s, {:.0} tokens/s)", e.loss, e.seconds, e.tokens as f64 / e.seconds.max(1e-9))
+    format!(
+        "epoch {number}: loss {:.4}{scores} ({:.1} s, {:.0} tokens/s)",
+        e.loss,
+        e.seconds,
+        e.tokens as f64 / e.seconds.max(1e-9)
+    )
 }

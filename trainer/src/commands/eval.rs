@@ -25,7 +25,15 @@ pub fn run(e: &Eval) -> Result<()> {
     say(&format!("{:width$}  precision  recall      F1  texts   predicted as", "label"))?;
     for (c, row) in m.classes.iter().zip(&m.confusion) {
         let row: Vec<String> = row.iter().map(|n| format!("{n:>6}")).collect();
-        say(&format!("{:width$}  {:>9.4}  {:.4}  {:.4}  {:>5}  {}", c.label, c.precision, c.recall, c.f1, c.support, row.join("")))?;
+        say(&format!(
+            "{:width$}  {:>9.4}  {:.4}  {:.4}  {:>5}  {}",
+            c.label,
+            c.precision,
+            c.recall,
+            c.f1,
+            c.support,
+            row.join("")
+        ))?;
     }
     Ok(())
 }

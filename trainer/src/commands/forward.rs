@@ -44,7 +44,10 @@ pub fn run(f: &Forward) -> Result<()> {
     let input: Input = serde_json::from_str(&text).with_context(|| f.ids.display().to_string())?;
     let tokens = input.tokens().with_context(|| f.ids.display().to_string())?;
     let device = engraft::train::open(f.device, f.threads)?;
-    let full = f.grad && f.adapter.as_ref().is_some_and(|a| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists());
+    let full = f.grad
+        && f.adapter
+            .as_ref()
+            .is_some_and(|a| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists());
     let backbone = match full {
         true => Backbone::open_to_train(&f.model, &device, None)?,
         false => Backbone::open(&f.model, &device, None)?,

@@ -55,7 +55,9 @@ pub fn run(i: &Inspect) -> Result<()> {
     note_unused(&backbone);
     let m = backbone.model();
     let mut storage = BTreeMap::new();
-    m.named().iter().for_each(|(_, t)| *storage.entry(t.buffer().dtype().name()).or_default() += t.buffer().bytes());
+    m.named()
+        .iter()
+        .for_each(|(_, t)| *storage.entry(t.buffer().dtype().name()).or_default() += t.buffer().bytes());
     let mut table = Table {
         model_type: m.model_type(),
         channels: m.channels(),
@@ -86,7 +88,10 @@ pub fn run(i: &Inspect) -> Result<()> {
 }
 
 fn show(t: &Table) -> Result<()> {
-    say(&format!("{}: {} layers of {} channels, {} tokens, {} positions", t.model_type, t.layers, t.channels, t.vocabulary, t.positions))?;
+    say(&format!(
+        "{}: {} layers of {} channels, {} tokens, {} positions",
+        t.model_type, t.layers, t.channels, t.vocabulary, t.positions
+    ))?;
     let stored: Vec<String> = t.storage.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
     say(&format!("stored as {}", stored.join(", ")))?;
     say(&format!("{:<14} {:>12} {:>12} {:>12}", "part", "parameters", "bytes", "adapter"))?;

@@ -51,6 +51,7 @@ fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokeni
         None if trained.exists() => Options::read(&trained)?.max_length.unwrap_or(128),
         None => 128.min(positions),
     };
-    let tokenizer = Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions: Some(positions), max_length })?;
+    let tokenizer =
+        Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions: Some(positions), max_length })?;
     Ok((backbone.load_classifier(&g.adapter)?, tokenizer))
 }

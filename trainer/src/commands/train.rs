@@ -3,12 +3,11 @@ use super::say;
 use anyhow::Result;
 use engraft::{
     args::Train,
-    config::{Adapter, Settings},
-    config::Options,
+    config::{Adapter, Options, Settings},
     demo,
     progress::Mode,
     report::{Report, json_line},
-    train::{Outcome, train},
+    train::{Outcome, open, train},
 };
 
 pub fn run(t: &Train) -> Result<()> {
@@ -16,13 +15,17 @@ pub fn run(t: &Train) -> Result<()> {
     let is_demo = s.train.is_none();
     if is_demo {
         let out = t.out()?.unwrap_or_else(|| demo::OUT.into());
-        demo::unpack(&out)?;
         s = t.settings(demo::options(&out))?;
+        open(s.device, s.threads)?; // refused before anything is written
+        demo::unpack(&out)?;
     } else if s.model.is_none() {
         s.model = Some(demo::unpack_backbone(&s.out)?);
     }
     let mode = Mode::detect(s.quiet);
-    let head_only = match is_demo && s.adapter.is_some_and(|a| !matches!(a, Adapter::None | Adapter::Full)) && s.init.is_none() {
+    let head_only = match is_demo
+        && s.adapter.is_some_and(|a| !matches!(a, Adapter::None | Adapter::Full))
+        && s.init.is_none()
+    {
         true => Some(head_only(&s, mode)?),
         false => None,
     };
@@ -41,7 +44,8 @@ pub fn run(t: &Train) -> Result<()> {
 }
 
 fn heading(s: &Settings) -> String {
-    let show = |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    let show =
+        |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let what = match s.adapter {
         Some(Adapter::None) => "the head alone",
         Some(Adapter::Full) => "the whole backbone and a head",
@@ -64,25 +68,45 @@ fn head_only(s: &Settings, mode: Mode) -> Result<Report> {
 
 fn summarise(s: &Settings, r: &Report, head_only: Option<&Report>) -> Result<()> {
     let share = 100.0 * r.trainable_parameters as f64 / r.total_parameters.max(1) as f64;
-    say(&format!("trained {} of {} parameters ({share:.2} %)", count(r.trainable_parameters), count(r.total_parameters)))?;
+    say(&format!(
+        "trained {} of {} parameters ({share:.2} %)",
+        count(r.trainable_parameters),
+        count(r.total_parameters)
+    ))?;
     let losses: Vec<String> = r.epochs.iter().map(|e| format!("{:.4}", e.loss)).collect();
     say(&format!("loss by epoch: {}", losses.join("  ")))?;
     if let Some(m) = &r.metrics {
         let plain = head_only.and_then(|h| h.metrics.as_ref());
         if let Some(p) = plain {
-            say(&format!("held-out accuracy: head only {:.1} %, adapter {:.1} %", 100.0 * p.scores.accuracy, 100.0 * m.scores.accuracy))?;
+            say(&format!(
+                "held-out accuracy: head only {:.1} %, adapter {:.1} %",
+                100.0 * p.scores.accuracy,
+                100.0 * m.scores.accuracy
+            ))?;
         } else {
             let (a, f) = (100.0 * m.scores.accuracy, m.scores.macro_f1);
-            say(&format!("held-out: accuracy {a:.2} %, macro F1 {f:.4}, Matthews {:.4}, loss {:.4}", m.scores.matthews, m.scores.loss))?;
+            say(&format!(
+                "held-out: accuracy {a:.2} %, macro F1 {f:.4}, Matthews {:.4}, loss {:.4}",
+                m.scores.matthews, m.scores.loss
+            ))?;
         }
     }
-    say(&format!("{:.1} s of training, {:.0} tokens/s; saved in {}", r.train_seconds, r.tokens_per_second, r.out.display()))?;
+    say(&format!(
+        "{:.1} s of training, {:.0} tokens/s; saved in {}",
+        r.train_seconds,
+        r.tokens_per_second,
+        r.out.display()
+    ))?;
     if let Some(model) = &s.model {
         let program = std::env::args().next().unwrap_or_else(|| "engraft".into());
         let model = if s.adapter == Some(Adapter::Full) { &s.out } else { model };
         let text = if head_only.is_some() { demo::SAMPLE } else { "..." };
         say("next:")?;
-        say(&format!("  {program} predict --model {} --adapter {} --text \"{text}\"", model.display(), r.out.display()))?;
+        say(&format!(
+            "  {program} predict --model {} --adapter {} --text \"{text}\"",
+            model.display(),
+            r.out.display()
+        ))?;
     }
     Ok(())
 }

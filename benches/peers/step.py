@@ -1,0 +1,180 @@
+"""engraft and PyTorch side by side: time per training step, tokens per second and peak memory.
+
+Both train the same Houlsby adapters (bottleneck 64) and linear head on the same weights, with the same
+batches in the same order, the same dropout and the same number of threads; both count their training loop
+only, not start-up or tokenisation. They run in turn, in processes of their own, for several rounds, so that
+whatever else the machine does falls on both; a ratio is taken within a round, and the median over rounds is
+reported. PyTorch is torch_train.py, beside this file. Run it on a machine that does nothing else: PyTorch's
+threads wait for each other by spinning, so it suffers more than its share from company.
+
+    step.py --minilm DIR --train TSV --engraft PATH     # --only torch needs no --engraft
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MEASURES = dict(step_seconds="s/step", tokens_per_second="tokens/s", peak_rss_bytes="peak RSS")
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--minilm", type=Path, required=True, help="MiniLM-L6-H384 as a Hugging Face directory")
+    p.add_argument("--train", type=Path, required=True, help="TSV of real sentences: text, label")
+    p.add_argument("--engraft", type=Path, help="the program")
+    p.add_argument("--only", choices=["torch", "engraft"])
+    p.add_argument("--case", action="append", help="minilm, base-dropout or base; default: all")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--steps", type=int, help="per run; default: 20 on MiniLM, 6 on BERT-base")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--work", type=Path, help="keeps the random BERT-base (440 MB) between runs")
+    p.add_argument("--json", type=Path, help="also write the result here")
+    args = p.parse_args()
+    if args.only != "torch" and not args.engraft:
+        p.error("--engraft PATH is needed, or --only torch")
+    return args
+
+
+def cases(args, work):
+    steps = lambda n: args.steps or n
+    base = base_directory(args.minilm, work)
+    return {
+        "minilm": dict(model=args.minilm, batch=32, steps=steps(20), dropout=None,
+                       train=head(args.train, 32 * steps(20), work / "sentences.tsv")),
+        "base-dropout": dict(model=base, batch=16, steps=steps(6), dropout=None,
+                             train=long_lines(base, 16 * steps(6), work / "long.tsv")),
+        "base": dict(model=base, batch=16, steps=steps(6), dropout=0,
+                     train=long_lines(base, 16 * steps(6), work / "long.tsv")),
+    }
+
+
+def head(source, n, out):
+    """The first n sentences: exactly the batches of one run."""
+    with open(source, encoding="utf-8") as f:
+        out.write_text("".join(islice(f, n + 1)), encoding="utf-8")
+    return out
+
+
+def base_directory(minilm, work):
+    """BERT-base with random weights. Its tokenizer is MiniLM's (the same vocabulary)."""
+    out = work / "bert-base-random"
+    if not (out / "model.safetensors").exists():
+        import torch
+        from transformers import BertConfig, BertModel
+
+        torch.manual_seed(0)
+        BertModel(BertConfig()).save_pretrained(out)
+        for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+            if (minilm / name).exists():
+                shutil.copy(minilm / name, out)
+    return out
+
+
+def long_lines(model, n, out, length=128):
+    """n lines of exactly `length` tokens with [CLS] and [SEP]: words that are one token each."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    words = sorted(w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and w.islower() and len(w) > 3)
+    lines = [" ".join(words[(i * 131 + j * 17) % len(words)] for j in range(length - 2)) for i in range(n)]
+    assert all(len(e.ids) == length for e in tokenizer.encode_batch(lines))
+    out.write_text("text\tlabel\n" + "".join(f"{x}\t{'ab'[i % 2]}\n" for i, x in enumerate(lines)), encoding="utf-8")
+    return out
+
+
+def common(case, threads):
+    flags = ["--model", case["model"], "--train", case["train"], "--bottleneck", 64, "--batch-size", case["batch"],
+             "--max-steps", case["steps"], "--no-shuffle", "--seed", 0, "--threads", threads, "--max-length", 128]
+    return flags + (["--dropout", case["dropout"]] if case["dropout"] is not None else [])
+
+
+def torch_command(case, args, _out):
+    return [sys.executable, HERE / "torch_train.py", *common(case, args.threads)]
+
+
+def engraft_command(case, args, out):
+    return [args.engraft.resolve(), "train", "--adapter", "houlsby", "--head", "linear", "--json", "--out", out,
+            *common(case, args.threads)]
+
+
+def measure(command, steps):
+    """Runs it and reads the JSON object on its last line."""
+    env = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([str(c) for c in command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-4000:]}")
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return dict(step_seconds=said["train_seconds"] / steps, tokens_per_second=said["tokens_per_second"],
+                peak_rss_bytes=said["peak_rss_bytes"])
+
+
+def processor():
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
+
+
+def summary(runs):
+    """Medians of each side and of the ratios engraft / PyTorch taken within each round."""
+    out = {"runs": runs}
+    for m in MEASURES:
+        values = {side: [r[m] for r in rs] for side, rs in runs.items() if rs}
+        out[m] = {side: statistics.median(v) for side, v in values.items()}
+        if len(values) == 2:
+            out[m]["ratio"] = statistics.median(e / t for e, t in zip(values["engraft"], values["torch"]))
+    return out
+
+
+def table(results):
+    show = dict(step_seconds=lambda v: f"{v:.3f} s", tokens_per_second=lambda v: f"{v:,.0f}",
+                peak_rss_bytes=lambda v: f"{v / 2**20:,.0f} MiB")
+    yield "| case | measure | PyTorch | engraft | engraft / PyTorch |"
+    yield "|---|---|---|---|---|"
+    for name, r in results.items():
+        for m, title in MEASURES.items():
+            cell = lambda side: show[m](r[m][side]) if side in r[m] else "–"
+            ratio = f"{r[m]['ratio']:.2f}" if "ratio" in r[m] else "–"
+            yield f"| {name} | {title} | {cell('torch')} | {cell('engraft')} | {ratio} |"
+
+
+def main():
+    args = arguments()
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: the machine is busy (load {load:.1f}); expect noise", file=sys.stderr)
+    sides = dict(torch=torch_command, engraft=engraft_command)
+    if args.only:
+        sides = {args.only: sides[args.only]}
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        work = args.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        for name, case in cases(args, work).items():
+            if args.case and name not in args.case:
+                continue
+            runs = {side: [] for side in sides}
+            for i in range(args.rounds):
+                for side, command in sides.items():
+                    runs[side].append(measure(command(case, args, Path(scratch) / "out"), case["steps"]))
+                    print(f"{name} round {i + 1} {side}: {runs[side][-1]}", file=sys.stderr, flush=True)
+            results[name] = summary(runs)
+    print("\n".join(table(results)))
+    text = json.dumps(dict(machine=processor(), threads=args.threads, load_before=load, cases=results))
+    if args.json:
+        args.json.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
