@@ -266,11 +266,11 @@ fn write(
     writeln!(file, "text\tlabel")?;
     let mut written = 0;
     while written < rows {
-        if let Some((text, label)) = message(held_out, rng) {
-            if seen.insert(text.clone()) {
-                writeln!(file, "{text}\t{label}")?;
-                written += 1;
-            }
+        if let Some((text, label)) = message(held_out, rng)
+            && seen.insert(text.clone())
+        {
+            writeln!(file, "{text}\t{label}")?;
+            written += 1;
         }
     }
     file.flush()
