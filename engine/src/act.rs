@@ -5,6 +5,7 @@
 //! length, and makes a replayed or cached layer a function of the activation alone.
 use crate::{Error, Result, tape::NodeId};
 use engraft_kernels::{Buffer, Class};
+use ndarray::Array2;
 use std::sync::Arc;
 
 /// One sequence of a packed batch: rows `start..start + len`.
@@ -64,6 +65,12 @@ impl Act {
     /// A copy of the values in host memory.
     pub fn read(&self) -> Result<Vec<f32>> {
         Ok(self.buf.read()?)
+    }
+    /// A copy of the values in host memory as an array of shape (rows, cols).
+    pub fn to_array(&self) -> Result<Array2<f32>> {
+        let wrong =
+            |_| Error::Shape { op: "array", left: vec![self.rows, self.cols], right: vec![self.buf.len()] };
+        Array2::from_shape_vec((self.rows, self.cols), self.read()?).map_err(wrong)
     }
     /// True if a `Param` stands behind it.
     pub fn is_recorded(&self) -> bool {

@@ -7,6 +7,7 @@ use engraft_engine::{
     optim::clip_factor,
 };
 use engraft_models::{Model, Tokens};
+use ndarray::Array2;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -79,10 +80,10 @@ impl Backbone {
         &self.unused
     }
     /// Last hidden states of the plain model, (tokens, channels).
-    pub fn hidden_states(&self, tokens: &Tokens) -> Result<Vec<f32>> {
+    pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
         self.device.install(|| {
             let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
-            Ok(self.model.forward(&mut cx, tokens)?.read()?)
+            Ok(self.model.forward(&mut cx, tokens)?.to_array()?)
         })
     }
     /// A linear head's configuration: over the pooler where there is one.
@@ -168,9 +169,9 @@ pub struct Classifier {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// (tokens, channels).
-    pub hidden: Vec<f32>,
+    pub hidden: Array2<f32>,
     /// (sequences, labels).
-    pub logits: Vec<f32>,
+    pub logits: Array2<f32>,
     /// The mean cross-entropy, if there were labels.
     pub loss: Option<f32>,
 }
@@ -235,11 +236,11 @@ impl Classifier {
         Ok((hidden, logits))
     }
     /// Logits without dropout: (sequences, labels).
-    pub fn predict(&self, tokens: &Tokens) -> Result<Vec<f32>> {
+    pub fn predict(&self, tokens: &Tokens) -> Result<Array2<f32>> {
         let device = &self.backbone.device;
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), Pass::infer());
-            Ok(self.logits(&mut cx, tokens)?.1.read()?)
+            Ok(self.logits(&mut cx, tokens)?.1.to_array()?)
         })
     }
     /// A pass without dropout; with labels the loss, and if `gradients` are asked for those of every trained tensor are added.
@@ -254,7 +255,7 @@ impl Classifier {
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass);
             let (hidden, logits) = self.logits(&mut cx, tokens)?;
-            let mut out = Output { hidden: hidden.read()?, logits: logits.read()?, loss: None };
+            let mut out = Output { hidden: hidden.to_array()?, logits: logits.to_array()?, loss: None };
             if let Some(labels) = labels {
                 let loss = cx.cross_entropy(&logits, labels)?;
                 out.loss = loss.read()?.first().copied();

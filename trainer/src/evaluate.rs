@@ -11,7 +11,7 @@ pub fn logits(c: &Classifier, examples: &[Example], batch_size: usize) -> Result
     let mut rows = vec![];
     for batch in Batches::new(examples, batch_size, Order::Longest) {
         let z = c.predict(&packed(&batch))?;
-        rows.extend(batch.items.iter().copied().zip(z.chunks(c.labels().len()).map(<[f32]>::to_vec)));
+        rows.extend(batch.items.iter().copied().zip(z.rows().into_iter().map(|r| r.to_vec())));
     }
     Ok(put_back(rows))
 }

@@ -7,6 +7,7 @@ use engraft_engine::{
     checkpoint::{TensorData, save},
 };
 use engraft_models::Tokens;
+use ndarray::Array2;
 use serde::Deserialize;
 
 /// The file of `--ids`.
@@ -39,6 +40,10 @@ impl Input {
     }
 }
 
+fn tensor(a: &Array2<f32>) -> TensorData {
+    TensorData::f32(&a.iter().copied().collect::<Vec<_>>(), a.shape())
+}
+
 pub fn run(f: &Forward) -> Result<()> {
     let text = std::fs::read_to_string(&f.ids).with_context(|| format!("cannot read {}", f.ids.display()))?;
     let input: Input = serde_json::from_str(&text).with_context(|| f.ids.display().to_string())?;
@@ -53,8 +58,6 @@ pub fn run(f: &Forward) -> Result<()> {
         false => Backbone::open(&f.model, &device, None)?,
     };
     note_unused(&backbone);
-    let (rows, channels) = (tokens.ids.len(), backbone.model().channels());
-
     let mut ends = vec![0i64];
     tokens.lengths.iter().for_each(|n| ends.push(ends[ends.len() - 1] + *n as i64));
     let mut out = vec![("cu_seqlens".to_string(), TensorData::i64(&ends, &[ends.len()]))];
@@ -63,7 +66,7 @@ pub fn run(f: &Forward) -> Result<()> {
             bail!("`labels` and --grad need a head: pass --adapter");
         }
         let hidden = backbone.hidden_states(&tokens)?;
-        out.push(("last_hidden_state".into(), TensorData::f32(&hidden, &[rows, channels])));
+        out.push(("last_hidden_state".into(), tensor(&hidden)));
         return Ok(save(&f.out, &out)?);
     };
     let classifier = backbone.load_classifier(adapter)?;
@@ -76,8 +79,8 @@ pub fn run(f: &Forward) -> Result<()> {
     }
     let mut gradients = Gradients::new();
     let r = classifier.examine(&tokens, input.labels.as_deref(), f.grad.then_some(&mut gradients))?;
-    out.push(("last_hidden_state".into(), TensorData::f32(&r.hidden, &[rows, channels])));
-    out.push(("logits".into(), TensorData::f32(&r.logits, &[tokens.lengths.len(), classes])));
+    out.push(("last_hidden_state".into(), tensor(&r.hidden)));
+    out.push(("logits".into(), tensor(&r.logits)));
     out.extend(r.loss.map(|l| ("loss".into(), TensorData::f32(&[l], &[]))));
     let mut read = Ok(());
     classifier.visit(&mut |p| {
