@@ -86,14 +86,14 @@ fn ten_steps_of_adamw() {
         let how: serde_json::Value = serde_json::from_str(&text).unwrap();
         let want = Expected::of(name).get("curve");
         let mut case = Case::<Param>::load(name, &cpu());
-        let mut optimiser = AdamW::new(how["weight_decay"].as_f64().unwrap() as f32);
+        let mut optimiser = AdamW::new(how["weight_decay"].as_f64().unwrap());
         let mut got = vec![];
         for step in 0..want.len() {
             let mut g = Gradients::new();
             got.push(case.pass(Pass::gradients(), &mut g).2);
             let clip = clip_factor(g.sum_of_squares().unwrap().sqrt(), how["clip_norm"].as_f64().unwrap());
-            let lr = how["lr_of_step"][step].as_f64().unwrap() as f32;
-            optimiser.step(&mut case.parameters(), &g, lr, clip as f32).unwrap();
+            let lr = how["lr_of_step"][step].as_f64().unwrap();
+            optimiser.step(&mut case.parameters(), &g, lr, clip).unwrap();
         }
         let e = relative(&got, &want);
         println!("{name}: curve {e:.1e}");

@@ -37,6 +37,14 @@ fn sites<'a>(
     })
 }
 
+fn check_layers(config: &BnConfig, all: &[SiteInfo]) -> Result<()> {
+    let layers = all.iter().map(|i| i.site.layer + 1).max().unwrap_or(0);
+    match config.leave_out.iter().find(|l| **l >= layers) {
+        Some(l) => Err(Error::Config(format!("`leave_out` names layer {l}; the model has {layers}"))),
+        None => Ok(()),
+    }
+}
+
 impl Adapter<Param> {
     /// A new adapter on a model with these sites. The seed decides its weights.
     pub fn new(
@@ -51,10 +59,7 @@ impl Adapter<Param> {
             return Err(Error::Config(format!("`{name}` cannot be the name of an adapter")));
         }
         config.check()?;
-        let layers = all.iter().map(|i| i.site.layer + 1).max().unwrap_or(0);
-        if let Some(l) = config.leave_out.iter().find(|l| **l >= layers) {
-            return Err(Error::Config(format!("`leave_out` names layer {l}; the model has {layers}")));
-        }
+        check_layers(&config, all)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut modules = BTreeMap::new();
         for (site, channels, path) in sites(&config, all, name) {
@@ -97,7 +102,7 @@ impl<P: Weight> Adapter<P> {
                 other => other.into(),
             };
         }
-        config.check().map_err(|e| bad(e.to_string()))?;
+        config.check().and_then(|()| check_layers(&config, all)).map_err(|e| bad(e.to_string()))?;
         let name = card.name.ok_or_else(|| bad("no field `name`".into()))?;
         let checkpoint = Checkpoint::open(&directory.join(TENSORS))?;
         let mut load = Load::new(&checkpoint, device, set);

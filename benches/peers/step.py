@@ -4,8 +4,9 @@ Both train the same Houlsby adapters (bottleneck 64) and linear head on the same
 batches in the same order, the same dropout and the same number of threads; both count their training loop
 only, not start-up or tokenisation. They run in turn, in processes of their own, for several rounds, so that
 whatever else the machine does falls on both; a ratio is taken within a round, and the median over rounds is
-reported. PyTorch is torch_train.py, beside this file. Run it on a machine that does nothing else: PyTorch's
-threads wait for each other by spinning, so it suffers more than its share from company.
+reported. PyTorch is torch_train.py, beside this file. Run it on a machine that does nothing else. On a
+busy one PyTorch's threads, which wait for each other by spinning, would suffer more than their share (three
+times slower with one competitor), so there they are told to sleep instead (OMP_WAIT_POLICY).
 
     step.py --minilm DIR --train TSV --engraft PATH     # --only torch needs no --engraft
 """
@@ -23,6 +24,8 @@ from itertools import islice
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+LENGTH = 128
+CASES = ("minilm", "base-dropout", "base")
 MEASURES = dict(step_seconds="s/step", tokens_per_second="tokens/s", peak_rss_bytes="peak RSS")
 
 
@@ -45,16 +48,19 @@ def arguments():
 
 
 def cases(args, work):
-    steps = lambda n: args.steps or n
-    base = base_directory(args.minilm, work)
-    return {
-        "minilm": dict(model=args.minilm, batch=32, steps=steps(20), dropout=None,
-                       train=head(args.train, 32 * steps(20), work / "sentences.tsv")),
-        "base-dropout": dict(model=base, batch=16, steps=steps(6), dropout=None,
-                             train=long_lines(base, 16 * steps(6), work / "long.tsv")),
-        "base": dict(model=base, batch=16, steps=steps(6), dropout=0,
-                     train=long_lines(base, 16 * steps(6), work / "long.tsv")),
-    }
+    """name: what to run. Only what is asked for is made, since BERT-base is large."""
+    wanted = args.case or CASES
+    if not set(wanted) <= set(CASES):
+        sys.exit(f"cases are {', '.join(CASES)}")
+    for name in wanted:
+        if name == "minilm":
+            model, batch, steps, dropout = args.minilm, 32, args.steps or 20, None
+            train = head(args.train, batch * steps, work / "sentences.tsv")
+        else:
+            model, batch, steps = base_directory(args.minilm, work), 16, args.steps or 6
+            dropout = None if name == "base-dropout" else 0
+            train = long_lines(model, batch * steps, work / "long.tsv")
+        yield name, dict(model=model, train=train, batch=batch, steps=steps, dropout=dropout)
 
 
 def head(source, n, out):
@@ -79,13 +85,25 @@ def base_directory(minilm, work):
     return out
 
 
-def long_lines(model, n, out, length=128):
-    """n lines of exactly `length` tokens with [CLS] and [SEP]: words that are one token each."""
+def read_tokenizer(model):
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    return tokenizer
+
+
+def count_tokens(case):
+    """Real tokens of one run: every line of its file, once."""
+    with open(case["train"], encoding="utf-8") as f:
+        texts = [line.split("\t")[0] for line in islice(f, 1, None)]
+    return sum(min(len(e.ids), LENGTH) for e in read_tokenizer(case["model"]).encode_batch(texts))
+
+
+def long_lines(model, n, out, length=LENGTH):
+    """n lines of exactly `length` tokens with [CLS] and [SEP]: words that are one token each."""
+    tokenizer = read_tokenizer(model)
     words = sorted(w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and w.islower() and len(w) > 3)
     lines = [" ".join(words[(i * 131 + j * 17) % len(words)] for j in range(length - 2)) for i in range(n)]
     assert all(len(e.ids) == length for e in tokenizer.encode_batch(lines))
@@ -95,7 +113,7 @@ def long_lines(model, n, out, length=128):
 
 def common(case, threads):
     flags = ["--model", case["model"], "--train", case["train"], "--bottleneck", 64, "--batch-size", case["batch"],
-             "--max-steps", case["steps"], "--no-shuffle", "--seed", 0, "--threads", threads, "--max-length", 128]
+             "--max-steps", case["steps"], "--no-shuffle", "--seed", 0, "--threads", threads, "--max-length", LENGTH]
     return flags + (["--dropout", case["dropout"]] if case["dropout"] is not None else [])
 
 
@@ -108,14 +126,14 @@ def engraft_command(case, args, out):
             *common(case, args.threads)]
 
 
-def measure(command, steps):
-    """Runs it and reads the JSON object on its last line."""
+def measure(command, steps, tokens):
+    """Runs it and reads the JSON object on its last line. Tokens are counted here, the same for both."""
     env = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run([str(c) for c in command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-4000:]}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    return dict(step_seconds=said["train_seconds"] / steps, tokens_per_second=said["tokens_per_second"],
+    return dict(step_seconds=said["train_seconds"] / steps, tokens_per_second=tokens / said["train_seconds"],
                 peak_rss_bytes=said["peak_rss_bytes"])
 
 
@@ -152,6 +170,7 @@ def main():
     args = arguments()
     load = os.getloadavg()[0]
     if load > 0.5:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         print(f"warning: the machine is busy (load {load:.1f}); expect noise", file=sys.stderr)
     sides = dict(torch=torch_command, engraft=engraft_command)
     if args.only:
@@ -160,17 +179,17 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        for name, case in cases(args, work).items():
-            if args.case and name not in args.case:
-                continue
-            runs = {side: [] for side in sides}
+        for name, case in cases(args, work):
+            runs, tokens = {side: [] for side in sides}, count_tokens(case)
             for i in range(args.rounds):
                 for side, command in sides.items():
-                    runs[side].append(measure(command(case, args, Path(scratch) / "out"), case["steps"]))
+                    command_line = command(case, args, Path(scratch) / f"{name}-{i}-{side}")
+                    runs[side].append(measure(command_line, case["steps"], tokens))
                     print(f"{name} round {i + 1} {side}: {runs[side][-1]}", file=sys.stderr, flush=True)
             results[name] = summary(runs)
     print("\n".join(table(results)))
-    text = json.dumps(dict(machine=processor(), threads=args.threads, load_before=load, cases=results))
+    text = json.dumps(dict(machine=processor(), threads=args.threads, load_before=load,
+                           omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"), cases=results))
     if args.json:
         args.json.write_text(text + "\n")
     print(text)

@@ -19,10 +19,10 @@ use std::collections::BTreeMap;
 /// ```
 #[derive(Debug)]
 pub struct AdamW {
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    weight_decay: f32,
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    weight_decay: f64,
     steps: u64,
     state: BTreeMap<usize, (Buffer, Buffer)>,
 }
@@ -34,11 +34,11 @@ impl Default for AdamW {
 
 impl AdamW {
     /// β₁ 0.9, β₂ 0.999, ε 1e-8; the decay is for the weights that [`Param::decays`] says decay.
-    pub fn new(weight_decay: f32) -> AdamW {
+    pub fn new(weight_decay: f64) -> AdamW {
         AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, steps: 0, state: BTreeMap::new() }
     }
     /// Other decays of the mean and of the mean square, and another ε.
-    pub fn with(self, beta1: f32, beta2: f32, eps: f32) -> AdamW {
+    pub fn with(self, beta1: f64, beta2: f64, eps: f64) -> AdamW {
         AdamW { beta1, beta2, eps, ..self }
     }
     /// One step of all weights inside `of` that have a gradient. `grad_scale` is multiplied into the gradients first
@@ -47,8 +47,8 @@ impl AdamW {
         &mut self,
         of: &mut [&mut dyn Parameters],
         g: &Gradients,
-        lr: f32,
-        grad_scale: f32,
+        lr: f64,
+        grad_scale: f64,
     ) -> Result<()> {
         self.steps += 1;
         let mut done = Ok(());
@@ -62,11 +62,11 @@ impl AdamW {
         done
     }
     /// One step of a single weight.
-    pub fn step_one(&mut self, p: &mut Param, g: &Gradients, lr: f32, grad_scale: f32) -> Result<()> {
+    pub fn step_one(&mut self, p: &mut Param, g: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         self.steps += 1;
         self.apply(p, g, lr, grad_scale)
     }
-    fn apply(&mut self, p: &mut Param, g: &Gradients, lr: f32, grad_scale: f32) -> Result<()> {
+    fn apply(&mut self, p: &mut Param, g: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         let Some(grad) = g.get(p) else { return Ok(()) };
         let device = grad.device().clone();
         let (slot, weight_decay) = (p.slot(), if p.decays() { self.weight_decay } else { 0.0 });

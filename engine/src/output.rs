@@ -4,10 +4,10 @@
 //! then renamed, which the operating system does at once. A full disk or a lost connection therefore leaves
 //! what was there before, and no half-written file.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use tempfile::TempPath;
 
 use crate::{Error, Result};
 
@@ -56,9 +56,8 @@ impl Disk for Os {
 
 /// A file under its temporary name; removed when dropped before it is put in its place.
 struct Staged {
-    temporary: PathBuf,
+    temporary: TempPath,
     path: PathBuf,
-    placed: bool,
 }
 
 impl Staged {
@@ -70,30 +69,21 @@ impl Staged {
         if path.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(hidden);
-        let _ = fs::remove_file(&temporary); // of a process that was killed and had our number
-        let mut file = disk.create(&temporary).map_err(failed)?;
-        let staged = Self { temporary, path: path.into(), placed: false };
-        file.write_all(bytes).and_then(|()| file.flush()).and_then(|()| disk.sync(&file)).map_err(failed)?;
-        Ok(staged)
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let prefix = format!(".{}.", name.to_string_lossy());
+        let mut file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(".tmp")
+            .make_in(folder, |temporary| disk.create(temporary))
+            .map_err(failed)?;
+        let to = file.as_file_mut();
+        to.write_all(bytes).and_then(|()| to.flush()).and_then(|()| disk.sync(to)).map_err(failed)?;
+        Ok(Self { temporary: file.into_temp_path(), path: path.into() })
     }
 
-    fn place(mut self) -> Result<()> {
-        fs::rename(&self.temporary, &self.path)
-            .map_err(|source| Error::Write { path: self.path.clone(), source })?;
-        self.placed = true;
-        Ok(())
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if !self.placed {
-            let _ = fs::remove_file(&self.temporary);
-        }
+    fn place(self) -> Result<()> {
+        let Staged { temporary, path } = self;
+        temporary.persist(&path).map_err(|e| Error::Write { path, source: e.error })
     }
 }
 

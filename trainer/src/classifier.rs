@@ -39,6 +39,13 @@ impl Backbone {
         Backbone::load(directory.as_ref(), device, dropout, true)
     }
     fn load(directory: &Path, device: &Device, dropout: Option<f32>, train: bool) -> Result<Backbone> {
+        if let Some(p) = dropout.filter(|p| !(0.0..1.0).contains(p)) {
+            return Err(Error::Option {
+                option: "dropout",
+                value: p.to_string(),
+                why: "it is 0 to below 1".into(),
+            });
+        }
         let mut set = ParamSet::new();
         let mut loaded = engraft_models::load(directory, device, &mut set, train)?;
         if let Some(p) = dropout {
@@ -365,8 +372,8 @@ impl Trainer {
             return Err(Error::Diverged { step: self.steps + 1, loss, norm });
         }
         let device = c.backbone.device.clone();
-        let factor = clip_factor(norm, self.clip) as f32;
-        device.install(|| self.optimiser.step(&mut c.parameters(), &gradients, lr as f32, factor))?;
+        let factor = clip_factor(norm, self.clip);
+        device.install(|| self.optimiser.step(&mut c.parameters(), &gradients, lr, factor))?;
         self.steps += 1;
         Ok(Step { loss, norm })
     }

@@ -193,8 +193,7 @@ impl<'a> Run<'a> {
         let (s, start) = (self.s, Instant::now());
         let total = Run::steps(s, self.examples).1;
         let schedule = Schedule::new(s.schedule, s.warmup(), total);
-        let (b1, b2, eps) = (s.adam_beta1 as f32, s.adam_beta2 as f32, s.adam_eps as f32);
-        let optimiser = AdamW::new(s.weight_decay as f32).with(b1, b2, eps);
+        let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
         let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
         let mut epochs: Vec<Epoch> = vec![];
         let mut stop = false;

@@ -20,19 +20,19 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Learning rate.
-    pub lr: f32,
+    pub lr: f64,
     /// Decay of the mean.
-    pub beta1: f32,
+    pub beta1: f64,
     /// Decay of the square.
-    pub beta2: f32,
+    pub beta2: f64,
     /// Added to the root.
-    pub eps: f32,
+    pub eps: f64,
     /// λ.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// t, from 1.
     pub t: u64,
     /// Multiplied into the gradient first: 1 / accumulated batches, and clipping.
-    pub grad_scale: f32,
+    pub grad_scale: f64,
 }
 
 /// What a step multiplies by, in the precision in which it is taken.
@@ -49,22 +49,19 @@ struct Factors<T> {
     new2: T,
 }
 impl Step {
-    /// PyTorch has these numbers in double precision and rounds what they give; 1 - 0.999 in single precision would be
-    /// off by one in 80 000. So each is taken for the decimal number that it was written as.
+    /// As PyTorch does: in double precision, and rounded where they are used.
     fn factors<T: Float>(&self) -> Factors<T> {
-        let decimal = |x: f32| x.to_string().parse::<f64>().unwrap_or(f64::from(x));
         let t = |x: f64| T::from(x).unwrap_or_else(T::nan);
-        let (lr, beta1, beta2) = (decimal(self.lr), decimal(self.beta1), decimal(self.beta2));
         let debias = |b: f64| 1.0 - b.powf(self.t as f64);
         Factors {
-            grad: t(f64::from(self.grad_scale)),
-            keep: t(1.0 - lr * decimal(self.weight_decay)),
-            lr: t(lr / debias(beta1)),
-            root: t(debias(beta2).sqrt()),
-            eps: t(decimal(self.eps)),
-            beta2: t(beta2),
-            new1: t(1.0 - beta1),
-            new2: t(1.0 - beta2),
+            grad: t(self.grad_scale),
+            keep: t(1.0 - self.lr * self.weight_decay),
+            lr: t(self.lr / debias(self.beta1)),
+            root: t(debias(self.beta2).sqrt()),
+            eps: t(self.eps),
+            beta2: t(self.beta2),
+            new1: t(1.0 - self.beta1),
+            new2: t(1.0 - self.beta2),
         }
     }
 }

@@ -52,6 +52,9 @@ pub fn mul_row(device: &Device, x: &Buffer, v: &Buffer, cols: usize, y: &mut Buf
     need::<f32>(NAME, device, "x", x, y.len())?;
     need::<f32>(NAME, device, "v", v, if v.len() == 1 { 1 } else { cols })?;
     need::<f32>(NAME, device, "y", y, 0)?;
+    if !y.is_empty() && (cols == 0 || !y.len().is_multiple_of(cols)) {
+        return Err(Error::Length { kernel: NAME, argument: "y (whole rows)", expected: cols, got: y.len() });
+    }
     match device {
         Device::Cpu(d) => cpu::mul_row(d, x, v, cols, y),
         Device::Cuda(_) => Err(REFUSED),

@@ -23,7 +23,7 @@ pub fn rows(
     y: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
-    table.check(device)?;
+    table.check(NAME, "table", device)?;
     need::<u32>(NAME, device, "index", index, 0)?;
     need::<f32>(NAME, device, "y", y, index.len() * table.cols)?;
     match device {

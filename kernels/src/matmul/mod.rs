@@ -53,13 +53,13 @@ pub struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    pub(crate) fn check(&self, device: &Device) -> Result<()> {
-        let len = area("w", self.rows, self.cols)?;
+    pub(crate) fn check(&self, kernel: &'static str, argument: &'static str, device: &Device) -> Result<()> {
+        let len = area(argument, self.rows, self.cols)?;
         match self.data.dtype() {
-            DType::F32 => need::<f32>(NAME, device, "w", self.data, len),
-            DType::Bf16 => need::<bf16>(NAME, device, "w", self.data, len),
-            DType::F16 => need::<f16>(NAME, device, "w", self.data, len),
-            got => Err(Error::DType { kernel: NAME, argument: "w", expected: "f32, bf16 or f16", got }),
+            DType::F32 => need::<f32>(kernel, device, argument, self.data, len),
+            DType::Bf16 => need::<bf16>(kernel, device, argument, self.data, len),
+            DType::F16 => need::<f16>(kernel, device, argument, self.data, len),
+            got => Err(Error::DType { kernel, argument, expected: "f32, bf16 or f16", got }),
         }
     }
 }
@@ -80,7 +80,7 @@ pub fn times_transposed(
     bias: Option<&Buffer>,
     y: &mut Buffer,
 ) -> Result<()> {
-    w.check(device)?;
+    w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area("x", m, w.cols)?)?;
     need::<f32>(NAME, device, "y", y, area("y", m, w.rows)?)?;
     if let Some(b) = bias {
@@ -106,7 +106,7 @@ pub fn times(
     bias: Option<&Buffer>,
     y: &mut Buffer,
 ) -> Result<()> {
-    w.check(device)?;
+    w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area("x", m, w.rows)?)?;
     need::<f32>(NAME, device, "y", y, area("y", m, w.cols)?)?;
     if let Some(b) = bias {
