@@ -133,8 +133,9 @@ def measure(command, steps, tokens):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-4000:]}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    return dict(step_seconds=said["train_seconds"] / steps, tokens_per_second=tokens / said["train_seconds"],
-                peak_rss_bytes=said["peak_rss_bytes"])
+    # engraft's train_seconds has the saving in it, its epochs have not
+    seconds = sum(e["seconds"] for e in said["epochs"]) if "epochs" in said else said["train_seconds"]
+    return dict(step_seconds=seconds / steps, tokens_per_second=tokens / seconds, peak_rss_bytes=said["peak_rss_bytes"])
 
 
 def processor():

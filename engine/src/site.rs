@@ -77,7 +77,7 @@ impl Site {
     }
     /// Behind the last layer.
     pub fn head() -> Site {
-        Site { layer: usize::MAX >> 16, part: Part::Head, point: Point::Stream }
+        Site { layer: 0, part: Part::Head, point: Point::Stream }
     }
     /// A number for the random choices made here; `salt` tells several of them apart.
     pub(crate) fn place(self, salt: u8) -> u64 {

@@ -221,16 +221,16 @@ impl Classifier {
         self.head.visit(f);
     }
     /// Everything that trains, to be changed.
-    fn parameters(&mut self) -> Vec<&mut dyn Parameters> {
+    fn parameters(&mut self) -> Result<Vec<&mut dyn Parameters>> {
         let mut v: Vec<&mut dyn Parameters> = vec![];
-        if self.backbone.trains.is_some()
-            && let Some(m) = Arc::get_mut(&mut self.backbone.model)
-        {
-            v.push(m);
+        if self.backbone.trains.is_some() {
+            let shared =
+                || Error::Model("a model whose weights train is shared: drop the other backbone".into());
+            v.push(Arc::get_mut(&mut self.backbone.model).ok_or_else(shared)?);
         }
         v.extend(self.adapter.as_mut().map(|a| a as &mut dyn Parameters));
         v.push(&mut self.head);
-        v
+        Ok(v)
     }
     fn hooks(&self) -> &dyn Hooks {
         self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
@@ -373,7 +373,9 @@ impl Trainer {
         }
         let device = c.backbone.device.clone();
         let factor = clip_factor(norm, self.clip);
-        device.install(|| self.optimiser.step(&mut c.parameters(), &gradients, lr, factor))?;
+        device.install(|| -> Result<()> {
+            Ok(self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?)
+        })?;
         self.steps += 1;
         Ok(Step { loss, norm })
     }
