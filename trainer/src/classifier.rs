@@ -212,6 +212,17 @@ impl Classifier {
         self.adapter.iter().for_each(|a| a.visit(f));
         self.head.visit(f);
     }
+    /// The name of a trained tensor that holds a number which is not finite, if there is one.
+    pub fn not_finite(&self) -> Result<Option<String>> {
+        let mut found = Ok(None);
+        self.visit(&mut |p| {
+            if matches!(found, Ok(None)) {
+                let values = p.tensor().to_f32();
+                found = values.map(|v| v.iter().any(|x| !x.is_finite()).then(|| p.name().to_string()));
+            }
+        });
+        Ok(found?)
+    }
     /// Everything that trains, to be changed.
     fn parameters(&mut self) -> Vec<&mut dyn Parameters> {
         let mut v: Vec<&mut dyn Parameters> = vec![];
