@@ -138,9 +138,9 @@ fn bad_token_ids_are_refused() {
     let of = |v: Value| v.to_string();
     let ids = |v: Value| of(json!({ "input_ids": v }));
     ids_refused(&ids(json!([])), "", &["ids.json", "`input_ids` is empty"]);
-    ids_refused(&ids(json!([[1], []])), "", &["ids.json", "sequence 1", "empty"]);
+    ids_refused(&ids(json!([[1], []])), "", &["ids.json", "sequence 1 has 0 tokens"]);
     ids_refused(&ids(json!([[1, 61]])), HOULSBY, &["ids.json", "61"]);
-    ids_refused(&ids(json!([vec![1; 25]])), "", &["ids.json", "25", "24 positions"]);
+    ids_refused(&ids(json!([vec![1; 25]])), "", &["ids.json", "sequence 0 has 25 tokens", "1 to 24"]);
     ids_refused(&ids(json!([[1, -2]])), "", &["ids.json", "-2"]);
     ids_refused(&ids(json!([1, 2])), "", &["ids.json"]);
     ids_refused("[[1]]", "", &["ids.json"]);

@@ -53,6 +53,12 @@ pub fn run(f: &Forward) -> Result<()> {
         false => Backbone::open(&f.model, &device, None)?,
     };
     note_unused(&backbone);
+    let blame = |e: engraft::Error| match e {
+        engraft::Error::Models(engraft_models::Error::Input(_)) => {
+            anyhow::Error::from(e).context(f.ids.display().to_string())
+        }
+        e => e.into(),
+    };
     let (rows, channels) = (tokens.ids.len(), backbone.model().channels());
 
     let mut ends = vec![0i64];
@@ -62,7 +68,7 @@ pub fn run(f: &Forward) -> Result<()> {
         if f.grad || input.labels.is_some() {
             bail!("`labels` and --grad need a head: pass --adapter");
         }
-        let hidden = backbone.hidden_states(&tokens)?;
+        let hidden = backbone.hidden_states(&tokens).map_err(blame)?;
         out.push(("last_hidden_state".into(), TensorData::f32(&hidden, &[rows, channels])));
         return Ok(save(&f.out, &out)?);
     };
@@ -75,7 +81,9 @@ pub fn run(f: &Forward) -> Result<()> {
         bail!("{}: label {l} is not among the head's {classes}", f.ids.display());
     }
     let mut gradients = Gradients::new();
-    let r = classifier.examine(&tokens, input.labels.as_deref(), f.grad.then_some(&mut gradients))?;
+    let r = classifier
+        .examine(&tokens, input.labels.as_deref(), f.grad.then_some(&mut gradients))
+        .map_err(blame)?;
     out.push(("last_hidden_state".into(), TensorData::f32(&r.hidden, &[rows, channels])));
     out.push(("logits".into(), TensorData::f32(&r.logits, &[tokens.lengths.len(), classes])));
     out.extend(r.loss.map(|l| ("loss".into(), TensorData::f32(&[l], &[]))));
