@@ -318,9 +318,26 @@ impl Classifier {
     }
     /// Saves [`Classifier::files`] into a directory, which is made where it is missing: all of them, or none.
     pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
-        let files = self.files()?;
+        self.save_with(directory.as_ref(), vec![])
+    }
+    /// The same, with more files.
+    pub(crate) fn save_with(&self, directory: &Path, more: Vec<(String, Vec<u8>)>) -> Result<()> {
+        let files = [self.files()?, more].concat();
         let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
-        Ok(engraft_engine::output::write_directory(directory, &files)?)
+        engraft_engine::output::write_directory(directory, &files)?;
+        if self.adapter.is_none() {
+            // one that was saved here before would be taken for a part of this classifier
+            for name in ["adapter_config.json", "adapter.safetensors"] {
+                let path = directory.join(name);
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(engraft_engine::Error::Write { path, source: e }.into());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 }
 /// A batch as the model takes it.

@@ -267,10 +267,8 @@ impl<'a> Run<'a> {
         if let Some(name) = self.classifier.not_finite()? {
             return Err(Error::NotFinite { step, what: format!("`{name}`") });
         }
-        let mut files = self.classifier.files()?;
-        files.push((config::FILE.into(), self.s.to_toml().into_bytes()));
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
-        output::write_directory(&self.s.out, &files)?;
+        let settings = (config::FILE.into(), self.s.to_toml().into_bytes());
+        self.classifier.save_with(&self.s.out, vec![settings])?;
         self.saved = true;
         Ok(())
     }
