@@ -231,7 +231,7 @@ fn a_sequence_is_computed_the_same_alone_and_among_others() {
 }
 
 #[test]
-fn what_is_left_out_is_the_demonstrations() {
+fn without_data_or_a_model_those_of_the_demonstration_are_taken() {
     let work = Work::new();
     work.run("train --train train.tsv --max-steps 1 --max-length 16 --quiet").good();
     let mut left = LEFT.to_vec();
@@ -239,12 +239,15 @@ fn what_is_left_out_is_the_demonstrations() {
     assert_eq!(work.names("engraft-out"), left);
     work.run("predict --model engraft-out/backbone --adapter engraft-out --text x").good();
 
-    let ran = work.run("train --max-steps 1 --batch-size 4 --max-length 8 --eval-batch-size 512").good();
+    let ran = work.run("train --max-steps 1 --batch-size 4 --max-length 8 --placement output").good();
     assert_eq!(
         work.names("engraft-demo/head-only"),
         LEFT.iter().filter(|f| !f.starts_with("adapter")).copied().collect::<Vec<_>>()
     );
     assert!(ran.stdout.contains("held-out accuracy: head only"), "{}", ran.stdout);
+    for run in ["engraft-demo", "engraft-demo/head-only"] {
+        work.run(&format!("train --config {run}/run.toml --quiet")).good();
+    }
     let next = ran.stdout.lines().last().unwrap().trim();
     assert!(next.contains("predict --model engraft-demo/backbone --adapter engraft-demo --text"), "{next}");
     let next = next.replacen(next.split(' ').next().unwrap(), "engraft", 1);

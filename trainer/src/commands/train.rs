@@ -58,8 +58,8 @@ fn heading(s: &Settings) -> String {
 /// The comparison that makes the demonstration: the same head on the same backbone, without an adapter.
 fn head_only(s: &Settings, mode: Mode) -> Result<Report> {
     let folder = s.out.join("head-only");
-    let mut plain = Settings { adapter: Some(Adapter::None), out: folder, ..s.clone() };
-    (plain.bottleneck, plain.reduction_factor, plain.layers, plain.leave_out) = (None, None, None, None);
+    let bare = Options { adapter: Some(Adapter::None), out: Some(folder), ..Options::default() };
+    let plain = bare.over(s.to_options()).resolve()?;
     if mode != Mode::Quiet {
         tell(&heading(&plain));
     }
