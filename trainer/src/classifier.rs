@@ -220,6 +220,17 @@ impl Classifier {
         self.adapter.iter().for_each(|a| a.visit(f));
         self.head.visit(f);
     }
+    /// The name of a trained tensor that holds a number which is not finite, if there is one.
+    pub fn not_finite(&self) -> Result<Option<String>> {
+        let mut found = Ok(None);
+        self.visit(&mut |p| {
+            if matches!(found, Ok(None)) {
+                let values = p.tensor().to_f32();
+                found = values.map(|v| v.iter().any(|x| !x.is_finite()).then(|| p.name().to_string()));
+            }
+        });
+        Ok(found?)
+    }
     /// Everything that trains, to be changed.
     fn parameters(&mut self) -> Result<Vec<&mut dyn Parameters>> {
         let mut v: Vec<&mut dyn Parameters> = vec![];
@@ -315,9 +326,26 @@ impl Classifier {
     }
     /// Saves [`Classifier::files`] into a directory, which is made where it is missing: all of them, or none.
     pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
-        let files = self.files()?;
+        self.save_with(directory.as_ref(), vec![])
+    }
+    /// The same, with more files.
+    pub(crate) fn save_with(&self, directory: &Path, more: Vec<(String, Vec<u8>)>) -> Result<()> {
+        let files = [self.files()?, more].concat();
         let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
-        Ok(engraft_engine::output::write_directory(directory, &files)?)
+        engraft_engine::output::write_directory(directory, &files)?;
+        if self.adapter.is_none() {
+            // one that was saved here before would be taken for a part of this classifier
+            for name in ["adapter_config.json", "adapter.safetensors"] {
+                let path = directory.join(name);
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(engraft_engine::Error::Write { path, source: e }.into());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 }
 /// A batch as the model takes it.

@@ -30,6 +30,14 @@ pub enum Error {
         /// The norm of its gradients.
         norm: f64,
     },
+    /// A step left a weight, or an evaluation a loss, that is not a finite number; nothing of it is saved.
+    #[error("training diverged: after step {step} {what} is not finite; a lower learning rate may help")]
+    NotFinite {
+        /// The step, counted from one.
+        step: u64,
+        /// What it is.
+        what: String,
+    },
     /// The operating system refused to read something.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -36,7 +36,8 @@ pub fn evaluate(c: &Classifier, examples: &[Example], batch_size: usize) -> Resu
     for (z, e) in logits(c, examples, batch_size)?.iter().zip(examples) {
         let truth = e.label.unwrap_or_default();
         confusion.add(truth, best(z) as u32);
-        loss -= probabilities(z)[truth as usize].max(f64::MIN_POSITIVE).ln();
+        let p = probabilities(z)[truth as usize];
+        loss -= if p < f64::MIN_POSITIVE { f64::MIN_POSITIVE.ln() } else { p.ln() }; // and NaN stays
     }
     Ok(confusion.metrics(loss / examples.len().max(1) as f64, c.labels()))
 }

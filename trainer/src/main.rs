@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match commands::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            commands::tell(&format!("error: {}", commands::reason(&error)));
             ExitCode::FAILURE
         }
     }

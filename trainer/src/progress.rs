@@ -85,7 +85,9 @@ impl Progress {
     /// A line to be kept, such as the result of an epoch.
     pub fn line(&mut self, text: &str) {
         match &mut self.out {
-            Out::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
+            Out::Bar(bar) => bar.suspend(|| {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }),
             Out::Lines(out) => {
                 let _ = writeln!(out, "{text}");
                 self.last_line = Instant::now();

@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
                 seen += examples;
                 self.progress.step(Some(done.loss), tokens as u64);
                 if s.eval_every.is_some_and(|n| trainer.steps().is_multiple_of(n)) {
-                    epoch.metrics = self.check()?;
+                    epoch.metrics = self.check(trainer.steps())?;
                     stop = self.is_patience_over();
                 }
             }
@@ -226,29 +226,32 @@ impl<'a> Run<'a> {
             epoch.seconds = began.elapsed().as_secs_f64() - (self.eval_seconds - before);
             let at_end = s.eval_every.is_none() || (trainer.steps() >= total && self.best.is_none());
             if at_end {
-                epoch.metrics = self.check()?;
+                epoch.metrics = self.check(trainer.steps())?;
                 stop |= self.is_patience_over();
             }
             self.progress.line(&line(number + 1, &epoch));
             epochs.push(epoch);
         }
         if !self.saved {
-            self.save()?;
+            self.save(trainer.steps())?;
         }
         let seconds = start.elapsed().as_secs_f64();
         self.finish(epochs, seconds)
     }
     /// Evaluates, and saves if it is the best so far.
-    fn check(&mut self) -> Result<Option<Scores>> {
+    fn check(&mut self, step: u64) -> Result<Option<Scores>> {
         let Some(eval) = self.eval else { return Ok(None) };
         self.progress.pause();
         let start = Instant::now();
         let metrics = evaluate(&self.classifier, eval, self.s.eval_batch_size)?;
         let scores = metrics.scores;
+        if !scores.loss.is_finite() {
+            return Err(Error::NotFinite { step, what: "the held-out loss".into() });
+        }
         if self.best.as_ref().is_none_or(|(best, _)| scores.better(best, self.s.metric)) {
             self.best = Some((scores, metrics));
             self.worse = 0;
-            self.save()?;
+            self.save(step)?;
         } else {
             self.worse += 1;
         }
@@ -259,11 +262,12 @@ impl<'a> Run<'a> {
     fn is_patience_over(&self) -> bool {
         self.s.patience.is_some_and(|p| self.worse >= p)
     }
-    fn save(&mut self) -> Result<()> {
-        let mut files = self.classifier.files()?;
-        files.push((config::FILE.into(), self.s.to_toml().into_bytes()));
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
-        output::write_directory(&self.s.out, &files)?;
+    fn save(&mut self, step: u64) -> Result<()> {
+        if let Some(name) = self.classifier.not_finite()? {
+            return Err(Error::NotFinite { step, what: format!("`{name}`") });
+        }
+        let settings = (config::FILE.into(), self.s.to_toml().into_bytes());
+        self.classifier.save_with(&self.s.out, vec![settings])?;
         self.saved = true;
         Ok(())
     }

@@ -58,6 +58,12 @@ pub fn run(f: &Forward) -> Result<()> {
         false => Backbone::open(&f.model, &device, None)?,
     };
     note_unused(&backbone);
+    let blame = |e: engraft::Error| match e {
+        engraft::Error::Models(engraft_models::Error::Input(_)) => {
+            anyhow::Error::from(e).context(f.ids.display().to_string())
+        }
+        e => e.into(),
+    };
     let mut ends = vec![0i64];
     tokens.lengths.iter().for_each(|n| ends.push(ends[ends.len() - 1] + *n as i64));
     let mut out = vec![("cu_seqlens".to_string(), TensorData::i64(&ends, &[ends.len()]))];
@@ -65,7 +71,7 @@ pub fn run(f: &Forward) -> Result<()> {
         if f.grad || input.labels.is_some() {
             bail!("`labels` and --grad need a head: pass --adapter");
         }
-        let hidden = backbone.hidden_states(&tokens)?;
+        let hidden = backbone.hidden_states(&tokens).map_err(blame)?;
         out.push(("last_hidden_state".into(), tensor(&hidden)));
         return Ok(save(&f.out, &out)?);
     };
@@ -78,7 +84,9 @@ pub fn run(f: &Forward) -> Result<()> {
         bail!("{}: label {l} is not among the head's {classes}", f.ids.display());
     }
     let mut gradients = Gradients::new();
-    let r = classifier.examine(&tokens, input.labels.as_deref(), f.grad.then_some(&mut gradients))?;
+    let r = classifier
+        .examine(&tokens, input.labels.as_deref(), f.grad.then_some(&mut gradients))
+        .map_err(blame)?;
     out.push(("last_hidden_state".into(), tensor(&r.hidden)));
     out.push(("logits".into(), tensor(&r.logits)));
     out.extend(r.loss.map(|l| ("loss".into(), TensorData::f32(&[l], &[]))));

@@ -31,18 +31,32 @@ fn say(text: &str) -> Result<()> {
         _ => Ok(()),
     }
 }
+/// Prints to stderr; if nobody reads it the work goes on.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+/// An error and what caused it; many of ours say their cause themselves.
+pub fn reason(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        s if s.ends_with(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
+}
 /// Says on stderr what of a checkpoint was left unused.
 fn note_unused(backbone: &Backbone) {
     let unused = backbone.unused();
     if !unused.is_empty() {
-        eprintln!("note: {} has no use for {}", backbone.directory().display(), unused.join(", "));
+        tell(&format!("note: {} has no use for {}", backbone.directory().display(), unused.join(", ")));
     }
 }
 /// A saved classifier and its tokenizer, cut where it was cut in training unless said otherwise.
 fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
     let device = engraft::train::open(run.device, run.threads)?;
     let backbone = Backbone::open(&g.model, &device, None)?;
-    note_unused(&backbone);
+    if !run.quiet {
+        note_unused(&backbone);
+    }
     let name = g.model.display().to_string();
     let (vocabulary, positions) = (backbone.model().vocabulary(), backbone.model().positions());
     let trained = g.adapter.join(config::FILE);

@@ -1,5 +1,5 @@
 //! `engraft train`.
-use super::say;
+use super::{say, tell};
 use anyhow::Result;
 use engraft::{
     args::Train,
@@ -30,11 +30,11 @@ pub fn run(t: &Train) -> Result<()> {
         false => None,
     };
     if mode != Mode::Quiet {
-        eprintln!("{}", heading(&s));
+        tell(&heading(&s));
     }
     let Outcome { report, classifier } = train(&s, mode)?;
-    super::note_unused(classifier.backbone());
     if !s.quiet {
+        super::note_unused(classifier.backbone());
         summarise(&s, &report, head_only.as_ref())?;
     }
     if s.json {
@@ -58,10 +58,10 @@ fn heading(s: &Settings) -> String {
 /// The comparison that makes the demonstration: the same head on the same backbone, without an adapter.
 fn head_only(s: &Settings, mode: Mode) -> Result<Report> {
     let folder = s.out.join("head-only");
-    let mut plain = Settings { adapter: Some(Adapter::None), out: folder, ..s.clone() };
-    (plain.bottleneck, plain.reduction_factor, plain.layers, plain.leave_out) = (None, None, None, None);
+    let bare = Options { adapter: Some(Adapter::None), out: Some(folder), ..Options::default() };
+    let plain = bare.over(s.to_options()).resolve()?;
     if mode != Mode::Quiet {
-        eprintln!("{}", heading(&plain));
+        tell(&heading(&plain));
     }
     Ok(train(&plain, mode)?.report)
 }
