@@ -43,8 +43,11 @@ pub struct Null {
 }
 
 impl Device {
-    /// The processor, with a pool of `threads` threads (0: one for each core).
+    /// The processor, with a pool of `threads` threads (0: one for each core; more than 1024 are refused).
     pub fn cpu(threads: usize) -> Result<Device> {
+        if threads > 1024 {
+            return Err(Error::Open { device: "cpu", why: format!("{threads} threads are more than 1024") });
+        }
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("engraft-{i}"))

@@ -1,11 +1,11 @@
 //! Host memory: aligned blocks that are kept for reuse, so that the steady state neither allocates nor page-faults.
 use crate::{Error, Result};
-use std::{alloc::Layout, collections::BTreeMap, sync::Mutex};
+use std::{alloc::Layout, collections::BTreeMap, ptr::NonNull, sync::Mutex};
 
 /// Bytes, aligned for any vector load, initialised from birth.
 #[derive(Debug)]
 pub(crate) struct Block {
-    ptr: std::ptr::NonNull<u8>,
+    ptr: NonNull<u8>,
     capacity: usize,
 }
 // SAFETY: a block owns its bytes; there is no interior mutability.
@@ -14,26 +14,20 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 const ALIGN: usize = 64;
-/// From this size on a block is aligned to, and asks for, huge pages.
+/// From this size on a block is pages of its own, which go back to the system when it is dropped: the C library's
+/// allocator would keep them, and a run whose batches differ in size would grow by half.
+const PAGES: usize = 128 << 10;
+/// From this size on the system is asked for huge pages.
+#[cfg(target_os = "linux")]
 const HUGE: usize = 4 << 20;
-const HUGE_PAGE: usize = 2 << 20;
 
 impl Block {
     fn layout(capacity: usize) -> Layout {
-        let align = if capacity >= HUGE { HUGE_PAGE } else { ALIGN };
-        Layout::from_size_align(capacity, align).expect("a size below isize::MAX and a power of two")
+        Layout::from_size_align(capacity, ALIGN).expect("a size below isize::MAX and a power of two")
     }
     fn new(capacity: usize) -> Result<Block> {
-        let layout = Self::layout(capacity);
-        // SAFETY: `capacity` is at least one granule, so the layout is not of size zero. Zeroed memory is initialised
-        // memory for every element type we store.
-        let ptr = unsafe { std::alloc::alloc_zeroed(layout) };
-        let ptr = std::ptr::NonNull::new(ptr).ok_or(Error::Memory { device: "cpu", bytes: capacity })?;
-        #[cfg(target_os = "linux")]
-        if capacity >= HUGE {
-            // SAFETY: the range is ours and page-aligned; the call is advice and its failure changes nothing.
-            unsafe { libc::madvise(ptr.as_ptr().cast(), capacity, libc::MADV_HUGEPAGE) };
-        }
+        let ptr = if cfg!(unix) && capacity >= PAGES { pages(capacity) } else { small(capacity) };
+        let ptr = ptr.ok_or(Error::Memory { device: "cpu", bytes: capacity })?;
         Ok(Block { ptr, capacity })
     }
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -47,9 +41,41 @@ impl Block {
 }
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this very layout.
+        #[cfg(unix)]
+        if self.capacity >= PAGES {
+            // SAFETY: mapped in `pages` with this very length, and nobody else has the address any more.
+            unsafe { libc::munmap(self.ptr.as_ptr().cast(), self.capacity) };
+            return;
+        }
+        // SAFETY: allocated in `small` with this very layout.
         unsafe { std::alloc::dealloc(self.ptr.as_ptr(), Self::layout(self.capacity)) }
     }
+}
+
+/// Zeroed memory from the allocator; `capacity` is at least one granule.
+fn small(capacity: usize) -> Option<NonNull<u8>> {
+    // SAFETY: the layout is not of size zero. Zeroed memory is initialised memory for every element type we store.
+    NonNull::new(unsafe { std::alloc::alloc_zeroed(Block::layout(capacity)) })
+}
+/// Zeroed pages from the system.
+#[cfg(unix)]
+fn pages(capacity: usize) -> Option<NonNull<u8>> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
+    let ptr = unsafe { libc::mmap(std::ptr::null_mut(), capacity, access, kind, -1, 0) };
+    if ptr == libc::MAP_FAILED {
+        return None;
+    }
+    #[cfg(target_os = "linux")]
+    if capacity >= HUGE {
+        // SAFETY: the range is the mapping just made; the call is advice and its failure changes nothing.
+        unsafe { libc::madvise(ptr, capacity, libc::MADV_HUGEPAGE) };
+    }
+    NonNull::new(ptr.cast())
+}
+#[cfg(not(unix))]
+fn pages(capacity: usize) -> Option<NonNull<u8>> {
+    small(capacity)
 }
 
 /// The blocks that wait for reuse, by capacity. Held and waiting bytes together never pass the most that was ever held
@@ -128,7 +154,7 @@ mod tests {
     }
     #[test]
     fn a_block_is_zero_when_new_and_aligned() {
-        for bytes in [0, 1, 63, 4097, HUGE + 5] {
+        for bytes in [0, 1, 63, 4097, PAGES - 1, PAGES, (4 << 20) + 5] {
             let b = Block::new(bytes.max(1).next_multiple_of(ALIGN)).unwrap();
             assert_eq!(b.bytes().as_ptr().align_offset(ALIGN), 0);
             assert!(b.bytes().iter().all(|x| *x == 0));
