@@ -42,7 +42,7 @@ impl Work {
     /// With `train.tsv` and `eval.tsv`.
     pub fn new() -> Work {
         let work = Work::empty();
-        work.write("train.tsv", &table("\t", &TRAIN)).write("eval.tsv", &table("\t", &EVAL));
+        work.write("train.tsv", table("\t", &TRAIN)).write("eval.tsv", table("\t", &EVAL));
         work
     }
     pub fn path(&self, name: &str) -> PathBuf {
