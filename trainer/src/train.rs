@@ -20,7 +20,7 @@ use std::{path::Path, time::Instant};
 pub struct Outcome {
     /// The numbers.
     pub report: Report,
-    /// The classifier as it was saved.
+    /// The classifier after the last step; where an earlier one was better, that one is saved.
     pub classifier: Classifier,
 }
 
