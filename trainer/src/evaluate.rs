@@ -4,24 +4,32 @@ use crate::{
     batch::{Batches, Example, Order, put_back},
     classifier::{Classifier, packed},
     metrics::{Confusion, Metrics},
+    progress::{Mode, Progress},
 };
 
-/// The logits of every example, in the order of the data: (examples, labels).
-pub fn logits(c: &Classifier, examples: &[Example], batch_size: usize) -> Result<Vec<Vec<f32>>> {
+/// The logits of every example, in the order of the data: (examples, labels). Long work shows its progress as `mode` says.
+pub fn logits(c: &Classifier, examples: &[Example], batch_size: usize, mode: Mode) -> Result<Vec<Vec<f32>>> {
     let mut rows = vec![];
-    for batch in Batches::new(examples, batch_size, Order::Longest) {
+    let batches = Batches::new(examples, batch_size, Order::Longest);
+    let mut progress = Progress::new(mode, "evaluate", batches.len() as u64);
+    for batch in batches {
         let z = c.predict(&packed(&batch))?;
         rows.extend(batch.items.iter().copied().zip(z.rows().into_iter().map(|r| r.to_vec())));
+        progress.step(None, batch.tokens() as u64);
     }
+    progress.finish();
     Ok(put_back(rows))
 }
 
+/// log Σ exp of one row, in double precision.
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    top + logits.iter().map(|x| (f64::from(*x) - top).exp()).sum::<f64>().ln()
+}
 /// Softmax of one row, in double precision.
 pub fn probabilities(logits: &[f32]) -> Vec<f64> {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let e: Vec<f64> = logits.iter().map(|x| f64::from(x - top).exp()).collect();
-    let sum: f64 = e.iter().sum();
-    e.iter().map(|x| x / sum).collect()
+    let all = log_sum_exp(logits);
+    logits.iter().map(|x| (f64::from(*x) - all).exp()).collect()
 }
 
 /// The number of the largest logit; of equal ones the first.
@@ -30,14 +38,13 @@ pub fn best(logits: &[f32]) -> usize {
 }
 
 /// All metrics on examples with labels.
-pub fn evaluate(c: &Classifier, examples: &[Example], batch_size: usize) -> Result<Metrics> {
+pub fn evaluate(c: &Classifier, examples: &[Example], batch_size: usize, mode: Mode) -> Result<Metrics> {
     let mut confusion = Confusion::new(c.labels().len());
     let mut loss = 0.0;
-    for (z, e) in logits(c, examples, batch_size)?.iter().zip(examples) {
+    for (z, e) in logits(c, examples, batch_size, mode)?.iter().zip(examples) {
         let truth = e.label.unwrap_or_default();
         confusion.add(truth, best(z) as u32);
-        let p = probabilities(z)[truth as usize];
-        loss -= if p < f64::MIN_POSITIVE { f64::MIN_POSITIVE.ln() } else { p.ln() }; // and NaN stays
+        loss += log_sum_exp(z) - f64::from(z[truth as usize]);
     }
     Ok(confusion.metrics(loss / examples.len().max(1) as f64, c.labels()))
 }

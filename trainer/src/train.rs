@@ -16,6 +16,9 @@ use engraft_adapters::{BnConfig, HeadConfig, Placement, Reduction, Start, config
 use engraft_engine::{AdamW, Device, output};
 use std::{path::Path, time::Instant};
 
+/// Where texts are cut unless said otherwise.
+pub const DEFAULT_LENGTH: usize = 128;
+
 /// What a run did, and what it leaves.
 pub struct Outcome {
     /// The numbers.
@@ -134,7 +137,7 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
         model: &name,
         vocabulary: m.vocabulary(),
         positions: Some(m.positions()),
-        max_length: s.max_length,
+        max_length: s.max_length.unwrap_or(DEFAULT_LENGTH.min(m.positions())),
     };
     let tokenizer = Tokenizer::load(model, fit)?;
     let config = adapter_config(s, m.channels(), m.layers())?;
@@ -149,11 +152,11 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
         None => {
             let data = read(file, s, &tokenizer, None)?;
             let names = data.labels.names();
-            let head = match s.head {
+            let head = match s.head.unwrap_or(Head::Classification) {
                 Head::Classification => HeadConfig::classification(names),
                 Head::Linear => backbone.linear_head(names),
             };
-            (backbone.classifier(&s.name, config, head, s.seed)?, data)
+            (backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)?, data)
         }
     };
     let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
@@ -169,6 +172,7 @@ struct Run<'a> {
     progress: Progress,
     best: Option<(Scores, Metrics)>,
     worse: u64,
+    evaluated: u64,
     saved: bool,
     eval_seconds: f64,
 }
@@ -182,7 +186,18 @@ impl<'a> Run<'a> {
         mode: Mode,
     ) -> Run<'a> {
         let progress = Progress::new(mode, "train", Run::steps(s, examples).1);
-        Run { s, classifier, examples, eval, progress, best: None, worse: 0, saved: false, eval_seconds: 0.0 }
+        Run {
+            s,
+            classifier,
+            examples,
+            eval,
+            progress,
+            best: None,
+            worse: 0,
+            evaluated: 0,
+            saved: false,
+            eval_seconds: 0.0,
+        }
     }
     /// Optimiser steps of an epoch, and of the whole run.
     fn steps(s: &Settings, examples: &[Example]) -> (u64, u64) {
@@ -224,8 +239,8 @@ impl<'a> Run<'a> {
             }
             epoch.loss /= seen.max(1) as f64;
             epoch.seconds = began.elapsed().as_secs_f64() - (self.eval_seconds - before);
-            let at_end = s.eval_every.is_none() || (trainer.steps() >= total && self.best.is_none());
-            if at_end {
+            let is_last = stop || trainer.steps() >= total;
+            if self.evaluated != trainer.steps() && (s.eval_every.is_none() || is_last) {
                 epoch.metrics = self.check(trainer.steps())?;
                 stop |= self.is_patience_over();
             }
@@ -241,9 +256,10 @@ impl<'a> Run<'a> {
     /// Evaluates, and saves if it is the best so far.
     fn check(&mut self, step: u64) -> Result<Option<Scores>> {
         let Some(eval) = self.eval else { return Ok(None) };
+        self.evaluated = step;
         self.progress.pause();
         let start = Instant::now();
-        let metrics = evaluate(&self.classifier, eval, self.s.eval_batch_size)?;
+        let metrics = evaluate(&self.classifier, eval, self.s.eval_batch_size, Mode::Quiet)?;
         let scores = metrics.scores;
         if !scores.loss.is_finite() {
             return Err(Error::NotFinite { step, what: "the held-out loss".into() });

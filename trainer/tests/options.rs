@@ -234,10 +234,9 @@ fn evaluation_every_so_many_steps_counts_steps() {
     let report = work.train(&format!("{} --out out", flags.replacen("--batch-size 8 ", "", 1)));
     let epochs = report["epochs"].as_array().unwrap();
     assert_eq!(epochs.len(), 2);
-    assert_eq!(
-        (&epochs[0]["metrics"], &epochs[1]["metrics"]["loss"]),
-        (&Value::Null, &report["metrics"]["loss"])
-    );
+    assert_eq!(epochs[0]["metrics"], Value::Null);
+    // the third step is the best; the last weights, of the fourth, are evaluated too
+    assert!(number(&epochs[1]["metrics"]["loss"]) > number(&report["metrics"]["loss"]));
 }
 
 #[test]

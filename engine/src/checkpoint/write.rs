@@ -63,9 +63,16 @@ impl View for &TensorData {
 /// The bytes of a safetensors file.
 pub fn serialize(tensors: &[(String, TensorData)]) -> Result<Vec<u8>> {
     let sum = checksum(tensors.iter().map(|(n, t)| (n.as_str(), t.bytes.as_slice())));
-    let header = HashMap::from([("format".to_string(), "pt".to_string()), (CHECKSUM.to_string(), sum)]);
-    safetensors::serialize(tensors.iter().map(|(n, t)| (n.as_str(), t)), Some(header))
-        .map_err(|e| Error::File { path: "safetensors".into(), what: e.to_string() })
+    let entries = [(CHECKSUM, sum.as_str()), ("format", "pt")];
+    let header = entries.map(|(k, v)| (k.to_string(), v.to_string()));
+    let mut bytes =
+        safetensors::serialize(tensors.iter().map(|(n, t)| (n.as_str(), t)), Some(HashMap::from(header)))
+            .map_err(|e| Error::File { path: "safetensors".into(), what: e.to_string() })?;
+    // a hash map has another order in every process: put the entries in ours, which is as long
+    let ordered = entries.map(|(k, v)| format!("\"{k}\":\"{v}\"")).join(",");
+    let start = 8 + r#"{"__metadata__":{"#.len();
+    bytes[start..start + ordered.len()].copy_from_slice(ordered.as_bytes());
+    Ok(bytes)
 }
 /// Writes tensors as a safetensors file, whole or not at all.
 pub fn save(path: &Path, tensors: &[(String, TensorData)]) -> Result<()> {

@@ -11,6 +11,7 @@ use engraft::{
     classifier::{Backbone, Classifier},
     config::{self, Options},
     tokenizer::{Fit, Tokenizer},
+    train::DEFAULT_LENGTH,
 };
 use std::io::Write;
 
@@ -60,11 +61,8 @@ fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokeni
     let name = g.model.display().to_string();
     let (vocabulary, positions) = (backbone.model().vocabulary(), backbone.model().positions());
     let trained = g.adapter.join(config::FILE);
-    let max_length = match reading.max_length {
-        Some(n) => n,
-        None if trained.exists() => Options::read(&trained)?.max_length.unwrap_or(128),
-        None => 128.min(positions),
-    };
+    let saved = if trained.exists() { Options::read(&trained)?.max_length } else { None };
+    let max_length = reading.max_length.or(saved).unwrap_or(DEFAULT_LENGTH.min(positions));
     let tokenizer =
         Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions: Some(positions), max_length })?;
     Ok((backbone.load_classifier(&g.adapter)?, tokenizer))

@@ -6,6 +6,7 @@ use engraft::{
     batch::Example,
     data::{Dataset, Want},
     evaluate::{best, logits, probabilities},
+    progress::Mode,
     report::json_line,
 };
 use serde::Serialize;
@@ -27,7 +28,7 @@ pub fn run(p: &Predict) -> Result<()> {
         None => Dataset::of_texts("--text", &p.text)?,
     };
     let examples = Example::join(tokenizer.encode_all(&data)?, &[]);
-    let rows = logits(&classifier, &examples, p.reading.batch_size)?;
+    let rows = logits(&classifier, &examples, p.reading.batch_size, Mode::detect(p.run.quiet))?;
     let labels = classifier.labels();
     let predictions: Vec<Prediction> = data
         .rows

@@ -32,6 +32,19 @@ impl Options {
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();
         }
+        if self.init.is_some() {
+            lower.unshape();
+            (lower.adapter, lower.head, lower.name) = (None, None, None);
+        } else if self.makes_new().is_some() {
+            lower.init = None;
+        }
+    }
+
+    /// An option that says what a new adapter and head are like, which saved ones know themselves.
+    fn makes_new(&self) -> Option<&'static str> {
+        let preset = self.adapter.is_some_and(|a| a != Adapter::Full);
+        let new = [("adapter", preset), ("head", self.head.is_some()), ("name", self.name.is_some())];
+        new.into_iter().chain(self.shaping()).find(|(_, given)| *given).map(|(option, _)| option)
     }
 
     /// Forgets what only an adapter can use.
@@ -78,6 +91,9 @@ impl Options {
         {
             return Err(Error::Needs { option, needs });
         }
+        if let (true, Some(other)) = (self.init.is_some(), self.makes_new()) {
+            return Err(Error::Exclusive { one: "init", other });
+        }
         let bare = match self.adapter {
             Some(Adapter::None) => "none",
             Some(Adapter::Full) => "full",
@@ -105,7 +121,7 @@ impl Settings {
         size("batch-size", self.batch_size)?;
         size("eval-batch-size", self.eval_batch_size)?;
         size("gradient-accumulation", self.gradient_accumulation)?;
-        size("max-length", self.max_length)?;
+        least("max-length", self.max_length.map(|n| n as u64), 1)?;
         least("bottleneck", self.bottleneck.map(|n| n as u64), 1)?;
         least("epochs", self.epochs, 1)?;
         least("max-steps", self.max_steps, 1)?;
@@ -129,9 +145,11 @@ impl Settings {
         if i64::try_from(self.seed).is_err() {
             return Err(refused("seed", self.seed, format!("it is at most {}", i64::MAX)));
         }
-        if self.name.is_empty() || self.name.contains(['/', '\\', ',', '.', '\n']) {
+        if let Some(name) =
+            self.name.as_ref().filter(|n| n.is_empty() || n.contains(['/', '\\', ',', '.', '\n']))
+        {
             let why = "it names tensors and is a word without slashes, dots and commas";
-            return Err(refused("name", format!("`{}`", self.name), why));
+            return Err(refused("name", format!("`{name}`"), why));
         }
         if self.out.as_os_str().is_empty() {
             return Err(refused("out", "empty", "it is a directory"));

@@ -107,16 +107,17 @@ options! {
         [value_name = "COLUMN"] label_column: Column;
         /// Whether the first row of a .tsv or .csv file names the columns
         header: Header = Header::Auto;
-        /// The most tokens of a text, special tokens included; longer texts are cut
-        [value_name = "N"] max_length: usize = 128;
+        /// The most tokens of a text, special tokens included; longer texts are cut. 128, or as many as the model
+        /// takes, if not given
+        [value_name = "N"] max_length: usize;
     }
     "Adapter" {
         /// What is trained below the head; the saved adapter with --init
         [value_name = "PRESET"] adapter: Adapter;
-        /// Start from a saved adapter and head
+        /// Start from a saved adapter and head, as they are
         [value_name = "DIR"] init: PathBuf;
-        /// The adapter's name, under which it is saved
-        name: String = "default".into();
+        /// The adapter's name, under which it is saved; `default` if not given
+        name: String;
         /// Width of the bottleneck
         [value_name = "N"] bottleneck: usize;
         /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
@@ -145,8 +146,8 @@ options! {
         layers: Layers;
         /// The layers that get none
         [value_name = "LAYERS"] leave_out: Layers;
-        /// The head over the backbone
-        head: Head = Head::Classification;
+        /// The head over the backbone; classification if not given
+        head: Head;
     }
     "Training" {
         /// Passes over the training data; no limit if only --max-steps is given

@@ -26,7 +26,6 @@ label-column = "b"
 header = "yes"
 max-length = 64
 adapter = "scaled_par_bn"
-init = "i"
 name = "n"
 reduction-factor = "8,0=4"
 placement = "both"
@@ -79,12 +78,29 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
     let given = toml::from_str::<toml::Table>(ALL).unwrap();
     let missing: Vec<String> =
         Options::keys().into_iter().filter(|key| !given.contains_key(key.as_str())).collect();
-    assert_eq!(missing, ["bottleneck", "layers", "warmup-ratio"], "the others are in ALL");
+    assert_eq!(missing, ["init", "bottleneck", "layers", "warmup-ratio"], "the others are in ALL");
     for settings in [settings, Settings::default()] {
         assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
     }
     let layers = parse("layers = \"1,3\"\nbottleneck = 8\nscaling = 0.5\nreduction-factor = 2.5\n");
     assert_eq!(parse(&toml::to_string(&layers).unwrap()), layers);
+}
+
+#[test]
+fn what_is_saved_is_not_described_anew() {
+    for (line, option) in [
+        ("adapter = \"houlsby\"", "adapter"),
+        ("head = \"linear\"", "head"),
+        ("bottleneck = 8", "bottleneck"),
+    ] {
+        let error = refused(&format!("init = \"i\"\n{line}"));
+        assert!(error.contains("`init`") && error.contains(&format!("`{option}`")), "{error}");
+    }
+    let presets = parse("adapter = \"houlsby\"\nbottleneck = 8\nname = \"n\"");
+    let over = parse("init = \"i\"").over(presets.clone()).resolve().unwrap();
+    assert_eq!((over.adapter, over.bottleneck, over.name), (None, None, None));
+    assert_eq!(presets.over(parse("init = \"i\"")).resolve().unwrap().init, None);
+    assert!(parse("init = \"i\"\nadapter = \"full\"").resolve().is_ok());
 }
 
 #[test]
