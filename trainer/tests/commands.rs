@@ -54,9 +54,7 @@ fn a_run_leaves_its_files_and_reports_in_one_line() {
     let saved: Value = serde_json::from_str(&work.text("out/report.json")).unwrap();
     assert_eq!(saved, r);
 }
-fn number(v: &Value) -> f64 {
-    v.as_f64().unwrap_or_else(|| panic!("{v} is no number"))
-}
+
 fn whole(v: &Value) -> u64 {
     v.as_u64().unwrap_or_else(|| panic!("{v} is no whole number"))
 }

@@ -246,3 +246,8 @@ pub fn difference(a: &[f32], b: &[f32]) -> f64 {
         if d.is_nan() { f64::INFINITY } else { d.max(m) }
     })
 }
+
+/// A number in a report.
+pub fn number(v: &serde_json::Value) -> f64 {
+    v.as_f64().unwrap_or_else(|| panic!("{v} is no number"))
+}
