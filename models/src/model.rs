@@ -64,6 +64,25 @@ impl Tokens {
     }
 }
 
+/// Which of the last hidden states somebody reads. The last layer computes no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Those of all tokens.
+    All,
+    /// That of the first token of every sequence: all that a classification head reads. The rest of the last layer's
+    /// queries, attention output and feed-forward network is work for nothing.
+    First,
+}
+impl Rows {
+    /// The rows of x that are read.
+    pub(crate) fn of<'m>(self, cx: &mut Cx<'m>, x: &Act) -> Result<Act> {
+        Ok(match self {
+            Rows::All => x.clone(),
+            Rows::First => cx.first_tokens(x)?,
+        })
+    }
+}
+
 /// A model over frozen or trained weights.
 pub trait Model: Parameters + Send + Sync {
     /// The `model_type`.
@@ -86,9 +105,9 @@ pub trait Model: Parameters + Send + Sync {
     fn sites(&self) -> Vec<SiteInfo>;
     /// True if there is a pooler.
     fn has_pooler(&self) -> bool;
-    /// Tokens to last hidden states: (tokens, channels).
-    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act>;
-    /// Last hidden states to one row for each sequence: the first token, through the pooler if asked for: (sequences,
+    /// Tokens to last hidden states: (tokens, channels), or (sequences, channels) if only the first tokens are asked for.
+    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<Act>;
+    /// Last hidden states, of all rows or of the first tokens, to one row for each sequence: the first token, through the pooler if asked for: (sequences,
     /// channels).
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act>;
     /// Every weight under its checkpoint name.

@@ -6,7 +6,7 @@ use engraft_engine::{
     checkpoint::{self, TensorData},
     optim::clip_factor,
 };
-use engraft_models::{Model, Tokens};
+use engraft_models::{Model, Rows, Tokens};
 use ndarray::Array2;
 use std::{
     path::{Path, PathBuf},
@@ -90,7 +90,7 @@ impl Backbone {
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
         self.device.install(|| {
             let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
-            Ok(self.model.forward(&mut cx, tokens)?.to_array()?)
+            Ok(self.model.forward(&mut cx, tokens, Rows::All)?.to_array()?)
         })
     }
     /// A linear head's configuration: over the pooler where there is one.
@@ -246,9 +246,10 @@ impl Classifier {
     fn hooks(&self) -> &dyn Hooks {
         self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
     }
-    fn logits<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<(Act, Act)> {
+    /// (last hidden states of these rows, logits).
+    fn logits<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<(Act, Act)> {
         let model = &*self.backbone.model;
-        let hidden = model.forward(cx, tokens)?;
+        let hidden = model.forward(cx, tokens, rows)?;
         let pooled = model.pool(cx, &hidden, self.head.config().use_pooler)?;
         let logits = self.head.forward(cx, &pooled, model.head_dropout())?;
         Ok((hidden, logits))
@@ -258,7 +259,7 @@ impl Classifier {
         let device = &self.backbone.device;
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), Pass::infer());
-            Ok(self.logits(&mut cx, tokens)?.1.to_array()?)
+            Ok(self.logits(&mut cx, tokens, Rows::First)?.1.to_array()?)
         })
     }
     /// A pass without dropout; with labels the loss, and if `gradients` are asked for those of every trained tensor are added.
@@ -272,7 +273,7 @@ impl Classifier {
         let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass);
-            let (hidden, logits) = self.logits(&mut cx, tokens)?;
+            let (hidden, logits) = self.logits(&mut cx, tokens, Rows::All)?;
             let mut out = Output { hidden: hidden.to_array()?, logits: logits.to_array()?, loss: None };
             if let Some(labels) = labels {
                 let loss = cx.cross_entropy(&logits, labels)?;
@@ -290,8 +291,7 @@ impl Classifier {
         let device = &self.backbone.device;
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass);
-            let (hidden, logits) = self.logits(&mut cx, &packed(batch))?;
-            drop(hidden);
+            let (_, logits) = self.logits(&mut cx, &packed(batch), Rows::First)?;
             let loss = cx.cross_entropy(&logits, &batch.labels)?;
             drop(logits);
             let value = loss.read()?.first().copied().unwrap_or_default();
