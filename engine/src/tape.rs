@@ -1,6 +1,6 @@
 //! Recording, and the backward pass.
 use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, weight::Param};
-use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, elementwise};
+use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, elementwise, matmul::Plus};
 use std::sync::Arc;
 
 /// The place of a recorded operation on the tape.
@@ -180,6 +180,33 @@ impl Grads<'_> {
         };
         self.nodes[i] = Some(sum);
         Ok(())
+    }
+    /// A gradient of `len` values for the source of an activation, if it was recorded, computed by a product:
+    /// `f(device, plus, buffer)` sets the buffer to the product plus what has come for this source so far. The sum costs no
+    /// pass of its own.
+    pub fn node_plus(
+        &mut self,
+        id: Option<NodeId>,
+        len: usize,
+        f: impl FnOnce(&Device, Plus<'_>, &mut Buffer) -> Result<()>,
+    ) -> Result<()> {
+        let Some(NodeId(i)) = id else { return Ok(()) };
+        let so_far = self.nodes.get_mut(i).and_then(Option::take);
+        let sum = match so_far.map(Arc::try_unwrap) {
+            Some(Ok(mut y)) => {
+                f(&self.device, Plus::Output, &mut y)?;
+                y
+            }
+            shared => {
+                let mut y = self.device.alloc::<f32>(Class::Scratch, len)?;
+                match &shared {
+                    Some(Err(rows)) => f(&self.device, Plus::Rows(rows), &mut y)?,
+                    _ => f(&self.device, Plus::Nothing, &mut y)?,
+                }
+                y
+            }
+        };
+        self.node(id, Arc::new(sum))
     }
     /// The gradient buffer of a trained weight: `f(buffer, accumulate)` sets it the first time and adds to it afterwards.
     pub fn param(

@@ -1,6 +1,10 @@
 //! y = x Wᵀ + b. A frozen W saves nothing: dx = dy W. A trained W keeps x: dW = dyᵀ x, db = Σ dy.
 use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, tape::NodeId};
-use engraft_kernels::{Buffer, matmul, reduce};
+use engraft_kernels::{
+    Buffer,
+    matmul::{self, Plus},
+    reduce,
+};
 use std::sync::Arc;
 
 struct Op<'m> {
@@ -22,7 +26,7 @@ impl<'m> Cx<'m> {
             });
         }
         let mut y = self.alloc(m * output)?;
-        let bias = w.b.map(|b| b.tensor.buffer());
+        let bias = w.b.map_or(Plus::Nothing, |b| Plus::Bias(b.tensor.buffer()));
         let go = if w.in_out { matmul::times } else { matmul::times_transposed };
         go(self.device(), &x.buf, m, w.w.tensor.matrix(), bias, &mut y)?;
         let y = x.like(y, output);
@@ -40,7 +44,7 @@ impl<'m> Backward<'m> for Op<'m> {
     fn saved(&self) -> usize {
         self.kept.as_ref().map_or(0, |k| k.bytes())
     }
-    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         let ((input, output), m) = (self.w.dims(), self.rows);
         if let Some(x) = &self.kept {
             g.param(self.w.w.slot, input * output, |d, b, acc| {
@@ -55,13 +59,7 @@ impl<'m> Backward<'m> for Op<'m> {
         g.param(self.w.b.and_then(|b| b.slot), output, |d, b, acc| {
             Ok(reduce::column_sums(d, &dy, m, output, b, acc)?)
         })?;
-        if self.x.is_some() {
-            let mut dx = cx.alloc(m * input)?;
-            let go = if self.w.in_out { matmul::times_transposed } else { matmul::times };
-            go(cx.device(), &dy, m, self.w.w.tensor.matrix(), None, &mut dx)?;
-            drop(dy);
-            g.node(self.x, Arc::new(dx))?;
-        }
-        Ok(())
+        let go = if self.w.in_out { matmul::times_transposed } else { matmul::times };
+        g.node_plus(self.x, m * input, |d, plus, dx| Ok(go(d, &dy, m, self.w.w.tensor.matrix(), plus, dx)?))
     }
 }

@@ -12,6 +12,10 @@ enum Product {
     TransposedTimes,
     /// `transposed_times` that adds to what is there.
     Accumulate,
+    /// `times_transposed` and `times` that add to rows, and `times` that adds to what is there.
+    TransposedRows,
+    TimesRows,
+    TimesOutput,
 }
 use Product::*;
 
@@ -55,7 +59,9 @@ pub(super) fn cases() -> Vec<Case> {
             all.push(case(Times, dtype, shape, false));
         }
         all.push(case(TransposedTimes, DType::F32, shape, false));
-        all.push(case(Accumulate, DType::F32, shape, false));
+        for product in [Accumulate, TransposedRows, TimesRows, TimesOutput] {
+            all.push(case(product, DType::F32, shape, false));
+        }
     }
     for shape in TIMED {
         all.push(case(TimesTransposed, DType::F32, shape, true));
@@ -76,22 +82,27 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
         Times => ("times", m, n, k),
         TransposedTimes => ("transposed_times", n, m, k),
         Accumulate => ("transposed_times, accumulating", n, m, k),
+        TransposedRows => ("times_transposed plus rows", m, k, n),
+        TimesRows => ("times plus rows", m, n, k),
+        TimesOutput => ("times, accumulating", m, n, k),
     };
+    let transposed = matches!(product, TimesTransposed | TransposedRows);
+    let adds = matches!(product, Accumulate | TransposedRows | TimesRows | TimesOutput);
     let gradient = matches!(product, TransposedTimes | Accumulate);
     let a = noise(1, rows * depth);
     let b = rounded(noise(2, depth * cols), dtype);
-    let start = noise(3, if product == Accumulate { rows * cols } else { cols });
+    let start = noise(3, if adds { rows * cols } else { cols });
     // a sum of few outputs may be close to zero, and errors are relative to the largest
     let tiny = if rows * cols < 100 { 10.0 } else { 1.0 };
     let reference = {
         let (a, b, start) = (wide(&a), wide(&b), wide(&start));
         move || {
             let (a_row, a_col) = if gradient { (1, rows) } else { (depth, 1) };
-            let turned = (product == TimesTransposed).then(|| turn(&b, cols, depth));
-            let bias = (!gradient).then_some(&start[..]);
+            let turned = transposed.then(|| turn(&b, cols, depth));
+            let bias = (!gradient && !adds).then_some(&start[..]);
             let b = turned.as_deref().unwrap_or(&b);
             let mut c = reference(rows, depth, cols, (&a, a_row, a_col), (b, cols, 1), bias);
-            if product == Accumulate {
+            if adds {
                 c.iter_mut().zip(&start).for_each(|(c, s)| *c += s);
             }
             c
@@ -100,18 +111,21 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
     let prepare = move |device: &Device| {
         let a = device.upload(Class::Saved, &a)?;
         let b = store(device, &b, dtype)?;
-        let y = if product == Accumulate {
+        let y = if matches!(product, Accumulate | TimesOutput) {
             device.upload(Class::Scratch, &start)?
         } else {
             device.alloc::<f32>(Class::Scratch, rows * cols)?
         };
-        let bias = device.upload(Class::Backbone, if gradient { &[] } else { &start[..] })?;
+        let plus = device.upload(Class::Backbone, if gradient { &[] } else { &start[..] })?;
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
             let w = Matrix { data: &b, rows: n, cols: k };
             match product {
-                TimesTransposed => times_transposed(&device, &a, m, w, Some(&bias), &mut y[0]),
-                Times => times(&device, &a, m, w, Some(&bias), &mut y[0]),
+                TimesTransposed => times_transposed(&device, &a, m, w, Plus::Bias(&plus), &mut y[0]),
+                TransposedRows => times_transposed(&device, &a, m, w, Plus::Rows(&plus), &mut y[0]),
+                Times => times(&device, &a, m, w, Plus::Bias(&plus), &mut y[0]),
+                TimesRows => times(&device, &a, m, w, Plus::Rows(&plus), &mut y[0]),
+                TimesOutput => times(&device, &a, m, w, Plus::Output, &mut y[0]),
                 _ => transposed_times(&device, &a, n, &b, k, m, &mut y[0], product == Accumulate),
             }
         }))

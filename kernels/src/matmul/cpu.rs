@@ -48,6 +48,8 @@ pub(super) enum Start<'a> {
     Zero,
     /// A row, the same for all rows.
     Bias(&'a [f32]),
+    /// A matrix that lies as C does.
+    Rows(&'a [f32]),
     /// C as it is.
     Output,
 }
@@ -144,7 +146,11 @@ pub(super) fn multiply<E: Stored>(
     assert!(holds(b.data.len(), depth, row, cols, col), "B is too short");
     let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
-    assert!(!plan.flipped || (plan.in_place && !matches!(start, Start::Bias(_))));
+    assert!(!plan.flipped || (plan.in_place && matches!(start, Start::Zero | Start::Output)));
+    assert!(
+        !matches!(start, Start::Rows(r) if !holds(r.len(), high, c_row, wide, 1)),
+        "the rows are too short"
+    );
     assert!(!matches!(start, Start::Bias(bias) if bias.len() < cols), "the bias is too short");
     let each = plan.floats(E::DTYPE != DType::F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
@@ -178,12 +184,13 @@ impl<E: Stored> Job<'_, E> {
         if self.plan.flipped {
             return Target { c: slot, row: self.plan.nc, start: (null(), 0) };
         }
-        // SAFETY: (i, j) is in C, and the bias has an element for each column (asserted).
+        // SAFETY: (i, j) is in C, the bias has an element for each column, and the rows are as long as C (asserted).
         unsafe {
             let c = self.c.get().add(i * self.c_row + j);
             let start = match self.start {
                 Start::Zero => (null(), 0),
                 Start::Bias(bias) => (bias.as_ptr().add(j), 0),
+                Start::Rows(rows) => (rows.as_ptr().add(i * self.c_row + j), self.c_row),
                 Start::Output => (c.cast_const(), self.c_row),
             };
             Target { c, row: self.c_row, start }

@@ -1,10 +1,11 @@
 //! Matrix products with a weight that is stored once.
 //!
 //! ```text
-//! times_transposed   y (m, N) = x (m, K) Wᵀ + b     forward of a linear layer stored (out, in)
-//! times              y (m, K) = x (m, N) W  + b     its dX, and the forward of one stored (in, out)
+//! times_transposed   y (m, N) = x (m, K) Wᵀ [+ ..]  forward of a linear layer stored (out, in)
+//! times              y (m, K) = x (m, N) W  [+ ..]  its dX, and the forward of one stored (in, out)
 //! transposed_times   G (N, K) = dyᵀ x  [+ G]        the gradient of a trained weight
 //! ```
+//! What is added ([`Plus`]) costs no pass of its own: it is where the sums start.
 //! W is (N, K), row-major, in f32, bf16 or f16; no second copy of it is made.
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -64,61 +65,82 @@ impl Matrix<'_> {
     }
 }
 
-fn start(bias: Option<&Buffer>) -> Result<Start<'_>> {
-    Ok(match bias {
-        Some(b) => Start::Bias(b.host()?),
-        None => Start::Zero,
-    })
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Plus<'a> {
+    /// Nothing.
+    Nothing,
+    /// One row, the same for all rows.
+    Bias(&'a Buffer),
+    /// A matrix of the output's shape.
+    Rows(&'a Buffer),
+    /// What the output holds.
+    Output,
+}
+impl Plus<'_> {
+    fn check(self, device: &Device, rows: usize, cols: usize) -> Result<()> {
+        match self {
+            Plus::Bias(b) => need::<f32>(NAME, device, "bias", b, cols),
+            Plus::Rows(r) => need::<f32>(NAME, device, "plus", r, area("plus", rows, cols)?),
+            Plus::Nothing | Plus::Output => Ok(()),
+        }
+    }
+}
+impl<'a> Plus<'a> {
+    fn start(self) -> Result<Start<'a>> {
+        Ok(match self {
+            Plus::Nothing => Start::Zero,
+            Plus::Bias(b) => Start::Bias(b.host()?),
+            Plus::Rows(r) => Start::Rows(r.host()?),
+            Plus::Output => Start::Output,
+        })
+    }
 }
 
-/// y (m, N) = x (m, K) Wᵀ + b.
+/// y (m, N) = x (m, K) Wᵀ + ..
 pub fn times_transposed(
     device: &Device,
     x: &Buffer,
     m: usize,
     w: Matrix<'_>,
-    bias: Option<&Buffer>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area("x", m, w.cols)?)?;
     need::<f32>(NAME, device, "y", y, area("y", m, w.rows)?)?;
-    if let Some(b) = bias {
-        need::<f32>(NAME, device, "bias", b, w.rows)?;
-    }
+    plus.check(device, m, w.rows)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.cols, col: 1 };
-            cpu::product(d, plan()?, a, (w, true), start(bias)?, y)
+            cpu::product(d, plan()?, a, (w, true), plus.start()?, y)
         }
-        Device::Cuda(d) => cuda::times_transposed(d, x, m, w, bias, y),
+        Device::Cuda(d) => cuda::times_transposed(d, x, m, w, plus, y),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
 
-/// y (m, K) = x (m, N) W + b.
+/// y (m, K) = x (m, N) W + ..
 pub fn times(
     device: &Device,
     x: &Buffer,
     m: usize,
     w: Matrix<'_>,
-    bias: Option<&Buffer>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area("x", m, w.rows)?)?;
     need::<f32>(NAME, device, "y", y, area("y", m, w.cols)?)?;
-    if let Some(b) = bias {
-        need::<f32>(NAME, device, "bias", b, w.cols)?;
-    }
+    plus.check(device, m, w.cols)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.rows, col: 1 };
-            cpu::product(d, plan()?, a, (w, false), start(bias)?, y)
+            cpu::product(d, plan()?, a, (w, false), plus.start()?, y)
         }
-        Device::Cuda(d) => cuda::times(d, x, m, w, bias, y),
+        Device::Cuda(d) => cuda::times(d, x, m, w, plus, y),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }

@@ -25,6 +25,7 @@ pub(super) unsafe fn run<E: Stored>(job: &Job<'_, E>, task: usize, slot: *mut f3
         match job.start {
             Start::Zero => row.fill(0.0),
             Start::Bias(bias) => row.copy_from_slice(&bias[j..j + cols]),
+            Start::Rows(rows) => row.copy_from_slice(&rows[(i + r) * job.c_row + j..][..cols]),
             Start::Output => {}
         }
     }

@@ -233,19 +233,22 @@ fn shapes_that_do_not_fit_are_refused() {
     let mut y = device.alloc::<f32>(Class::Scratch, 6).unwrap();
     let w = |data, rows, cols| Matrix { data, rows, cols };
     let is_length = |r: Result<()>| matches!(r, Err(Error::Length { kernel: NAME, .. }));
-    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), None, &mut y)));
-    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), None, &mut y)));
-    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), None, &mut y)));
+    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), Plus::Nothing, &mut y)));
+    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), Plus::Nothing, &mut y)));
+    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), Plus::Nothing, &mut y)));
     assert!(is_length(times_transposed(
         &device,
         &x,
         1,
         w(&x, 1, 6),
-        Some(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
+        Plus::Bias(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
         &mut y
     )));
     assert!(is_length(transposed_times(&device, &x, 3, &x, 3, 2, &mut y, false)));
-    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), None, &mut y), Err(Error::DType { .. })));
+    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), Plus::Nothing, &mut y), Err(Error::DType { .. })));
     let elsewhere = Device::cpu(1).unwrap();
-    assert!(matches!(times(&elsewhere, &x, 1, w(&x, 2, 3), None, &mut y), Err(Error::Elsewhere { .. })));
+    assert!(matches!(
+        times(&elsewhere, &x, 1, w(&x, 2, 3), Plus::Nothing, &mut y),
+        Err(Error::Elsewhere { .. })
+    ));
 }
