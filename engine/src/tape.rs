@@ -194,14 +194,14 @@ impl Grads<'_> {
         let so_far = self.nodes.get_mut(i).and_then(Option::take);
         let sum = match so_far.map(Arc::try_unwrap) {
             Some(Ok(mut y)) => {
-                f(&self.device, Plus::Output, &mut y)?;
+                f(&self.device, Plus::OUTPUT, &mut y)?;
                 y
             }
             shared => {
                 let mut y = self.device.alloc::<f32>(Class::Scratch, len)?;
                 match &shared {
-                    Some(Err(rows)) => f(&self.device, Plus::Rows(rows), &mut y)?,
-                    _ => f(&self.device, Plus::Nothing, &mut y)?,
+                    Some(Err(rows)) => f(&self.device, Plus::rows(rows), &mut y)?,
+                    _ => f(&self.device, Plus::NOTHING, &mut y)?,
                 }
                 y
             }

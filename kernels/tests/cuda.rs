@@ -149,7 +149,7 @@ fn product(transposed: bool, [m, n, k]: [usize; 3], dtype: DType, biased: bool) 
         let out = vec![d.alloc::<f32>(Class::Scratch, m * n)?];
         let d = d.clone();
         Ok(Run::new(out, move |out| {
-            let plus = if biased { Plus::Bias(&bias) } else { Plus::Nothing };
+            let plus = if biased { Plus::bias(&bias) } else { Plus::NOTHING };
             if transposed {
                 let w = matmul::Matrix { data: &w, rows: n, cols: k };
                 matmul::times_transposed(&d, &x, m, w, plus, &mut out[0])
@@ -282,10 +282,10 @@ fn empty_launches_do_nothing() {
         layernorm::backward(&d, &empty, &empty, &some, n, &mut out).unwrap();
     }
     let none = |rows, cols| matmul::Matrix { data: &some, rows, cols };
-    matmul::times_transposed(&d, &some, 0, none(2, 3), Plus::Bias(&some), &mut out).unwrap();
-    matmul::times_transposed(&d, &some, 2, none(0, 3), Plus::Bias(&some), &mut out).unwrap();
-    matmul::times(&d, &some, 0, none(2, 3), Plus::Bias(&some), &mut out).unwrap();
-    matmul::times(&d, &some, 2, none(3, 0), Plus::Bias(&some), &mut out).unwrap();
+    matmul::times_transposed(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
+    matmul::times_transposed(&d, &some, 2, none(0, 3), Plus::bias(&some), &mut out).unwrap();
+    matmul::times(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
+    matmul::times(&d, &some, 2, none(3, 0), Plus::bias(&some), &mut out).unwrap();
     matmul::transposed_times(&d, &some, 0, &some, 3, 2, &mut out, false).unwrap();
     matmul::transposed_times(&d, &some, 2, &some, 0, 3, &mut out, false).unwrap();
     assert_eq!(out.read::<f32>().unwrap(), [3.0; 6]);
@@ -366,8 +366,8 @@ fn arguments_of_another_device_are_refused() {
         refused(layernorm::forward(&d, &here, Some(&x), n, &mut y, None));
         refused(layernorm::backward(&d, &x, &here, &here, n, &mut y));
         let w = matmul::Matrix { data: &x, rows: 2, cols: 2 };
-        refused(matmul::times(&d, &here, 2, w, Plus::Nothing, &mut y));
-        refused(matmul::times_transposed(&d, &here, 2, w, Plus::Nothing, &mut y));
+        refused(matmul::times(&d, &here, 2, w, Plus::NOTHING, &mut y));
+        refused(matmul::times_transposed(&d, &here, 2, w, Plus::NOTHING, &mut y));
         refused(matmul::transposed_times(&d, &here, 2, &x, 2, 2, &mut y, false));
     }
     assert_eq!(y.read::<f32>().unwrap(), [0.0; 4]);

@@ -1,8 +1,8 @@
-//! y = x Wᵀ + b. A frozen W saves nothing: dx = dy W. A trained W keeps x: dW = dyᵀ x, db = Σ dy.
+//! y = x Wᵀ + b, perhaps added to a residual. A frozen W saves nothing: dx = dy W. A trained W keeps x: dW = dyᵀ x, db = Σ dy.
 use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, tape::NodeId};
 use engraft_kernels::{
     Buffer,
-    matmul::{self, Plus},
+    matmul::{self, Onto, Plus},
     reduce,
 };
 use std::sync::Arc;
@@ -12,11 +12,19 @@ struct Op<'m> {
     kept: Option<Arc<Buffer>>,
     rows: usize,
     x: Option<NodeId>,
+    residual: Option<NodeId>,
 }
 
 impl<'m> Cx<'m> {
     /// The plain linear layer: x (T, in) to (T, out).
     pub fn matmul(&mut self, x: &Act, w: LinearRef<'m>) -> Result<Act> {
+        self.matmul_onto(x, w, None)
+    }
+    /// r + x Wᵀ + b, in one pass: r (T, out).
+    pub fn matmul_plus(&mut self, x: &Act, w: LinearRef<'m>, r: &Act) -> Result<Act> {
+        self.matmul_onto(x, w, Some(r))
+    }
+    fn matmul_onto(&mut self, x: &Act, w: LinearRef<'m>, r: Option<&Act>) -> Result<Act> {
         let ((input, output), m) = (w.dims(), x.rows);
         if x.cols != input {
             return Err(Error::Shape {
@@ -25,16 +33,23 @@ impl<'m> Cx<'m> {
                 right: w.w.tensor.shape().to_vec(),
             });
         }
+        if let Some(r) = r.filter(|r| (r.rows, r.cols) != (m, output)) {
+            return Err(Error::Shape { op: "linear", left: vec![m, output], right: vec![r.rows, r.cols] });
+        }
         let mut y = self.alloc(m * output)?;
-        let bias = w.b.map_or(Plus::Nothing, |b| Plus::Bias(b.tensor.buffer()));
+        let plus = Plus {
+            bias: w.b.map(|b| b.tensor.buffer()),
+            onto: r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf)),
+        };
         let go = if w.in_out { matmul::times } else { matmul::times_transposed };
-        go(self.device(), &x.buf, m, w.w.tensor.matrix(), bias, &mut y)?;
+        go(self.device(), &x.buf, m, w.w.tensor.matrix(), plus, &mut y)?;
         let y = x.like(y, output);
-        if !self.needed(&[x.node], &[w.w.slot, w.b.and_then(|b| b.slot)]) {
+        let residual = r.and_then(|r| r.node);
+        if !self.needed(&[x.node, residual], &[w.w.slot, w.b.and_then(|b| b.slot)]) {
             return Ok(y);
         }
         let kept = w.w.slot.map(|_| x.keep());
-        Ok(self.record(y, Op { w, kept, rows: m, x: x.node }))
+        Ok(self.record(y, Op { w, kept, rows: m, x: x.node, residual }))
     }
 }
 impl<'m> Backward<'m> for Op<'m> {
@@ -60,6 +75,7 @@ impl<'m> Backward<'m> for Op<'m> {
             Ok(reduce::column_sums(d, &dy, m, output, b, acc)?)
         })?;
         let go = if self.w.in_out { matmul::times_transposed } else { matmul::times };
-        g.node_plus(self.x, m * input, |d, plus, dx| Ok(go(d, &dy, m, self.w.w.tensor.matrix(), plus, dx)?))
+        g.node_plus(self.x, m * input, |d, plus, dx| Ok(go(d, &dy, m, self.w.w.tensor.matrix(), plus, dx)?))?;
+        g.node(self.residual, dy)
     }
 }

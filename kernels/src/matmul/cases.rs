@@ -12,7 +12,7 @@ enum Product {
     TransposedTimes,
     /// `transposed_times` that adds to what is there.
     Accumulate,
-    /// `times_transposed` and `times` that add to rows, and `times` that adds to what is there.
+    /// `times_transposed` that adds to rows and a bias, `times` that adds to rows, and to what is there.
     TransposedRows,
     TimesRows,
     TimesOutput,
@@ -82,7 +82,7 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
         Times => ("times", m, n, k),
         TransposedTimes => ("transposed_times", n, m, k),
         Accumulate => ("transposed_times, accumulating", n, m, k),
-        TransposedRows => ("times_transposed plus rows", m, k, n),
+        TransposedRows => ("times_transposed plus rows and bias", m, k, n),
         TimesRows => ("times plus rows", m, n, k),
         TimesOutput => ("times, accumulating", m, n, k),
     };
@@ -92,14 +92,16 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
     let a = noise(1, rows * depth);
     let b = rounded(noise(2, depth * cols), dtype);
     let start = noise(3, if adds { rows * cols } else { cols });
+    let bias = noise(4, if product == TransposedRows { cols } else { 0 });
     // a sum of few outputs may be close to zero, and errors are relative to the largest
     let tiny = if rows * cols < 100 { 10.0 } else { 1.0 };
     let reference = {
-        let (a, b, start) = (wide(&a), wide(&b), wide(&start));
+        let (a, b, start, row) = (wide(&a), wide(&b), wide(&start), wide(&bias));
         move || {
             let (a_row, a_col) = if gradient { (1, rows) } else { (depth, 1) };
             let turned = transposed.then(|| turn(&b, cols, depth));
-            let bias = (!gradient && !adds).then_some(&start[..]);
+            let bias =
+                (!gradient).then_some(if adds { &row[..] } else { &start[..] }).filter(|b| !b.is_empty());
             let b = turned.as_deref().unwrap_or(&b);
             let mut c = reference(rows, depth, cols, (&a, a_row, a_col), (b, cols, 1), bias);
             if adds {
@@ -117,15 +119,19 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
             device.alloc::<f32>(Class::Scratch, rows * cols)?
         };
         let plus = device.upload(Class::Backbone, if gradient { &[] } else { &start[..] })?;
+        let bias = device.upload(Class::Backbone, &bias)?;
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
             let w = Matrix { data: &b, rows: n, cols: k };
             match product {
-                TimesTransposed => times_transposed(&device, &a, m, w, Plus::Bias(&plus), &mut y[0]),
-                TransposedRows => times_transposed(&device, &a, m, w, Plus::Rows(&plus), &mut y[0]),
-                Times => times(&device, &a, m, w, Plus::Bias(&plus), &mut y[0]),
-                TimesRows => times(&device, &a, m, w, Plus::Rows(&plus), &mut y[0]),
-                TimesOutput => times(&device, &a, m, w, Plus::Output, &mut y[0]),
+                TimesTransposed => times_transposed(&device, &a, m, w, Plus::bias(&plus), &mut y[0]),
+                TransposedRows => {
+                    let plus = Plus { bias: Some(&bias), onto: Onto::Rows(&plus) };
+                    times_transposed(&device, &a, m, w, plus, &mut y[0])
+                }
+                Times => times(&device, &a, m, w, Plus::bias(&plus), &mut y[0]),
+                TimesRows => times(&device, &a, m, w, Plus::rows(&plus), &mut y[0]),
+                TimesOutput => times(&device, &a, m, w, Plus::OUTPUT, &mut y[0]),
                 _ => transposed_times(&device, &a, n, &b, k, m, &mut y[0], product == Accumulate),
             }
         }))

@@ -42,12 +42,15 @@ pub(super) struct Lines<'a, E> {
     pub transposed: bool,
     pub stride: usize,
 }
-/// What the products are added to.
+/// What is added to the products: a row, the same for all rows, and a matrix.
 #[derive(Clone, Copy)]
-pub(super) enum Start<'a> {
+pub(super) struct Start<'a> {
+    pub bias: Option<&'a [f32]>,
+    pub onto: Base<'a>,
+}
+#[derive(Clone, Copy)]
+pub(super) enum Base<'a> {
     Zero,
-    /// A row, the same for all rows.
-    Bias(&'a [f32]),
     /// A matrix that lies as C does.
     Rows(&'a [f32]),
     /// C as it is.
@@ -79,11 +82,13 @@ pub(super) struct Job<'a, E> {
     pub c_row: usize,
 }
 
-/// Where a task's block of C lies (address, distance between rows), and what it is added to next (null: nothing).
+/// Where a task's block of C lies (address, distance between rows), and what is added to it next: a matrix (address,
+/// distance between rows) and a row (null: nothing).
 struct Target {
     c: *mut f32,
     row: usize,
     start: (*const f32, usize),
+    bias: *const f32,
 }
 
 impl Target {
@@ -146,12 +151,11 @@ pub(super) fn multiply<E: Stored>(
     assert!(holds(b.data.len(), depth, row, cols, col), "B is too short");
     let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
-    assert!(!plan.flipped || (plan.in_place && matches!(start, Start::Zero | Start::Output)));
-    assert!(
-        !matches!(start, Start::Rows(r) if !holds(r.len(), high, c_row, wide, 1)),
-        "the rows are too short"
-    );
-    assert!(!matches!(start, Start::Bias(bias) if bias.len() < cols), "the bias is too short");
+    assert!(!plan.flipped || (plan.in_place && start.bias.is_none() && !matches!(start.onto, Base::Rows(_))));
+    if let Base::Rows(rows) = start.onto {
+        assert!(holds(rows.len(), high, c_row, wide, 1), "the rows are too short");
+    }
+    assert!(start.bias.is_none_or(|b| b.len() >= cols), "the bias is too short");
     let each = plan.floats(E::DTYPE != DType::F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
 
@@ -182,18 +186,18 @@ impl<E: Stored> Job<'_, E> {
     /// As of `run`.
     unsafe fn target(&self, i: usize, j: usize, slot: *mut f32) -> Target {
         if self.plan.flipped {
-            return Target { c: slot, row: self.plan.nc, start: (null(), 0) };
+            return Target { c: slot, row: self.plan.nc, start: (null(), 0), bias: null() };
         }
         // SAFETY: (i, j) is in C, the bias has an element for each column, and the rows are as long as C (asserted).
         unsafe {
             let c = self.c.get().add(i * self.c_row + j);
-            let start = match self.start {
-                Start::Zero => (null(), 0),
-                Start::Bias(bias) => (bias.as_ptr().add(j), 0),
-                Start::Rows(rows) => (rows.as_ptr().add(i * self.c_row + j), self.c_row),
-                Start::Output => (c.cast_const(), self.c_row),
+            let start = match self.start.onto {
+                Base::Zero => (null(), 0),
+                Base::Rows(rows) => (rows.as_ptr().add(i * self.c_row + j), self.c_row),
+                Base::Output => (c.cast_const(), self.c_row),
             };
-            Target { c, row: self.c_row, start }
+            let bias = self.start.bias.map_or(null(), |b| b.as_ptr().add(j));
+            Target { c, row: self.c_row, start, bias }
         }
     }
     /// Writes a block of Cᵀ that begins at (i, j) of it, `rows` x `cols`, to its place in C.
@@ -201,7 +205,7 @@ impl<E: Stored> Job<'_, E> {
     /// # Safety
     /// As of `run`; the block has been computed in `slot`.
     unsafe fn unflip(&self, (i, j, rows, cols): (usize, usize, usize, usize), slot: *const f32) {
-        let add = matches!(self.start, Start::Output);
+        let add = matches!(self.start.onto, Base::Output);
         for y in 0..cols {
             // SAFETY: row j + y of C has `rows` columns from i, which are this task's; the slot holds rows x nc values.
             unsafe {
@@ -261,7 +265,7 @@ impl<E: Stored> Job<'_, E> {
                 // SAFETY: as of this function; A and B have just been put there.
                 unsafe { self.block(code, &target, &piece, (tiles, these), a, b) };
             }
-            target.start = (target.c.cast_const(), target.row);
+            (target.start, target.bias) = ((target.c.cast_const(), target.row), null());
             p += depth;
             if p >= plan.depth {
                 break;
@@ -317,6 +321,7 @@ impl<E: Stored> Job<'_, E> {
                     a,
                     b,
                     start: to.start_at(i, j),
+                    bias: if to.bias.is_null() { null() } else { to.bias.add(j) },
                     c: (to.c.add(i * to.row + j), to.row),
                     last: wide - (vectors - 1) * lanes,
                 });

@@ -38,11 +38,11 @@ unsafe fn product(
         shared_mem_bytes: 0,
     };
     let (m, n, k) = (m as u64, n as u64, k as u64);
-    if let Plus::Rows(rows) = plus {
+    if let Onto::Rows(rows) = plus.onto {
         c.cuda_mut()?.copy(rows.cuda()?)?;
     }
-    let accumulate = i32::from(matches!(plus, Plus::Rows(_) | Plus::Output));
-    let bias = if let Plus::Bias(b) = plus { Some(b.cuda()?) } else { None };
+    let accumulate = i32::from(!matches!(plus.onto, Onto::Nothing));
+    let bias = plus.bias.map(Buffer::cuda).transpose()?;
     let mut launch = d.stream.launch_builder(&f);
     launch.arg(&a.cuda()?.0).arg(&b.cuda()?.0);
     match bias {
@@ -102,7 +102,7 @@ pub(super) fn transposed_times(
     g: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
-    let plus = if accumulate { Plus::Output } else { Plus::Nothing };
+    let plus = if accumulate { Plus::OUTPUT } else { Plus::NOTHING };
     // SAFETY: `super::transposed_times` has checked the device, the types and the lengths.
     unsafe { product(d, "matmul_transposed_times", dy, x, plus, g, [n, k, m]) }
 }

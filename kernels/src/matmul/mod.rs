@@ -27,7 +27,7 @@ mod tile;
 mod vector;
 
 use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
-use cpu::{Start, Strided};
+use cpu::{Base, Start, Strided};
 use half::{bf16, f16};
 use num_traits::Float;
 use plan::Plan;
@@ -65,34 +65,54 @@ impl Matrix<'_> {
     }
 }
 
-/// What a product is added to.
+/// What is added to a product.
 #[derive(Clone, Copy, Debug)]
-pub enum Plus<'a> {
-    /// Nothing.
-    Nothing,
-    /// One row, the same for all rows.
-    Bias(&'a Buffer),
+pub struct Plus<'a> {
+    /// A row, the same for all rows.
+    pub bias: Option<&'a Buffer>,
     /// A matrix of the output's shape.
+    pub onto: Onto<'a>,
+}
+/// A matrix that a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Onto<'a> {
+    /// None.
+    Nothing,
+    /// This one.
     Rows(&'a Buffer),
     /// What the output holds.
     Output,
 }
-impl Plus<'_> {
+impl<'a> Plus<'a> {
+    /// Nothing.
+    pub const NOTHING: Plus<'static> = Plus { bias: None, onto: Onto::Nothing };
+    /// What the output holds.
+    pub const OUTPUT: Plus<'static> = Plus { bias: None, onto: Onto::Output };
+    /// A row, the same for all rows.
+    pub fn bias(b: &'a Buffer) -> Plus<'a> {
+        Plus { bias: Some(b), onto: Onto::Nothing }
+    }
+    /// A matrix of the output's shape.
+    pub fn rows(r: &'a Buffer) -> Plus<'a> {
+        Plus { bias: None, onto: Onto::Rows(r) }
+    }
     fn check(self, device: &Device, rows: usize, cols: usize) -> Result<()> {
-        match self {
-            Plus::Bias(b) => need::<f32>(NAME, device, "bias", b, cols),
-            Plus::Rows(r) => need::<f32>(NAME, device, "plus", r, area("plus", rows, cols)?),
-            Plus::Nothing | Plus::Output => Ok(()),
+        if let Some(b) = self.bias {
+            need::<f32>(NAME, device, "bias", b, cols)?;
+        }
+        match self.onto {
+            Onto::Rows(r) => need::<f32>(NAME, device, "plus", r, area("plus", rows, cols)?),
+            Onto::Nothing | Onto::Output => Ok(()),
         }
     }
-}
-impl<'a> Plus<'a> {
     fn start(self) -> Result<Start<'a>> {
-        Ok(match self {
-            Plus::Nothing => Start::Zero,
-            Plus::Bias(b) => Start::Bias(b.host()?),
-            Plus::Rows(r) => Start::Rows(r.host()?),
-            Plus::Output => Start::Output,
+        Ok(Start {
+            bias: self.bias.map(Buffer::host).transpose()?,
+            onto: match self.onto {
+                Onto::Nothing => Base::Zero,
+                Onto::Rows(r) => Base::Rows(r.host()?),
+                Onto::Output => Base::Output,
+            },
         })
     }
 }
@@ -164,7 +184,7 @@ pub fn transposed_times(
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
-            let start = if accumulate { Start::Output } else { Start::Zero };
+            let start = if accumulate { Plus::OUTPUT } else { Plus::NOTHING }.start()?;
             let ((a, row), (b, col)) = if plan.flipped { ((x, k), (dy, n)) } else { ((dy, n), (x, k)) };
             let a = Strided { data: a.host()?, row: 1, col: row };
             cpu::product(d, plan, a, (Matrix { data: b, rows: m, cols: col }, false), start, g)

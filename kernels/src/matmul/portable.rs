@@ -1,7 +1,7 @@
 //! Any processor: the multiply of the `matrixmultiply` crate, once per task, on the calling thread. It takes any strides
 //! and packs for itself, so f32 goes in as it is; other storage is decoded block by block into the workspace.
 use super::{
-    cpu::{Job, Start},
+    cpu::{Base, Job},
     plan::HEADER,
     vector::Stored,
 };
@@ -22,11 +22,13 @@ pub(super) unsafe fn run<E: Stored>(job: &Job<'_, E>, task: usize, slot: *mut f3
     for r in 0..rows {
         // SAFETY: row r < rows of the block, `cols` values, which only this call touches.
         let row = unsafe { std::slice::from_raw_parts_mut(c.add(r * job.c_row), cols) };
-        match job.start {
-            Start::Zero => row.fill(0.0),
-            Start::Bias(bias) => row.copy_from_slice(&bias[j..j + cols]),
-            Start::Rows(rows) => row.copy_from_slice(&rows[(i + r) * job.c_row + j..][..cols]),
-            Start::Output => {}
+        match job.start.onto {
+            Base::Zero => row.fill(0.0),
+            Base::Rows(rows) => row.copy_from_slice(&rows[(i + r) * job.c_row + j..][..cols]),
+            Base::Output => {}
+        }
+        if let Some(bias) = job.start.bias {
+            row.iter_mut().zip(&bias[j..]).for_each(|(c, b)| *c += b);
         }
     }
     let mut p = 0;

@@ -101,10 +101,9 @@ fn strided<E: Stored>(isa: Isa, encode: fn(f32) -> E, s: &Shape) {
     let device = Device::cpu(threads).unwrap();
     let Device::Cpu(d) = &device else { unreachable!() };
     let mut workspace = vec![f32::NAN; threads * plan.floats(E::DTYPE != DType::F32)];
-    let from = match start {
-        0 => Start::Zero,
-        1 => Start::Bias(&bias),
-        _ => Start::Output,
+    let from = Start {
+        bias: (start == 1).then_some(&bias[..]),
+        onto: if start > 1 { Base::Output } else { Base::Zero },
     };
     let (x, w) = (Strided { data: &a, row: a_row, col: a_col }, Lines { data: &b, transposed, stride });
     multiply(d, plan, x, w, from, (&mut c, c_row), &mut workspace);
@@ -233,22 +232,22 @@ fn shapes_that_do_not_fit_are_refused() {
     let mut y = device.alloc::<f32>(Class::Scratch, 6).unwrap();
     let w = |data, rows, cols| Matrix { data, rows, cols };
     let is_length = |r: Result<()>| matches!(r, Err(Error::Length { kernel: NAME, .. }));
-    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), Plus::Nothing, &mut y)));
-    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), Plus::Nothing, &mut y)));
-    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), Plus::Nothing, &mut y)));
+    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), Plus::NOTHING, &mut y)));
+    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), Plus::NOTHING, &mut y)));
+    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), Plus::NOTHING, &mut y)));
     assert!(is_length(times_transposed(
         &device,
         &x,
         1,
         w(&x, 1, 6),
-        Plus::Bias(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
+        Plus::bias(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
         &mut y
     )));
     assert!(is_length(transposed_times(&device, &x, 3, &x, 3, 2, &mut y, false)));
-    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), Plus::Nothing, &mut y), Err(Error::DType { .. })));
+    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), Plus::NOTHING, &mut y), Err(Error::DType { .. })));
     let elsewhere = Device::cpu(1).unwrap();
     assert!(matches!(
-        times(&elsewhere, &x, 1, w(&x, 2, 3), Plus::Nothing, &mut y),
+        times(&elsewhere, &x, 1, w(&x, 2, 3), Plus::NOTHING, &mut y),
         Err(Error::Elsewhere { .. })
     ));
 }
