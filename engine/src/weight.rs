@@ -46,7 +46,7 @@ impl Tensor {
     }
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         let (rows, cols) = self.dims();
-        Matrix { data: &self.buf, rows, cols }
+        Matrix::plain(&self.buf, rows, cols)
     }
 }
 

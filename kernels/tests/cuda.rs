@@ -151,10 +151,10 @@ fn product(transposed: bool, [m, n, k]: [usize; 3], dtype: DType, biased: bool) 
         Ok(Run::new(out, move |out| {
             let plus = if biased { Plus::bias(&bias) } else { Plus::NOTHING };
             if transposed {
-                let w = matmul::Matrix { data: &w, rows: n, cols: k };
+                let w = matmul::Matrix::plain(&w, n, k);
                 matmul::times_transposed(&d, &x, m, w, plus, &mut out[0])
             } else {
-                let w = matmul::Matrix { data: &w, rows: k, cols: n };
+                let w = matmul::Matrix::plain(&w, k, n);
                 matmul::times(&d, &x, m, w, plus, &mut out[0])
             }
         }))
@@ -281,7 +281,7 @@ fn empty_launches_do_nothing() {
         layernorm::forward(&d, &empty, None, n, &mut out, None).unwrap();
         layernorm::backward(&d, &empty, &empty, &some, n, &mut out).unwrap();
     }
-    let none = |rows, cols| matmul::Matrix { data: &some, rows, cols };
+    let none = |rows, cols| matmul::Matrix::plain(&some, rows, cols);
     matmul::times_transposed(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
     matmul::times_transposed(&d, &some, 2, none(0, 3), Plus::bias(&some), &mut out).unwrap();
     matmul::times(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
@@ -365,7 +365,7 @@ fn arguments_of_another_device_are_refused() {
         let n = layernorm::Norm { gamma: &here, beta: &here, eps: EPS, rows: 1, cols: 4 };
         refused(layernorm::forward(&d, &here, Some(&x), n, &mut y, None));
         refused(layernorm::backward(&d, &x, &here, &here, n, &mut y));
-        let w = matmul::Matrix { data: &x, rows: 2, cols: 2 };
+        let w = matmul::Matrix::plain(&x, 2, 2);
         refused(matmul::times(&d, &here, 2, w, Plus::NOTHING, &mut y));
         refused(matmul::times_transposed(&d, &here, 2, w, Plus::NOTHING, &mut y));
         refused(matmul::transposed_times(&d, &here, 2, &x, 2, 2, &mut y, false));

@@ -56,6 +56,15 @@ unsafe fn product(
     Ok(())
 }
 
+fn unsupported(weight: DType) -> Error {
+    let kernel = match weight {
+        DType::I8 => "matmul with an int8 weight",
+        DType::Nf4 => "matmul with an nf4 weight",
+        _ => "matmul with such a weight",
+    };
+    Error::Unsupported { kernel, device: "cuda" }
+}
+
 pub(super) fn times_transposed(
     d: &Cuda,
     x: &Buffer,
@@ -67,10 +76,11 @@ pub(super) fn times_transposed(
     let name = match w.data.dtype() {
         DType::Bf16 => "matmul_times_transposed_bf16",
         DType::F16 => "matmul_times_transposed_f16",
-        _ => "matmul_times_transposed_f32",
+        DType::F32 => "matmul_times_transposed_f32",
+        other => return Err(unsupported(other)),
     };
-    // SAFETY: `super::times_transposed` has checked the device, the types and the lengths; `Matrix::check` leaves no
-    // fourth type.
+    // SAFETY: `super::times_transposed` has checked the device, the types and the lengths; the kernel is that of the
+    // weight's type.
     unsafe { product(d, name, x, w.data, plus, y, [m, w.rows, w.cols]) }
 }
 
@@ -85,7 +95,8 @@ pub(super) fn times(
     let name = match w.data.dtype() {
         DType::Bf16 => "matmul_times_bf16",
         DType::F16 => "matmul_times_f16",
-        _ => "matmul_times_f32",
+        DType::F32 => "matmul_times_f32",
+        other => return Err(unsupported(other)),
     };
     // SAFETY: `super::times` has checked the device, the types and the lengths.
     unsafe { product(d, name, x, w.data, plus, y, [m, w.cols, w.rows]) }

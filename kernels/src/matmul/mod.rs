@@ -6,7 +6,7 @@
 //! transposed_times   G (N, K) = dyᵀ x  [+ G]        the gradient of a trained weight
 //! ```
 //! What is added ([`Plus`]) costs no pass of its own: it is where the sums start.
-//! W is (N, K), row-major, in f32, bf16 or f16; no second copy of it is made.
+//! W is (N, K), row-major, in any [`crate::Storage`] type; no second copy of it is made.
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -24,11 +24,11 @@ mod tests;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod tile;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-mod vector;
+pub(crate) mod vector;
 
+pub use crate::storage::Matrix;
 use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
 use cpu::{Base, Start, Strided};
-use half::{bf16, f16};
 use num_traits::Float;
 use plan::Plan;
 
@@ -40,29 +40,6 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 fn area(argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
     let too_many = Error::Length { kernel: NAME, argument, expected: usize::MAX, got: 0 };
     rows.checked_mul(cols).ok_or(too_many)
-}
-
-/// A stored weight: `rows` x `cols`, row-major.
-#[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    /// The elements: f32, bf16 or f16.
-    pub data: &'a Buffer,
-    /// N: outputs of a linear layer stored (out, in).
-    pub rows: usize,
-    /// K: its inputs.
-    pub cols: usize,
-}
-
-impl Matrix<'_> {
-    pub(crate) fn check(&self, kernel: &'static str, argument: &'static str, device: &Device) -> Result<()> {
-        let len = area(argument, self.rows, self.cols)?;
-        match self.data.dtype() {
-            DType::F32 => need::<f32>(kernel, device, argument, self.data, len),
-            DType::Bf16 => need::<bf16>(kernel, device, argument, self.data, len),
-            DType::F16 => need::<f16>(kernel, device, argument, self.data, len),
-            got => Err(Error::DType { kernel, argument, expected: "f32, bf16 or f16", got }),
-        }
-    }
 }
 
 /// What is added to a product.
@@ -187,7 +164,7 @@ pub fn transposed_times(
             let start = if accumulate { Plus::OUTPUT } else { Plus::NOTHING }.start()?;
             let ((a, row), (b, col)) = if plan.flipped { ((x, k), (dy, n)) } else { ((dy, n), (x, k)) };
             let a = Strided { data: a.host()?, row: 1, col: row };
-            cpu::product(d, plan, a, (Matrix { data: b, rows: m, cols: col }, false), start, g)
+            cpu::product(d, plan, a, (Matrix::plain(b, m, col), false), start, g)
         }
         Device::Cuda(d) => cuda::transposed_times(d, dy, n, x, k, m, g, accumulate),
         Device::Null(_) => cpu::workspace(device, &plan()?, DType::F32).map(drop),
