@@ -17,6 +17,10 @@ pub enum DType {
     F16,
     /// Indices: token ids, labels, rows.
     U32,
+    /// Quantised weights.
+    I8,
+    /// Quantised activations.
+    U8,
 }
 impl DType {
     /// Bytes of one element.
@@ -24,6 +28,7 @@ impl DType {
         match self {
             DType::F32 | DType::U32 => 4,
             DType::Bf16 | DType::F16 => 2,
+            DType::I8 | DType::U8 => 1,
         }
     }
     /// The name used in messages.
@@ -33,6 +38,8 @@ impl DType {
             DType::Bf16 => "bf16",
             DType::F16 => "f16",
             DType::U32 => "u32",
+            DType::I8 => "i8",
+            DType::U8 => "u8",
         }
     }
 }
@@ -54,7 +61,7 @@ macro_rules! elements { ($($t:ty => $d:ident),*) => { $(
     impl sealed::Sealed for $t {}
     impl Element for $t { const DTYPE: DType = DType::$d; }
 )* } }
-elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32);
+elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32, i8 => I8, u8 => U8);
 
 #[derive(Debug)]
 pub(crate) enum Mem {

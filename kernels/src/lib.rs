@@ -5,7 +5,8 @@
 //! obvious reference and its cases; `cpu.rs` and `cuda.rs` hold the fast versions. [`KERNELS`] lists them all: parity
 //! tests, benches and the profiler iterate that list.
 //!
-//! All computation is in f32; weights may be stored as f32, bf16 or f16 and are decoded where they are used. The order of
+//! All computation is in f32, but for the products of [`matmul_int8`]; weights may be stored as f32, bf16 or f16 and are
+//! decoded where they are used. The order of
 //! every sum is fixed by the shapes, never by the number of threads, so results are bit-identical for any number.
 #![deny(missing_docs)]
 
@@ -27,6 +28,7 @@ pub mod elementwise;
 pub mod gather;
 pub mod layernorm;
 pub mod matmul;
+pub mod matmul_int8;
 pub mod reduce;
 mod simd;
 
@@ -41,6 +43,7 @@ pub use ledger::{Class, Ledger, Usage};
 /// Every kernel. Parity tests, benches and the profiler iterate this list.
 pub const KERNELS: &[Kernel] = &[
     matmul::KERNEL,
+    matmul_int8::KERNEL,
     layernorm::KERNEL,
     attention::KERNEL,
     activation::KERNEL,

@@ -26,18 +26,26 @@ mod tile;
 mod vector;
 
 use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::F32x8;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::F32x16;
+pub(crate) use cpu::Shared;
 use cpu::{Start, Strided};
 use half::{bf16, f16};
 use num_traits::Float;
 use plan::Plan;
+pub(crate) use plan::Tiles;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use vector::{MOST_LANES, Vector};
 
 const NAME: &str = "matmul";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// Elements of a matrix.
-fn area(argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
-    let too_many = Error::Length { kernel: NAME, argument, expected: usize::MAX, got: 0 };
+pub(crate) fn area(kernel: &'static str, argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
+    let too_many = Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
     rows.checked_mul(cols).ok_or(too_many)
 }
 
@@ -54,7 +62,7 @@ pub struct Matrix<'a> {
 
 impl Matrix<'_> {
     pub(crate) fn check(&self, kernel: &'static str, argument: &'static str, device: &Device) -> Result<()> {
-        let len = area(argument, self.rows, self.cols)?;
+        let len = area(kernel, argument, self.rows, self.cols)?;
         match self.data.dtype() {
             DType::F32 => need::<f32>(kernel, device, argument, self.data, len),
             DType::Bf16 => need::<bf16>(kernel, device, argument, self.data, len),
@@ -81,8 +89,8 @@ pub fn times_transposed(
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
-    need::<f32>(NAME, device, "x", x, area("x", m, w.cols)?)?;
-    need::<f32>(NAME, device, "y", y, area("y", m, w.rows)?)?;
+    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.cols)?)?;
+    need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.rows)?)?;
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, w.rows)?;
     }
@@ -107,8 +115,8 @@ pub fn times(
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
-    need::<f32>(NAME, device, "x", x, area("x", m, w.rows)?)?;
-    need::<f32>(NAME, device, "y", y, area("y", m, w.cols)?)?;
+    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.rows)?)?;
+    need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.cols)?)?;
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, w.cols)?;
     }
@@ -135,9 +143,9 @@ pub fn transposed_times(
     g: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
-    need::<f32>(NAME, device, "dy", dy, area("dy", m, n)?)?;
-    need::<f32>(NAME, device, "x", x, area("x", m, k)?)?;
-    need::<f32>(NAME, device, "g", g, area("g", n, k)?)?;
+    need::<f32>(NAME, device, "dy", dy, area(NAME, "dy", m, n)?)?;
+    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, k)?)?;
+    need::<f32>(NAME, device, "g", g, area(NAME, "g", n, k)?)?;
     let plan = || Ok::<_, Error>(Plan::gradient(isa()?, n, m, k));
     match device {
         Device::Cpu(d) => {

@@ -7,9 +7,9 @@ use crate::Element;
 use half::{bf16, f16};
 
 /// The most lanes that any vector has.
-pub(super) const MOST_LANES: usize = 16;
+pub(crate) const MOST_LANES: usize = 16;
 
-pub(super) trait Vector: Copy {
+pub(crate) trait Vector: Copy {
     /// f32 values in one vector.
     const LANES: usize;
     unsafe fn zero() -> Self;
