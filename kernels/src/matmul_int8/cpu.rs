@@ -7,13 +7,14 @@
 //!
 //! ```text
 //! row 0           what the sums of the panel's columns begin with: -128 Σ B where A is 128 too large, else 0
-//! row 1 + p       B[4p .. 4p + 4] of each column
+//! rows 1 and 2    the columns' scales (or ones) and the bias (or zeros), in f32
+//! row 3 + p       B[4p .. 4p + 4] of each column
 //! ```
 //! Numbers and columns that do not exist are zero.
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use super::{
-    plan::{HEADER, Path, Plan},
+    plan::{HEADER, Path, Plan, TOP},
     portable, *,
 };
 use crate::{
@@ -45,29 +46,26 @@ pub(super) struct Tile {
     /// A packed panel, `vectors` * lanes wide.
     pub b: *const u32,
     /// A's scales.
-    pub rows: *const f32,
-    /// The columns' scales and the bias; null for none.
-    pub cols: *const f32,
-    pub bias: *const f32,
+    pub scales: *const f32,
     /// C's first element, and the distance between its rows.
     pub c: (*mut f32, usize),
     /// Columns of the last vector that exist.
     pub last: usize,
 }
 
-/// A tile of a certain size: C = A B · rows · cols + bias, in this order, rounded after each step.
+/// A tile of a certain size: C = A B · A's scale · the column's + bias, in this order, rounded after each step.
 ///
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R rows of 4 `words` bytes of A, R
-/// scales, a panel of (1 + words) V L words, and (V - 1) L + last values of `cols` and `bias` (unless null) and of each of
-/// C's R rows lie in memory that may be read (C: written, and touched by nobody else), and 1 <= last <= L.
+/// scales, a panel of (TOP + words) V L words, and (V - 1) L + last values of each of C's R rows lie in memory that may be
+/// read (C: written, and touched by nobody else), and 1 <= last <= L.
 pub(super) type TileFn = unsafe fn(&Tile);
 
-/// Packs a piece into panels of so many columns (whole vectors).
+/// Packs a piece into panels of so many columns (whole vectors): all but rows 1 and 2.
 ///
 /// # Safety
-/// The processor has the function's instructions; every element of the piece may be read; (1 + words) x (cols rounded up
-/// to whole vectors) words may be written.
+/// The processor has the function's instructions; every element of the piece may be read; (TOP + words) x (cols rounded
+/// up to whole vectors) words may be written.
 pub(super) type PackFn = unsafe fn(&Piece, usize, *mut u32);
 
 /// The code of one path.
@@ -164,13 +162,12 @@ impl Job<'_> {
     /// What `multiply` asserts holds, nobody else writes the task's block of C, and `slot` is this call's own and as
     /// long as the plan says.
     unsafe fn run(&self, code: &Code, task: usize, slot: *mut u32) {
-        let Job { plan, a, bias, .. } = self;
+        let Job { plan, a, .. } = self;
         let (i0, j0, rows, cols) = plan.task(task);
         let (lanes, panel, words) = (plan.path.lanes(), plan.panel(), plan.words());
         // SAFETY: the slot is ours and holds header and block.
         let packed = unsafe { self.fill(code, j0, cols, slot) };
         let tiles = Tiles::even(rows, plan.tile_rows);
-        let at = |s: Option<&[f32]>, j: usize| s.map_or(std::ptr::null(), |s| s[j..].as_ptr());
         for t in 0..tiles.count {
             let (i, high) = tiles.at(t);
             for j in (0..cols).step_by(panel) {
@@ -182,10 +179,8 @@ impl Job<'_> {
                     (code.tile)(high, vectors)(&Tile {
                         words,
                         a: (a.q.as_ptr().add((i0 + i) * a.stride), a.stride),
-                        b: packed.add(j * (1 + words)),
-                        rows: a.scales.as_ptr().add(i0 + i),
-                        cols: at(self.b.scales, j0 + j),
-                        bias: at(*bias, j0 + j),
+                        b: packed.add(j * (TOP + words)),
+                        scales: a.scales.as_ptr().add(i0 + i),
                         c: (self.c.get().add((i0 + i) * plan.cols + j0 + j), plan.cols),
                         last: wide - (vectors - 1) * lanes,
                     });
@@ -208,10 +203,36 @@ impl Job<'_> {
         unsafe {
             if header.read_unaligned() != j0 as u64 {
                 (code.pack)(&piece, self.plan.panel(), packed);
+                self.fill_scales(j0, cols, packed);
                 header.write_unaligned(j0 as u64);
             }
         }
         packed
+    }
+}
+
+impl Job<'_> {
+    /// Writes rows 1 and 2 of the panels of the columns from `j0`.
+    ///
+    /// # Safety
+    /// As of `run`; `packed` holds the panels.
+    unsafe fn fill_scales(&self, j0: usize, cols: usize, packed: *mut u32) {
+        let (panel, lanes) = (self.plan.panel(), self.plan.path.lanes());
+        for first in (0..cols).step_by(panel) {
+            let width = panel.min((cols - first).next_multiple_of(lanes));
+            let at = j0 + first..j0 + cols.min(first + panel);
+            for (row, values, none) in [(1, self.b.scales, 1.0), (2, self.bias, 0.0)] {
+                // SAFETY: the panels in front of this one are whole, and row 2 of it is in front of its words.
+                let row = unsafe {
+                    let row = packed.add(first * (TOP + self.plan.words()) + row * width);
+                    std::slice::from_raw_parts_mut(row.cast::<f32>(), width)
+                };
+                row.fill(none);
+                if let Some(values) = values {
+                    row[..at.len()].copy_from_slice(&values[at.clone()]);
+                }
+            }
+        }
     }
 }
 

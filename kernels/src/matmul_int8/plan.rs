@@ -78,6 +78,8 @@ const TASKS: usize = 16;
 const TASK_ROWS: usize = 256;
 /// Words in front of a thread's panels: which columns they are. A cache line, so that panels stay aligned.
 pub(super) const HEADER: usize = 16;
+/// Rows of a packed panel in front of its words.
+pub(super) const TOP: usize = 3;
 
 impl Plan {
     pub(super) fn new(path: Path, m: usize, depth: usize, cols: usize) -> Plan {
@@ -120,6 +122,6 @@ impl Plan {
     }
     /// Words that each thread needs as its own: the header and a packed block of B.
     pub(super) fn workspace(&self) -> usize {
-        if self.tasks() > 0 { HEADER + self.nc * (1 + self.words()) } else { 0 }
+        if self.tasks() > 0 { HEADER + self.nc * (TOP + self.words()) } else { 0 }
     }
 }

@@ -1,5 +1,8 @@
 //! Any processor, in plain Rust.
-use super::cpu::{Piece, Tile, TileFn};
+use super::{
+    cpu::{Piece, Tile, TileFn},
+    plan::TOP,
+};
 
 /// Columns of a tile.
 const LANES: usize = 8;
@@ -18,7 +21,7 @@ unsafe fn rows<const R: usize>(t: &Tile) {
         let mut sums = [[0i32; LANES]; R];
         sums.fill(*t.b.cast());
         for p in 0..t.words {
-            let row: [u32; LANES] = *t.b.add((1 + p) * LANES).cast();
+            let row: [u32; LANES] = *t.b.add((TOP + p) * LANES).cast();
             for (i, sums) in sums.iter_mut().enumerate() {
                 let a = bytes(*t.a.0.add(i * t.a.1).cast::<u32>().add(p) ^ 0x8080_8080);
                 for (sum, b) in sums.iter_mut().zip(row) {
@@ -27,16 +30,11 @@ unsafe fn rows<const R: usize>(t: &Tile) {
                 }
             }
         }
+        let (scales, bias): ([f32; LANES], [f32; LANES]) =
+            (*t.b.add(LANES).cast(), *t.b.add(2 * LANES).cast());
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums[..t.last].iter().enumerate() {
-                let mut v = *sum as f32 * *t.rows.add(i);
-                if !t.cols.is_null() {
-                    v *= *t.cols.add(j);
-                }
-                if !t.bias.is_null() {
-                    v += *t.bias.add(j);
-                }
-                *t.c.0.add(i * t.c.1 + j) = v;
+                *t.c.0.add(i * t.c.1 + j) = *sum as f32 * *t.scales.add(i) * scales[j] + bias[j];
             }
         }
     }
@@ -62,9 +60,9 @@ pub(super) unsafe fn pack(from: &Piece, _panel: usize, to: *mut u32) {
     for first in (0..from.cols).step_by(LANES) {
         for j in 0..LANES {
             // SAFETY: elements below `depth` and `cols` are in the piece; the panels before this one take
-            // first x (1 + words) words, and this one has (1 + words) x 8.
+            // first x (TOP + words) words, and this one has (TOP + words) x 8.
             unsafe {
-                let to = to.add(first * (1 + words) + j);
+                let to = to.add(first * (TOP + words) + j);
                 *to = 0;
                 for w in 0..words {
                     let mut word = [0; 4];
@@ -74,7 +72,7 @@ pub(super) unsafe fn pack(from: &Piece, _panel: usize, to: *mut u32) {
                             *byte = *from.at.add(p * row + (first + j) * col) as u8;
                         }
                     }
-                    *to.add((1 + w) * LANES) = u32::from_le_bytes(word);
+                    *to.add((TOP + w) * LANES) = u32::from_le_bytes(word);
                 }
             }
         }

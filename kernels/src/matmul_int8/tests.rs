@@ -35,14 +35,8 @@ fn bits(
     for i in 0..m {
         for j in 0..n {
             let sum: i64 = (0..k).map(|p| i64::from(q[i * k + p]) * i64::from(b.0[p * b.1 + j * b.2])).sum();
-            let mut v = sum as i32 as f32 * rows[i];
-            if let Some(s) = cols {
-                v *= s[j];
-            }
-            if let Some(b) = bias {
-                v += b[j];
-            }
-            c.push(v);
+            let scaled = sum as i32 as f32 * rows[i] * cols.map_or(1.0, |s| s[j]);
+            c.push(scaled + bias.map_or(0.0, |b| b[j]));
         }
     }
     c

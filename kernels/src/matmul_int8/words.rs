@@ -3,7 +3,10 @@
 //! The methods are `inline(always)` and carry no target feature themselves (a trait's method cannot): they fold into the
 //! entry points of `avx512.rs` and `avx2.rs`, which do. Hence the precondition common to all of them: **the processor
 //! has the instructions of the type**.
-use super::cpu::{Piece, Tile};
+use super::{
+    cpu::{Piece, Tile},
+    plan::TOP,
+};
 use crate::matmul::{MOST_LANES, Vector};
 
 /// A vector of 32-bit words: sums, or four bytes each.
@@ -71,15 +74,13 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) 
     // SAFETY: every access lies inside the areas that the caller vouches for (see `TileFn`). The pointers wrap, because
     // after the last step they point behind the areas.
     unsafe {
-        let mut sums = [[W::load(b); NV]; MR];
-        for j in 1..NV {
-            for i in 0..MR {
-                sums[i][j] = W::load(b.add(W::LANES * j));
-            }
+        let mut row = [W::of(W::Floats::zero()); NV];
+        for j in 0..NV {
+            row[j] = W::load(b.add(W::LANES * j));
         }
+        let mut sums = [row; MR];
+        b = b.wrapping_add(TOP * W::LANES * NV);
         for _ in 0..t.words {
-            b = b.wrapping_add(W::LANES * NV);
-            let mut row = [sums[0][0]; NV];
             for j in 0..NV {
                 row[j] = W::load(b.add(W::LANES * j));
             }
@@ -90,19 +91,14 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) 
                 }
             }
             a = a.wrapping_add(4);
+            b = b.wrapping_add(W::LANES * NV);
         }
-        for j in 0..NV {
-            let n = if j + 1 < NV { W::LANES } else { t.last };
-            let cols = row_of::<W>(t.cols, W::LANES * j, n);
-            let bias = row_of::<W>(t.bias, W::LANES * j, n);
-            for i in 0..MR {
-                let mut v = sums[i][j].scaled(W::Floats::splat(t.rows.add(i)));
-                if let Some(cols) = cols {
-                    v = W::product(v, cols);
-                }
-                if let Some(bias) = bias {
-                    v = v.add(bias);
-                }
+        for i in 0..MR {
+            let scale = W::Floats::splat(t.scales.add(i));
+            for j in 0..NV {
+                let at = t.b.add(W::LANES * j).cast::<f32>();
+                let v = W::product(sums[i][j].scaled(scale), W::Floats::load(at.add(W::LANES * NV)));
+                let v = v.add(W::Floats::load(at.add(2 * W::LANES * NV)));
                 let c = t.c.0.add(i * t.c.1 + W::LANES * j);
                 if j + 1 < NV {
                     v.store(c);
@@ -112,18 +108,6 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) 
             }
         }
     }
-}
-
-/// `n` floats from `p + at`, if there is a `p`.
-#[inline(always)]
-unsafe fn row_of<W: Words>(p: *const f32, at: usize, n: usize) -> Option<W::Floats> {
-    if p.is_null() {
-        return None;
-    }
-    // SAFETY: the processor has the instructions; the caller answers for the pointer.
-    Some(unsafe {
-        if n == W::LANES { W::Floats::load(p.add(at)) } else { W::Floats::load_first(p.add(at), n) }
-    })
 }
 
 /// The body of every [`super::cpu::PackFn`].
@@ -148,7 +132,7 @@ pub(super) unsafe fn pack<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
 fn place(from: &Piece, panel: usize, lanes: usize, group: usize) -> (usize, usize) {
     let first = group / panel * panel;
     (
-        first * (1 + from.depth.div_ceil(4)) + group - first,
+        first * (TOP + from.depth.div_ceil(4)) + group - first,
         panel.min((from.cols - first).next_multiple_of(lanes)),
     )
 }
@@ -164,7 +148,7 @@ unsafe fn turn<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
         let live = W::LANES.min(cols - group);
         let (first, width) = place(from, panel, W::LANES, group);
         // SAFETY: line group + i < cols and its bytes p .. p + n <= depth are in the piece; the place of the group has
-        // rows of `width` words, 1 + words of them.
+        // rows of `width` words, TOP + words of them.
         unsafe {
             let (from, to) = (at.add(group * stride), to.add(first));
             let mut sum = W::of(W::Floats::zero());
@@ -177,7 +161,7 @@ unsafe fn turn<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
                 }
                 W::Floats::transpose(&mut square);
                 for (k, row) in square[..n.div_ceil(4)].iter().enumerate() {
-                    row.store(to.add((1 + p / 4 + k) * width).cast());
+                    row.store(to.add((TOP + p / 4 + k) * width).cast());
                     if W::RAW {
                         sum = sum.dot(offset, W::of(*row));
                     }
@@ -196,7 +180,7 @@ const AHEAD: usize = 8;
 unsafe fn interleave<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
     let Piece { at, stride, depth, cols, .. } = *from;
     // SAFETY: line p + i < depth and its bytes g .. g + n <= cols are in the piece, and each
-    // group's place has rows of `width` words, 1 + words of them.
+    // group's place has rows of `width` words, TOP + words of them.
     unsafe {
         let (zero, offset) = (W::of(W::Floats::zero()), W::left((&raw const OFFSET).cast()));
         for group in (0..cols).step_by(W::LANES) {
@@ -215,7 +199,7 @@ unsafe fn interleave<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
                     let group = g + k * W::LANES;
                     if group < cols {
                         let (first, width) = place(from, panel, W::LANES, group);
-                        words.store(to.add(first + (1 + p / 4) * width));
+                        words.store(to.add(first + (TOP + p / 4) * width));
                         if W::RAW {
                             let sum = to.add(first);
                             W::load(sum).dot(offset, *words).store(sum);
