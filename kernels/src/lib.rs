@@ -5,8 +5,9 @@
 //! obvious reference and its cases; `cpu.rs` and `cuda.rs` hold the fast versions. [`KERNELS`] lists them all: parity
 //! tests, benches and the profiler iterate that list.
 //!
-//! All computation is in f32; weights may be stored as f32, bf16, f16, int8 or nf4 ([`storage`]) and are decoded where they
-//! are used. The order of every sum is fixed by the shapes, never by the number of threads, so results are bit-identical for any number.
+//! All computation is in f32, but for the products of [`matmul_int8`]; weights may be stored as f32, bf16, f16, int8 or nf4
+//! ([`storage`]) and are decoded where they are used. The order of every sum is fixed by the shapes, never by the number of
+//! threads, so results are bit-identical for any number.
 #![deny(missing_docs)]
 
 mod buffer;
@@ -27,6 +28,7 @@ pub mod elementwise;
 pub mod gather;
 pub mod layernorm;
 pub mod matmul;
+pub mod matmul_int8;
 pub mod reduce;
 mod simd;
 pub mod storage;
@@ -43,6 +45,7 @@ pub use storage::Storage;
 /// Every kernel. Parity tests, benches and the profiler iterate this list.
 pub const KERNELS: &[Kernel] = &[
     matmul::KERNEL,
+    matmul_int8::KERNEL,
     layernorm::KERNEL,
     attention::KERNEL,
     activation::KERNEL,

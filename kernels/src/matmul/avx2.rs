@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 
 /// Eight f32.
 #[derive(Clone, Copy)]
-pub(super) struct F32x8(__m256);
+pub(crate) struct F32x8(pub __m256);
 
 /// A window of eight into it, from `8 - n`, has its first `n` words set.
 static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 
 /// Sixteen f32.
 #[derive(Clone, Copy)]
-pub(super) struct F32x16(__m512);
+pub(crate) struct F32x16(pub __m512);
 
 #[inline(always)]
 fn first(n: usize) -> __mmask16 {

@@ -60,14 +60,14 @@ pub(super) enum Base<'a> {
 
 /// A pointer that threads may share: each writes places of its own.
 #[derive(Clone, Copy)]
-pub(super) struct Shared(pub *mut f32);
+pub(crate) struct Shared(pub *mut f32);
 // SAFETY: it is only a number; whoever dereferences it says why that is sound.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 impl Shared {
     /// Through a method, so that a closure captures the whole (shareable) struct.
-    pub(super) fn get(self) -> *mut f32 {
+    pub(crate) fn get(self) -> *mut f32 {
         self.0
     }
 }

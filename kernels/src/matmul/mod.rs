@@ -28,17 +28,25 @@ pub(crate) mod vector;
 
 pub use crate::storage::Matrix;
 use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::F32x8;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::F32x16;
+pub(crate) use cpu::Shared;
 use cpu::{Base, Start, Strided};
 use num_traits::Float;
 use plan::Plan;
+pub(crate) use plan::Tiles;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use vector::{MOST_LANES, Vector};
 
 const NAME: &str = "matmul";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// Elements of a matrix.
-fn area(argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
-    let too_many = Error::Length { kernel: NAME, argument, expected: usize::MAX, got: 0 };
+pub(crate) fn area(kernel: &'static str, argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
+    let too_many = Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
     rows.checked_mul(cols).ok_or(too_many)
 }
 
@@ -78,7 +86,7 @@ impl<'a> Plus<'a> {
             need::<f32>(NAME, device, "bias", b, cols)?;
         }
         match self.onto {
-            Onto::Rows(r) => need::<f32>(NAME, device, "plus", r, area("plus", rows, cols)?),
+            Onto::Rows(r) => need::<f32>(NAME, device, "plus", r, area(NAME, "plus", rows, cols)?),
             Onto::Nothing | Onto::Output => Ok(()),
         }
     }
@@ -104,8 +112,8 @@ pub fn times_transposed(
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
-    need::<f32>(NAME, device, "x", x, area("x", m, w.cols)?)?;
-    need::<f32>(NAME, device, "y", y, area("y", m, w.rows)?)?;
+    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.cols)?)?;
+    need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.rows)?)?;
     plus.check(device, m, w.rows)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
     match device {
@@ -128,8 +136,8 @@ pub fn times(
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
-    need::<f32>(NAME, device, "x", x, area("x", m, w.rows)?)?;
-    need::<f32>(NAME, device, "y", y, area("y", m, w.cols)?)?;
+    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.rows)?)?;
+    need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.cols)?)?;
     plus.check(device, m, w.cols)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
     match device {
@@ -154,9 +162,9 @@ pub fn transposed_times(
     g: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
-    need::<f32>(NAME, device, "dy", dy, area("dy", m, n)?)?;
-    need::<f32>(NAME, device, "x", x, area("x", m, k)?)?;
-    need::<f32>(NAME, device, "g", g, area("g", n, k)?)?;
+    need::<f32>(NAME, device, "dy", dy, area(NAME, "dy", m, n)?)?;
+    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, k)?)?;
+    need::<f32>(NAME, device, "g", g, area(NAME, "g", n, k)?)?;
     let plan = || Ok::<_, Error>(Plan::gradient(isa()?, n, m, k));
     match device {
         Device::Cpu(d) => {
