@@ -27,6 +27,7 @@ pub mod elementwise;
 pub mod gather;
 pub mod layernorm;
 pub mod matmul;
+pub mod profile;
 pub mod reduce;
 mod simd;
 
@@ -37,6 +38,7 @@ pub use device::{Cpu, Device, MappedFile, Null};
 pub use error::{Error, Result};
 pub use isa::{Isa, isa};
 pub use ledger::{Class, Ledger, Usage};
+pub use profile::Cost;
 
 /// Every kernel. Parity tests, benches and the profiler iterate this list.
 pub const KERNELS: &[Kernel] = &[

@@ -30,11 +30,12 @@ fn stored(dtype: DType, x: f32) -> f32 {
 
 fn rows_case(n: usize, rows: usize, cols: usize, dtype: DType, accumulate: bool, timed: bool) -> Case {
     let (size, len) = (rows * cols, n * cols);
+    let cost = cost(n, cols, dtype.size(), accumulate);
     Case {
         label: format!("rows {n} of {rows}x{cols} {dtype}{}", if accumulate { ", added" } else { "" }),
         tolerance: 1e-7,
-        flops: if accumulate { len as f64 } else { 0.0 },
-        bytes: (len * (dtype.size() + if accumulate { 8 } else { 4 })) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {
@@ -67,8 +68,8 @@ fn scatter_case(n: usize, rows: usize, cols: usize, timed: bool) -> Case {
     Case {
         label: format!("scatter {n} to {rows}x{cols}"),
         tolerance: 3e-7,
-        flops: (n * cols) as f64,
-        bytes: (12 * n * cols) as f64,
+        flops: cost(n, cols, 4, true).flops,
+        bytes: cost(n, cols, 4, true).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

@@ -78,6 +78,7 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
         Accumulate => ("transposed_times, accumulating", n, m, k),
     };
     let gradient = matches!(product, TransposedTimes | Accumulate);
+    let cost = cost(rows, depth, cols, dtype, product == Accumulate);
     let a = noise(1, rows * depth);
     let b = rounded(noise(2, depth * cols), dtype);
     let start = noise(3, if product == Accumulate { rows * cols } else { cols });
@@ -119,8 +120,8 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
     Case {
         label: format!("{name} m={m} N={n} K={k} {dtype}"),
         tolerance: tiny * (2e-7 + 5e-8 * (depth as f64).sqrt()),
-        flops: 2.0 * (rows * depth) as f64 * cols as f64,
-        bytes: (4 * (rows * depth + rows * cols) + dtype.size() * depth * cols) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: true,
         prepare: Box::new(prepare),

@@ -25,7 +25,7 @@ mod tile;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod vector;
 
-use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
+use crate::{Buffer, Cost, DType, Device, Error, Kernel, Result, isa, need};
 use cpu::{Start, Strided};
 use half::{bf16, f16};
 use num_traits::Float;
@@ -71,6 +71,14 @@ fn start(bias: Option<&Buffer>) -> Result<Start<'_>> {
     })
 }
 
+/// C (rows, cols) from (rows, depth) and (depth, cols), the latter stored as `b`.
+fn cost(rows: usize, depth: usize, cols: usize, b: DType, accumulate: bool) -> Cost {
+    let (rows, depth, cols) = (rows as f64, depth as f64, cols as f64);
+    let passes = if accumulate { 2.0 } else { 1.0 };
+    let bytes = 4.0 * rows * (depth + passes * cols) + b.size() as f64 * depth * cols;
+    Cost { flops: 2.0 * rows * depth * cols, bytes }
+}
+
 /// y (m, N) = x (m, K) Wᵀ + b.
 pub fn times_transposed(
     device: &Device,
@@ -87,6 +95,7 @@ pub fn times_transposed(
         need::<f32>(NAME, device, "bias", b, w.rows)?;
     }
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
+    let _span = device.span(NAME, "times_transposed", || cost(m, w.cols, w.rows, w.data.dtype(), false));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.cols, col: 1 };
@@ -113,6 +122,7 @@ pub fn times(
         need::<f32>(NAME, device, "bias", b, w.cols)?;
     }
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
+    let _span = device.span(NAME, "times", || cost(m, w.rows, w.cols, w.data.dtype(), false));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.rows, col: 1 };
@@ -139,6 +149,7 @@ pub fn transposed_times(
     need::<f32>(NAME, device, "x", x, area("x", m, k)?)?;
     need::<f32>(NAME, device, "g", g, area("g", n, k)?)?;
     let plan = || Ok::<_, Error>(Plan::gradient(isa()?, n, m, k));
+    let _span = device.span(NAME, "transposed_times", || cost(n, m, k, DType::F32, accumulate));
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
