@@ -22,6 +22,7 @@ pub mod ops;
 pub mod optim;
 pub mod output;
 pub mod site;
+mod spot;
 pub mod tape;
 pub mod weight;
 

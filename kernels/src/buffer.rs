@@ -1,10 +1,13 @@
 //! Memory on a device, and the element types it can hold.
-use crate::{Class, Device, Error, MappedFile, Result, cuda::CudaMem, device::HostBlock};
+use crate::{Class, Cost, Device, Error, MappedFile, Result, cuda::CudaMem, device::HostBlock};
 use half::{bf16, f16};
 use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},
 };
+
+/// Under which profiles list copies; no kernel has this name.
+const NAME: &str = "buffer";
 
 /// What a buffer's elements are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,6 +141,7 @@ impl Buffer {
     /// A copy of the elements. The Null device gives zeros.
     pub fn read<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype::<T>("read")?;
+        let _span = self.device.span(NAME, "read", || Cost::copy(self.bytes()));
         match &self.mem {
             Mem::Cuda(m) => {
                 let mut v = vec![T::default(); self.len];
@@ -159,6 +163,7 @@ impl Buffer {
                 got: values.len(),
             });
         }
+        let _span = self.device.span(NAME, "write", || Cost::copy(self.bytes()));
         self.write_bytes(as_bytes(values))
     }
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
@@ -175,6 +180,7 @@ impl Buffer {
     /// Sets every byte to zero.
     pub fn clear(&mut self) -> Result<()> {
         let bytes = self.bytes();
+        let _span = self.device.span(NAME, "clear", || Cost::new(0, bytes));
         match &mut self.mem {
             Mem::Host(m) => m.bytes_mut()[..bytes].fill(0),
             Mem::Cuda(m) => m.clear()?,
@@ -188,6 +194,7 @@ impl Buffer {
     /// A new buffer with the same elements, held for `class`.
     pub fn duplicate(&self, class: Class) -> Result<Buffer> {
         let mut b = self.device.raw(class, self.dtype, self.len)?;
+        let _span = self.device.span(NAME, "duplicate", || Cost::copy(self.bytes()));
         match (&self.mem, &mut b.mem) {
             (Mem::Cuda(from), Mem::Cuda(to)) => to.copy(from)?,
             (Mem::Null, _) => {}

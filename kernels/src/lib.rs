@@ -29,6 +29,7 @@ pub mod gather;
 pub mod layernorm;
 pub mod matmul;
 pub mod matmul_int8;
+pub mod profile;
 pub mod reduce;
 mod simd;
 pub mod storage;
@@ -40,6 +41,7 @@ pub use device::{Cpu, Device, MappedFile, Null};
 pub use error::{Error, Result};
 pub use isa::{Isa, isa};
 pub use ledger::{Class, Ledger, Usage};
+pub use profile::Cost;
 pub use storage::Storage;
 
 /// Every kernel. Parity tests, benches and the profiler iterate this list.

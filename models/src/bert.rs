@@ -195,6 +195,7 @@ impl<P: Weight> Model for Bert<P> {
         self.run(cx, 0, x, rows)
     }
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act> {
+        cx.enter(Site::head());
         let first = cx.first_tokens(hidden)?;
         match &self.pooler {
             Some(w) if pooler => {

@@ -28,11 +28,12 @@ fn index(n: usize, rows: usize) -> Vec<u32> {
 }
 fn rows_case(n: usize, rows: usize, cols: usize, storage: Storage, accumulate: bool, timed: bool) -> Case {
     let (size, len) = (rows * cols, n * cols);
+    let cost = cost(storage.bytes(n, cols), len, accumulate);
     Case {
         label: format!("rows {n} of {rows}x{cols} {storage}{}", if accumulate { ", added" } else { "" }),
         tolerance: 1e-7,
-        flops: if accumulate { len as f64 } else { 0.0 },
-        bytes: (storage.bytes(n, cols) + len * if accumulate { 8 } else { 4 }) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {
@@ -58,8 +59,8 @@ fn scatter_case(n: usize, rows: usize, cols: usize, timed: bool) -> Case {
     Case {
         label: format!("scatter {n} to {rows}x{cols}"),
         tolerance: 3e-7,
-        flops: (n * cols) as f64,
-        bytes: (12 * n * cols) as f64,
+        flops: cost(4 * n * cols, n * cols, true).flops,
+        bytes: cost(4 * n * cols, n * cols, true).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

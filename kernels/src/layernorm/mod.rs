@@ -12,7 +12,7 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Kernel, Result, need};
 use num_traits::Float;
 
 const NAME: &str = "layernorm";
@@ -43,6 +43,15 @@ pub struct Kept<'a> {
     pub rstd: &'a mut Buffer,
 }
 
+/// Of n elements, forward.
+fn cost(n: usize, residual: bool, keep: bool) -> Cost {
+    Cost::new(8 * n, 4 * n * (2 + usize::from(residual) + usize::from(keep)))
+}
+/// Of n elements, backward.
+fn cost_backward(n: usize) -> Cost {
+    Cost::new(9 * n, 12 * n)
+}
+
 /// y = LN(x + r), all (rows, cols).
 pub fn forward(
     device: &Device,
@@ -64,6 +73,7 @@ pub fn forward(
         need::<f32>(NAME, device, "normed", k.normed, len)?;
         need::<f32>(NAME, device, "rstd", k.rstd, n.rows)?;
     }
+    let _span = device.span(NAME, "forward", || cost(len, r.is_some(), keep.is_some()));
     match device {
         Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep),
         Device::Cuda(d) => cuda::forward(d, x, r, n, y, keep),
@@ -86,6 +96,7 @@ pub fn backward(
     need::<f32>(NAME, device, "rstd", rstd, n.rows)?;
     need::<f32>(NAME, device, "gamma", n.gamma, n.cols)?;
     need::<f32>(NAME, device, "dx", dx, len)?;
+    let _span = device.span(NAME, "backward", || cost_backward(len));
     match device {
         Device::Cpu(d) => cpu::backward(d, dy, normed, rstd, n, dx),
         Device::Cuda(d) => cuda::backward(d, dy, normed, rstd, n, dx),

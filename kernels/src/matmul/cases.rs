@@ -92,6 +92,7 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
     let a = noise(1, rows * depth);
     let b = noise(2, depth * cols);
     let shape = if gradient { [m, k] } else { [n, k] };
+    let cost = cost([rows, depth, cols], storage.bytes(shape[0], shape[1]), adds);
     let start = noise(3, if adds { rows * cols } else { cols });
     let bias = noise(4, if product == TransposedRows { cols } else { 0 });
     // a sum of few outputs may be close to zero, and errors are relative to the largest
@@ -141,8 +142,8 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
     Case {
         label: format!("{name} m={m} N={n} K={k} {storage}"),
         tolerance: tiny * (2e-7 + 5e-8 * (depth as f64).sqrt()),
-        flops: 2.0 * (rows * depth) as f64 * cols as f64,
-        bytes: (4 * (rows * depth + rows * cols) + storage.bytes(shape[0], shape[1])) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: !storage.is_quantised(),
         prepare: Box::new(prepare),

@@ -27,7 +27,7 @@ mod tile;
 pub(crate) mod vector;
 
 pub use crate::storage::Matrix;
-use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
+use crate::{Buffer, Cost, DType, Device, Error, Kernel, Result, isa, need};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
@@ -90,6 +90,9 @@ impl<'a> Plus<'a> {
             Onto::Nothing | Onto::Output => Ok(()),
         }
     }
+    fn reads(self) -> bool {
+        !matches!(self.onto, Onto::Nothing)
+    }
     fn start(self) -> Result<Start<'a>> {
         Ok(Start {
             bias: self.bias.map(Buffer::host).transpose()?,
@@ -100,6 +103,13 @@ impl<'a> Plus<'a> {
             },
         })
     }
+}
+
+/// C (rows, cols) from (rows, depth) and (depth, cols), the latter of `stored` bytes, set or added to a matrix.
+fn cost([rows, depth, cols]: [usize; 3], stored: usize, added: bool) -> Cost {
+    let (rows, depth, cols) = (rows as f64, depth as f64, cols as f64);
+    let passes = if added { 2.0 } else { 1.0 };
+    Cost { flops: 2.0 * rows * depth * cols, bytes: 4.0 * rows * (depth + passes * cols) + stored as f64 }
 }
 
 /// y (m, N) = x (m, K) Wᵀ + ..
@@ -116,6 +126,7 @@ pub fn times_transposed(
     need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.rows)?)?;
     plus.check(device, m, w.rows)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
+    let _span = device.span(NAME, "times_transposed", || cost([m, w.cols, w.rows], w.bytes(), plus.reads()));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.cols, col: 1 };
@@ -140,6 +151,7 @@ pub fn times(
     need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.cols)?)?;
     plus.check(device, m, w.cols)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
+    let _span = device.span(NAME, "times", || cost([m, w.rows, w.cols], w.bytes(), plus.reads()));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.rows, col: 1 };
@@ -166,6 +178,7 @@ pub fn transposed_times(
     need::<f32>(NAME, device, "x", x, area(NAME, "x", m, k)?)?;
     need::<f32>(NAME, device, "g", g, area(NAME, "g", n, k)?)?;
     let plan = || Ok::<_, Error>(Plan::gradient(isa()?, n, m, k));
+    let _span = device.span(NAME, "transposed_times", || cost([n, m, k], 4 * m * k, accumulate));
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;

@@ -68,6 +68,7 @@ pub(super) fn folded(x: &[f32], by: &[f32]) -> Vec<f32> {
 fn case(transposed: bool, (m, n, k): (usize, usize, usize), timed: bool) -> Case {
     let (name, depth, cols) = if transposed { ("times_transposed", k, n) } else { ("times", n, k) };
     let (x, w, bias) = (noise(1, m * depth), noise(2, n * k), noise(3, cols));
+    let cost = quantize_cost(m, depth) + product_cost(m, depth, cols);
     let (w, scales) = match quantized(&w, k) {
         (w, s) if k > 0 => (w, s),
         (w, _) => (w, vec![1.0; n]),
@@ -101,8 +102,8 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), timed: bool) -> Case
         label: format!("{name} m={m} N={n} K={k}"),
         // the sums are exact; what is left are four roundings. Of few outputs all may be close to zero
         tolerance: if m * cols < 100 { 5e-6 } else { 5e-7 },
-        flops: 2.0 * (m * depth) as f64 * cols as f64,
-        bytes: (4 * m * (depth + cols) + n * k) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: false,
         prepare: Box::new(prepare),
@@ -124,8 +125,8 @@ fn rows_case(rows: usize, cols: usize, fold: bool, timed: bool) -> Case {
     Case {
         label: format!("quantize_rows{} {rows}x{cols}", if fold { ", folded" } else { "" }),
         tolerance: 1e-7,
-        flops: 0.0,
-        bytes: (5 * rows * cols) as f64,
+        flops: quantize_cost(rows, cols).flops,
+        bytes: quantize_cost(rows, cols).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |device| {

@@ -28,7 +28,7 @@ mod tests;
 mod words;
 
 use crate::{
-    Buffer, Class, Device, Error, Kernel, Result, isa,
+    Buffer, Class, Cost, Device, Error, Kernel, Result, isa,
     matmul::{self, area},
     need,
 };
@@ -124,6 +124,16 @@ impl Weight<'_> {
     }
 }
 
+/// f32 values to bytes.
+fn quantize_cost(rows: usize, cols: usize) -> Cost {
+    Cost::new(0, 5 * rows * cols)
+}
+/// C (m, cols) in f32 from bytes (m, depth) and (depth, cols).
+fn product_cost(m: usize, depth: usize, cols: usize) -> Cost {
+    let (m, depth, cols) = (m as f64, depth as f64, cols as f64);
+    Cost { flops: 2.0 * m * depth * cols, bytes: m * depth + depth * cols + 4.0 * m * cols }
+}
+
 /// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).
 pub fn quantize_rows(device: &Device, x: &Buffer, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
     need::<f32>(NAME, device, "x", x, area(NAME, "x", to.rows, to.cols)?)?;
@@ -131,6 +141,7 @@ pub fn quantize_rows(device: &Device, x: &Buffer, by: Option<&Buffer>, to: &mut 
     if let Some(by) = by {
         need::<f32>(NAME, device, "by", by, to.cols)?;
     }
+    let _span = device.span(NAME, "quantize_rows", || quantize_cost(to.rows, to.cols));
     match device {
         Device::Cpu(d) => quantize::rows(d, x, by, to),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -150,6 +161,7 @@ pub fn quantize_weight(
     need::<f32>(NAME, device, "w", w, len)?;
     need::<i8>(NAME, device, "q", q, len)?;
     need::<f32>(NAME, device, "scales", scales, rows)?;
+    let _span = device.span(NAME, "quantize_weight", || quantize_cost(rows, cols));
     match device {
         Device::Cpu(d) => quantize::weight(d, w, (rows, cols), q, scales),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -188,6 +200,8 @@ fn product(
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, cols)?;
     }
+    let operation = if transposed { "times_transposed" } else { "times" };
+    let _span = device.span(NAME, operation, || product_cost(x.rows, depth, cols));
     let plan = || Ok::<_, Error>(Plan::new(Path::of(isa()?), x.rows, depth, cols));
     match device {
         Device::Cpu(d) => cpu::product(d, plan()?, x, (w, transposed), bias, y),

@@ -125,6 +125,10 @@ impl<'a> Matrix<'a> {
     pub fn plain(data: &'a Buffer, rows: usize, cols: usize) -> Matrix<'a> {
         Matrix { data, scales: None, rows, cols }
     }
+    /// Bytes it is stored in.
+    pub(crate) fn bytes(&self) -> usize {
+        Storage::of(self.data.dtype()).map_or(0, |s| s.bytes(self.rows, self.cols))
+    }
     /// An error if a buffer is too short, of a type that does not go with the others, or on another device than the
     /// data.
     pub fn validate(&self) -> Result<()> {
