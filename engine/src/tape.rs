@@ -1,5 +1,5 @@
 //! Recording, and the backward pass.
-use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, weight::Param};
+use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, segment::Keeping, weight::Param};
 use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, elementwise};
 use std::sync::Arc;
 
@@ -45,12 +45,13 @@ pub struct Cx<'m> {
     hooks: &'m dyn Hooks,
     pass: Pass,
     nodes: Vec<Box<dyn Backward<'m> + 'm>>,
+    pub(crate) keeping: Keeping,
 }
 
 impl<'m> Cx<'m> {
     /// A pass on `device` in which `hooks` answer.
     pub fn new(device: &Device, hooks: &'m dyn Hooks, pass: Pass) -> Cx<'m> {
-        Cx { device: device.clone(), hooks, pass, nodes: vec![] }
+        Cx { device: device.clone(), hooks, pass, nodes: vec![], keeping: Keeping::default() }
     }
     /// Where it runs.
     pub fn device(&self) -> &Device {
@@ -70,7 +71,8 @@ impl<'m> Cx<'m> {
     }
     /// True if an operation with these inputs and weights must be recorded.
     pub(crate) fn needed(&self, inputs: &[Option<NodeId>], slots: &[Option<usize>]) -> bool {
-        self.pass.record && (inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some))
+        let trains = inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some);
+        self.pass.record && trains && self.keeping.records()
     }
     /// Puts an operation on the tape as the source of `y`.
     pub(crate) fn record(&mut self, mut y: Act, op: impl Backward<'m> + 'm) -> Act {

@@ -21,6 +21,7 @@ mod ledger;
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod convert;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
@@ -50,6 +51,7 @@ pub const KERNELS: &[Kernel] = &[
     adamw::KERNEL,
     elementwise::KERNEL,
     reduce::KERNEL,
+    convert::KERNEL,
 ];
 
 /// Refuses a launch whose argument is too short, of another type or on another device.

@@ -3,8 +3,8 @@
 //! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the feed-forward network.
 use crate::{Config, Model, Result, Tokens};
 use engraft_engine::{
-    Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo, SiteKind, Tensor,
-    Weight, ops::Heads,
+    self as engine, Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo,
+    SiteKind, Tensor, Weight, ops::Heads,
 };
 
 /// BERT over frozen or trained weights.
@@ -125,27 +125,28 @@ impl<P: Weight> Bert<P> {
     /// Layers `from..`, x being the residual stream in front of layer `from`. (T, C)
     pub fn run<'m>(&'m self, cx: &mut Cx<'m>, from: usize, mut x: Act) -> Result<Act> {
         for (l, w) in self.layers.iter().enumerate().skip(from) {
-            x = self.layer(cx, l, w, x)?;
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, w, x))?;
         }
         Ok(x)
     }
-    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, w: &'m Layer<P>, x: Act) -> Result<Act> {
-        let x = cx.stream(Site::layer(l), x)?;
+    // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
+    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, w: &'m Layer<P>, x: Act) -> engine::Result<Act> {
+        let mut x = cx.stream(Site::layer(l), x)?;
         let a = self.attention(cx, l, w, &x)?;
-        let x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
-        let f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
-        let f = cx.activate(&f, self.how.act)?; //                            (T, F)
-        let f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
-        let f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
-        Ok(cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get()))?) //       x = LN(x + FFN(x))
+        x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
+        let mut f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
+        f = cx.activate(&f, self.how.act)?; //                            (T, F)
+        f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
+        f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
+        cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get())) //        x = LN(x + FFN(x))
     }
-    fn attention<'m>(&'m self, cx: &mut Cx<'m>, l: usize, w: &'m Layer<P>, x: &Act) -> Result<Act> {
+    fn attention<'m>(&'m self, cx: &mut Cx<'m>, l: usize, w: &'m Layer<P>, x: &Act) -> engine::Result<Act> {
         let q = cx.linear(Site::attn(l, Point::Q), x, w.q.get())?;
         let k = cx.linear(Site::attn(l, Point::K), x, w.k.get())?;
         let v = cx.linear(Site::attn(l, Point::V), x, w.v.get())?;
         let a = cx.attend(Site::attn(l, Point::Probs), &q, &k, &v, self.how.heads)?;
         let a = cx.linear(Site::attn(l, Point::O), &a, w.o.get())?;
-        Ok(cx.dropout(a, self.how.dropout, Site::attn(l, Point::O), 0)?)
+        cx.dropout(a, self.how.dropout, Site::attn(l, Point::O), 0)
     }
 }
 
