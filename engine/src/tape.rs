@@ -1,5 +1,5 @@
 //! Recording, and the backward pass.
-use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, spot::Spot, weight::Param};
+use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, segment::Keeping, spot::Spot, weight::Param};
 use engraft_kernels::{
     Buffer, Class, Device,
     dropout::Dropout,
@@ -52,6 +52,7 @@ pub struct Cx<'m> {
     pass: Pass,
     nodes: Vec<Node<'m>>,
     spot: Spot,
+    pub(crate) keeping: Keeping,
 }
 
 /// An operation on the tape, and where in the model it stands.
@@ -64,7 +65,7 @@ impl<'m> Cx<'m> {
     /// A pass on `device` in which `hooks` answer.
     pub fn new(device: &Device, hooks: &'m dyn Hooks, pass: Pass) -> Cx<'m> {
         let spot = Spot::new(device, if pass.record { "forward" } else { "inference" });
-        Cx { device: device.clone(), hooks, pass, nodes: vec![], spot }
+        Cx { device: device.clone(), hooks, pass, nodes: vec![], spot, keeping: Keeping::default() }
     }
     /// Where it runs.
     pub fn device(&self) -> &Device {
@@ -84,7 +85,8 @@ impl<'m> Cx<'m> {
     }
     /// True if an operation with these inputs and weights must be recorded.
     pub(crate) fn needed(&self, inputs: &[Option<NodeId>], slots: &[Option<usize>]) -> bool {
-        self.pass.record && (inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some))
+        let trains = inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some);
+        self.pass.record && trains && self.keeping.records()
     }
     /// Puts an operation on the tape as the source of `y`.
     pub(crate) fn record(&mut self, mut y: Act, op: impl Backward<'m> + 'm) -> Act {

@@ -22,6 +22,7 @@ mod ledger;
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod convert;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
@@ -57,6 +58,7 @@ pub const KERNELS: &[Kernel] = &[
     adamw::KERNEL,
     elementwise::KERNEL,
     reduce::KERNEL,
+    convert::KERNEL,
 ];
 
 /// Refuses a launch whose argument is too short, of another type or on another device.

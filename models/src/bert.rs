@@ -3,8 +3,8 @@
 //! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the feed-forward network.
 use crate::{Config, Model, Result, Rows, Tokens};
 use engraft_engine::{
-    Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo, SiteKind, Tensor,
-    Weight, ops::Heads,
+    self as engine, Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo,
+    SiteKind, Tensor, Weight, ops::Heads,
 };
 
 /// BERT over frozen or trained weights.
@@ -127,20 +127,28 @@ impl<P: Weight> Bert<P> {
     pub fn run<'m>(&'m self, cx: &mut Cx<'m>, from: usize, mut x: Act, rows: Rows) -> Result<Act> {
         for (l, w) in self.layers.iter().enumerate().skip(from) {
             let rows = if l + 1 == self.layers.len() { rows } else { Rows::All };
-            x = self.layer(cx, l, w, x, rows)?;
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, w, x, rows))?;
         }
         Ok(x)
     }
-    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, w: &'m Layer<P>, x: Act, rows: Rows) -> Result<Act> {
+    // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
+    fn layer<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        l: usize,
+        w: &'m Layer<P>,
+        x: Act,
+        rows: Rows,
+    ) -> engine::Result<Act> {
         let keys = cx.stream(Site::layer(l), x)?;
-        let x = rows.of(cx, &keys)?;
-        let a = self.attention(cx, l, w, &x, &keys)?;
-        let x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
-        let f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
-        let f = cx.activate(&f, self.how.act)?; //                            (T, F)
-        let f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
-        let f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
-        Ok(cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get()))?) //       x = LN(x + FFN(x))
+        let mut x = rows.of(cx, &keys)?;
+        let a = self.attention(cx, l, w, &x, keys)?;
+        x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
+        let mut f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
+        f = cx.activate(&f, self.how.act)?; //                            (T, F)
+        f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
+        f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
+        cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get())) //        x = LN(x + FFN(x))
     }
     /// The rows of x attend to those of their sequences in `keys`.
     fn attention<'m>(
@@ -149,14 +157,15 @@ impl<P: Weight> Bert<P> {
         l: usize,
         w: &'m Layer<P>,
         x: &Act,
-        keys: &Act,
-    ) -> Result<Act> {
+        keys: Act,
+    ) -> engine::Result<Act> {
         let q = cx.linear(Site::attn(l, Point::Q), x, w.q.get())?;
-        let k = cx.linear(Site::attn(l, Point::K), keys, w.k.get())?;
-        let v = cx.linear(Site::attn(l, Point::V), keys, w.v.get())?;
+        let k = cx.linear(Site::attn(l, Point::K), &keys, w.k.get())?;
+        let v = cx.linear(Site::attn(l, Point::V), &keys, w.v.get())?;
+        drop(keys);
         let a = cx.attend(Site::attn(l, Point::Probs), &q, &k, &v, self.how.heads)?;
         let a = cx.linear(Site::attn(l, Point::O), &a, w.o.get())?;
-        Ok(cx.dropout(a, self.how.dropout, Site::attn(l, Point::O), 0)?)
+        cx.dropout(a, self.how.dropout, Site::attn(l, Point::O), 0)
     }
 }
 

@@ -75,7 +75,7 @@ pub enum Rows {
 }
 impl Rows {
     /// The rows of x that are read.
-    pub(crate) fn of<'m>(self, cx: &mut Cx<'m>, x: &Act) -> Result<Act> {
+    pub(crate) fn of<'m>(self, cx: &mut Cx<'m>, x: &Act) -> engraft_engine::Result<Act> {
         Ok(match self {
             Rows::All => x.clone(),
             Rows::First => cx.first_tokens(x)?,

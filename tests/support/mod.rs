@@ -8,7 +8,8 @@ pub mod files;
 use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
-    Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain, Weight,
+    Activations, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
+    Weight,
 };
 use engraft_models::{Loaded, Model, Rows, Tokens};
 use std::path::{Path, PathBuf};
@@ -127,7 +128,16 @@ impl<P: Weight> Case<P> {
     }
     /// (last hidden state, logits, loss) of a pass; gradients are added to `into`. Also how many operations were recorded.
     pub fn pass(&self, pass: Pass, into: &mut Gradients) -> (Vec<f32>, Vec<f32>, f32, usize) {
-        let mut cx = Cx::new(&self.device, self.hooks(), pass);
+        self.pass_with(&Activations::default(), pass, into)
+    }
+    /// The same, with layers that keep what `policy` says.
+    pub fn pass_with(
+        &self,
+        policy: &Activations,
+        pass: Pass,
+        into: &mut Gradients,
+    ) -> (Vec<f32>, Vec<f32>, f32, usize) {
+        let mut cx = Cx::new(&self.device, self.hooks(), pass).with_activations(policy);
         let hidden = self.model.forward(&mut cx, &self.tokens, self.rows).unwrap();
         let pooled = self.model.pool(&mut cx, &hidden, self.head.config().use_pooler).unwrap();
         let logits = self.head.forward(&mut cx, &pooled, self.model.head_dropout()).unwrap();

@@ -1,6 +1,7 @@
 //! y = f(x), element by element. Keeps x: dx = dy f'(x).
 use crate::{
     Act, Backward, Cx, Grads, Result,
+    kept::Kept,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{Buffer, activation, activation::Activation};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 struct Op {
     f: Activation,
-    kept: Arc<Buffer>,
+    kept: Kept,
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
@@ -20,7 +21,8 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node], &[]) {
             return Ok(y);
         }
-        Ok(self.record(y, Op { f, kept: x.keep(), x: x.node }))
+        let kept = self.keep(&x.buf)?;
+        Ok(self.record(y, Op { f, kept, x: x.node }))
     }
 }
 impl<'m> Backward<'m> for Op {
@@ -32,7 +34,7 @@ impl<'m> Backward<'m> for Op {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut d = owned(dy)?;
-        activation::backward(cx.device(), self.f, &self.kept, &mut d)?;
+        activation::backward(cx.device(), self.f, &*self.kept.get()?, &mut d)?;
         g.node(self.x, Arc::new(d))
     }
 }

@@ -1,5 +1,5 @@
 //! y = x Wᵀ + b, perhaps added to a residual. A frozen W saves nothing: dx = dy W. A trained W keeps x: dW = dyᵀ x, db = Σ dy.
-use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, tape::NodeId};
+use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, kept::Kept, tape::NodeId};
 use engraft_kernels::{
     Buffer,
     matmul::{self, Onto, Plus},
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 struct Op<'m> {
     w: LinearRef<'m>,
-    kept: Option<Arc<Buffer>>,
+    kept: Option<Kept>,
     rows: usize,
     x: Option<NodeId>,
     residual: Option<NodeId>,
@@ -48,7 +48,7 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node, residual], &[w.w.slot, w.b.and_then(|b| b.slot)]) {
             return Ok(y);
         }
-        let kept = w.w.slot.map(|_| x.keep());
+        let kept = w.w.slot.map(|_| self.keep(&x.buf)).transpose()?;
         Ok(self.record(y, Op { w, kept, rows: m, x: x.node, residual }))
     }
 }
@@ -62,11 +62,12 @@ impl<'m> Backward<'m> for Op<'m> {
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         let ((input, output), m) = (self.w.dims(), self.rows);
         if let Some(x) = &self.kept {
+            let x = x.get()?;
             g.param(self.w.w.slot, input * output, |d, b, acc| {
                 let (left, right) = if self.w.in_out {
-                    ((&**x, input), (&*dy, output))
+                    ((&*x, input), (&*dy, output))
                 } else {
-                    ((&*dy, output), (&**x, input))
+                    ((&*dy, output), (&*x, input))
                 };
                 Ok(matmul::transposed_times(d, left.0, left.1, right.0, right.1, m, b, acc)?)
             })?;
