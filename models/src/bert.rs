@@ -6,6 +6,7 @@ use engraft_engine::{
     self as engine, Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo,
     SiteKind, Tensor, Weight, ops::Heads,
 };
+use std::ops::Range;
 
 /// BERT over frozen or trained weights.
 #[derive(Debug)]
@@ -109,28 +110,6 @@ impl<P: Weight> Bert<P> {
             how,
         })
     }
-    /// Tokens to the residual stream in front of the first layer. (T, C)
-    pub fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
-        t.check(self.how.vocabulary, self.how.positions, self.how.segments)?;
-        let tables = [
-            (self.word.get(), &*t.ids),
-            (self.kind.get(), &*t.types),
-            (self.position.get(), &*t.positions()),
-        ];
-        let x = cx.embed(&tables, t.seqs())?;
-        let x = cx.norm(&x, self.ln.get())?;
-        let x = cx.dropout(x, self.how.dropout, Site::EMBED, 0)?;
-        Ok(cx.stream(Site::EMBED, x)?)
-    }
-    /// Layers `from..`, x being the residual stream in front of layer `from`. (T, C), or (sequences, C) if only the first
-    /// tokens are asked for.
-    pub fn run<'m>(&'m self, cx: &mut Cx<'m>, from: usize, mut x: Act, rows: Rows) -> Result<Act> {
-        for (l, w) in self.layers.iter().enumerate().skip(from) {
-            let rows = if l + 1 == self.layers.len() { rows } else { Rows::All };
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, w, x, rows))?;
-        }
-        Ok(x)
-    }
     // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
     fn layer<'m>(
         &'m self,
@@ -199,9 +178,27 @@ impl<P: Weight> Model for Bert<P> {
     fn has_pooler(&self) -> bool {
         self.pooler.is_some()
     }
-    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<Act> {
-        let x = self.embed(cx, tokens)?;
-        self.run(cx, 0, x, rows)
+    fn dropout(&self) -> f32 {
+        self.how.dropout.max(self.how.heads.dropout)
+    }
+    fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
+        t.check(self.how.vocabulary, self.how.positions, self.how.segments)?;
+        let tables = [
+            (self.word.get(), &*t.ids),
+            (self.kind.get(), &*t.types),
+            (self.position.get(), &*t.positions()),
+        ];
+        let x = cx.embed(&tables, t.seqs())?;
+        let x = cx.norm(&x, self.ln.get())?;
+        let x = cx.dropout(x, self.how.dropout, Site::EMBED, 0)?;
+        Ok(cx.stream(Site::EMBED, x)?)
+    }
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: Rows) -> Result<Act> {
+        for (l, w) in self.layers.iter().enumerate().take(layers.end).skip(layers.start) {
+            let rows = if l + 1 == self.layers.len() { rows } else { Rows::All };
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, w, x, rows))?;
+        }
+        Ok(x)
     }
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act> {
         cx.enter(Site::head());

@@ -3,7 +3,7 @@ use crate::{Config, Error, Result, bert};
 use engraft_engine::{
     Act, Checkpoint, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Tensor, pack,
 };
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 /// A batch of token sequences, one after the other, without padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,8 +105,18 @@ pub trait Model: Parameters + Send + Sync {
     fn sites(&self) -> Vec<SiteInfo>;
     /// True if there is a pooler.
     fn has_pooler(&self) -> bool;
+    /// The largest dropout probability below the head while training.
+    fn dropout(&self) -> f32;
+    /// Tokens to the residual stream in front of the first layer: (tokens, channels).
+    fn embed<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act>;
+    /// Some layers, in order; x is the residual stream in front of them, and the result is that behind them: (tokens,
+    /// channels), or (sequences, channels) behind the last layer if only the first tokens are asked for.
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: Rows) -> Result<Act>;
     /// Tokens to last hidden states: (tokens, channels), or (sequences, channels) if only the first tokens are asked for.
-    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<Act>;
+    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<Act> {
+        let x = self.embed(cx, tokens)?;
+        self.run(cx, 0..self.layers(), x, rows)
+    }
     /// Last hidden states, of all rows or of the first tokens, to one row for each sequence: the first token, through the pooler if asked for: (sequences,
     /// channels).
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act>;

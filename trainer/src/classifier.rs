@@ -1,14 +1,20 @@
 //! A backbone with an adapter and a classification head, and the step that trains them.
-use crate::{Error, Result, batch::Batch};
+use crate::{
+    Error, Result,
+    batch::Batch,
+    prefix::{Precision, Prefix, sha256},
+};
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
-    Act, AdamW, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
+    Act, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
     checkpoint::{self, TensorData},
+    first_touched, kernels,
     optim::clip_factor,
 };
 use engraft_models::{Model, Rows, Tokens};
 use ndarray::Array2;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -120,7 +126,7 @@ impl Backbone {
             &mut set,
             seed ^ 0x6865_6164,
         )?;
-        Ok(Classifier { backbone: self, adapter, head })
+        Ok(Classifier { backbone: self, adapter, head, prefix: None })
     }
     /// A classifier that was saved: `head_config.json` with its tensors, and `adapter_config.json` with its tensors unless
     /// only a head was trained.
@@ -135,7 +141,7 @@ impl Backbone {
         };
         let head = ClassificationHead::load(directory, &self.host, &device, &mut set)?;
         self.check_head(head.config())?;
-        Ok(Classifier { backbone: self, adapter, head })
+        Ok(Classifier { backbone: self, adapter, head, prefix: None })
     }
     fn check_head(&self, head: &HeadConfig) -> Result<()> {
         if head.use_pooler && !self.model.has_pooler() {
@@ -170,6 +176,7 @@ pub struct Classifier {
     backbone: Backbone,
     adapter: Option<Adapter<Param>>,
     head: ClassificationHead<Param>,
+    prefix: Option<Prefix>,
 }
 
 /// What a pass gives, in host memory.
@@ -249,10 +256,60 @@ impl Classifier {
     /// (last hidden states of these rows, logits).
     fn logits<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<(Act, Act)> {
         let model = &*self.backbone.model;
-        let hidden = model.forward(cx, tokens, rows)?;
+        let hidden = match &self.prefix {
+            Some(p) if rows == Rows::First => p.hidden(model, cx, tokens)?,
+            _ => model.forward(cx, tokens, rows)?,
+        };
         let pooled = model.pool(cx, &hidden, self.head.config().use_pooler)?;
         let logits = self.head.forward(cx, &pooled, model.head_dropout())?;
         Ok((hidden, logits))
+    }
+    /// From now on what lies below the first trained module is computed once for each text and kept in `directory`: see
+    /// [`crate::prefix`]. `max_length` is where texts are cut. An error if there is nothing below it, or if it has dropout
+    /// and is no constant.
+    pub fn cache_prefix(&mut self, directory: &Path, precision: Precision, max_length: usize) -> Result<()> {
+        let (b, model) = (&self.backbone, &self.backbone.model);
+        let refused = |why: String| {
+            let value = directory.display().to_string();
+            Err(Error::Option { option: "cache-prefix", value, why })
+        };
+        if self.is_full() {
+            return refused("the whole backbone trains, so nothing in it is a constant".into());
+        }
+        if model.dropout() > 0.0 {
+            let p = model.dropout();
+            return refused(format!(
+                "below the first trained layer the backbone drops out with probability {p}: set `dropout` to 0"
+            ));
+        }
+        let from = first_touched(self.hooks(), &model.sites()).unwrap_or(model.layers());
+        if from == 0 {
+            return refused("the first layer has an adapter, so there is nothing below to cache".into());
+        }
+        let file = |name: &str| {
+            let path = b.directory.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => Ok(sha256(&bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok("none".into()),
+                Err(source) => Err(Error::Read { path, source }),
+            }
+        };
+        let storage: BTreeSet<_> = model.named().iter().map(|(_, t)| t.buffer().dtype().name()).collect();
+        let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
+        let setting = [
+            ("backbone", Checkpoint::open(&b.directory)?.fingerprint()),
+            ("config.json", file("config.json")?),
+            ("tokenizer.json", file("tokenizer.json")?),
+            ("max_length", max_length.to_string()),
+            ("storage", format!("{storage:?}")),
+            ("kernels", isa.name().into()),
+        ];
+        self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), &b.device)?);
+        Ok(())
+    }
+    /// The cache of the frozen prefix, if there is one.
+    pub fn prefix(&self) -> Option<&Prefix> {
+        self.prefix.as_ref()
     }
     /// Logits without dropout: (sequences, labels).
     pub fn predict(&self, tokens: &Tokens) -> Result<Array2<f32>> {

@@ -142,7 +142,7 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     let tokenizer = Tokenizer::load(model, fit)?;
     let config = adapter_config(s, m.channels(), m.layers())?;
 
-    let (classifier, data) = match &s.init {
+    let (mut classifier, data) = match &s.init {
         Some(from) => {
             let c = backbone.load_classifier(from)?;
             let known = Labels::from_names(c.labels().to_vec())?;
@@ -159,6 +159,9 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
             (backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)?, data)
         }
     };
+    if let Some(directory) = &s.cache_prefix {
+        classifier.cache_prefix(directory, s.cache_dtype, fit.max_length)?;
+    }
     let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
     Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode).go()
 }
@@ -243,6 +246,9 @@ impl<'a> Run<'a> {
             if self.evaluated != trainer.steps() && (s.eval_every.is_none() || is_last) {
                 epoch.metrics = self.check(trainer.steps())?;
                 stop |= self.is_patience_over();
+            }
+            if let Some(p) = self.classifier.prefix() {
+                p.seal()?;
             }
             self.progress.line(&line(number + 1, &epoch));
             epochs.push(epoch);

@@ -169,6 +169,20 @@ impl Checkpoint {
             _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         })
     }
+    /// An i64 tensor of the given shape.
+    pub fn integers(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
+        let (path, name) = (|| self.path.clone(), name.to_string());
+        let Some(t) = self.tensors.get(&name) else { return Err(Error::Missing { path: path(), name }) };
+        if t.dtype != Dtype::I64 {
+            return Err(Error::TensorType { path: path(), name, dtype: format!("{:?}", t.dtype) });
+        }
+        if t.shape != shape {
+            let (expected, got) = (shape.to_vec(), t.shape.clone());
+            return Err(Error::TensorShape { path: path(), name, expected, got });
+        }
+        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default())).collect())
+    }
     /// A tensor of the given shape, for weights that train or are small: in f32.
     fn copied(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {
         crate::weight::upload(device, class, &self.values(name, shape)?, shape)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::values::{Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
+use crate::prefix::Precision;
 use crate::schedule::Decay;
 
 /// The type of a settled option: its own with a default, an `Option` without.
@@ -184,6 +185,11 @@ options! {
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
         no_shuffle: bool = false;
+        /// Keep the activations below the first trained layer in this directory: later epochs and runs start
+        /// there. Needs --dropout 0, and adapters in upper layers only
+        [value_name = "DIR"] cache_prefix: PathBuf;
+        /// How --cache-prefix keeps them
+        cache_dtype: Precision = Precision::F32;
     }
     "Evaluation" {
         /// Evaluate every so many optimiser steps; after each epoch if not given

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
+use crate::prefix::Precision;
 use crate::schedule::Decay;
 
 /// What is trained below the head. The four adapters are AdapterHub's presets of the bottleneck adapter.
@@ -257,7 +258,7 @@ macro_rules! by_text {
     )*};
 }
 
-by_name!(Adapter, Placement, AdapterInit, Head, Backend, Header, Metric, Decay);
+by_name!(Adapter, Placement, AdapterInit, Head, Backend, Header, Metric, Decay, Precision);
 by_text!(ReductionFactor, Scaling, Layers, Column);
 
 /// Takes a string or a number as text.
