@@ -39,6 +39,7 @@ pub mod demo;
 mod error;
 pub mod evaluate;
 pub mod metrics;
+pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod schedule;
