@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::batch::Size;
 use crate::config::{Backend, Options, Settings};
 use crate::data::{Column, Columns, Header};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Train adapters on frozen transformers.
 ///
@@ -33,6 +34,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Run a model on token ids, without dropout, and save hidden states, logits, loss and gradients
     Forward(Forward),
+    /// Take some training steps and say where the time goes
+    Profile(Box<Profile>),
 }
 
 /// `engraft train`.
@@ -106,12 +109,22 @@ pub struct Reading {
     /// The most tokens of a text; as in the run.toml beside the adapter if not given, else 128
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
-    /// Texts in a batch
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
-    pub batch_size: usize,
+    /// Texts in a batch [default: 64]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch_size: Option<usize>,
+    /// Instead: tokens in a batch at most; a longer text is a batch of its own
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "batch_size")]
+    pub batch_tokens: Option<usize>,
 }
 
 impl Reading {
+    /// How much a batch holds.
+    pub fn batch(&self) -> Size {
+        match self.batch_tokens {
+            Some(n) => Size::Tokens(n),
+            None => Size::Examples(self.batch_size.unwrap_or(64)),
+        }
+    }
     /// Where the columns are; `label` says where the labels are.
     pub fn columns(&self, label: Option<&Column>) -> Columns {
         Columns {
@@ -212,6 +225,94 @@ pub struct Forward {
     pub device: Backend,
 }
 
+/// `engraft profile`.
+#[derive(Debug, Args)]
+pub struct Profile {
+    /// Read options from a file, as `engraft train` does; what it says about evaluation, saving and the length of a run is
+    /// left out
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Steps to record
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
+    /// Steps before them that are not recorded
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub warmup: u64,
+    /// Without --train: tokens of each random text; 128, or as many as the model takes, if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub length: Option<usize>,
+    /// Write a trace for Perfetto (or chrome://tracing)
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// The options of training.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+impl Profile {
+    /// Flags over the file over defaults. Flags that say nothing about a step are refused.
+    pub fn settings(&self) -> Result<Settings> {
+        let mut options = self.options.clone();
+        if let Some(option) = without_run(&mut options) {
+            let why =
+                "steps are taken at a constant rate for their time alone: nothing is evaluated or saved";
+            return Err(Error::Option {
+                option,
+                value: "given to `engraft profile`".into(),
+                why: why.into(),
+            });
+        }
+        let mut file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
+        without_run(&mut file);
+        let options = options.over(file);
+        let of_data = [
+            ("max-length", options.max_length.is_some()),
+            ("header", options.header.is_some()),
+            ("no-shuffle", options.no_shuffle.is_some()),
+        ];
+        match (&options.train, of_data.into_iter().find(|(_, given)| *given)) {
+            (Some(_), _) if self.length.is_some() => Err(Error::Exclusive { one: "length", other: "train" }),
+            (None, Some((option, _))) => Err(Error::Needs { option, needs: "train" }),
+            _ => options.resolve(),
+        }
+    }
+}
+
+/// Options about a run as a whole, which steps alone have no use for.
+const OF_A_RUN: [&str; 12] = [
+    "eval",
+    "out",
+    "epochs",
+    "max-steps",
+    "schedule",
+    "warmup-ratio",
+    "warmup-steps",
+    "eval-every",
+    "eval-batch-size",
+    "metric",
+    "patience",
+    "profile",
+];
+
+/// Takes those options away; returns one that was given.
+fn without_run(o: &mut Options) -> Option<&'static str> {
+    let taken = [
+        o.eval.take().is_some(),
+        o.out.take().is_some(),
+        o.epochs.take().is_some(),
+        o.max_steps.take().is_some(),
+        o.schedule.take().is_some(),
+        o.warmup_ratio.take().is_some(),
+        o.warmup_steps.take().is_some(),
+        o.eval_every.take().is_some(),
+        o.eval_batch_size.take().is_some(),
+        o.metric.take().is_some(),
+        o.patience.take().is_some(),
+        o.profile.take().is_some(),
+    ];
+    OF_A_RUN.into_iter().zip(taken).find(|(_, given)| *given).map(|(option, _)| option)
+}
+
 impl Arguments {
     /// Reads the program's arguments; prints help, version and mistakes itself and ends the program with them.
     pub fn from_env() -> Self {
@@ -223,8 +324,8 @@ impl Arguments {
     /// must not win over a file.
     fn documented() -> clap::Command {
         let defaults = toml::Table::try_from(Settings::default().to_options()).unwrap_or_default();
-        Self::command().mut_subcommand("train", |train| {
-            train.mut_args(|arg| {
+        let with_defaults = |command: clap::Command| {
+            command.mut_args(|arg| {
                 let Some(value) = arg.get_long().and_then(|flag| defaults.get(flag)) else { return arg };
                 let value = match value {
                     toml::Value::Boolean(_) => return arg,
@@ -235,6 +336,14 @@ impl Arguments {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
                 arg.help(format!("{help} [default: {value}]"))
             })
+        };
+        Self::command().mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
+            let of_a_run = |arg: &clap::Arg| arg.get_long().is_some_and(|flag| OF_A_RUN.contains(&flag));
+            with_defaults(profile)
+                .mut_args(|arg| if of_a_run(&arg) { arg.hide(true) } else { arg })
+                .mut_arg("train", |arg| {
+                    arg.help("Training data: a .tsv, .csv or .jsonl file; random tokens if there is none")
+                })
         })
     }
 }
@@ -309,7 +418,17 @@ mod tests {
     fn the_other_commands_are_read() {
         assert!(parse("engraft eval --model m --adapter a --data d.tsv --json").is_ok());
         assert!(parse("engraft eval --model m --data d.tsv").unwrap_err().contains("--adapter"));
-        assert!(parse("engraft eval --model m --adapter a --data d.tsv --batch-size 0").is_err());
+        let eval =
+            |flags: &str| match parse(&format!("engraft eval --model m --adapter a --data d.tsv{flags}")) {
+                Ok(Arguments { command: Some(Command::Eval(eval)) }) => Ok(eval.reading.batch()),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error),
+            };
+        assert_eq!(eval(""), Ok(Size::Examples(64)));
+        assert_eq!(eval(" --batch-size 8"), Ok(Size::Examples(8)));
+        assert_eq!(eval(" --batch-tokens 8"), Ok(Size::Tokens(8)));
+        assert!(eval(" --batch-size 0").is_err() && eval(" --batch-tokens 0").is_err());
+        assert!(eval(" --batch-size 8 --batch-tokens 8").unwrap_err().contains("cannot be used with"));
         match parse("engraft predict --model m --adapter a --text x y --json").unwrap().command {
             Some(Command::Predict(predict)) => assert_eq!(predict.text, ["x", "y"]),
             other => panic!("{other:?}"),

@@ -8,7 +8,8 @@ use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
     Act, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
     checkpoint::{self, TensorData},
-    first_touched, kernels,
+    first_touched,
+    kernels::{self, profile::Mark},
     optim::clip_factor,
 };
 use engraft_models::{Model, Rows, Tokens};
@@ -444,6 +445,13 @@ impl Trainer {
     /// One update from one batch, or from several whose gradients are accumulated: the mean over all their examples. A loss
     /// that is not a number is an error, and changes nothing.
     pub fn step(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
+        let device = c.backbone.device.clone();
+        device.install(|| {
+            let _span = device.mark(Mark::Step(self.steps + 1));
+            self.take(c, batches, lr)
+        })
+    }
+    fn take(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
         let examples: usize = batches.iter().map(Batch::len).sum();
         let (mut gradients, mut loss) = (Gradients::new(), 0.0);
         for b in batches {
@@ -456,11 +464,8 @@ impl Trainer {
         if !norm.is_finite() {
             return Err(Error::Diverged { step: self.steps + 1, loss, norm });
         }
-        let device = c.backbone.device.clone();
         let factor = clip_factor(norm, self.clip);
-        device.install(|| -> Result<()> {
-            Ok(self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?)
-        })?;
+        self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?;
         self.steps += 1;
         Ok(Step { loss, norm })
     }

@@ -40,6 +40,7 @@ mod error;
 pub mod evaluate;
 pub mod metrics;
 pub mod prefix;
+pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod schedule;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Metrics, Scores};
+use crate::profile::Summary;
 
 /// One run of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Report {
     pub total_parameters: u64,
     /// Where the adapter and the head were saved.
     pub out: PathBuf,
+    /// Where the time went; only if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Summary>,
 }
 
 /// One epoch of training.
@@ -50,6 +54,12 @@ pub fn json_line(value: &impl Serialize) -> String {
 /// The most memory this process has had at once, in bytes: `VmHWM` in `/proc/self/status`; `None` elsewhere.
 pub fn peak_rss_bytes() -> Option<u64> {
     high_water(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Starts that peak again from what the process has now. Where the operating system cannot, it stays.
+pub fn reset_peak_rss() {
+    // Linux: Documentation/filesystems/proc.rst
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 fn high_water(status: &str) -> Option<u64> {
@@ -77,6 +87,7 @@ mod tests {
             trainable_parameters: 10,
             total_parameters: 100,
             out: "out".into(),
+            profile: None,
         };
         let line = json_line(&report);
         assert!(!line.contains('\n'));

@@ -1,12 +1,13 @@
 //! A run of training, from settings to a saved adapter and a report.
 use crate::{
     Error, Result,
-    batch::{Batch, Batches, Example, Order},
+    batch::{Batch, Batches, Example, Order, Size},
     classifier::{Backbone, Classifier, Trainer},
     config::{self, Adapter, AdapterInit, Backend, Head, Scaling, Settings},
     data::{Dataset, Labels, Want},
     evaluate::evaluate,
     metrics::{Metrics, Scores},
+    profile::{Recording, check_file, measure},
     progress::{Mode, Progress},
     report::{Epoch, Report, peak_rss_bytes},
     schedule::Schedule,
@@ -106,12 +107,66 @@ fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
     }
 }
 
-/// A data file, tokenised.
-struct Data {
-    examples: Vec<Example>,
-    labels: Labels,
+/// The backbone that the settings name.
+pub(crate) fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
+    let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
+    let dropout = s.dropout.map(|p| p as f32);
+    match s.adapter == Some(Adapter::Full) {
+        true => Backbone::open_to_train(model, device, dropout),
+        false => Backbone::open(model, device, dropout),
+    }
 }
-fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>) -> Result<Data> {
+/// Its tokenizer, which cuts texts as the settings say.
+pub(crate) fn tokenizer(s: &Settings, backbone: &Backbone) -> Result<Tokenizer> {
+    let (m, name) = (backbone.model(), backbone.directory().display().to_string());
+    let fit = Fit {
+        model: &name,
+        vocabulary: m.vocabulary(),
+        positions: Some(m.positions()),
+        max_length: max_length(s, backbone),
+    };
+    Tokenizer::load(backbone.directory(), fit)
+}
+fn max_length(s: &Settings, backbone: &Backbone) -> usize {
+    s.max_length.unwrap_or(DEFAULT_LENGTH.min(backbone.model().positions()))
+}
+/// The adapter and the head that the settings describe, or those that were saved, on a backbone. `data` is told the labels
+/// of a saved head, and gives those of the data with whatever else it has.
+pub(crate) fn graft<T>(
+    s: &Settings,
+    backbone: Backbone,
+    data: impl FnOnce(Option<Labels>) -> Result<(Labels, T)>,
+) -> Result<(Classifier, T)> {
+    let config = adapter_config(s, backbone.model().channels(), backbone.model().layers())?;
+    if let Some(from) = &s.init {
+        let c = backbone.load_classifier(from)?;
+        let known = Labels::from_names(c.labels().to_vec())?;
+        let (_, data) = data(Some(known))?;
+        return Ok((c, data));
+    }
+    let (labels, data) = data(None)?;
+    let head = match s.head.unwrap_or(Head::Classification) {
+        Head::Classification => HeadConfig::classification(labels.names()),
+        Head::Linear => backbone.linear_head(labels.names()),
+    };
+    let name = s.name.as_deref().unwrap_or("default");
+    Ok((backbone.classifier(name, config, head, s.seed)?, data))
+}
+fn needed(option: &'static str) -> Error {
+    Error::Needs { option: "train", needs: option }
+}
+
+/// The order of an epoch, counted from 0.
+pub(crate) fn order(s: &Settings, epoch: u64) -> Order {
+    if s.no_shuffle { Order::File } else { Order::Shuffled { seed: s.seed, epoch } }
+}
+
+/// A data file, tokenised.
+pub(crate) struct Data {
+    pub examples: Vec<Example>,
+    pub labels: Labels,
+}
+pub(crate) fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>) -> Result<Data> {
     let set = Dataset::read(path, &s.columns(), Want::Labels)?;
     let labels = known.map_or_else(|| Labels::learn(&set), Ok)?;
     let ids = labels.ids_of(&set)?;
@@ -120,50 +175,24 @@ fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>)
 
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
 pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
-    let needed = |option: &'static str| Error::Needs { option: "train", needs: option };
-    let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
     let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
     output::check_writable(&s.out)?;
+    s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
     let device = open(s.device, s.threads)?;
-    let full = s.adapter == Some(Adapter::Full);
-    let dropout = s.dropout.map(|p| p as f32);
-    let backbone = match full {
-        true => Backbone::open_to_train(model, &device, dropout)?,
-        false => Backbone::open(model, &device, dropout)?,
-    };
-    let m = backbone.model();
-    let name = model.display().to_string();
-    let fit = Fit {
-        model: &name,
-        vocabulary: m.vocabulary(),
-        positions: Some(m.positions()),
-        max_length: s.max_length.unwrap_or(DEFAULT_LENGTH.min(m.positions())),
-    };
-    let tokenizer = Tokenizer::load(model, fit)?;
-    let config = adapter_config(s, m.channels(), m.layers())?;
-
-    let (mut classifier, data) = match &s.init {
-        Some(from) => {
-            let c = backbone.load_classifier(from)?;
-            let known = Labels::from_names(c.labels().to_vec())?;
-            let data = read(file, s, &tokenizer, Some(known))?;
-            (c, data)
-        }
-        None => {
-            let data = read(file, s, &tokenizer, None)?;
-            let names = data.labels.names();
-            let head = match s.head.unwrap_or(Head::Classification) {
-                Head::Classification => HeadConfig::classification(names),
-                Head::Linear => backbone.linear_head(names),
-            };
-            (backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)?, data)
-        }
-    };
+    let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
+    let backbone = open_backbone(s, &device)?;
+    let tokenizer = tokenizer(s, &backbone)?;
+    let (mut classifier, data) = graft(s, backbone, |known| {
+        let data = read(file, s, &tokenizer, known)?;
+        Ok((data.labels.clone(), data))
+    })?;
     if let Some(directory) = &s.cache_prefix {
-        classifier.cache_prefix(directory, s.cache_dtype, fit.max_length)?;
+        classifier.cache_prefix(directory, s.cache_dtype, max_length(s, classifier.backbone()))?;
     }
     let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
-    Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode).go()
+    let mut run = Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode);
+    run.recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
+    run.go()
 }
 
 /// A run under way.
@@ -178,6 +207,7 @@ struct Run<'a> {
     evaluated: u64,
     saved: bool,
     eval_seconds: f64,
+    recording: Option<Recording>,
 }
 
 impl<'a> Run<'a> {
@@ -188,7 +218,7 @@ impl<'a> Run<'a> {
         eval: Option<&'a [Example]>,
         mode: Mode,
     ) -> Run<'a> {
-        let progress = Progress::new(mode, "train", Run::steps(s, examples).1);
+        let progress = Progress::new(mode, "train", Run::steps(s, examples));
         Run {
             s,
             classifier,
@@ -200,16 +230,32 @@ impl<'a> Run<'a> {
             evaluated: 0,
             saved: false,
             eval_seconds: 0.0,
+            recording: None,
         }
     }
-    /// Optimiser steps of an epoch, and of the whole run.
-    fn steps(s: &Settings, examples: &[Example]) -> (u64, u64) {
-        let per_epoch = examples.len().div_ceil(s.batch_size).div_ceil(s.gradient_accumulation) as u64;
-        (per_epoch, s.total_steps(per_epoch))
+    /// Optimiser steps of the whole run. How many batches of so many tokens there are depends on the order: then every epoch
+    /// is counted.
+    fn steps(s: &Settings, examples: &[Example]) -> u64 {
+        let of = |epoch| {
+            Batches::new(examples, s.batch(), order(s, epoch)).len().div_ceil(s.gradient_accumulation) as u64
+        };
+        if s.no_shuffle || matches!(s.batch(), Size::Examples(_)) {
+            return s.total_steps(of(0));
+        }
+        let most = s.max_steps.unwrap_or(u64::MAX);
+        let Some(epochs) = s.epochs else { return most };
+        let mut total = 0u64;
+        for epoch in 0..epochs {
+            if total >= most {
+                break;
+            }
+            total = total.saturating_add(of(epoch));
+        }
+        total.min(most)
     }
     fn go(mut self) -> Result<Outcome> {
         let (s, start) = (self.s, Instant::now());
-        let total = Run::steps(s, self.examples).1;
+        let total = Run::steps(s, self.examples);
         let schedule = Schedule::new(s.schedule, s.warmup(), total);
         let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
         let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
@@ -217,9 +263,7 @@ impl<'a> Run<'a> {
         let mut stop = false;
         while !stop && trainer.steps() < total {
             let number = epochs.len() as u64;
-            let order =
-                if s.no_shuffle { Order::File } else { Order::Shuffled { seed: s.seed, epoch: number } };
-            let batches: Vec<Batch> = Batches::new(self.examples, s.batch_size, order).collect();
+            let batches: Vec<Batch> = Batches::new(self.examples, s.batch(), order(s, number)).collect();
             let (began, before) = (Instant::now(), self.eval_seconds);
             let mut epoch = Epoch { loss: 0.0, metrics: None, seconds: 0.0, tokens: 0 };
             let mut seen = 0;
@@ -257,7 +301,7 @@ impl<'a> Run<'a> {
             self.save(trainer.steps())?;
         }
         let seconds = start.elapsed().as_secs_f64();
-        self.finish(epochs, seconds)
+        self.finish(epochs, seconds, trainer.steps())
     }
     /// Evaluates, and saves if it is the best so far.
     fn check(&mut self, step: u64) -> Result<Option<Scores>> {
@@ -293,7 +337,11 @@ impl<'a> Run<'a> {
         self.saved = true;
         Ok(())
     }
-    fn finish(self, epochs: Vec<Epoch>, train_seconds: f64) -> Result<Outcome> {
+    fn finish(self, epochs: Vec<Epoch>, train_seconds: f64, steps: u64) -> Result<Outcome> {
+        let recorded = self.recording.and_then(|r| r.end(steps));
+        if let (Some(r), Some(file)) = (&recorded, &self.s.profile) {
+            r.save(file)?;
+        }
         let size = self.classifier.size();
         let (tokens, seconds) = epochs.iter().fold((0, 0.0), |(t, s), e| (t + e.tokens, s + e.seconds));
         let report = Report {
@@ -306,6 +354,7 @@ impl<'a> Run<'a> {
             trainable_parameters: size.trainable as u64,
             total_parameters: size.total as u64,
             out: self.s.out.clone(),
+            profile: recorded.map(|r| r.summary),
         };
         let json = serde_json::to_vec_pretty(&report)
             .map_err(|e| Error::File { path: self.s.out.clone(), why: e.to_string() })?;

@@ -3,6 +3,7 @@ mod eval;
 mod forward;
 mod inspect;
 mod predict;
+mod profile;
 mod train;
 
 use anyhow::{Context, Result};
@@ -22,6 +23,7 @@ pub fn run() -> Result<()> {
         Command::Predict(p) => predict::run(&p),
         Command::Inspect(i) => inspect::run(&i),
         Command::Forward(f) => forward::run(&f),
+        Command::Profile(p) => profile::run(&p),
     }
 }
 

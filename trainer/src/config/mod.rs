@@ -19,9 +19,13 @@ use std::path::Path;
 pub use options::{Options, Settings};
 pub use values::{Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
 
+use crate::batch::Size;
 use crate::data::Columns;
 use crate::error::{Error, Result};
 use crate::schedule::Warmup;
+
+/// Texts in a batch unless something is said.
+const DEFAULT_BATCH: usize = 32;
 
 /// The name under which a run's settings are saved.
 pub const FILE: &str = "run.toml";
@@ -62,6 +66,9 @@ impl Options {
         self.check_together()?;
         if self.epochs.is_none() && self.max_steps.is_none() {
             self.epochs = Some(3);
+        }
+        if self.batch_size.is_none() && self.batch_tokens.is_none() {
+            self.batch_size = Some(DEFAULT_BATCH);
         }
         if self.warmup_ratio.is_none() && self.warmup_steps.is_none() {
             self.warmup_ratio = Some(0.06);
@@ -115,6 +122,14 @@ impl Settings {
         match self.warmup_steps {
             Some(steps) => Warmup::Steps(steps),
             None => Warmup::Ratio(self.warmup_ratio.unwrap_or(0.0)),
+        }
+    }
+
+    /// How much a batch of training holds.
+    pub fn batch(&self) -> Size {
+        match (self.batch_tokens, self.batch_size) {
+            (Some(n), _) => Size::Tokens(n),
+            (None, n) => Size::Examples(n.unwrap_or(DEFAULT_BATCH)),
         }
     }
 

@@ -156,7 +156,10 @@ options! {
         /// Optimiser steps, if they end before the epochs do
         [value_name = "N"] max_steps: u64;
         /// Texts in a batch
-        [value_name = "N"] batch_size: usize = 32;
+        [value_name = "N"] batch_size: usize;
+        /// Instead: tokens in a batch at most. Texts are taken in their order until the next one does not fit; a longer text is a
+        /// batch of its own
+        [value_name = "N"] batch_tokens: usize;
         /// Batches in an optimiser step
         [value_name = "N"] gradient_accumulation: usize = 1;
         /// The highest learning rate; lower, at 5e-5, with --adapter full
@@ -206,6 +209,8 @@ options! {
         [value_name = "N"] threads: usize = 0;
         /// Where to compute
         device: Backend = Backend::Cpu;
+        /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where the time went
+        [value_name = "FILE"] profile: PathBuf;
         /// End with one JSON object on the last line of stdout
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]

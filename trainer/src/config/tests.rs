@@ -1,4 +1,5 @@
 use super::*;
+use crate::batch::Size;
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
 use crate::schedule::Decay;
@@ -58,6 +59,7 @@ metric = "macro_f1"
 patience = 2
 threads = 2
 device = "cuda"
+profile = "p.json"
 json = true
 quiet = true
 "#;
@@ -78,7 +80,11 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
     let given = toml::from_str::<toml::Table>(ALL).unwrap();
     let missing: Vec<String> =
         Options::keys().into_iter().filter(|key| !given.contains_key(key.as_str())).collect();
-    assert_eq!(missing, ["init", "bottleneck", "layers", "warmup-ratio"], "the others are in ALL");
+    assert_eq!(
+        missing,
+        ["init", "bottleneck", "layers", "batch-tokens", "warmup-ratio"],
+        "the others are in ALL"
+    );
     for settings in [settings, Settings::default()] {
         assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
     }
@@ -108,7 +114,7 @@ fn defaults() {
     let settings = Settings::default();
     assert_eq!((settings.epochs, settings.max_steps, settings.total_steps(10)), (Some(3), None, 30));
     assert_eq!((settings.adapter, settings.lr, settings.seed), (Some(Adapter::Houlsby), 5e-4, 42));
-    assert_eq!(settings.warmup(), Warmup::Ratio(0.06));
+    assert_eq!((settings.warmup(), settings.batch()), (Warmup::Ratio(0.06), Size::Examples(32)));
     assert_eq!(parse("adapter = \"full\"").resolve().unwrap().lr, 5e-5);
     assert_eq!(parse("init = \"x\"").resolve().unwrap().adapter, None);
     let steps = parse("max-steps = 100").resolve().unwrap();
@@ -130,10 +136,14 @@ fn the_higher_wins() {
     let flags = Options { layers: Some("1".parse().unwrap()), warmup_steps: Some(3), ..Options::default() };
     let settings = flags.over(parse("leave-out = 2\nwarmup-ratio = 0.1")).resolve().unwrap();
     assert_eq!((settings.leave_out, settings.warmup_ratio), (None, None));
+    let flags = Options { batch_tokens: Some(500), ..Options::default() };
+    let settings = flags.over(parse("batch-size = 4")).resolve().unwrap();
+    assert_eq!((settings.batch(), settings.batch_size), (Size::Tokens(500), None));
+    assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
     // A run with an adapter, repeated without: nothing of the adapter's shape is left.
     let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
-    assert_eq!((bare.adapter, bare.batch_size), (Some(Adapter::None), 8));
+    assert_eq!((bare.adapter, bare.batch()), (Some(Adapter::None), Size::Examples(8)));
 }
 
 #[test]
@@ -167,6 +177,7 @@ fn values_out_of_range_are_named() {
         "clip = -1",
         "adapter-dropout = 1.5",
         "batch-size = 0",
+        "batch-tokens = 0",
         "eval-batch-size = 0",
         "gradient-accumulation = 0",
         "max-length = 0",
@@ -198,6 +209,8 @@ fn options_that_exclude_each_other_are_named() {
     assert_eq!(refused("bottleneck = 8\nreduction-factor = 2"), expected);
     assert!(refused("warmup-ratio = 0.1\nwarmup-steps = 2").contains("exclude"));
     assert!(refused("layers = 1\nleave-out = 2").contains("exclude"));
+    let expected = "`batch-size` and `batch-tokens` exclude each other: give one of them";
+    assert_eq!(refused("batch-size = 8\nbatch-tokens = 99"), expected);
     assert_eq!(refused("eval = \"e.tsv\""), "`eval` needs `train`");
     assert_eq!(refused("train = \"t.tsv\"\npatience = 2"), "`patience` needs `eval`");
     assert_eq!(refused("label-column = 1"), "`label-column` needs `train`");
