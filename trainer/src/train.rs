@@ -3,17 +3,18 @@ use crate::{
     Error, Result,
     batch::{Batch, Batches, Example, Order},
     classifier::{Backbone, Classifier, Trainer},
-    config::{self, Adapter, AdapterInit, Backend, Head, Scaling, Settings},
+    config::{self, Adapter, AdapterInit, Backend, Head, ReductionFactor, Scaling, Settings},
     data::{Dataset, Labels, Want},
     evaluate::evaluate,
     metrics::{Metrics, Scores},
+    plan::{Plan, Work, plan},
     progress::{Mode, Progress},
     report::{Epoch, Report, peak_rss_bytes},
     schedule::Schedule,
     tokenizer::{Fit, Tokenizer},
 };
 use engraft_adapters::{BnConfig, HeadConfig, Placement, Reduction, Start, config::TrainedScaling};
-use engraft_engine::{AdamW, Device, output};
+use engraft_engine::{Activations, AdamW, Device, output};
 use std::{path::Path, time::Instant};
 
 /// Where texts are cut unless said otherwise.
@@ -49,16 +50,7 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
         c.reduction_factor = Reduction::to_width(channels, width);
     }
     if let Some(r) = &s.reduction_factor {
-        c.reduction_factor = match r.layers.is_empty() {
-            true => Reduction::Factor(r.default),
-            false => {
-                let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
-                Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect())
-            }
-        };
-        if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
-            return Err(no_layer("reduction-factor", *l, layers));
-        }
+        c.reduction_factor = reduction(r, layers)?;
     }
     if let Some(p) = s.placement {
         c.place(match p {
@@ -98,6 +90,17 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
     }
     Ok(Some(c))
 }
+/// A reduction factor as AdapterHub's configuration has it, for a model of so many layers.
+pub(crate) fn reduction(r: &ReductionFactor, layers: usize) -> Result<Reduction> {
+    if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
+        return Err(no_layer("reduction-factor", *l, layers));
+    }
+    if r.layers.is_empty() {
+        return Ok(Reduction::Factor(r.default));
+    }
+    let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
+    Ok(Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect()))
+}
 fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
     Error::Option {
         option,
@@ -125,12 +128,7 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
     output::check_writable(&s.out)?;
     let device = open(s.device, s.threads)?;
-    let full = s.adapter == Some(Adapter::Full);
-    let dropout = s.dropout.map(|p| p as f32);
-    let backbone = match full {
-        true => Backbone::open_to_train(model, &device, dropout)?,
-        false => Backbone::open(model, &device, dropout)?,
-    };
+    let backbone = backbone(s, model, &device)?;
     let m = backbone.model();
     let name = model.display().to_string();
     let fit = Fit {
@@ -140,27 +138,51 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
         max_length: s.max_length.unwrap_or(DEFAULT_LENGTH.min(m.positions())),
     };
     let tokenizer = Tokenizer::load(model, fit)?;
-    let config = adapter_config(s, m.channels(), m.layers())?;
-
+    adapter_config(s, m.channels(), m.layers())?; // refused before the data is read
     let (classifier, data) = match &s.init {
-        Some(from) => {
-            let c = backbone.load_classifier(from)?;
+        Some(_) => {
+            let c = graft(s, backbone, &[])?;
             let known = Labels::from_names(c.labels().to_vec())?;
             let data = read(file, s, &tokenizer, Some(known))?;
             (c, data)
         }
         None => {
             let data = read(file, s, &tokenizer, None)?;
-            let names = data.labels.names();
-            let head = match s.head.unwrap_or(Head::Classification) {
-                Head::Classification => HeadConfig::classification(names),
-                Head::Linear => backbone.linear_head(names),
-            };
-            (backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)?, data)
+            (graft(s, backbone, data.labels.names())?, data)
         }
     };
     let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
-    Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode).go()
+    let eval = eval.as_ref().map(|d| &*d.examples);
+    let plan = match s.memory_budget {
+        Some(budget) => {
+            let null = Device::null(device.threads());
+            let mut priced = graft(s, self::backbone(s, model, &null)?, data.labels.names())?;
+            Some(plan(&mut priced, &Work::of_run(s, &data.examples, eval), budget.0)?)
+        }
+        None => None,
+    };
+    Run::new(s, classifier, &data.examples, eval, plan, mode).go()
+}
+/// The model that the settings name.
+fn backbone(s: &Settings, model: &Path, device: &Device) -> Result<Backbone> {
+    let dropout = s.dropout.map(|p| p as f32);
+    match s.adapter == Some(Adapter::Full) {
+        true => Backbone::open_to_train(model, device, dropout),
+        false => Backbone::open(model, device, dropout),
+    }
+}
+/// The adapter and head that the settings describe, on a model: new ones for these labels, or those to start from.
+fn graft(s: &Settings, backbone: Backbone, labels: &[String]) -> Result<Classifier> {
+    if let Some(from) = &s.init {
+        return backbone.load_classifier(from);
+    }
+    let m = backbone.model();
+    let config = adapter_config(s, m.channels(), m.layers())?;
+    let head = match s.head.unwrap_or(Head::Classification) {
+        Head::Classification => HeadConfig::classification(labels),
+        Head::Linear => backbone.linear_head(labels),
+    };
+    backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)
 }
 
 /// A run under way.
@@ -169,6 +191,7 @@ struct Run<'a> {
     classifier: Classifier,
     examples: &'a [Example],
     eval: Option<&'a [Example]>,
+    activations: Activations,
     progress: Progress,
     best: Option<(Scores, Metrics)>,
     worse: u64,
@@ -183,14 +206,23 @@ impl<'a> Run<'a> {
         classifier: Classifier,
         examples: &'a [Example],
         eval: Option<&'a [Example]>,
+        plan: Option<Plan>,
         mode: Mode,
     ) -> Run<'a> {
-        let progress = Progress::new(mode, "train", Run::steps(s, examples).1);
+        let mut progress = Progress::new(mode, "train", Run::steps(s, examples).1);
+        let activations = match &plan {
+            Some(plan) => {
+                plan.to_string().lines().for_each(|l| progress.line(l));
+                plan.activations()
+            }
+            None => Activations::all(s.keep()),
+        };
         Run {
             s,
             classifier,
             examples,
             eval,
+            activations,
             progress,
             best: None,
             worse: 0,
@@ -209,7 +241,7 @@ impl<'a> Run<'a> {
         let total = Run::steps(s, self.examples).1;
         let schedule = Schedule::new(s.schedule, s.warmup(), total);
         let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
-        let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
+        let mut trainer = Trainer::new(optimiser, s.clip, s.seed).with_activations(self.activations.clone());
         let mut epochs: Vec<Epoch> = vec![];
         let mut stop = false;
         while !stop && trainer.steps() < total {
@@ -297,6 +329,7 @@ impl<'a> Run<'a> {
             train_seconds,
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
             peak_rss_bytes: peak_rss_bytes(),
+            ledger_peak_bytes: self.classifier.backbone().device().ledger().usage().peak_total() as u64,
             trainable_parameters: size.trainable as u64,
             total_parameters: size.total as u64,
             out: self.s.out.clone(),

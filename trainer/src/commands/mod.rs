@@ -2,6 +2,7 @@
 mod eval;
 mod forward;
 mod inspect;
+mod memory;
 mod predict;
 mod train;
 
@@ -21,6 +22,7 @@ pub fn run() -> Result<()> {
         Command::Eval(e) => eval::run(&e),
         Command::Predict(p) => predict::run(&p),
         Command::Inspect(i) => inspect::run(&i),
+        Command::Memory(m) => memory::run(&m),
         Command::Forward(f) => forward::run(&f),
     }
 }

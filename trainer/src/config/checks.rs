@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 impl Options {
     /// Pairs of options that exclude each other.
-    fn exclusive(&self) -> [[(&'static str, bool); 2]; 3] {
+    fn exclusive(&self) -> [[(&'static str, bool); 2]; 4] {
         [
             [
                 ("bottleneck", self.bottleneck.is_some()),
@@ -14,12 +14,14 @@ impl Options {
             ],
             [("warmup-ratio", self.warmup_ratio.is_some()), ("warmup-steps", self.warmup_steps.is_some())],
             [("layers", self.layers.is_some()), ("leave-out", self.leave_out.is_some())],
+            [("activations", self.activations.is_some()), ("memory-budget", self.memory_budget.is_some())],
         ]
     }
 
     /// Removes from `lower` what excludes an option given here.
     pub(super) fn displace(&self, lower: &mut Self) {
-        let [shape, warmup, layers] = self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
+        let [shape, warmup, layers, memory] =
+            self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
         if shape {
             (lower.bottleneck, lower.reduction_factor) = (None, None);
         }
@@ -28,6 +30,9 @@ impl Options {
         }
         if layers {
             (lower.layers, lower.leave_out) = (None, None);
+        }
+        if memory {
+            (lower.activations, lower.memory_budget) = (None, None);
         }
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();

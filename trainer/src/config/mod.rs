@@ -10,18 +10,23 @@
 //! file, and `--adapter none` everything in it that shapes an adapter. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
 //! relative to the working directory wherever they stand.
 
+mod bytes;
 mod checks;
 mod options;
 mod values;
 
 use std::path::Path;
 
+pub use bytes::ByteSize;
 pub use options::{Options, Settings};
-pub use values::{Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
+pub use values::{
+    Activations, Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling,
+};
 
 use crate::data::Columns;
 use crate::error::{Error, Result};
 use crate::schedule::Warmup;
+use engraft_engine::Keep;
 
 /// The name under which a run's settings are saved.
 pub const FILE: &str = "run.toml";
@@ -116,6 +121,11 @@ impl Settings {
             Some(steps) => Warmup::Steps(steps),
             None => Warmup::Ratio(self.warmup_ratio.unwrap_or(0.0)),
         }
+    }
+
+    /// What every layer keeps, where no memory budget decides.
+    pub fn keep(&self) -> Keep {
+        self.activations.map_or(Keep::F32, Keep::from)
     }
 
     /// How many optimiser steps there are when an epoch takes `per_epoch`: whichever of `epochs` and

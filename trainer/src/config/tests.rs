@@ -56,6 +56,7 @@ eval-every = 50
 eval-batch-size = 16
 metric = "macro_f1"
 patience = 2
+memory-budget = "700MB"
 threads = 2
 device = "cuda"
 json = true
