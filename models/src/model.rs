@@ -147,7 +147,8 @@ pub const MODELS: &[ModelType] =
     &[ModelType { name: "bert", frozen: bert::build::<Frozen>, trained: bert::build::<Param> }];
 
 /// Loads a Hugging Face model directory: `config.json` and `model.safetensors`, or its shards. With `train` all its weights
-/// are registered in `set` as [`Param`]s, else they are [`Frozen`].
+/// are registered in `set` as [`Param`]s, else they are [`Frozen`]. The Null device reads no values, and where there are no
+/// weights takes them to be there, in f32.
 pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) -> Result<Loaded> {
     let config = Config::open(directory)?;
     let name = config.text("model_type", "")?;
@@ -155,7 +156,7 @@ pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) 
         let known: Vec<_> = MODELS.iter().map(|m| m.name).collect();
         return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
     };
-    let checkpoint = Checkpoint::open(directory)?;
+    let checkpoint = Checkpoint::open_for(directory, device)?;
     let mut load = Load::new(&checkpoint, device, set);
     let model = if train { kind.trained } else { kind.frozen }(&config, &mut load)?;
     let unused = load.unused();

@@ -6,7 +6,8 @@ use crate::{
 };
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
-    Act, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
+    Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters,
+    Pass, Plain,
     checkpoint::{self, TensorData},
     first_touched,
     kernels::{self, profile::Mark},
@@ -344,19 +345,28 @@ impl Classifier {
             Ok(out)
         })
     }
-    /// The mean loss of a batch in a training pass; `weight` times its gradients are added to `into`.
-    fn learn(&self, batch: &Batch, pass: Pass, weight: f32, into: &mut Gradients) -> Result<f64> {
+    /// The mean loss of a batch in a training pass, and the bytes that each layer kept; `weight` times its gradients are added
+    /// to `into`.
+    fn learn(
+        &self,
+        batch: &Batch,
+        pass: Pass,
+        policy: &Activations,
+        weight: f32,
+        into: &mut Gradients,
+    ) -> Result<(f64, Vec<usize>)> {
         let device = &self.backbone.device;
         device.install(|| {
-            let mut cx = Cx::new(device, self.hooks(), pass);
+            let mut cx = Cx::new(device, self.hooks(), pass).with_activations(policy);
             let (_, logits) = self.logits(&mut cx, &packed(batch), Rows::First)?;
             let loss = cx.cross_entropy(&logits, &batch.labels)?;
             drop(logits);
             let value = loss.read()?.first().copied().unwrap_or_default();
+            let kept = cx.kept_by_layer().to_vec();
             if value.is_finite() {
                 cx.backward(&loss, one(device, weight)?, into)?;
             }
-            Ok(f64::from(value))
+            Ok((f64::from(value), kept))
         })
     }
     /// The files of the classifier, by name: adapter and head in AdapterHub's format; after full fine-tuning the model with
@@ -431,12 +441,23 @@ pub struct Trainer {
     seed: u64,
     passes: u64,
     steps: u64,
+    activations: Activations,
+    kept_by_layer: Vec<usize>,
 }
 
 impl Trainer {
     /// A run; gradients are clipped to the norm `clip` (0: not at all).
     pub fn new(optimiser: AdamW, clip: f64, seed: u64) -> Trainer {
-        Trainer { optimiser, clip, seed, passes: 0, steps: 0 }
+        let (activations, kept_by_layer) = (Activations::default(), vec![]);
+        Trainer { optimiser, clip, seed, passes: 0, steps: 0, activations, kept_by_layer }
+    }
+    /// The same run with another policy for what the layers keep for the backward pass; without it they keep f32.
+    pub fn with_activations(self, activations: Activations) -> Trainer {
+        Trainer { activations, ..self }
+    }
+    /// Bytes that each layer kept for the backward pass of the last batch.
+    pub fn kept_by_layer(&self) -> &[usize] {
+        &self.kept_by_layer
     }
     /// Steps taken.
     pub fn steps(&self) -> u64 {
@@ -458,7 +479,9 @@ impl Trainer {
             let share = b.len() as f64 / examples as f64;
             let pass = Pass::train(self.seed, self.passes);
             self.passes += 1;
-            loss += share * c.learn(b, pass, share as f32, &mut gradients)?;
+            let (mean, kept) = c.learn(b, pass, &self.activations, share as f32, &mut gradients)?;
+            loss += share * mean;
+            self.kept_by_layer = kept;
         }
         let norm = if loss.is_finite() { gradients.sum_of_squares()?.sqrt() } else { f64::NAN };
         if !norm.is_finite() {

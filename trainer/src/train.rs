@@ -3,10 +3,11 @@ use crate::{
     Error, Result,
     batch::{Batch, Batches, Example, Order, Size},
     classifier::{Backbone, Classifier, Trainer},
-    config::{self, Adapter, AdapterInit, Backend, Head, Scaling, Settings},
+    config::{self, Adapter, AdapterInit, Backend, Head, ReductionFactor, Scaling, Settings},
     data::{Dataset, Labels, Want},
     evaluate::evaluate,
     metrics::{Metrics, Scores},
+    plan::{Plan, Work, plan},
     profile::{Recording, check_file, measure},
     progress::{Mode, Progress},
     report::{Epoch, Report, peak_rss_bytes},
@@ -14,7 +15,7 @@ use crate::{
     tokenizer::{Fit, Tokenizer},
 };
 use engraft_adapters::{BnConfig, HeadConfig, Placement, Reduction, Start, config::TrainedScaling};
-use engraft_engine::{AdamW, Device, output};
+use engraft_engine::{Activations, AdamW, Device, output};
 use std::{path::Path, time::Instant};
 
 /// Where texts are cut unless said otherwise.
@@ -50,16 +51,7 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
         c.reduction_factor = Reduction::to_width(channels, width);
     }
     if let Some(r) = &s.reduction_factor {
-        c.reduction_factor = match r.layers.is_empty() {
-            true => Reduction::Factor(r.default),
-            false => {
-                let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
-                Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect())
-            }
-        };
-        if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
-            return Err(no_layer("reduction-factor", *l, layers));
-        }
+        c.reduction_factor = reduction(r, layers)?;
     }
     if let Some(p) = s.placement {
         c.place(match p {
@@ -99,6 +91,17 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
     }
     Ok(Some(c))
 }
+/// A reduction factor as AdapterHub's configuration has it, for a model of so many layers.
+pub(crate) fn reduction(r: &ReductionFactor, layers: usize) -> Result<Reduction> {
+    if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
+        return Err(no_layer("reduction-factor", *l, layers));
+    }
+    if r.layers.is_empty() {
+        return Ok(Reduction::Factor(r.default));
+    }
+    let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
+    Ok(Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect()))
+}
 fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
     Error::Option {
         option,
@@ -137,20 +140,29 @@ pub(crate) fn graft<T>(
     backbone: Backbone,
     data: impl FnOnce(Option<Labels>) -> Result<(Labels, T)>,
 ) -> Result<(Classifier, T)> {
-    let config = adapter_config(s, backbone.model().channels(), backbone.model().layers())?;
-    if let Some(from) = &s.init {
-        let c = backbone.load_classifier(from)?;
+    let m = backbone.model();
+    adapter_config(s, m.channels(), m.layers())?; // refused before the data is read
+    if s.init.is_some() {
+        let c = grafted(s, backbone, &[])?;
         let known = Labels::from_names(c.labels().to_vec())?;
         let (_, data) = data(Some(known))?;
         return Ok((c, data));
     }
     let (labels, data) = data(None)?;
+    Ok((grafted(s, backbone, labels.names())?, data))
+}
+/// The same for labels that are known.
+fn grafted(s: &Settings, backbone: Backbone, labels: &[String]) -> Result<Classifier> {
+    if let Some(from) = &s.init {
+        return backbone.load_classifier(from);
+    }
+    let m = backbone.model();
+    let config = adapter_config(s, m.channels(), m.layers())?;
     let head = match s.head.unwrap_or(Head::Classification) {
-        Head::Classification => HeadConfig::classification(labels.names()),
-        Head::Linear => backbone.linear_head(labels.names()),
+        Head::Classification => HeadConfig::classification(labels),
+        Head::Linear => backbone.linear_head(labels),
     };
-    let name = s.name.as_deref().unwrap_or("default");
-    Ok((backbone.classifier(name, config, head, s.seed)?, data))
+    backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)
 }
 fn needed(option: &'static str) -> Error {
     Error::Needs { option: "train", needs: option }
@@ -176,8 +188,8 @@ pub(crate) fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Opti
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
 pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
-    output::check_writable(&s.out)?;
     s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
+    output::check_writable(&s.out)?;
     let device = open(s.device, s.threads)?;
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
@@ -190,7 +202,16 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
         classifier.cache_prefix(directory, s.cache_dtype, max_length(s, classifier.backbone()))?;
     }
     let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
-    let mut run = Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode);
+    let eval = eval.as_ref().map(|d| &*d.examples);
+    let plan = match s.memory_budget {
+        Some(budget) => {
+            let null = Device::null(device.threads());
+            let mut priced = grafted(s, open_backbone(s, &null)?, data.labels.names())?;
+            Some(plan(&mut priced, &Work::of_run(s, &data.examples, eval), budget.0)?)
+        }
+        None => None,
+    };
+    let mut run = Run::new(s, classifier, &data.examples, eval, plan, mode);
     run.recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
     run.go()
 }
@@ -201,6 +222,7 @@ struct Run<'a> {
     classifier: Classifier,
     examples: &'a [Example],
     eval: Option<&'a [Example]>,
+    activations: Activations,
     progress: Progress,
     best: Option<(Scores, Metrics)>,
     worse: u64,
@@ -216,14 +238,23 @@ impl<'a> Run<'a> {
         classifier: Classifier,
         examples: &'a [Example],
         eval: Option<&'a [Example]>,
+        plan: Option<Plan>,
         mode: Mode,
     ) -> Run<'a> {
-        let progress = Progress::new(mode, "train", Run::steps(s, examples));
+        let mut progress = Progress::new(mode, "train", Run::steps(s, examples));
+        let activations = match &plan {
+            Some(plan) => {
+                plan.to_string().lines().for_each(|l| progress.line(l));
+                plan.activations()
+            }
+            None => Activations::all(s.keep()),
+        };
         Run {
             s,
             classifier,
             examples,
             eval,
+            activations,
             progress,
             best: None,
             worse: 0,
@@ -258,7 +289,7 @@ impl<'a> Run<'a> {
         let total = Run::steps(s, self.examples);
         let schedule = Schedule::new(s.schedule, s.warmup(), total);
         let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
-        let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
+        let mut trainer = Trainer::new(optimiser, s.clip, s.seed).with_activations(self.activations.clone());
         let mut epochs: Vec<Epoch> = vec![];
         let mut stop = false;
         while !stop && trainer.steps() < total {
@@ -351,6 +382,7 @@ impl<'a> Run<'a> {
             train_seconds,
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
             peak_rss_bytes: peak_rss_bytes(),
+            ledger_peak_bytes: self.classifier.backbone().device().ledger().usage().peak_total() as u64,
             trainable_parameters: size.trainable as u64,
             total_parameters: size.total as u64,
             out: self.s.out.clone(),

@@ -22,7 +22,7 @@ fn case(n: usize, timed: bool) -> Case {
         label: format!("to bf16 and back, {n}"),
         tolerance: 0.0,
         flops: 0.0,
-        bytes: (12 * n) as f64,
+        bytes: (cost(n) + cost(n)).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

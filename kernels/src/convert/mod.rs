@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
 use half::bf16;
 
 const NAME: &str = "convert";
@@ -18,10 +18,16 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
+/// n values, of four bytes and of two.
+fn cost(n: usize) -> Cost {
+    Cost::copy(6 * n)
+}
+
 /// y (bf16) = x (f32), rounded. A value whose size is beyond bf16's becomes infinite; the largest f32 are.
 pub fn narrow(device: &Device, x: &Buffer, y: &mut Buffer) -> Result<()> {
     need::<f32>(NAME, device, "x", x, y.len())?;
     need::<bf16>(NAME, device, "y", y, 0)?;
+    let _span = device.span(NAME, "narrow", || cost(y.len()));
     match device {
         Device::Cpu(d) => cpu::narrow(d, x, y),
         Device::Cuda(_) => Err(REFUSED),
@@ -32,6 +38,7 @@ pub fn narrow(device: &Device, x: &Buffer, y: &mut Buffer) -> Result<()> {
 pub fn widen(device: &Device, x: &Buffer, y: &mut Buffer) -> Result<()> {
     need::<bf16>(NAME, device, "x", x, y.len())?;
     need::<f32>(NAME, device, "y", y, 0)?;
+    let _span = device.span(NAME, "widen", || cost(y.len()));
     match device {
         Device::Cpu(d) => cpu::widen(d, x, y),
         Device::Cuda(_) => Err(REFUSED),

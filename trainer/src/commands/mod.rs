@@ -2,6 +2,7 @@
 mod eval;
 mod forward;
 mod inspect;
+mod memory;
 mod predict;
 mod profile;
 mod train;
@@ -22,6 +23,7 @@ pub fn run() -> Result<()> {
         Command::Eval(e) => eval::run(&e),
         Command::Predict(p) => predict::run(&p),
         Command::Inspect(i) => inspect::run(&i),
+        Command::Memory(m) => memory::run(&m),
         Command::Forward(f) => forward::run(&f),
         Command::Profile(p) => profile::run(&p),
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 impl Options {
     /// Pairs of options that exclude each other.
-    fn exclusive(&self) -> [[(&'static str, bool); 2]; 4] {
+    fn exclusive(&self) -> [[(&'static str, bool); 2]; 5] {
         [
             [
                 ("bottleneck", self.bottleneck.is_some()),
@@ -15,12 +15,13 @@ impl Options {
             [("warmup-ratio", self.warmup_ratio.is_some()), ("warmup-steps", self.warmup_steps.is_some())],
             [("layers", self.layers.is_some()), ("leave-out", self.leave_out.is_some())],
             [("batch-size", self.batch_size.is_some()), ("batch-tokens", self.batch_tokens.is_some())],
+            [("activations", self.activations.is_some()), ("memory-budget", self.memory_budget.is_some())],
         ]
     }
 
     /// Removes from `lower` what excludes an option given here.
     pub(super) fn displace(&self, lower: &mut Self) {
-        let [shape, warmup, layers, batch] =
+        let [shape, warmup, layers, batch, memory] =
             self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
         if shape {
             (lower.bottleneck, lower.reduction_factor) = (None, None);
@@ -33,6 +34,9 @@ impl Options {
         }
         if batch {
             (lower.batch_size, lower.batch_tokens) = (None, None);
+        }
+        if memory {
+            (lower.activations, lower.memory_budget) = (None, None);
         }
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();
@@ -82,6 +86,10 @@ impl Options {
             if a && b {
                 return Err(Error::Exclusive { one, other });
             }
+        }
+        if self.memory_budget.is_some() && self.cache_prefix.is_some() {
+            // what a cached step holds depends on what was cached before
+            return Err(Error::Exclusive { one: "memory-budget", other: "cache-prefix" });
         }
         let needs = [
             ("eval", self.eval.is_some(), "train", self.train.is_some()),

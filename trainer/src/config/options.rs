@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
+use super::ByteSize;
+use super::values::{
+    Activations, Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling,
+};
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
 use crate::prefix::Precision;
@@ -203,6 +206,14 @@ options! {
         metric: Metric = Metric::Accuracy;
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64;
+    }
+    "Memory" {
+        /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
+        /// twice and gives the same bits; bf16 is an approximation
+        activations: Activations;
+        /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
+        /// activations, but not the program and its data. As few layers as possible recompute
+        [value_name = "BYTES"] memory_budget: ByteSize;
     }
     "Machine and output" {
         /// Threads to use; 0 for one per core

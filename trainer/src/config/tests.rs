@@ -57,6 +57,9 @@ eval-every = 50
 eval-batch-size = 16
 metric = "macro_f1"
 patience = 2
+activations = "bf16"
+cache-prefix = "c"
+cache-dtype = "bf16"
 threads = 2
 device = "cuda"
 profile = "p.json"
@@ -82,7 +85,7 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
         Options::keys().into_iter().filter(|key| !given.contains_key(key.as_str())).collect();
     assert_eq!(
         missing,
-        ["init", "bottleneck", "layers", "batch-tokens", "warmup-ratio"],
+        ["init", "bottleneck", "layers", "batch-tokens", "warmup-ratio", "memory-budget"],
         "the others are in ALL"
     );
     for settings in [settings, Settings::default()] {

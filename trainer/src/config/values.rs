@@ -9,10 +9,12 @@ use clap::ValueEnum;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::ByteSize;
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
 use crate::prefix::Precision;
 use crate::schedule::Decay;
+use engraft_engine::Keep;
 
 /// What is trained below the head. The four adapters are AdapterHub's presets of the bottleneck adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,6 +78,27 @@ pub enum Backend {
     Cpu,
     /// The first CUDA device
     Cuda,
+}
+
+/// What layers keep for the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Activations {
+    /// What it needs, as it is
+    F32,
+    /// The same, rounded to bf16: an approximation
+    Bf16,
+    /// Each layer's input; the rest is computed again, to the same bits
+    Recompute,
+}
+
+impl From<Activations> for Keep {
+    fn from(a: Activations) -> Keep {
+        match a {
+            Activations::F32 => Keep::F32,
+            Activations::Bf16 => Keep::Bf16,
+            Activations::Recompute => Keep::Recompute,
+        }
+    }
 }
 
 /// Hidden size divided by the bottleneck's width, perhaps per layer.
@@ -258,8 +281,8 @@ macro_rules! by_text {
     )*};
 }
 
-by_name!(Adapter, Placement, AdapterInit, Head, Backend, Header, Metric, Decay, Precision);
-by_text!(ReductionFactor, Scaling, Layers, Column);
+by_name!(Activations, Adapter, Placement, AdapterInit, Head, Backend, Header, Metric, Decay, Precision);
+by_text!(ByteSize, ReductionFactor, Scaling, Layers, Column);
 
 /// Takes a string or a number as text.
 struct Text;
