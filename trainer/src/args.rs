@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Backend, Options, Settings};
+use crate::classifier::Opening;
+use crate::config::{BackboneDtype, Backend, Options, Settings};
 use crate::data::{Column, Columns, Header};
 use crate::error::Result;
 
@@ -33,6 +34,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Run a model on token ids, without dropout, and save hidden states, logits, loss and gradients
     Forward(Forward),
+    /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
+    Quantize(Quantize),
 }
 
 /// `engraft train`.
@@ -61,12 +64,30 @@ impl Train {
     }
 }
 
+/// How the backbone is stored in memory.
+#[derive(Debug, Default, Args)]
+pub struct Stored {
+    /// What the frozen backbone's matrices are stored as; as its files have them if not given
+    #[arg(long, value_name = "TYPE")]
+    pub backbone_dtype: Option<BackboneDtype>,
+}
+
+impl Stored {
+    /// The same, for the library.
+    pub fn opening(&self) -> Opening {
+        Opening { storage: self.backbone_dtype.map(Into::into), ..Opening::default() }
+    }
+}
+
 /// The model and what is grafted on it.
 #[derive(Debug, Args)]
 pub struct Grafted {
     /// The backbone: a directory with config.json, tokenizer.json and model.safetensors
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// The adapter and the head: a directory that `engraft train` wrote
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
@@ -178,6 +199,9 @@ pub struct Inspect {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -192,6 +216,9 @@ pub struct Forward {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -210,6 +237,26 @@ pub struct Forward {
     /// Where to compute
     #[arg(long, default_value = "cpu")]
     pub device: Backend,
+}
+
+/// `engraft quantize`.
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The backbone's directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What its matrices are to be stored as
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: BackboneDtype,
+    /// Where config.json, tokenizer.json and model.safetensors are written
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl Arguments {
@@ -317,6 +364,12 @@ mod tests {
         assert!(parse("engraft predict --model m --adapter a").is_err(), "texts or a file");
         assert!(parse("engraft predict --model m --adapter a --text x --input f.tsv").is_err(), "not both");
         assert!(parse("engraft inspect --model m").is_ok());
+        match parse("engraft quantize --model m --dtype nf4 --out q").unwrap().command {
+            Some(Command::Quantize(q)) => assert_eq!(q.dtype, BackboneDtype::Nf4),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("engraft quantize --model m --out q").unwrap_err().contains("--dtype"));
+        assert!(parse("engraft quantize --model m --dtype int4 --out q").unwrap_err().contains("nf4"));
         assert!(parse("engraft forward --model m --ids i.json --out o.safetensors --grad").is_ok());
     }
 }

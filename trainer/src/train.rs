@@ -2,7 +2,7 @@
 use crate::{
     Error, Result,
     batch::{Batch, Batches, Example, Order},
-    classifier::{Backbone, Classifier, Trainer},
+    classifier::{Backbone, Classifier, Opening, Trainer},
     config::{self, Adapter, AdapterInit, Backend, Head, Scaling, Settings},
     data::{Dataset, Labels, Want},
     evaluate::evaluate,
@@ -126,10 +126,10 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     output::check_writable(&s.out)?;
     let device = open(s.device, s.threads)?;
     let full = s.adapter == Some(Adapter::Full);
-    let dropout = s.dropout.map(|p| p as f32);
+    let how = Opening { dropout: s.dropout.map(|p| p as f32), storage: s.backbone_dtype.map(Into::into) };
     let backbone = match full {
-        true => Backbone::open_to_train(model, &device, dropout)?,
-        false => Backbone::open(model, &device, dropout)?,
+        true => Backbone::open_to_train(model, &device, how)?,
+        false => Backbone::open(model, &device, how)?,
     };
     let m = backbone.model();
     let name = model.display().to_string();

@@ -22,13 +22,7 @@ impl<'m> Cx<'m> {
             .collect();
         let index = self.device().upload(Class::Scratch, &index)?;
         let mut y = self.alloc(firsts.len() * x.cols)?;
-        gather::rows(
-            self.device(),
-            Matrix { data: &x.buf, rows: x.rows, cols: x.cols },
-            &index,
-            &mut y,
-            false,
-        )?;
+        gather::rows(self.device(), Matrix::plain(&x.buf, x.rows, x.cols), &index, &mut y, false)?;
         let y = Act::new(y, x.cols, seqs)?;
         if !self.needed(&[x.node], &[]) {
             return Ok(y);

@@ -3,6 +3,7 @@ mod eval;
 mod forward;
 mod inspect;
 mod predict;
+mod quantize;
 mod train;
 
 use anyhow::{Context, Result};
@@ -22,6 +23,7 @@ pub fn run() -> Result<()> {
         Command::Predict(p) => predict::run(&p),
         Command::Inspect(i) => inspect::run(&i),
         Command::Forward(f) => forward::run(&f),
+        Command::Quantize(q) => quantize::run(&q),
     }
 }
 
@@ -54,7 +56,7 @@ fn note_unused(backbone: &Backbone) {
 /// A saved classifier and its tokenizer, cut where it was cut in training unless said otherwise.
 fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
     let device = engraft::train::open(run.device, run.threads)?;
-    let backbone = Backbone::open(&g.model, &device, None)?;
+    let backbone = Backbone::open(&g.model, &device, g.stored.opening())?;
     if !run.quiet {
         note_unused(&backbone);
     }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use engraft_engine::Storage;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -75,6 +76,33 @@ pub enum Backend {
     Cpu,
     /// The first CUDA device
     Cuda,
+}
+
+/// What the matrices of a frozen backbone are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackboneDtype {
+    /// Single precision
+    F32,
+    /// The upper half of single precision
+    Bf16,
+    /// Half precision
+    F16,
+    /// Integers of 8 bits with a scale for each output channel
+    Int8,
+    /// NormalFloat of 4 bits in blocks of 64 with quantised scales, as QLoRA
+    Nf4,
+}
+
+impl From<BackboneDtype> for Storage {
+    fn from(dtype: BackboneDtype) -> Storage {
+        match dtype {
+            BackboneDtype::F32 => Storage::F32,
+            BackboneDtype::Bf16 => Storage::Bf16,
+            BackboneDtype::F16 => Storage::F16,
+            BackboneDtype::Int8 => Storage::Int8,
+            BackboneDtype::Nf4 => Storage::Nf4,
+        }
+    }
 }
 
 /// Hidden size divided by the bottleneck's width, perhaps per layer.
@@ -257,7 +285,7 @@ macro_rules! by_text {
     )*};
 }
 
-by_name!(Adapter, Placement, AdapterInit, Head, Backend, Header, Metric, Decay);
+by_name!(Adapter, Placement, AdapterInit, Head, Backend, BackboneDtype, Header, Metric, Decay);
 by_text!(ReductionFactor, Scaling, Layers, Column);
 
 /// Takes a string or a number as text.
