@@ -30,7 +30,7 @@ pub mod weight;
 
 pub use act::{Act, Seq, pack};
 pub use checkpoint::{Checkpoint, Load};
-pub use engraft_kernels::{self as kernels, Buffer, Class, Device, activation::Activation};
+pub use engraft_kernels::{self as kernels, Buffer, Class, Device, Storage, activation::Activation};
 pub use error::{Error, Result};
 pub use init::Init;
 pub use optim::AdamW;

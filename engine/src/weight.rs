@@ -3,50 +3,74 @@
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
 //! erased: an operation needs the values and a gradient slot or none, and hooks must be object-safe.
 use crate::{Error, Result};
-use engraft_kernels::{Buffer, Class, DType, Device, matmul::Matrix};
+use engraft_kernels::{Buffer, Class, DType, Device, Storage, matmul::Matrix, storage::Scales};
 
-/// Values with a shape.
+/// Values with a shape, in any storage type.
 #[derive(Debug)]
 pub struct Tensor {
     buf: Buffer,
+    scales: Option<Scales>,
     shape: Vec<usize>,
 }
 
 impl Tensor {
-    /// Values of the given shape.
+    /// Floats of the given shape.
     pub fn new(buf: Buffer, shape: &[usize]) -> Result<Tensor> {
         if buf.len() != shape.iter().product::<usize>() {
             return Err(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![buf.len()] });
         }
-        Ok(Tensor { buf, shape: shape.to_vec() })
+        let tensor = Tensor { buf, scales: None, shape: shape.to_vec() };
+        tensor.matrix().validate()?;
+        Ok(tensor)
+    }
+    /// A matrix (rows, cols) in the buffers that `convert` makes.
+    pub fn stored(buf: Buffer, scales: Option<Scales>, [rows, cols]: [usize; 2]) -> Result<Tensor> {
+        let tensor = Tensor { buf, scales, shape: vec![rows, cols] };
+        tensor.matrix().validate()?;
+        Ok(tensor)
     }
     /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
-    /// The values, row-major.
+    /// Its values: the product of the shape.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// What it is stored as.
+    pub fn storage(&self) -> Storage {
+        Storage::of(self.buf.dtype()).unwrap_or(Storage::F32) // `validate` leaves no other
+    }
+    /// Bytes, scales included.
+    pub fn bytes(&self) -> usize {
+        self.buffers().map(Buffer::bytes).sum()
+    }
+    /// The values, row-major; codes of them, if they are quantised.
     pub fn buffer(&self) -> &Buffer {
         &self.buf
     }
+    /// What quantised values are multiplied by.
+    pub fn scales(&self) -> Option<&Scales> {
+        self.scales.as_ref()
+    }
+    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        std::iter::once(&self.buf).chain(self.scales.iter().flat_map(Scales::buffers))
+    }
     /// The values as f32, whatever they are stored as.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        Ok(match self.buf.dtype() {
-            DType::Bf16 => self.buf.read::<half::bf16>()?.iter().map(|x| x.to_f32()).collect(),
-            DType::F16 => self.buf.read::<half::f16>()?.iter().map(|x| x.to_f32()).collect(),
-            _ => self.buf.read::<f32>()?,
-        })
+        Ok(self.matrix().decode()?)
     }
     /// (rows, cols): one row for a vector.
     pub(crate) fn dims(&self) -> (usize, usize) {
         match self.shape[..] {
             [n] => (1, n),
             [r, c] => (r, c),
-            _ => (1, self.buf.len()),
+            _ => (1, self.elements()),
         }
     }
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         let (rows, cols) = self.dims();
-        Matrix::plain(&self.buf, rows, cols)
+        Matrix { data: &self.buf, scales: self.scales.as_ref(), rows, cols }
     }
 }
 
@@ -66,7 +90,7 @@ pub struct Param {
 impl Frozen {
     /// Freezes values.
     pub fn new(tensor: Tensor) -> Frozen {
-        tensor.buf.set_class(Class::Backbone);
+        tensor.buffers().for_each(|b| b.set_class(Class::Backbone));
         Frozen(tensor)
     }
     /// The values.

@@ -1,7 +1,8 @@
 //! What every model offers, and the registry.
 use crate::{Config, Error, Result, bert};
 use engraft_engine::{
-    Act, Checkpoint, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Tensor, pack,
+    Act, Checkpoint, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Storage, Tensor,
+    pack,
 };
 use std::{ops::Range, path::Path, sync::Arc};
 
@@ -147,9 +148,23 @@ pub const MODELS: &[ModelType] =
     &[ModelType { name: "bert", frozen: bert::build::<Frozen>, trained: bert::build::<Param> }];
 
 /// Loads a Hugging Face model directory: `config.json` and `model.safetensors`, or its shards. With `train` all its weights
-/// are registered in `set` as [`Param`]s, else they are [`Frozen`]. The Null device reads no values, and where there are no
-/// weights takes them to be there, in f32.
+/// are registered in `set` as [`Param`]s, else they are [`Frozen`], stored as the files have them. The Null device reads no
+/// values, and where there are no weights takes them to be there, in f32.
 pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) -> Result<Loaded> {
+    build(directory, device, set, if train { |m| m.trained } else { |m| m.frozen }, None)
+}
+/// Loads a model directory with [`Frozen`] weights, its matrices stored as `storage` says, or as the files have them.
+/// Biases and the weights of norms are f32 always.
+pub fn load_frozen(directory: &Path, device: &Device, storage: Option<Storage>) -> Result<Loaded> {
+    build(directory, device, &mut ParamSet::new(), |m| m.frozen, storage)
+}
+fn build(
+    directory: &Path,
+    device: &Device,
+    set: &mut ParamSet,
+    how: fn(&ModelType) -> Build,
+    storage: Option<Storage>,
+) -> Result<Loaded> {
     let config = Config::open(directory)?;
     let name = config.text("model_type", "")?;
     let Some(kind) = MODELS.iter().find(|m| m.name == name) else {
@@ -157,8 +172,8 @@ pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) 
         return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
     };
     let checkpoint = Checkpoint::open_for(directory, device)?;
-    let mut load = Load::new(&checkpoint, device, set);
-    let model = if train { kind.trained } else { kind.frozen }(&config, &mut load)?;
+    let mut load = Load::new(&checkpoint, device, set).storing(storage);
+    let model = how(kind)(&config, &mut load)?;
     let unused = load.unused();
     Ok(Loaded { model, unused, checkpoint })
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::batch::Size;
-use crate::config::{Activations, Backend, Options, ReductionFactor, Settings};
+use crate::classifier::Opening;
+use crate::config::{Activations, BackboneDtype, Backend, Options, ReductionFactor, Settings};
 use crate::data::{Column, Columns, Header};
 use crate::error::{Error, Result};
 use crate::memory::Method;
@@ -39,6 +40,8 @@ pub enum Command {
     Forward(Forward),
     /// Take some training steps and say where the time goes
     Profile(Box<Profile>),
+    /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
+    Quantize(Quantize),
 }
 
 /// `engraft train`.
@@ -67,12 +70,30 @@ impl Train {
     }
 }
 
+/// How the backbone is stored in memory.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Stored {
+    /// What the frozen backbone's matrices are stored as; as its files have them if not given
+    #[arg(long, value_name = "TYPE")]
+    pub backbone_dtype: Option<BackboneDtype>,
+}
+
+impl Stored {
+    /// The same, for the library.
+    pub fn opening(&self) -> Opening {
+        Opening { storage: self.backbone_dtype.map(Into::into), ..Opening::default() }
+    }
+}
+
 /// The model and what is grafted on it.
 #[derive(Debug, Args)]
 pub struct Grafted {
     /// The backbone: a directory with config.json, tokenizer.json and model.safetensors
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// The adapter and the head: a directory that `engraft train` wrote
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
@@ -194,6 +215,9 @@ pub struct Inspect {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -208,6 +232,9 @@ pub struct Memory {
     /// The backbone's directory; a prediction needs its config.json, and takes weights that are not there to be f32
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// Texts in the batch
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch: usize,
@@ -254,6 +281,9 @@ pub struct Forward {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -272,6 +302,26 @@ pub struct Forward {
     /// Where to compute
     #[arg(long, default_value = "cpu")]
     pub device: Backend,
+}
+
+/// `engraft quantize`.
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The backbone's directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What its matrices are to be stored as
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: BackboneDtype,
+    /// Where config.json, tokenizer.json and model.safetensors are written
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `engraft profile`.
@@ -495,6 +545,12 @@ mod tests {
         assert!(parse("engraft memory --model m --methods lora").unwrap_err().contains("houlsby"));
         assert!(parse("engraft memory --model m --batch 0").is_err());
         assert!(parse("engraft memory --model m --json --csv").is_err());
+        match parse("engraft quantize --model m --dtype nf4 --out q").unwrap().command {
+            Some(Command::Quantize(q)) => assert_eq!(q.dtype, BackboneDtype::Nf4),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("engraft quantize --model m --out q").unwrap_err().contains("--dtype"));
+        assert!(parse("engraft quantize --model m --dtype int4 --out q").unwrap_err().contains("nf4"));
         assert!(parse("engraft forward --model m --ids i.json --out o.safetensors --grad").is_ok());
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
     Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters,
-    Pass, Plain,
+    Pass, Plain, Storage,
     checkpoint::{self, TensorData},
     first_touched,
     kernels::{self, profile::Mark},
@@ -32,21 +32,28 @@ pub struct Backbone {
     trains: Option<Arc<ParamSet>>,
 }
 
+/// How a backbone is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Opening {
+    /// Replaces the dropout probabilities of the model's configuration.
+    pub dropout: Option<f32>,
+    /// What the frozen matrices are stored as; as the files have them if `None`. Biases and norms are f32 always, and what
+    /// the files have quantised stays as it is.
+    pub storage: Option<Storage>,
+}
+
 impl Backbone {
-    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards. `dropout` replaces the probabilities of its
-    /// configuration.
-    pub fn open(directory: impl AsRef<Path>, device: &Device, dropout: Option<f32>) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, dropout, false)
+    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards.
+    pub fn open(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, how, false)
     }
-    /// Loads a model all of whose weights will train: full fine-tuning, the baseline.
-    pub fn open_to_train(
-        directory: impl AsRef<Path>,
-        device: &Device,
-        dropout: Option<f32>,
-    ) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, dropout, true)
+    /// Loads a model all of whose weights will train: full fine-tuning, the baseline. They are f32; another storage type
+    /// is refused.
+    pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, how, true)
     }
-    fn load(directory: &Path, device: &Device, dropout: Option<f32>, train: bool) -> Result<Backbone> {
+    fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
+        let Opening { dropout, storage } = how;
         if let Some(p) = dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Option {
                 option: "dropout",
@@ -55,7 +62,11 @@ impl Backbone {
             });
         }
         let mut set = ParamSet::new();
-        let mut loaded = engraft_models::load(directory, device, &mut set, train)?;
+        let mut loaded = match (train, storage) {
+            (true, Some(other)) if other != Storage::F32 => return Err(frozen_only(other)),
+            (true, _) => engraft_models::load(directory, device, &mut set, true)?,
+            (false, _) => engraft_models::load_frozen(directory, device, storage)?,
+        };
         if let Some(p) = dropout {
             loaded.model.set_dropout(p);
         }
@@ -93,6 +104,28 @@ impl Backbone {
     /// Tensors of its files that it has no use for.
     pub fn unused(&self) -> &[String] {
         &self.unused
+    }
+    /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
+    /// storage types that they have here.
+    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut files = self.companions()?;
+        files.push(("model.safetensors".into(), self.weights()?));
+        Ok(files)
+    }
+    fn weights(&self) -> Result<Vec<u8>> {
+        let mut tensors = vec![];
+        for (name, t) in self.model.named() {
+            tensors.extend(TensorData::of(&name, t)?);
+        }
+        Ok(checkpoint::serialize(&tensors)?)
+    }
+    fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let read = |name: &str| {
+            let path = self.directory.join(name);
+            let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+            Ok((name.to_string(), bytes))
+        };
+        ["config.json", "tokenizer.json"].into_iter().map(read).collect()
     }
     /// Last hidden states of the plain model, (tokens, channels).
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
@@ -164,6 +197,12 @@ impl Backbone {
     }
 }
 
+/// What is said of a storage type where the backbone trains.
+pub(crate) fn frozen_only(storage: Storage) -> Error {
+    let why = "it is for a frozen backbone, and what trains is f32";
+    Error::Option { option: "backbone-dtype", value: storage.to_string(), why: why.into() }
+}
+
 /// What a classifier trains, and how large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -216,10 +255,9 @@ impl Classifier {
     /// Numbers that train, and all numbers.
     pub fn size(&self) -> Size {
         let mut trainable = 0;
-        self.visit(&mut |p| trainable += p.tensor().buffer().len());
-        let count = |v: Vec<(String, &engraft_engine::Tensor)>| {
-            v.iter().map(|(_, t)| t.buffer().len()).sum::<usize>()
-        };
+        self.visit(&mut |p| trainable += p.tensor().elements());
+        let count =
+            |v: Vec<(String, &engraft_engine::Tensor)>| v.iter().map(|(_, t)| t.elements()).sum::<usize>();
         let added = self.adapter.as_ref().map_or(0, |a| count(a.named())) + count(self.head.named());
         Size { trainable, total: count(self.backbone.model.named()) + added }
     }
@@ -378,17 +416,8 @@ impl Classifier {
             files.extend(a.files(host)?);
         }
         if self.is_full() {
-            let data =
-                |(n, t): (String, &engraft_engine::Tensor)| Ok((n, TensorData::f32(&t.to_f32()?, t.shape())));
-            let tensors: Result<Vec<_>> = self.backbone.model.named().into_iter().map(data).collect();
-            files.push(("model.safetensors".into(), checkpoint::serialize(&tensors?)?));
-            for name in ["config.json", "tokenizer.json"] {
-                let path = self.backbone.directory.join(name);
-                files.push((
-                    name.into(),
-                    std::fs::read(&path).map_err(|source| Error::Read { path, source })?,
-                ));
-            }
+            files.push(("model.safetensors".into(), self.backbone.weights()?));
+            files.extend(self.backbone.companions()?);
         }
         Ok(files)
     }

@@ -6,7 +6,7 @@
 use crate::{
     Result,
     batch::Batch,
-    classifier::{Backbone, Classifier, Trainer},
+    classifier::{Backbone, Classifier, Opening, Trainer},
     config::ReductionFactor,
 };
 use clap::ValueEnum;
@@ -44,6 +44,8 @@ pub struct Question {
     pub method: Method,
     /// What every layer keeps.
     pub keep: Keep,
+    /// How the backbone is stored.
+    pub opening: Opening,
     /// Texts in a batch.
     pub batch: usize,
     /// Tokens of each.
@@ -128,8 +130,8 @@ pub fn account(q: &Question, device: &Device) -> Result<Account> {
     let labels = ["0", "1"].map(String::from);
     let full = q.method == Method::Full;
     let backbone = match full {
-        true => Backbone::open_to_train(&q.model, device, None)?,
-        false => Backbone::open(&q.model, device, None)?,
+        true => Backbone::open_to_train(&q.model, device, q.opening)?,
+        false => Backbone::open(&q.model, device, q.opening)?,
     };
     let channels = backbone.model().channels();
     let preset = match q.method {

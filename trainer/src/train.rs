@@ -2,7 +2,7 @@
 use crate::{
     Error, Result,
     batch::{Batch, Batches, Example, Order, Size},
-    classifier::{Backbone, Classifier, Trainer},
+    classifier::{Backbone, Classifier, Opening, Trainer},
     config::{self, Adapter, AdapterInit, Backend, Head, ReductionFactor, Scaling, Settings},
     data::{Dataset, Labels, Want},
     evaluate::evaluate,
@@ -113,10 +113,10 @@ fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
 /// The backbone that the settings name.
 pub(crate) fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
     let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
-    let dropout = s.dropout.map(|p| p as f32);
+    let how = Opening { dropout: s.dropout.map(|p| p as f32), storage: s.backbone_dtype.map(Into::into) };
     match s.adapter == Some(Adapter::Full) {
-        true => Backbone::open_to_train(model, device, dropout),
-        false => Backbone::open(model, device, dropout),
+        true => Backbone::open_to_train(model, device, how),
+        false => Backbone::open(model, device, how),
     }
 }
 /// Its tokenizer, which cuts texts as the settings say.

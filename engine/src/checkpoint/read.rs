@@ -1,6 +1,6 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
 use crate::{Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
-use engraft_kernels::{Class, DType, Device, MappedFile};
+use engraft_kernels::{Class, DType, Device, MappedFile, Storage};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -10,19 +10,19 @@ use std::{
     sync::Arc,
 };
 
-struct Entry {
-    file: usize,
-    offset: usize,
-    bytes: usize,
-    dtype: Dtype,
+pub(super) struct Entry {
+    pub file: usize,
+    pub offset: usize,
+    pub bytes: usize,
+    pub dtype: Dtype,
     shape: Vec<usize>,
 }
 
 /// The tensors of a safetensors file, or of all shards of an index.
 pub struct Checkpoint {
     path: PathBuf,
-    files: Vec<Arc<MappedFile>>,
-    assumed: bool,
+    pub(super) files: Vec<Arc<MappedFile>>,
+    pub(super) assumed: bool,
     tensors: BTreeMap<String, Entry>,
 }
 
@@ -132,15 +132,32 @@ impl Checkpoint {
         let mut h = Sha256::new();
         for (name, t) in &self.tensors {
             h.update(format!("{name} {:?} {:?}\n", t.dtype, t.shape));
-            h.update(&self.files[t.file].bytes()[t.offset..t.offset + t.bytes]);
+            h.update(self.data(t));
         }
         h.finalize().iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// What the header says of a tensor of the given shape.
-    fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
+    pub(super) fn find(&self, name: &str) -> Result<&Entry> {
+        self.tensors.get(name).ok_or_else(|| Error::Missing { path: self.path.clone(), name: name.into() })
+    }
+    pub(super) fn data(&self, t: &Entry) -> &[u8] {
+        &self.files[t.file].bytes()[t.offset..t.offset + t.bytes]
+    }
+    pub(super) fn expect_shape(&self, name: &str, t: &Entry, shape: &[usize]) -> Result<()> {
+        if t.shape == shape {
+            return Ok(());
+        }
+        Err(Error::TensorShape {
+            path: self.path.clone(),
+            name: name.into(),
+            expected: shape.to_vec(),
+            got: t.shape.clone(),
+        })
+    }
+    /// What the header says of a tensor of floats of the given shape.
+    pub(super) fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
         let path = || self.path.clone();
-        let t = self.tensors.get(name).ok_or_else(|| Error::Missing { path: path(), name: name.into() })?;
+        let t = self.find(name)?;
         let dtype = match t.dtype {
             Dtype::F32 => DType::F32,
             Dtype::BF16 => DType::Bf16,
@@ -153,20 +170,13 @@ impl Checkpoint {
                 });
             }
         };
-        if t.shape != shape {
-            return Err(Error::TensorShape {
-                path: path(),
-                name: name.into(),
-                expected: shape.to_vec(),
-                got: t.shape.clone(),
-            });
-        }
+        self.expect_shape(name, t, shape)?;
         Ok((t, dtype))
     }
-    /// A tensor of the given shape, all of whose values are finite.
-    fn sound(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
+    /// A tensor of floats of the given shape, all of them finite.
+    pub(super) fn sound(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
         let (t, dtype) = self.entry(name, shape)?;
-        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        let bytes = self.data(t);
         let finite = match dtype {
             DType::F32 => {
                 bytes.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
@@ -182,7 +192,7 @@ impl Checkpoint {
     /// A tensor of the given shape as f32 values.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (t, dtype) = self.sound(name, shape)?;
-        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        let bytes = self.data(t);
         Ok(match dtype {
             DType::Bf16 => {
                 bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
@@ -221,15 +231,6 @@ impl Checkpoint {
         let len = len.ok_or(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![] })?;
         Tensor::new(device.alloc::<f32>(class, len)?, shape)
     }
-    /// A tensor of the given shape in its storage type, in place where the device allows it.
-    fn mapped(&self, device: &Device, name: &str, shape: &[usize]) -> Result<Tensor> {
-        if self.assumed {
-            return self.described(device, Class::Backbone, name, shape);
-        }
-        let (t, dtype) = if device.is_null() { self.entry(name, shape)? } else { self.sound(name, shape)? };
-        let len = shape.iter().product();
-        Tensor::new(device.map(Class::Backbone, &self.files[t.file], t.offset, dtype, len)?, shape)
-    }
 }
 
 /// Loading a module: tensors by name from a checkpoint onto a device, `Param`s registered in a set.
@@ -237,28 +238,45 @@ pub struct Load<'a> {
     from: &'a Checkpoint,
     device: &'a Device,
     set: &'a mut ParamSet,
+    storage: Option<Storage>,
     used: BTreeSet<String>,
 }
 
 impl<'a> Load<'a> {
     /// A loader.
     pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
-        Load { from, device, set, used: BTreeSet::new() }
+        Load { from, device, set, storage: None, used: BTreeSet::new() }
+    }
+    /// Frozen matrices shall be stored like that; as the checkpoint has them if it is `None`.
+    pub fn storing(mut self, storage: Option<Storage>) -> Load<'a> {
+        self.storage = storage;
+        self
     }
     /// The checkpoint.
     pub fn checkpoint(&self) -> &'a Checkpoint {
         self.from
     }
-    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file; everything else
-    /// becomes f32.
+    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file, unless
+    /// [`Load::storing`] asks for another type: then they are converted, one after the other. Everything else becomes f32;
+    /// what is quantised cannot train.
     pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<P> {
         self.used.insert(name.into());
-        let tensor = if P::TRAINABLE {
-            self.from.copied(self.device, Class::Adapter, name, shape)?
-        } else if shape.len() == 2 {
-            self.from.mapped(self.device, name, shape)?
-        } else {
-            self.from.copied(self.device, Class::Backbone, name, shape)?
+        let quantised = self.from.quantised(name);
+        let tensor = match (P::TRAINABLE, shape) {
+            (true, _) => {
+                if let Some((stored, _)) = quantised {
+                    let what = format!(
+                        "is stored as {stored} and cannot train: take the model that it was made from"
+                    );
+                    return Err(self.from.wrong(name, what));
+                }
+                self.from.copied(self.device, Class::Adapter, name, shape)?
+            }
+            (false, &[rows, cols]) => {
+                self.used.extend(quantised.into_iter().flat_map(|(_, beside)| beside));
+                self.from.matrix(self.device, name, [rows, cols], self.storage)?
+            }
+            _ => self.from.copied(self.device, Class::Backbone, name, shape)?,
         };
         P::make(self.set, name, tensor)
     }

@@ -54,8 +54,8 @@ pub fn run(f: &Forward) -> Result<()> {
             .as_ref()
             .is_some_and(|a| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists());
     let backbone = match full {
-        true => Backbone::open_to_train(&f.model, &device, None)?,
-        false => Backbone::open(&f.model, &device, None)?,
+        true => Backbone::open_to_train(&f.model, &device, f.stored.opening())?,
+        false => Backbone::open(&f.model, &device, f.stored.opening())?,
     };
     note_unused(&backbone);
     let blame = |e: engraft::Error| match e {

@@ -57,6 +57,7 @@ pub fn run(m: &Memory) -> Result<()> {
         model: m.model.clone(),
         method,
         keep: activations.into(),
+        opening: m.stored.opening(),
         batch: m.batch,
         length: m.length,
         bottleneck: m.bottleneck,
@@ -112,6 +113,9 @@ fn measure(m: &Memory, method: Method, activations: Activations, threads: usize)
     c.args(["--methods", &name(&method), "--activations", &name(&activations)]);
     for (flag, value) in [("--batch", m.batch), ("--length", m.length), ("--threads", threads)] {
         c.args([flag, &value.to_string()]);
+    }
+    if let Some(dtype) = &m.stored.backbone_dtype {
+        c.args(["--backbone-dtype", &name(dtype)]);
     }
     if let Some(width) = m.bottleneck {
         c.args(["--bottleneck", &width.to_string()]);

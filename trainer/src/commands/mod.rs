@@ -5,6 +5,7 @@ mod inspect;
 mod memory;
 mod predict;
 mod profile;
+mod quantize;
 mod train;
 
 use anyhow::{Context, Result};
@@ -26,6 +27,7 @@ pub fn run() -> Result<()> {
         Command::Memory(m) => memory::run(&m),
         Command::Forward(f) => forward::run(&f),
         Command::Profile(p) => profile::run(&p),
+        Command::Quantize(q) => quantize::run(&q),
     }
 }
 
@@ -58,7 +60,7 @@ fn note_unused(backbone: &Backbone) {
 /// A saved classifier and its tokenizer, cut where it was cut in training unless said otherwise.
 fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
     let device = engraft::train::open(run.device, run.threads)?;
-    let backbone = Backbone::open(&g.model, &device, None)?;
+    let backbone = Backbone::open(&g.model, &device, g.stored.opening())?;
     if !run.quiet {
         note_unused(&backbone);
     }

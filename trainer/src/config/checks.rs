@@ -1,7 +1,8 @@
 //! Options that do not go together, and values out of range.
 
 use super::options::{Options, Settings};
-use super::values::Adapter;
+use super::values::{Adapter, BackboneDtype};
+use crate::classifier::frozen_only;
 use crate::error::{Error, Result};
 
 impl Options {
@@ -40,6 +41,9 @@ impl Options {
         }
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();
+        }
+        if self.adapter == Some(Adapter::Full) {
+            lower.backbone_dtype = None;
         }
         if self.init.is_some() {
             lower.unshape();
@@ -106,6 +110,11 @@ impl Options {
         }
         if let (true, Some(other)) = (self.init.is_some(), self.makes_new()) {
             return Err(Error::Exclusive { one: "init", other });
+        }
+        if let (Some(Adapter::Full), Some(dtype)) = (self.adapter, self.backbone_dtype)
+            && dtype != BackboneDtype::F32
+        {
+            return Err(frozen_only(dtype.into()));
         }
         let bare = match self.adapter {
             Some(Adapter::None) => "none",

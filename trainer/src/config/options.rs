@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
 use super::values::{
-    Activations, Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling,
+    Activations, Adapter, AdapterInit, BackboneDtype, Backend, Head, Layers, Placement, ReductionFactor,
+    Scaling,
 };
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
@@ -97,6 +98,8 @@ options! {
         /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
         /// that is built in if there is none
         [value_name = "DIR"] model: PathBuf;
+        /// What the frozen backbone's matrices are stored as; as its files have them if not given
+        [value_name = "TYPE"] backbone_dtype: BackboneDtype;
         /// Training data: a .tsv, .csv or .jsonl file; the built-in demonstration if there is none
         [value_name = "FILE"] train: PathBuf;
         /// Data to evaluate on while training

@@ -18,6 +18,7 @@ fn refused(text: &str) -> String {
 /// Every option, with a value that is not the default; those that exclude each other are left to others.
 const ALL: &str = r#"
 model = "m"
+backbone-dtype = "int8"
 train = "t.tsv"
 eval = "e.tsv"
 out = "o"
@@ -153,7 +154,7 @@ fn the_higher_wins() {
 fn bad_files_are_named_by_line() {
     let first = refused("lr = 1e-3\n\nbatch_size = 4\n");
     assert_eq!(first, "run.toml:3: unknown key `batch_size`; did you mean `batch-size`?");
-    assert!(refused("rank = 8\n").starts_with("run.toml:1: unknown key `rank`; the keys are model, train, "));
+    assert!(refused("rank = 8\n").starts_with("run.toml:1: unknown key `rank`; the keys are model, backbone-dtype, train, "));
     let first = refused("epochs = 1\nadapter = \"lora\"\n");
     assert_eq!(
         first,

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use engraft_engine::Storage;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -97,6 +98,33 @@ impl From<Activations> for Keep {
             Activations::F32 => Keep::F32,
             Activations::Bf16 => Keep::Bf16,
             Activations::Recompute => Keep::Recompute,
+        }
+    }
+}
+
+/// What the matrices of a frozen backbone are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackboneDtype {
+    /// Single precision
+    F32,
+    /// The upper half of single precision
+    Bf16,
+    /// Half precision
+    F16,
+    /// Integers of 8 bits with a scale for each output channel
+    Int8,
+    /// NormalFloat of 4 bits in blocks of 64 with quantised scales, as QLoRA
+    Nf4,
+}
+
+impl From<BackboneDtype> for Storage {
+    fn from(dtype: BackboneDtype) -> Storage {
+        match dtype {
+            BackboneDtype::F32 => Storage::F32,
+            BackboneDtype::Bf16 => Storage::Bf16,
+            BackboneDtype::F16 => Storage::F16,
+            BackboneDtype::Int8 => Storage::Int8,
+            BackboneDtype::Nf4 => Storage::Nf4,
         }
     }
 }
@@ -281,7 +309,19 @@ macro_rules! by_text {
     )*};
 }
 
-by_name!(Activations, Adapter, Placement, AdapterInit, Head, Backend, Header, Metric, Decay, Precision);
+by_name!(
+    Activations,
+    Adapter,
+    Placement,
+    AdapterInit,
+    Head,
+    Backend,
+    BackboneDtype,
+    Header,
+    Metric,
+    Decay,
+    Precision
+);
 by_text!(ByteSize, ReductionFactor, Scaling, Layers, Column);
 
 /// Takes a string or a number as text.
