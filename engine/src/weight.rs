@@ -3,13 +3,35 @@
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
 //! erased: an operation needs the values and a gradient slot or none, and hooks must be object-safe.
 use crate::{Error, Result};
-use engraft_kernels::{Buffer, Class, DType, Device, matmul::Matrix};
+use engraft_kernels::{
+    Buffer, Class, DType, Device,
+    matmul::Matrix,
+    matmul_int8::{self, Weight as Integers},
+};
+
+/// In what arithmetic the products with a frozen weight are computed.
+///
+/// With 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
+/// [`engraft_kernels::matmul_int8`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compute {
+    /// In f32.
+    #[default]
+    F32,
+    /// y = x Wᵀ in integers, x rounded for each token; dx = dy W in f32.
+    Int8Forward,
+    /// Both in integers, dy rounded for each token too.
+    Int8,
+}
 
 /// Values with a shape.
 #[derive(Debug)]
 pub struct Tensor {
     buf: Buffer,
     shape: Vec<usize>,
+    /// Of each row, if the values are 8-bit integers.
+    scales: Option<Buffer>,
+    compute: Compute,
 }
 
 impl Tensor {
@@ -18,11 +40,44 @@ impl Tensor {
         if buf.len() != shape.iter().product::<usize>() {
             return Err(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![buf.len()] });
         }
-        Ok(Tensor { buf, shape: shape.to_vec() })
+        Ok(Tensor { buf, shape: shape.to_vec(), scales: None, compute: Compute::F32 })
+    }
+    /// The tensor of a model whose frozen products are computed like this. It changes nothing about its values: what
+    /// reads what it gives may (see [`Tensor::quantized`] for the weights of the products themselves).
+    pub fn computing(self, compute: Compute) -> Tensor {
+        Tensor { compute, ..self }
+    }
+    /// The weight (2 dimensions) of products that are computed like this: in 8-bit integers unless that is in f32.
+    pub fn quantized(self, compute: Compute) -> Result<Tensor> {
+        let [rows, cols] = self.shape[..] else {
+            return Err(Error::Shape { op: "quantize", left: self.shape, right: vec![] });
+        };
+        if compute == Compute::F32 {
+            return Ok(self);
+        }
+        let (device, class) = (self.buf.device().clone(), self.buf.class());
+        let decoded = match self.buf.dtype() {
+            DType::F32 => None,
+            _ => Some(device.upload(Class::Scratch, &self.to_f32()?)?),
+        };
+        let mut buf = device.alloc::<i8>(class, rows * cols)?;
+        let mut scales = device.alloc::<f32>(class, rows)?;
+        let from = decoded.as_ref().unwrap_or(&self.buf);
+        matmul_int8::quantize_weight(&device, from, (rows, cols), &mut buf, &mut scales)?;
+        Ok(Tensor { buf, shape: self.shape, scales: Some(scales), compute })
     }
     /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+    /// In what arithmetic the model's frozen products are computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+    /// The values as 8-bit integers and scales, if that is what they are.
+    pub(crate) fn integers(&self) -> Option<Integers<'_>> {
+        let (rows, cols) = self.dims();
+        Some(Integers { data: &self.buf, scales: self.scales.as_ref()?, rows, cols })
     }
     /// The values, row-major.
     pub fn buffer(&self) -> &Buffer {
@@ -30,6 +85,11 @@ impl Tensor {
     }
     /// The values as f32, whatever they are stored as.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
+        if let Some(integers) = self.integers() {
+            let mut w = self.buf.device().alloc::<f32>(Class::Scratch, self.buf.len())?;
+            matmul_int8::dequantize(self.buf.device(), integers, &mut w)?;
+            return Ok(w.read()?);
+        }
         Ok(match self.buf.dtype() {
             DType::Bf16 => self.buf.read::<half::bf16>()?.iter().map(|x| x.to_f32()).collect(),
             DType::F16 => self.buf.read::<half::f16>()?.iter().map(|x| x.to_f32()).collect(),
@@ -67,6 +127,7 @@ impl Frozen {
     /// Freezes values.
     pub fn new(tensor: Tensor) -> Frozen {
         tensor.buf.set_class(Class::Backbone);
+        tensor.scales.iter().for_each(|s| s.set_class(Class::Backbone));
         Frozen(tensor)
     }
     /// The values.

@@ -1,7 +1,8 @@
 //! What every model offers, and the registry.
 use crate::{Config, Error, Result, bert};
 use engraft_engine::{
-    Act, Checkpoint, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Tensor, pack,
+    Act, Checkpoint, Compute, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Tensor,
+    pack,
 };
 use std::{path::Path, sync::Arc};
 
@@ -120,6 +121,16 @@ pub const MODELS: &[ModelType] =
 /// Loads a Hugging Face model directory: `config.json` and `model.safetensors`, or its shards. With `train` all its weights
 /// are registered in `set` as [`Param`]s, else they are [`Frozen`].
 pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) -> Result<Loaded> {
+    load_computing(directory, device, set, train, Compute::F32)
+}
+/// The same, with the products of frozen linear layers computed like this.
+pub fn load_computing(
+    directory: &Path,
+    device: &Device,
+    set: &mut ParamSet,
+    train: bool,
+    compute: Compute,
+) -> Result<Loaded> {
     let config = Config::open(directory)?;
     let name = config.text("model_type", "")?;
     let Some(kind) = MODELS.iter().find(|m| m.name == name) else {
@@ -127,7 +138,7 @@ pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) 
         return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
     };
     let checkpoint = Checkpoint::open(directory)?;
-    let mut load = Load::new(&checkpoint, device, set);
+    let mut load = Load::new(&checkpoint, device, set).computing(compute);
     let model = if train { kind.trained } else { kind.frozen }(&config, &mut load)?;
     let unused = load.unused();
     Ok(Loaded { model, unused, checkpoint })

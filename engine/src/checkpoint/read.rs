@@ -1,5 +1,5 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
-use crate::{Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
+use crate::{Compute, Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
 use engraft_kernels::{Class, DType, Device, MappedFile};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
@@ -187,12 +187,17 @@ pub struct Load<'a> {
     device: &'a Device,
     set: &'a mut ParamSet,
     used: BTreeSet<String>,
+    compute: Compute,
 }
 
 impl<'a> Load<'a> {
     /// A loader.
     pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
-        Load { from, device, set, used: BTreeSet::new() }
+        Load { from, device, set, used: BTreeSet::new(), compute: Compute::F32 }
+    }
+    /// The same, with the products of frozen linear layers computed like this.
+    pub fn computing(self, compute: Compute) -> Load<'a> {
+        Load { compute, ..self }
     }
     /// The checkpoint.
     pub fn checkpoint(&self) -> &'a Checkpoint {
@@ -201,6 +206,10 @@ impl<'a> Load<'a> {
     /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file; everything else
     /// becomes f32.
     pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<P> {
+        let tensor = self.tensor::<P>(name, shape)?;
+        P::make(self.set, name, tensor)
+    }
+    fn tensor<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.used.insert(name.into());
         let tensor = if P::TRAINABLE {
             self.from.copied(self.device, Class::Adapter, name, shape)?
@@ -209,7 +218,7 @@ impl<'a> Load<'a> {
         } else {
             self.from.copied(self.device, Class::Backbone, name, shape)?
         };
-        P::make(self.set, name, tensor)
+        Ok(if P::TRAINABLE { tensor } else { tensor.computing(self.compute) })
     }
     /// Says that a tensor is known, and held under another name too.
     pub fn mark(&mut self, name: &str) {
@@ -222,7 +231,10 @@ impl<'a> Load<'a> {
     }
     /// `{path}.weight` (output, input) and `{path}.bias` (output).
     pub fn linear<P: Weight>(&mut self, path: &str, input: usize, output: usize) -> Result<Linear<P>> {
-        let w = self.get(&format!("{path}.weight"), &[output, input])?;
+        let name = format!("{path}.weight");
+        let w = self.tensor::<P>(&name, &[output, input])?;
+        let w = if P::TRAINABLE { w } else { w.quantized(self.compute)? };
+        let w = P::make(self.set, &name, w)?;
         Ok(Linear { w, b: Some(self.get(&format!("{path}.bias"), &[output])?), in_out: false })
     }
     /// `{path}.weight` and `{path}.bias`, called `gamma` and `beta` in checkpoints converted from TensorFlow.

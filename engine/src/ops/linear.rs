@@ -1,6 +1,13 @@
 //! y = x Wᵀ + b. A frozen W saves nothing: dx = dy W. A trained W keeps x: dW = dyᵀ x, db = Σ dy.
-use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, tape::NodeId};
-use engraft_kernels::{Buffer, matmul, reduce};
+//!
+//! A frozen W may be held in 8-bit integers; then x, and dy if [`Compute`] says so, are rounded too, for each token. The
+//! scales of W's rows are factors of the result where rows are its columns, and of what is rounded where they are summed over.
+use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, tape::NodeId};
+use engraft_kernels::{
+    Buffer, Class, matmul,
+    matmul_int8::{self, Rows},
+    reduce,
+};
 use std::sync::Arc;
 
 struct Op<'m> {
@@ -23,14 +30,68 @@ impl<'m> Cx<'m> {
         }
         let mut y = self.alloc(m * output)?;
         let bias = w.b.map(|b| b.tensor.buffer());
-        let go = if w.in_out { matmul::times } else { matmul::times_transposed };
-        go(self.device(), &x.buf, m, w.w.tensor.matrix(), bias, &mut y)?;
+        match w.w.tensor.integers() {
+            Some(integers) if w.in_out => {
+                let q = self.quantize(&x.buf, (m, input), Some(integers.scales))?;
+                matmul_int8::times(self.device(), &q, integers, bias, &mut y)?;
+            }
+            Some(integers) => {
+                let q = self.quantized(x)?;
+                matmul_int8::times_transposed(self.device(), q, integers, bias, &mut y)?;
+            }
+            None => {
+                let go = if w.in_out { matmul::times } else { matmul::times_transposed };
+                go(self.device(), &x.buf, m, w.w.tensor.matrix(), bias, &mut y)?;
+            }
+        }
         let y = x.like(y, output);
         if !self.needed(&[x.node], &[w.w.slot, w.b.and_then(|b| b.slot)]) {
             return Ok(y);
         }
         let kept = w.w.slot.map(|_| x.keep());
         Ok(self.record(y, Op { w, kept, rows: m, x: x.node }))
+    }
+    /// x in 8 bits, once for all that read it.
+    fn quantized<'a>(&self, x: &'a Act) -> Result<&'a Rows> {
+        if let Some(q) = x.quantized.get() {
+            return Ok(q);
+        }
+        let q = self.quantize(&x.buf, (x.rows, x.cols), None)?;
+        Ok(x.quantized.get_or_init(|| q))
+    }
+    fn quantize(&self, x: &Buffer, (rows, cols): (usize, usize), by: Option<&Buffer>) -> Result<Rows> {
+        let mut q = self.rows(rows, cols)?;
+        matmul_int8::quantize_rows(self.device(), x, by, &mut q)?;
+        Ok(q)
+    }
+    /// Room for values in 8 bits.
+    pub(crate) fn rows(&self, rows: usize, cols: usize) -> Result<Rows> {
+        Ok(Rows::alloc(self.device(), Class::Scratch, rows, cols)?)
+    }
+}
+impl Op<'_> {
+    /// dx = dy W.
+    fn input_gradient(&self, dy: Arc<Buffer>, cx: &Cx<'_>) -> Result<Buffer> {
+        let ((input, output), m, in_out) = (self.w.dims(), self.rows, self.w.in_out);
+        let tensor = self.w.w.tensor;
+        let mut dx = cx.alloc(m * input)?;
+        let go = if in_out { matmul::times_transposed } else { matmul::times };
+        match tensor.integers() {
+            Some(integers) if tensor.compute() == Compute::Int8 => {
+                let q = cx.quantize(&dy, (m, output), (!in_out).then_some(integers.scales))?;
+                drop(dy);
+                let go = if in_out { matmul_int8::times_transposed } else { matmul_int8::times };
+                go(cx.device(), &q, integers, None, &mut dx)?;
+            }
+            Some(integers) => {
+                let mut w = cx.alloc(integers.rows * integers.cols)?;
+                matmul_int8::dequantize(cx.device(), integers, &mut w)?;
+                let w = matmul::Matrix { data: &w, rows: integers.rows, cols: integers.cols };
+                go(cx.device(), &dy, m, w, None, &mut dx)?;
+            }
+            None => go(cx.device(), &dy, m, tensor.matrix(), None, &mut dx)?,
+        }
+        Ok(dx)
     }
 }
 impl<'m> Backward<'m> for Op<'m> {
@@ -56,10 +117,7 @@ impl<'m> Backward<'m> for Op<'m> {
             Ok(reduce::column_sums(d, &dy, m, output, b, acc)?)
         })?;
         if self.x.is_some() {
-            let mut dx = cx.alloc(m * input)?;
-            let go = if self.w.in_out { matmul::times_transposed } else { matmul::times };
-            go(cx.device(), &dy, m, self.w.w.tensor.matrix(), None, &mut dx)?;
-            drop(dy);
+            let dx = self.input_gradient(dy, cx)?;
             g.node(self.x, Arc::new(dx))?;
         }
         Ok(())
