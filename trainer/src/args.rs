@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Backend, Options, Settings};
+use crate::config::{BackboneCompute, Backend, Options, Settings};
 use crate::data::{Column, Columns, Header};
 use crate::error::Result;
 
@@ -70,6 +70,9 @@ pub struct Grafted {
     /// The adapter and the head: a directory that `engraft train` wrote
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
+    /// How the products with the backbone are computed; as in the run.toml beside the adapter if not given, else f32
+    #[arg(long)]
+    pub backbone_compute: Option<BackboneCompute>,
 }
 
 /// How to run and what to print.
@@ -204,6 +207,9 @@ pub struct Forward {
     /// Save the loss's gradient of every trained tensor too, as `grad.NAME`; needs labels
     #[arg(long)]
     pub grad: bool,
+    /// How the products with the backbone are computed, whatever the run.toml beside the adapter says
+    #[arg(long, default_value = "f32")]
+    pub backbone_compute: BackboneCompute,
     /// Threads to use; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

@@ -2,7 +2,7 @@
 use crate::{Error, Result, batch::Batch};
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
-    Act, AdamW, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
+    Act, AdamW, Class, Compute, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
     checkpoint::{self, TensorData},
     optim::clip_factor,
 };
@@ -28,7 +28,16 @@ impl Backbone {
     /// Loads a frozen model: `config.json` and `model.safetensors` or its shards. `dropout` replaces the probabilities of its
     /// configuration.
     pub fn open(directory: impl AsRef<Path>, device: &Device, dropout: Option<f32>) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, dropout, false)
+        Backbone::open_computing(directory, device, dropout, Compute::F32)
+    }
+    /// The same, with its frozen products computed like this.
+    pub fn open_computing(
+        directory: impl AsRef<Path>,
+        device: &Device,
+        dropout: Option<f32>,
+        compute: Compute,
+    ) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, dropout, false, compute)
     }
     /// Loads a model all of whose weights will train: full fine-tuning, the baseline.
     pub fn open_to_train(
@@ -36,9 +45,15 @@ impl Backbone {
         device: &Device,
         dropout: Option<f32>,
     ) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, dropout, true)
+        Backbone::load(directory.as_ref(), device, dropout, true, Compute::F32)
     }
-    fn load(directory: &Path, device: &Device, dropout: Option<f32>, train: bool) -> Result<Backbone> {
+    fn load(
+        directory: &Path,
+        device: &Device,
+        dropout: Option<f32>,
+        train: bool,
+        compute: Compute,
+    ) -> Result<Backbone> {
         if let Some(p) = dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Option {
                 option: "dropout",
@@ -47,7 +62,7 @@ impl Backbone {
             });
         }
         let mut set = ParamSet::new();
-        let mut loaded = engraft_models::load(directory, device, &mut set, train)?;
+        let mut loaded = engraft_models::load_computing(directory, device, &mut set, train, compute)?;
         if let Some(p) = dropout {
             loaded.model.set_dropout(p);
         }

@@ -129,7 +129,7 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     let dropout = s.dropout.map(|p| p as f32);
     let backbone = match full {
         true => Backbone::open_to_train(model, &device, dropout)?,
-        false => Backbone::open(model, &device, dropout)?,
+        false => Backbone::open_computing(model, &device, dropout, s.backbone_compute.into())?,
     };
     let m = backbone.model();
     let name = model.display().to_string();

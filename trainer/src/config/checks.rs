@@ -1,7 +1,7 @@
 //! Options that do not go together, and values out of range.
 
 use super::options::{Options, Settings};
-use super::values::Adapter;
+use super::values::{Adapter, BackboneCompute};
 use crate::error::{Error, Result};
 
 impl Options {
@@ -31,6 +31,9 @@ impl Options {
         }
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();
+        }
+        if self.adapter == Some(Adapter::Full) {
+            lower.backbone_compute = None;
         }
         if self.init.is_some() {
             lower.unshape();
@@ -93,6 +96,13 @@ impl Options {
         }
         if let (true, Some(other)) = (self.init.is_some(), self.makes_new()) {
             return Err(Error::Exclusive { one: "init", other });
+        }
+        if let (Some(Adapter::Full), Some(c @ (BackboneCompute::Int8Forward | BackboneCompute::Int8))) =
+            (self.adapter, self.backbone_compute)
+        {
+            let name = if c == BackboneCompute::Int8 { "int8" } else { "int8-forward" };
+            let why = "`adapter` is full: the whole backbone trains, and what trains computes in f32";
+            return Err(refused("backbone-compute", name, why));
         }
         let bare = match self.adapter {
             Some(Adapter::None) => "none",

@@ -25,6 +25,7 @@ text-pair-column = 3
 label-column = "b"
 header = "yes"
 max-length = 64
+backbone-compute = "int8-forward"
 adapter = "scaled_par_bn"
 name = "n"
 reduction-factor = "8,0=4"
@@ -134,6 +135,20 @@ fn the_higher_wins() {
     let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
     assert_eq!((bare.adapter, bare.batch_size), (Some(Adapter::None), 8));
+}
+
+#[test]
+fn what_trains_computes_in_f32() {
+    for compute in ["int8", "int8-forward"] {
+        let line = format!("backbone-compute = \"{compute}\"");
+        let error = refused(&format!("adapter = \"full\"\n{line}"));
+        assert!(error.starts_with(&format!("`backbone-compute` cannot be {compute}: ")), "{error}");
+        assert!(error.contains("the whole backbone trains"), "{error}");
+        // the higher wins
+        let full = parse("adapter = \"full\"").over(parse(&line)).resolve().unwrap();
+        assert_eq!(full.backbone_compute, BackboneCompute::F32);
+    }
+    assert!(parse("adapter = \"full\"\nbackbone-compute = \"f32\"").resolve().is_ok());
 }
 
 #[test]

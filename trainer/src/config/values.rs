@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use engraft_engine::Compute;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -66,6 +67,27 @@ pub enum Head {
     Classification,
     /// One layer over the pooled output, as BertForSequenceClassification
     Linear,
+}
+
+/// In what arithmetic the products with the frozen backbone are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackboneCompute {
+    /// Exact, in f32
+    F32,
+    /// Forward in 8-bit integers, gradients in f32
+    Int8Forward,
+    /// Forward and gradients in 8-bit integers
+    Int8,
+}
+
+impl From<BackboneCompute> for Compute {
+    fn from(c: BackboneCompute) -> Compute {
+        match c {
+            BackboneCompute::F32 => Compute::F32,
+            BackboneCompute::Int8Forward => Compute::Int8Forward,
+            BackboneCompute::Int8 => Compute::Int8,
+        }
+    }
 }
 
 /// Where to compute.
@@ -257,7 +279,7 @@ macro_rules! by_text {
     )*};
 }
 
-by_name!(Adapter, Placement, AdapterInit, Head, Backend, Header, Metric, Decay);
+by_name!(Adapter, Placement, AdapterInit, Head, BackboneCompute, Backend, Header, Metric, Decay);
 by_text!(ReductionFactor, Scaling, Layers, Column);
 
 /// Takes a string or a number as text.
