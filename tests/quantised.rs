@@ -1,6 +1,7 @@
 //! Backbones in fewer bytes: converted as they are loaded, or read from a file that was.
 mod support;
 use engraft_engine::{
+    Compute,
     checkpoint::{TensorData, save},
     kernels::Usage,
     *,
@@ -12,10 +13,10 @@ use support::{files::*, *};
 const QUANTISED: [Storage; 2] = [Storage::Int8, Storage::Nf4];
 
 fn load(dir: &Path, device: &Device, storage: Option<Storage>) -> Loaded {
-    load_frozen(dir, device, storage).unwrap()
+    load_frozen(dir, device, storage, Compute::F32).unwrap()
 }
 fn refused(dir: &Path, storage: Option<Storage>) -> String {
-    load_frozen(dir, &cpu(), storage).err().expect("it is refused").to_string()
+    load_frozen(dir, &cpu(), storage, Compute::F32).err().expect("it is refused").to_string()
 }
 /// Last hidden states of the fixture's batch.
 fn hidden(loaded: &Loaded, device: &Device) -> Vec<f32> {

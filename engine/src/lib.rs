@@ -37,4 +37,6 @@ pub use optim::AdamW;
 pub use segment::{Activations, Keep};
 pub use site::{Hooks, Part, Plain, Point, Site, SiteInfo, SiteKind, first_touched};
 pub use tape::{Backward, Cx, Gradients, Grads, Pass};
-pub use weight::{Frozen, Linear, LinearRef, Norm, NormRef, Param, ParamSet, Parameters, Tensor, W, Weight};
+pub use weight::{
+    Compute, Frozen, Linear, LinearRef, Norm, NormRef, Param, ParamSet, Parameters, Tensor, W, Weight,
+};

@@ -3,7 +3,24 @@
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
 //! erased: an operation needs the values and a gradient slot or none, and hooks must be object-safe.
 use crate::{Error, Result};
-use engraft_kernels::{Buffer, Class, DType, Device, Storage, matmul::Matrix, storage::Scales};
+use engraft_kernels::{
+    Buffer, Class, DType, Device, Storage, matmul::Matrix, matmul_int8::Weight as Integers, storage::Scales,
+};
+
+/// In what arithmetic the products with a frozen weight are computed.
+///
+/// With 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
+/// [`engraft_kernels::matmul_int8`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compute {
+    /// In f32.
+    #[default]
+    F32,
+    /// y = x Wᵀ in integers, x rounded for each token; dx = dy W in f32.
+    Int8Forward,
+    /// Both in integers, dy rounded for each token too.
+    Int8,
+}
 
 /// Values with a shape, in any storage type.
 #[derive(Debug)]
@@ -11,6 +28,7 @@ pub struct Tensor {
     buf: Buffer,
     scales: Option<Scales>,
     shape: Vec<usize>,
+    compute: Compute,
 }
 
 impl Tensor {
@@ -19,19 +37,33 @@ impl Tensor {
         if buf.len() != shape.iter().product::<usize>() {
             return Err(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![buf.len()] });
         }
-        let tensor = Tensor { buf, scales: None, shape: shape.to_vec() };
+        let tensor = Tensor { buf, scales: None, shape: shape.to_vec(), compute: Compute::F32 };
         tensor.matrix().validate()?;
         Ok(tensor)
     }
     /// A matrix (rows, cols) in the buffers that `convert` makes.
     pub fn stored(buf: Buffer, scales: Option<Scales>, [rows, cols]: [usize; 2]) -> Result<Tensor> {
-        let tensor = Tensor { buf, scales, shape: vec![rows, cols] };
+        let tensor = Tensor { buf, scales, shape: vec![rows, cols], compute: Compute::F32 };
         tensor.matrix().validate()?;
         Ok(tensor)
+    }
+    /// The tensor of a model whose frozen products are computed like this: a weight of these products, which is stored as
+    /// int8 unless that is f32, or what stands beside them, whose values do not change.
+    pub fn computing(self, compute: Compute) -> Tensor {
+        Tensor { compute, ..self }
     }
     /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
+    }
+    /// In what arithmetic the model's frozen products are computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+    /// The weight of a product that is computed in integers, if it is one.
+    pub(crate) fn integers(&self) -> Option<Integers<'_>> {
+        let ((rows, cols), Some(Scales::Rows(scales))) = (self.dims(), &self.scales) else { return None };
+        (self.compute != Compute::F32).then_some(Integers { data: &self.buf, scales, rows, cols })
     }
     /// Its values: the product of the shape.
     pub fn elements(&self) -> usize {

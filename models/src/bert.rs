@@ -124,7 +124,7 @@ impl<P: Weight> Bert<P> {
         let a = self.attention(cx, l, w, &x, keys)?;
         x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
         let mut f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
-        f = cx.activate(&f, self.how.act)?; //                            (T, F)
+        f = cx.activate_for(&f, self.how.act, w.down.get())?; //          (T, F)
         f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
         f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
         cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get())) //        x = LN(x + FFN(x))

@@ -1,8 +1,8 @@
 //! What every model offers, and the registry.
 use crate::{Config, Error, Result, bert};
 use engraft_engine::{
-    Act, Checkpoint, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Storage, Tensor,
-    pack,
+    Act, Checkpoint, Compute, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Storage,
+    Tensor, pack,
 };
 use std::{ops::Range, path::Path, sync::Arc};
 
@@ -151,19 +151,25 @@ pub const MODELS: &[ModelType] =
 /// are registered in `set` as [`Param`]s, else they are [`Frozen`], stored as the files have them. The Null device reads no
 /// values, and where there are no weights takes them to be there, in f32.
 pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) -> Result<Loaded> {
-    build(directory, device, set, if train { |m| m.trained } else { |m| m.frozen }, None)
+    let how: fn(&ModelType) -> Build = if train { |m| m.trained } else { |m| m.frozen };
+    build(directory, device, set, how, (None, Compute::F32))
 }
-/// Loads a model directory with [`Frozen`] weights, its matrices stored as `storage` says, or as the files have them.
-/// Biases and the weights of norms are f32 always.
-pub fn load_frozen(directory: &Path, device: &Device, storage: Option<Storage>) -> Result<Loaded> {
-    build(directory, device, &mut ParamSet::new(), |m| m.frozen, storage)
+/// Loads a model directory with [`Frozen`] weights, its matrices stored as `storage` says, or as the files have them, and
+/// the products with its linear layers computed as `compute` says. Biases and the weights of norms are f32 always.
+pub fn load_frozen(
+    directory: &Path,
+    device: &Device,
+    storage: Option<Storage>,
+    compute: Compute,
+) -> Result<Loaded> {
+    build(directory, device, &mut ParamSet::new(), |m| m.frozen, (storage, compute))
 }
 fn build(
     directory: &Path,
     device: &Device,
     set: &mut ParamSet,
     how: fn(&ModelType) -> Build,
-    storage: Option<Storage>,
+    (storage, compute): (Option<Storage>, Compute),
 ) -> Result<Loaded> {
     let config = Config::open(directory)?;
     let name = config.text("model_type", "")?;
@@ -172,7 +178,7 @@ fn build(
         return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
     };
     let checkpoint = Checkpoint::open_for(directory, device)?;
-    let mut load = Load::new(&checkpoint, device, set).storing(storage);
+    let mut load = Load::new(&checkpoint, device, set).storing(storage).computing(compute);
     let model = how(kind)(&config, &mut load)?;
     let unused = load.unused();
     Ok(Loaded { model, unused, checkpoint })

@@ -6,7 +6,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::batch::Size;
 use crate::classifier::Opening;
-use crate::config::{Activations, BackboneDtype, Backend, Options, ReductionFactor, Settings};
+use crate::config::{
+    Activations, BackboneCompute, BackboneDtype, Backend, Options, ReductionFactor, Settings,
+};
 use crate::data::{Column, Columns, Header};
 use crate::error::{Error, Result};
 use crate::memory::Method;
@@ -97,6 +99,9 @@ pub struct Grafted {
     /// The adapter and the head: a directory that `engraft train` wrote
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
+    /// How the products with the backbone are computed; as in the run.toml beside the adapter if not given, else f32
+    #[arg(long)]
+    pub backbone_compute: Option<BackboneCompute>,
 }
 
 /// How to run and what to print.
@@ -296,6 +301,9 @@ pub struct Forward {
     /// Save the loss's gradient of every trained tensor too, as `grad.NAME`; needs labels
     #[arg(long)]
     pub grad: bool,
+    /// How the products with the backbone are computed, whatever the run.toml beside the adapter says
+    #[arg(long, default_value = "f32")]
+    pub backbone_compute: BackboneCompute,
     /// Threads to use; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

@@ -6,8 +6,8 @@ use crate::{
 };
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
-    Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters,
-    Pass, Plain, Storage,
+    Act, Activations, AdamW, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, ParamSet,
+    Parameters, Pass, Plain, Storage,
     checkpoint::{self, TensorData},
     first_touched,
     kernels::{self, profile::Mark},
@@ -27,6 +27,7 @@ pub struct Backbone {
     model: Arc<dyn Model>,
     directory: PathBuf,
     device: Device,
+    compute: Compute,
     host: Host,
     unused: Vec<String>,
     trains: Option<Arc<ParamSet>>,
@@ -40,6 +41,9 @@ pub struct Opening {
     /// What the frozen matrices are stored as; as the files have them if `None`. Biases and norms are f32 always, and what
     /// the files have quantised stays as it is.
     pub storage: Option<Storage>,
+    /// In what arithmetic the products with it are computed. For 8-bit integers the weights of these products are stored
+    /// as int8, whatever `storage` says of the other matrices: f32 or int8.
+    pub compute: Compute,
 }
 
 impl Backbone {
@@ -53,7 +57,7 @@ impl Backbone {
         Backbone::load(directory.as_ref(), device, how, true)
     }
     fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
-        let Opening { dropout, storage } = how;
+        let Opening { dropout, storage, compute } = how;
         if let Some(p) = dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Option {
                 option: "dropout",
@@ -64,8 +68,19 @@ impl Backbone {
         let mut set = ParamSet::new();
         let mut loaded = match (train, storage) {
             (true, Some(other)) if other != Storage::F32 => return Err(frozen_only(other)),
+            (true, _) if compute != Compute::F32 => {
+                let why = "the whole backbone trains, and what trains computes in f32".into();
+                return Err(Error::Option { option: "backbone-compute", value: "int8".into(), why });
+            }
+            (false, Some(other))
+                if compute != Compute::F32 && !matches!(other, Storage::F32 | Storage::Int8) =>
+            {
+                let why =
+                    "the products are computed in 8-bit integers, and their weights are held as such".into();
+                return Err(Error::Option { option: "backbone-dtype", value: other.to_string(), why });
+            }
             (true, _) => engraft_models::load(directory, device, &mut set, true)?,
-            (false, _) => engraft_models::load_frozen(directory, device, storage)?,
+            (false, _) => engraft_models::load_frozen(directory, device, storage, compute)?,
         };
         if let Some(p) = dropout {
             loaded.model.set_dropout(p);
@@ -80,6 +95,7 @@ impl Backbone {
             model: loaded.model.into(),
             directory: directory.into(),
             device: device.clone(),
+            compute,
             host,
             unused: loaded.unused,
             trains: train.then(|| Arc::new(set)),
@@ -342,6 +358,7 @@ impl Classifier {
             ("tokenizer.json", file("tokenizer.json")?),
             ("max_length", max_length.to_string()),
             ("storage", format!("{storage:?}")),
+            ("compute", format!("{:?}", b.compute)),
             ("kernels", isa.name().into()),
         ];
         self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), &b.device)?);

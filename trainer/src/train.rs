@@ -113,7 +113,11 @@ fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
 /// The backbone that the settings name.
 pub(crate) fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
     let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
-    let how = Opening { dropout: s.dropout.map(|p| p as f32), storage: s.backbone_dtype.map(Into::into) };
+    let how = Opening {
+        dropout: s.dropout.map(|p| p as f32),
+        storage: s.backbone_dtype.map(Into::into),
+        compute: s.backbone_compute.into(),
+    };
     match s.adapter == Some(Adapter::Full) {
         true => Backbone::open_to_train(model, device, how),
         false => Backbone::open(model, device, how),

@@ -1,5 +1,5 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
-use crate::{Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
+use crate::{Compute, Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
 use engraft_kernels::{Class, DType, Device, MappedFile, Storage};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
@@ -239,13 +239,18 @@ pub struct Load<'a> {
     device: &'a Device,
     set: &'a mut ParamSet,
     storage: Option<Storage>,
+    compute: Compute,
     used: BTreeSet<String>,
 }
 
 impl<'a> Load<'a> {
     /// A loader.
     pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
-        Load { from, device, set, storage: None, used: BTreeSet::new() }
+        Load { from, device, set, storage: None, compute: Compute::F32, used: BTreeSet::new() }
+    }
+    /// The same, with the products of frozen linear layers computed like this: in 8-bit integers they are stored as such.
+    pub fn computing(self, compute: Compute) -> Load<'a> {
+        Load { compute, ..self }
     }
     /// Frozen matrices shall be stored like that; as the checkpoint has them if it is `None`.
     pub fn storing(mut self, storage: Option<Storage>) -> Load<'a> {
@@ -260,6 +265,9 @@ impl<'a> Load<'a> {
     /// [`Load::storing`] asks for another type: then they are converted, one after the other. Everything else becomes f32;
     /// what is quantised cannot train.
     pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<P> {
+        self.stored(name, shape, self.storage)
+    }
+    fn stored<P: Weight>(&mut self, name: &str, shape: &[usize], storage: Option<Storage>) -> Result<P> {
         self.used.insert(name.into());
         let quantised = self.from.quantised(name);
         let tensor = match (P::TRAINABLE, shape) {
@@ -274,9 +282,9 @@ impl<'a> Load<'a> {
             }
             (false, &[rows, cols]) => {
                 self.used.extend(quantised.into_iter().flat_map(|(_, beside)| beside));
-                self.from.matrix(self.device, name, [rows, cols], self.storage)?
+                self.from.matrix(self.device, name, [rows, cols], storage)?.computing(self.compute)
             }
-            _ => self.from.copied(self.device, Class::Backbone, name, shape)?,
+            _ => self.from.copied(self.device, Class::Backbone, name, shape)?.computing(self.compute),
         };
         P::make(self.set, name, tensor)
     }
@@ -291,7 +299,8 @@ impl<'a> Load<'a> {
     }
     /// `{path}.weight` (output, input) and `{path}.bias` (output).
     pub fn linear<P: Weight>(&mut self, path: &str, input: usize, output: usize) -> Result<Linear<P>> {
-        let w = self.get(&format!("{path}.weight"), &[output, input])?;
+        let storage = if self.compute == Compute::F32 { self.storage } else { Some(Storage::Int8) };
+        let w = self.stored(&format!("{path}.weight"), &[output, input], storage)?;
         Ok(Linear { w, b: Some(self.get(&format!("{path}.bias"), &[output])?), in_out: false })
     }
     /// `{path}.weight` and `{path}.bias`, called `gamma` and `beta` in checkpoints converted from TensorFlow.

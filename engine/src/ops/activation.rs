@@ -1,6 +1,6 @@
 //! y = f(x), element by element. Keeps x: dx = dy f'(x).
 use crate::{
-    Act, Backward, Cx, Grads, Result,
+    Act, Backward, Cx, Grads, LinearRef, Result,
     kept::Kept,
     tape::{NodeId, owned},
 };
@@ -15,9 +15,22 @@ struct Op {
 impl<'m> Cx<'m> {
     /// f(x).
     pub fn activate(&mut self, x: &Act, f: Activation) -> Result<Act> {
+        self.activated(x, f, false)
+    }
+    /// f(x), which `reader` will read: rounded as it is produced if that computes in 8-bit integers.
+    pub fn activate_for(&mut self, x: &Act, f: Activation, reader: LinearRef<'m>) -> Result<Act> {
+        self.activated(x, f, reader.w.tensor.integers().is_some() && !reader.in_out)
+    }
+    fn activated(&mut self, x: &Act, f: Activation, quantize: bool) -> Result<Act> {
         let mut y = self.alloc(x.buf.len())?;
-        activation::forward(self.device(), f, &x.buf, &mut y)?;
-        let y = x.like(y, x.cols);
+        let y = if quantize {
+            let mut q = self.rows(x.rows, x.cols)?;
+            activation::forward_quantized(self.device(), f, &x.buf, &mut y, &mut q)?;
+            x.like(y, x.cols).and(Some(q))
+        } else {
+            activation::forward(self.device(), f, &x.buf, &mut y)?;
+            x.like(y, x.cols)
+        };
         if !self.needed(&[x.node], &[]) {
             return Ok(y);
         }

@@ -31,10 +31,10 @@ impl<'m> Cx<'m> {
     }
     /// s x. (T, C)
     pub fn scale(&mut self, x: Act, s: f32) -> Result<Act> {
-        let Act { buf, rows, cols, node, seqs } = x;
+        let Act { buf, rows, cols, node, seqs, .. } = x;
         let mut y = owned(buf)?;
         elementwise::scale(self.device(), s, &mut y)?;
-        let y = Act { buf: Arc::new(y), rows, cols, node: None, seqs };
+        let y = Act::of(y, (rows, cols), seqs);
         if !self.needed(&[node], &[]) {
             return Ok(y);
         }

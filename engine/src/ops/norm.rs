@@ -1,5 +1,5 @@
 //! The end of a sub-layer: LayerNorm(h + r), or h + r. Keeps the normalised rows and 1/σ.
-use crate::{Act, Backward, Cx, Error, Grads, NormRef, Result, kept::Kept as Held, tape::NodeId};
+use crate::{Act, Backward, Compute, Cx, Error, Grads, NormRef, Result, kept::Kept as Held, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class,
     layernorm::{self, Kept},
@@ -45,16 +45,22 @@ impl<'m> Cx<'m> {
         let mut y = self.alloc(rows * cols)?;
         let (hn, rn) = (h.node, r.and_then(|r| r.node));
         let rb = r.map(|r| &*r.buf);
+        // integer products of the same model read what its norms give
+        let mut q = match n.w.tensor.compute() {
+            Compute::F32 => None,
+            _ => Some(self.rows(rows, cols)?),
+        };
+        let shape = shape(n, rows, cols);
         if !self.needed(&[hn, rn], &[n.w.slot, n.b.slot]) {
-            layernorm::forward(self.device(), &h.buf, rb, shape(n, rows, cols), &mut y, None)?;
-            return Ok(h.like(y, cols));
+            layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, None, q.as_mut())?;
+            return Ok(h.like(y, cols).and(q));
         }
         let mut normed = self.alloc_kept(rows * cols)?;
         let mut rstd = self.device().alloc::<f32>(Class::Saved, rows)?;
         let kept = Kept { normed: &mut normed, rstd: &mut rstd };
-        layernorm::forward(self.device(), &h.buf, rb, shape(n, rows, cols), &mut y, Some(kept))?;
+        layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, Some(kept), q.as_mut())?;
         let normed = self.keep(&Arc::new(normed))?;
-        let y = h.like(y, cols);
+        let y = h.like(y, cols).and(q);
         Ok(self.record(y, Op { n, normed, rstd, rows, cols, h: hn, r: rn }))
     }
 }

@@ -34,7 +34,7 @@ use crate::{
 };
 use num_traits::Float;
 use plan::{Path, Plan};
-pub(crate) use quantize::quantize_row;
+pub(crate) use quantize::{RowsMut, pieces};
 
 const NAME: &str = "matmul_int8";
 /// The registry row.
@@ -75,19 +75,22 @@ impl Rows {
         let rows = q.chunks(stride(self.cols).max(1)).flat_map(|row| &row[..self.cols]);
         Ok((rows.map(|q| (q ^ 0x80) as i8).collect(), self.scales.read()?))
     }
-    fn check(&self, argument: &'static str, device: &Device, rows: usize, cols: usize) -> Result<()> {
-        let wrong = |expected, got| Err(Error::Length { kernel: NAME, argument, expected, got });
+    pub(crate) fn check(
+        &self,
+        kernel: &'static str,
+        argument: &'static str,
+        device: &Device,
+        rows: usize,
+        cols: usize,
+    ) -> Result<()> {
+        let wrong = |expected, got| Err(Error::Length { kernel, argument, expected, got });
         if self.rows < rows {
             return wrong(rows, self.rows);
         }
         if self.cols != cols {
             return wrong(cols, self.cols);
         }
-        need::<u8>(NAME, device, argument, &self.q, 0)
-    }
-    /// For kernels that write rows as they produce them: the bytes of a row, all of them, and the scales.
-    pub(crate) fn parts(&mut self) -> Result<(usize, &mut [u8], &mut [f32])> {
-        Ok((stride(self.cols), self.q.host_mut()?, self.scales.host_mut()?))
+        need::<u8>(kernel, device, argument, &self.q, 0)
     }
 }
 
@@ -137,7 +140,7 @@ fn product_cost(m: usize, depth: usize, cols: usize) -> Cost {
 /// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).
 pub fn quantize_rows(device: &Device, x: &Buffer, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
     need::<f32>(NAME, device, "x", x, area(NAME, "x", to.rows, to.cols)?)?;
-    to.check("rows", device, to.rows, to.cols)?;
+    to.check(NAME, "rows", device, to.rows, to.cols)?;
     if let Some(by) = by {
         need::<f32>(NAME, device, "by", by, to.cols)?;
     }
@@ -169,6 +172,17 @@ pub fn quantize_weight(
     }
 }
 
+/// w (rows, cols) = the values of a quantised weight, in f32.
+pub fn dequantize(device: &Device, q: Weight<'_>, w: &mut Buffer) -> Result<()> {
+    q.check(device, 0)?;
+    need::<f32>(NAME, device, "w", w, area(NAME, "w", q.rows, q.cols)?)?;
+    match device {
+        Device::Cpu(d) => quantize::values(d, q, w),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}
+
 /// y (m, N) = x (m, K) Wᵀ + b.
 pub fn times_transposed(
     device: &Device,
@@ -195,7 +209,7 @@ fn product(
 ) -> Result<()> {
     let (depth, cols) = if transposed { (w.cols, w.rows) } else { (w.rows, w.cols) };
     w.check(device, depth)?;
-    x.check("x", device, x.rows, depth)?;
+    x.check(NAME, "x", device, x.rows, depth)?;
     need::<f32>(NAME, device, "y", y, area(NAME, "y", x.rows, cols)?)?;
     if let Some(b) = bias {
         need::<f32>(NAME, device, "bias", b, cols)?;

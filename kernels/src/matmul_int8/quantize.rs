@@ -72,11 +72,48 @@ pub(crate) fn quantize_row<S: Simd>(s: S, x: &[f32], by: Option<&[f32]>, q: &mut
     top / 127.0
 }
 
+/// A piece of [`Rows`] that a kernel fills as it produces the rows.
+pub(crate) struct RowsMut<'a> {
+    q: &'a mut [u8],
+    stride: usize,
+    scales: &'a mut [f32],
+}
+impl RowsMut<'_> {
+    /// Quantises `x` as row `i` of the piece.
+    #[inline(always)]
+    pub(crate) fn write<S: Simd>(&mut self, s: S, i: usize, x: &[f32]) {
+        self.scales[i] = quantize_row(s, x, None, &mut self.q[i * self.stride..][..self.stride]);
+    }
+}
+/// The pieces, of `each` rows, of rows that may not be there.
+pub(crate) fn pieces<'a>(
+    to: Option<&'a mut Rows>,
+    each: usize,
+) -> Result<impl Iterator<Item = Option<RowsMut<'a>>>> {
+    let mut there = match to {
+        Some(to) => {
+            let stride = stride(to.cols);
+            if to.cols == 0 {
+                to.scales.host_mut()?.fill(TINY / 127.0); // there are no pieces
+            }
+            let q = to.q.host_mut::<u8>()?.chunks_mut((each * stride).max(1));
+            Some((q.zip(to.scales.host_mut::<f32>()?.chunks_mut(each)), stride))
+        }
+        None => None,
+    };
+    Ok(std::iter::from_fn(move || match &mut there {
+        Some((pieces, stride)) => {
+            pieces.next().map(|(q, scales)| Some(RowsMut { q, stride: *stride, scales }))
+        }
+        None => Some(None),
+    }))
+}
+
 simd! {
-    /// Rows of `cols` values into rows of `stride` bytes, and their scales.
-    fn pieces<S>(s, x: &[f32], by: Option<&[f32]>, cols: usize, q: &mut [u8], stride: usize, scales: &mut [f32]) {
-        for (i, scale) in scales.iter_mut().enumerate() {
-            *scale = quantize_row(s, &x[i * cols..][..cols], by, &mut q[i * stride..][..stride]);
+    /// Quantises the rows of a piece.
+    fn fill<S>(s, x: &[f32], by: Option<&[f32]>, cols: usize, to: RowsMut<'_>) {
+        for (i, scale) in to.scales.iter_mut().enumerate() {
+            *scale = quantize_row(s, &x[i * cols..][..cols], by, &mut to.q[i * to.stride..][..to.stride]);
         }
     }
 }
@@ -93,17 +130,11 @@ simd! {
 }
 
 pub(super) fn rows(d: &Cpu, x: &Buffer, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
-    let (level, rows, cols) = (Level::current()?, to.rows, to.cols);
+    let (level, cols) = (Level::current()?, to.cols);
     let x = x.host::<f32>()?;
     let by = by.map(|b| b.host::<f32>()).transpose()?;
-    let (stride, q, scales) = to.parts()?;
     let each = (PIECE / cols.max(1)).max(1);
-    if cols == 0 {
-        scales[..rows].fill(TINY / 127.0);
-        return Ok(());
-    }
-    let to = q.chunks_mut(each * stride).zip(scales[..rows].chunks_mut(each));
-    parts(d, to, |i, (q, scales)| pieces(level, &x[i * each * cols..], by, cols, q, stride, scales));
+    parts(d, pieces(Some(to), each)?.flatten(), |i, to| fill(level, &x[i * each * cols..], by, cols, to));
     Ok(())
 }
 
@@ -123,5 +154,17 @@ pub(super) fn weight(
     }
     let to = q.chunks_mut(each * cols).zip(scales.chunks_mut(each));
     parts(d, to, |i, (q, scales)| signed(level, &w[i * each * cols..], cols, q, scales));
+    Ok(())
+}
+
+pub(super) fn values(d: &Cpu, q: Weight<'_>, w: &mut Buffer) -> Result<()> {
+    let (data, scales) = (q.data.host::<i8>()?, q.scales.host::<f32>()?);
+    let w = &mut w.host_mut::<f32>()?[..q.rows * q.cols];
+    d.rows(w, q.cols, (PIECE / q.cols.max(1)).max(1), |first, w| {
+        for (i, w) in w.chunks_mut(q.cols).enumerate() {
+            let (row, scale) = (first + i, scales[first + i]);
+            w.iter_mut().zip(&data[row * q.cols..]).for_each(|(w, q)| *w = f32::from(*q) * scale);
+        }
+    });
     Ok(())
 }

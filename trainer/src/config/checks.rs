@@ -1,7 +1,7 @@
 //! Options that do not go together, and values out of range.
 
 use super::options::{Options, Settings};
-use super::values::{Adapter, BackboneDtype};
+use super::values::{Adapter, BackboneCompute, BackboneDtype};
 use crate::classifier::frozen_only;
 use crate::error::{Error, Result};
 
@@ -44,6 +44,7 @@ impl Options {
         }
         if self.adapter == Some(Adapter::Full) {
             lower.backbone_dtype = None;
+            lower.backbone_compute = None;
         }
         if self.init.is_some() {
             lower.unshape();
@@ -115,6 +116,13 @@ impl Options {
             && dtype != BackboneDtype::F32
         {
             return Err(frozen_only(dtype.into()));
+        }
+        if let (Some(Adapter::Full), Some(c @ (BackboneCompute::Int8Forward | BackboneCompute::Int8))) =
+            (self.adapter, self.backbone_compute)
+        {
+            let name = if c == BackboneCompute::Int8 { "int8" } else { "int8-forward" };
+            let why = "`adapter` is full: the whole backbone trains, and what trains computes in f32";
+            return Err(refused("backbone-compute", name, why));
         }
         let bare = match self.adapter {
             Some(Adapter::None) => "none",

@@ -20,8 +20,8 @@ use std::path::Path;
 pub use bytes::ByteSize;
 pub use options::{Options, Settings};
 pub use values::{
-    Activations, Adapter, AdapterInit, BackboneDtype, Backend, Head, Layers, Placement, ReductionFactor,
-    Scaling,
+    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Layers, Placement,
+    ReductionFactor, Scaling,
 };
 
 use crate::batch::Size;

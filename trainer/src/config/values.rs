@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use engraft_engine::Storage;
+use engraft_engine::{Compute, Storage};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -70,6 +70,27 @@ pub enum Head {
     Classification,
     /// One layer over the pooled output, as BertForSequenceClassification
     Linear,
+}
+
+/// In what arithmetic the products with the frozen backbone are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackboneCompute {
+    /// Exact, in f32
+    F32,
+    /// Forward in 8-bit integers, gradients in f32
+    Int8Forward,
+    /// Forward and gradients in 8-bit integers
+    Int8,
+}
+
+impl From<BackboneCompute> for Compute {
+    fn from(c: BackboneCompute) -> Compute {
+        match c {
+            BackboneCompute::F32 => Compute::F32,
+            BackboneCompute::Int8Forward => Compute::Int8Forward,
+            BackboneCompute::Int8 => Compute::Int8,
+        }
+    }
 }
 
 /// Where to compute.
@@ -315,6 +336,7 @@ by_name!(
     Placement,
     AdapterInit,
     Head,
+    BackboneCompute,
     Backend,
     BackboneDtype,
     Header,
