@@ -173,8 +173,8 @@ pub(crate) fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Opti
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
 pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
-    output::check_writable(&s.out)?;
     s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
+    output::check_writable(&s.out)?;
     let device = open(s.device, s.threads)?;
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
