@@ -4,9 +4,9 @@
 //! decision means no padding anywhere, lets a hook change the rows in the middle of a model, lets queries and keys differ in
 //! length, and makes a replayed or cached layer a function of the activation alone.
 use crate::{Error, Result, tape::NodeId};
-use engraft_kernels::{Buffer, Class};
+use engraft_kernels::{Buffer, Class, matmul_int8::Rows};
 use ndarray::Array2;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One sequence of a packed batch: rows `start..start + len`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Act {
     pub(crate) cols: usize,
     pub(crate) node: Option<NodeId>,
     pub(crate) seqs: Arc<[Seq]>,
+    /// The values in 8 bits, from when they are first needed: once for all that read them.
+    pub(crate) quantized: Arc<OnceLock<Rows>>,
 }
 
 impl Act {
@@ -40,11 +42,18 @@ impl Act {
         if buf.len() != rows * cols {
             return Err(Error::Shape { op: "activation", left: vec![rows, cols], right: vec![buf.len()] });
         }
-        Ok(Act { buf: Arc::new(buf), rows, cols, node: None, seqs })
+        Ok(Act::of(buf, (rows, cols), seqs))
     }
     /// The same packing with other values.
     pub(crate) fn like(&self, buf: Buffer, cols: usize) -> Act {
-        Act { buf: Arc::new(buf), rows: self.rows, cols, node: None, seqs: self.seqs.clone() }
+        Act::of(buf, (self.rows, cols), self.seqs.clone())
+    }
+    pub(crate) fn of(buf: Buffer, (rows, cols): (usize, usize), seqs: Arc<[Seq]>) -> Act {
+        Act { buf: Arc::new(buf), rows, cols, node: None, seqs, quantized: Arc::default() }
+    }
+    /// With its values in 8 bits, which were written along with them.
+    pub(crate) fn and(self, quantized: Option<Rows>) -> Act {
+        Act { quantized: Arc::new(quantized.map_or_else(OnceLock::new, OnceLock::from)), ..self }
     }
     /// Rows (tokens).
     pub fn rows(&self) -> usize {
@@ -76,12 +85,11 @@ impl Act {
     pub fn is_recorded(&self) -> bool {
         self.node.is_some()
     }
-    /// The values, now held for the backward pass.
-    pub(crate) fn keep(&self) -> Arc<Buffer> {
+    /// From now on the values are held for the backward pass.
+    pub(crate) fn hold(&self) {
         if self.buf.class() != Class::Saved {
             self.buf.set_class(Class::Saved);
         }
-        self.buf.clone()
     }
     pub(crate) fn same_shape(&self, op: &'static str, other: &Act) -> Result<()> {
         if (self.rows, self.cols) == (other.rows, other.cols) {

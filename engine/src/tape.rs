@@ -1,9 +1,10 @@
 //! Recording, and the backward pass.
-use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, spot::Spot, weight::Param};
+use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, segment::Keeping, spot::Spot, weight::Param};
 use engraft_kernels::{
     Buffer, Class, Device,
     dropout::Dropout,
     elementwise,
+    matmul::Plus,
     profile::{Mark, Place},
 };
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub struct Cx<'m> {
     pass: Pass,
     nodes: Vec<Node<'m>>,
     spot: Spot,
+    pub(crate) keeping: Keeping,
 }
 
 /// An operation on the tape, and where in the model it stands.
@@ -63,7 +65,7 @@ impl<'m> Cx<'m> {
     /// A pass on `device` in which `hooks` answer.
     pub fn new(device: &Device, hooks: &'m dyn Hooks, pass: Pass) -> Cx<'m> {
         let spot = Spot::new(device, if pass.record { "forward" } else { "inference" });
-        Cx { device: device.clone(), hooks, pass, nodes: vec![], spot }
+        Cx { device: device.clone(), hooks, pass, nodes: vec![], spot, keeping: Keeping::default() }
     }
     /// Where it runs.
     pub fn device(&self) -> &Device {
@@ -83,7 +85,8 @@ impl<'m> Cx<'m> {
     }
     /// True if an operation with these inputs and weights must be recorded.
     pub(crate) fn needed(&self, inputs: &[Option<NodeId>], slots: &[Option<usize>]) -> bool {
-        self.pass.record && (inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some))
+        let trains = inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some);
+        self.pass.record && trains && self.keeping.records()
     }
     /// Puts an operation on the tape as the source of `y`.
     pub(crate) fn record(&mut self, mut y: Act, op: impl Backward<'m> + 'm) -> Act {
@@ -208,6 +211,33 @@ impl Grads<'_> {
         };
         self.nodes[i] = Some(sum);
         Ok(())
+    }
+    /// A gradient of `len` values for the source of an activation, if it was recorded, computed by a product:
+    /// `f(device, plus, buffer)` sets the buffer to the product plus what has come for this source so far. The sum costs no
+    /// pass of its own.
+    pub fn node_plus(
+        &mut self,
+        id: Option<NodeId>,
+        len: usize,
+        f: impl FnOnce(&Device, Plus<'_>, &mut Buffer) -> Result<()>,
+    ) -> Result<()> {
+        let Some(NodeId(i)) = id else { return Ok(()) };
+        let so_far = self.nodes.get_mut(i).and_then(Option::take);
+        let sum = match so_far.map(Arc::try_unwrap) {
+            Some(Ok(mut y)) => {
+                f(&self.device, Plus::OUTPUT, &mut y)?;
+                y
+            }
+            shared => {
+                let mut y = self.device.alloc::<f32>(Class::Scratch, len)?;
+                match &shared {
+                    Some(Err(rows)) => f(&self.device, Plus::rows(rows), &mut y)?,
+                    _ => f(&self.device, Plus::NOTHING, &mut y)?,
+                }
+                y
+            }
+        };
+        self.node(id, Arc::new(sum))
     }
     /// The gradient buffer of a trained weight: `f(buffer, accumulate)` sets it the first time and adds to it afterwards.
     pub fn param(

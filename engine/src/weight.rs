@@ -3,50 +3,106 @@
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
 //! erased: an operation needs the values and a gradient slot or none, and hooks must be object-safe.
 use crate::{Error, Result};
-use engraft_kernels::{Buffer, Class, DType, Device, matmul::Matrix};
+use engraft_kernels::{
+    Buffer, Class, DType, Device, Storage, matmul::Matrix, matmul_int8::Weight as Integers, storage::Scales,
+};
 
-/// Values with a shape.
+/// In what arithmetic the products with a frozen weight are computed.
+///
+/// With 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
+/// [`engraft_kernels::matmul_int8`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compute {
+    /// In f32.
+    #[default]
+    F32,
+    /// y = x Wᵀ in integers, x rounded for each token; dx = dy W in f32.
+    Int8Forward,
+    /// Both in integers, dy rounded for each token too.
+    Int8,
+}
+
+/// Values with a shape, in any storage type.
 #[derive(Debug)]
 pub struct Tensor {
     buf: Buffer,
+    scales: Option<Scales>,
     shape: Vec<usize>,
+    compute: Compute,
 }
 
 impl Tensor {
-    /// Values of the given shape.
+    /// Floats of the given shape.
     pub fn new(buf: Buffer, shape: &[usize]) -> Result<Tensor> {
         if buf.len() != shape.iter().product::<usize>() {
             return Err(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![buf.len()] });
         }
-        Ok(Tensor { buf, shape: shape.to_vec() })
+        let tensor = Tensor { buf, scales: None, shape: shape.to_vec(), compute: Compute::F32 };
+        tensor.matrix().validate()?;
+        Ok(tensor)
+    }
+    /// A matrix (rows, cols) in the buffers that `convert` makes.
+    pub fn stored(buf: Buffer, scales: Option<Scales>, [rows, cols]: [usize; 2]) -> Result<Tensor> {
+        let tensor = Tensor { buf, scales, shape: vec![rows, cols], compute: Compute::F32 };
+        tensor.matrix().validate()?;
+        Ok(tensor)
+    }
+    /// The tensor of a model whose frozen products are computed like this: a weight of these products, which is stored as
+    /// int8 unless that is f32, or what stands beside them, whose values do not change.
+    pub fn computing(self, compute: Compute) -> Tensor {
+        Tensor { compute, ..self }
     }
     /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
-    /// The values, row-major.
+    /// In what arithmetic the model's frozen products are computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+    /// The weight of a product that is computed in integers, if it is one.
+    pub(crate) fn integers(&self) -> Option<Integers<'_>> {
+        let ((rows, cols), Some(Scales::Rows(scales))) = (self.dims(), &self.scales) else { return None };
+        (self.compute != Compute::F32).then_some(Integers { data: &self.buf, scales, rows, cols })
+    }
+    /// Its values: the product of the shape.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// What it is stored as.
+    pub fn storage(&self) -> Storage {
+        Storage::of(self.buf.dtype()).unwrap_or(Storage::F32) // `validate` leaves no other
+    }
+    /// Bytes, scales included.
+    pub fn bytes(&self) -> usize {
+        self.buffers().map(Buffer::bytes).sum()
+    }
+    /// The values, row-major; codes of them, if they are quantised.
     pub fn buffer(&self) -> &Buffer {
         &self.buf
     }
+    /// What quantised values are multiplied by.
+    pub fn scales(&self) -> Option<&Scales> {
+        self.scales.as_ref()
+    }
+    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        std::iter::once(&self.buf).chain(self.scales.iter().flat_map(Scales::buffers))
+    }
     /// The values as f32, whatever they are stored as.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        Ok(match self.buf.dtype() {
-            DType::Bf16 => self.buf.read::<half::bf16>()?.iter().map(|x| x.to_f32()).collect(),
-            DType::F16 => self.buf.read::<half::f16>()?.iter().map(|x| x.to_f32()).collect(),
-            _ => self.buf.read::<f32>()?,
-        })
+        Ok(self.matrix().decode()?)
     }
     /// (rows, cols): one row for a vector.
     pub(crate) fn dims(&self) -> (usize, usize) {
         match self.shape[..] {
             [n] => (1, n),
             [r, c] => (r, c),
-            _ => (1, self.buf.len()),
+            _ => (1, self.elements()),
         }
     }
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         let (rows, cols) = self.dims();
-        Matrix { data: &self.buf, rows, cols }
+        Matrix { data: &self.buf, scales: self.scales.as_ref(), rows, cols }
     }
 }
 
@@ -66,7 +122,7 @@ pub struct Param {
 impl Frozen {
     /// Freezes values.
     pub fn new(tensor: Tensor) -> Frozen {
-        tensor.buf.set_class(Class::Backbone);
+        tensor.buffers().for_each(|b| b.set_class(Class::Backbone));
         Frozen(tensor)
     }
     /// The values.

@@ -20,13 +20,20 @@ pub enum DType {
     F16,
     /// Indices: token ids, labels, rows.
     U32,
+    /// Eight-bit integers, storage only: they stand for multiples of a scale.
+    I8,
+    /// Bytes, storage only: codes of quantised scales.
+    U8,
+    /// Pairs of four-bit codes, storage only: see [`crate::storage::nf4`].
+    Nf4,
 }
 impl DType {
-    /// Bytes of one element.
+    /// Bytes of one element; of a pair for nf4.
     pub fn size(self) -> usize {
         match self {
             DType::F32 | DType::U32 => 4,
             DType::Bf16 | DType::F16 => 2,
+            DType::I8 | DType::U8 | DType::Nf4 => 1,
         }
     }
     /// The name used in messages.
@@ -36,6 +43,9 @@ impl DType {
             DType::Bf16 => "bf16",
             DType::F16 => "f16",
             DType::U32 => "u32",
+            DType::I8 => "i8",
+            DType::U8 => "u8",
+            DType::Nf4 => "nf4",
         }
     }
 }
@@ -57,7 +67,12 @@ macro_rules! elements { ($($t:ty => $d:ident),*) => { $(
     impl sealed::Sealed for $t {}
     impl Element for $t { const DTYPE: DType = DType::$d; }
 )* } }
-elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32);
+elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32, i8 => I8, u8 => U8, Nf4Pair => Nf4);
+
+/// Two codes of nf4: of the value at the even place in the low four bits, of the one after it in the high ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Nf4Pair(pub u8);
 
 #[derive(Debug)]
 pub(crate) enum Mem {

@@ -236,6 +236,20 @@ impl MappedFile {
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
+    /// Says that a range of the file is not needed any more: its pages leave memory. What is read there all the same
+    /// comes from the file again. Does nothing where the system cannot.
+    pub fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if range.end <= self.0.len() && range.start < range.end {
+            // SAFETY: the mapping is of a file and is never written, so that a page that was dropped is read from the
+            // file with the same bytes; nobody can tell. A failure leaves the pages where they are.
+            let _ = unsafe {
+                self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
 }
 
 pub(crate) type HostBlock = Block;

@@ -49,6 +49,7 @@ impl Class {
 pub struct Usage {
     live: [usize; 6],
     peak: [usize; 6],
+    at_peak: [usize; 6],
     live_total: usize,
     peak_total: usize,
 }
@@ -62,11 +63,16 @@ impl Usage {
     pub fn peak(&self, class: Class) -> usize {
         self.peak[class as usize]
     }
+    /// Bytes held for `class` at the moment when most bytes were held in all, the first of several.
+    pub fn at_peak(&self, class: Class) -> usize {
+        self.at_peak[class as usize]
+    }
     /// Bytes held now.
     pub fn live_total(&self) -> usize {
         self.live_total
     }
-    /// The most bytes held at any moment (less than the sum of the classes' peaks, which fall at different moments).
+    /// The most bytes held at any moment: the sum of [`Usage::at_peak`], and less than that of the classes' own peaks, which
+    /// fall at different moments.
     pub fn peak_total(&self) -> usize {
         self.peak_total
     }
@@ -108,7 +114,7 @@ impl Ledger {
     /// Starts the peaks again from what is live.
     pub fn reset_peak(&self) {
         let u = &mut self.lock().usage;
-        u.peak = u.live;
+        (u.peak, u.at_peak) = (u.live, u.live);
         u.peak_total = u.live_total;
     }
     pub(crate) fn grow(&self, class: Class, bytes: usize) {
@@ -117,7 +123,9 @@ impl Ledger {
         u.live[i] += bytes;
         u.live_total += bytes;
         u.peak[i] = u.peak[i].max(u.live[i]);
-        u.peak_total = u.peak_total.max(u.live_total);
+        if u.live_total > u.peak_total {
+            (u.peak_total, u.at_peak) = (u.live_total, u.live);
+        }
         books.changed();
     }
     pub(crate) fn shrink(&self, class: Class, bytes: usize) {

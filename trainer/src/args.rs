@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::batch::Size;
-use crate::config::{Backend, Options, Settings};
+use crate::classifier::Opening;
+use crate::config::{
+    Activations, BackboneCompute, BackboneDtype, Backend, Options, ReductionFactor, Settings,
+};
 use crate::data::{Column, Columns, Header};
 use crate::error::{Error, Result};
+use crate::memory::Method;
 
 /// Train adapters on frozen transformers.
 ///
@@ -32,10 +36,14 @@ pub enum Command {
     Predict(Predict),
     /// Show a model's layers, parameters, trainable share and bytes
     Inspect(Inspect),
+    /// Show what a training step holds in memory: predicted and, if asked for, measured
+    Memory(Memory),
     /// Run a model on token ids, without dropout, and save hidden states, logits, loss and gradients
     Forward(Forward),
     /// Take some training steps and say where the time goes
     Profile(Box<Profile>),
+    /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
+    Quantize(Quantize),
 }
 
 /// `engraft train`.
@@ -64,15 +72,36 @@ impl Train {
     }
 }
 
+/// How the backbone is stored in memory.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Stored {
+    /// What the frozen backbone's matrices are stored as; as its files have them if not given
+    #[arg(long, value_name = "TYPE")]
+    pub backbone_dtype: Option<BackboneDtype>,
+}
+
+impl Stored {
+    /// The same, for the library.
+    pub fn opening(&self) -> Opening {
+        Opening { storage: self.backbone_dtype.map(Into::into), ..Opening::default() }
+    }
+}
+
 /// The model and what is grafted on it.
 #[derive(Debug, Args)]
 pub struct Grafted {
     /// The backbone: a directory with config.json, tokenizer.json and model.safetensors
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// The adapter and the head: a directory that `engraft train` wrote
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
+    /// How the products with the backbone are computed; as in the run.toml beside the adapter if not given, else f32
+    #[arg(long)]
+    pub backbone_compute: Option<BackboneCompute>,
 }
 
 /// How to run and what to print.
@@ -191,6 +220,9 @@ pub struct Inspect {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -199,12 +231,64 @@ pub struct Inspect {
     pub json: bool,
 }
 
+/// `engraft memory`.
+#[derive(Debug, Clone, Args)]
+pub struct Memory {
+    /// The backbone's directory; a prediction needs its config.json, and takes weights that are not there to be f32
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// Texts in the batch
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Tokens of each text
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    pub length: usize,
+    /// What is trained below a linear head
+    #[arg(
+        long,
+        value_name = "METHODS",
+        value_delimiter = ',',
+        default_value = "full,houlsby,pfeiffer,parallel,scaled-parallel,head"
+    )]
+    pub methods: Vec<Method>,
+    /// Width of the bottleneck; the preset's if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "reduction_factor")]
+    pub bottleneck: Option<usize>,
+    /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
+    #[arg(long, value_name = "F")]
+    pub reduction_factor: Option<ReductionFactor>,
+    /// What every layer keeps for the backward pass
+    #[arg(long, value_delimiter = ',', default_value = "f32,recompute")]
+    pub activations: Vec<Activations>,
+    /// Take the steps really, each in a process of its own, and compare; fails if a byte differs
+    #[arg(long)]
+    pub measure: bool,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV
+    #[arg(long)]
+    pub csv: bool,
+    /// Measure in this very process and print what was found: what `--measure` starts
+    #[arg(long, hide = true)]
+    pub here: bool,
+}
+
 /// `engraft forward`.
 #[derive(Debug, Args)]
 pub struct Forward {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -217,12 +301,35 @@ pub struct Forward {
     /// Save the loss's gradient of every trained tensor too, as `grad.NAME`; needs labels
     #[arg(long)]
     pub grad: bool,
+    /// How the products with the backbone are computed, whatever the run.toml beside the adapter says
+    #[arg(long, default_value = "f32")]
+    pub backbone_compute: BackboneCompute,
     /// Threads to use; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
     /// Where to compute
     #[arg(long, default_value = "cpu")]
     pub device: Backend,
+}
+
+/// `engraft quantize`.
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The backbone's directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What its matrices are to be stored as
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: BackboneDtype,
+    /// Where config.json, tokenizer.json and model.safetensors are written
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `engraft profile`.
@@ -279,7 +386,7 @@ impl Profile {
 }
 
 /// Options about a run as a whole, which steps alone have no use for.
-const OF_A_RUN: [&str; 12] = [
+const OF_A_RUN: [&str; 15] = [
     "eval",
     "out",
     "epochs",
@@ -292,6 +399,9 @@ const OF_A_RUN: [&str; 12] = [
     "metric",
     "patience",
     "profile",
+    "cache-prefix",
+    "cache-dtype",
+    "memory-budget",
 ];
 
 /// Takes those options away; returns one that was given.
@@ -309,6 +419,9 @@ fn without_run(o: &mut Options) -> Option<&'static str> {
         o.metric.take().is_some(),
         o.patience.take().is_some(),
         o.profile.take().is_some(),
+        o.cache_prefix.take().is_some(),
+        o.cache_dtype.take().is_some(),
+        o.memory_budget.take().is_some(),
     ];
     OF_A_RUN.into_iter().zip(taken).find(|(_, given)| *given).map(|(option, _)| option)
 }
@@ -436,6 +549,16 @@ mod tests {
         assert!(parse("engraft predict --model m --adapter a").is_err(), "texts or a file");
         assert!(parse("engraft predict --model m --adapter a --text x --input f.tsv").is_err(), "not both");
         assert!(parse("engraft inspect --model m").is_ok());
+        assert!(parse("engraft memory --model m --methods full,head --activations bf16 --measure").is_ok());
+        assert!(parse("engraft memory --model m --methods lora").unwrap_err().contains("houlsby"));
+        assert!(parse("engraft memory --model m --batch 0").is_err());
+        assert!(parse("engraft memory --model m --json --csv").is_err());
+        match parse("engraft quantize --model m --dtype nf4 --out q").unwrap().command {
+            Some(Command::Quantize(q)) => assert_eq!(q.dtype, BackboneDtype::Nf4),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("engraft quantize --model m --out q").unwrap_err().contains("--dtype"));
+        assert!(parse("engraft quantize --model m --dtype int4 --out q").unwrap_err().contains("nf4"));
         assert!(parse("engraft forward --model m --ids i.json --out o.safetensors --grad").is_ok());
     }
 }

@@ -2,11 +2,12 @@
 use crate::{
     Error, Result,
     batch::{Batch, Batches, Example, Order, Size},
-    classifier::{Backbone, Classifier, Trainer},
-    config::{self, Adapter, AdapterInit, Backend, Head, Scaling, Settings},
+    classifier::{Backbone, Classifier, Opening, Trainer},
+    config::{self, Adapter, AdapterInit, Backend, Head, ReductionFactor, Scaling, Settings},
     data::{Dataset, Labels, Want},
     evaluate::evaluate,
     metrics::{Metrics, Scores},
+    plan::{Plan, Work, plan},
     profile::{Recording, check_file, measure},
     progress::{Mode, Progress},
     report::{Epoch, Report, peak_rss_bytes},
@@ -14,7 +15,7 @@ use crate::{
     tokenizer::{Fit, Tokenizer},
 };
 use engraft_adapters::{BnConfig, HeadConfig, Placement, Reduction, Start, config::TrainedScaling};
-use engraft_engine::{AdamW, Device, output};
+use engraft_engine::{Activations, AdamW, Device, output};
 use std::{path::Path, time::Instant};
 
 /// Where texts are cut unless said otherwise.
@@ -50,16 +51,7 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
         c.reduction_factor = Reduction::to_width(channels, width);
     }
     if let Some(r) = &s.reduction_factor {
-        c.reduction_factor = match r.layers.is_empty() {
-            true => Reduction::Factor(r.default),
-            false => {
-                let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
-                Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect())
-            }
-        };
-        if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
-            return Err(no_layer("reduction-factor", *l, layers));
-        }
+        c.reduction_factor = reduction(r, layers)?;
     }
     if let Some(p) = s.placement {
         c.place(match p {
@@ -99,6 +91,17 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
     }
     Ok(Some(c))
 }
+/// A reduction factor as AdapterHub's configuration has it, for a model of so many layers.
+pub(crate) fn reduction(r: &ReductionFactor, layers: usize) -> Result<Reduction> {
+    if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
+        return Err(no_layer("reduction-factor", *l, layers));
+    }
+    if r.layers.is_empty() {
+        return Ok(Reduction::Factor(r.default));
+    }
+    let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
+    Ok(Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect()))
+}
 fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
     Error::Option {
         option,
@@ -110,10 +113,14 @@ fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
 /// The backbone that the settings name.
 pub(crate) fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
     let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
-    let dropout = s.dropout.map(|p| p as f32);
+    let how = Opening {
+        dropout: s.dropout.map(|p| p as f32),
+        storage: s.backbone_dtype.map(Into::into),
+        compute: s.backbone_compute.into(),
+    };
     match s.adapter == Some(Adapter::Full) {
-        true => Backbone::open_to_train(model, device, dropout),
-        false => Backbone::open(model, device, dropout),
+        true => Backbone::open_to_train(model, device, how),
+        false => Backbone::open(model, device, how),
     }
 }
 /// Its tokenizer, which cuts texts as the settings say.
@@ -123,9 +130,12 @@ pub(crate) fn tokenizer(s: &Settings, backbone: &Backbone) -> Result<Tokenizer> 
         model: &name,
         vocabulary: m.vocabulary(),
         positions: Some(m.positions()),
-        max_length: s.max_length.unwrap_or(DEFAULT_LENGTH.min(m.positions())),
+        max_length: max_length(s, backbone),
     };
     Tokenizer::load(backbone.directory(), fit)
+}
+fn max_length(s: &Settings, backbone: &Backbone) -> usize {
+    s.max_length.unwrap_or(DEFAULT_LENGTH.min(backbone.model().positions()))
 }
 /// The adapter and the head that the settings describe, or those that were saved, on a backbone. `data` is told the labels
 /// of a saved head, and gives those of the data with whatever else it has.
@@ -134,20 +144,29 @@ pub(crate) fn graft<T>(
     backbone: Backbone,
     data: impl FnOnce(Option<Labels>) -> Result<(Labels, T)>,
 ) -> Result<(Classifier, T)> {
-    let config = adapter_config(s, backbone.model().channels(), backbone.model().layers())?;
-    if let Some(from) = &s.init {
-        let c = backbone.load_classifier(from)?;
+    let m = backbone.model();
+    adapter_config(s, m.channels(), m.layers())?; // refused before the data is read
+    if s.init.is_some() {
+        let c = grafted(s, backbone, &[])?;
         let known = Labels::from_names(c.labels().to_vec())?;
         let (_, data) = data(Some(known))?;
         return Ok((c, data));
     }
     let (labels, data) = data(None)?;
+    Ok((grafted(s, backbone, labels.names())?, data))
+}
+/// The same for labels that are known.
+fn grafted(s: &Settings, backbone: Backbone, labels: &[String]) -> Result<Classifier> {
+    if let Some(from) = &s.init {
+        return backbone.load_classifier(from);
+    }
+    let m = backbone.model();
+    let config = adapter_config(s, m.channels(), m.layers())?;
     let head = match s.head.unwrap_or(Head::Classification) {
-        Head::Classification => HeadConfig::classification(labels.names()),
-        Head::Linear => backbone.linear_head(labels.names()),
+        Head::Classification => HeadConfig::classification(labels),
+        Head::Linear => backbone.linear_head(labels),
     };
-    let name = s.name.as_deref().unwrap_or("default");
-    Ok((backbone.classifier(name, config, head, s.seed)?, data))
+    backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)
 }
 fn needed(option: &'static str) -> Error {
     Error::Needs { option: "train", needs: option }
@@ -179,12 +198,24 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
     let tokenizer = tokenizer(s, &backbone)?;
-    let (classifier, data) = graft(s, backbone, |known| {
+    let (mut classifier, data) = graft(s, backbone, |known| {
         let data = read(file, s, &tokenizer, known)?;
         Ok((data.labels.clone(), data))
     })?;
+    if let Some(directory) = &s.cache_prefix {
+        classifier.cache_prefix(directory, s.cache_dtype, max_length(s, classifier.backbone()))?;
+    }
     let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
-    let mut run = Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode);
+    let eval = eval.as_ref().map(|d| &*d.examples);
+    let plan = match s.memory_budget {
+        Some(budget) => {
+            let null = Device::null(device.threads());
+            let mut priced = grafted(s, open_backbone(s, &null)?, data.labels.names())?;
+            Some(plan(&mut priced, &Work::of_run(s, &data.examples, eval), budget.0)?)
+        }
+        None => None,
+    };
+    let mut run = Run::new(s, classifier, &data.examples, eval, plan, mode);
     run.recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
     run.go()
 }
@@ -195,6 +226,7 @@ struct Run<'a> {
     classifier: Classifier,
     examples: &'a [Example],
     eval: Option<&'a [Example]>,
+    activations: Activations,
     progress: Progress,
     best: Option<(Scores, Metrics)>,
     worse: u64,
@@ -210,14 +242,23 @@ impl<'a> Run<'a> {
         classifier: Classifier,
         examples: &'a [Example],
         eval: Option<&'a [Example]>,
+        plan: Option<Plan>,
         mode: Mode,
     ) -> Run<'a> {
-        let progress = Progress::new(mode, "train", Run::steps(s, examples));
+        let mut progress = Progress::new(mode, "train", Run::steps(s, examples));
+        let activations = match &plan {
+            Some(plan) => {
+                plan.to_string().lines().for_each(|l| progress.line(l));
+                plan.activations()
+            }
+            None => Activations::all(s.keep()),
+        };
         Run {
             s,
             classifier,
             examples,
             eval,
+            activations,
             progress,
             best: None,
             worse: 0,
@@ -252,7 +293,7 @@ impl<'a> Run<'a> {
         let total = Run::steps(s, self.examples);
         let schedule = Schedule::new(s.schedule, s.warmup(), total);
         let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
-        let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
+        let mut trainer = Trainer::new(optimiser, s.clip, s.seed).with_activations(self.activations.clone());
         let mut epochs: Vec<Epoch> = vec![];
         let mut stop = false;
         while !stop && trainer.steps() < total {
@@ -284,6 +325,9 @@ impl<'a> Run<'a> {
             if self.evaluated != trainer.steps() && (s.eval_every.is_none() || is_last) {
                 epoch.metrics = self.check(trainer.steps())?;
                 stop |= self.is_patience_over();
+            }
+            if let Some(p) = self.classifier.prefix() {
+                p.seal()?;
             }
             self.progress.line(&line(number + 1, &epoch));
             epochs.push(epoch);
@@ -342,6 +386,7 @@ impl<'a> Run<'a> {
             train_seconds,
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
             peak_rss_bytes: peak_rss_bytes(),
+            ledger_peak_bytes: self.classifier.backbone().device().ledger().usage().peak_total() as u64,
             trainable_parameters: size.trainable as u64,
             total_parameters: size.total as u64,
             out: self.s.out.clone(),

@@ -1,6 +1,7 @@
 //! y = f(x), element by element. Keeps x: dx = dy f'(x).
 use crate::{
-    Act, Backward, Cx, Grads, Result,
+    Act, Backward, Cx, Grads, LinearRef, Result,
+    kept::Kept,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{Buffer, activation, activation::Activation};
@@ -8,19 +9,33 @@ use std::sync::Arc;
 
 struct Op {
     f: Activation,
-    kept: Arc<Buffer>,
+    kept: Kept,
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
     /// f(x).
     pub fn activate(&mut self, x: &Act, f: Activation) -> Result<Act> {
+        self.activated(x, f, false)
+    }
+    /// f(x), which `reader` will read: rounded as it is produced if that computes in 8-bit integers.
+    pub fn activate_for(&mut self, x: &Act, f: Activation, reader: LinearRef<'m>) -> Result<Act> {
+        self.activated(x, f, reader.w.tensor.integers().is_some() && !reader.in_out)
+    }
+    fn activated(&mut self, x: &Act, f: Activation, quantize: bool) -> Result<Act> {
         let mut y = self.alloc(x.buf.len())?;
-        activation::forward(self.device(), f, &x.buf, &mut y)?;
-        let y = x.like(y, x.cols);
+        let y = if quantize {
+            let mut q = self.rows(x.rows, x.cols)?;
+            activation::forward_quantized(self.device(), f, &x.buf, &mut y, &mut q)?;
+            x.like(y, x.cols).and(Some(q))
+        } else {
+            activation::forward(self.device(), f, &x.buf, &mut y)?;
+            x.like(y, x.cols)
+        };
         if !self.needed(&[x.node], &[]) {
             return Ok(y);
         }
-        Ok(self.record(y, Op { f, kept: x.keep(), x: x.node }))
+        let kept = self.keep(&x.buf)?;
+        Ok(self.record(y, Op { f, kept, x: x.node }))
     }
 }
 impl<'m> Backward<'m> for Op {
@@ -32,7 +47,7 @@ impl<'m> Backward<'m> for Op {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut d = owned(dy)?;
-        activation::backward(cx.device(), self.f, &self.kept, &mut d)?;
+        activation::backward(cx.device(), self.f, &*self.kept.get()?, &mut d)?;
         g.node(self.x, Arc::new(d))
     }
 }

@@ -20,10 +20,10 @@ impl<'m> Cx<'m> {
     /// apart.
     pub fn dropout(&mut self, x: Act, p: f32, s: Site, salt: u8) -> Result<Act> {
         let Some(how) = self.dropout_at(p, s, salt) else { return Ok(x) };
-        let Act { buf, rows, cols, node, seqs } = x;
+        let Act { buf, rows, cols, node, seqs, .. } = x;
         let mut y = owned(buf)?;
         dropout::apply(self.device(), how, rows, cols, &mut y)?;
-        let y = Act { buf: Arc::new(y), rows, cols, node: None, seqs };
+        let y = Act::of(y, (rows, cols), seqs);
         if !self.needed(&[node], &[]) {
             return Ok(y);
         }

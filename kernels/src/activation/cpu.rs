@@ -2,7 +2,8 @@
 use super::{curves::Curve, *};
 use crate::{
     Cpu,
-    simd::{F32s, Level, Simd, simd},
+    matmul_int8::{self, RowsMut},
+    simd::{F32s, Level, Simd, parts, simd},
 };
 
 /// Values of a piece.
@@ -35,6 +36,21 @@ pub(super) fn forward(d: &Cpu, f: Activation, x: &Buffer, y: &mut Buffer) -> Res
     d.rows(&mut y.host_mut::<f32>()?[..x.len()], 1, PIECE, |at, y| values(level, f, &x[at..], y));
     Ok(())
 }
+pub(super) fn forward_quantized(
+    d: &Cpu,
+    f: Activation,
+    x: &Buffer,
+    y: &mut Buffer,
+    q: &mut Rows,
+) -> Result<()> {
+    let (level, cols, len) = (Level::current()?, q.cols(), q.rows() * q.cols());
+    let (x, y) = (&x.host::<f32>()?[..len], &mut y.host_mut::<f32>()?[..len]);
+    let rows = (PIECE / cols.max(1)).max(1);
+    let each = (rows * cols).max(1);
+    let q = matmul_int8::pieces(Some(q), rows)?;
+    parts(d, y.chunks_mut(each).zip(q), |i, (y, q)| rows_of_values(level, f, &x[i * each..], cols, y, q));
+    Ok(())
+}
 pub(super) fn backward(c: &Cpu, f: Activation, x: &Buffer, d: &mut Buffer) -> Result<()> {
     let (level, x) = (Level::current()?, x.host::<f32>()?);
     c.rows(&mut d.host_mut::<f32>()?[..x.len()], 1, PIECE, |at, d| derivatives(level, f, &x[at..], d));
@@ -45,6 +61,18 @@ simd! {
     /// y = f(x).
     fn values<S>(s, f: Activation, x: &[f32], y: &mut [f32]) {
         with_curve!(f, map(s, x, y))
+    }
+}
+simd! {
+    /// y = f(x), row by row, and the rows in 8 bits.
+    fn rows_of_values<S>(s, f: Activation, x: &[f32], cols: usize, y: &mut [f32], q: Option<RowsMut<'_>>) {
+        let mut q = q;
+        for (i, y) in y.chunks_exact_mut(cols).enumerate() {
+            with_curve!(f, map(s, &x[i * cols..], y));
+            if let Some(q) = &mut q {
+                q.write(s, i, y);
+            }
+        }
     }
 }
 simd! {

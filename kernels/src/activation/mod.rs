@@ -8,7 +8,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul::area, matmul_int8::Rows, need};
 pub use scalar::{derivative, value};
 
 const NAME: &str = "activation";
@@ -97,6 +97,26 @@ pub fn forward(device: &Device, f: Activation, x: &Buffer, y: &mut Buffer) -> Re
     let _span = device.span(NAME, "forward", || cost(x.len(), false));
     match device {
         Device::Cpu(d) => cpu::forward(d, f, x, y),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// The same for rows of as many values as those of `q`; and the rows of y in 8 bits too, while the first-level cache holds
+/// them.
+pub fn forward_quantized(
+    device: &Device,
+    f: Activation,
+    x: &Buffer,
+    y: &mut Buffer,
+    q: &mut Rows,
+) -> Result<()> {
+    let len = area(NAME, "q", q.rows(), q.cols())?;
+    need::<f32>(NAME, device, "y", y, len)?;
+    need::<f32>(NAME, device, "x", x, len)?;
+    q.check(NAME, "q", device, q.rows(), q.cols())?;
+    match device {
+        Device::Cpu(d) => cpu::forward_quantized(d, f, x, y, q),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }

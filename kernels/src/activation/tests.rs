@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Class, simd::check};
+use crate::{Class, case::noise, matmul_int8, simd::check};
 use Activation::*;
 
 #[test]
@@ -99,4 +99,24 @@ fn refusals() {
     assert!(matches!(backward(&b, Gelu, &x, &mut check::up(&b, &[1.0; 3])), Err(Error::Elsewhere { .. })));
     let labels = check::indices(&a, &[1, 2, 3]);
     assert!(matches!(forward(&a, Gelu, &labels, &mut check::up(&a, &[1.0; 3])), Err(Error::DType { .. })));
+}
+
+#[test]
+fn quantised_rows_are_those_of_the_output() {
+    for (rows, cols) in [(0, 5), (3, 0), (1, 1), (3, 7), (40, 1001)] {
+        let x = noise(1, rows * cols);
+        check::levels(|level| {
+            let d = Device::cpu(2).unwrap();
+            let x = check::up(&d, &x);
+            for f in [Activation::Gelu, Activation::Relu] {
+                let [mut plain, mut y] = [0, 1].map(|_| d.alloc::<f32>(Class::Scratch, rows * cols).unwrap());
+                let mut q = [0, 1].map(|_| Rows::alloc(&d, Class::Scratch, rows, cols).unwrap());
+                forward(&d, f, &x, &mut plain).unwrap();
+                forward_quantized(&d, f, &x, &mut y, &mut q[1]).unwrap();
+                assert!(check::same(&plain.read().unwrap(), &y.read().unwrap()), "{level:?}");
+                matmul_int8::quantize_rows(&d, &y, None, &mut q[0]).unwrap();
+                assert_eq!(q[0].read().unwrap(), q[1].read().unwrap(), "{f:?} {rows}x{cols} on {level:?}");
+            }
+        });
+    }
 }

@@ -15,10 +15,9 @@ const NAME: &str = "gather";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
-/// n rows of a table, whose elements have `size` bytes, to f32 values that are there already or not.
-fn cost(n: usize, cols: usize, size: usize, accumulate: bool) -> Cost {
-    let len = n * cols;
-    Cost::new(if accumulate { len } else { 0 }, len * (size + if accumulate { 8 } else { 4 }))
+/// `from` bytes of rows to `len` f32 values, set or added to.
+fn cost(from: usize, len: usize, accumulate: bool) -> Cost {
+    Cost::new(if accumulate { len } else { 0 }, from + len * if accumulate { 8 } else { 4 })
 }
 
 /// y (n, cols) = rows of the table, or y += them. Indices (u32) beyond the table give an error.
@@ -32,8 +31,8 @@ pub fn rows(
     table.check(NAME, "table", device)?;
     need::<u32>(NAME, device, "index", index, 0)?;
     need::<f32>(NAME, device, "y", y, index.len() * table.cols)?;
-    let _span =
-        device.span(NAME, "rows", || cost(index.len(), table.cols, table.data.dtype().size(), accumulate));
+    let read = || Matrix { rows: index.len(), ..table }.bytes();
+    let _span = device.span(NAME, "rows", || cost(read(), index.len() * table.cols, accumulate));
     match device {
         Device::Cpu(d) => cpu::rows(d, table, index, y, accumulate),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -46,7 +45,7 @@ pub fn scatter(device: &Device, dy: &Buffer, index: &Buffer, cols: usize, table:
     need::<u32>(NAME, device, "index", index, 0)?;
     need::<f32>(NAME, device, "dy", dy, index.len() * cols)?;
     need::<f32>(NAME, device, "table", table, 0)?;
-    let _span = device.span(NAME, "scatter", || cost(index.len(), cols, 4, true));
+    let _span = device.span(NAME, "scatter", || cost(4 * index.len() * cols, index.len() * cols, true));
     match device {
         Device::Cpu(d) => cpu::scatter(d, dy, index, cols, table),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

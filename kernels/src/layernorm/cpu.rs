@@ -2,6 +2,7 @@
 use super::*;
 use crate::{
     Cpu,
+    matmul_int8::{self, RowsMut},
     simd::{F32s, Level, Simd, parts, simd},
 };
 
@@ -17,6 +18,7 @@ pub(super) fn forward(
     n: Norm<'_>,
     y: &mut Buffer,
     keep: Option<Kept<'_>>,
+    q: Option<&mut Rows>,
 ) -> Result<()> {
     let (level, len) = (Level::current()?, n.rows * n.cols);
     let rows = (PIECE / n.cols.max(1)).max(1);
@@ -26,17 +28,27 @@ pub(super) fn forward(
     let w = Affine { gamma: &n.gamma.host()?[..n.cols], beta: &n.beta.host()?[..n.cols], eps: n.eps };
     let y = y.host_mut::<f32>()?[..len].chunks_mut(piece);
     let residual = |i: usize, len: usize| r.map(|r| &r[i * piece..][..len]);
-    match keep {
-        None => parts(d, y, |i, y| rows_forward(level, &x[i * piece..], residual(i, y.len()), w, y, None)),
+    let (normed, rstd) = match keep {
         Some(k) => {
-            let normed = k.normed.host_mut::<f32>()?[..len].chunks_mut(piece);
-            let rstd = k.rstd.host_mut::<f32>()?[..n.rows].chunks_mut(rows);
-            parts(d, y.zip(normed).zip(rstd), |i, ((y, normed), rstd)| {
-                rows_forward(level, &x[i * piece..], residual(i, y.len()), w, y, Some((normed, rstd)));
-            });
+            (Some(&mut k.normed.host_mut::<f32>()?[..len]), Some(&mut k.rstd.host_mut::<f32>()?[..n.rows]))
         }
-    }
+        None => (None, None),
+    };
+    let kept = pieces(normed, piece).zip(pieces(rstd, rows));
+    let quantized = matmul_int8::pieces(q, rows)?;
+    parts(d, y.zip(kept).zip(quantized), |i, ((y, (normed, rstd)), q)| {
+        rows_forward(level, &x[i * piece..], residual(i, y.len()), w, y, normed.zip(rstd), q);
+    });
     Ok(())
+}
+
+/// The pieces of what may not be there.
+fn pieces<'a, T>(v: Option<&'a mut [T]>, each: usize) -> impl Iterator<Item = Option<&'a mut [T]>> {
+    let mut chunks = v.map(|v| v.chunks_mut(each));
+    std::iter::from_fn(move || match &mut chunks {
+        Some(chunks) => chunks.next().map(Some),
+        None => Some(None),
+    })
 }
 
 pub(super) fn backward(
@@ -69,9 +81,9 @@ struct Affine<'a> {
 simd! {
     /// y = LN(x + r) for the rows that `y` holds.
     fn rows_forward<S>(s, x: &[f32], r: Option<&[f32]>, w: Affine<'_>, y: &mut [f32],
-        keep: Option<(&mut [f32], &mut [f32])>) {
+        keep: Option<(&mut [f32], &mut [f32])>, q: Option<RowsMut<'_>>) {
         let cols = w.gamma.len();
-        let (mut normed, mut rstd) = keep.unzip();
+        let ((mut normed, mut rstd), mut q) = (keep.unzip(), q);
         for (i, y) in y.chunks_exact_mut(cols).enumerate() {
             let at = i * cols..(i + 1) * cols;
             let mean = sum(s, &x[at.clone()], r.map(|r| &r[at.clone()]), y) / cols as f32;
@@ -82,6 +94,9 @@ simd! {
             normalise(s, y, mean, rest, inv, w, normed.as_deref_mut().map(|n| &mut n[at]));
             if let Some(rstd) = &mut rstd {
                 rstd[i] = inv;
+            }
+            if let Some(q) = &mut q {
+                q.write(s, i, y);
             }
         }
     }

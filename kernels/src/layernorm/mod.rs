@@ -12,7 +12,7 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul_int8::Rows, need};
 use num_traits::Float;
 
 const NAME: &str = "layernorm";
@@ -61,6 +61,19 @@ pub fn forward(
     y: &mut Buffer,
     keep: Option<Kept<'_>>,
 ) -> Result<()> {
+    forward_quantized(device, x, r, n, y, keep, None)
+}
+
+/// The same; and the rows of y in 8 bits too, while the first-level cache holds them.
+pub fn forward_quantized(
+    device: &Device,
+    x: &Buffer,
+    r: Option<&Buffer>,
+    n: Norm<'_>,
+    y: &mut Buffer,
+    keep: Option<Kept<'_>>,
+    q: Option<&mut Rows>,
+) -> Result<()> {
     let len = n.rows * n.cols;
     need::<f32>(NAME, device, "x", x, len)?;
     need::<f32>(NAME, device, "y", y, len)?;
@@ -73,9 +86,15 @@ pub fn forward(
         need::<f32>(NAME, device, "normed", k.normed, len)?;
         need::<f32>(NAME, device, "rstd", k.rstd, n.rows)?;
     }
+    if let Some(q) = &q {
+        q.check(NAME, "q", device, n.rows, n.cols)?;
+    }
     let _span = device.span(NAME, "forward", || cost(len, r.is_some(), keep.is_some()));
     match device {
-        Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep),
+        Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep, q),
+        Device::Cuda(_) if q.is_some() => {
+            Err(Error::Unsupported { kernel: "layernorm, quantised,", device: "cuda" })
+        }
         Device::Cuda(d) => cuda::forward(d, x, r, n, y, keep),
         Device::Null(_) => Ok(()),
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     Class, Error,
     case::{noise, wide},
+    matmul_int8,
     simd::check,
 };
 use proptest::prelude::*;
@@ -72,4 +73,29 @@ fn refusals() {
     let ids = check::indices(&d, &[0; 6]);
     assert!(matches!(forward(&d, &ids, None, n, &mut y, None), Err(Error::DType { .. })));
     assert!(matches!(backward(&d, &x, &x, &ids, n, &mut y), Err(Error::DType { argument: "rstd", .. })));
+}
+
+#[test]
+fn quantised_rows_are_those_of_the_output() {
+    for (rows, cols) in [(0, 5), (1, 1), (3, 7), (40, 1001), (5, 384)] {
+        let [x, g, b] = [(1, rows * cols), (2, cols), (3, cols)].map(|(i, n)| noise(i, n));
+        check::levels(|level| {
+            let d = Device::cpu(2).unwrap();
+            let (gamma, beta) = (check::up(&d, &g), check::up(&d, &b));
+            let n = Norm { gamma: &gamma, beta: &beta, eps: 1e-5, rows, cols };
+            let x = check::up(&d, &x);
+            for keep in [false, true] {
+                let mut y = [0, 1, 2].map(|_| d.alloc::<f32>(Class::Scratch, rows * cols).unwrap());
+                let mut q = [0, 1].map(|_| Rows::alloc(&d, Class::Scratch, rows, cols).unwrap());
+                let [plain, normed, rstd] = &mut y;
+                forward(&d, &x, None, n, plain, None).unwrap();
+                matmul_int8::quantize_rows(&d, plain, None, &mut q[0]).unwrap();
+                let mut y = d.alloc::<f32>(Class::Scratch, rows * cols).unwrap();
+                let keep = keep.then_some(Kept { normed, rstd });
+                forward_quantized(&d, &x, None, n, &mut y, keep, Some(&mut q[1])).unwrap();
+                assert!(check::same(&plain.read().unwrap(), &y.read().unwrap()), "{level:?}");
+                assert_eq!(q[0].read().unwrap(), q[1].read().unwrap(), "{rows}x{cols} on {level:?}");
+            }
+        });
+    }
 }

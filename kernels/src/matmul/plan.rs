@@ -115,11 +115,10 @@ impl Plan {
     /// A task's rows (at least one) in tiles: as even as possible (64 by 9 are eight times 8), or half vectors if A is
     /// packed.
     pub(super) fn tiles(&self, rows: usize) -> Tiles {
-        let count = rows.div_ceil(self.tile_rows);
         if self.group > 0 {
-            Tiles { count, rows, each: self.tile_rows, larger: 0 }
+            Tiles { count: rows.div_ceil(self.tile_rows), rows, each: self.tile_rows, larger: 0 }
         } else {
-            Tiles { count, rows, each: rows / count, larger: rows % count }
+            Tiles::even(rows, self.tile_rows)
         }
     }
     /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles; or a block of C.
@@ -144,7 +143,7 @@ pub(super) fn lanes(isa: Isa) -> usize {
 
 /// Rows, cut in tiles.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tiles {
+pub(crate) struct Tiles {
     pub count: usize,
     rows: usize,
     /// Rows of a tile; the first `larger` have one more, and the last may have fewer.
@@ -152,9 +151,14 @@ pub(super) struct Tiles {
     larger: usize,
 }
 impl Tiles {
+    /// `rows` (at least one) in tiles of at most `most`, as even as possible.
+    pub(crate) fn even(rows: usize, most: usize) -> Tiles {
+        let count = rows.div_ceil(most);
+        Tiles { count, rows, each: rows / count, larger: rows % count }
+    }
     /// The first row of tile `t` and its rows.
     #[inline(always)]
-    pub(super) fn at(&self, t: usize) -> (usize, usize) {
+    pub(crate) fn at(&self, t: usize) -> (usize, usize) {
         let first = t * self.each + t.min(self.larger);
         (first, (self.each + usize::from(t < self.larger)).min(self.rows - first))
     }

@@ -74,6 +74,18 @@ pub(crate) trait F32s:
     fn sum(self) -> f32;
     /// The largest lane; a NaN may be passed over.
     fn largest(self) -> f32;
+    /// |self| or `top`, whichever has the higher bits: infinity is above all numbers, NaN above infinity. `top` has no
+    /// sign.
+    fn magnitude(self, top: Self) -> Self;
+    /// The lane with the highest bits, of lanes without signs.
+    #[inline(always)]
+    fn highest(self) -> f32 {
+        let mut lanes = [0f32; 16];
+        self.store(&mut lanes);
+        f32::from_bits(lanes.into_iter().fold(0, |top, x| top.max(x.to_bits())))
+    }
+    /// Writes the lowest byte of each lane's bits to the front of a slice.
+    fn store_bytes(self, to: &mut [u8]);
     /// Writes all lanes to the front of a slice.
     fn store(self, to: &mut [f32]);
     /// Writes as many lanes as the slice takes.
@@ -253,6 +265,14 @@ impl F32s for F32x4 {
     #[inline(always)]
     fn largest(self) -> f32 {
         self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    fn magnitude(self, top: Self) -> Self {
+        self.zip(top, |x, t| f32::from_bits(x.abs().to_bits().max(t.to_bits())))
+    }
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8]) {
+        to[..4].copy_from_slice(&self.0.map(|x| x.to_bits() as u8));
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

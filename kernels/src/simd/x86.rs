@@ -218,6 +218,17 @@ impl F32s for F32x16 {
         ask!(_mm512_reduce_max_ps(self.0))
     }
     #[inline(always)]
+    fn magnitude(self, top: Self) -> Self {
+        let bits = ask!(_mm512_max_epu32(_mm512_castps_si512(self.abs().0), _mm512_castps_si512(top.0)));
+        F32x16(ask!(_mm512_castsi512_ps(bits)))
+    }
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8]) {
+        let to = &mut to[..16];
+        // SAFETY: the instructions exist, and the slice holds 16 bytes.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0))) }
+    }
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         let to = &mut to[..16];
         // SAFETY: the instructions exist, and the slice holds 16 floats.
@@ -371,6 +382,21 @@ impl F32s for F32x8 {
             let q = _mm_max_ps(h, _mm_movehl_ps(h, h));
             _mm_cvtss_f32(_mm_max_ss(q, _mm_shuffle_ps::<1>(q, q)))
         })
+    }
+    #[inline(always)]
+    fn magnitude(self, top: Self) -> Self {
+        let bits = ask!(_mm256_max_epu32(_mm256_castps_si256(self.abs().0), _mm256_castps_si256(top.0)));
+        F32x8(ask!(_mm256_castsi256_ps(bits)))
+    }
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8]) {
+        let to = &mut to[..8];
+        // SAFETY: the instructions exist, and the slice holds 8 bytes.
+        unsafe {
+            let low = _mm256_and_si256(_mm256_castps_si256(self.0), _mm256_set1_epi32(0xff));
+            let halves = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256::<1>(low));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packus_epi16(halves, halves));
+        }
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {

@@ -2,15 +2,17 @@
 mod eval;
 mod forward;
 mod inspect;
+mod memory;
 mod predict;
 mod profile;
+mod quantize;
 mod train;
 
 use anyhow::{Context, Result};
 use engraft::{
     args::{Arguments, Command, Grafted, Reading, Run},
-    classifier::{Backbone, Classifier},
-    config::{self, Options},
+    classifier::{Backbone, Classifier, Opening},
+    config::{self, BackboneCompute, Options},
     tokenizer::{Fit, Tokenizer},
     train::DEFAULT_LENGTH,
 };
@@ -22,8 +24,10 @@ pub fn run() -> Result<()> {
         Command::Eval(e) => eval::run(&e),
         Command::Predict(p) => predict::run(&p),
         Command::Inspect(i) => inspect::run(&i),
+        Command::Memory(m) => memory::run(&m),
         Command::Forward(f) => forward::run(&f),
         Command::Profile(p) => profile::run(&p),
+        Command::Quantize(q) => quantize::run(&q),
     }
 }
 
@@ -53,18 +57,21 @@ fn note_unused(backbone: &Backbone) {
         tell(&format!("note: {} has no use for {}", backbone.directory().display(), unused.join(", ")));
     }
 }
-/// A saved classifier and its tokenizer, cut where it was cut in training unless said otherwise.
+/// A saved classifier and its tokenizer, with texts cut where they were cut in training and the backbone computed as it
+/// was there, unless said otherwise.
 fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
     let device = engraft::train::open(run.device, run.threads)?;
-    let backbone = Backbone::open(&g.model, &device, None)?;
+    let trained = g.adapter.join(config::FILE);
+    let saved = if trained.exists() { Options::read(&trained)? } else { Options::default() };
+    let compute = g.backbone_compute.or(saved.backbone_compute).unwrap_or(BackboneCompute::F32);
+    let opening = Opening { compute: compute.into(), ..g.stored.opening() };
+    let backbone = Backbone::open(&g.model, &device, opening)?;
     if !run.quiet {
         note_unused(&backbone);
     }
     let name = g.model.display().to_string();
     let (vocabulary, positions) = (backbone.model().vocabulary(), backbone.model().positions());
-    let trained = g.adapter.join(config::FILE);
-    let saved = if trained.exists() { Options::read(&trained)?.max_length } else { None };
-    let max_length = reading.max_length.or(saved).unwrap_or(DEFAULT_LENGTH.min(positions));
+    let max_length = reading.max_length.or(saved.max_length).unwrap_or(DEFAULT_LENGTH.min(positions));
     let tokenizer =
         Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions: Some(positions), max_length })?;
     Ok((backbone.load_classifier(&g.adapter)?, tokenizer))

@@ -9,6 +9,7 @@ use engraft::{
     report::{Report, json_line},
     train::{Outcome, open, train},
 };
+use engraft_engine::Storage;
 
 pub fn run(t: &Train) -> Result<()> {
     let mut s = t.settings(Options::default())?;
@@ -105,8 +106,14 @@ fn summarise(s: &Settings, r: &Report, head_only: Option<&Report>) -> Result<()>
         let model = if s.adapter == Some(Adapter::Full) { &s.out } else { model };
         let text = if head_only.is_some() { demo::SAMPLE } else { "..." };
         say("next:")?;
+        let stored = match s.backbone_dtype {
+            Some(dtype) if s.adapter != Some(Adapter::Full) => {
+                format!(" --backbone-dtype {}", Storage::from(dtype))
+            }
+            _ => String::new(),
+        };
         say(&format!(
-            "  {program} predict --model {} --adapter {} --text \"{text}\"",
+            "  {program} predict --model {} --adapter {}{stored} --text \"{text}\"",
             model.display(),
             r.out.display()
         ))?;

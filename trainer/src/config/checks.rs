@@ -1,12 +1,13 @@
 //! Options that do not go together, and values out of range.
 
 use super::options::{Options, Settings};
-use super::values::Adapter;
+use super::values::{Adapter, BackboneCompute, BackboneDtype};
+use crate::classifier::frozen_only;
 use crate::error::{Error, Result};
 
 impl Options {
     /// Pairs of options that exclude each other.
-    fn exclusive(&self) -> [[(&'static str, bool); 2]; 4] {
+    fn exclusive(&self) -> [[(&'static str, bool); 2]; 5] {
         [
             [
                 ("bottleneck", self.bottleneck.is_some()),
@@ -15,12 +16,13 @@ impl Options {
             [("warmup-ratio", self.warmup_ratio.is_some()), ("warmup-steps", self.warmup_steps.is_some())],
             [("layers", self.layers.is_some()), ("leave-out", self.leave_out.is_some())],
             [("batch-size", self.batch_size.is_some()), ("batch-tokens", self.batch_tokens.is_some())],
+            [("activations", self.activations.is_some()), ("memory-budget", self.memory_budget.is_some())],
         ]
     }
 
     /// Removes from `lower` what excludes an option given here.
     pub(super) fn displace(&self, lower: &mut Self) {
-        let [shape, warmup, layers, batch] =
+        let [shape, warmup, layers, batch, memory] =
             self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
         if shape {
             (lower.bottleneck, lower.reduction_factor) = (None, None);
@@ -34,8 +36,15 @@ impl Options {
         if batch {
             (lower.batch_size, lower.batch_tokens) = (None, None);
         }
+        if memory {
+            (lower.activations, lower.memory_budget) = (None, None);
+        }
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();
+        }
+        if self.adapter == Some(Adapter::Full) {
+            lower.backbone_dtype = None;
+            lower.backbone_compute = None;
         }
         if self.init.is_some() {
             lower.unshape();
@@ -83,6 +92,10 @@ impl Options {
                 return Err(Error::Exclusive { one, other });
             }
         }
+        if self.memory_budget.is_some() && self.cache_prefix.is_some() {
+            // what a cached step holds depends on what was cached before
+            return Err(Error::Exclusive { one: "memory-budget", other: "cache-prefix" });
+        }
         let needs = [
             ("eval", self.eval.is_some(), "train", self.train.is_some()),
             ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
@@ -98,6 +111,18 @@ impl Options {
         }
         if let (true, Some(other)) = (self.init.is_some(), self.makes_new()) {
             return Err(Error::Exclusive { one: "init", other });
+        }
+        if let (Some(Adapter::Full), Some(dtype)) = (self.adapter, self.backbone_dtype)
+            && dtype != BackboneDtype::F32
+        {
+            return Err(frozen_only(dtype.into()));
+        }
+        if let (Some(Adapter::Full), Some(c @ (BackboneCompute::Int8Forward | BackboneCompute::Int8))) =
+            (self.adapter, self.backbone_compute)
+        {
+            let name = if c == BackboneCompute::Int8 { "int8" } else { "int8-forward" };
+            let why = "`adapter` is full: the whole backbone trains, and what trains computes in f32";
+            return Err(refused("backbone-compute", name, why));
         }
         let bare = match self.adapter {
             Some(Adapter::None) => "none",

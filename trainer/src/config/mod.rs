@@ -10,19 +10,25 @@
 //! file, and `--adapter none` everything in it that shapes an adapter. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
 //! relative to the working directory wherever they stand.
 
+mod bytes;
 mod checks;
 mod options;
 mod values;
 
 use std::path::Path;
 
+pub use bytes::ByteSize;
 pub use options::{Options, Settings};
-pub use values::{Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
+pub use values::{
+    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Layers, Placement,
+    ReductionFactor, Scaling,
+};
 
 use crate::batch::Size;
 use crate::data::Columns;
 use crate::error::{Error, Result};
 use crate::schedule::Warmup;
+use engraft_engine::Keep;
 
 /// Texts in a batch unless something is said.
 const DEFAULT_BATCH: usize = 32;
@@ -131,6 +137,10 @@ impl Settings {
             (Some(n), _) => Size::Tokens(n),
             (None, n) => Size::Examples(n.unwrap_or(DEFAULT_BATCH)),
         }
+    }
+    /// What every layer keeps, where no memory budget decides.
+    pub fn keep(&self) -> Keep {
+        self.activations.map_or(Keep::F32, Keep::from)
     }
 
     /// How many optimiser steps there are when an epoch takes `per_epoch`: whichever of `epochs` and

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Adapter, AdapterInit, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
+use super::ByteSize;
+use super::values::{
+    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Layers, Placement,
+    ReductionFactor, Scaling,
+};
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
+use crate::prefix::Precision;
 use crate::schedule::Decay;
 
 /// The type of a settled option: its own with a default, an `Option` without.
@@ -93,6 +98,8 @@ options! {
         /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
         /// that is built in if there is none
         [value_name = "DIR"] model: PathBuf;
+        /// What the frozen backbone's matrices are stored as; as its files have them if not given
+        [value_name = "TYPE"] backbone_dtype: BackboneDtype;
         /// Training data: a .tsv, .csv or .jsonl file; the built-in demonstration if there is none
         [value_name = "FILE"] train: PathBuf;
         /// Data to evaluate on while training
@@ -110,6 +117,9 @@ options! {
         /// The most tokens of a text, special tokens included; longer texts are cut. 128, or as many as the model
         /// takes, if not given
         [value_name = "N"] max_length: usize;
+        /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
+        /// three times faster where the processor has VNNI
+        backbone_compute: BackboneCompute = BackboneCompute::F32;
     }
     "Adapter" {
         /// What is trained below the head; the saved adapter with --init
@@ -187,6 +197,11 @@ options! {
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
         no_shuffle: bool = false;
+        /// Keep the activations below the first trained layer in this directory: later epochs and runs start
+        /// there. Needs --dropout 0, and adapters in upper layers only
+        [value_name = "DIR"] cache_prefix: PathBuf;
+        /// How --cache-prefix keeps them
+        cache_dtype: Precision = Precision::F32;
     }
     "Evaluation" {
         /// Evaluate every so many optimiser steps; after each epoch if not given
@@ -197,6 +212,14 @@ options! {
         metric: Metric = Metric::Accuracy;
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64;
+    }
+    "Memory" {
+        /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
+        /// twice and gives the same bits; bf16 is an approximation
+        activations: Activations;
+        /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
+        /// activations, but not the program and its data. As few layers as possible recompute
+        [value_name = "BYTES"] memory_budget: ByteSize;
     }
     "Machine and output" {
         /// Threads to use; 0 for one per core

@@ -18,6 +18,7 @@ fn refused(text: &str) -> String {
 /// Every option, with a value that is not the default; those that exclude each other are left to others.
 const ALL: &str = r#"
 model = "m"
+backbone-dtype = "int8"
 train = "t.tsv"
 eval = "e.tsv"
 out = "o"
@@ -26,6 +27,7 @@ text-pair-column = 3
 label-column = "b"
 header = "yes"
 max-length = 64
+backbone-compute = "int8-forward"
 adapter = "scaled_par_bn"
 name = "n"
 reduction-factor = "8,0=4"
@@ -57,6 +59,9 @@ eval-every = 50
 eval-batch-size = 16
 metric = "macro_f1"
 patience = 2
+activations = "bf16"
+cache-prefix = "c"
+cache-dtype = "bf16"
 threads = 2
 device = "cuda"
 profile = "p.json"
@@ -82,7 +87,7 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
         Options::keys().into_iter().filter(|key| !given.contains_key(key.as_str())).collect();
     assert_eq!(
         missing,
-        ["init", "bottleneck", "layers", "batch-tokens", "warmup-ratio"],
+        ["init", "bottleneck", "layers", "batch-tokens", "warmup-ratio", "memory-budget"],
         "the others are in ALL"
     );
     for settings in [settings, Settings::default()] {
@@ -147,10 +152,27 @@ fn the_higher_wins() {
 }
 
 #[test]
+fn what_trains_computes_in_f32() {
+    for compute in ["int8", "int8-forward"] {
+        let line = format!("backbone-compute = \"{compute}\"");
+        let error = refused(&format!("adapter = \"full\"\n{line}"));
+        assert!(error.starts_with(&format!("`backbone-compute` cannot be {compute}: ")), "{error}");
+        assert!(error.contains("the whole backbone trains"), "{error}");
+        // the higher wins
+        let full = parse("adapter = \"full\"").over(parse(&line)).resolve().unwrap();
+        assert_eq!(full.backbone_compute, BackboneCompute::F32);
+    }
+    assert!(parse("adapter = \"full\"\nbackbone-compute = \"f32\"").resolve().is_ok());
+}
+
+#[test]
 fn bad_files_are_named_by_line() {
     let first = refused("lr = 1e-3\n\nbatch_size = 4\n");
     assert_eq!(first, "run.toml:3: unknown key `batch_size`; did you mean `batch-size`?");
-    assert!(refused("rank = 8\n").starts_with("run.toml:1: unknown key `rank`; the keys are model, train, "));
+    assert!(
+        refused("rank = 8\n")
+            .starts_with("run.toml:1: unknown key `rank`; the keys are model, backbone-dtype, train, ")
+    );
     let first = refused("epochs = 1\nadapter = \"lora\"\n");
     assert_eq!(
         first,

@@ -1,5 +1,5 @@
 //! Some steps of training, for their times alone: nothing is evaluated and nothing saved.
-use engraft_engine::AdamW;
+use engraft_engine::{Activations, AdamW};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use super::{Recorded, Recording, measure};
@@ -53,7 +53,7 @@ pub fn run(s: &Settings, plan: &Plan, mode: Mode) -> Result<Recorded> {
         }
     };
     let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
-    let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
+    let mut trainer = Trainer::new(optimiser, s.clip, s.seed).with_activations(Activations::all(s.keep()));
     let total = plan.warmup.saturating_add(plan.steps);
     let mut progress = Progress::new(mode, "profile", total);
     let mut recording = None;

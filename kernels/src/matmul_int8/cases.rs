@@ -1,0 +1,146 @@
+//! The shapes on which the products are checked and timed.
+use super::*;
+use crate::{
+    Case, Run,
+    case::{noise, wide},
+};
+
+/// m, N, K: nothing that is a multiple of a vector or of a word, single rows and columns, sums of no terms, matrices of
+/// no rows.
+const AWKWARD: [(usize, usize, usize); 16] = [
+    (1, 1, 1),
+    (2, 3, 7),
+    (3, 7, 2),
+    (7, 2, 3),
+    (1, 17, 40),
+    (17, 1, 33),
+    (33, 48, 1),
+    (0, 5, 4),
+    (5, 4, 0),
+    (4, 0, 5),
+    (63, 65, 67),
+    (10, 96, 131),
+    (161, 70, 129),
+    (77, 96, 5),
+    (520, 208, 130),
+    (30, 259, 1001),
+];
+/// BERT-base and MiniLM: attention and feed-forward weights.
+const TIMED: [(usize, usize, usize); 8] = [
+    (64, 768, 768),
+    (700, 768, 768),
+    (700, 3072, 768),
+    (700, 768, 3072),
+    (700, 1536, 384),
+    (2048, 768, 768),
+    (2048, 3072, 768),
+    (2048, 768, 3072),
+];
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for shape in AWKWARD {
+        all.extend([case(true, shape, false), case(false, shape, false)]);
+    }
+    for (rows, cols) in [(0, 3), (3, 0), (1, 1), (5, 7), (40, 100), (33, 1001)] {
+        all.extend([rows_case(rows, cols, false, false), rows_case(rows, cols, true, false)]);
+    }
+    for shape in TIMED {
+        all.extend([case(true, shape, true), case(false, shape, true)]);
+    }
+    for cols in [768, 3072] {
+        all.extend([rows_case(2048, cols, false, true), rows_case(2048, cols, true, true)]);
+    }
+    all
+}
+
+/// Each row of `v` in 8 bits, as the reference does it.
+pub(super) fn quantized(v: &[f32], cols: usize) -> (Vec<i8>, Vec<f32>) {
+    let rows: Vec<_> = v.chunks(cols.max(1)).map(reference_row).collect();
+    (rows.iter().flat_map(|r| &r.0).copied().collect(), rows.iter().map(|r| r.1).collect())
+}
+/// x with each column times a factor.
+pub(super) fn folded(x: &[f32], by: &[f32]) -> Vec<f32> {
+    x.iter().enumerate().map(|(i, x)| x * by[i % by.len()]).collect()
+}
+
+/// One product of a quantised weight (N, K) with x (m, K) or dy (m, N), which are quantised in the launch.
+fn case(transposed: bool, (m, n, k): (usize, usize, usize), timed: bool) -> Case {
+    let (name, depth, cols) = if transposed { ("times_transposed", k, n) } else { ("times", n, k) };
+    let (x, w, bias) = (noise(1, m * depth), noise(2, n * k), noise(3, cols));
+    let cost = quantize_cost(m, depth) + product_cost(m, depth, cols);
+    let (w, scales) = match quantized(&w, k) {
+        (w, s) if k > 0 => (w, s),
+        (w, _) => (w, vec![1.0; n]),
+    };
+    let reference = {
+        let (x, w, scales, bias) = (x.clone(), w.clone(), scales.clone(), wide(&bias));
+        move || {
+            let (x, by) =
+                if transposed { (x.clone(), Some(wide(&scales))) } else { (folded(&x, &scales), None) };
+            let (q, rows) = quantized(&x, depth);
+            let rows = if depth > 0 { wide(&rows) } else { vec![1.0; m] };
+            let b = if transposed { (&w[..], 1, k) } else { (&w[..], k, 1) };
+            reference((m, depth, cols), (&q, depth, 1), b, &rows, by.as_deref(), Some(&bias))
+        }
+    };
+    let prepare = move |device: &Device| {
+        let up = |class, v: &[f32]| device.upload(class, v);
+        let (x, bias) = (up(Class::Saved, &x)?, up(Class::Backbone, &bias)?);
+        let (w, scales) = (device.upload(Class::Backbone, &w)?, up(Class::Backbone, &scales)?);
+        let y = device.alloc::<f32>(Class::Scratch, m * cols)?;
+        let mut q = Rows::alloc(device, Class::Scratch, m, depth)?;
+        let device = device.clone();
+        Ok(Run::new(vec![y], move |y| {
+            let w = Weight { data: &w, scales: &scales, rows: n, cols: k };
+            quantize_rows(&device, &x, (!transposed).then_some(&scales), &mut q)?;
+            let go = if transposed { times_transposed } else { times };
+            go(&device, &q, w, Some(&bias), &mut y[0])
+        }))
+    };
+    Case {
+        label: format!("{name} m={m} N={n} K={k}"),
+        // the sums are exact; what is left are four roundings. Of few outputs all may be close to zero
+        tolerance: if m * cols < 100 { 5e-6 } else { 5e-7 },
+        flops: cost.flops,
+        bytes: cost.bytes,
+        timed,
+        cuda: false,
+        prepare: Box::new(prepare),
+        reference: Box::new(reference),
+    }
+}
+
+/// The scales of quantised rows. (Their integers are no floats; the tests and the products see them.)
+fn rows_case(rows: usize, cols: usize, fold: bool, timed: bool) -> Case {
+    let (x, by) = (noise(1, rows * cols), noise(2, cols));
+    let reference = {
+        let (x, by) = (x.clone(), by.clone());
+        move || {
+            let x = if fold { folded(&x, &by) } else { x.clone() };
+            let scales = if cols > 0 { quantized(&x, cols).1 } else { vec![reference_row(&[]).1; rows] };
+            wide(&scales)
+        }
+    };
+    Case {
+        label: format!("quantize_rows{} {rows}x{cols}", if fold { ", folded" } else { "" }),
+        tolerance: 1e-7,
+        flops: quantize_cost(rows, cols).flops,
+        bytes: quantize_cost(rows, cols).bytes,
+        timed,
+        cuda: false,
+        prepare: Box::new(move |device| {
+            let (x, by) = (device.upload(Class::Saved, &x)?, device.upload(Class::Backbone, &by)?);
+            let mut q = Rows::alloc(device, Class::Scratch, rows, cols)?;
+            let scales = device.alloc::<f32>(Class::Scratch, rows)?;
+            let device = device.clone();
+            Ok(Run::new(vec![scales], move |out| {
+                quantize_rows(&device, &x, fold.then_some(&by), &mut q)?;
+                // the case's output; a copy of a few bytes
+                std::mem::swap(&mut out[0], &mut q.scales);
+                Ok(())
+            }))
+        }),
+        reference: Box::new(reference),
+    }
+}

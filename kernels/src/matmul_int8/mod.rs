@@ -1,0 +1,255 @@
+//! Matrix products in 8-bit integers, with a weight that is stored once.
+//!
+//! ```text
+//! quantize_rows      x[i] ≈ sx[i] q[i],  sx[i] = max |x[i]| / 127,  q = round(x / sx)      a scale for each row (token)
+//! quantize_weight    W[n] ≈ sw[n] w[n],  the same                                  a scale for each output channel
+//! times_transposed   y (m, N) = sx[i] sw[n] (q wᵀ) + b       forward of a linear layer stored (out, in)
+//! times              y (m, K) = sx[i] (q w) + b              its dX, q from x ∘ sw; the forward of one stored (in, out)
+//! ```
+//! In `times` the channels are what is summed over, so their scales go into x before that is quantised. The sums are
+//! exact; the approximation is the rounding of x and W alone, about 1 % of the result for normal data. The same integers
+//! and the same order of the few float operations behind them make all instruction sets agree to the bit.
+//!
+//! AVX-512 VNNI and AVX-VNNI multiply four pairs of bytes and add them up in one instruction; one side of it has no sign, so q
+//! is kept 128 too large. AVX2 takes the sign off instead. `ENGRAFT_KERNELS=avx2` means 256-bit vectors, with AVX-VNNI where
+//! the processor has it.
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod cases;
+mod cpu;
+mod plan;
+mod portable;
+mod quantize;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod words;
+
+use crate::{
+    Buffer, Class, Cost, Device, Error, Kernel, Result, isa,
+    matmul::{self, area},
+    need,
+};
+use num_traits::Float;
+use plan::{Path, Plan};
+pub(crate) use quantize::{RowsMut, pieces};
+
+const NAME: &str = "matmul_int8";
+/// The registry row.
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
+
+/// The longest sum: beyond it, one of ±127 · ±127 might not fit in 32 bits.
+pub const MAX_DEPTH: usize = (i32::MAX / (127 * 127)) as usize;
+
+/// Rows in 8 bits, each with its scale: x[i] ≈ scale[i] · (q[i] - 128).
+///
+/// A row with a value that is not finite has NaN as its scale, and so has whatever is computed from it.
+#[derive(Debug)]
+pub struct Rows {
+    /// Rows of `stride()` bytes.
+    q: Buffer,
+    scales: Buffer,
+    rows: usize,
+    cols: usize,
+}
+
+impl Rows {
+    /// Room for `rows` x `cols` values, to be written by [`quantize_rows`].
+    pub fn alloc(device: &Device, class: Class, rows: usize, cols: usize) -> Result<Rows> {
+        let len = area(NAME, "rows", rows, stride(cols))?;
+        Ok(Rows { q: device.alloc::<u8>(class, len)?, scales: device.alloc::<f32>(class, rows)?, rows, cols })
+    }
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// Values of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+    /// The quantised values without the 128, (rows, cols), and the scales (rows).
+    pub fn read(&self) -> Result<(Vec<i8>, Vec<f32>)> {
+        let q = self.q.read::<u8>()?;
+        let rows = q.chunks(stride(self.cols).max(1)).flat_map(|row| &row[..self.cols]);
+        Ok((rows.map(|q| (q ^ 0x80) as i8).collect(), self.scales.read()?))
+    }
+    pub(crate) fn check(
+        &self,
+        kernel: &'static str,
+        argument: &'static str,
+        device: &Device,
+        rows: usize,
+        cols: usize,
+    ) -> Result<()> {
+        let wrong = |expected, got| Err(Error::Length { kernel, argument, expected, got });
+        if self.rows < rows {
+            return wrong(rows, self.rows);
+        }
+        if self.cols != cols {
+            return wrong(cols, self.cols);
+        }
+        need::<u8>(kernel, device, argument, &self.q, 0)
+    }
+}
+
+/// Bytes of a row: whole words; what is behind its values stands for 0.
+fn stride(cols: usize) -> usize {
+    cols.next_multiple_of(4)
+}
+
+/// A quantised weight: `rows` x `cols`, row-major, within ±127.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'a> {
+    /// The elements: i8.
+    pub data: &'a Buffer,
+    /// A scale (f32) for each row.
+    pub scales: &'a Buffer,
+    /// N: outputs of a linear layer stored (out, in).
+    pub rows: usize,
+    /// K: its inputs.
+    pub cols: usize,
+}
+
+impl Weight<'_> {
+    fn check(&self, device: &Device, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(Error::Length {
+                kernel: NAME,
+                argument: "w (depth)",
+                expected: MAX_DEPTH,
+                got: depth,
+            });
+        }
+        need::<i8>(NAME, device, "w", self.data, area(NAME, "w", self.rows, self.cols)?)?;
+        need::<f32>(NAME, device, "w (scales)", self.scales, self.rows)
+    }
+}
+
+/// f32 values to bytes.
+fn quantize_cost(rows: usize, cols: usize) -> Cost {
+    Cost::new(0, 5 * rows * cols)
+}
+/// C (m, cols) in f32 from bytes (m, depth) and (depth, cols).
+fn product_cost(m: usize, depth: usize, cols: usize) -> Cost {
+    let (m, depth, cols) = (m as f64, depth as f64, cols as f64);
+    Cost { flops: 2.0 * m * depth * cols, bytes: m * depth + depth * cols + 4.0 * m * cols }
+}
+
+/// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).
+pub fn quantize_rows(device: &Device, x: &Buffer, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
+    need::<f32>(NAME, device, "x", x, area(NAME, "x", to.rows, to.cols)?)?;
+    to.check(NAME, "rows", device, to.rows, to.cols)?;
+    if let Some(by) = by {
+        need::<f32>(NAME, device, "by", by, to.cols)?;
+    }
+    let _span = device.span(NAME, "quantize_rows", || quantize_cost(to.rows, to.cols));
+    match device {
+        Device::Cpu(d) => quantize::rows(d, x, by, to),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// Quantises a weight w (rows, cols) in f32, whose values must be finite: q in i8 and a scale for each row.
+pub fn quantize_weight(
+    device: &Device,
+    w: &Buffer,
+    (rows, cols): (usize, usize),
+    q: &mut Buffer,
+    scales: &mut Buffer,
+) -> Result<()> {
+    let len = area(NAME, "w", rows, cols)?;
+    need::<f32>(NAME, device, "w", w, len)?;
+    need::<i8>(NAME, device, "q", q, len)?;
+    need::<f32>(NAME, device, "scales", scales, rows)?;
+    let _span = device.span(NAME, "quantize_weight", || quantize_cost(rows, cols));
+    match device {
+        Device::Cpu(d) => quantize::weight(d, w, (rows, cols), q, scales),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// w (rows, cols) = the values of a quantised weight, in f32.
+pub fn dequantize(device: &Device, q: Weight<'_>, w: &mut Buffer) -> Result<()> {
+    q.check(device, 0)?;
+    need::<f32>(NAME, device, "w", w, area(NAME, "w", q.rows, q.cols)?)?;
+    match device {
+        Device::Cpu(d) => quantize::values(d, q, w),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(()),
+    }
+}
+
+/// y (m, N) = x (m, K) Wᵀ + b.
+pub fn times_transposed(
+    device: &Device,
+    x: &Rows,
+    w: Weight<'_>,
+    bias: Option<&Buffer>,
+    y: &mut Buffer,
+) -> Result<()> {
+    product(device, x, w, true, bias, y)
+}
+
+/// y (m, K) = x (m, N) W + b, where W is without its scales: they are the `by` with which x was quantised.
+pub fn times(device: &Device, x: &Rows, w: Weight<'_>, bias: Option<&Buffer>, y: &mut Buffer) -> Result<()> {
+    product(device, x, w, false, bias, y)
+}
+
+fn product(
+    device: &Device,
+    x: &Rows,
+    w: Weight<'_>,
+    transposed: bool,
+    bias: Option<&Buffer>,
+    y: &mut Buffer,
+) -> Result<()> {
+    let (depth, cols) = if transposed { (w.cols, w.rows) } else { (w.rows, w.cols) };
+    w.check(device, depth)?;
+    x.check(NAME, "x", device, x.rows, depth)?;
+    need::<f32>(NAME, device, "y", y, area(NAME, "y", x.rows, cols)?)?;
+    if let Some(b) = bias {
+        need::<f32>(NAME, device, "bias", b, cols)?;
+    }
+    let operation = if transposed { "times_transposed" } else { "times" };
+    let _span = device.span(NAME, operation, || product_cost(x.rows, depth, cols));
+    let plan = || Ok::<_, Error>(Plan::new(Path::of(isa()?), x.rows, depth, cols));
+    match device {
+        Device::Cpu(d) => cpu::product(d, plan()?, x, (w, transposed), bias, y),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => cpu::workspace(device, &plan()?).map(drop),
+    }
+}
+
+/// Plain code: a row's integers and its scale. In f32, because where a value lies between two integers is decided there.
+pub fn reference_row(x: &[f32]) -> (Vec<i8>, f32) {
+    if x.iter().any(|x| !x.is_finite()) {
+        return (vec![0; x.len()], f32::NAN);
+    }
+    let top = x.iter().fold(quantize::TINY, |top, x| top.max(x.abs()));
+    let factor = 127.0 / top;
+    (x.iter().map(|x| (x * factor).round_ties_even() as i8).collect(), top / 127.0)
+}
+
+/// Plain loops: C (m, n) = A B, both of integers, times the scales of rows and of columns (if there are any), + bias.
+/// Each operand is given with its row and column strides.
+pub fn reference<T: Float>(
+    (m, k, n): (usize, usize, usize),
+    a: (&[i8], usize, usize),
+    b: (&[i8], usize, usize),
+    rows: &[T],
+    cols: Option<&[T]>,
+    bias: Option<&[T]>,
+) -> Vec<T> {
+    let number = |v: &[i8]| -> Vec<T> { v.iter().map(|x| T::from(*x).unwrap_or_else(T::nan)).collect() };
+    let mut c = matmul::reference(m, k, n, (&number(a.0), a.1, a.2), (&number(b.0), b.1, b.2), None);
+    for (i, row) in c.chunks_mut(n.max(1)).enumerate() {
+        for (j, c) in row.iter_mut().enumerate() {
+            *c = *c * rows[i] * cols.map_or(T::one(), |s| s[j]) + bias.map_or(T::zero(), |b| b[j]);
+        }
+    }
+    c
+}

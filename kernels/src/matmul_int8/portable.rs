@@ -1,0 +1,80 @@
+//! Any processor, in plain Rust.
+use super::{
+    cpu::{Piece, Tile, TileFn},
+    plan::TOP,
+};
+
+/// Columns of a tile.
+const LANES: usize = 8;
+
+fn bytes(word: u32) -> [i8; 4] {
+    word.to_le_bytes().map(|b| b as i8)
+}
+
+/// One tile of R rows.
+///
+/// # Safety
+/// As of [`TileFn`], with one vector of 8.
+unsafe fn rows<const R: usize>(t: &Tile) {
+    // SAFETY: every access lies inside the areas that the caller vouches for; A's rows are aligned words.
+    unsafe {
+        let mut sums = [[0i32; LANES]; R];
+        sums.fill(*t.b.cast());
+        for p in 0..t.words {
+            let row: [u32; LANES] = *t.b.add((TOP + p) * LANES).cast();
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let a = bytes(*t.a.0.add(i * t.a.1).cast::<u32>().add(p) ^ 0x8080_8080);
+                for (sum, b) in sums.iter_mut().zip(row) {
+                    let b = bytes(b);
+                    *sum += (0..4).map(|k| i32::from(a[k]) * i32::from(b[k])).sum::<i32>();
+                }
+            }
+        }
+        let (scales, bias): ([f32; LANES], [f32; LANES]) =
+            (*t.b.add(LANES).cast(), *t.b.add(2 * LANES).cast());
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums[..t.last].iter().enumerate() {
+                *t.c.0.add(i * t.c.1 + j) = *sum as f32 * *t.scales.add(i) * scales[j] + bias[j];
+            }
+        }
+    }
+}
+
+/// The kernel for tiles of so many rows and one vector.
+pub(super) fn tile(high: usize, _vectors: usize) -> TileFn {
+    match high {
+        1 => rows::<1>,
+        2 => rows::<2>,
+        3 => rows::<3>,
+        _ => rows::<4>,
+    }
+}
+
+/// Packs a piece in panels of one vector.
+///
+/// # Safety
+/// As of [`super::cpu::PackFn`].
+pub(super) unsafe fn pack(from: &Piece, _panel: usize, to: *mut u32) {
+    let (col, row) = if from.transposed { (from.stride, 1) } else { (1, from.stride) };
+    let words = from.depth.div_ceil(4);
+    for first in (0..from.cols).step_by(LANES) {
+        for j in 0..LANES {
+            // SAFETY: elements below `depth` and `cols` are in the piece; the panels before this one take
+            // first x (TOP + words) words, and this one has (TOP + words) x 8.
+            unsafe {
+                let to = to.add(first * (TOP + words) + j);
+                *to = 0;
+                for w in 0..words {
+                    let mut word = [0; 4];
+                    for (k, byte) in word.iter_mut().enumerate() {
+                        let p = 4 * w + k;
+                        if p < from.depth && first + j < from.cols {
+                            *byte = *from.at.add(p * row + (first + j) * col) as u8;
+                        }
+                    }
+                    *to.add((TOP + w) * LANES) = u32::from_le_bytes(word);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The tile and the packing, once for all vector instructions.
+//!
+//! The methods are `inline(always)` and carry no target feature themselves (a trait's method cannot): they fold into the
+//! entry points of `avx512.rs` and `avx2.rs`, which do. Hence the precondition common to all of them: **the processor
+//! has the instructions of the type**.
+use super::{
+    cpu::{Piece, Tile},
+    plan::TOP,
+};
+use crate::matmul::{MOST_LANES, Vector};
+
+/// A vector of 32-bit words: sums, or four bytes each.
+pub(super) trait Words: Copy {
+    /// The same register as floats: it moves and transposes words as they are.
+    type Floats: Vector;
+    /// A's word in all lanes, made ready for `dot`.
+    type Left: Copy;
+    /// Words in one vector.
+    const LANES: usize = Self::Floats::LANES;
+    /// True if `dot` takes A's bytes as they are, without sign and 128 too large.
+    const RAW: bool;
+
+    /// The bits of floats.
+    unsafe fn of(floats: Self::Floats) -> Self;
+    /// As floats of the same bits.
+    unsafe fn bits(self) -> Self::Floats;
+    /// 0 - self.
+    unsafe fn negated(self) -> Self;
+    /// Each of `self`'s words, a number, as a float times `by`.
+    unsafe fn scaled(self, by: Self::Floats) -> Self::Floats;
+    /// a · b.
+    unsafe fn product(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The word at `p` (which is aligned).
+    unsafe fn left(p: *const u8) -> Self::Left;
+    /// self + Σ of the four products of bytes of `a` and `b`.
+    unsafe fn dot(self, a: Self::Left, b: Self) -> Self;
+    /// Four lines of bytes to words of one byte from each, in order.
+    unsafe fn interleave(lines: [Self; 4]) -> [Self; 4];
+
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> Self {
+        // SAFETY: the processor has the instructions; the caller answers for the pointer.
+        unsafe { Self::of(Self::Floats::load(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u32) {
+        // SAFETY: as above.
+        unsafe { self.bits().store(p.cast()) }
+    }
+    /// The first `n` bytes from `p`, 1 <= n <= 4 LANES, and zeros; nothing behind them is read.
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const i8, n: usize) -> Self {
+        // SAFETY: `n` bytes may be read (precondition) and fit in `padded`, which holds a vector.
+        unsafe {
+            if n == 4 * Self::LANES {
+                return Self::load(p.cast());
+            }
+            let mut padded = [0i8; 4 * MOST_LANES];
+            std::ptr::copy_nonoverlapping(p, padded.as_mut_ptr(), n);
+            Self::load(padded.as_ptr().cast())
+        }
+    }
+}
+
+/// The body of every [`super::cpu::TileFn`] of MR rows and NV vectors.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
+pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) {
+    let (mut a, a_row) = t.a;
+    let mut b = t.b;
+    // SAFETY: every access lies inside the areas that the caller vouches for (see `TileFn`). The pointers wrap, because
+    // after the last step they point behind the areas.
+    unsafe {
+        let mut row = [W::of(W::Floats::zero()); NV];
+        for j in 0..NV {
+            row[j] = W::load(b.add(W::LANES * j));
+        }
+        let mut sums = [row; MR];
+        b = b.wrapping_add(TOP * W::LANES * NV);
+        for _ in 0..t.words {
+            for j in 0..NV {
+                row[j] = W::load(b.add(W::LANES * j));
+            }
+            for i in 0..MR {
+                let x = W::left(a.add(i * a_row));
+                for j in 0..NV {
+                    sums[i][j] = sums[i][j].dot(x, row[j]);
+                }
+            }
+            a = a.wrapping_add(4);
+            b = b.wrapping_add(W::LANES * NV);
+        }
+        for i in 0..MR {
+            let scale = W::Floats::splat(t.scales.add(i));
+            for j in 0..NV {
+                let at = t.b.add(W::LANES * j).cast::<f32>();
+                let v = W::product(sums[i][j].scaled(scale), W::Floats::load(at.add(W::LANES * NV)));
+                let v = v.add(W::Floats::load(at.add(2 * W::LANES * NV)));
+                let c = t.c.0.add(i * t.c.1 + W::LANES * j);
+                if j + 1 < NV {
+                    v.store(c);
+                } else {
+                    v.store_first(c, t.last);
+                }
+            }
+        }
+    }
+}
+
+/// The body of every [`super::cpu::PackFn`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn pack<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
+    // SAFETY: the preconditions are the same.
+    unsafe {
+        if from.transposed {
+            turn::<W>(from, panel, to);
+        } else {
+            interleave::<W>(from, panel, to);
+        }
+    }
+}
+
+/// Where vectors of a packed block lie: the first word of column `group` (whole vectors) of the panels, and the width of
+/// its panel.
+#[inline(always)]
+fn place(from: &Piece, panel: usize, lanes: usize, group: usize) -> (usize, usize) {
+    let first = group / panel * panel;
+    (
+        first * (TOP + from.depth.div_ceil(4)) + group - first,
+        panel.min((from.cols - first).next_multiple_of(lanes)),
+    )
+}
+
+/// What A's bytes are too large by.
+static OFFSET: u32 = 0x8080_8080;
+
+/// A stored line becomes a column: squares of words are transposed in registers.
+#[inline(always)]
+unsafe fn turn<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
+    let Piece { at, stride, depth, cols, .. } = *from;
+    for group in (0..cols).step_by(W::LANES) {
+        let live = W::LANES.min(cols - group);
+        let (first, width) = place(from, panel, W::LANES, group);
+        // SAFETY: line group + i < cols and its bytes p .. p + n <= depth are in the piece; the place of the group has
+        // rows of `width` words, TOP + words of them.
+        unsafe {
+            let (from, to) = (at.add(group * stride), to.add(first));
+            let mut sum = W::of(W::Floats::zero());
+            let offset = W::left((&raw const OFFSET).cast());
+            for p in (0..depth).step_by(4 * W::LANES) {
+                let n = (4 * W::LANES).min(depth - p);
+                let mut square = [W::Floats::zero(); MOST_LANES];
+                for (i, line) in square[..live].iter_mut().enumerate() {
+                    *line = W::load_bytes(from.add(i * stride + p), n).bits();
+                }
+                W::Floats::transpose(&mut square);
+                for (k, row) in square[..n.div_ceil(4)].iter().enumerate() {
+                    row.store(to.add((TOP + p / 4 + k) * width).cast());
+                    if W::RAW {
+                        sum = sum.dot(offset, W::of(*row));
+                    }
+                }
+            }
+            sum.negated().store(to);
+        }
+    }
+}
+
+/// Words that are asked for ahead of their use: their lines are far apart, and the processor does not see where this leads.
+const AHEAD: usize = 8;
+
+/// Four stored lines become a row of words.
+#[inline(always)]
+unsafe fn interleave<W: Words>(from: &Piece, panel: usize, to: *mut u32) {
+    let Piece { at, stride, depth, cols, .. } = *from;
+    // SAFETY: line p + i < depth and its bytes g .. g + n <= cols are in the piece, and each
+    // group's place has rows of `width` words, TOP + words of them.
+    unsafe {
+        let (zero, offset) = (W::of(W::Floats::zero()), W::left((&raw const OFFSET).cast()));
+        for group in (0..cols).step_by(W::LANES) {
+            zero.store(to.add(place(from, panel, W::LANES, group).0));
+        }
+        for p in (0..depth).step_by(4) {
+            for g in (0..cols).step_by(4 * W::LANES) {
+                let n = (4 * W::LANES).min(cols - g);
+                let mut lines = [zero; 4];
+                for (i, line) in lines[..4.min(depth - p)].iter_mut().enumerate() {
+                    let at = at.add((p + i) * stride + g);
+                    W::Floats::prefetch(at.wrapping_add(AHEAD * stride));
+                    *line = W::load_bytes(at, n);
+                }
+                for (k, words) in W::interleave(lines).iter().enumerate() {
+                    let group = g + k * W::LANES;
+                    if group < cols {
+                        let (first, width) = place(from, panel, W::LANES, group);
+                        words.store(to.add(first + (TOP + p / 4) * width));
+                        if W::RAW {
+                            let sum = to.add(first);
+                            W::load(sum).dot(offset, *words).store(sum);
+                        }
+                    }
+                }
+            }
+        }
+        for group in (0..cols).step_by(W::LANES) {
+            let sum = to.add(place(from, panel, W::LANES, group).0);
+            W::load(sum).negated().store(sum);
+        }
+    }
+}
