@@ -3,7 +3,7 @@ mod support;
 use engraft::{
     BnConfig, Device,
     batch::Batch,
-    classifier::{Backbone, Trainer},
+    classifier::{Backbone, Opening, Trainer},
     engine::{Activations, AdamW, Keep},
     plan::{Work, plan},
 };
@@ -202,7 +202,7 @@ fn the_library_plans_too() {
     let (threads, lengths) = (2, [vec![9, 30, 4], vec![17, 2, 2, 40], vec![25]]);
     let labels = ["a", "b"].map(String::from);
     let make = |device: &Device| {
-        let backbone = Backbone::open(backbone(), device, None).unwrap();
+        let backbone = Backbone::open(backbone(), device, Opening::default()).unwrap();
         let head = backbone.linear_head(&labels);
         backbone.classifier("x", Some(BnConfig::houlsby()), head, 1).unwrap()
     };
