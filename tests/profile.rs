@@ -3,6 +3,7 @@ mod support;
 use engraft_engine::kernels::profile::{Mark, Place, Profile, Roofline};
 use engraft_engine::kernels::{Cost, isa};
 use engraft_engine::*;
+use engraft_models::Rows;
 use support::*;
 
 const CASES: [&str; 6] = ["houlsby", "pfeiffer", "parallel", "scaled-parallel", "post-add", "full"];
@@ -16,7 +17,7 @@ fn step(name: &str, device: &Device) -> (Profile, Vec<(&'static str, usize)>) {
     let (mut g, mut optimiser) = (Gradients::new(), AdamW::new(0.01));
     device.start_profile(machine(device)).unwrap();
     let mut cx = Cx::new(device, case.hooks(), Pass::train(1, 2));
-    let hidden = case.model.forward(&mut cx, &case.tokens).unwrap();
+    let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
     let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
     let logits = case.head.forward(&mut cx, &pooled, 0.1).unwrap();
     let loss = cx.cross_entropy(&logits, &case.labels).unwrap();
