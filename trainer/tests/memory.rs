@@ -49,9 +49,9 @@ fn every_byte_is_predicted_and_the_process_grows_by_as_much() {
             layers[3]["saved"].clone(),
         );
         if cfg!(target_os = "linux") {
-            // 15 MB of weights: the program's own memory shows beside them
+            // 15 MB of weights: the program's own memory and the last huge page show beside them
             let (growth, ledger) = (number(&row["rss_growth_bytes"]) as f64, number(&p["total"]) as f64);
-            assert!(growth > 0.9 * ledger && growth < 1.1 * ledger + 8e6, "{what}: {growth} {ledger}");
+            assert!(growth > 0.9 * ledger && growth < 1.1 * ledger + 12e6, "{what}: {growth} {ledger}");
         }
     }
     let input = 5 * 24 * 192 * 4;
@@ -104,7 +104,7 @@ fn tables_have_the_same_numbers_and_a_prediction_needs_no_weights() {
     let total = number(&json["rows"][0]["predicted"]["total"]) as f64 / 1_048_576.0;
     let row = text.lines().find(|l| l.starts_with("pfeiffer        recompute")).unwrap();
     assert!(row.ends_with(&format!(" {total:.2}")), "{row}");
-    assert!(text.contains("\n  layers 1-3, each") && text.contains("\n  rest "), "{text}");
+    assert!(text.contains("\n  layers 1-2, each") && text.contains("\n  rest "), "{text}");
     work.run(&format!("{} --measure", MEMORY.replace("MODEL", "bare"))).fails(&["full", "model.safetensors"]);
 }
 
