@@ -13,10 +13,14 @@ fn machine(device: &Device) -> Roofline {
 }
 /// A step of a case: what was recorded, and what the tape of its pass lists.
 fn step(name: &str, device: &Device) -> (Profile, Vec<(&'static str, usize)>) {
+    step_keeping(name, device, Keep::F32)
+}
+fn step_keeping(name: &str, device: &Device, keep: Keep) -> (Profile, Vec<(&'static str, usize)>) {
     let mut case = Case::<Param>::load(name, device);
     let (mut g, mut optimiser) = (Gradients::new(), AdamW::new(0.01));
     device.start_profile(machine(device)).unwrap();
-    let mut cx = Cx::new(device, case.hooks(), Pass::train(1, 2));
+    let pass = Pass::train(1, 2);
+    let mut cx = Cx::new(device, case.hooks(), pass).with_activations(&Activations::all(keep));
     let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
     let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
     let logits = case.head.forward(&mut cx, &pooled, 0.1).unwrap();
@@ -86,6 +90,33 @@ fn every_launch_has_a_phase_and_a_place() {
         let mut backward = layers("backward");
         backward.reverse();
         assert_eq!(backward, forward[if name == "full" { 0 } else { 1 }..], "{name}");
+    }
+}
+
+#[test]
+fn what_is_computed_again_is_a_phase_of_its_own() {
+    for name in CASES {
+        let ((kept, _), (p, tape)) = (step(name, &cpu()), step_keeping(name, &cpu(), Keep::Recompute));
+        assert!(tape.iter().any(|n| n.0 == "segment"), "{name}");
+        let launches = |phase: &str| {
+            let of = |r: &&kernels::profile::Row| {
+                let in_layer = r.place.is_some_and(|at| at.name == "layer");
+                matches!(r.mark, Mark::Kernel(..)) && r.phase == Some(phase) && in_layer
+            };
+            let row = |r: &kernels::profile::Row| (r.mark.to_string(), r.place, r.calls);
+            let mut rows: Vec<_> = p.rows.iter().filter(of).map(row).collect();
+            rows.sort();
+            rows
+        };
+        let again = launches("recompute");
+        assert!(!again.is_empty() && again == launches("forward"), "{name}");
+        for (kernel, operation) in [("matmul", "times"), ("attention", "backward"), ("layernorm", "backward")]
+        {
+            let of = |p| calls(p, "backward", kernel, operation);
+            assert_eq!(of(&p), of(&kept), "{name}: {kernel} {operation}");
+        }
+        let phases = p.rows.iter().filter(|r| matches!(r.mark, Mark::Phase(_)));
+        assert!(phases.map(|r| r.time).sum::<std::time::Duration>() <= p.time, "{name}");
     }
 }
 

@@ -127,7 +127,7 @@ impl Weight<'_> {
     }
 }
 
-/// f32 values to bytes.
+/// f32 values to bytes, or back.
 fn quantize_cost(rows: usize, cols: usize) -> Cost {
     Cost::new(0, 5 * rows * cols)
 }
@@ -176,6 +176,7 @@ pub fn quantize_weight(
 pub fn dequantize(device: &Device, q: Weight<'_>, w: &mut Buffer) -> Result<()> {
     q.check(device, 0)?;
     need::<f32>(NAME, device, "w", w, area(NAME, "w", q.rows, q.cols)?)?;
+    let _span = device.span(NAME, "dequantize", || quantize_cost(q.rows, q.cols));
     match device {
         Device::Cpu(d) => quantize::values(d, q, w),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
