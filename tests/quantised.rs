@@ -45,9 +45,13 @@ fn quantised(storage: Storage) -> ModelFiles {
 fn every_matrix_is_stored_as_asked_and_computes_as_its_values() {
     let device = cpu();
     let exact = hidden(&load(&fixture("model"), &device, None), &device);
-    for (storage, near) in
-        [(Storage::F32, 0.0), (Storage::F16, 2e-3), (Storage::Bf16, 2e-2), (Storage::Int8, 3e-2), (Storage::Nf4, 0.5)]
-    {
+    for (storage, near) in [
+        (Storage::F32, 0.0),
+        (Storage::F16, 2e-3),
+        (Storage::Bf16, 2e-2),
+        (Storage::Int8, 3e-2),
+        (Storage::Nf4, 0.5),
+    ] {
         let loaded = load(&fixture("model"), &device, Some(storage));
         let (mut matrices, mut bytes) = (0, 0);
         for (name, t) in loaded.model.named() {
@@ -106,7 +110,11 @@ fn what_was_written_is_what_was_converted_to_the_bit() {
             let read = load(dir.path(), &device, asked);
             assert!(read.unused.is_empty(), "{:?}", read.unused);
             for ((name, a), (_, b)) in converted.model.named().iter().zip(read.model.named()) {
-                assert_eq!((a.shape(), a.storage(), a.bytes()), (b.shape(), b.storage(), b.bytes()), "{name}");
+                assert_eq!(
+                    (a.shape(), a.storage(), a.bytes()),
+                    (b.shape(), b.storage(), b.bytes()),
+                    "{name}"
+                );
                 assert_eq!(b.buffer().is_mapped(), b.shape().len() == 2, "{name} is used where it lies");
                 assert!(a.to_f32().unwrap() == b.to_f32().unwrap(), "{name}");
             }
@@ -124,8 +132,10 @@ fn halves_and_shards_are_quantised_too() {
     let (device, model) = (cpu(), ModelFiles::fixture());
     for storage in QUANTISED {
         for half in ["F16", "BF16"] {
-            let (stored, rounded) = (model.map(|t| t.to(half)).write(), model.map(|t| t.through(half)).write());
-            let [a, b] = [&stored, &rounded].map(|d| hidden(&load(d.path(), &device, Some(storage)), &device));
+            let (stored, rounded) =
+                (model.map(|t| t.to(half)).write(), model.map(|t| t.through(half)).write());
+            let [a, b] =
+                [&stored, &rounded].map(|d| hidden(&load(d.path(), &device, Some(storage)), &device));
             assert!(a == b, "{half} to {storage}");
         }
         let sharded = model.write_sharded();
@@ -211,7 +221,9 @@ fn damaged_quantised_files_are_refused_by_name() {
         t.get_mut(name).unwrap().bytes[4 * at..4 * at + 4].copy_from_slice(&x.to_le_bytes());
     };
     for storage in QUANTISED {
-        bad(storage, &["its scales are missing", &format!("no tensor `{scale}`")], &|t| drop(t.remove(&scale)));
+        bad(storage, &["its scales are missing", &format!("no tensor `{scale}`")], &|t| {
+            drop(t.remove(&scale))
+        });
         bad(storage, &["no tensor", NAME], &|t| drop(t.remove(NAME)));
         bad(storage, &["needs"], &|t| {
             let w = t.get_mut(NAME).unwrap();
@@ -269,19 +281,24 @@ fn scales_that_belong_to_nothing_are_listed() {
 }
 
 #[test]
-fn values_beyond_f16_are_refused() {
+fn values_beyond_the_range_of_a_half_are_refused() {
     let name = "bert.encoder.layer.0.output.dense.weight";
-    for stored in ["F32", "BF16"] {
+    for (stored, value, to) in [
+        ("F32", -70_000.0, Storage::F16),
+        ("BF16", 70_000.0, Storage::F16),
+        ("F32", f32::MAX, Storage::Bf16),
+        ("F32", f32::MAX, Storage::F16),
+    ] {
         let mut model = ModelFiles::fixture();
         let t = &model.tensors[name];
         let mut v = t.values();
-        v[5] = -70_000.0;
+        v[5] = value;
         let t = Stored::f32(&v, &t.shape);
         model.tensors.insert(name.into(), if stored == "F32" { t } else { t.to(stored) });
         let dir = model.write();
-        let e = refused(dir.path(), Some(Storage::F16));
-        assert!(e.contains(name) && e.contains("beyond the range of f16"), "{e}");
-        for other in [Storage::Bf16, Storage::Int8, Storage::Nf4] {
+        let e = refused(dir.path(), Some(to));
+        assert!(e.contains(name) && e.contains(&format!("beyond the range of {to}")), "{e}");
+        for other in [Storage::F32, Storage::Int8, Storage::Nf4] {
             load(dir.path(), &cpu(), Some(other));
         }
     }

@@ -1,10 +1,9 @@
 //! A backbone with an adapter and a classification head, and the step that trains them.
-use crate::{Error, Result, batch::Batch};
+pub use crate::storage::Opening;
+use crate::{Error, Result, batch::Batch, storage::frozen_only};
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
-    Act, AdamW, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
-    Storage,
-    checkpoint::{self, TensorData},
+    Act, AdamW, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain, Storage,
     optim::clip_factor,
 };
 use engraft_models::{Model, Tokens};
@@ -23,16 +22,6 @@ pub struct Backbone {
     host: Host,
     unused: Vec<String>,
     trains: Option<Arc<ParamSet>>,
-}
-
-/// How a backbone is opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Opening {
-    /// Replaces the dropout probabilities of the model's configuration.
-    pub dropout: Option<f32>,
-    /// What the frozen matrices are stored as; as the files have them if `None`. Biases and norms are f32 always, and what
-    /// the files have quantised stays as it is.
-    pub storage: Option<Storage>,
 }
 
 impl Backbone {
@@ -97,28 +86,6 @@ impl Backbone {
     /// Tensors of its files that it has no use for.
     pub fn unused(&self) -> &[String] {
         &self.unused
-    }
-    /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
-    /// storage types that they have here.
-    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut files = self.companions()?;
-        files.push(("model.safetensors".into(), self.weights()?));
-        Ok(files)
-    }
-    fn weights(&self) -> Result<Vec<u8>> {
-        let mut tensors = vec![];
-        for (name, t) in self.model.named() {
-            tensors.extend(TensorData::of(&name, t)?);
-        }
-        Ok(checkpoint::serialize(&tensors)?)
-    }
-    fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let read = |name: &str| {
-            let path = self.directory.join(name);
-            let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
-            Ok((name.to_string(), bytes))
-        };
-        ["config.json", "tokenizer.json"].into_iter().map(read).collect()
     }
     /// Last hidden states of the plain model, (tokens, channels).
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
@@ -190,12 +157,6 @@ impl Backbone {
     }
 }
 
-/// What is said of a storage type where the backbone trains.
-pub(crate) fn frozen_only(storage: Storage) -> Error {
-    let why = "it is for a frozen backbone, and what trains is f32";
-    Error::Option { option: "backbone-dtype", value: storage.to_string(), why: why.into() }
-}
-
 /// What a classifier trains, and how large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -248,9 +209,8 @@ impl Classifier {
     pub fn size(&self) -> Size {
         let mut trainable = 0;
         self.visit(&mut |p| trainable += p.tensor().elements());
-        let count = |v: Vec<(String, &engraft_engine::Tensor)>| {
-            v.iter().map(|(_, t)| t.elements()).sum::<usize>()
-        };
+        let count =
+            |v: Vec<(String, &engraft_engine::Tensor)>| v.iter().map(|(_, t)| t.elements()).sum::<usize>();
         let added = self.adapter.as_ref().map_or(0, |a| count(a.named())) + count(self.head.named());
         Size { trainable, total: count(self.backbone.model.named()) + added }
     }

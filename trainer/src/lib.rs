@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+mod storage;
 pub mod tokenizer;
 pub mod train;
 

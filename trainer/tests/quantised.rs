@@ -29,14 +29,16 @@ fn quantize_writes_a_model_that_every_command_takes() {
             assert!(work.read(&format!("q/{file}")) == std::fs::read(backbone().join(file)).unwrap());
         }
         let report = work.train("--model q --eval eval.tsv --out out");
-        let eval = |flags: &str| work.run(&format!("eval {flags} --adapter out --data eval.tsv --json")).json();
+        let eval =
+            |flags: &str| work.run(&format!("eval {flags} --adapter out --data eval.tsv --json")).json();
         assert_eq!(eval("--model q"), report["metrics"]);
         assert_eq!(eval(&format!("--model q --backbone-dtype {dtype}")), report["metrics"]);
         assert_eq!(eval(&format!("--model MODEL --backbone-dtype {dtype}")), report["metrics"]);
         assert_ne!(eval("--model MODEL")["loss"], report["metrics"]["loss"], "{dtype} rounds");
         let text = ["--text", "A lovely ride."];
         let predict = |flags: &str| {
-            work.run_with(&format!("predict {flags} --adapter out --json"), &text).json()["predictions"].clone()
+            work.run_with(&format!("predict {flags} --adapter out --json"), &text).json()["predictions"]
+                .clone()
         };
         assert_eq!(predict("--model q"), predict(&format!("--model MODEL --backbone-dtype {dtype}")));
         // half floats too, and f32 is what it was
@@ -52,10 +54,14 @@ fn quantize_writes_a_model_that_every_command_takes() {
 fn the_file_and_the_conversion_give_the_same_bits_and_the_adapters_files_do_not_tell() {
     for dtype in QUANTISED {
         let work = quantised(dtype);
-        work.write("ids.json", r#"{"input_ids": [[2, 17, 11, 90, 3], [2, 3], [2, 400, 25, 3]], "labels": [0, 1, 1]}"#);
+        work.write(
+            "ids.json",
+            r#"{"input_ids": [[2, 17, 11, 90, 3], [2, 3], [2, 400, 25, 3]], "labels": [0, 1, 1]}"#,
+        );
         // the host's name is the directory's: give both the same
         work.copy(backbone(), "a/model").copy(&work.path("q"), "b/model");
-        let kept = ["adapter.safetensors", "adapter_config.json", "head_config.json", "model_head.safetensors"];
+        let kept =
+            ["adapter.safetensors", "adapter_config.json", "head_config.json", "model_head.safetensors"];
         let run = |model: &str, flags: &str, out: &str| {
             work.train(&format!("--model {model} {flags} --out {out}"));
             let line = format!("forward --model {model} {flags} --adapter {out} --ids ids.json --grad --out");
@@ -80,7 +86,7 @@ fn the_file_and_the_conversion_give_the_same_bits_and_the_adapters_files_do_not_
 #[test]
 fn inspect_counts_the_bytes_that_are_held() {
     let work = quantised("nf4");
-    let exact = inspect(&work, "--model MODEL");
+    let exact = inspect(&work, "--model MODEL --backbone-dtype f32"); // its files are f16
     let floats = number(&exact["storage"]["f32"]);
     assert_eq!(floats, 4.0 * number(&exact["total_parameters"]));
     for (dtype, storage, most) in [("int8", Storage::Int8, 0.27), ("nf4", Storage::Nf4, 0.15)] {
@@ -94,7 +100,11 @@ fn inspect_counts_the_bytes_that_are_held() {
         let how = Opening { storage: Some(storage), ..Opening::default() };
         let held = Backbone::open(backbone(), &device, how).unwrap();
         let usage = device.ledger().usage();
-        assert_eq!((usage.live(Class::Backbone) as f64, usage.live_total() as f64), (bytes, bytes), "{dtype}");
+        assert_eq!(
+            (usage.live(Class::Backbone) as f64, usage.live_total() as f64),
+            (bytes, bytes),
+            "{dtype}"
+        );
         drop(held);
     }
     assert_eq!(inspect(&work, "--model q"), inspect(&work, "--model MODEL --backbone-dtype nf4"));
@@ -130,17 +140,21 @@ fn what_cannot_be_is_refused() {
     work.run(&full).fails(&["`backbone-dtype` cannot be int8", "what trains is f32"]);
     work.run(&train("--adapter full --backbone-dtype f32 --max-steps 1 --out full")).good();
     work.write("ids.json", r#"{"input_ids": [[2, 17, 3]], "labels": [0]}"#);
-    work.run("forward --model full --backbone-dtype nf4 --adapter full --ids ids.json --grad --out g.safetensors")
-        .fails(&["`backbone-dtype` cannot be nf4", "what trains is f32"]);
+    work.run(
+        "forward --model full --backbone-dtype nf4 --adapter full --ids ids.json --grad --out g.safetensors",
+    )
+    .fails(&["`backbone-dtype` cannot be nf4", "what trains is f32"]);
     // but it can be read
-    work.run("forward --model full --backbone-dtype nf4 --adapter full --ids ids.json --out g.safetensors").good();
+    work.run("forward --model full --backbone-dtype nf4 --adapter full --ids ids.json --out g.safetensors")
+        .good();
 
     let before = work.files("q");
     work.run("quantize --model q --dtype int8 --out q").fails(&["--out", "the model's own directory q"]);
     work.run("quantize --model q --dtype int8 --out ./deep/../q").fails(&["--out"]);
     assert!(work.files("q") == before);
     work.run("quantize --model none --dtype int8 --out r").fails(&["none"]);
-    work.run("quantize --model MODEL --dtype int8 --out q/config.json/r").fails(&["cannot write", "q/config.json"]);
+    work.run("quantize --model MODEL --dtype int8 --out q/config.json/r")
+        .fails(&["cannot write", "q/config.json"]);
     work.run("quantize --model MODEL --dtype int4 --out r").misused(&["int4", "int8", "nf4"]);
     work.run("quantize --model MODEL --out r").misused(&["--dtype"]);
     work.copy(&work.path("q"), "bare");

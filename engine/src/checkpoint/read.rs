@@ -218,7 +218,9 @@ impl<'a> Load<'a> {
         let tensor = match (P::TRAINABLE, shape) {
             (true, _) => {
                 if let Some((stored, _)) = quantised {
-                    let what = format!("is stored as {stored} and cannot train: take the model that it was made from");
+                    let what = format!(
+                        "is stored as {stored} and cannot train: take the model that it was made from"
+                    );
                     return Err(self.from.wrong(name, what));
                 }
                 self.from.copied(self.device, Class::Adapter, name, shape)?

@@ -46,7 +46,8 @@ fn rows_case(n: usize, rows: usize, cols: usize, storage: Storage, accumulate: b
             }))
         }),
         reference: Box::new(move || {
-            let (table, y, index) = (kept(&noise(1, size), [rows, cols], storage), noise(2, len), index(n, rows));
+            let (table, y, index) =
+                (kept(&noise(1, size), [rows, cols], storage), noise(2, len), index(n, rows));
             let old = |i: usize| if accumulate { f64::from(y[i]) } else { 0.0 };
             let of = |i: usize| table[index[i / cols] as usize * cols + i % cols];
             (0..len).map(|i| old(i) + of(i)).collect()

@@ -104,11 +104,8 @@ unsafe fn copy<V: Vector, S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32
                     let live = cols - first - g;
                     let (line, at) = (line + p, at + first + g);
                     V::prefetch(from.address(line + AHEAD, at));
-                    let v: V = if live >= V::LANES {
-                        from.load(line, at)
-                    } else {
-                        from.load_first(line, at, live)
-                    };
+                    let v: V =
+                        if live >= V::LANES { from.load(line, at) } else { from.load_first(line, at, live) };
                     v.store(to.add(g));
                 }
             }

@@ -14,7 +14,7 @@ use crate::storage::view::Stored;
 pub(super) unsafe fn run<S: Stored>(job: &Job<'_, S>, task: usize, slot: *mut f32) {
     let plan = &job.plan;
     let (i, j, rows, cols) = plan.task(task);
-        let deepest = if S::IS_F32 { plan.depth } else { plan.kc };
+    let deepest = if S::IS_F32 { plan.depth } else { plan.kc };
     // SAFETY: the task's block of C and, unless it is empty, of the bias lie in bounds (precondition).
     let c = unsafe { job.c.get().add(i * job.c_row + j) };
     for r in 0..rows {

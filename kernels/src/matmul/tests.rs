@@ -132,7 +132,11 @@ fn strided<S: Stored>(isa: Isa, from: S, s: &Shape) {
 
 /// Noise in which only the first `live` of every `stride` values are numbers.
 fn with_gaps(seed: u64, n: usize, stride: usize, live: usize) -> Vec<f32> {
-    noise(seed, n).into_iter().enumerate().map(|(i, x)| if i % stride < live { x } else { f32::NAN }).collect()
+    noise(seed, n)
+        .into_iter()
+        .enumerate()
+        .map(|(i, x)| if i % stride < live { x } else { f32::NAN })
+        .collect()
 }
 /// B as floats, the lines apart.
 fn floats<E: vector::Float>(isa: Isa, round: fn(f32) -> E, s: &Shape) {

@@ -37,8 +37,7 @@ pub enum Storage {
 }
 impl Storage {
     /// All of them.
-    pub const ALL: [Storage; 5] =
-        [Storage::F32, Storage::Bf16, Storage::F16, Storage::Int8, Storage::Nf4];
+    pub const ALL: [Storage; 5] = [Storage::F32, Storage::Bf16, Storage::F16, Storage::Int8, Storage::Nf4];
     /// The name used in options and reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -146,7 +145,13 @@ impl<'a> Matrix<'a> {
                 need::<f32>(kernel, device, "scales", scales, self.rows)
             }
             (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
-                need::<Nf4Pair>(kernel, device, argument, self.data, area(self.rows, nf4::pairs(self.cols))?)?;
+                need::<Nf4Pair>(
+                    kernel,
+                    device,
+                    argument,
+                    self.data,
+                    area(self.rows, nf4::pairs(self.cols))?,
+                )?;
                 let blocks = area(self.rows, nf4::blocks(self.cols))?;
                 need::<u8>(kernel, device, "scales", codes, blocks)?;
                 need::<f32>(kernel, device, "ranges", ranges, nf4::ranges(blocks))

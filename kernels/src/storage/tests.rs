@@ -31,8 +31,19 @@ fn decoded(v: &[f32], rows: usize, cols: usize, to: Storage) -> Vec<f32> {
     Matrix { data: &data, scales: scales.as_ref(), rows, cols }.decode().unwrap()
 }
 /// Rows that are odd, short, single, empty, and longer than a group of blocks.
-const SHAPES: [(usize, usize); 11] =
-    [(0, 5), (5, 0), (1, 1), (3, 2), (2, 3), (7, 63), (5, 64), (4, 65), (3, 129), (300, 70), (2, 64 * 300 + 1)];
+const SHAPES: [(usize, usize); 11] = [
+    (0, 5),
+    (5, 0),
+    (1, 1),
+    (3, 2),
+    (2, 3),
+    (7, 63),
+    (5, 64),
+    (4, 65),
+    (3, 129),
+    (300, 70),
+    (2, 64 * 300 + 1),
+];
 
 #[test]
 fn the_levels_are_quantiles_of_the_normal_distribution() {
@@ -155,9 +166,13 @@ fn values_are_near_what_they_were_and_as_many_bytes_as_promised() {
     let (rows, cols) = (96, 384);
     let v = noise(5, rows * cols);
     let squares = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
-    for (storage, error) in
-        [(Storage::F32, 0.0), (Storage::Bf16, 2e-3), (Storage::F16, 3e-4), (Storage::Int8, 8e-3), (Storage::Nf4, 0.1)]
-    {
+    for (storage, error) in [
+        (Storage::F32, 0.0),
+        (Storage::Bf16, 2e-3),
+        (Storage::F16, 3e-4),
+        (Storage::Int8, 8e-3),
+        (Storage::Nf4, 0.1),
+    ] {
         let got = decoded(&v, rows, cols, storage);
         let difference: Vec<f32> = got.iter().zip(&v).map(|(a, b)| a - b).collect();
         let off = (squares(&difference) / squares(&v)).sqrt();
@@ -165,7 +180,8 @@ fn values_are_near_what_they_were_and_as_many_bytes_as_promised() {
         for (rows, cols) in SHAPES {
             let d = Device::cpu(1).unwrap();
             let (data, scales) = store(&d, &noise(6, rows * cols), [rows, cols], storage).unwrap();
-            let bytes = data.bytes() + scales.iter().flat_map(Scales::buffers).map(Buffer::bytes).sum::<usize>();
+            let bytes =
+                data.bytes() + scales.iter().flat_map(Scales::buffers).map(Buffer::bytes).sum::<usize>();
             assert_eq!(bytes, storage.bytes(rows, cols), "{storage} {rows} x {cols}");
         }
     }

@@ -157,7 +157,9 @@ impl Stored for Nf4<'_> {
         debug_assert!(at.is_multiple_of(V::LANES));
         // SAFETY: the precondition; LANES codes are LANES / 2 bytes from at / 2 on, and one block holds them all because
         // `at` is a multiple of LANES, which divides 64.
-        unsafe { V::load_nf4(self.data.as_ptr().add(line * self.stride + at / 2).cast(), self.scale(line, at)) }
+        unsafe {
+            V::load_nf4(self.data.as_ptr().add(line * self.stride + at / 2).cast(), self.scale(line, at))
+        }
     }
     #[inline(always)]
     unsafe fn load_first<V: Vector>(&self, line: usize, at: usize, n: usize) -> V {
@@ -208,8 +210,13 @@ macro_rules! stored {
             }
             ($crate::DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
                 let (stride, blocks) = (nf4::pairs(w.cols), nf4::blocks(w.cols));
-                let $view =
-                    Nf4 { data: w.data.host()?, codes: codes.host()?, ranges: ranges.host()?, stride, blocks };
+                let $view = Nf4 {
+                    data: w.data.host()?,
+                    codes: codes.host()?,
+                    ranges: ranges.host()?,
+                    stride,
+                    blocks,
+                };
                 $body
             }
             ($crate::DType::Bf16, _) => {

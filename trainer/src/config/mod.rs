@@ -17,7 +17,9 @@ mod values;
 use std::path::Path;
 
 pub use options::{Options, Settings};
-pub use values::{Adapter, AdapterInit, BackboneDtype, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
+pub use values::{
+    Adapter, AdapterInit, BackboneDtype, Backend, Head, Layers, Placement, ReductionFactor, Scaling,
+};
 
 use crate::data::Columns;
 use crate::error::{Error, Result};

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Adapter, AdapterInit, BackboneDtype, Backend, Head, Layers, Placement, ReductionFactor, Scaling};
+use super::values::{
+    Adapter, AdapterInit, BackboneDtype, Backend, Head, Layers, Placement, ReductionFactor, Scaling,
+};
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
 use crate::schedule::Decay;
