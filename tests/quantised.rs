@@ -282,19 +282,24 @@ fn scales_that_belong_to_nothing_are_listed() {
 }
 
 #[test]
-fn values_beyond_f16_are_refused() {
+fn values_beyond_the_range_of_a_half_are_refused() {
     let name = "bert.encoder.layer.0.output.dense.weight";
-    for stored in ["F32", "BF16"] {
+    for (stored, value, to) in [
+        ("F32", -70_000.0, Storage::F16),
+        ("BF16", 70_000.0, Storage::F16),
+        ("F32", f32::MAX, Storage::Bf16),
+        ("F32", f32::MAX, Storage::F16),
+    ] {
         let mut model = ModelFiles::fixture();
         let t = &model.tensors[name];
         let mut v = t.values();
-        v[5] = -70_000.0;
+        v[5] = value;
         let t = Stored::f32(&v, &t.shape);
         model.tensors.insert(name.into(), if stored == "F32" { t } else { t.to(stored) });
         let dir = model.write();
-        let e = refused(dir.path(), Some(Storage::F16));
-        assert!(e.contains(name) && e.contains("beyond the range of f16"), "{e}");
-        for other in [Storage::Bf16, Storage::Int8, Storage::Nf4] {
+        let e = refused(dir.path(), Some(to));
+        assert!(e.contains(name) && e.contains(&format!("beyond the range of {to}")), "{e}");
+        for other in [Storage::F32, Storage::Int8, Storage::Nf4] {
             load(dir.path(), &cpu(), Some(other));
         }
     }

@@ -3,8 +3,9 @@
 //! With `--features cuda-sim` that is the stand-in of `kernels/cuda-sim`. Without it, it is the machine's first GPU, and
 //! on a machine that has none the tests only look at the error that says so. What was done is printed in any case.
 use engraft_kernels::{
-    Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Run, layernorm,
+    Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Nf4Pair, Run, Storage, layernorm,
     matmul::{self, Plus},
+    storage::{Scales, convert},
 };
 use half::{bf16, f16};
 use std::{fmt::Display, io::Write, rc::Rc};
@@ -268,6 +269,33 @@ fn every_case_matches_its_reference_on_every_device() {
         }
     }
     say(format!("{} cases agree, the largest difference is {worst:.1e}", cases.len()));
+}
+
+#[test]
+fn quantised_weights_are_refused_by_name() {
+    let Some(d) = gpu("quantised weights") else { return };
+    let x = d.upload(Class::Saved, &[1f32; 4]).unwrap();
+    let mut y = d.alloc::<f32>(Class::Scratch, 4).unwrap();
+    let int8 = d.upload(Class::Backbone, &[3i8; 4]).unwrap();
+    let rows = Scales::Rows(d.upload(Class::Backbone, &[0.5f32; 2]).unwrap());
+    let nf4 = d.upload(Class::Backbone, &[Nf4Pair(0x7f); 2]).unwrap();
+    let codes = d.upload(Class::Backbone, &[255u8; 2]).unwrap();
+    let blocks = Scales::Blocks { codes, ranges: d.upload(Class::Backbone, &[0.5f32, 0.25]).unwrap() };
+    for (data, scales, name) in [(&int8, &rows, "int8"), (&nf4, &blocks, "nf4")] {
+        let w = matmul::Matrix { data, scales: Some(scales), rows: 2, cols: 2 };
+        for r in [
+            matmul::times_transposed(&d, &x, 2, w, Plus::NOTHING, &mut y),
+            matmul::times(&d, &x, 2, w, Plus::NOTHING, &mut y),
+        ] {
+            assert!(r.unwrap_err().to_string().contains(&format!("an {name} weight does not run on cuda")));
+        }
+        let expected = if name == "int8" { [1.5; 4] } else { [0.75, 0.0, 0.75, 0.0] };
+        assert_eq!(w.decode().unwrap(), expected, "what is there can be read");
+    }
+    for to in [Storage::Int8, Storage::Nf4, Storage::Bf16] {
+        let r = convert(matmul::Matrix::plain(&x, 2, 2), to, Class::Backbone);
+        assert!(matches!(r, Err(Error::Unsupported { device: "cuda", .. })));
+    }
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! A backbone with an adapter and a classification head, and the step that trains them.
+pub use crate::storage::Opening;
 use crate::{
     Error, Result,
     batch::Batch,
     prefix::{Precision, Prefix, sha256},
+    storage::frozen_only,
 };
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
     Act, Activations, AdamW, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, ParamSet,
-    Parameters, Pass, Plain, Storage,
-    checkpoint::{self, TensorData},
-    first_touched,
+    Parameters, Pass, Plain, Storage, first_touched,
     kernels::{self, profile::Mark},
     optim::clip_factor,
 };
@@ -31,19 +31,6 @@ pub struct Backbone {
     host: Host,
     unused: Vec<String>,
     trains: Option<Arc<ParamSet>>,
-}
-
-/// How a backbone is opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Opening {
-    /// Replaces the dropout probabilities of the model's configuration.
-    pub dropout: Option<f32>,
-    /// What the frozen matrices are stored as; as the files have them if `None`. Biases and norms are f32 always, and what
-    /// the files have quantised stays as it is.
-    pub storage: Option<Storage>,
-    /// In what arithmetic the products with it are computed. For 8-bit integers the weights of these products are stored
-    /// as int8, whatever `storage` says of the other matrices: f32 or int8.
-    pub compute: Compute,
 }
 
 impl Backbone {
@@ -121,28 +108,6 @@ impl Backbone {
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
-    /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
-    /// storage types that they have here.
-    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut files = self.companions()?;
-        files.push(("model.safetensors".into(), self.weights()?));
-        Ok(files)
-    }
-    fn weights(&self) -> Result<Vec<u8>> {
-        let mut tensors = vec![];
-        for (name, t) in self.model.named() {
-            tensors.extend(TensorData::of(&name, t)?);
-        }
-        Ok(checkpoint::serialize(&tensors)?)
-    }
-    fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let read = |name: &str| {
-            let path = self.directory.join(name);
-            let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
-            Ok((name.to_string(), bytes))
-        };
-        ["config.json", "tokenizer.json"].into_iter().map(read).collect()
-    }
     /// Last hidden states of the plain model, (tokens, channels).
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
         self.device.install(|| {
@@ -211,12 +176,6 @@ impl Backbone {
             Some(_) => Err(Error::Model("a model whose weights train serves one classifier only".into())),
         }
     }
-}
-
-/// What is said of a storage type where the backbone trains.
-pub(crate) fn frozen_only(storage: Storage) -> Error {
-    let why = "it is for a frozen backbone, and what trains is f32";
-    Error::Option { option: "backbone-dtype", value: storage.to_string(), why: why.into() }
 }
 
 /// What a classifier trains, and how large it is.

@@ -49,6 +49,7 @@ pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+mod storage;
 pub mod tokenizer;
 pub mod train;
 

@@ -6,7 +6,7 @@ use engraft_kernels::{
     matmul::Matrix,
     storage::{Scales, convert, nf4},
 };
-use half::f16;
+use half::{bf16, f16};
 use safetensors::Dtype;
 
 /// What is appended to a matrix's name for its scales ...
@@ -72,8 +72,8 @@ impl Checkpoint {
             Some(to) if to.dtype() != dtype => to,
             _ => return Tensor::new(map(Class::Backbone)?, &shape),
         };
-        if to == Storage::F16 && !is_null && self.beyond_f16(t, dtype) {
-            return Err(self.wrong(name, "holds values beyond the range of f16; bf16 has that of f32".into()));
+        if !is_null && !self.fits(t, dtype, to) {
+            return Err(self.wrong(name, format!("holds values beyond the range of {to}")));
         }
         let (buf, scales) =
             convert(Matrix::plain(&map(Class::Scratch)?, shape[0], shape[1]), to, Class::Backbone)?;
@@ -81,14 +81,19 @@ impl Checkpoint {
         self.files[t.file].release(t.offset..t.offset + t.bytes);
         Tensor::stored(buf, scales, shape)
     }
-    fn beyond_f16(&self, t: &Entry, dtype: DType) -> bool {
-        let fits = |x: f32| f16::from_f32(x).is_finite();
-        let bytes = self.data(t);
-        match dtype {
-            DType::F32 => !bytes.chunks_exact(4).all(|b| fits(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-            // the upper half of an f32
-            DType::Bf16 => !bytes.chunks_exact(2).all(|b| fits(f32::from_le_bytes([0, 0, b[0], b[1]]))),
-            _ => false,
+    /// False if a value would become infinite.
+    fn fits(&self, t: &Entry, dtype: DType, to: Storage) -> bool {
+        let finite = |x: f32| match to {
+            Storage::F16 => f16::from_f32(x).is_finite(),
+            _ => bf16::from_f32(x).is_finite(),
+        };
+        match (dtype, to) {
+            (DType::F32, Storage::F16 | Storage::Bf16) => self.f32s(t).all(finite),
+            (DType::Bf16, Storage::F16) => {
+                let mut values = self.data(t).chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]));
+                values.all(|x| finite(x.to_f32()))
+            }
+            _ => true,
         }
     }
 

@@ -22,15 +22,17 @@ struct Written {
 }
 
 pub fn run(q: &Quantize) -> Result<()> {
-    let place = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
-    if q.out.exists() && place(&q.model)? == place(&q.out)? {
-        bail!("--out is the model's own directory {}: the weights it holds would be lost", q.out.display());
-    }
     let device = engraft::train::open(Backend::Cpu, q.threads)?;
     let storage = Storage::from(q.dtype);
     let how = Opening { storage: Some(storage), ..Opening::default() };
     let backbone = Backbone::open(&q.model, &device, how)?;
     note_unused(&backbone);
+    // once the directory is there, `a/../model` too is known for what it is
+    output::check_writable(&q.out)?;
+    let place = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
+    if place(&q.model)? == place(&q.out)? {
+        bail!("--out is the model's own directory {}: the weights it holds would be lost", q.out.display());
+    }
     let files = backbone.files()?;
     let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
     output::write_directory(&q.out, &files)?;

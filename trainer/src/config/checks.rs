@@ -2,8 +2,8 @@
 
 use super::options::{Options, Settings};
 use super::values::{Adapter, BackboneCompute, BackboneDtype};
-use crate::classifier::frozen_only;
 use crate::error::{Error, Result};
+use crate::storage::frozen_only;
 
 impl Options {
     /// Pairs of options that exclude each other.

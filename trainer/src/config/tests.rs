@@ -18,7 +18,7 @@ fn refused(text: &str) -> String {
 /// Every option, with a value that is not the default; those that exclude each other are left to others.
 const ALL: &str = r#"
 model = "m"
-backbone-dtype = "int8"
+backbone-dtype = "nf4"
 train = "t.tsv"
 eval = "e.tsv"
 out = "o"
@@ -149,6 +149,10 @@ fn the_higher_wins() {
     let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
     assert_eq!((bare.adapter, bare.batch()), (Some(Adapter::None), Size::Examples(8)));
+    assert_eq!(bare.backbone_dtype, Some(BackboneDtype::Nf4));
+    // And with the whole backbone, which is not frozen any more.
+    let full = Options { adapter: Some(Adapter::Full), ..Options::default() };
+    assert_eq!(full.over(parse(ALL)).resolve().unwrap().backbone_dtype, None);
 }
 
 #[test]
@@ -237,4 +241,9 @@ fn options_that_exclude_each_other_are_named() {
     assert_eq!(refused("train = \"t.tsv\"\npatience = 2"), "`patience` needs `eval`");
     assert_eq!(refused("label-column = 1"), "`label-column` needs `train`");
     assert!(refused("adapter = \"none\"\nbottleneck = 8").contains("`adapter` is none"));
+    for dtype in ["bf16", "f16", "int8", "nf4"] {
+        let error = refused(&format!("adapter = \"full\"\nbackbone-dtype = \"{dtype}\""));
+        assert!(error.starts_with(&format!("`backbone-dtype` cannot be {dtype}: ")), "{error}");
+    }
+    assert!(parse("adapter = \"full\"\nbackbone-dtype = \"f32\"").resolve().is_ok());
 }
