@@ -37,8 +37,10 @@ fn only(layers: &[usize], keep: Keep) -> Activations {
     let of = |l| if layers.contains(&l) { keep } else { Keep::F32 };
     Activations::by_layer(&(0..LAYERS).map(of).collect::<Vec<_>>())
 }
+/// Gradients by name.
+type Named = Vec<(String, Vec<f32>)>;
 /// (logits, loss, gradients) of two passes with dropout, whose gradients are added up.
-fn two_passes(case: &Case<Param>, policy: &Activations) -> (Vec<f32>, f32, Vec<(String, Vec<f32>)>) {
+fn two_passes(case: &Case<Param>, policy: &Activations) -> (Vec<f32>, f32, Named) {
     let mut g = Gradients::new();
     case.pass_with(policy, Pass::train(3, 1), &mut g);
     let (_, logits, loss, _) = case.pass_with(policy, Pass::train(3, 2), &mut g);

@@ -43,7 +43,7 @@ pub(super) fn forward(
 }
 
 /// The pieces of what may not be there.
-fn pieces<'a, T>(v: Option<&'a mut [T]>, each: usize) -> impl Iterator<Item = Option<&'a mut [T]>> {
+fn pieces<T>(v: Option<&mut [T]>, each: usize) -> impl Iterator<Item = Option<&mut [T]>> {
     let mut chunks = v.map(|v| v.chunks_mut(each));
     std::iter::from_fn(move || match &mut chunks {
         Some(chunks) => chunks.next().map(Some),

@@ -43,7 +43,7 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 /// The longest sum: beyond it, one of ±127 · ±127 might not fit in 32 bits.
 pub const MAX_DEPTH: usize = (i32::MAX / (127 * 127)) as usize;
 
-/// Rows in 8 bits, each with its scale: x[i] ≈ scale[i] · (q[i] - 128).
+/// Rows in 8 bits, each with its scale: `x[i] ≈ scale[i] · (q[i] - 128)`.
 ///
 /// A row with a value that is not finite has NaN as its scale, and so has whatever is computed from it.
 #[derive(Debug)]
