@@ -1,7 +1,7 @@
 //! Bad models and inputs: each is refused with an error that names the file and what is wrong in it, and nothing panics.
 mod support;
 use engraft_engine::{Cx, Device, Frozen, ParamSet, Pass, Plain};
-use engraft_models::Tokens;
+use engraft_models::{Rows, Tokens};
 use serde_json::{Value, json};
 use std::path::Path;
 use support::{faults::*, files::*, *};
@@ -167,7 +167,7 @@ fn tokens_that_the_model_does_not_know_are_refused() {
     let model = model(&device, &mut ParamSet::new(), false).model;
     let run = |t: Tokens| {
         let mut cx = Cx::new(&device, &Plain, Pass::infer());
-        model.forward(&mut cx, &t).map(drop).map_err(|e| e.to_string())
+        model.forward(&mut cx, &t, Rows::All).map(drop).map_err(|e| e.to_string())
     };
     run(Tokens::new(&[vec![1; 24], vec![60]])).unwrap();
     says(run(Tokens::new(&[vec![1], vec![2, 61]])), &["token id 61", "61"]);
@@ -183,7 +183,7 @@ fn tokens_that_the_model_does_not_know_are_refused() {
     let case = Case::<Frozen>::load("houlsby", &device);
     let logits = |labels: &[u32]| {
         let mut cx = Cx::new(&device, case.hooks(), Pass::infer());
-        let hidden = case.model.forward(&mut cx, &case.tokens).unwrap();
+        let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
         let pooled = case.model.pool(&mut cx, &hidden, false).unwrap();
         let z = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
         cx.cross_entropy(&z, labels).map(drop).map_err(|e| e.to_string())

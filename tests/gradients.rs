@@ -17,27 +17,40 @@ fn plain(
     check(what, Pass::gradients(), leaves, op, reference);
 }
 
-fn linear(m: usize, k: usize, n: usize, in_out: bool, bias: bool, trains: bool, seed: u64) {
+fn linear([m, k, n]: [usize; 3], [in_out, bias, trains, residual]: [bool; 4], seed: u64) {
     let make = if trains { leaf } else { frozen };
     let mut leaves = vec![leaf(seed, &[m, k]), make(seed + 1, &if in_out { [k, n] } else { [n, k] })];
+    leaves.push(if residual { leaf(seed + 3, &[m, n]) } else { frozen(seed + 3, &[0, n]) });
     leaves.extend(bias.then(|| make(seed + 2, &[n])));
-    let what = format!("linear {m} {k} {n} in_out {in_out} bias {bias} trains {trains}");
+    let what = format!("linear {m} {k} {n} in_out {in_out} bias {bias} trains {trains} residual {residual}");
     let (down, right) = if in_out { (n, 1) } else { (1, k) };
     plain(
         &what,
         &leaves,
         |cx, w| {
             let x = input(cx, w[0], &pack([m]));
-            cx.matmul(&x, LinearRef { w: w[1], b: w.get(2).copied(), in_out }).unwrap()
+            let layer = LinearRef { w: w[1], b: w.get(3).copied(), in_out };
+            match residual {
+                true => {
+                    let r = input(cx, w[2], &pack([m]));
+                    cx.matmul_plus(&x, layer, &r).unwrap()
+                }
+                false => cx.matmul(&x, layer).unwrap(),
+            }
         },
-        |x| matmul::reference(m, k, n, (&x[0], k, 1), (&x[1], down, right), x.get(2).map(Vec::as_slice)),
+        |x| {
+            let bias = x.get(3).map(Vec::as_slice);
+            let mut y = matmul::reference(m, k, n, (&x[0], k, 1), (&x[1], down, right), bias);
+            y.iter_mut().zip(&x[2]).for_each(|(y, r)| *y += r);
+            y
+        },
     );
 }
 #[test]
 fn linear_layers_stored_either_way_with_and_without_bias_trained_and_frozen() {
     for (m, k, n) in [(1, 1, 1), (1, 5, 3), (7, 1, 4), (6, 9, 1), (11, 7, 5)] {
-        for (in_out, bias, trains) in [0, 1, 2, 3, 4, 5, 6, 7].map(|i| (i & 1 > 0, i & 2 > 0, i & 4 > 0)) {
-            linear(m, k, n, in_out, bias, trains, 3);
+        for i in 0..16 {
+            linear([m, k, n], [i & 1 > 0, i & 2 > 0, i & 4 > 0, i & 8 > 0], 3);
         }
     }
 }
@@ -324,7 +337,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn linear_layers_of_any_shape((m, k, n) in (1..20usize, 1..20usize, 1..20usize), seed in 0..1000u64) {
-        linear(m, k, n, seed % 2 > 0, seed % 3 > 0, true, seed);
+        linear([m, k, n], [seed % 2 > 0, seed % 3 > 0, true, seed % 5 > 2], seed);
     }
     #[test]
     fn norms_of_any_shape((rows, cols) in (1..12usize, 3..24usize), seed in 0..1000u64) {

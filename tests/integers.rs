@@ -1,21 +1,21 @@
 //! Frozen products in 8-bit integers: close to those in f32, exact where they promise it, and held as integers only.
 mod support;
-use engraft_engine::kernels::{DType, Usage};
+use engraft_engine::kernels::{DType, Usage, matmul::Matrix, storage::convert};
 use engraft_engine::*;
-use engraft_models::load_computing;
+use engraft_models::{Rows, load_frozen};
 use support::{files::*, *};
 
 const INTEGERS: [Compute; 2] = [Compute::Int8Forward, Compute::Int8];
 
 /// A frozen layer of the given shape, its weight held for `compute`.
 fn linear(d: &Device, (input, output): (usize, usize), in_out: bool, compute: Compute) -> Linear<Frozen> {
-    let shape = if in_out { [input, output] } else { [output, input] };
-    let up = |seed, shape: &[usize]| {
-        let values = noise(seed, shape.iter().product());
-        Tensor::new(d.upload(Class::Backbone, &values).unwrap(), shape).unwrap()
-    };
-    let w = Frozen::new(up(1, &shape).quantized(compute).unwrap());
-    Linear { w, b: Some(Frozen::new(up(2, &[output]))), in_out }
+    let [rows, cols] = if in_out { [input, output] } else { [output, input] };
+    let storage = if compute == Compute::F32 { Storage::F32 } else { Storage::Int8 };
+    let values = d.upload(Class::Scratch, &noise(1, rows * cols)).unwrap();
+    let (data, scales) = convert(Matrix::plain(&values, rows, cols), storage, Class::Backbone).unwrap();
+    let w = Tensor::stored(data, scales, [rows, cols]).unwrap().computing(compute);
+    let b = Tensor::new(d.upload(Class::Backbone, &noise(2, output)).unwrap(), &[output]).unwrap();
+    Linear { w: Frozen::new(w), b: Some(Frozen::new(b)), in_out }
 }
 /// Activations.
 fn act(d: &Device, rows: usize, cols: usize) -> Act {
@@ -157,8 +157,7 @@ fn norms_and_activations_round_what_they_give_and_later_changes_are_seen() {
 
 /// A case on a model that computes like this.
 fn case(name: &str, device: &Device, compute: Compute) -> Case<Param> {
-    let model =
-        load_computing(&fixture("model"), device, &mut ParamSet::new(), false, compute).unwrap().model;
+    let model = load_frozen(&fixture("model"), device, None, compute).unwrap().model;
     Case { model, ..Case::load(name, device) }
 }
 /// Loss and all gradients, one after the other.
@@ -213,7 +212,7 @@ fn frozen_products_save_nothing_more_and_are_held_as_integers_only() {
     let tape = |compute| {
         let case = case("houlsby", &cpu(), compute);
         let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients());
-        let hidden = case.model.forward(&mut cx, &case.tokens).unwrap();
+        let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
         drop(hidden);
         cx.tape().collect::<Vec<_>>()
     };
@@ -222,13 +221,13 @@ fn frozen_products_save_nothing_more_and_are_held_as_integers_only() {
         let model = ModelFiles::fixture();
         let dir = if stored == "F32" { model } else { model.map(|t| t.to(stored)) }.write();
         let d = cpu();
-        let model = load_computing(dir.path(), &d, &mut ParamSet::new(), false, Compute::Int8).unwrap().model;
+        let model = load_frozen(dir.path(), &d, None, Compute::Int8).unwrap().model;
         let plain = engraft_models::load(dir.path(), &cpu(), &mut ParamSet::new(), false).unwrap().model;
         let mut bytes = 0;
         for ((name, t), (_, exact)) in model.named().into_iter().zip(plain.named()) {
             let product = t.shape().len() == 2 && !name.contains("embeddings");
             assert_eq!(t.buffer().dtype() == DType::I8, product, "{name}");
-            bytes += t.buffer().bytes() + if product { 4 * t.shape()[0] } else { 0 };
+            bytes += t.bytes();
             let (got, want) = (t.to_f32().unwrap(), exact.to_f32().unwrap());
             assert!(apart(&got, &want) < 0.01 && (product || got == want), "{name}");
         }
@@ -238,12 +237,38 @@ fn frozen_products_save_nothing_more_and_are_held_as_integers_only() {
 }
 
 #[test]
-fn what_trains_computes_in_f32() {
-    let mut set = ParamSet::new();
-    let model = load_computing(&fixture("model"), &cpu(), &mut set, true, Compute::Int8).unwrap().model;
-    assert!(
-        model.named().iter().all(|(_, t)| t.buffer().dtype() == DType::F32 && t.compute() == Compute::F32)
-    );
-    let vector = Tensor::new(cpu().upload(Class::Backbone, &[1f32]).unwrap(), &[1]).unwrap();
-    assert!(matches!(vector.quantized(Compute::Int8), Err(Error::Shape { .. })));
+fn layers_that_are_computed_again_round_again() {
+    let policy = |keep| Activations::all(keep);
+    for compute in INTEGERS {
+        let run = |keep| {
+            let case = case("houlsby", &cpu(), compute);
+            let mut cx =
+                Cx::new(&case.device, case.hooks(), Pass::train(3, 1)).with_activations(&policy(keep));
+            let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
+            let kept = case.device.ledger().usage().live(Class::Scratch);
+            let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
+            let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
+            let loss = cx.cross_entropy(&logits, &case.labels).unwrap();
+            drop((hidden, pooled, logits));
+            let mut g = Gradients::new();
+            cx.backward(&loss, case.device.upload(Class::Scratch, &[1f32]).unwrap(), &mut g).unwrap();
+            let all = case.gradients(&g).into_iter().flat_map(|(_, g)| g.unwrap()).map(f32::to_bits);
+            (all.collect::<Vec<_>>(), kept)
+        };
+        let (stored, again) = (run(Keep::F32), run(Keep::Recompute));
+        assert!(stored.0 == again.0, "{compute:?}");
+        assert_eq!(stored.1, again.1, "nothing but the output is left, kept layers or not");
+    }
+}
+
+#[test]
+fn weights_in_nf4_are_refused() {
+    let dir = ModelFiles::fixture().write();
+    let nf4 = load_frozen(dir.path(), &cpu(), Some(Storage::Nf4), Compute::F32).unwrap().model;
+    let tensors: Vec<_> =
+        nf4.named().iter().flat_map(|(n, t)| checkpoint::TensorData::of(n, t).unwrap()).collect();
+    checkpoint::save(&dir.path().join("model.safetensors"), &tensors).unwrap();
+    let error =
+        load_frozen(dir.path(), &cpu(), None, Compute::Int8).err().expect("it is refused").to_string();
+    assert!(error.contains("stored as nf4") && error.contains("int8"), "{error}");
 }

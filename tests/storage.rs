@@ -1,8 +1,8 @@
-//! One model in many files: storage types, shards, names, alignment.
+//! One model in many files: storage types, shards, names, alignment. What is quantised is in `quantised.rs`.
 mod support;
 use engraft_engine::kernels::DType;
 use engraft_engine::*;
-use engraft_models::Loaded;
+use engraft_models::{Loaded, Rows};
 use std::path::Path;
 use support::{files::*, *};
 
@@ -14,7 +14,7 @@ fn load(dir: &Path) -> (Loaded, Device) {
 fn hidden(dir: &Path) -> Vec<f32> {
     let (loaded, device) = load(dir);
     let mut cx = Cx::new(&device, &Plain, Pass::infer());
-    loaded.model.forward(&mut cx, &input("plain").0).unwrap().read().unwrap()
+    loaded.model.forward(&mut cx, &input("plain").0, Rows::All).unwrap().read().unwrap()
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_model_without_a_pooler_gives_the_first_token() {
     assert!(!loaded.model.has_pooler());
     let (tokens, _) = input("plain");
     let mut cx = Cx::new(&device, &Plain, Pass::infer());
-    let hidden = loaded.model.forward(&mut cx, &tokens).unwrap();
+    let hidden = loaded.model.forward(&mut cx, &tokens, Rows::All).unwrap();
     let pooled = loaded.model.pool(&mut cx, &hidden, true).unwrap().read().unwrap();
     let (all, mut at) = (hidden.read().unwrap(), 0);
     for (i, n) in tokens.lengths.iter().enumerate() {

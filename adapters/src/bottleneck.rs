@@ -239,6 +239,11 @@ impl<'m> BottleneckRef<'m> {
         };
         let a = cx.matmul(&x, self.down)?; //      (T, B)
         let a = cx.activate(&a, self.act)?;
+        let c = self.config;
+        let plain = self.scaling.is_none() && matches!(c.scaling, Scaling::Fixed(1.0)) && c.dropout == 0.0;
+        if plain && !c.is_parallel && self.ln_after.is_none() {
+            return cx.matmul_plus(&a, self.up, &res); // the sum costs no pass of its own
+        }
         let up = cx.matmul(&a, self.up)?; //       (T, C)
         let up = match (self.scaling, &self.config.scaling) {
             (Some(w), _) => cx.mul_row(&up, w)?,

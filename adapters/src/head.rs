@@ -235,6 +235,7 @@ impl<P: Weight> ClassificationHead<P> {
     pub fn forward<'m>(&'m self, cx: &mut Cx<'m>, pooled: &Act, dropout: f32) -> Result<Act> {
         let p = self.config.dropout_prob.map_or(dropout, |p| p as f32);
         let act = self.config.activation()?;
+        cx.enter(Site::head());
         let mut x = pooled.clone();
         for (i, (_, w)) in self.layers.iter().enumerate() {
             x = cx.dropout(x, p, Site::head(), i as u8)?;

@@ -2,13 +2,15 @@
 
 Both train the same Houlsby adapters (bottleneck 64) and linear head on the same weights, with the same
 batches in the same order, the same dropout and the same number of threads; both count their training loop
-only, not start-up or tokenisation. They run in turn, in processes of their own, for several rounds, so that
+only, not start-up or tokenisation, and not the first epoch, in which either touches its memory for the first
+time. They run in turn, in processes of their own, for several rounds, so that
 whatever else the machine does falls on both; a ratio is taken within a round, and the median over rounds is
 reported. PyTorch is torch_train.py, beside this file. Run it on a machine that does nothing else. On a
 busy one PyTorch's threads, which wait for each other by spinning, would suffer more than their share (three
 times slower with one competitor), so there they are told to sleep instead (OMP_WAIT_POLICY).
 
     step.py --minilm DIR --train TSV --engraft PATH     # --only torch needs no --engraft
+    step.py ... --variant "int8=--backbone-compute int8"  # engraft once more, with other flags
 """
 
 import argparse
@@ -37,13 +39,17 @@ def arguments():
     p.add_argument("--only", choices=["torch", "engraft"])
     p.add_argument("--case", action="append", help="minilm, base-dropout or base; default: all")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--steps", type=int, help="per run; default: 20 on MiniLM, 6 on BERT-base")
+    p.add_argument("--steps", type=int, help="per epoch; default: 20 on MiniLM, 3 on BERT-base")
+    p.add_argument("--epochs", type=int, default=3, help="the first is not counted")
+    p.add_argument("--variant", action="append", default=[], help="NAME=FLAGS: engraft again with these flags")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--work", type=Path, help="keeps the random BERT-base (440 MB) between runs")
     p.add_argument("--json", type=Path, help="also write the result here")
     args = p.parse_args()
     if args.only != "torch" and not args.engraft:
         p.error("--engraft PATH is needed, or --only torch")
+    if args.epochs < 2 or not all("=" in v for v in args.variant):
+        p.error("--epochs is at least 2, and a --variant is NAME=FLAGS")
     return args
 
 
@@ -57,7 +63,7 @@ def cases(args, work):
             model, batch, steps, dropout = args.minilm, 32, args.steps or 20, None
             train = head(args.train, batch * steps, work / "sentences.tsv")
         else:
-            model, batch, steps = base_directory(args.minilm, work), 16, args.steps or 6
+            model, batch, steps = base_directory(args.minilm, work), 16, args.steps or 3
             dropout = None if name == "base-dropout" else 0
             train = long_lines(model, batch * steps, work / "long.tsv")
         yield name, dict(model=model, train=train, batch=batch, steps=steps, dropout=dropout)
@@ -111,19 +117,19 @@ def long_lines(model, n, out, length=LENGTH):
     return out
 
 
-def common(case, threads):
+def common(case, args):
     flags = ["--model", case["model"], "--train", case["train"], "--bottleneck", 64, "--batch-size", case["batch"],
-             "--max-steps", case["steps"], "--no-shuffle", "--seed", 0, "--threads", threads, "--max-length", LENGTH]
+             "--epochs", args.epochs, "--no-shuffle", "--seed", 0, "--threads", args.threads, "--max-length", LENGTH]
     return flags + (["--dropout", case["dropout"]] if case["dropout"] is not None else [])
 
 
 def torch_command(case, args, _out):
-    return [sys.executable, HERE / "torch_train.py", *common(case, args.threads)]
+    return [sys.executable, HERE / "torch_train.py", *common(case, args)]
 
 
-def engraft_command(case, args, out):
-    return [args.engraft.resolve(), "train", "--adapter", "houlsby", "--head", "linear", "--json", "--out", out,
-            *common(case, args.threads)]
+def engraft_command(flags):
+    return lambda case, args, out: [args.engraft.resolve(), "train", "--adapter", "houlsby", "--head", "linear",
+                                    "--json", "--out", out, *common(case, args), *flags]
 
 
 def measure(command, steps, tokens):
@@ -133,8 +139,7 @@ def measure(command, steps, tokens):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-4000:]}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
-    # engraft's train_seconds has the saving in it, its epochs have not
-    seconds = sum(e["seconds"] for e in said["epochs"]) if "epochs" in said else said["train_seconds"]
+    seconds = statistics.mean(e["seconds"] for e in said["epochs"][1:])
     return dict(step_seconds=seconds / steps, tokens_per_second=tokens / seconds, peak_rss_bytes=said["peak_rss_bytes"])
 
 
@@ -145,26 +150,29 @@ def processor():
 
 
 def summary(runs):
-    """Medians of each side and of the ratios engraft / PyTorch taken within each round."""
+    """Medians of each side, and of its ratio to PyTorch taken within each round."""
     out = {"runs": runs}
     for m in MEASURES:
-        values = {side: [r[m] for r in rs] for side, rs in runs.items() if rs}
-        out[m] = {side: statistics.median(v) for side, v in values.items()}
-        if len(values) == 2:
-            out[m]["ratio"] = statistics.median(e / t for e, t in zip(values["engraft"], values["torch"]))
+        values = {side: [r[m] for r in rs] for side, rs in runs.items()}
+        out[m] = {side: dict(median=statistics.median(v)) for side, v in values.items()}
+        for side in values.keys() - {"PyTorch"} if "PyTorch" in values else ():
+            pairs = zip(values[side], values["PyTorch"])
+            out[m][side]["ratio"] = statistics.median(e / t for e, t in pairs)
     return out
 
 
 def table(results):
     show = dict(step_seconds=lambda v: f"{v:.3f} s", tokens_per_second=lambda v: f"{v:,.0f}",
                 peak_rss_bytes=lambda v: f"{v / 2**20:,.0f} MiB")
-    yield "| case | measure | PyTorch | engraft | engraft / PyTorch |"
-    yield "|---|---|---|---|---|"
+    sides = list(next(iter(results.values()))["runs"])
+    yield "| case | measure | " + " | ".join(sides) + " |"
+    yield "|---|---|" + "---|" * len(sides)
     for name, r in results.items():
         for m, title in MEASURES.items():
-            cell = lambda side: show[m](r[m][side]) if side in r[m] else "–"
-            ratio = f"{r[m]['ratio']:.2f}" if "ratio" in r[m] else "–"
-            yield f"| {name} | {title} | {cell('torch')} | {cell('engraft')} | {ratio} |"
+            cells = (r[m][side] for side in sides)
+            cells = (show[m](c["median"]) + (f" (x {c['ratio']:.2f})" if "ratio" in c else "") for c in cells)
+            yield f"| {name} | {title} | " + " | ".join(cells) + " |"
+
 
 
 def main():
@@ -173,9 +181,12 @@ def main():
     if load > 0.5:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         print(f"warning: the machine is busy (load {load:.1f}); expect noise", file=sys.stderr)
-    sides = dict(torch=torch_command, engraft=engraft_command)
-    if args.only:
-        sides = {args.only: sides[args.only]}
+    sides = {} if args.only == "engraft" else {"PyTorch": torch_command}
+    if args.only != "torch":
+        sides["engraft"] = engraft_command([])
+        for variant in args.variant:
+            name, flags = variant.split("=", 1)
+            sides[name] = engraft_command(flags.split())
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)
@@ -183,8 +194,8 @@ def main():
         for name, case in cases(args, work):
             runs, tokens = {side: [] for side in sides}, count_tokens(case)
             for i in range(args.rounds):
-                for side, command in sides.items():
-                    command_line = command(case, args, Path(scratch) / f"{name}-{i}-{side}")
+                for n, (side, command) in enumerate(sides.items()):
+                    command_line = command(case, args, Path(scratch) / f"{name}-{i}-{n}")
                     runs[side].append(measure(command_line, case["steps"], tokens))
                     print(f"{name} round {i + 1} {side}: {runs[side][-1]}", file=sys.stderr, flush=True)
             results[name] = summary(runs)

@@ -85,12 +85,11 @@ impl Act {
     pub fn is_recorded(&self) -> bool {
         self.node.is_some()
     }
-    /// The values, now held for the backward pass.
-    pub(crate) fn keep(&self) -> Arc<Buffer> {
+    /// From now on the values are held for the backward pass.
+    pub(crate) fn hold(&self) {
         if self.buf.class() != Class::Saved {
             self.buf.set_class(Class::Saved);
         }
-        self.buf.clone()
     }
     pub(crate) fn same_shape(&self, op: &'static str, other: &Act) -> Result<()> {
         if (self.rows, self.cols) == (other.rows, other.cols) {

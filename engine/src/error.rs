@@ -1,4 +1,5 @@
 //! What can go wrong in a pass or in a checkpoint.
+use engraft_kernels::Storage;
 use std::path::PathBuf;
 
 /// The error of every operation of the engine.
@@ -79,6 +80,31 @@ pub enum Error {
         name: String,
         /// Its type.
         dtype: String,
+    },
+    /// A quantised tensor that was asked for in another storage type.
+    #[error(
+        "{path}: tensor `{name}` is stored as {stored} and cannot become {asked}: \
+         use it as it is, or take the model that it was made from"
+    )]
+    Stored {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What it is stored as.
+        stored: Storage,
+        /// What was asked for.
+        asked: Storage,
+    },
+    /// A tensor that cannot be read, or stored, as it should be.
+    #[error("{path}: tensor `{name}` {what}")]
+    Tensor {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        what: String,
     },
     /// A tensor with values that are not numbers.
     #[error("{path}: tensor `{name}` holds values that are not finite; is the file damaged?")]

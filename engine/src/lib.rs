@@ -6,7 +6,7 @@
 //!
 //! * [`weight`]: `Frozen` and `Param` in storage, [`W`] at the point of use
 //! * [`act`]: an activation is (tokens, channels) and carries its packing: there is no padding and no batch argument
-//! * [`tape`]: recording and the backward pass
+//! * [`tape`]: recording and the backward pass; [`segment`]: what a layer keeps for it
 //! * [`ops`]: the differentiable operations, one file each
 //! * [`site`]: where a model asks and an adapter answers
 //! * [`checkpoint`]: safetensors in and out
@@ -18,19 +18,23 @@ pub mod act;
 pub mod checkpoint;
 mod error;
 pub mod init;
+mod kept;
 pub mod ops;
 pub mod optim;
 pub mod output;
+pub mod segment;
 pub mod site;
+mod spot;
 pub mod tape;
 pub mod weight;
 
 pub use act::{Act, Seq, pack};
 pub use checkpoint::{Checkpoint, Load};
-pub use engraft_kernels::{self as kernels, Buffer, Class, Device, activation::Activation};
+pub use engraft_kernels::{self as kernels, Buffer, Class, Device, Storage, activation::Activation};
 pub use error::{Error, Result};
 pub use init::Init;
 pub use optim::AdamW;
+pub use segment::{Activations, Keep};
 pub use site::{Hooks, Part, Plain, Point, Site, SiteInfo, SiteKind, first_touched};
 pub use tape::{Backward, Cx, Gradients, Grads, Pass};
 pub use weight::{

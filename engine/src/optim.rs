@@ -1,6 +1,6 @@
 //! AdamW over trained weights.
 use crate::{Gradients, Param, Parameters, Result};
-use engraft_kernels::{Buffer, Class, adamw};
+use engraft_kernels::{Buffer, Class, adamw, profile::Mark};
 use std::collections::BTreeMap;
 
 /// AdamW with decoupled weight decay (Loshchilov & Hutter 2019). It takes [`Param`]s; a frozen weight cannot reach it:
@@ -50,6 +50,7 @@ impl AdamW {
         lr: f64,
         grad_scale: f64,
     ) -> Result<()> {
+        let _span = g.device().map(|d| d.mark(Mark::Phase("optimiser")));
         self.steps += 1;
         let mut done = Ok(());
         for p in of {

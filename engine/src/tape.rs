@@ -1,6 +1,12 @@
 //! Recording, and the backward pass.
-use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, weight::Param};
-use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, elementwise};
+use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, segment::Keeping, spot::Spot, weight::Param};
+use engraft_kernels::{
+    Buffer, Class, Device,
+    dropout::Dropout,
+    elementwise,
+    matmul::Plus,
+    profile::{Mark, Place},
+};
 use std::sync::Arc;
 
 /// The place of a recorded operation on the tape.
@@ -44,13 +50,22 @@ pub struct Cx<'m> {
     device: Device,
     hooks: &'m dyn Hooks,
     pass: Pass,
-    nodes: Vec<Box<dyn Backward<'m> + 'm>>,
+    nodes: Vec<Node<'m>>,
+    spot: Spot,
+    pub(crate) keeping: Keeping,
+}
+
+/// An operation on the tape, and where in the model it stands.
+struct Node<'m> {
+    op: Box<dyn Backward<'m> + 'm>,
+    at: Place,
 }
 
 impl<'m> Cx<'m> {
     /// A pass on `device` in which `hooks` answer.
     pub fn new(device: &Device, hooks: &'m dyn Hooks, pass: Pass) -> Cx<'m> {
-        Cx { device: device.clone(), hooks, pass, nodes: vec![] }
+        let spot = Spot::new(device, if pass.record { "forward" } else { "inference" });
+        Cx { device: device.clone(), hooks, pass, nodes: vec![], spot, keeping: Keeping::default() }
     }
     /// Where it runs.
     pub fn device(&self) -> &Device {
@@ -62,7 +77,7 @@ impl<'m> Cx<'m> {
     }
     /// (name, bytes kept) of every recorded operation.
     pub fn tape(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
-        self.nodes.iter().map(|n| (n.name(), n.saved()))
+        self.nodes.iter().map(|n| (n.op.name(), n.op.saved()))
     }
     /// Uninitialised f32 values.
     pub(crate) fn alloc(&self, len: usize) -> Result<Buffer> {
@@ -70,12 +85,13 @@ impl<'m> Cx<'m> {
     }
     /// True if an operation with these inputs and weights must be recorded.
     pub(crate) fn needed(&self, inputs: &[Option<NodeId>], slots: &[Option<usize>]) -> bool {
-        self.pass.record && (inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some))
+        let trains = inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some);
+        self.pass.record && trains && self.keeping.records()
     }
     /// Puts an operation on the tape as the source of `y`.
     pub(crate) fn record(&mut self, mut y: Act, op: impl Backward<'m> + 'm) -> Act {
         y.node = Some(NodeId(self.nodes.len()));
-        self.nodes.push(Box::new(op));
+        self.nodes.push(Node { op: Box::new(op), at: self.spot.at() });
         y
     }
     /// The random choices of a site in this pass, if there are any.
@@ -86,16 +102,24 @@ impl<'m> Cx<'m> {
 
     // ---- what models call ---------------------------------------------------------------------------------------------
 
+    /// What follows belongs to the layer of `s`, or to the head, until another is named: a profile lists it there. A pass
+    /// begins at the embeddings, and the hooks below name their sites themselves.
+    pub fn enter(&mut self, s: Site) {
+        self.spot.enter(&self.device, s.into());
+    }
     /// The residual stream at `s`: see [`Hooks::stream`].
     pub fn stream(&mut self, s: Site, x: Act) -> Result<Act> {
+        self.enter(s);
         self.hooks.stream(self, s, x)
     }
     /// A linear layer at `s`: see [`Hooks::linear`].
     pub fn linear(&mut self, s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
+        self.enter(s);
         self.hooks.linear(self, s, x, w)
     }
     /// The end of a sub-layer at `s`: see [`Hooks::close`].
     pub fn close(&mut self, s: Site, h: Act, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
+        self.enter(s);
         self.hooks.close(self, s, h, r, norm)
     }
 
@@ -104,11 +128,13 @@ impl<'m> Cx<'m> {
     /// The gradients of Σ y · dy with respect to every `Param` that took part, added to `into`. Consumes the tape from the
     /// top, freeing what it kept as it goes.
     pub fn backward(mut self, y: &Act, dy: Buffer, into: &mut Gradients) -> Result<()> {
+        self.spot.turn(&self.device, "backward");
         let mut g = Grads { device: self.device.clone(), nodes: vec![], params: into };
         g.node(y.node, Arc::new(dy))?;
-        while let Some(op) = self.nodes.pop() {
+        while let Some(Node { op, at }) = self.nodes.pop() {
             let i = self.nodes.len();
             if let Some(dy) = g.nodes.get_mut(i).and_then(Option::take) {
+                self.spot.enter(&self.device, at);
                 op.run(dy, &mut g, &mut self)?;
             }
         }
@@ -138,12 +164,17 @@ impl Gradients {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Where they live; nothing, if there are none.
+    pub(crate) fn device(&self) -> Option<&Device> {
+        self.by_slot.iter().flatten().next().map(Buffer::device)
+    }
     /// Forgets them all.
     pub fn clear(&mut self) {
         self.by_slot.clear();
     }
     /// Σ g² over all of them, in the order of the slots.
     pub fn sum_of_squares(&self) -> Result<f64> {
+        let _span = self.device().map(|d| d.mark(Mark::Phase("optimiser")));
         let mut sum = 0.0;
         for b in self.by_slot.iter().flatten() {
             sum += engraft_kernels::reduce::dot(b.device(), b, b)?;
@@ -180,6 +211,33 @@ impl Grads<'_> {
         };
         self.nodes[i] = Some(sum);
         Ok(())
+    }
+    /// A gradient of `len` values for the source of an activation, if it was recorded, computed by a product:
+    /// `f(device, plus, buffer)` sets the buffer to the product plus what has come for this source so far. The sum costs no
+    /// pass of its own.
+    pub fn node_plus(
+        &mut self,
+        id: Option<NodeId>,
+        len: usize,
+        f: impl FnOnce(&Device, Plus<'_>, &mut Buffer) -> Result<()>,
+    ) -> Result<()> {
+        let Some(NodeId(i)) = id else { return Ok(()) };
+        let so_far = self.nodes.get_mut(i).and_then(Option::take);
+        let sum = match so_far.map(Arc::try_unwrap) {
+            Some(Ok(mut y)) => {
+                f(&self.device, Plus::OUTPUT, &mut y)?;
+                y
+            }
+            shared => {
+                let mut y = self.device.alloc::<f32>(Class::Scratch, len)?;
+                match &shared {
+                    Some(Err(rows)) => f(&self.device, Plus::rows(rows), &mut y)?,
+                    _ => f(&self.device, Plus::NOTHING, &mut y)?,
+                }
+                y
+            }
+        };
+        self.node(id, Arc::new(sum))
     }
     /// The gradient buffer of a trained weight: `f(buffer, accumulate)` sets it the first time and adds to it afterwards.
     pub fn param(

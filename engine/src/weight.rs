@@ -3,15 +3,11 @@
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
 //! erased: an operation needs the values and a gradient slot or none, and hooks must be object-safe.
 use crate::{Error, Result};
-use engraft_kernels::{
-    Buffer, Class, DType, Device,
-    matmul::Matrix,
-    matmul_int8::{self, Weight as Integers},
-};
+use engraft_kernels::{Buffer, Class, DType, Device, Storage, matmul::Matrix, storage::Scales};
 
 /// In what arithmetic the products with a frozen weight are computed.
 ///
-/// With 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
+/// In 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
 /// [`engraft_kernels::matmul_int8`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compute {
@@ -24,89 +20,89 @@ pub enum Compute {
     Int8,
 }
 
-/// Values with a shape.
+/// Values with a shape, in any storage type.
 #[derive(Debug)]
 pub struct Tensor {
     buf: Buffer,
+    scales: Option<Scales>,
     shape: Vec<usize>,
-    /// Of each row, if the values are 8-bit integers.
-    scales: Option<Buffer>,
     compute: Compute,
 }
 
 impl Tensor {
-    /// Values of the given shape.
+    /// Floats of the given shape.
     pub fn new(buf: Buffer, shape: &[usize]) -> Result<Tensor> {
         if buf.len() != shape.iter().product::<usize>() {
             return Err(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![buf.len()] });
         }
-        Ok(Tensor { buf, shape: shape.to_vec(), scales: None, compute: Compute::F32 })
+        let tensor = Tensor { buf, scales: None, shape: shape.to_vec(), compute: Compute::F32 };
+        tensor.matrix().validate()?;
+        Ok(tensor)
     }
-    /// The tensor of a model whose frozen products are computed like this. It changes nothing about its values: what
-    /// reads what it gives may (see [`Tensor::quantized`] for the weights of the products themselves).
+    /// A matrix (rows, cols) in the buffers that `convert` makes.
+    pub fn stored(buf: Buffer, scales: Option<Scales>, [rows, cols]: [usize; 2]) -> Result<Tensor> {
+        let tensor = Tensor { buf, scales, shape: vec![rows, cols], compute: Compute::F32 };
+        tensor.matrix().validate()?;
+        Ok(tensor)
+    }
+    /// The tensor of a model whose frozen products are computed like this. It is its own products if it is the weight of a
+    /// linear layer, stored as int8; of a norm it is those that read its output.
     pub fn computing(self, compute: Compute) -> Tensor {
         Tensor { compute, ..self }
     }
-    /// The weight (2 dimensions) of products that are computed like this: in 8-bit integers unless that is in f32.
-    pub fn quantized(self, compute: Compute) -> Result<Tensor> {
-        let [rows, cols] = self.shape[..] else {
-            return Err(Error::Shape { op: "quantize", left: self.shape, right: vec![] });
-        };
-        if compute == Compute::F32 {
-            return Ok(self);
+    /// In what arithmetic the frozen products of its model are computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+    /// The scales of its rows, if products with it are computed in 8-bit integers.
+    pub(crate) fn integers(&self) -> Option<&Buffer> {
+        match (self.compute, &self.scales) {
+            (Compute::Int8Forward | Compute::Int8, Some(Scales::Rows(scales))) => Some(scales),
+            _ => None,
         }
-        let (device, class) = (self.buf.device().clone(), self.buf.class());
-        let decoded = match self.buf.dtype() {
-            DType::F32 => None,
-            _ => Some(device.upload(Class::Scratch, &self.to_f32()?)?),
-        };
-        let mut buf = device.alloc::<i8>(class, rows * cols)?;
-        let mut scales = device.alloc::<f32>(class, rows)?;
-        let from = decoded.as_ref().unwrap_or(&self.buf);
-        matmul_int8::quantize_weight(&device, from, (rows, cols), &mut buf, &mut scales)?;
-        Ok(Tensor { buf, shape: self.shape, scales: Some(scales), compute })
     }
     /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
-    /// In what arithmetic the model's frozen products are computed.
-    pub fn compute(&self) -> Compute {
-        self.compute
+    /// Its values: the product of the shape.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
     }
-    /// The values as 8-bit integers and scales, if that is what they are.
-    pub(crate) fn integers(&self) -> Option<Integers<'_>> {
-        let (rows, cols) = self.dims();
-        Some(Integers { data: &self.buf, scales: self.scales.as_ref()?, rows, cols })
+    /// What it is stored as.
+    pub fn storage(&self) -> Storage {
+        Storage::of(self.buf.dtype()).unwrap_or(Storage::F32) // `validate` leaves no other
     }
-    /// The values, row-major.
+    /// Bytes, scales included.
+    pub fn bytes(&self) -> usize {
+        self.buffers().map(Buffer::bytes).sum()
+    }
+    /// The values, row-major; codes of them, if they are quantised.
     pub fn buffer(&self) -> &Buffer {
         &self.buf
     }
+    /// What quantised values are multiplied by.
+    pub fn scales(&self) -> Option<&Scales> {
+        self.scales.as_ref()
+    }
+    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        std::iter::once(&self.buf).chain(self.scales.iter().flat_map(Scales::buffers))
+    }
     /// The values as f32, whatever they are stored as.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        if let Some(integers) = self.integers() {
-            let mut w = self.buf.device().alloc::<f32>(Class::Scratch, self.buf.len())?;
-            matmul_int8::dequantize(self.buf.device(), integers, &mut w)?;
-            return Ok(w.read()?);
-        }
-        Ok(match self.buf.dtype() {
-            DType::Bf16 => self.buf.read::<half::bf16>()?.iter().map(|x| x.to_f32()).collect(),
-            DType::F16 => self.buf.read::<half::f16>()?.iter().map(|x| x.to_f32()).collect(),
-            _ => self.buf.read::<f32>()?,
-        })
+        Ok(self.matrix().decode()?)
     }
     /// (rows, cols): one row for a vector.
     pub(crate) fn dims(&self) -> (usize, usize) {
         match self.shape[..] {
             [n] => (1, n),
             [r, c] => (r, c),
-            _ => (1, self.buf.len()),
+            _ => (1, self.elements()),
         }
     }
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         let (rows, cols) = self.dims();
-        Matrix { data: &self.buf, rows, cols }
+        Matrix { data: &self.buf, scales: self.scales.as_ref(), rows, cols }
     }
 }
 
@@ -126,8 +122,7 @@ pub struct Param {
 impl Frozen {
     /// Freezes values.
     pub fn new(tensor: Tensor) -> Frozen {
-        tensor.buf.set_class(Class::Backbone);
-        tensor.scales.iter().for_each(|s| s.set_class(Class::Backbone));
+        tensor.buffers().for_each(|b| b.set_class(Class::Backbone));
         Frozen(tensor)
     }
     /// The values.

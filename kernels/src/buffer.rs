@@ -1,10 +1,13 @@
 //! Memory on a device, and the element types it can hold.
-use crate::{Class, Device, Error, MappedFile, Result, cuda::CudaMem, device::HostBlock};
+use crate::{Class, Cost, Device, Error, MappedFile, Result, cuda::CudaMem, device::HostBlock};
 use half::{bf16, f16};
 use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},
 };
+
+/// Under which profiles list copies; no kernel has this name.
+const NAME: &str = "buffer";
 
 /// What a buffer's elements are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,18 +20,20 @@ pub enum DType {
     F16,
     /// Indices: token ids, labels, rows.
     U32,
-    /// Quantised weights.
+    /// Eight-bit integers, storage only: they stand for multiples of a scale.
     I8,
-    /// Quantised activations.
+    /// Bytes, storage only: codes of quantised scales.
     U8,
+    /// Pairs of four-bit codes, storage only: see [`crate::storage::nf4`].
+    Nf4,
 }
 impl DType {
-    /// Bytes of one element.
+    /// Bytes of one element; of a pair for nf4.
     pub fn size(self) -> usize {
         match self {
             DType::F32 | DType::U32 => 4,
             DType::Bf16 | DType::F16 => 2,
-            DType::I8 | DType::U8 => 1,
+            DType::I8 | DType::U8 | DType::Nf4 => 1,
         }
     }
     /// The name used in messages.
@@ -40,6 +45,7 @@ impl DType {
             DType::U32 => "u32",
             DType::I8 => "i8",
             DType::U8 => "u8",
+            DType::Nf4 => "nf4",
         }
     }
 }
@@ -61,7 +67,12 @@ macro_rules! elements { ($($t:ty => $d:ident),*) => { $(
     impl sealed::Sealed for $t {}
     impl Element for $t { const DTYPE: DType = DType::$d; }
 )* } }
-elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32, i8 => I8, u8 => U8);
+elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32, i8 => I8, u8 => U8, Nf4Pair => Nf4);
+
+/// Two codes of nf4: of the value at the even place in the low four bits, of the one after it in the high ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Nf4Pair(pub u8);
 
 #[derive(Debug)]
 pub(crate) enum Mem {
@@ -130,6 +141,7 @@ impl Buffer {
     /// A copy of the elements. The Null device gives zeros.
     pub fn read<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype::<T>("read")?;
+        let _span = self.device.span(NAME, "read", || Cost::copy(self.bytes()));
         match &self.mem {
             Mem::Cuda(m) => {
                 let mut v = vec![T::default(); self.len];
@@ -151,6 +163,7 @@ impl Buffer {
                 got: values.len(),
             });
         }
+        let _span = self.device.span(NAME, "write", || Cost::copy(self.bytes()));
         self.write_bytes(as_bytes(values))
     }
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
@@ -167,6 +180,7 @@ impl Buffer {
     /// Sets every byte to zero.
     pub fn clear(&mut self) -> Result<()> {
         let bytes = self.bytes();
+        let _span = self.device.span(NAME, "clear", || Cost::new(0, bytes));
         match &mut self.mem {
             Mem::Host(m) => m.bytes_mut()[..bytes].fill(0),
             Mem::Cuda(m) => m.clear()?,
@@ -180,6 +194,7 @@ impl Buffer {
     /// A new buffer with the same elements, held for `class`.
     pub fn duplicate(&self, class: Class) -> Result<Buffer> {
         let mut b = self.device.raw(class, self.dtype, self.len)?;
+        let _span = self.device.span(NAME, "duplicate", || Cost::copy(self.bytes()));
         match (&self.mem, &mut b.mem) {
             (Mem::Cuda(from), Mem::Cuda(to)) => to.copy(from)?,
             (Mem::Null, _) => {}

@@ -1,5 +1,10 @@
 //! A kernel's entry in the registry: what it is called, and the shapes on which it is checked and timed.
-use crate::{Buffer, Device, Result};
+use crate::{
+    Buffer, Class, Device, Result,
+    matmul::Matrix,
+    storage::{Scales, Storage, convert},
+};
+use half::{bf16, f16};
 
 /// One row of [`crate::KERNELS`].
 #[derive(Clone, Copy)]
@@ -75,4 +80,33 @@ pub fn noise(seed: u64, n: usize) -> Vec<f32> {
 #[doc(hidden)]
 pub fn wide(v: &[f32]) -> Vec<f64> {
     v.iter().map(|x| f64::from(*x)).collect()
+}
+/// A matrix (rows, cols) on a device as it is stored in a type.
+pub(crate) fn store(
+    d: &Device,
+    v: &[f32],
+    [rows, cols]: [usize; 2],
+    storage: Storage,
+) -> Result<(Buffer, Option<Scales>)> {
+    Ok(match storage {
+        Storage::F32 => (d.upload(Class::Backbone, v)?, None),
+        Storage::Bf16 => {
+            (d.upload(Class::Backbone, &v.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>())?, None)
+        }
+        Storage::F16 => {
+            (d.upload(Class::Backbone, &v.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>())?, None)
+        }
+        Storage::Int8 | Storage::Nf4 => {
+            let plain = d.upload(Class::Scratch, v)?;
+            convert(Matrix::plain(&plain, rows, cols), storage, Class::Backbone)?
+        }
+    })
+}
+/// What a storage type keeps of a matrix.
+pub(crate) fn kept(v: &[f32], [rows, cols]: [usize; 2], storage: Storage) -> Vec<f64> {
+    let decode = || -> Result<Vec<f32>> {
+        let (data, scales) = store(&Device::cpu(1)?, v, [rows, cols], storage)?;
+        Matrix { data: &data, scales: scales.as_ref(), rows, cols }.decode()
+    };
+    wide(&decode().expect("the processor stores a matrix"))
 }

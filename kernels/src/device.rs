@@ -7,6 +7,7 @@ use crate::{
     buffer::Mem,
     cuda::Cuda,
     host::{Block, Blocks},
+    profile::Recorder,
 };
 use std::{
     path::Path,
@@ -32,6 +33,7 @@ pub enum Device {
 pub struct Cpu {
     pub(crate) ledger: Ledger,
     pub(crate) blocks: Blocks,
+    pub(crate) recorder: Arc<Recorder>,
     threads: rayon::ThreadPool,
 }
 
@@ -39,6 +41,7 @@ pub struct Cpu {
 #[derive(Debug)]
 pub struct Null {
     pub(crate) ledger: Ledger,
+    pub(crate) recorder: Arc<Recorder>,
     threads: usize,
 }
 
@@ -53,7 +56,12 @@ impl Device {
             .thread_name(|i| format!("engraft-{i}"))
             .build()
             .map_err(|e| Error::Open { device: "cpu", why: e.to_string() })?;
-        Ok(Device::Cpu(Arc::new(Cpu { ledger: Ledger::default(), blocks: Blocks::default(), threads })))
+        Ok(Device::Cpu(Arc::new(Cpu {
+            ledger: Ledger::default(),
+            blocks: Blocks::default(),
+            recorder: Arc::default(),
+            threads,
+        })))
     }
     /// GPU number `ordinal`; an error where there is no driver or no such GPU.
     pub fn cuda(ordinal: usize) -> Result<Device> {
@@ -61,7 +69,8 @@ impl Device {
     }
     /// A device that counts what a CPU with that many threads would allocate.
     pub fn null(threads: usize) -> Device {
-        Device::Null(Arc::new(Null { ledger: Ledger::default(), threads: threads.max(1) }))
+        let (ledger, recorder) = (Ledger::default(), Arc::default());
+        Device::Null(Arc::new(Null { ledger, recorder, threads: threads.max(1) }))
     }
     /// "cpu", "cuda" or "null".
     pub fn name(&self) -> &'static str {
@@ -226,6 +235,20 @@ impl MappedFile {
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+    /// Says that a range of the file is not needed any more: its pages leave memory. What is read there all the same
+    /// comes from the file again. Does nothing where the system cannot.
+    pub fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if range.end <= self.0.len() && range.start < range.end {
+            // SAFETY: the mapping is of a file and is never written, so that a page that was dropped is read from the
+            // file with the same bytes; nobody can tell. A failure leaves the pages where they are.
+            let _ = unsafe {
+                self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

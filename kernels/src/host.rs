@@ -1,6 +1,16 @@
-//! Host memory: aligned blocks that are kept for reuse, so that the steady state neither allocates nor page-faults.
+//! Host memory that is kept for reuse, so that the steady state neither allocates nor page-faults.
+//!
+//! Large blocks are cut from regions of address space that are reserved once and filled from the bottom; what is given back
+//! joins its free neighbours, and the smallest free range that is large enough serves next. So batches of ever different
+//! sizes run on the same pages, which an allocator that keeps blocks by their size could not do, and the pages in use are at
+//! most those of the largest moment. Small blocks come from the system's allocator and are kept by size.
 use crate::{Error, Result};
-use std::{alloc::Layout, collections::BTreeMap, ptr::NonNull, sync::Mutex};
+use std::{
+    alloc::Layout,
+    collections::{BTreeMap, BTreeSet},
+    ptr::NonNull,
+    sync::{Mutex, MutexGuard},
+};
 
 /// Bytes, aligned for any vector load, initialised from birth.
 #[derive(Debug)]
@@ -14,22 +24,13 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 const ALIGN: usize = 64;
-/// From this size on a block is pages of its own, which go back to the system when it is dropped: the C library's
-/// allocator would keep them, and a run whose batches differ in size would grow by half.
-const PAGES: usize = 128 << 10;
-/// From this size on the system is asked for huge pages.
-#[cfg(target_os = "linux")]
-const HUGE: usize = 4 << 20;
+/// From this size on blocks are cut from regions, in whole pages.
+const LARGE: usize = 64 << 10;
+const PAGE: usize = 4 << 10;
+/// Address space of a region: more than most runs ever use, and little of what there is.
+const REGION: usize = 64 << 30;
 
 impl Block {
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, ALIGN).expect("a size below isize::MAX and a power of two")
-    }
-    fn new(capacity: usize) -> Result<Block> {
-        let ptr = if cfg!(unix) && capacity >= PAGES { pages(capacity) } else { small(capacity) };
-        let ptr = ptr.ok_or(Error::Memory { device: "cpu", bytes: capacity })?;
-        Ok(Block { ptr, capacity })
-    }
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: `capacity` initialised bytes owned by self.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.capacity) }
@@ -38,126 +39,243 @@ impl Block {
         // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.capacity) }
     }
-}
-impl Drop for Block {
-    fn drop(&mut self) {
-        #[cfg(unix)]
-        if self.capacity >= PAGES {
-            // SAFETY: mapped in `pages` with this very length, and nobody else has the address any more.
-            unsafe { libc::munmap(self.ptr.as_ptr().cast(), self.capacity) };
-            return;
-        }
-        // SAFETY: allocated in `small` with this very layout.
-        unsafe { std::alloc::dealloc(self.ptr.as_ptr(), Self::layout(self.capacity)) }
+    fn small(capacity: usize) -> Option<Block> {
+        // SAFETY: the layout is not of size zero. Zeroed memory is initialised memory for every element type we store.
+        let ptr = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout(capacity)) })?;
+        Some(Block { ptr, capacity })
     }
+}
+fn layout(capacity: usize) -> Layout {
+    Layout::from_size_align(capacity, ALIGN).expect("a size below isize::MAX and a power of two")
 }
 
-/// Zeroed memory from the allocator; `capacity` is at least one granule.
-fn small(capacity: usize) -> Option<NonNull<u8>> {
-    // SAFETY: the layout is not of size zero. Zeroed memory is initialised memory for every element type we store.
-    NonNull::new(unsafe { std::alloc::alloc_zeroed(Block::layout(capacity)) })
-}
-/// Zeroed pages from the system.
-#[cfg(unix)]
-fn pages(capacity: usize) -> Option<NonNull<u8>> {
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
-    let ptr = unsafe { libc::mmap(std::ptr::null_mut(), capacity, access, kind, -1, 0) };
-    if ptr == libc::MAP_FAILED {
-        return None;
-    }
-    #[cfg(target_os = "linux")]
-    if capacity >= HUGE {
-        // SAFETY: the range is the mapping just made; the call is advice and its failure changes nothing.
-        unsafe { libc::madvise(ptr, capacity, libc::MADV_HUGEPAGE) };
-    }
-    NonNull::new(ptr.cast())
-}
-#[cfg(not(unix))]
-fn pages(capacity: usize) -> Option<NonNull<u8>> {
-    small(capacity)
-}
-
-/// The blocks that wait for reuse, by capacity. Held and waiting bytes together never pass the most that was ever held
-/// by more than one block: rather than grow, the pool lets go of what waits.
+/// All blocks of a device: those that wait for reuse and the regions they are cut from.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks(Mutex<Pool>);
 #[derive(Debug, Default)]
 struct Pool {
-    free: BTreeMap<usize, Vec<Block>>,
-    waiting: usize,
-    held: usize,
-    most: usize,
+    small: BTreeMap<usize, Vec<Block>>,
+    free: Free,
+    regions: Vec<Region>,
 }
 
 impl Blocks {
     /// A block of at least `bytes` bytes.
     pub(crate) fn take(&self, bytes: usize) -> Result<Block> {
-        let want = bytes.max(1).next_multiple_of(ALIGN);
-        let mut p = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        // a quarter larger at most: the ledger does not see the difference, so it must stay small
-        let near = p.free.range(want..=want + want / 4).next().map(|(c, _)| *c);
-        if let Some(block) = near.and_then(|c| p.pop(c)) {
-            p.hold(block.capacity);
-            return Ok(block);
-        }
-        while p.waiting > 0 && p.held + p.waiting + want > p.most {
-            let Some(largest) = p.free.keys().next_back().copied() else { break };
-            p.pop(largest);
-        }
-        drop(p);
-        let block = Block::new(want)?;
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).hold(block.capacity);
-        Ok(block)
+        let mut p = self.lock();
+        let block = match bytes.max(1).checked_next_multiple_of(ALIGN) {
+            Some(n) if n < LARGE => p.small.get_mut(&n).and_then(Vec::pop).or_else(|| Block::small(n)),
+            _ => bytes.checked_next_multiple_of(PAGE).and_then(|n| p.large(n)),
+        };
+        block.ok_or(Error::Memory { device: "cpu", bytes })
     }
     /// Back for reuse.
     pub(crate) fn give(&self, block: Block) {
-        let mut p = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        p.held -= block.capacity;
-        p.waiting += block.capacity;
-        p.free.entry(block.capacity).or_default().push(block);
+        let mut p = self.lock();
+        match block.capacity {
+            n if n < LARGE => p.small.entry(n).or_default().push(block),
+            n => p.free.give(block.ptr.as_ptr() as usize, n),
+        }
+    }
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 impl Pool {
-    fn pop(&mut self, capacity: usize) -> Option<Block> {
-        let of = self.free.get_mut(&capacity)?;
-        let block = of.pop();
-        if of.is_empty() {
-            self.free.remove(&capacity);
-        }
-        self.waiting -= block.as_ref().map_or(0, |b| b.capacity);
-        block
+    fn large(&mut self, capacity: usize) -> Option<Block> {
+        let at = match self.free.take(capacity) {
+            Some(at) => at,
+            None => self.grow(capacity)?,
+        };
+        // the address comes from `Region::reserve`, which is never null
+        Some(Block { ptr: NonNull::new(at as *mut u8)?, capacity })
     }
-    fn hold(&mut self, capacity: usize) {
-        self.held += capacity;
-        self.most = self.most.max(self.held);
+    /// Takes from the unused end of the last region, together with what is free in front of it.
+    fn grow(&mut self, capacity: usize) -> Option<usize> {
+        let fits = |r: &Region, free: &Free| capacity - free.before(r.top).1 <= r.end - r.top;
+        if !self.regions.last().is_some_and(|r| fits(r, &self.free)) {
+            self.regions.push(Region::reserve(capacity)?);
+        }
+        let r = self.regions.last_mut()?;
+        let (at, len) = self.free.before(r.top);
+        self.free.remove(at, len);
+        r.top = at + capacity;
+        Some(at)
+    }
+}
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for b in self.small.values_mut().flat_map(std::mem::take) {
+            // SAFETY: allocated in `Block::small` with this very layout, and owned by the pool.
+            unsafe { std::alloc::dealloc(b.ptr.as_ptr(), layout(b.capacity)) }
+        }
+    }
+}
+
+/// Free ranges of addresses, no two of them neighbours.
+#[derive(Debug, Default)]
+struct Free {
+    by_start: BTreeMap<usize, usize>,
+    by_len: BTreeSet<(usize, usize)>,
+}
+impl Free {
+    fn insert(&mut self, at: usize, len: usize) {
+        if len > 0 {
+            self.by_start.insert(at, len);
+            self.by_len.insert((len, at));
+        }
+    }
+    fn remove(&mut self, at: usize, len: usize) {
+        self.by_start.remove(&at);
+        self.by_len.remove(&(len, at));
+    }
+    /// The smallest range of at least `want` bytes, cut to it.
+    fn take(&mut self, want: usize) -> Option<usize> {
+        let (len, at) = *self.by_len.range((want, 0)..).next()?;
+        self.remove(at, len);
+        self.insert(at + want, len - want);
+        Some(at)
+    }
+    fn give(&mut self, at: usize, len: usize) {
+        let (before, front) = self.before(at);
+        self.remove(before, front);
+        let behind = self.by_start.get(&(at + len)).copied().unwrap_or(0);
+        self.remove(at + len, behind);
+        self.insert(before, front + len + behind);
+    }
+    /// The range that ends at `end`: its start and length (0 if there is none).
+    fn before(&self, end: usize) -> (usize, usize) {
+        match self.by_start.range(..end).next_back() {
+            Some((at, len)) if at + len == end => (*at, *len),
+            _ => (end, 0),
+        }
+    }
+}
+
+/// Address space; the part from `top` on has never been used.
+#[derive(Debug)]
+struct Region {
+    start: usize,
+    top: usize,
+    end: usize,
+}
+impl Region {
+    /// Address space for at least `least` bytes: as much as the system gives, up to [`REGION`].
+    fn reserve(least: usize) -> Option<Region> {
+        let mut len = least.max(REGION);
+        loop {
+            if let Some(start) = reserve(len) {
+                return Some(Region { start, top: start, end: start + len });
+            }
+            if len == least {
+                return None;
+            }
+            len = (len / 2).next_multiple_of(PAGE).max(least);
+        }
+    }
+}
+#[cfg(unix)]
+fn reserve(len: usize) -> Option<usize> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists. Its pages are
+    // zeros, which are initialised memory for every element type we store.
+    let ptr = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
+    if ptr == libc::MAP_FAILED {
+        return None;
+    }
+    #[cfg(target_os = "linux")]
+    // SAFETY: the range is the mapping just made; the call is advice and its failure changes nothing.
+    unsafe {
+        libc::madvise(ptr, len, libc::MADV_HUGEPAGE)
+    };
+    Some(ptr as usize)
+}
+#[cfg(unix)]
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `reserve` with this very length. A block's buffer keeps its device alive, and the device this
+        // region, so no block of it is left.
+        unsafe { libc::munmap(self.start as *mut libc::c_void, self.end - self.start) };
+    }
+}
+/// Without address space to spare a region is the size of its first block.
+#[cfg(not(unix))]
+fn reserve(len: usize) -> Option<usize> {
+    if len >= REGION {
+        return None;
+    }
+    // SAFETY: the layout is not of size zero, and zeroed memory is initialised memory for every element type we store.
+    NonNull::new(unsafe { std::alloc::alloc_zeroed(layout(len)) }).map(|p| p.as_ptr() as usize)
+}
+#[cfg(not(unix))]
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `reserve` with this very layout; no block of it is left (see there).
+        unsafe { std::alloc::dealloc(self.start as *mut u8, layout(self.end - self.start)) };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn blocks_are_reused_and_the_pool_does_not_hoard() {
+    fn blocks_are_zero_when_new_aligned_and_reused() {
         let pool = Blocks::default();
-        let a = pool.take(1000).unwrap();
-        let at = a.bytes().as_ptr();
-        pool.give(a);
-        let b = pool.take(900).unwrap();
-        assert_eq!(b.bytes().as_ptr(), at, "a block a little larger serves");
-        pool.give(b);
-        let c = pool.take(4000).unwrap();
-        assert!(c.bytes().len() >= 4000);
-        let p = pool.0.lock().unwrap();
-        assert_eq!((p.waiting, p.free.len()), (0, 0), "growing lets go of what waits");
+        for bytes in [0, 1, 63, 4097, LARGE - 1, LARGE, (4 << 20) + 5] {
+            let b = pool.take(bytes).unwrap();
+            let at = b.bytes().as_ptr();
+            assert_eq!(at.align_offset(ALIGN), 0);
+            assert!(b.bytes().len() >= bytes && b.bytes().iter().all(|x| *x == 0));
+            pool.give(b);
+            assert_eq!(pool.take(bytes).unwrap().bytes().as_ptr(), at);
+        }
     }
     #[test]
-    fn a_block_is_zero_when_new_and_aligned() {
-        for bytes in [0, 1, 63, 4097, PAGES - 1, PAGES, (4 << 20) + 5] {
-            let b = Block::new(bytes.max(1).next_multiple_of(ALIGN)).unwrap();
-            assert_eq!(b.bytes().as_ptr().align_offset(ALIGN), 0);
-            assert!(b.bytes().iter().all(|x| *x == 0));
+    fn more_than_the_system_has_is_an_error() {
+        let pool = Blocks::default();
+        assert!(matches!(pool.take(1 << 60), Err(Error::Memory { bytes, .. }) if bytes == 1 << 60));
+        assert!(pool.take(1 << 20).is_ok());
+    }
+    #[test]
+    fn another_order_of_sizes_needs_no_new_pages() {
+        let pool = Blocks::default();
+        let round = |sizes: &[usize]| {
+            let held: Vec<Block> = sizes.iter().map(|s| pool.take(s << 20).unwrap()).collect();
+            held.into_iter().for_each(|b| pool.give(b));
+            let p = pool.lock();
+            (p.regions.len(), p.regions[0].top - p.regions[0].start)
+        };
+        assert_eq!(round(&[3, 5, 7, 2]), (1, 17 << 20));
+        assert_eq!(round(&[9, 1, 4, 3]), (1, 17 << 20));
+        assert_eq!(round(&[17]), (1, 17 << 20));
+        assert_eq!(round(&[18]), (1, 18 << 20), "what is free at the end counts");
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_never_overlap_and_free_ranges_join(steps in prop::collection::vec((0usize..40, 1usize..300), 1..200)) {
+            let pool = Blocks::default();
+            let mut held: Vec<Block> = vec![];
+            for (i, kib) in steps {
+                if i < held.len() {
+                    pool.give(held.swap_remove(i));
+                } else {
+                    held.push(pool.take(LARGE + (kib << 10)).unwrap());
+                }
+                let mut used: Vec<_> = held.iter().map(|b| (b.ptr.as_ptr() as usize, b.capacity)).collect();
+                let p = pool.lock();
+                let free: Vec<_> = p.free.by_start.iter().map(|(a, l)| (*a, *l)).collect();
+                prop_assert!(free.windows(2).all(|w| w[0].0 + w[0].1 < w[1].0));
+                prop_assert_eq!(free.len(), p.free.by_len.len());
+                used.extend(free);
+                used.sort_unstable();
+                prop_assert!(used.windows(2).all(|w| w[0].0 + w[0].1 == w[1].0), "no gap, no overlap");
+                let all: usize = used.iter().map(|u| u.1).sum();
+                prop_assert!(p.regions.is_empty() || all == p.regions[0].top - p.regions[0].start);
+            }
         }
     }
 }

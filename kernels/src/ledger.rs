@@ -2,7 +2,7 @@
 //!
 //! Counters change in two places only, [`Ledger::grow`] and [`Ledger::shrink`]; a buffer that changes its purpose
 //! shrinks under one class and grows under the other.
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Instant};
 
 /// What bytes are held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +49,7 @@ impl Class {
 pub struct Usage {
     live: [usize; 6],
     peak: [usize; 6],
+    at_peak: [usize; 6],
     live_total: usize,
     peak_total: usize,
 }
@@ -62,11 +63,16 @@ impl Usage {
     pub fn peak(&self, class: Class) -> usize {
         self.peak[class as usize]
     }
+    /// Bytes held for `class` at the moment when most bytes were held in all, the first of several.
+    pub fn at_peak(&self, class: Class) -> usize {
+        self.at_peak[class as usize]
+    }
     /// Bytes held now.
     pub fn live_total(&self) -> usize {
         self.live_total
     }
-    /// The most bytes held at any moment (less than the sum of the classes' peaks, which fall at different moments).
+    /// The most bytes held at any moment: the sum of [`Usage::at_peak`], and less than that of the classes' own peaks, which
+    /// fall at different moments.
     pub fn peak_total(&self) -> usize {
         self.peak_total
     }
@@ -74,33 +80,72 @@ impl Usage {
 
 /// The counters of one device.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Usage>);
+pub struct Ledger(Mutex<Books>);
+
+#[derive(Debug, Default)]
+struct Books {
+    usage: Usage,
+    history: Option<(History, usize)>,
+}
+/// What was live when, while a device is profiled.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// By class.
+    pub changes: Vec<(Instant, [usize; 6])>,
+    /// Changes that were not written down.
+    pub left_out: u64,
+}
+impl Books {
+    fn changed(&mut self) {
+        let Some((history, most)) = &mut self.history else { return };
+        if history.changes.len() < *most {
+            history.changes.push((Instant::now(), self.usage.live));
+        } else {
+            history.left_out += 1;
+        }
+    }
+}
 
 impl Ledger {
     /// The counters as they stand.
     pub fn usage(&self) -> Usage {
-        *self.lock()
+        self.lock().usage
     }
     /// Starts the peaks again from what is live.
     pub fn reset_peak(&self) {
-        let mut u = self.lock();
-        u.peak = u.live;
+        let u = &mut self.lock().usage;
+        (u.peak, u.at_peak) = (u.live, u.live);
         u.peak_total = u.live_total;
     }
     pub(crate) fn grow(&self, class: Class, bytes: usize) {
-        let u = &mut *self.lock();
-        let i = class as usize;
+        let mut books = self.lock();
+        let (u, i) = (&mut books.usage, class as usize);
         u.live[i] += bytes;
         u.live_total += bytes;
         u.peak[i] = u.peak[i].max(u.live[i]);
-        u.peak_total = u.peak_total.max(u.live_total);
+        if u.live_total > u.peak_total {
+            (u.peak_total, u.at_peak) = (u.live_total, u.live);
+        }
+        books.changed();
     }
     pub(crate) fn shrink(&self, class: Class, bytes: usize) {
-        let u = &mut *self.lock();
+        let mut books = self.lock();
+        let u = &mut books.usage;
         u.live[class as usize] -= bytes;
         u.live_total -= bytes;
+        books.changed();
     }
-    fn lock(&self) -> std::sync::MutexGuard<'_, Usage> {
+    /// Writes down what is live now, and up to `most` changes of it.
+    pub(crate) fn watch(&self, most: usize) {
+        let mut books = self.lock();
+        books.history = Some((History::default(), most));
+        books.changed();
+    }
+    /// Ends that.
+    pub(crate) fn unwatch(&self) -> History {
+        self.lock().history.take().map(|(h, _)| h).unwrap_or_default()
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

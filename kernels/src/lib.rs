@@ -5,9 +5,9 @@
 //! obvious reference and its cases; `cpu.rs` and `cuda.rs` hold the fast versions. [`KERNELS`] lists them all: parity
 //! tests, benches and the profiler iterate that list.
 //!
-//! All computation is in f32, but for the products of [`matmul_int8`]; weights may be stored as f32, bf16 or f16 and are
-//! decoded where they are used. The order of
-//! every sum is fixed by the shapes, never by the number of threads, so results are bit-identical for any number.
+//! All computation is in f32, but for the products of [`matmul_int8`]; weights may be stored as f32, bf16, f16, int8 or nf4
+//! ([`storage`]) and are decoded where they are used. The order of every sum is fixed by the shapes, never by the number of
+//! threads, so results are bit-identical for any number.
 #![deny(missing_docs)]
 
 mod buffer;
@@ -22,6 +22,7 @@ mod ledger;
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod convert;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
@@ -29,16 +30,20 @@ pub mod gather;
 pub mod layernorm;
 pub mod matmul;
 pub mod matmul_int8;
+pub mod profile;
 pub mod reduce;
 mod simd;
+pub mod storage;
 
-pub use buffer::{Buffer, DType, Element};
+pub use buffer::{Buffer, DType, Element, Nf4Pair};
 pub use case::{Case, Kernel, Run};
 pub use cuda::Cuda;
 pub use device::{Cpu, Device, MappedFile, Null};
 pub use error::{Error, Result};
 pub use isa::{Isa, isa};
 pub use ledger::{Class, Ledger, Usage};
+pub use profile::Cost;
+pub use storage::Storage;
 
 /// Every kernel. Parity tests, benches and the profiler iterate this list.
 pub const KERNELS: &[Kernel] = &[
@@ -53,6 +58,7 @@ pub const KERNELS: &[Kernel] = &[
     adamw::KERNEL,
     elementwise::KERNEL,
     reduce::KERNEL,
+    convert::KERNEL,
 ];
 
 /// Refuses a launch whose argument is too short, of another type or on another device.

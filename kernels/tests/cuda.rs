@@ -2,7 +2,10 @@
 //!
 //! With `--features cuda-sim` that is the stand-in of `kernels/cuda-sim`. Without it, it is the machine's first GPU, and
 //! on a machine that has none the tests only look at the error that says so. What was done is printed in any case.
-use engraft_kernels::{Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Run, layernorm, matmul};
+use engraft_kernels::{
+    Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Run, layernorm,
+    matmul::{self, Plus},
+};
 use half::{bf16, f16};
 use std::{fmt::Display, io::Write, rc::Rc};
 
@@ -146,13 +149,13 @@ fn product(transposed: bool, [m, n, k]: [usize; 3], dtype: DType, biased: bool) 
         let out = vec![d.alloc::<f32>(Class::Scratch, m * n)?];
         let d = d.clone();
         Ok(Run::new(out, move |out| {
-            let bias = biased.then_some(&bias);
+            let plus = if biased { Plus::bias(&bias) } else { Plus::NOTHING };
             if transposed {
-                let w = matmul::Matrix { data: &w, rows: n, cols: k };
-                matmul::times_transposed(&d, &x, m, w, bias, &mut out[0])
+                let w = matmul::Matrix::plain(&w, n, k);
+                matmul::times_transposed(&d, &x, m, w, plus, &mut out[0])
             } else {
-                let w = matmul::Matrix { data: &w, rows: k, cols: n };
-                matmul::times(&d, &x, m, w, bias, &mut out[0])
+                let w = matmul::Matrix::plain(&w, k, n);
+                matmul::times(&d, &x, m, w, plus, &mut out[0])
             }
         }))
     };
@@ -278,11 +281,11 @@ fn empty_launches_do_nothing() {
         layernorm::forward(&d, &empty, None, n, &mut out, None).unwrap();
         layernorm::backward(&d, &empty, &empty, &some, n, &mut out).unwrap();
     }
-    let none = |rows, cols| matmul::Matrix { data: &some, rows, cols };
-    matmul::times_transposed(&d, &some, 0, none(2, 3), Some(&some), &mut out).unwrap();
-    matmul::times_transposed(&d, &some, 2, none(0, 3), Some(&some), &mut out).unwrap();
-    matmul::times(&d, &some, 0, none(2, 3), Some(&some), &mut out).unwrap();
-    matmul::times(&d, &some, 2, none(3, 0), Some(&some), &mut out).unwrap();
+    let none = |rows, cols| matmul::Matrix::plain(&some, rows, cols);
+    matmul::times_transposed(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
+    matmul::times_transposed(&d, &some, 2, none(0, 3), Plus::bias(&some), &mut out).unwrap();
+    matmul::times(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
+    matmul::times(&d, &some, 2, none(3, 0), Plus::bias(&some), &mut out).unwrap();
     matmul::transposed_times(&d, &some, 0, &some, 3, 2, &mut out, false).unwrap();
     matmul::transposed_times(&d, &some, 2, &some, 0, 3, &mut out, false).unwrap();
     assert_eq!(out.read::<f32>().unwrap(), [3.0; 6]);
@@ -362,9 +365,9 @@ fn arguments_of_another_device_are_refused() {
         let n = layernorm::Norm { gamma: &here, beta: &here, eps: EPS, rows: 1, cols: 4 };
         refused(layernorm::forward(&d, &here, Some(&x), n, &mut y, None));
         refused(layernorm::backward(&d, &x, &here, &here, n, &mut y));
-        let w = matmul::Matrix { data: &x, rows: 2, cols: 2 };
-        refused(matmul::times(&d, &here, 2, w, None, &mut y));
-        refused(matmul::times_transposed(&d, &here, 2, w, None, &mut y));
+        let w = matmul::Matrix::plain(&x, 2, 2);
+        refused(matmul::times(&d, &here, 2, w, Plus::NOTHING, &mut y));
+        refused(matmul::times_transposed(&d, &here, 2, w, Plus::NOTHING, &mut y));
         refused(matmul::transposed_times(&d, &here, 2, &x, 2, 2, &mut y, false));
     }
     assert_eq!(y.read::<f32>().unwrap(), [0.0; 4]);

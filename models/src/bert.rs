@@ -1,11 +1,12 @@
 //! BERT (Devlin et al. 2018), post-norm; names as in Hugging Face `BertModel`.
 //!
 //! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the feed-forward network.
-use crate::{Config, Model, Result, Tokens};
+use crate::{Config, Model, Result, Rows, Tokens};
 use engraft_engine::{
-    Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo, SiteKind, Tensor,
-    Weight, ops::Heads,
+    self as engine, Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo,
+    SiteKind, Tensor, Weight, ops::Heads,
 };
+use std::ops::Range;
 
 /// BERT over frozen or trained weights.
 #[derive(Debug)]
@@ -109,43 +110,41 @@ impl<P: Weight> Bert<P> {
             how,
         })
     }
-    /// Tokens to the residual stream in front of the first layer. (T, C)
-    pub fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
-        t.check(self.how.vocabulary, self.how.positions, self.how.segments)?;
-        let tables = [
-            (self.word.get(), &*t.ids),
-            (self.kind.get(), &*t.types),
-            (self.position.get(), &*t.positions()),
-        ];
-        let x = cx.embed(&tables, t.seqs())?;
-        let x = cx.norm(&x, self.ln.get())?;
-        let x = cx.dropout(x, self.how.dropout, Site::EMBED, 0)?;
-        Ok(cx.stream(Site::EMBED, x)?)
+    // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
+    fn layer<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        l: usize,
+        w: &'m Layer<P>,
+        x: Act,
+        rows: Rows,
+    ) -> engine::Result<Act> {
+        let keys = cx.stream(Site::layer(l), x)?;
+        let mut x = rows.of(cx, &keys)?;
+        let a = self.attention(cx, l, w, &x, keys)?;
+        x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
+        let mut f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
+        f = cx.activate_for(&f, self.how.act, w.down.get())?; //          (T, F)
+        f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
+        f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
+        cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get())) //        x = LN(x + FFN(x))
     }
-    /// Layers `from..`, x being the residual stream in front of layer `from`. (T, C)
-    pub fn run<'m>(&'m self, cx: &mut Cx<'m>, from: usize, mut x: Act) -> Result<Act> {
-        for (l, w) in self.layers.iter().enumerate().skip(from) {
-            x = self.layer(cx, l, w, x)?;
-        }
-        Ok(x)
-    }
-    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, w: &'m Layer<P>, x: Act) -> Result<Act> {
-        let x = cx.stream(Site::layer(l), x)?;
-        let a = self.attention(cx, l, w, &x)?;
-        let x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
-        let f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
-        let f = cx.activate_for(&f, self.how.act, w.down.get())?; //          (T, F)
-        let f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
-        let f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
-        Ok(cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get()))?) //       x = LN(x + FFN(x))
-    }
-    fn attention<'m>(&'m self, cx: &mut Cx<'m>, l: usize, w: &'m Layer<P>, x: &Act) -> Result<Act> {
+    /// The rows of x attend to those of their sequences in `keys`.
+    fn attention<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        l: usize,
+        w: &'m Layer<P>,
+        x: &Act,
+        keys: Act,
+    ) -> engine::Result<Act> {
         let q = cx.linear(Site::attn(l, Point::Q), x, w.q.get())?;
-        let k = cx.linear(Site::attn(l, Point::K), x, w.k.get())?;
-        let v = cx.linear(Site::attn(l, Point::V), x, w.v.get())?;
+        let k = cx.linear(Site::attn(l, Point::K), &keys, w.k.get())?;
+        let v = cx.linear(Site::attn(l, Point::V), &keys, w.v.get())?;
+        drop(keys);
         let a = cx.attend(Site::attn(l, Point::Probs), &q, &k, &v, self.how.heads)?;
         let a = cx.linear(Site::attn(l, Point::O), &a, w.o.get())?;
-        Ok(cx.dropout(a, self.how.dropout, Site::attn(l, Point::O), 0)?)
+        cx.dropout(a, self.how.dropout, Site::attn(l, Point::O), 0)
     }
 }
 
@@ -179,11 +178,30 @@ impl<P: Weight> Model for Bert<P> {
     fn has_pooler(&self) -> bool {
         self.pooler.is_some()
     }
-    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act> {
-        let x = self.embed(cx, tokens)?;
-        self.run(cx, 0, x)
+    fn dropout(&self) -> f32 {
+        self.how.dropout.max(self.how.heads.dropout)
+    }
+    fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
+        t.check(self.how.vocabulary, self.how.positions, self.how.segments)?;
+        let tables = [
+            (self.word.get(), &*t.ids),
+            (self.kind.get(), &*t.types),
+            (self.position.get(), &*t.positions()),
+        ];
+        let x = cx.embed(&tables, t.seqs())?;
+        let x = cx.norm(&x, self.ln.get())?;
+        let x = cx.dropout(x, self.how.dropout, Site::EMBED, 0)?;
+        Ok(cx.stream(Site::EMBED, x)?)
+    }
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: Rows) -> Result<Act> {
+        for (l, w) in self.layers.iter().enumerate().take(layers.end).skip(layers.start) {
+            let rows = if l + 1 == self.layers.len() { rows } else { Rows::All };
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, w, x, rows))?;
+        }
+        Ok(x)
     }
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act> {
+        cx.enter(Site::head());
         let first = cx.first_tokens(hidden)?;
         match &self.pooler {
             Some(w) if pooler => {

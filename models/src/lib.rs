@@ -13,4 +13,4 @@ mod model;
 pub use bert::Bert;
 pub use config::Config;
 pub use error::{Error, Result};
-pub use model::{Loaded, MODELS, Model, ModelType, Tokens, load, load_computing};
+pub use model::{Loaded, MODELS, Model, ModelType, Rows, Tokens, load, load_frozen};

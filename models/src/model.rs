@@ -1,10 +1,10 @@
 //! What every model offers, and the registry.
 use crate::{Config, Error, Result, bert};
 use engraft_engine::{
-    Act, Checkpoint, Compute, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Tensor,
-    pack,
+    Act, Checkpoint, Compute, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Storage,
+    Tensor, pack,
 };
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 /// A batch of token sequences, one after the other, without padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,25 @@ impl Tokens {
     }
 }
 
+/// Which of the last hidden states somebody reads. The last layer computes no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Those of all tokens.
+    All,
+    /// That of the first token of every sequence: all that a classification head reads. The rest of the last layer's
+    /// queries, attention output and feed-forward network is work for nothing.
+    First,
+}
+impl Rows {
+    /// The rows of x that are read.
+    pub(crate) fn of<'m>(self, cx: &mut Cx<'m>, x: &Act) -> engraft_engine::Result<Act> {
+        Ok(match self {
+            Rows::All => x.clone(),
+            Rows::First => cx.first_tokens(x)?,
+        })
+    }
+}
+
 /// A model over frozen or trained weights.
 pub trait Model: Parameters + Send + Sync {
     /// The `model_type`.
@@ -87,9 +106,19 @@ pub trait Model: Parameters + Send + Sync {
     fn sites(&self) -> Vec<SiteInfo>;
     /// True if there is a pooler.
     fn has_pooler(&self) -> bool;
-    /// Tokens to last hidden states: (tokens, channels).
-    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act>;
-    /// Last hidden states to one row for each sequence: the first token, through the pooler if asked for: (sequences,
+    /// The largest dropout probability below the head while training.
+    fn dropout(&self) -> f32;
+    /// Tokens to the residual stream in front of the first layer: (tokens, channels).
+    fn embed<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act>;
+    /// Some layers, in order; x is the residual stream in front of them, and the result is that behind them: (tokens,
+    /// channels), or (sequences, channels) behind the last layer if only the first tokens are asked for.
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: Rows) -> Result<Act>;
+    /// Tokens to last hidden states: (tokens, channels), or (sequences, channels) if only the first tokens are asked for.
+    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<Act> {
+        let x = self.embed(cx, tokens)?;
+        self.run(cx, 0..self.layers(), x, rows)
+    }
+    /// Last hidden states, of all rows or of the first tokens, to one row for each sequence: the first token, through the pooler if asked for: (sequences,
     /// channels).
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act>;
     /// Every weight under its checkpoint name.
@@ -119,17 +148,29 @@ pub const MODELS: &[ModelType] =
     &[ModelType { name: "bert", frozen: bert::build::<Frozen>, trained: bert::build::<Param> }];
 
 /// Loads a Hugging Face model directory: `config.json` and `model.safetensors`, or its shards. With `train` all its weights
-/// are registered in `set` as [`Param`]s, else they are [`Frozen`].
+/// are registered in `set` as [`Param`]s, else they are [`Frozen`], stored as the files have them. The Null device reads no
+/// values, and where there are no weights takes them to be there, in f32.
 pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) -> Result<Loaded> {
-    load_computing(directory, device, set, train, Compute::F32)
+    let how = if train { |m: &ModelType| m.trained } else { |m: &ModelType| m.frozen };
+    build(directory, device, set, how, (None, Compute::F32))
 }
-/// The same, with the products of frozen linear layers computed like this.
-pub fn load_computing(
+/// Loads a model directory with [`Frozen`] weights, its matrices stored as `storage` says, or as the files have them.
+/// Biases and the weights of norms are f32 always. The products of its linear layers are computed as `compute` says; in
+/// integers, their weights are stored as int8.
+pub fn load_frozen(
+    directory: &Path,
+    device: &Device,
+    storage: Option<Storage>,
+    compute: Compute,
+) -> Result<Loaded> {
+    build(directory, device, &mut ParamSet::new(), |m| m.frozen, (storage, compute))
+}
+fn build(
     directory: &Path,
     device: &Device,
     set: &mut ParamSet,
-    train: bool,
-    compute: Compute,
+    how: fn(&ModelType) -> Build,
+    (storage, compute): (Option<Storage>, Compute),
 ) -> Result<Loaded> {
     let config = Config::open(directory)?;
     let name = config.text("model_type", "")?;
@@ -137,9 +178,9 @@ pub fn load_computing(
         let known: Vec<_> = MODELS.iter().map(|m| m.name).collect();
         return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
     };
-    let checkpoint = Checkpoint::open(directory)?;
-    let mut load = Load::new(&checkpoint, device, set).computing(compute);
-    let model = if train { kind.trained } else { kind.frozen }(&config, &mut load)?;
+    let checkpoint = Checkpoint::open_for(directory, device)?;
+    let mut load = Load::new(&checkpoint, device, set).storing(storage).computing(compute);
+    let model = how(kind)(&config, &mut load)?;
     let unused = load.unused();
     Ok(Loaded { model, unused, checkpoint })
 }

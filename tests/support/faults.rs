@@ -2,7 +2,7 @@
 use super::{cpu, files::*, fixture, host, model};
 use engraft_adapters::{Adapter, ClassificationHead};
 use engraft_engine::{Checkpoint, Cx, Param, ParamSet, Pass, Plain};
-use engraft_models::Tokens;
+use engraft_models::{Rows, Tokens};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,10 @@ pub fn try_model(dir: &Path) -> Result<(), String> {
     let (device, mut set) = (cpu(), ParamSet::new());
     let model = engraft_models::load(dir, &device, &mut set, true).map_err(|e| e.to_string())?.model;
     let mut cx = Cx::new(&device, &Plain, Pass::train(1, 1));
-    model.forward(&mut cx, &Tokens::new(&[vec![1, 2], vec![3]])).map(drop).map_err(|e| e.to_string())
+    model
+        .forward(&mut cx, &Tokens::new(&[vec![1, 2], vec![3]]), Rows::All)
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 pub fn try_checkpoint(path: &Path) -> Result<(), String> {
     Checkpoint::open(path).map(drop).map_err(|e| e.to_string())

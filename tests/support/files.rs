@@ -51,6 +51,20 @@ pub fn tensors(path: &Path) -> Tensors {
     };
     c.names().map(one).collect()
 }
+/// The tensors of a file whatever they hold, byte by byte.
+pub fn raw(path: &Path) -> Tensors {
+    let bytes = std::fs::read(path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let one = |(name, t): (&String, &Value)| {
+        let numbers = |key: &str| -> Vec<usize> { serde_json::from_value(t[key].clone()).unwrap() };
+        let dtype = ["F32", "F16", "BF16", "I8", "U8"].into_iter().find(|d| t["dtype"] == *d).unwrap();
+        let at = numbers("data_offsets");
+        let bytes = bytes[header + at[0]..header + at[1]].to_vec();
+        (name.clone(), Stored { dtype, shape: numbers("shape"), bytes })
+    };
+    json.as_object().unwrap().iter().filter(|(n, _)| *n != "__metadata__").map(one).collect()
+}
 /// The JSON header of a file, and its data.
 pub fn parts(t: &Tensors) -> (Value, Vec<u8>) {
     let (mut header, mut data) = (json!({"__metadata__": {"format": "pt"}}), vec![]);

@@ -8,9 +8,10 @@ pub mod files;
 use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
-    Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain, Weight,
+    Activations, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
+    Weight,
 };
-use engraft_models::{Loaded, Model, Tokens};
+use engraft_models::{Loaded, Model, Rows, Tokens};
 use std::path::{Path, PathBuf};
 
 /// `tests/fixtures/bert/<name>`.
@@ -80,6 +81,8 @@ pub struct Case<P: Weight> {
     pub set: ParamSet,
     pub tokens: Tokens,
     pub labels: Vec<u32>,
+    /// Which rows of the last layer are computed.
+    pub rows: Rows,
 }
 /// Threads every test runs with unless it says otherwise.
 pub fn cpu() -> Device {
@@ -118,15 +121,24 @@ impl<P: Weight> Case<P> {
         let head = if full { classifier(&dir) } else { dir };
         let head = ClassificationHead::load(&head, &host(), device, &mut set).unwrap();
         let (tokens, labels) = input(name);
-        Case { device: device.clone(), model, adapter, head, set, tokens, labels }
+        Case { device: device.clone(), model, adapter, head, set, tokens, labels, rows: Rows::All }
     }
     pub fn hooks(&self) -> &dyn Hooks {
         self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
     }
     /// (last hidden state, logits, loss) of a pass; gradients are added to `into`. Also how many operations were recorded.
     pub fn pass(&self, pass: Pass, into: &mut Gradients) -> (Vec<f32>, Vec<f32>, f32, usize) {
-        let mut cx = Cx::new(&self.device, self.hooks(), pass);
-        let hidden = self.model.forward(&mut cx, &self.tokens).unwrap();
+        self.pass_with(&Activations::default(), pass, into)
+    }
+    /// The same, with layers that keep what `policy` says.
+    pub fn pass_with(
+        &self,
+        policy: &Activations,
+        pass: Pass,
+        into: &mut Gradients,
+    ) -> (Vec<f32>, Vec<f32>, f32, usize) {
+        let mut cx = Cx::new(&self.device, self.hooks(), pass).with_activations(policy);
+        let hidden = self.model.forward(&mut cx, &self.tokens, self.rows).unwrap();
         let pooled = self.model.pool(&mut cx, &hidden, self.head.config().use_pooler).unwrap();
         let logits = self.head.forward(&mut cx, &pooled, self.model.head_dropout()).unwrap();
         let loss = cx.cross_entropy(&logits, &self.labels).unwrap();

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{BackboneCompute, Backend, Options, Settings};
+use crate::batch::Size;
+use crate::classifier::Opening;
+use crate::config::{
+    Activations, BackboneCompute, BackboneDtype, Backend, Options, ReductionFactor, Settings,
+};
 use crate::data::{Column, Columns, Header};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::memory::Method;
 
 /// Train adapters on frozen transformers.
 ///
@@ -31,8 +36,14 @@ pub enum Command {
     Predict(Predict),
     /// Show a model's layers, parameters, trainable share and bytes
     Inspect(Inspect),
+    /// Show what a training step holds in memory: predicted and, if asked for, measured
+    Memory(Memory),
     /// Run a model on token ids, without dropout, and save hidden states, logits, loss and gradients
     Forward(Forward),
+    /// Take some training steps and say where the time goes
+    Profile(Box<Profile>),
+    /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
+    Quantize(Quantize),
 }
 
 /// `engraft train`.
@@ -61,18 +72,52 @@ impl Train {
     }
 }
 
+/// How the backbone is stored in memory, and how it computes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Stored {
+    /// What the frozen backbone's matrices are stored as; as its files have them if not given
+    #[arg(long, value_name = "TYPE")]
+    pub backbone_dtype: Option<BackboneDtype>,
+    /// How the products with the frozen backbone are computed; as in the run.toml beside the adapter if there is one and
+    /// nothing is given, else f32
+    #[arg(long, value_name = "HOW")]
+    pub backbone_compute: Option<BackboneCompute>,
+}
+
+impl Stored {
+    /// What is left open is as in the run whose options are `saved`, where that goes with what is given.
+    pub fn or(&self, saved: &Options) -> Stored {
+        let beside = Options { backbone_compute: saved.backbone_compute, ..Options::default() };
+        let given = Options {
+            backbone_dtype: self.backbone_dtype,
+            backbone_compute: self.backbone_compute,
+            ..Options::default()
+        };
+        let Options { backbone_dtype, backbone_compute, .. } = given.over(beside);
+        Stored { backbone_dtype, backbone_compute }
+    }
+    /// The same, for the library.
+    pub fn opening(&self) -> Opening {
+        Opening {
+            storage: self.backbone_dtype.map(Into::into),
+            compute: self.backbone_compute.map(Into::into).unwrap_or_default(),
+            ..Opening::default()
+        }
+    }
+}
+
 /// The model and what is grafted on it.
 #[derive(Debug, Args)]
 pub struct Grafted {
     /// The backbone: a directory with config.json, tokenizer.json and model.safetensors
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// The adapter and the head: a directory that `engraft train` wrote
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
-    /// How the products with the backbone are computed; as in the run.toml beside the adapter if not given, else f32
-    #[arg(long)]
-    pub backbone_compute: Option<BackboneCompute>,
 }
 
 /// How to run and what to print.
@@ -109,12 +154,22 @@ pub struct Reading {
     /// The most tokens of a text; as in the run.toml beside the adapter if not given, else 128
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
-    /// Texts in a batch
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
-    pub batch_size: usize,
+    /// Texts in a batch [default: 64]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch_size: Option<usize>,
+    /// Instead: tokens in a batch at most; a longer text is a batch of its own
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "batch_size")]
+    pub batch_tokens: Option<usize>,
 }
 
 impl Reading {
+    /// How much a batch holds.
+    pub fn batch(&self) -> Size {
+        match self.batch_tokens {
+            Some(n) => Size::Tokens(n),
+            None => Size::Examples(self.batch_size.unwrap_or(64)),
+        }
+    }
     /// Where the columns are; `label` says where the labels are.
     pub fn columns(&self, label: Option<&Column>) -> Columns {
         Columns {
@@ -181,6 +236,9 @@ pub struct Inspect {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -189,12 +247,64 @@ pub struct Inspect {
     pub json: bool,
 }
 
+/// `engraft memory`.
+#[derive(Debug, Clone, Args)]
+pub struct Memory {
+    /// The backbone's directory; a prediction needs its config.json, and takes weights that are not there to be f32
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// Texts in the batch
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Tokens of each text
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    pub length: usize,
+    /// What is trained below a linear head
+    #[arg(
+        long,
+        value_name = "METHODS",
+        value_delimiter = ',',
+        default_value = "full,houlsby,pfeiffer,parallel,scaled-parallel,head"
+    )]
+    pub methods: Vec<Method>,
+    /// Width of the bottleneck; the preset's if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "reduction_factor")]
+    pub bottleneck: Option<usize>,
+    /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
+    #[arg(long, value_name = "F")]
+    pub reduction_factor: Option<ReductionFactor>,
+    /// What every layer keeps for the backward pass
+    #[arg(long, value_delimiter = ',', default_value = "f32,recompute")]
+    pub activations: Vec<Activations>,
+    /// Take the steps really, each in a process of its own, and compare; fails if a byte differs
+    #[arg(long)]
+    pub measure: bool,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV
+    #[arg(long)]
+    pub csv: bool,
+    /// Measure in this very process and print what was found: what `--measure` starts
+    #[arg(long, hide = true)]
+    pub here: bool,
+}
+
 /// `engraft forward`.
 #[derive(Debug, Args)]
 pub struct Forward {
     /// The backbone's directory
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -207,15 +317,126 @@ pub struct Forward {
     /// Save the loss's gradient of every trained tensor too, as `grad.NAME`; needs labels
     #[arg(long)]
     pub grad: bool,
-    /// How the products with the backbone are computed, whatever the run.toml beside the adapter says
-    #[arg(long, default_value = "f32")]
-    pub backbone_compute: BackboneCompute,
     /// Threads to use; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
     /// Where to compute
     #[arg(long, default_value = "cpu")]
     pub device: Backend,
+}
+
+/// `engraft quantize`.
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The backbone's directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What its matrices are to be stored as
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: BackboneDtype,
+    /// Where config.json, tokenizer.json and model.safetensors are written
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engraft profile`.
+#[derive(Debug, Args)]
+pub struct Profile {
+    /// Read options from a file, as `engraft train` does; what it says about evaluation, saving and the length of a run is
+    /// left out
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Steps to record
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
+    /// Steps before them that are not recorded
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub warmup: u64,
+    /// Without --train: tokens of each random text; 128, or as many as the model takes, if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub length: Option<usize>,
+    /// Write a trace for Perfetto (or chrome://tracing)
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// The options of training.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+impl Profile {
+    /// Flags over the file over defaults. Flags that say nothing about a step are refused.
+    pub fn settings(&self) -> Result<Settings> {
+        let mut options = self.options.clone();
+        if let Some(option) = without_run(&mut options) {
+            let why =
+                "steps are taken at a constant rate for their time alone: nothing is evaluated or saved";
+            return Err(Error::Option {
+                option,
+                value: "given to `engraft profile`".into(),
+                why: why.into(),
+            });
+        }
+        let mut file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
+        without_run(&mut file);
+        let options = options.over(file);
+        let of_data = [
+            ("max-length", options.max_length.is_some()),
+            ("header", options.header.is_some()),
+            ("no-shuffle", options.no_shuffle.is_some()),
+        ];
+        match (&options.train, of_data.into_iter().find(|(_, given)| *given)) {
+            (Some(_), _) if self.length.is_some() => Err(Error::Exclusive { one: "length", other: "train" }),
+            (None, Some((option, _))) => Err(Error::Needs { option, needs: "train" }),
+            _ => options.resolve(),
+        }
+    }
+}
+
+/// Options about a run as a whole, which steps alone have no use for.
+const OF_A_RUN: [&str; 15] = [
+    "eval",
+    "out",
+    "epochs",
+    "max-steps",
+    "schedule",
+    "warmup-ratio",
+    "warmup-steps",
+    "eval-every",
+    "eval-batch-size",
+    "metric",
+    "patience",
+    "profile",
+    "cache-prefix",
+    "cache-dtype",
+    "memory-budget",
+];
+
+/// Takes those options away; returns one that was given.
+fn without_run(o: &mut Options) -> Option<&'static str> {
+    let taken = [
+        o.eval.take().is_some(),
+        o.out.take().is_some(),
+        o.epochs.take().is_some(),
+        o.max_steps.take().is_some(),
+        o.schedule.take().is_some(),
+        o.warmup_ratio.take().is_some(),
+        o.warmup_steps.take().is_some(),
+        o.eval_every.take().is_some(),
+        o.eval_batch_size.take().is_some(),
+        o.metric.take().is_some(),
+        o.patience.take().is_some(),
+        o.profile.take().is_some(),
+        o.cache_prefix.take().is_some(),
+        o.cache_dtype.take().is_some(),
+        o.memory_budget.take().is_some(),
+    ];
+    OF_A_RUN.into_iter().zip(taken).find(|(_, given)| *given).map(|(option, _)| option)
 }
 
 impl Arguments {
@@ -229,8 +450,8 @@ impl Arguments {
     /// must not win over a file.
     fn documented() -> clap::Command {
         let defaults = toml::Table::try_from(Settings::default().to_options()).unwrap_or_default();
-        Self::command().mut_subcommand("train", |train| {
-            train.mut_args(|arg| {
+        let with_defaults = |command: clap::Command| {
+            command.mut_args(|arg| {
                 let Some(value) = arg.get_long().and_then(|flag| defaults.get(flag)) else { return arg };
                 let value = match value {
                     toml::Value::Boolean(_) => return arg,
@@ -241,6 +462,14 @@ impl Arguments {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
                 arg.help(format!("{help} [default: {value}]"))
             })
+        };
+        Self::command().mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
+            let of_a_run = |arg: &clap::Arg| arg.get_long().is_some_and(|flag| OF_A_RUN.contains(&flag));
+            with_defaults(profile)
+                .mut_args(|arg| if of_a_run(&arg) { arg.hide(true) } else { arg })
+                .mut_arg("train", |arg| {
+                    arg.help("Training data: a .tsv, .csv or .jsonl file; random tokens if there is none")
+                })
         })
     }
 }
@@ -315,7 +544,17 @@ mod tests {
     fn the_other_commands_are_read() {
         assert!(parse("engraft eval --model m --adapter a --data d.tsv --json").is_ok());
         assert!(parse("engraft eval --model m --data d.tsv").unwrap_err().contains("--adapter"));
-        assert!(parse("engraft eval --model m --adapter a --data d.tsv --batch-size 0").is_err());
+        let eval =
+            |flags: &str| match parse(&format!("engraft eval --model m --adapter a --data d.tsv{flags}")) {
+                Ok(Arguments { command: Some(Command::Eval(eval)) }) => Ok(eval.reading.batch()),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error),
+            };
+        assert_eq!(eval(""), Ok(Size::Examples(64)));
+        assert_eq!(eval(" --batch-size 8"), Ok(Size::Examples(8)));
+        assert_eq!(eval(" --batch-tokens 8"), Ok(Size::Tokens(8)));
+        assert!(eval(" --batch-size 0").is_err() && eval(" --batch-tokens 0").is_err());
+        assert!(eval(" --batch-size 8 --batch-tokens 8").unwrap_err().contains("cannot be used with"));
         match parse("engraft predict --model m --adapter a --text x y --json").unwrap().command {
             Some(Command::Predict(predict)) => assert_eq!(predict.text, ["x", "y"]),
             other => panic!("{other:?}"),
@@ -323,6 +562,16 @@ mod tests {
         assert!(parse("engraft predict --model m --adapter a").is_err(), "texts or a file");
         assert!(parse("engraft predict --model m --adapter a --text x --input f.tsv").is_err(), "not both");
         assert!(parse("engraft inspect --model m").is_ok());
+        assert!(parse("engraft memory --model m --methods full,head --activations bf16 --measure").is_ok());
+        assert!(parse("engraft memory --model m --methods lora").unwrap_err().contains("houlsby"));
+        assert!(parse("engraft memory --model m --batch 0").is_err());
+        assert!(parse("engraft memory --model m --json --csv").is_err());
+        match parse("engraft quantize --model m --dtype nf4 --out q").unwrap().command {
+            Some(Command::Quantize(q)) => assert_eq!(q.dtype, BackboneDtype::Nf4),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("engraft quantize --model m --out q").unwrap_err().contains("--dtype"));
+        assert!(parse("engraft quantize --model m --dtype int4 --out q").unwrap_err().contains("nf4"));
         assert!(parse("engraft forward --model m --ids i.json --out o.safetensors --grad").is_ok());
     }
 }

@@ -72,6 +72,18 @@ impl Batch {
         Self::pack(&examples, &(0..texts.len()).collect::<Vec<_>>())
     }
 
+    /// Texts of these lengths, of the token 0 and the class 0: for counting bytes.
+    pub fn blank(lengths: &[usize]) -> Self {
+        let n = lengths.iter().sum();
+        Self {
+            ids: vec![0; n],
+            types: vec![0; n],
+            lengths: lengths.to_vec(),
+            labels: vec![0; lengths.len()],
+            items: (0..lengths.len()).collect(),
+        }
+    }
+
     /// Number of examples.
     pub fn len(&self) -> usize {
         self.lengths.len()
@@ -118,20 +130,55 @@ impl Order {
     }
 }
 
+/// How much a batch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// So many examples.
+    Examples(usize),
+    /// As many examples as together have at most so many tokens, and one at least. They are taken in the order of the epoch as
+    /// they come, until the next one does not fit: nothing is sorted by length, so every order of the examples stays as likely as
+    /// any other.
+    Tokens(usize),
+}
+
+impl From<usize> for Size {
+    fn from(examples: usize) -> Self {
+        Self::Examples(examples)
+    }
+}
+
 /// The batches of one epoch; the last one may be short.
 #[derive(Debug, Clone)]
 pub struct Batches<'a> {
     examples: &'a [Example],
     order: Vec<usize>,
     next: usize,
-    size: usize,
+    size: Size,
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of `size` examples.
-    pub fn new(examples: &'a [Example], size: usize, order: Order) -> Self {
-        assert!(size > 0, "a batch holds at least one example");
+    /// Batches of `size`: a number of examples, or of tokens.
+    pub fn new(examples: &'a [Example], size: impl Into<Size>, order: Order) -> Self {
+        let size = size.into();
+        assert!(!matches!(size, Size::Examples(0)), "a batch holds at least one example");
         Self { examples, order: order.of(examples), next: 0, size }
+    }
+
+    /// Where the batch ends that begins at place `from` of the order.
+    fn end(&self, from: usize) -> usize {
+        let rest = &self.order[from..];
+        let holds = match self.size {
+            Size::Examples(n) => n.min(rest.len()),
+            Size::Tokens(most) => {
+                let mut tokens = 0usize;
+                let fits = |item: &&usize| {
+                    tokens += self.examples[**item].ids.len();
+                    tokens <= most
+                };
+                rest.iter().take_while(fits).count().max(1).min(rest.len())
+            }
+        };
+        from + holds
     }
 }
 
@@ -139,14 +186,19 @@ impl Iterator for Batches<'_> {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        let rest = &self.order[self.next..];
-        let items = &rest[..rest.len().min(self.size)];
+        let items = &self.order[self.next..self.end(self.next)];
         self.next += items.len();
         (!items.is_empty()).then(|| Batch::pack(self.examples, items))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.order.len() - self.next).div_ceil(self.size);
+        let left = match self.size {
+            Size::Examples(n) => (self.order.len() - self.next).div_ceil(n),
+            Size::Tokens(_) => {
+                let ends = std::iter::successors(Some(self.next), |from| Some(self.end(*from)));
+                ends.take_while(|from| *from < self.order.len()).count()
+            }
+        };
         (left, Some(left))
     }
 }
@@ -171,7 +223,7 @@ fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
 }
 
 /// A whole number below `n`, without bias: draws that would favour small numbers are thrown away.
-fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
+pub(crate) fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
     let fair = u64::MAX - u64::MAX % n; // a multiple of n
     loop {
         let draw = rng.next_u64();
@@ -219,6 +271,45 @@ mod tests {
             Batches::new(&examples, 3, Order::Longest).flat_map(|batch| batch.lengths).collect();
         assert!(lengths.is_sorted_by(|a, b| a >= b));
         assert_eq!(Batches::new(&[], 3, Order::File).count(), 0);
+    }
+
+    #[test]
+    fn batches_of_tokens_are_filled_in_order() {
+        let examples = examples(10); // of 1, 8, 5, 2, 9, 6, 3, 10, 7, 4 tokens
+        let items = |most, order| -> Vec<Vec<usize>> {
+            let batches = Batches::new(&examples, Size::Tokens(most), order);
+            let (len, batches) = (batches.len(), batches.collect::<Vec<Batch>>());
+            assert_eq!(batches.len(), len);
+            for (i, b) in batches.iter().enumerate() {
+                assert!(b.tokens() <= most || b.len() == 1, "{most}: {:?}", b.lengths);
+                let next = batches.get(i + 1).map_or(usize::MAX, |next| next.lengths[0]);
+                assert!(b.tokens().saturating_add(next) > most, "the next one would have fitted");
+            }
+            batches.into_iter().map(|b| b.items).collect()
+        };
+        assert_eq!(
+            items(9, Order::File),
+            [vec![0, 1], vec![2, 3], vec![4], vec![5, 6], vec![7], vec![8], vec![9]]
+        );
+        assert_eq!(items(1, Order::File).len(), 10, "longer texts stand alone");
+        assert_eq!(items(55, Order::File).len(), 1);
+        assert_eq!(items(1000, Order::Longest).len(), 1);
+        for most in [1, 9, 10, 17, 54, 55] {
+            let mut counts = vec![];
+            for epoch in 0..4 {
+                let order = Order::Shuffled { seed: 5, epoch };
+                let batches = items(most, order);
+                assert_eq!(batches.concat(), order.of(&examples), "nothing is moved");
+                counts.push(batches.len());
+            }
+            assert!(most != 17 || counts.iter().any(|n| *n != counts[0]), "{counts:?}");
+        }
+        let none = Batches::new(&[], Size::Tokens(3), Order::File);
+        assert_eq!((none.len(), none.count()), (0, 0));
+        // what is left is counted while batches are taken
+        let mut batches = Batches::new(&examples, Size::Tokens(9), Order::File);
+        batches.next();
+        assert_eq!(batches.len(), 6);
     }
 
     #[test]

@@ -1,14 +1,22 @@
 //! A backbone with an adapter and a classification head, and the step that trains them.
-use crate::{Error, Result, batch::Batch};
+use crate::{
+    Error, Result,
+    batch::Batch,
+    prefix::{Precision, Prefix, sha256},
+};
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
-    Act, AdamW, Class, Compute, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
+    Act, Activations, AdamW, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, ParamSet,
+    Parameters, Pass, Plain, Storage,
     checkpoint::{self, TensorData},
+    first_touched,
+    kernels::{self, profile::Mark},
     optim::clip_factor,
 };
-use engraft_models::{Model, Tokens};
+use engraft_models::{Model, Rows, Tokens};
 use ndarray::Array2;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,36 +32,31 @@ pub struct Backbone {
     trains: Option<Arc<ParamSet>>,
 }
 
+/// How a backbone is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Opening {
+    /// Replaces the dropout probabilities of the model's configuration.
+    pub dropout: Option<f32>,
+    /// What the frozen matrices are stored as; as the files have them if `None`. Biases and norms are f32 always, and what
+    /// the files have quantised stays as it is.
+    pub storage: Option<Storage>,
+    /// How the products with frozen matrices are computed. In 8-bit integers, those matrices are int8.
+    pub compute: Compute,
+}
+
 impl Backbone {
-    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards. `dropout` replaces the probabilities of its
-    /// configuration.
-    pub fn open(directory: impl AsRef<Path>, device: &Device, dropout: Option<f32>) -> Result<Backbone> {
-        Backbone::open_computing(directory, device, dropout, Compute::F32)
+    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards.
+    pub fn open(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, how, false)
     }
-    /// The same, with its frozen products computed like this.
-    pub fn open_computing(
-        directory: impl AsRef<Path>,
-        device: &Device,
-        dropout: Option<f32>,
-        compute: Compute,
-    ) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, dropout, false, compute)
+    /// Loads a model all of whose weights will train: full fine-tuning, the baseline. They are f32; another storage type
+    /// is refused.
+    pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, how, true)
     }
-    /// Loads a model all of whose weights will train: full fine-tuning, the baseline.
-    pub fn open_to_train(
-        directory: impl AsRef<Path>,
-        device: &Device,
-        dropout: Option<f32>,
-    ) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, dropout, true, Compute::F32)
-    }
-    fn load(
-        directory: &Path,
-        device: &Device,
-        dropout: Option<f32>,
-        train: bool,
-        compute: Compute,
-    ) -> Result<Backbone> {
+    fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
+        let Opening { dropout, storage, compute } = how;
+        check_compute(compute, storage, train)?;
         if let Some(p) = dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Option {
                 option: "dropout",
@@ -62,7 +65,11 @@ impl Backbone {
             });
         }
         let mut set = ParamSet::new();
-        let mut loaded = engraft_models::load_computing(directory, device, &mut set, train, compute)?;
+        let mut loaded = match (train, storage) {
+            (true, Some(other)) if other != Storage::F32 => return Err(frozen_only(other)),
+            (true, _) => engraft_models::load(directory, device, &mut set, true)?,
+            (false, _) => engraft_models::load_frozen(directory, device, storage, compute)?,
+        };
         if let Some(p) = dropout {
             loaded.model.set_dropout(p);
         }
@@ -101,11 +108,33 @@ impl Backbone {
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
+    /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
+    /// storage types that they have here.
+    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut files = self.companions()?;
+        files.push(("model.safetensors".into(), self.weights()?));
+        Ok(files)
+    }
+    fn weights(&self) -> Result<Vec<u8>> {
+        let mut tensors = vec![];
+        for (name, t) in self.model.named() {
+            tensors.extend(TensorData::of(&name, t)?);
+        }
+        Ok(checkpoint::serialize(&tensors)?)
+    }
+    fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let read = |name: &str| {
+            let path = self.directory.join(name);
+            let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+            Ok((name.to_string(), bytes))
+        };
+        ["config.json", "tokenizer.json"].into_iter().map(read).collect()
+    }
     /// Last hidden states of the plain model, (tokens, channels).
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
         self.device.install(|| {
             let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
-            Ok(self.model.forward(&mut cx, tokens)?.to_array()?)
+            Ok(self.model.forward(&mut cx, tokens, Rows::All)?.to_array()?)
         })
     }
     /// A linear head's configuration: over the pooler where there is one.
@@ -135,7 +164,7 @@ impl Backbone {
             &mut set,
             seed ^ 0x6865_6164,
         )?;
-        Ok(Classifier { backbone: self, adapter, head })
+        Ok(Classifier { backbone: self, adapter, head, prefix: None })
     }
     /// A classifier that was saved: `head_config.json` with its tensors, and `adapter_config.json` with its tensors unless
     /// only a head was trained.
@@ -150,7 +179,7 @@ impl Backbone {
         };
         let head = ClassificationHead::load(directory, &self.host, &device, &mut set)?;
         self.check_head(head.config())?;
-        Ok(Classifier { backbone: self, adapter, head })
+        Ok(Classifier { backbone: self, adapter, head, prefix: None })
     }
     fn check_head(&self, head: &HeadConfig) -> Result<()> {
         if head.use_pooler && !self.model.has_pooler() {
@@ -171,6 +200,29 @@ impl Backbone {
     }
 }
 
+/// What is said of a storage type where the backbone trains.
+pub(crate) fn frozen_only(storage: Storage) -> Error {
+    let why = "it is for a frozen backbone, and what trains is f32";
+    Error::Option { option: "backbone-dtype", value: storage.to_string(), why: why.into() }
+}
+
+/// Refuses arithmetic that does not go with what the backbone is stored as, or with training it.
+pub(crate) fn check_compute(compute: Compute, storage: Option<Storage>, train: bool) -> Result<()> {
+    let value = match compute {
+        Compute::F32 => return Ok(()),
+        Compute::Int8Forward => "int8-forward",
+        Compute::Int8 => "int8",
+    };
+    let why = match storage {
+        _ if train => "it is for a frozen backbone, and what trains is computed in f32".into(),
+        Some(other @ (Storage::Bf16 | Storage::F16 | Storage::Nf4)) => format!(
+            "`backbone-dtype` is {other}, and products in integers read weights that are stored as int8"
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::Option { option: "backbone-compute", value: value.into(), why })
+}
+
 /// What a classifier trains, and how large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
@@ -185,6 +237,7 @@ pub struct Classifier {
     backbone: Backbone,
     adapter: Option<Adapter<Param>>,
     head: ClassificationHead<Param>,
+    prefix: Option<Prefix>,
 }
 
 /// What a pass gives, in host memory.
@@ -222,10 +275,9 @@ impl Classifier {
     /// Numbers that train, and all numbers.
     pub fn size(&self) -> Size {
         let mut trainable = 0;
-        self.visit(&mut |p| trainable += p.tensor().buffer().len());
-        let count = |v: Vec<(String, &engraft_engine::Tensor)>| {
-            v.iter().map(|(_, t)| t.buffer().len()).sum::<usize>()
-        };
+        self.visit(&mut |p| trainable += p.tensor().elements());
+        let count =
+            |v: Vec<(String, &engraft_engine::Tensor)>| v.iter().map(|(_, t)| t.elements()).sum::<usize>();
         let added = self.adapter.as_ref().map_or(0, |a| count(a.named())) + count(self.head.named());
         Size { trainable, total: count(self.backbone.model.named()) + added }
     }
@@ -261,19 +313,72 @@ impl Classifier {
     fn hooks(&self) -> &dyn Hooks {
         self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
     }
-    fn logits<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<(Act, Act)> {
+    /// (last hidden states of these rows, logits).
+    fn logits<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<(Act, Act)> {
         let model = &*self.backbone.model;
-        let hidden = model.forward(cx, tokens)?;
+        let hidden = match &self.prefix {
+            Some(p) if rows == Rows::First => p.hidden(model, cx, tokens)?,
+            _ => model.forward(cx, tokens, rows)?,
+        };
         let pooled = model.pool(cx, &hidden, self.head.config().use_pooler)?;
         let logits = self.head.forward(cx, &pooled, model.head_dropout())?;
         Ok((hidden, logits))
+    }
+    /// From now on what lies below the first trained module is computed once for each text and kept in `directory`: see
+    /// [`crate::prefix`]. `max_length` is where texts are cut. An error if there is nothing below it, or if it has dropout
+    /// and is no constant.
+    pub fn cache_prefix(&mut self, directory: &Path, precision: Precision, max_length: usize) -> Result<()> {
+        let (b, model) = (&self.backbone, &self.backbone.model);
+        let refused = |why: String| {
+            let value = directory.display().to_string();
+            Err(Error::Option { option: "cache-prefix", value, why })
+        };
+        if self.is_full() {
+            return refused("the whole backbone trains, so nothing in it is a constant".into());
+        }
+        if model.dropout() > 0.0 {
+            let p = model.dropout();
+            return refused(format!(
+                "below the first trained layer the backbone drops out with probability {p}: set `dropout` to 0"
+            ));
+        }
+        let from = first_touched(self.hooks(), &model.sites()).unwrap_or(model.layers());
+        if from == 0 {
+            return refused("the first layer has an adapter, so there is nothing below to cache".into());
+        }
+        let file = |name: &str| {
+            let path = b.directory.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => Ok(sha256(&bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok("none".into()),
+                Err(source) => Err(Error::Read { path, source }),
+            }
+        };
+        let storage: BTreeSet<_> = model.named().iter().map(|(_, t)| t.buffer().dtype().name()).collect();
+        let in_integers = model.named().iter().any(|(_, t)| t.compute() != Compute::F32);
+        let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
+        let setting = [
+            ("backbone", Checkpoint::open(&b.directory)?.fingerprint()),
+            ("config.json", file("config.json")?),
+            ("tokenizer.json", file("tokenizer.json")?),
+            ("max_length", max_length.to_string()),
+            ("storage", format!("{storage:?}")),
+            ("products", if in_integers { "int8" } else { "f32" }.into()),
+            ("kernels", isa.name().into()),
+        ];
+        self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), &b.device)?);
+        Ok(())
+    }
+    /// The cache of the frozen prefix, if there is one.
+    pub fn prefix(&self) -> Option<&Prefix> {
+        self.prefix.as_ref()
     }
     /// Logits without dropout: (sequences, labels).
     pub fn predict(&self, tokens: &Tokens) -> Result<Array2<f32>> {
         let device = &self.backbone.device;
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), Pass::infer());
-            Ok(self.logits(&mut cx, tokens)?.1.to_array()?)
+            Ok(self.logits(&mut cx, tokens, Rows::First)?.1.to_array()?)
         })
     }
     /// A pass without dropout; with labels the loss, and if `gradients` are asked for those of every trained tensor are added.
@@ -287,7 +392,7 @@ impl Classifier {
         let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass);
-            let (hidden, logits) = self.logits(&mut cx, tokens)?;
+            let (hidden, logits) = self.logits(&mut cx, tokens, Rows::All)?;
             let mut out = Output { hidden: hidden.to_array()?, logits: logits.to_array()?, loss: None };
             if let Some(labels) = labels {
                 let loss = cx.cross_entropy(&logits, labels)?;
@@ -300,20 +405,28 @@ impl Classifier {
             Ok(out)
         })
     }
-    /// The mean loss of a batch in a training pass; `weight` times its gradients are added to `into`.
-    fn learn(&self, batch: &Batch, pass: Pass, weight: f32, into: &mut Gradients) -> Result<f64> {
+    /// The mean loss of a batch in a training pass, and the bytes that each layer kept; `weight` times its gradients are added
+    /// to `into`.
+    fn learn(
+        &self,
+        batch: &Batch,
+        pass: Pass,
+        policy: &Activations,
+        weight: f32,
+        into: &mut Gradients,
+    ) -> Result<(f64, Vec<usize>)> {
         let device = &self.backbone.device;
         device.install(|| {
-            let mut cx = Cx::new(device, self.hooks(), pass);
-            let (hidden, logits) = self.logits(&mut cx, &packed(batch))?;
-            drop(hidden);
+            let mut cx = Cx::new(device, self.hooks(), pass).with_activations(policy);
+            let (_, logits) = self.logits(&mut cx, &packed(batch), Rows::First)?;
             let loss = cx.cross_entropy(&logits, &batch.labels)?;
             drop(logits);
             let value = loss.read()?.first().copied().unwrap_or_default();
+            let kept = cx.kept_by_layer().to_vec();
             if value.is_finite() {
                 cx.backward(&loss, one(device, weight)?, into)?;
             }
-            Ok(f64::from(value))
+            Ok((f64::from(value), kept))
         })
     }
     /// The files of the classifier, by name: adapter and head in AdapterHub's format; after full fine-tuning the model with
@@ -325,17 +438,8 @@ impl Classifier {
             files.extend(a.files(host)?);
         }
         if self.is_full() {
-            let data =
-                |(n, t): (String, &engraft_engine::Tensor)| Ok((n, TensorData::f32(&t.to_f32()?, t.shape())));
-            let tensors: Result<Vec<_>> = self.backbone.model.named().into_iter().map(data).collect();
-            files.push(("model.safetensors".into(), checkpoint::serialize(&tensors?)?));
-            for name in ["config.json", "tokenizer.json"] {
-                let path = self.backbone.directory.join(name);
-                files.push((
-                    name.into(),
-                    std::fs::read(&path).map_err(|source| Error::Read { path, source })?,
-                ));
-            }
+            files.push(("model.safetensors".into(), self.backbone.weights()?));
+            files.extend(self.backbone.companions()?);
         }
         Ok(files)
     }
@@ -388,12 +492,23 @@ pub struct Trainer {
     seed: u64,
     passes: u64,
     steps: u64,
+    activations: Activations,
+    kept_by_layer: Vec<usize>,
 }
 
 impl Trainer {
     /// A run; gradients are clipped to the norm `clip` (0: not at all).
     pub fn new(optimiser: AdamW, clip: f64, seed: u64) -> Trainer {
-        Trainer { optimiser, clip, seed, passes: 0, steps: 0 }
+        let (activations, kept_by_layer) = (Activations::default(), vec![]);
+        Trainer { optimiser, clip, seed, passes: 0, steps: 0, activations, kept_by_layer }
+    }
+    /// The same run with another policy for what the layers keep for the backward pass; without it they keep f32.
+    pub fn with_activations(self, activations: Activations) -> Trainer {
+        Trainer { activations, ..self }
+    }
+    /// Bytes that each layer kept for the backward pass of the last batch.
+    pub fn kept_by_layer(&self) -> &[usize] {
+        &self.kept_by_layer
     }
     /// Steps taken.
     pub fn steps(&self) -> u64 {
@@ -402,23 +517,29 @@ impl Trainer {
     /// One update from one batch, or from several whose gradients are accumulated: the mean over all their examples. A loss
     /// that is not a number is an error, and changes nothing.
     pub fn step(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
+        let device = c.backbone.device.clone();
+        device.install(|| {
+            let _span = device.mark(Mark::Step(self.steps + 1));
+            self.take(c, batches, lr)
+        })
+    }
+    fn take(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
         let examples: usize = batches.iter().map(Batch::len).sum();
         let (mut gradients, mut loss) = (Gradients::new(), 0.0);
         for b in batches {
             let share = b.len() as f64 / examples as f64;
             let pass = Pass::train(self.seed, self.passes);
             self.passes += 1;
-            loss += share * c.learn(b, pass, share as f32, &mut gradients)?;
+            let (mean, kept) = c.learn(b, pass, &self.activations, share as f32, &mut gradients)?;
+            loss += share * mean;
+            self.kept_by_layer = kept;
         }
         let norm = if loss.is_finite() { gradients.sum_of_squares()?.sqrt() } else { f64::NAN };
         if !norm.is_finite() {
             return Err(Error::Diverged { step: self.steps + 1, loss, norm });
         }
-        let device = c.backbone.device.clone();
         let factor = clip_factor(norm, self.clip);
-        device.install(|| -> Result<()> {
-            Ok(self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?)
-        })?;
+        self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?;
         self.steps += 1;
         Ok(Step { loss, norm })
     }

@@ -1,16 +1,21 @@
 //! Evaluation and prediction, in the order of the data.
 use crate::{
     Result,
-    batch::{Batches, Example, Order, put_back},
+    batch::{Batches, Example, Order, Size, put_back},
     classifier::{Classifier, packed},
     metrics::{Confusion, Metrics},
     progress::{Mode, Progress},
 };
 
 /// The logits of every example, in the order of the data: (examples, labels). Long work shows its progress as `mode` says.
-pub fn logits(c: &Classifier, examples: &[Example], batch_size: usize, mode: Mode) -> Result<Vec<Vec<f32>>> {
+pub fn logits(
+    c: &Classifier,
+    examples: &[Example],
+    size: impl Into<Size>,
+    mode: Mode,
+) -> Result<Vec<Vec<f32>>> {
     let mut rows = vec![];
-    let batches = Batches::new(examples, batch_size, Order::Longest);
+    let batches = Batches::new(examples, size, Order::Longest);
     let mut progress = Progress::new(mode, "evaluate", batches.len() as u64);
     for batch in batches {
         let z = c.predict(&packed(&batch))?;
@@ -38,10 +43,10 @@ pub fn best(logits: &[f32]) -> usize {
 }
 
 /// All metrics on examples with labels.
-pub fn evaluate(c: &Classifier, examples: &[Example], batch_size: usize, mode: Mode) -> Result<Metrics> {
+pub fn evaluate(c: &Classifier, examples: &[Example], size: impl Into<Size>, mode: Mode) -> Result<Metrics> {
     let mut confusion = Confusion::new(c.labels().len());
     let mut loss = 0.0;
-    for (z, e) in logits(c, examples, batch_size, mode)?.iter().zip(examples) {
+    for (z, e) in logits(c, examples, size, mode)?.iter().zip(examples) {
         let truth = e.label.unwrap_or_default();
         confusion.add(truth, best(z) as u32);
         loss += log_sum_exp(z) - f64::from(z[truth as usize]);

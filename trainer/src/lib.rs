@@ -4,12 +4,12 @@
 //! a [`classifier::Trainer`] takes steps, and what comes out is saved in AdapterHub's format:
 //!
 //! ```
-//! use engraft::{BnConfig, AdamW, Device, batch::Batch, classifier::{Backbone, Trainer}};
+//! use engraft::{BnConfig, AdamW, Device, batch::Batch, classifier::{Backbone, Opening, Trainer}};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let directory = engraft::demo::unpack_backbone(dir.path())?;
 //! let device = Device::cpu(0)?; // all cores
-//! let backbone = Backbone::open(&directory, &device, None)?; // config.json, model.safetensors
+//! let backbone = Backbone::open(&directory, &device, Opening::default())?; // config.json, model.safetensors
 //!
 //! let labels = ["quiet".to_string(), "loud".to_string()];
 //! let head = backbone.linear_head(&labels);
@@ -38,7 +38,11 @@ pub mod data;
 pub mod demo;
 mod error;
 pub mod evaluate;
+pub mod memory;
 pub mod metrics;
+pub mod plan;
+pub mod prefix;
+pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod schedule;
@@ -46,6 +50,6 @@ pub mod tokenizer;
 pub mod train;
 
 pub use engraft_adapters::{self as adapters, BnConfig, HeadConfig};
-pub use engraft_engine::{self as engine, AdamW, Device, output};
+pub use engraft_engine::{self as engine, AdamW, Device, Storage, output};
 pub use engraft_models::{self as models, Tokens};
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Metrics, Scores};
+use crate::profile::Summary;
 
 /// One run of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,12 +22,17 @@ pub struct Report {
     pub tokens_per_second: f64,
     /// The most memory the process has had; null where the operating system does not say.
     pub peak_rss_bytes: Option<u64>,
+    /// The most bytes that the device's ledger counted at once: weights, gradients, optimiser state, activations.
+    pub ledger_peak_bytes: u64,
     /// Numbers that were trained.
     pub trainable_parameters: u64,
     /// Numbers in the model with its adapter and head.
     pub total_parameters: u64,
     /// Where the adapter and the head were saved.
     pub out: PathBuf,
+    /// Where the time went; only if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Summary>,
 }
 
 /// One epoch of training.
@@ -49,11 +55,22 @@ pub fn json_line(value: &impl Serialize) -> String {
 
 /// The most memory this process has had at once, in bytes: `VmHWM` in `/proc/self/status`; `None` elsewhere.
 pub fn peak_rss_bytes() -> Option<u64> {
-    high_water(&std::fs::read_to_string("/proc/self/status").ok()?)
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-fn high_water(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// Starts that peak again from what the process has now. Where the operating system cannot, it stays.
+pub fn reset_peak_rss() {
+    // Linux: Documentation/filesystems/proc.rst
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The memory this process has now, in bytes: `VmRSS` in `/proc/self/status`; `None` elsewhere.
+pub fn rss_bytes() -> Option<u64> {
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
@@ -74,9 +91,11 @@ mod tests {
             train_seconds: 2.0,
             tokens_per_second: 200.0,
             peak_rss_bytes: None,
+            ledger_peak_bytes: 1,
             trainable_parameters: 10,
             total_parameters: 100,
             out: "out".into(),
+            profile: None,
         };
         let line = json_line(&report);
         assert!(!line.contains('\n'));
@@ -89,6 +108,7 @@ mod tests {
             "train_seconds",
             "tokens_per_second",
             "peak_rss_bytes",
+            "ledger_peak_bytes",
             "trainable_parameters",
             "total_parameters",
             "out",
@@ -108,10 +128,11 @@ mod tests {
 
     #[test]
     fn memory_is_read_from_the_kernel() {
-        assert_eq!(high_water("VmPeak:\t 9 kB\nVmHWM:\t   1234 kB\n"), Some(1234 * 1024));
-        assert_eq!(high_water("nothing"), None);
+        assert_eq!(field("VmPeak:\t 9 kB\nVmHWM:\t   1234 kB\n", "VmHWM:"), Some(1234 * 1024));
+        assert_eq!(field("nothing", "VmHWM:"), None);
         if cfg!(target_os = "linux") {
-            assert!(peak_rss_bytes().unwrap() > 1 << 20);
+            let now = rss_bytes().unwrap();
+            assert!(now > 1 << 20 && peak_rss_bytes().unwrap() > 1 << 20);
         }
     }
 }

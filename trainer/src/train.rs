@@ -1,19 +1,21 @@
 //! A run of training, from settings to a saved adapter and a report.
 use crate::{
     Error, Result,
-    batch::{Batch, Batches, Example, Order},
-    classifier::{Backbone, Classifier, Trainer},
-    config::{self, Adapter, AdapterInit, Backend, Head, Scaling, Settings},
+    batch::{Batch, Batches, Example, Order, Size},
+    classifier::{Backbone, Classifier, Opening, Trainer},
+    config::{self, Adapter, AdapterInit, Backend, Head, ReductionFactor, Scaling, Settings},
     data::{Dataset, Labels, Want},
     evaluate::evaluate,
     metrics::{Metrics, Scores},
+    plan::{Plan, Work, plan},
+    profile::{Recording, check_file, measure},
     progress::{Mode, Progress},
     report::{Epoch, Report, peak_rss_bytes},
     schedule::Schedule,
     tokenizer::{Fit, Tokenizer},
 };
 use engraft_adapters::{BnConfig, HeadConfig, Placement, Reduction, Start, config::TrainedScaling};
-use engraft_engine::{AdamW, Device, output};
+use engraft_engine::{Activations, AdamW, Device, output};
 use std::{path::Path, time::Instant};
 
 /// Where texts are cut unless said otherwise.
@@ -49,16 +51,7 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
         c.reduction_factor = Reduction::to_width(channels, width);
     }
     if let Some(r) = &s.reduction_factor {
-        c.reduction_factor = match r.layers.is_empty() {
-            true => Reduction::Factor(r.default),
-            false => {
-                let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
-                Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect())
-            }
-        };
-        if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
-            return Err(no_layer("reduction-factor", *l, layers));
-        }
+        c.reduction_factor = reduction(r, layers)?;
     }
     if let Some(p) = s.placement {
         c.place(match p {
@@ -98,6 +91,17 @@ pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Op
     }
     Ok(Some(c))
 }
+/// A reduction factor as AdapterHub's configuration has it, for a model of so many layers.
+pub(crate) fn reduction(r: &ReductionFactor, layers: usize) -> Result<Reduction> {
+    if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
+        return Err(no_layer("reduction-factor", *l, layers));
+    }
+    if r.layers.is_empty() {
+        return Ok(Reduction::Factor(r.default));
+    }
+    let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
+    Ok(Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect()))
+}
 fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
     Error::Option {
         option,
@@ -106,12 +110,79 @@ fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
     }
 }
 
-/// A data file, tokenised.
-struct Data {
-    examples: Vec<Example>,
-    labels: Labels,
+/// The backbone that the settings name.
+pub(crate) fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
+    let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
+    let how = Opening {
+        dropout: s.dropout.map(|p| p as f32),
+        storage: s.backbone_dtype.map(Into::into),
+        compute: s.backbone_compute.into(),
+    };
+    match s.adapter == Some(Adapter::Full) {
+        true => Backbone::open_to_train(model, device, how),
+        false => Backbone::open(model, device, how),
+    }
 }
-fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>) -> Result<Data> {
+/// Its tokenizer, which cuts texts as the settings say.
+pub(crate) fn tokenizer(s: &Settings, backbone: &Backbone) -> Result<Tokenizer> {
+    let (m, name) = (backbone.model(), backbone.directory().display().to_string());
+    let fit = Fit {
+        model: &name,
+        vocabulary: m.vocabulary(),
+        positions: Some(m.positions()),
+        max_length: max_length(s, backbone),
+    };
+    Tokenizer::load(backbone.directory(), fit)
+}
+fn max_length(s: &Settings, backbone: &Backbone) -> usize {
+    s.max_length.unwrap_or(DEFAULT_LENGTH.min(backbone.model().positions()))
+}
+/// The adapter and the head that the settings describe, or those that were saved, on a backbone. `data` is told the labels
+/// of a saved head, and gives those of the data with whatever else it has.
+pub(crate) fn graft<T>(
+    s: &Settings,
+    backbone: Backbone,
+    data: impl FnOnce(Option<Labels>) -> Result<(Labels, T)>,
+) -> Result<(Classifier, T)> {
+    let m = backbone.model();
+    adapter_config(s, m.channels(), m.layers())?; // refused before the data is read
+    if s.init.is_some() {
+        let c = grafted(s, backbone, &[])?;
+        let known = Labels::from_names(c.labels().to_vec())?;
+        let (_, data) = data(Some(known))?;
+        return Ok((c, data));
+    }
+    let (labels, data) = data(None)?;
+    Ok((grafted(s, backbone, labels.names())?, data))
+}
+/// The same for labels that are known.
+fn grafted(s: &Settings, backbone: Backbone, labels: &[String]) -> Result<Classifier> {
+    if let Some(from) = &s.init {
+        return backbone.load_classifier(from);
+    }
+    let m = backbone.model();
+    let config = adapter_config(s, m.channels(), m.layers())?;
+    let head = match s.head.unwrap_or(Head::Classification) {
+        Head::Classification => HeadConfig::classification(labels),
+        Head::Linear => backbone.linear_head(labels),
+    };
+    backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)
+}
+fn needed(option: &'static str) -> Error {
+    Error::Needs { option: "train", needs: option }
+}
+
+/// The order of an epoch, counted from 0.
+pub(crate) fn order(s: &Settings, epoch: u64) -> Order {
+    if s.no_shuffle { Order::File } else { Order::Shuffled { seed: s.seed, epoch } }
+}
+
+/// A data file, tokenised.
+pub(crate) struct Data {
+    pub examples: Vec<Example>,
+    pub labels: Labels,
+}
+pub(crate) fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>) -> Result<Data> {
     let set = Dataset::read(path, &s.columns(), Want::Labels)?;
     let labels = known.map_or_else(|| Labels::learn(&set), Ok)?;
     let ids = labels.ids_of(&set)?;
@@ -120,47 +191,33 @@ fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>)
 
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
 pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
-    let needed = |option: &'static str| Error::Needs { option: "train", needs: option };
-    let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
     let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
+    s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
     output::check_writable(&s.out)?;
     let device = open(s.device, s.threads)?;
-    let full = s.adapter == Some(Adapter::Full);
-    let dropout = s.dropout.map(|p| p as f32);
-    let backbone = match full {
-        true => Backbone::open_to_train(model, &device, dropout)?,
-        false => Backbone::open_computing(model, &device, dropout, s.backbone_compute.into())?,
-    };
-    let m = backbone.model();
-    let name = model.display().to_string();
-    let fit = Fit {
-        model: &name,
-        vocabulary: m.vocabulary(),
-        positions: Some(m.positions()),
-        max_length: s.max_length.unwrap_or(DEFAULT_LENGTH.min(m.positions())),
-    };
-    let tokenizer = Tokenizer::load(model, fit)?;
-    let config = adapter_config(s, m.channels(), m.layers())?;
-
-    let (classifier, data) = match &s.init {
-        Some(from) => {
-            let c = backbone.load_classifier(from)?;
-            let known = Labels::from_names(c.labels().to_vec())?;
-            let data = read(file, s, &tokenizer, Some(known))?;
-            (c, data)
-        }
-        None => {
-            let data = read(file, s, &tokenizer, None)?;
-            let names = data.labels.names();
-            let head = match s.head.unwrap_or(Head::Classification) {
-                Head::Classification => HeadConfig::classification(names),
-                Head::Linear => backbone.linear_head(names),
-            };
-            (backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)?, data)
-        }
-    };
+    let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
+    let backbone = open_backbone(s, &device)?;
+    let tokenizer = tokenizer(s, &backbone)?;
+    let (mut classifier, data) = graft(s, backbone, |known| {
+        let data = read(file, s, &tokenizer, known)?;
+        Ok((data.labels.clone(), data))
+    })?;
+    if let Some(directory) = &s.cache_prefix {
+        classifier.cache_prefix(directory, s.cache_dtype, max_length(s, classifier.backbone()))?;
+    }
     let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
-    Run::new(s, classifier, &data.examples, eval.as_ref().map(|d| &*d.examples), mode).go()
+    let eval = eval.as_ref().map(|d| &*d.examples);
+    let plan = match s.memory_budget {
+        Some(budget) => {
+            let null = Device::null(device.threads());
+            let mut priced = grafted(s, open_backbone(s, &null)?, data.labels.names())?;
+            Some(plan(&mut priced, &Work::of_run(s, &data.examples, eval), budget.0)?)
+        }
+        None => None,
+    };
+    let mut run = Run::new(s, classifier, &data.examples, eval, plan, mode);
+    run.recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
+    run.go()
 }
 
 /// A run under way.
@@ -169,12 +226,14 @@ struct Run<'a> {
     classifier: Classifier,
     examples: &'a [Example],
     eval: Option<&'a [Example]>,
+    activations: Activations,
     progress: Progress,
     best: Option<(Scores, Metrics)>,
     worse: u64,
     evaluated: u64,
     saved: bool,
     eval_seconds: f64,
+    recording: Option<Recording>,
 }
 
 impl<'a> Run<'a> {
@@ -183,40 +242,63 @@ impl<'a> Run<'a> {
         classifier: Classifier,
         examples: &'a [Example],
         eval: Option<&'a [Example]>,
+        plan: Option<Plan>,
         mode: Mode,
     ) -> Run<'a> {
-        let progress = Progress::new(mode, "train", Run::steps(s, examples).1);
+        let mut progress = Progress::new(mode, "train", Run::steps(s, examples));
+        let activations = match &plan {
+            Some(plan) => {
+                plan.to_string().lines().for_each(|l| progress.line(l));
+                plan.activations()
+            }
+            None => Activations::all(s.keep()),
+        };
         Run {
             s,
             classifier,
             examples,
             eval,
+            activations,
             progress,
             best: None,
             worse: 0,
             evaluated: 0,
             saved: false,
             eval_seconds: 0.0,
+            recording: None,
         }
     }
-    /// Optimiser steps of an epoch, and of the whole run.
-    fn steps(s: &Settings, examples: &[Example]) -> (u64, u64) {
-        let per_epoch = examples.len().div_ceil(s.batch_size).div_ceil(s.gradient_accumulation) as u64;
-        (per_epoch, s.total_steps(per_epoch))
+    /// Optimiser steps of the whole run. How many batches of so many tokens there are depends on the order: then every epoch
+    /// is counted.
+    fn steps(s: &Settings, examples: &[Example]) -> u64 {
+        let of = |epoch| {
+            Batches::new(examples, s.batch(), order(s, epoch)).len().div_ceil(s.gradient_accumulation) as u64
+        };
+        if s.no_shuffle || matches!(s.batch(), Size::Examples(_)) {
+            return s.total_steps(of(0));
+        }
+        let most = s.max_steps.unwrap_or(u64::MAX);
+        let Some(epochs) = s.epochs else { return most };
+        let mut total = 0u64;
+        for epoch in 0..epochs {
+            if total >= most {
+                break;
+            }
+            total = total.saturating_add(of(epoch));
+        }
+        total.min(most)
     }
     fn go(mut self) -> Result<Outcome> {
         let (s, start) = (self.s, Instant::now());
-        let total = Run::steps(s, self.examples).1;
+        let total = Run::steps(s, self.examples);
         let schedule = Schedule::new(s.schedule, s.warmup(), total);
         let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
-        let mut trainer = Trainer::new(optimiser, s.clip, s.seed);
+        let mut trainer = Trainer::new(optimiser, s.clip, s.seed).with_activations(self.activations.clone());
         let mut epochs: Vec<Epoch> = vec![];
         let mut stop = false;
         while !stop && trainer.steps() < total {
             let number = epochs.len() as u64;
-            let order =
-                if s.no_shuffle { Order::File } else { Order::Shuffled { seed: s.seed, epoch: number } };
-            let batches: Vec<Batch> = Batches::new(self.examples, s.batch_size, order).collect();
+            let batches: Vec<Batch> = Batches::new(self.examples, s.batch(), order(s, number)).collect();
             let (began, before) = (Instant::now(), self.eval_seconds);
             let mut epoch = Epoch { loss: 0.0, metrics: None, seconds: 0.0, tokens: 0 };
             let mut seen = 0;
@@ -244,6 +326,9 @@ impl<'a> Run<'a> {
                 epoch.metrics = self.check(trainer.steps())?;
                 stop |= self.is_patience_over();
             }
+            if let Some(p) = self.classifier.prefix() {
+                p.seal()?;
+            }
             self.progress.line(&line(number + 1, &epoch));
             epochs.push(epoch);
         }
@@ -251,7 +336,7 @@ impl<'a> Run<'a> {
             self.save(trainer.steps())?;
         }
         let seconds = start.elapsed().as_secs_f64();
-        self.finish(epochs, seconds)
+        self.finish(epochs, seconds, trainer.steps())
     }
     /// Evaluates, and saves if it is the best so far.
     fn check(&mut self, step: u64) -> Result<Option<Scores>> {
@@ -287,7 +372,11 @@ impl<'a> Run<'a> {
         self.saved = true;
         Ok(())
     }
-    fn finish(self, epochs: Vec<Epoch>, train_seconds: f64) -> Result<Outcome> {
+    fn finish(self, epochs: Vec<Epoch>, train_seconds: f64, steps: u64) -> Result<Outcome> {
+        let recorded = self.recording.and_then(|r| r.end(steps));
+        if let (Some(r), Some(file)) = (&recorded, &self.s.profile) {
+            r.save(file)?;
+        }
         let size = self.classifier.size();
         let (tokens, seconds) = epochs.iter().fold((0, 0.0), |(t, s), e| (t + e.tokens, s + e.seconds));
         let report = Report {
@@ -297,9 +386,11 @@ impl<'a> Run<'a> {
             train_seconds,
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
             peak_rss_bytes: peak_rss_bytes(),
+            ledger_peak_bytes: self.classifier.backbone().device().ledger().usage().peak_total() as u64,
             trainable_parameters: size.trainable as u64,
             total_parameters: size.total as u64,
             out: self.s.out.clone(),
+            profile: recorded.map(|r| r.summary),
         };
         let json = serde_json::to_vec_pretty(&report)
             .map_err(|e| Error::File { path: self.s.out.clone(), why: e.to_string() })?;

@@ -23,6 +23,7 @@ fn a_run_leaves_its_files_and_reports_in_one_line() {
         "train_seconds",
         "tokens_per_second",
         "peak_rss_bytes",
+        "ledger_peak_bytes",
         "trainable_parameters",
         "total_parameters",
         "out",

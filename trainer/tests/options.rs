@@ -183,6 +183,54 @@ fn accumulated_batches_count_as_one() {
 }
 
 #[test]
+fn batches_of_tokens_train_as_batches_of_the_same_texts() {
+    let work = Work::new();
+    let bare = train("").replace("--max-steps 2 ", "").replace("--batch-size 4 ", "");
+    let run =
+        |out: &str, flags: &str| work.run(&format!("{bare} --eval eval.tsv --out {out} {flags}")).json();
+    // no text is as short as one token, and all together are shorter than a thousand
+    for (tokens, texts) in [("1", "1"), ("1000", "8")] {
+        let one = run("tokens", &format!("--epochs 2 --batch-tokens {tokens}"));
+        let other = run("texts", &format!("--epochs 2 --batch-size {texts}"));
+        assert!(saved(&work, "tokens") == saved(&work, "texts"), "{tokens} tokens, {texts} texts");
+        assert_eq!(one["metrics"], other["metrics"]);
+    }
+    // as many steps as five epochs take, each in its own order: no epoch is cut
+    let report = run("some", "--batch-tokens 30 --epochs 5");
+    let epochs = report["epochs"].as_array().unwrap();
+    assert_eq!(epochs.len(), 5);
+    assert!(epochs.iter().all(|e| e["tokens"] == epochs[0]["tokens"]), "every epoch is whole: {report}");
+    assert!(work.text("some/run.toml").contains("batch-tokens = 30"));
+    let again = work.run("train --config some/run.toml --out again").json();
+    assert_eq!(again["metrics"], report["metrics"]);
+    assert!(saved(&work, "some") == saved(&work, "again"));
+    let line = "eval --model MODEL --adapter some --data eval.tsv --json";
+    assert_eq!(
+        work.run(&format!("{line} --batch-tokens 20")).json()["confusion"],
+        report["metrics"]["confusion"]
+    );
+    let line = "predict --model MODEL --adapter some --input eval.tsv";
+    work.run(&format!("{line} --batch-tokens 20")).good();
+    work.run(&format!("{line} --batch-tokens 20 --batch-size 2")).misused(&["--batch-tokens"]);
+    work.run(&train("--out x --batch-size 4 --batch-tokens 9"))
+        .fails(&["`batch-size` and `batch-tokens` exclude each other"]);
+}
+
+#[test]
+fn accumulated_batches_of_tokens_weigh_by_their_texts() {
+    let work = Work::new();
+    let flags = format!("{PLAIN} --adam-eps 1e-3 --max-steps 1");
+    work.train(&format!("--out whole --batch-size 8 {flags}"));
+    let bare = train(&format!("--out parts --batch-tokens 30 --gradient-accumulation 8 {flags}"));
+    let report = work.run(&bare.replace("--batch-size 4 ", "")).json();
+    assert_eq!(report["epochs"].as_array().unwrap().len(), 1);
+    let (whole, parts) =
+        (work.tensors("whole/adapter.safetensors"), work.tensors("parts/adapter.safetensors"));
+    let apart = whole.iter().map(|(n, v)| difference(&parts[n], v)).fold(0.0, f64::max);
+    assert!(apart < 1e-4, "{apart:.1e}");
+}
+
+#[test]
 fn without_shuffling_the_first_batch_is_the_head_of_the_file() {
     let work = Work::new();
     work.write("head.tsv", table("\t", &TRAIN[..4]));

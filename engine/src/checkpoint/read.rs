@@ -1,6 +1,6 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
 use crate::{Compute, Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
-use engraft_kernels::{Class, DType, Device, MappedFile};
+use engraft_kernels::{Class, DType, Device, MappedFile, Storage};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -10,18 +10,19 @@ use std::{
     sync::Arc,
 };
 
-struct Entry {
-    file: usize,
-    offset: usize,
-    bytes: usize,
-    dtype: Dtype,
+pub(super) struct Entry {
+    pub file: usize,
+    pub offset: usize,
+    pub bytes: usize,
+    pub dtype: Dtype,
     shape: Vec<usize>,
 }
 
 /// The tensors of a safetensors file, or of all shards of an index.
 pub struct Checkpoint {
     path: PathBuf,
-    files: Vec<Arc<MappedFile>>,
+    pub(super) files: Vec<Arc<MappedFile>>,
+    pub(super) assumed: bool,
     tensors: BTreeMap<String, Entry>,
 }
 
@@ -57,8 +58,23 @@ impl Checkpoint {
             None => Ok(all),
         }
     }
+    /// The same, for a device. Where there is no file, the Null device, which reads no values, takes every tensor to be
+    /// there, in f32.
+    pub fn open_for(path: &Path, device: &Device) -> Result<Checkpoint> {
+        let there = |name: &str| path.join(name).exists();
+        if device.is_null()
+            && path.is_dir()
+            && !there("model.safetensors")
+            && !there("model.safetensors.index.json")
+        {
+            let (files, tensors) = (vec![], BTreeMap::new());
+            return Ok(Checkpoint { path: path.to_path_buf(), files, assumed: true, tensors });
+        }
+        Checkpoint::open(path)
+    }
     fn from_files(path: &Path, files: &[PathBuf]) -> Result<Checkpoint> {
-        let mut c = Checkpoint { path: path.to_path_buf(), files: vec![], tensors: BTreeMap::new() };
+        let (path, tensors) = (path.to_path_buf(), BTreeMap::new());
+        let mut c = Checkpoint { path, files: vec![], assumed: false, tensors };
         for file in files {
             c.add(file)?;
         }
@@ -101,7 +117,7 @@ impl Checkpoint {
     }
     /// True if there is such a tensor.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.assumed || self.tensors.contains_key(name)
     }
     /// The shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
@@ -116,14 +132,32 @@ impl Checkpoint {
         let mut h = Sha256::new();
         for (name, t) in &self.tensors {
             h.update(format!("{name} {:?} {:?}\n", t.dtype, t.shape));
-            h.update(&self.files[t.file].bytes()[t.offset..t.offset + t.bytes]);
+            h.update(self.data(t));
         }
         h.finalize().iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
+    pub(super) fn find(&self, name: &str) -> Result<&Entry> {
+        self.tensors.get(name).ok_or_else(|| Error::Missing { path: self.path.clone(), name: name.into() })
+    }
+    pub(super) fn data(&self, t: &Entry) -> &[u8] {
+        &self.files[t.file].bytes()[t.offset..t.offset + t.bytes]
+    }
+    pub(super) fn expect_shape(&self, name: &str, t: &Entry, shape: &[usize]) -> Result<()> {
+        if t.shape == shape {
+            return Ok(());
+        }
+        Err(Error::TensorShape {
+            path: self.path.clone(),
+            name: name.into(),
+            expected: shape.to_vec(),
+            got: t.shape.clone(),
+        })
+    }
+    /// What the header says of a tensor of floats of the given shape.
+    pub(super) fn entry(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
         let path = || self.path.clone();
-        let t = self.tensors.get(name).ok_or_else(|| Error::Missing { path: path(), name: name.into() })?;
+        let t = self.find(name)?;
         let dtype = match t.dtype {
             Dtype::F32 => DType::F32,
             Dtype::BF16 => DType::Bf16,
@@ -136,15 +170,13 @@ impl Checkpoint {
                 });
             }
         };
-        if t.shape != shape {
-            return Err(Error::TensorShape {
-                path: path(),
-                name: name.into(),
-                expected: shape.to_vec(),
-                got: t.shape.clone(),
-            });
-        }
-        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        self.expect_shape(name, t, shape)?;
+        Ok((t, dtype))
+    }
+    /// A tensor of floats of the given shape, all of them finite.
+    pub(super) fn sound(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
+        let (t, dtype) = self.entry(name, shape)?;
+        let bytes = self.data(t);
         let finite = match dtype {
             DType::F32 => {
                 bytes.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
@@ -153,14 +185,14 @@ impl Checkpoint {
             _ => bytes.chunks_exact(2).all(|b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
         };
         if !finite {
-            return Err(Error::NotFinite { path: path(), name: name.into() });
+            return Err(Error::NotFinite { path: self.path.clone(), name: name.into() });
         }
         Ok((t, dtype))
     }
     /// A tensor of the given shape as f32 values.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let (t, dtype) = self.entry(name, shape)?;
-        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        let (t, dtype) = self.sound(name, shape)?;
+        let bytes = self.data(t);
         Ok(match dtype {
             DType::Bf16 => {
                 bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
@@ -169,15 +201,35 @@ impl Checkpoint {
             _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         })
     }
+    /// An i64 tensor of the given shape.
+    pub fn integers(&self, name: &str, shape: &[usize]) -> Result<Vec<i64>> {
+        let (path, name) = (|| self.path.clone(), name.to_string());
+        let Some(t) = self.tensors.get(&name) else { return Err(Error::Missing { path: path(), name }) };
+        if t.dtype != Dtype::I64 {
+            return Err(Error::TensorType { path: path(), name, dtype: format!("{:?}", t.dtype) });
+        }
+        if t.shape != shape {
+            let (expected, got) = (shape.to_vec(), t.shape.clone());
+            return Err(Error::TensorShape { path: path(), name, expected, got });
+        }
+        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
+        Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default())).collect())
+    }
     /// A tensor of the given shape, for weights that train or are small: in f32.
     fn copied(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if device.is_null() {
+            return self.described(device, class, name, shape);
+        }
         crate::weight::upload(device, class, &self.values(name, shape)?, shape)
     }
-    /// A tensor of the given shape in its storage type, in place where the device allows it.
-    fn mapped(&self, device: &Device, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let (t, dtype) = self.entry(name, shape)?;
-        let len = shape.iter().product();
-        Tensor::new(device.map(Class::Backbone, &self.files[t.file], t.offset, dtype, len)?, shape)
+    /// A tensor of the given shape in f32 on the device that computes nothing: no value is read.
+    fn described(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if !self.assumed {
+            self.entry(name, shape)?;
+        }
+        let len = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
+        let len = len.ok_or(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![] })?;
+        Tensor::new(device.alloc::<f32>(class, len)?, shape)
     }
 }
 
@@ -186,39 +238,57 @@ pub struct Load<'a> {
     from: &'a Checkpoint,
     device: &'a Device,
     set: &'a mut ParamSet,
-    used: BTreeSet<String>,
+    storage: Option<Storage>,
     compute: Compute,
+    used: BTreeSet<String>,
 }
 
 impl<'a> Load<'a> {
     /// A loader.
     pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
-        Load { from, device, set, used: BTreeSet::new(), compute: Compute::F32 }
+        Load { from, device, set, storage: None, compute: Compute::F32, used: BTreeSet::new() }
     }
-    /// The same, with the products of frozen linear layers computed like this.
-    pub fn computing(self, compute: Compute) -> Load<'a> {
-        Load { compute, ..self }
+    /// Frozen matrices shall be stored like that; as the checkpoint has them if it is `None`.
+    pub fn storing(mut self, storage: Option<Storage>) -> Load<'a> {
+        self.storage = storage;
+        self
+    }
+    /// The products of frozen linear layers shall be computed like that: in integers, their weights are stored as int8,
+    /// whatever the other matrices are.
+    pub fn computing(mut self, compute: Compute) -> Load<'a> {
+        self.compute = compute;
+        self
     }
     /// The checkpoint.
     pub fn checkpoint(&self) -> &'a Checkpoint {
         self.from
     }
-    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file; everything else
-    /// becomes f32.
+    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file, unless
+    /// [`Load::storing`] asks for another type: then they are converted, one after the other. Everything else becomes f32;
+    /// what is quantised cannot train.
     pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<P> {
-        let tensor = self.tensor::<P>(name, shape)?;
-        P::make(self.set, name, tensor)
+        self.stored(name, shape, self.storage)
     }
-    fn tensor<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    fn stored<P: Weight>(&mut self, name: &str, shape: &[usize], storage: Option<Storage>) -> Result<P> {
         self.used.insert(name.into());
-        let tensor = if P::TRAINABLE {
-            self.from.copied(self.device, Class::Adapter, name, shape)?
-        } else if shape.len() == 2 {
-            self.from.mapped(self.device, name, shape)?
-        } else {
-            self.from.copied(self.device, Class::Backbone, name, shape)?
+        let quantised = self.from.quantised(name);
+        let tensor = match (P::TRAINABLE, shape) {
+            (true, _) => {
+                if let Some((stored, _)) = quantised {
+                    let what = format!(
+                        "is stored as {stored} and cannot train: take the model that it was made from"
+                    );
+                    return Err(self.from.wrong(name, what));
+                }
+                self.from.copied(self.device, Class::Adapter, name, shape)?
+            }
+            (false, &[rows, cols]) => {
+                self.used.extend(quantised.into_iter().flat_map(|(_, beside)| beside));
+                self.from.matrix(self.device, name, [rows, cols], storage)?.computing(self.compute)
+            }
+            _ => self.from.copied(self.device, Class::Backbone, name, shape)?.computing(self.compute),
         };
-        Ok(if P::TRAINABLE { tensor } else { tensor.computing(self.compute) })
+        P::make(self.set, name, tensor)
     }
     /// Says that a tensor is known, and held under another name too.
     pub fn mark(&mut self, name: &str) {
@@ -231,10 +301,8 @@ impl<'a> Load<'a> {
     }
     /// `{path}.weight` (output, input) and `{path}.bias` (output).
     pub fn linear<P: Weight>(&mut self, path: &str, input: usize, output: usize) -> Result<Linear<P>> {
-        let name = format!("{path}.weight");
-        let w = self.tensor::<P>(&name, &[output, input])?;
-        let w = if P::TRAINABLE { w } else { w.quantized(self.compute)? };
-        let w = P::make(self.set, &name, w)?;
+        let storage = if self.compute == Compute::F32 { self.storage } else { Some(Storage::Int8) };
+        let w = self.stored(&format!("{path}.weight"), &[output, input], storage)?;
         Ok(Linear { w, b: Some(self.get(&format!("{path}.bias"), &[output])?), in_out: false })
     }
     /// `{path}.weight` and `{path}.bias`, called `gamma` and `beta` in checkpoints converted from TensorFlow.

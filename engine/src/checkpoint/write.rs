@@ -1,5 +1,11 @@
 //! Writing, with a checksum in the header.
-use crate::{Error, Result};
+use super::frozen::{RANGE, SCALE};
+use crate::{Error, Result, Tensor};
+use engraft_kernels::{
+    Buffer, DType, Nf4Pair,
+    storage::{Scales, nf4},
+};
+use half::{bf16, f16};
 use safetensors::{Dtype, View};
 use sha2::{Digest, Sha256};
 use std::{borrow::Cow, collections::HashMap, path::Path};
@@ -43,6 +49,44 @@ impl TensorData {
             dtype: Dtype::I64,
             bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
         }
+    }
+}
+impl TensorData {
+    /// What a weight is written as in its storage type: itself under `name`, and its scales beside it.
+    pub fn of(name: &str, tensor: &Tensor) -> Result<Vec<(String, TensorData)>> {
+        let shape = tensor.shape();
+        let mut all = vec![];
+        let mut add = |suffix: &str, b: &Buffer, shape: &[usize]| -> Result<()> {
+            all.push((format!("{name}{suffix}"), TensorData::whole(b, shape)?));
+            Ok(())
+        };
+        match tensor.scales() {
+            None => add("", tensor.buffer(), shape)?,
+            Some(Scales::Rows(scales)) => {
+                add("", tensor.buffer(), shape)?;
+                add(SCALE, scales, &[scales.len()])?;
+            }
+            Some(Scales::Blocks { codes, ranges }) => {
+                let (rows, cols) = tensor.dims();
+                add("", tensor.buffer(), &[rows, nf4::pairs(cols)])?;
+                add(SCALE, codes, &[rows, nf4::blocks(cols)])?;
+                add(RANGE, ranges, &[ranges.len() / 2, 2])?;
+            }
+        }
+        Ok(all)
+    }
+    /// A buffer as it is.
+    fn whole(b: &Buffer, shape: &[usize]) -> Result<TensorData> {
+        let (dtype, bytes) = match b.dtype() {
+            DType::F32 => (Dtype::F32, b.read::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            DType::U32 => (Dtype::U32, b.read::<u32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            DType::Bf16 => (Dtype::BF16, b.read::<bf16>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            DType::F16 => (Dtype::F16, b.read::<f16>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            DType::I8 => (Dtype::I8, b.read::<i8>()?.iter().map(|x| *x as u8).collect()),
+            DType::U8 => (Dtype::U8, b.read::<u8>()?),
+            DType::Nf4 => (Dtype::U8, b.read::<Nf4Pair>()?.iter().map(|p| p.0).collect()),
+        };
+        Ok(TensorData { shape: shape.to_vec(), dtype, bytes })
     }
 }
 impl View for &TensorData {

@@ -1,6 +1,8 @@
 //! y = f(x), element by element. Keeps x: dx = dy f'(x).
+use super::linear;
 use crate::{
     Act, Backward, Cx, Grads, LinearRef, Result,
+    kept::Kept,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{Buffer, activation, activation::Activation};
@@ -8,7 +10,7 @@ use std::sync::Arc;
 
 struct Op {
     f: Activation,
-    kept: Arc<Buffer>,
+    kept: Kept,
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
@@ -23,7 +25,7 @@ impl<'m> Cx<'m> {
     fn activated(&mut self, x: &Act, f: Activation, quantize: bool) -> Result<Act> {
         let mut y = self.alloc(x.buf.len())?;
         let y = if quantize {
-            let mut q = self.rows(x.rows, x.cols)?;
+            let mut q = linear::rows(self.device(), (x.rows, x.cols))?;
             activation::forward_quantized(self.device(), f, &x.buf, &mut y, &mut q)?;
             x.like(y, x.cols).and(Some(q))
         } else {
@@ -33,7 +35,8 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node], &[]) {
             return Ok(y);
         }
-        Ok(self.record(y, Op { f, kept: x.keep(), x: x.node }))
+        let kept = self.keep(&x.buf)?;
+        Ok(self.record(y, Op { f, kept, x: x.node }))
     }
 }
 impl<'m> Backward<'m> for Op {
@@ -45,7 +48,7 @@ impl<'m> Backward<'m> for Op {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut d = owned(dy)?;
-        activation::backward(cx.device(), self.f, &self.kept, &mut d)?;
+        activation::backward(cx.device(), self.f, &*self.kept.get()?, &mut d)?;
         g.node(self.x, Arc::new(d))
     }
 }

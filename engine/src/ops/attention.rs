@@ -1,5 +1,5 @@
 //! Scaled dot-product attention within each sequence. Keeps Q, K, V and one number per row and head.
-use crate::{Act, Backward, Cx, Error, Grads, Result, Site, tape::NodeId};
+use crate::{Act, Backward, Cx, Error, Grads, Result, Site, kept::Kept, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class,
     attention::{self, Attention, Gradients, Qkv, Span},
@@ -17,9 +17,9 @@ pub struct Heads {
 }
 
 struct Op {
-    q: Arc<Buffer>,
-    k: Arc<Buffer>,
-    v: Arc<Buffer>,
+    q: Kept,
+    k: Kept,
+    v: Kept,
     lse: Buffer,
     spans: Vec<Span>,
     heads: usize,
@@ -62,8 +62,8 @@ impl<'m> Cx<'m> {
         let mut lse = self.device().alloc::<f32>(Class::Saved, rows * how.count)?;
         attention::forward(self.device(), at, x, &mut o, Some(&mut lse))?;
         let o = q.like(o, cols);
-        let op =
-            Op { q: q.keep(), k: k.keep(), v: v.keep(), lse, spans, heads: how.count, cols, dropout, nodes };
+        let (q, k, v) = (self.keep(&q.buf)?, self.keep(&k.buf)?, self.keep(&v.buf)?);
+        let op = Op { q, k, v, lse, spans, heads: how.count, cols, dropout, nodes };
         Ok(self.record(o, op))
     }
 }
@@ -78,7 +78,8 @@ impl<'m> Backward<'m> for Op {
         let (mut dq, mut dk, mut dv) =
             (cx.alloc(self.q.len())?, cx.alloc(self.k.len())?, cx.alloc(self.v.len())?);
         let at = shape(self.heads, self.cols, self.dropout, &self.spans);
-        let x = Qkv { q: &self.q, k: &self.k, v: &self.v };
+        let (q, k, v) = (self.q.get()?, self.k.get()?, self.v.get()?);
+        let x = Qkv { q: &q, k: &k, v: &v };
         let grads = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
         attention::backward(cx.device(), at, x, &self.lse, &dy, grads)?;
         for (node, d) in self.nodes.into_iter().zip([dq, dk, dv]) {

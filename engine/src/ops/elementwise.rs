@@ -1,6 +1,7 @@
 //! Sums and products: y = a + b, y = s x, y = x ∘ v for a trained row v.
 use crate::{
     Act, Backward, Cx, Error, Grads, Result, W,
+    kept::Kept,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{Buffer, Class, elementwise, reduce};
@@ -10,7 +11,7 @@ struct Add(Option<NodeId>, Option<NodeId>);
 struct Scale(f32, Option<NodeId>);
 struct MulRow<'m> {
     v: W<'m>,
-    kept: Option<Arc<Buffer>>,
+    kept: Option<Kept>,
     rows: usize,
     cols: usize,
     x: Option<NodeId>,
@@ -55,7 +56,7 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node], &[v.slot]) {
             return Ok(y);
         }
-        let kept = v.slot.map(|_| x.keep());
+        let kept = v.slot.map(|_| self.keep(&x.buf)).transpose()?;
         Ok(self.record(y, MulRow { v, kept, rows: x.rows, cols: x.cols, x: x.node }))
     }
 }
@@ -94,6 +95,7 @@ impl<'m> Backward<'m> for MulRow<'m> {
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let v = self.v.tensor.buffer();
         if let Some(x) = &self.kept {
+            let x = &*x.get()?;
             g.param(self.v.slot, v.len(), |d, b, acc| match v.len() {
                 1 => {
                     // one number for all channels: the dot product of all elements is that of the columns' sums with ones

@@ -1,5 +1,6 @@
 //! The end of a sub-layer: LayerNorm(h + r), or h + r. Keeps the normalised rows and 1/σ.
-use crate::{Act, Backward, Compute, Cx, Error, Grads, NormRef, Result, tape::NodeId};
+use super::linear;
+use crate::{Act, Backward, Compute, Cx, Error, Grads, NormRef, Result, kept::Kept as Held, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class,
     layernorm::{self, Kept},
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 struct Op<'m> {
     n: NormRef<'m>,
-    normed: Buffer,
+    normed: Held,
     rstd: Buffer,
     rows: usize,
     cols: usize,
@@ -48,17 +49,18 @@ impl<'m> Cx<'m> {
         // integer products of the same model read what its norms give
         let mut q = match n.w.tensor.compute() {
             Compute::F32 => None,
-            _ => Some(self.rows(rows, cols)?),
+            _ => Some(linear::rows(self.device(), (rows, cols))?),
         };
         let shape = shape(n, rows, cols);
         if !self.needed(&[hn, rn], &[n.w.slot, n.b.slot]) {
             layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, None, q.as_mut())?;
             return Ok(h.like(y, cols).and(q));
         }
-        let mut normed = self.device().alloc::<f32>(Class::Saved, rows * cols)?;
+        let mut normed = self.alloc_kept(rows * cols)?;
         let mut rstd = self.device().alloc::<f32>(Class::Saved, rows)?;
         let kept = Kept { normed: &mut normed, rstd: &mut rstd };
         layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, Some(kept), q.as_mut())?;
+        let normed = self.keep(&Arc::new(normed))?;
         let y = h.like(y, cols).and(q);
         Ok(self.record(y, Op { n, normed, rstd, rows, cols, h: hn, r: rn }))
     }
@@ -71,21 +73,14 @@ impl<'m> Backward<'m> for Op<'m> {
         self.normed.bytes() + self.rstd.bytes()
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
-        let (rows, cols) = (self.rows, self.cols);
+        let (rows, cols, normed) = (self.rows, self.cols, self.normed.get()?);
         g.param(self.n.w.slot, cols, |d, b, acc| {
-            Ok(reduce::column_dots(d, &dy, &self.normed, rows, cols, b, acc)?)
+            Ok(reduce::column_dots(d, &dy, &normed, rows, cols, b, acc)?)
         })?;
         g.param(self.n.b.slot, cols, |d, b, acc| Ok(reduce::column_sums(d, &dy, rows, cols, b, acc)?))?;
         if self.h.is_some() || self.r.is_some() {
             let mut ds = cx.alloc(rows * cols)?;
-            layernorm::backward(
-                cx.device(),
-                &dy,
-                &self.normed,
-                &self.rstd,
-                shape(self.n, rows, cols),
-                &mut ds,
-            )?;
+            layernorm::backward(cx.device(), &dy, &normed, &self.rstd, shape(self.n, rows, cols), &mut ds)?;
             drop(dy);
             let ds = Arc::new(ds);
             g.node(self.h, ds.clone())?;

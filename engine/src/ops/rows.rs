@@ -10,8 +10,12 @@ struct Op {
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
-    /// The first token of every sequence that has one, after its prompt: (sequences, C), each a sequence of one row.
+    /// The first token of every sequence that has one, after its prompt: (sequences, C), each a sequence of one row. What
+    /// has no other rows is given back as it is.
     pub fn first_tokens(&mut self, x: &Act) -> Result<Act> {
+        if x.rows == x.seqs.len() && x.seqs.iter().all(|s| (s.len, s.extra) == (1, 0)) {
+            return Ok(x.clone());
+        }
         let firsts: Vec<&Seq> = x.seqs.iter().filter(|s| s.len > s.extra).collect();
         let index: Vec<u32> = firsts.iter().map(|s| (s.start + s.extra) as u32).collect();
         let packed = pack(index.iter().map(|_| 1));
@@ -22,13 +26,7 @@ impl<'m> Cx<'m> {
             .collect();
         let index = self.device().upload(Class::Scratch, &index)?;
         let mut y = self.alloc(firsts.len() * x.cols)?;
-        gather::rows(
-            self.device(),
-            Matrix { data: &x.buf, rows: x.rows, cols: x.cols },
-            &index,
-            &mut y,
-            false,
-        )?;
+        gather::rows(self.device(), Matrix::plain(&x.buf, x.rows, x.cols), &index, &mut y, false)?;
         let y = Act::new(y, x.cols, seqs)?;
         if !self.needed(&[x.node], &[]) {
             return Ok(y);

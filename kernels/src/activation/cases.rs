@@ -22,13 +22,14 @@ fn inputs(n: usize, timed: bool) -> Vec<f32> {
 }
 
 fn case(f: Activation, n: usize, back: bool, timed: bool) -> Case {
+    // backward overwrites its gradient, so that each launch first writes a new one
+    let cost = cost(n, back) + Cost::copy(if back { 4 * n } else { 0 });
     Case {
         label: format!("{f:?} {} {n}", if back { "backward" } else { "forward" }),
         // its argument is rounded before its steepest part
         tolerance: if f == Activation::Laplace { 2e-6 } else { 4e-7 },
-        flops: n as f64,
-        // backward overwrites its gradient, so that each launch first writes a new one
-        bytes: (if back { 20 } else { 8 } * n) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

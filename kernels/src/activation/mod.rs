@@ -8,7 +8,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, matmul::area, matmul_int8::Rows, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul::area, matmul_int8::Rows, need};
 pub use scalar::{derivative, value};
 
 const NAME: &str = "activation";
@@ -85,10 +85,16 @@ impl Activation {
     }
 }
 
+/// Of n elements: the gradient is read and written over.
+fn cost(n: usize, back: bool) -> Cost {
+    Cost::new(n, if back { 12 } else { 8 } * n)
+}
+
 /// y = f(x), element by element.
 pub fn forward(device: &Device, f: Activation, x: &Buffer, y: &mut Buffer) -> Result<()> {
     need::<f32>(NAME, device, "y", y, x.len())?;
     need::<f32>(NAME, device, "x", x, x.len())?;
+    let _span = device.span(NAME, "forward", || cost(x.len(), false));
     match device {
         Device::Cpu(d) => cpu::forward(d, f, x, y),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -109,6 +115,7 @@ pub fn forward_quantized(
     need::<f32>(NAME, device, "y", y, len)?;
     need::<f32>(NAME, device, "x", x, len)?;
     q.check(NAME, "q", device, q.rows(), q.cols())?;
+    let _span = device.span(NAME, "forward", || cost(len, false) + Cost::new(0, len));
     match device {
         Device::Cpu(d) => cpu::forward_quantized(d, f, x, y, q),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -120,6 +127,7 @@ pub fn forward_quantized(
 pub fn backward(device: &Device, f: Activation, x: &Buffer, d: &mut Buffer) -> Result<()> {
     need::<f32>(NAME, device, "d", d, x.len())?;
     need::<f32>(NAME, device, "x", x, x.len())?;
+    let _span = device.span(NAME, "backward", || cost(x.len(), true));
     match device {
         Device::Cpu(c) => cpu::backward(c, f, x, d),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

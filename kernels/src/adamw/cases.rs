@@ -21,8 +21,8 @@ fn case(n: usize, timed: bool) -> Case {
     Case {
         label: format!("{n}"),
         tolerance: 3e-7,
-        flops: 14.0 * n as f64,
-        bytes: (28 * n) as f64,
+        flops: cost(n).flops,
+        bytes: cost(n).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
 use num_traits::Float;
 
 const NAME: &str = "adamw";
@@ -76,6 +76,10 @@ impl<T: Float> Factors<T> {
     }
 }
 
+fn cost(n: usize) -> Cost {
+    Cost::new(14 * n, 28 * n)
+}
+
 /// One step of w, with its state m and v.
 pub fn step(
     device: &Device,
@@ -90,6 +94,7 @@ pub fn step(
     need::<f32>(NAME, device, "g", g, n)?;
     need::<f32>(NAME, device, "m", m, n)?;
     need::<f32>(NAME, device, "v", v, n)?;
+    let _span = device.span(NAME, "step", || cost(n));
     match device {
         Device::Cpu(d) => cpu::step(d, s, w, g, m, v),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

@@ -31,10 +31,10 @@ impl Shape {
         let (q, k) = self.sizes();
         [noise(1, q), noise(2, k), noise(3, k), noise(4, q)]
     }
-    /// Multiply-adds of one product of queries and keys.
-    fn work(&self) -> f64 {
-        let pairs: usize = self.spans.iter().map(|s| s.q.len() * s.kv.len()).sum();
-        (pairs * self.heads * self.head_dim) as f64
+    fn cost(&self, back: bool) -> Cost {
+        let (q, k) = self.sizes();
+        let c = self.heads * self.head_dim;
+        self.attention().cost(q / c, k / c, back)
     }
 }
 
@@ -82,13 +82,13 @@ pub(super) fn cases() -> Vec<Case> {
     shapes().into_iter().flat_map(|s| [forward_case(s.clone()), backward_case(s)]).collect()
 }
 fn forward_case(shape: Shape) -> Case {
-    let (size, keys) = shape.sizes();
+    let (size, _) = shape.sizes();
     let s = shape.clone();
     Case {
         label: format!("forward {}", shape.label),
         tolerance: 2e-6,
-        flops: 4.0 * shape.work(),
-        bytes: 8.0 * (size + keys) as f64,
+        flops: shape.cost(false).flops,
+        bytes: shape.cost(false).bytes,
         timed: shape.timed,
         cuda: false,
         prepare: Box::new(move |d| {
@@ -119,8 +119,8 @@ fn backward_case(shape: Shape) -> Case {
     Case {
         label: format!("backward {}", shape.label),
         tolerance: 4e-6,
-        flops: 10.0 * shape.work(),
-        bytes: 12.0 * size as f64 + 16.0 * keys as f64,
+        flops: shape.cost(true).flops,
+        bytes: shape.cost(true).bytes,
         timed: shape.timed,
         cuda: false,
         prepare: Box::new(move |d| {

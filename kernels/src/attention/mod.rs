@@ -13,7 +13,7 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, dropout::Dropout, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, dropout::Dropout, need};
 use num_traits::Float;
 use std::ops::Range;
 
@@ -49,6 +49,16 @@ pub struct Attention<'a> {
 impl Attention<'_> {
     fn channels(&self) -> usize {
         self.heads * self.head_dim
+    }
+    /// Two products of queries and keys forward, five backward; with `rows` rows of Q and `keys` of K.
+    fn cost(&self, rows: usize, keys: usize, back: bool) -> Cost {
+        let pairs: f64 = self.spans.iter().map(|s| s.q.len() as f64 * s.kv.len() as f64).sum();
+        let (products, of_q, of_k) = if back { (5.0, 3, 4) } else { (2.0, 2, 2) };
+        let c = self.channels();
+        Cost {
+            flops: products * 2.0 * pairs * c as f64,
+            bytes: 4.0 * ((of_q * rows + of_k * keys) * c) as f64,
+        }
     }
     /// Rows of Q and of K that the spans reach, after checking that no two spans share rows.
     fn rows(&self) -> Result<(usize, usize)> {
@@ -99,6 +109,7 @@ pub fn forward(
     if let Some(l) = &lse {
         need::<f32>(NAME, device, "lse", l, rows * a.heads)?;
     }
+    let _span = device.span(NAME, "forward", || a.cost(rows, keys, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, device, a, x, o, lse),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -135,6 +146,7 @@ pub fn backward(
     need::<f32>(NAME, device, "dq", g.dq, rows * c)?;
     need::<f32>(NAME, device, "dk", g.dk, keys * c)?;
     need::<f32>(NAME, device, "dv", g.dv, keys * c)?;
+    let _span = device.span(NAME, "backward", || a.cost(rows, keys, true));
     match device {
         Device::Cpu(d) => cpu::backward(d, device, a, x, lse, d_o, g),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

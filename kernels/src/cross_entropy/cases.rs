@@ -22,8 +22,8 @@ fn forward_case(rows: usize, classes: usize, timed: bool) -> Case {
     Case {
         label: format!("forward {rows}x{classes}"),
         tolerance: 5e-7,
-        flops: 4.0 * n as f64,
-        bytes: (8 * n) as f64,
+        flops: cost(n, false).flops,
+        bytes: cost(n, false).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {
@@ -50,8 +50,8 @@ fn backward_case(rows: usize, classes: usize, timed: bool) -> Case {
     Case {
         label: format!("backward {rows}x{classes}"),
         tolerance: 5e-7,
-        flops: 2.0 * n as f64,
-        bytes: (8 * n) as f64,
+        flops: cost(n, true).flops,
+        bytes: cost(n, true).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

@@ -8,12 +8,17 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
 use num_traits::Float;
 
 const NAME: &str = "cross_entropy";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
+
+/// Of n logits.
+fn cost(n: usize, back: bool) -> Cost {
+    Cost::new(if back { 2 } else { 4 } * n, 8 * n)
+}
 
 /// loss (1) and the probabilities (rows, classes), which the backward pass keeps. Labels (u32) beyond the classes give an
 /// error. The mean over no rows is NaN.
@@ -30,6 +35,7 @@ pub fn forward(
     need::<f32>(NAME, device, "z", z, len)?;
     need::<f32>(NAME, device, "probs", probs, len)?;
     need::<f32>(NAME, device, "loss", loss, 1)?;
+    let _span = device.span(NAME, "forward", || cost(len, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, z, labels, classes, probs, loss),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -50,6 +56,7 @@ pub fn backward(
     need::<u32>(NAME, device, "labels", labels, 0)?;
     need::<f32>(NAME, device, "probs", probs, len)?;
     need::<f32>(NAME, device, "dz", dz, len)?;
+    let _span = device.span(NAME, "backward", || cost(len, true));
     match device {
         Device::Cpu(d) => cpu::backward(d, dloss, probs, labels, classes, dz),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

@@ -13,12 +13,13 @@ pub(super) fn cases() -> Vec<Case> {
 }
 fn case(rows: usize, cols: usize, p: f32, timed: bool) -> Case {
     let (n, drop) = (rows * cols, Dropout::new(p, 7, 8, 9));
+    // each launch first writes its input
+    let cost = cost(n) + Cost::copy(4 * n);
     Case {
         label: format!("p = {p}, {rows}x{cols}"),
         tolerance: 1e-7,
-        flops: n as f64,
-        // each launch first writes its input
-        bytes: (16 * n) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
 use num_traits::Float;
 
 const NAME: &str = "dropout";
@@ -70,9 +70,15 @@ pub(crate) fn hash(key: [u32; 2], col: u32) -> u32 {
     (w >> 22) ^ w
 }
 
+/// Of n elements.
+fn cost(n: usize) -> Cost {
+    Cost::new(n, 8 * n)
+}
+
 /// y *= factor, y (rows, cols).
 pub fn apply(device: &Device, d: Dropout, rows: usize, cols: usize, y: &mut Buffer) -> Result<()> {
     need::<f32>(NAME, device, "y", y, rows * cols)?;
+    let _span = device.span(NAME, "apply", || cost(rows * cols));
     match device {
         Device::Cpu(c) => cpu::apply(c, d, rows, cols, y),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

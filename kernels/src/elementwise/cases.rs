@@ -28,11 +28,12 @@ fn case(op: Op, rows: usize, cols: usize, timed: bool) -> Case {
     let s = if timed { -1.0 } else { -0.75f32 };
     let row = noise(3, if matches!(op, Op::MulOne) { 1 } else { cols });
     let v = row.clone();
+    let cost = cost(n, if matches!(op, Op::Add | Op::Axpy) { 3 } else { 2 });
     Case {
         label: format!("{op:?} {rows}x{cols}"),
         tolerance: 1e-7,
-        flops: n as f64,
-        bytes: (n * if matches!(op, Op::Add) { 12 } else { 8 }) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

@@ -1,65 +1,57 @@
 //! The shapes on which rows are gathered and scattered, checked and timed.
 use super::*;
-use crate::{Case, Class, DType, Run, case::noise};
-use half::{bf16, f16};
+use crate::{
+    Case, Class, Run, Storage,
+    case::{kept, noise, store},
+};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut v = vec![];
-    for (n, cols) in [(0, 3), (1, 1), (5, 7), (40, 33)] {
-        for dtype in [DType::F32, DType::Bf16, DType::F16] {
-            v.extend([rows_case(n, 9, cols, dtype, false, false), rows_case(n, 9, cols, dtype, true, false)]);
+    for (n, cols) in [(0, 3), (1, 1), (5, 7), (40, 33), (9, 0), (3, 515)] {
+        for storage in Storage::ALL {
+            v.extend([false, true].map(|accumulate| rows_case(n, 9, cols, storage, accumulate, false)));
         }
-        v.push(scatter_case(n, 9, cols, false));
+        if cols > 0 {
+            v.push(scatter_case(n, 9, cols, false));
+        }
     }
-    v.push(rows_case(2048, 30_522, 768, DType::F32, false, true));
-    v.push(rows_case(2048, 30_522, 768, DType::Bf16, true, true));
+    v.push(rows_case(2048, 30_522, 768, Storage::F32, false, true));
+    v.push(rows_case(2048, 30_522, 768, Storage::Bf16, true, true));
+    for storage in [Storage::Int8, Storage::Nf4] {
+        v.push(rows_case(2048, 30_522, 768, storage, false, true));
+    }
     v.push(scatter_case(16, 2048, 768, true));
     v
 }
 fn index(n: usize, rows: usize) -> Vec<u32> {
     (0..n).map(|i| (i * i * 13 % rows) as u32).collect()
 }
-/// A number as a table of that type holds it.
-fn stored(dtype: DType, x: f32) -> f32 {
-    match dtype {
-        DType::Bf16 => bf16::from_f32(x).to_f32(),
-        DType::F16 => f16::from_f32(x).to_f32(),
-        _ => x,
-    }
-}
-
-fn rows_case(n: usize, rows: usize, cols: usize, dtype: DType, accumulate: bool, timed: bool) -> Case {
+fn rows_case(n: usize, rows: usize, cols: usize, storage: Storage, accumulate: bool, timed: bool) -> Case {
     let (size, len) = (rows * cols, n * cols);
+    let cost = cost(storage.bytes(n, cols), len, accumulate);
     Case {
-        label: format!("rows {n} of {rows}x{cols} {dtype}{}", if accumulate { ", added" } else { "" }),
+        label: format!("rows {n} of {rows}x{cols} {storage}{}", if accumulate { ", added" } else { "" }),
         tolerance: 1e-7,
-        flops: if accumulate { len as f64 } else { 0.0 },
-        bytes: (len * (dtype.size() + if accumulate { 8 } else { 4 })) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {
-            let table = noise(1, size);
-            let table = match dtype {
-                DType::Bf16 => {
-                    d.upload(Class::Scratch, &table.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>())
-                }
-                DType::F16 => {
-                    d.upload(Class::Scratch, &table.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>())
-                }
-                _ => d.upload(Class::Scratch, &table),
-            }?;
+            let (table, scales) = store(d, &noise(1, size), [rows, cols], storage)?;
             let index = d.upload(Class::Scratch, &index(n, rows))?;
             let y = d.upload(Class::Scratch, &noise(2, len))?;
             let d = d.clone();
             Ok(Run::new(vec![y], move |y| {
-                super::rows(&d, Matrix { data: &table, rows, cols }, &index, &mut y[0], accumulate)
+                let table = Matrix { data: &table, scales: scales.as_ref(), rows, cols };
+                super::rows(&d, table, &index, &mut y[0], accumulate)
             }))
         }),
         reference: Box::new(move || {
-            let (table, y, index) = (noise(1, size), noise(2, len), index(n, rows));
+            let (table, y, index) =
+                (kept(&noise(1, size), [rows, cols], storage), noise(2, len), index(n, rows));
             let old = |i: usize| if accumulate { f64::from(y[i]) } else { 0.0 };
             let of = |i: usize| table[index[i / cols] as usize * cols + i % cols];
-            (0..len).map(|i| old(i) + f64::from(stored(dtype, of(i)))).collect()
+            (0..len).map(|i| old(i) + of(i)).collect()
         }),
     }
 }
@@ -67,8 +59,8 @@ fn scatter_case(n: usize, rows: usize, cols: usize, timed: bool) -> Case {
     Case {
         label: format!("scatter {n} to {rows}x{cols}"),
         tolerance: 3e-7,
-        flops: (n * cols) as f64,
-        bytes: (12 * n * cols) as f64,
+        flops: cost(4 * n * cols, n * cols, true).flops,
+        bytes: cost(4 * n * cols, n * cols, true).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

@@ -1,7 +1,12 @@
 //! Rows in parallel; scattering in order.
 use super::*;
-use crate::{Cpu, DType};
-use half::{bf16, f16};
+use crate::{
+    Cpu,
+    storage::view::{Stored, stored},
+};
+
+/// Values that are decoded at a time, before they are added.
+const PART: usize = 256;
 
 fn check(index: &[u32], rows: usize) -> Result<()> {
     match index.iter().find(|i| **i as usize >= rows) {
@@ -24,27 +29,22 @@ pub(super) fn rows(
     let index = index.host::<u32>()?;
     check(index, table.rows)?;
     let y = &mut y.host_mut::<f32>()?[..index.len() * table.cols];
-    match table.data.dtype() {
-        DType::F32 => copy(d, table.data.host::<f32>()?, |x| x, index, table.cols, y, accumulate),
-        DType::Bf16 => copy(d, table.data.host::<bf16>()?, bf16::to_f32, index, table.cols, y, accumulate),
-        _ => copy(d, table.data.host::<f16>()?, f16::to_f32, index, table.cols, y, accumulate),
-    }
+    stored!(table, view => copy(d, view, index, table.cols, y, accumulate));
     Ok(())
 }
-fn copy<T: Copy + Sync>(
-    d: &Cpu,
-    table: &[T],
-    f: impl Fn(T) -> f32 + Sync + Send,
-    index: &[u32],
-    cols: usize,
-    y: &mut [f32],
-    accumulate: bool,
-) {
+fn copy(d: &Cpu, table: impl Stored, index: &[u32], cols: usize, y: &mut [f32], accumulate: bool) {
     d.rows(y, cols, 16, |first, piece| {
+        let mut decoded = [0.0; PART];
         for (i, row) in piece.chunks_mut(cols).enumerate() {
-            let at = index[first + i] as usize * cols;
-            for (y, x) in row.iter_mut().zip(&table[at..at + cols]) {
-                *y = if accumulate { *y + f(*x) } else { f(*x) };
+            let line = index[first + i] as usize;
+            for (p, y) in row.chunks_mut(PART).enumerate() {
+                if accumulate {
+                    let decoded = &mut decoded[..y.len()];
+                    table.decode(line, p * PART, decoded);
+                    y.iter_mut().zip(decoded).for_each(|(y, x)| *y += *x);
+                } else {
+                    table.decode(line, p * PART, y);
+                }
             }
         }
     });

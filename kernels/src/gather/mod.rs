@@ -9,11 +9,16 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, matmul::Matrix, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul::Matrix, need};
 
 const NAME: &str = "gather";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
+
+/// `from` bytes of rows to `len` f32 values, set or added to.
+fn cost(from: usize, len: usize, accumulate: bool) -> Cost {
+    Cost::new(if accumulate { len } else { 0 }, from + len * if accumulate { 8 } else { 4 })
+}
 
 /// y (n, cols) = rows of the table, or y += them. Indices (u32) beyond the table give an error.
 pub fn rows(
@@ -26,6 +31,8 @@ pub fn rows(
     table.check(NAME, "table", device)?;
     need::<u32>(NAME, device, "index", index, 0)?;
     need::<f32>(NAME, device, "y", y, index.len() * table.cols)?;
+    let read = || Matrix { rows: index.len(), ..table }.bytes();
+    let _span = device.span(NAME, "rows", || cost(read(), index.len() * table.cols, accumulate));
     match device {
         Device::Cpu(d) => cpu::rows(d, table, index, y, accumulate),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -38,6 +45,7 @@ pub fn scatter(device: &Device, dy: &Buffer, index: &Buffer, cols: usize, table:
     need::<u32>(NAME, device, "index", index, 0)?;
     need::<f32>(NAME, device, "dy", dy, index.len() * cols)?;
     need::<f32>(NAME, device, "table", table, 0)?;
+    let _span = device.span(NAME, "scatter", || cost(4 * index.len() * cols, index.len() * cols, true));
     match device {
         Device::Cpu(d) => cpu::scatter(d, dy, index, cols, table),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

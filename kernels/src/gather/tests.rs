@@ -19,7 +19,7 @@ fn a_row_named_twice_receives_both() {
 fn refusals() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
     let (data, mut y) = (check::up(&d, &[1.0; 6]), check::up(&d, &[7.0; 4]));
-    let table = Matrix { data: &data, rows: 3, cols: 2 };
+    let table = Matrix::plain(&data, 3, 2);
     let bad = check::indices(&d, &[1, 3]);
     assert!(matches!(rows(&d, table, &bad, &mut y, false), Err(Error::Length { expected: 4, got: 3, .. })));
     assert_eq!(y.read::<f32>().unwrap(), [7.0; 4], "nothing is written before the indices are checked");

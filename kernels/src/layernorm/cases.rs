@@ -34,13 +34,13 @@ fn sum(x: &[f32], r: Option<&[f32]>) -> Vec<f64> {
 
 fn forward_case(rows: usize, cols: usize, residual: bool, keep: bool, timed: bool) -> Case {
     let len = rows * cols;
-    let passes = 2 + usize::from(residual) + usize::from(keep);
+    let cost = cost(len, residual, keep);
     let of = |b: bool, name: &'static str| if b { name } else { "" };
     Case {
         label: format!("forward{}{} {rows}x{cols}", of(residual, " + residual"), of(keep, ", kept")),
         tolerance: if cols < 3 { 2e-5 } else { 1e-6 },
-        flops: 8.0 * len as f64,
-        bytes: (4 * passes * len) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
         cuda: true,
         prepare: Box::new(move |d| {
@@ -84,8 +84,8 @@ fn backward_case(rows: usize, cols: usize, timed: bool) -> Case {
         label: format!("backward {rows}x{cols}"),
         // of one or two channels, next to nothing is left of the gradient
         tolerance: if cols < 3 { 1e-3 } else { 2e-6 },
-        flops: 9.0 * len as f64,
-        bytes: (12 * len) as f64,
+        flops: cost_backward(len).flops,
+        bytes: cost_backward(len).bytes,
         timed,
         cuda: true,
         prepare: Box::new(move |d| {

@@ -12,7 +12,7 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, matmul_int8::Rows, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul_int8::Rows, need};
 use num_traits::Float;
 
 const NAME: &str = "layernorm";
@@ -41,6 +41,15 @@ pub struct Kept<'a> {
     pub normed: &'a mut Buffer,
     /// One over the standard deviation of each row.
     pub rstd: &'a mut Buffer,
+}
+
+/// Of n elements, forward.
+fn cost(n: usize, residual: bool, keep: bool) -> Cost {
+    Cost::new(8 * n, 4 * n * (2 + usize::from(residual) + usize::from(keep)))
+}
+/// Of n elements, backward.
+fn cost_backward(n: usize) -> Cost {
+    Cost::new(9 * n, 12 * n)
 }
 
 /// y = LN(x + r), all (rows, cols).
@@ -80,10 +89,13 @@ pub fn forward_quantized(
     if let Some(q) = &q {
         q.check(NAME, "q", device, n.rows, n.cols)?;
     }
+    let bytes = if q.is_some() { len } else { 0 };
+    let cost = || cost(len, r.is_some(), keep.is_some()) + Cost::new(0, bytes);
+    let _span = device.span(NAME, "forward", cost);
     match device {
         Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep, q),
         Device::Cuda(_) if q.is_some() => {
-            Err(Error::Unsupported { kernel: "layernorm, quantised,", device: "cuda" })
+            Err(Error::Unsupported { kernel: "layernorm to 8 bits", device: "cuda" })
         }
         Device::Cuda(d) => cuda::forward(d, x, r, n, y, keep),
         Device::Null(_) => Ok(()),
@@ -105,6 +117,7 @@ pub fn backward(
     need::<f32>(NAME, device, "rstd", rstd, n.rows)?;
     need::<f32>(NAME, device, "gamma", n.gamma, n.cols)?;
     need::<f32>(NAME, device, "dx", dx, len)?;
+    let _span = device.span(NAME, "backward", || cost_backward(len));
     match device {
         Device::Cpu(d) => cpu::backward(d, dy, normed, rstd, n, dx),
         Device::Cuda(d) => cuda::backward(d, dy, normed, rstd, n, dx),

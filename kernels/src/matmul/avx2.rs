@@ -2,8 +2,9 @@
 use super::{
     pack::Piece,
     tile::{Kernel, Tile, tile},
-    vector::{MOST_LANES, Stored, Vector},
+    vector::{MOST_LANES, Vector},
 };
+use crate::storage::{nf4::LEVELS, view::Stored};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -50,6 +51,28 @@ impl Vector for F32x8 {
     unsafe fn load_f16(p: *const f16) -> Self {
         // SAFETY: F16C comes with `Isa::Avx2`, and 8 values of 2 bytes may be read from `p`.
         F32x8(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const i8, scale: f32) -> Self {
+        // SAFETY: AVX2, and 8 bytes may be read from `p`.
+        F32x8(unsafe {
+            let q = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
+            _mm256_mul_ps(_mm256_cvtepi32_ps(q), _mm256_set1_ps(scale))
+        })
+    }
+    /// Each lane shifts its code to the bottom. A permutation reaches 8 levels: the code's highest bit, moved to the
+    /// sign, chooses between the lower and the upper ones.
+    #[inline(always)]
+    unsafe fn load_nf4(p: *const u8, scale: f32) -> Self {
+        // SAFETY: AVX2, and 4 bytes may be read from `p`; there are 16 levels.
+        F32x8(unsafe {
+            let pairs = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
+            let codes = _mm256_srlv_epi32(pairs, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(LEVELS.as_ptr()), codes);
+            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(LEVELS.as_ptr().add(8)), codes);
+            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+            _mm256_mul_ps(_mm256_blendv_ps(low, high, upper), _mm256_set1_ps(scale))
+        })
     }
     #[inline(always)]
     unsafe fn prefetch<T>(p: *const T) {
@@ -136,7 +159,7 @@ pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
 /// # Safety
 /// As there, and the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn pack<E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32) {
+pub(super) unsafe fn pack<S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
     // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { super::pack::pack::<F32x8, E>(from, panel, to) }
+    unsafe { super::pack::pack::<F32x8, S>(from, panel, to) }
 }

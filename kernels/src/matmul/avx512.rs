@@ -3,8 +3,9 @@
 use super::{
     pack::Piece,
     tile::{Kernel, Tile, tile},
-    vector::{MOST_LANES, Stored, Vector},
+    vector::{MOST_LANES, Vector},
 };
+use crate::storage::{nf4::LEVELS, view::Stored};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
@@ -47,6 +48,26 @@ impl Vector for F32x16 {
     unsafe fn load_f16(p: *const f16) -> Self {
         // SAFETY: AVX-512, and 16 values of 2 bytes may be read from `p`.
         F32x16(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn load_i8(p: *const i8, scale: f32) -> Self {
+        // SAFETY: AVX-512, and 16 bytes may be read from `p`.
+        F32x16(unsafe {
+            let q = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(q), _mm512_set1_ps(scale))
+        })
+    }
+    /// A byte goes into the low half of a 64-bit word, which then names the first code, and its high four bits into the
+    /// high half; of each half the permutation looks at the low four bits only.
+    #[inline(always)]
+    unsafe fn load_nf4(p: *const u8, scale: f32) -> Self {
+        // SAFETY: AVX-512, and 8 bytes may be read from `p`.
+        F32x16(unsafe {
+            let pairs = _mm512_cvtepu8_epi64(_mm_loadl_epi64(p.cast()));
+            let codes = _mm512_or_si512(pairs, _mm512_slli_epi64::<28>(pairs));
+            let levels = _mm512_permutexvar_ps(codes, _mm512_loadu_ps(LEVELS.as_ptr()));
+            _mm512_mul_ps(levels, _mm512_set1_ps(scale))
+        })
     }
     #[inline(always)]
     unsafe fn prefetch<T>(p: *const T) {
@@ -140,7 +161,7 @@ pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
 /// # Safety
 /// As there, and the processor has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-pub(super) unsafe fn pack<E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32) {
+pub(super) unsafe fn pack<S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
     // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { super::pack::pack::<F32x16, E>(from, panel, to) }
+    unsafe { super::pack::pack::<F32x16, S>(from, panel, to) }
 }

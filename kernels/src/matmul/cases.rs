@@ -1,8 +1,8 @@
 //! The shapes on which the products are checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run,
-    case::{noise, wide},
+    Case, Class, Run, Storage,
+    case::{kept, noise, store, wide},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,10 @@ enum Product {
     TransposedTimes,
     /// `transposed_times` that adds to what is there.
     Accumulate,
+    /// `times_transposed` that adds to rows and a bias, `times` that adds to rows, and to what is there.
+    TransposedRows,
+    TimesRows,
+    TimesOutput,
 }
 use Product::*;
 
@@ -50,48 +54,60 @@ const TIMED_GRADIENTS: [(usize, usize, usize); 4] =
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for shape in AWKWARD {
-        for dtype in [DType::F32, DType::Bf16, DType::F16] {
-            all.push(case(TimesTransposed, dtype, shape, false));
-            all.push(case(Times, dtype, shape, false));
+        for storage in Storage::ALL {
+            all.push(case(TimesTransposed, storage, shape, false));
+            all.push(case(Times, storage, shape, false));
         }
-        all.push(case(TransposedTimes, DType::F32, shape, false));
-        all.push(case(Accumulate, DType::F32, shape, false));
+        all.push(case(TransposedTimes, Storage::F32, shape, false));
+        for product in [Accumulate, TransposedRows, TimesRows, TimesOutput] {
+            all.push(case(product, Storage::F32, shape, false));
+        }
     }
     for shape in TIMED {
-        all.push(case(TimesTransposed, DType::F32, shape, true));
-        all.push(case(Times, DType::F32, shape, true));
+        all.push(case(TimesTransposed, Storage::F32, shape, true));
+        all.push(case(Times, Storage::F32, shape, true));
     }
-    for dtype in [DType::Bf16, DType::F16] {
-        all.push(case(TimesTransposed, dtype, (700, 768, 768), true));
-        all.push(case(Times, dtype, (700, 768, 768), true));
+    for storage in Storage::ALL.into_iter().skip(1) {
+        all.push(case(TimesTransposed, storage, (700, 768, 768), true));
+        all.push(case(Times, storage, (700, 768, 768), true));
     }
-    all.extend(TIMED_GRADIENTS.map(|shape| case(TransposedTimes, DType::F32, shape, true)));
+    all.extend(TIMED_GRADIENTS.map(|shape| case(TransposedTimes, Storage::F32, shape, true)));
     all
 }
 
 /// One product: x (m, K) or dy (m, N), and W (N, K), or for a gradient dy (m, N) and x (m, K).
-fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed: bool) -> Case {
+fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), timed: bool) -> Case {
     let (name, rows, depth, cols) = match product {
         TimesTransposed => ("times_transposed", m, k, n),
         Times => ("times", m, n, k),
         TransposedTimes => ("transposed_times", n, m, k),
         Accumulate => ("transposed_times, accumulating", n, m, k),
+        TransposedRows => ("times_transposed plus rows and bias", m, k, n),
+        TimesRows => ("times plus rows", m, n, k),
+        TimesOutput => ("times, accumulating", m, n, k),
     };
+    let transposed = matches!(product, TimesTransposed | TransposedRows);
+    let adds = matches!(product, Accumulate | TransposedRows | TimesRows | TimesOutput);
     let gradient = matches!(product, TransposedTimes | Accumulate);
     let a = noise(1, rows * depth);
-    let b = rounded(noise(2, depth * cols), dtype);
-    let start = noise(3, if product == Accumulate { rows * cols } else { cols });
+    let b = noise(2, depth * cols);
+    let shape = if gradient { [m, k] } else { [n, k] };
+    let cost = cost([rows, depth, cols], storage.bytes(shape[0], shape[1]), adds);
+    let start = noise(3, if adds { rows * cols } else { cols });
+    let bias = noise(4, if product == TransposedRows { cols } else { 0 });
     // a sum of few outputs may be close to zero, and errors are relative to the largest
     let tiny = if rows * cols < 100 { 10.0 } else { 1.0 };
     let reference = {
-        let (a, b, start) = (wide(&a), wide(&b), wide(&start));
+        let (a, b, start, row) = (wide(&a), b.clone(), wide(&start), wide(&bias));
         move || {
+            let b = kept(&b, shape, storage);
             let (a_row, a_col) = if gradient { (1, rows) } else { (depth, 1) };
-            let turned = (product == TimesTransposed).then(|| turn(&b, cols, depth));
-            let bias = (!gradient).then_some(&start[..]);
+            let turned = transposed.then(|| turn(&b, cols, depth));
+            let bias =
+                (!gradient).then_some(if adds { &row[..] } else { &start[..] }).filter(|b| !b.is_empty());
             let b = turned.as_deref().unwrap_or(&b);
             let mut c = reference(rows, depth, cols, (&a, a_row, a_col), (b, cols, 1), bias);
-            if product == Accumulate {
+            if adds {
                 c.iter_mut().zip(&start).for_each(|(c, s)| *c += s);
             }
             c
@@ -99,56 +115,42 @@ fn case(product: Product, dtype: DType, (m, n, k): (usize, usize, usize), timed:
     };
     let prepare = move |device: &Device| {
         let a = device.upload(Class::Saved, &a)?;
-        let b = store(device, &b, dtype)?;
-        let y = if product == Accumulate {
+        let (b, scales) = store(device, &b, shape, storage)?;
+        let y = if matches!(product, Accumulate | TimesOutput) {
             device.upload(Class::Scratch, &start)?
         } else {
             device.alloc::<f32>(Class::Scratch, rows * cols)?
         };
-        let bias = device.upload(Class::Backbone, if gradient { &[] } else { &start[..] })?;
+        let plus = device.upload(Class::Backbone, if gradient { &[] } else { &start[..] })?;
+        let bias = device.upload(Class::Backbone, &bias)?;
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
-            let w = Matrix { data: &b, rows: n, cols: k };
+            let w = Matrix { data: &b, scales: scales.as_ref(), rows: n, cols: k };
             match product {
-                TimesTransposed => times_transposed(&device, &a, m, w, Some(&bias), &mut y[0]),
-                Times => times(&device, &a, m, w, Some(&bias), &mut y[0]),
+                TimesTransposed => times_transposed(&device, &a, m, w, Plus::bias(&plus), &mut y[0]),
+                TransposedRows => {
+                    let plus = Plus { bias: Some(&bias), onto: Onto::Rows(&plus) };
+                    times_transposed(&device, &a, m, w, plus, &mut y[0])
+                }
+                Times => times(&device, &a, m, w, Plus::bias(&plus), &mut y[0]),
+                TimesRows => times(&device, &a, m, w, Plus::rows(&plus), &mut y[0]),
+                TimesOutput => times(&device, &a, m, w, Plus::OUTPUT, &mut y[0]),
                 _ => transposed_times(&device, &a, n, &b, k, m, &mut y[0], product == Accumulate),
             }
         }))
     };
     Case {
-        label: format!("{name} m={m} N={n} K={k} {dtype}"),
+        label: format!("{name} m={m} N={n} K={k} {storage}"),
         tolerance: tiny * (2e-7 + 5e-8 * (depth as f64).sqrt()),
-        flops: 2.0 * (rows * depth) as f64 * cols as f64,
-        bytes: (4 * (rows * depth + rows * cols) + dtype.size() * depth * cols) as f64,
+        flops: cost.flops,
+        bytes: cost.bytes,
         timed,
-        cuda: true,
+        cuda: !storage.is_quantised(),
         prepare: Box::new(prepare),
         reference: Box::new(reference),
     }
 }
 
-/// What a storage type keeps of `v`.
-fn rounded(v: Vec<f32>, dtype: DType) -> Vec<f32> {
-    v.into_iter()
-        .map(|x| match dtype {
-            DType::Bf16 => bf16::from_f32(x).to_f32(),
-            DType::F16 => f16::from_f32(x).to_f32(),
-            _ => x,
-        })
-        .collect()
-}
-fn store(device: &Device, v: &[f32], dtype: DType) -> Result<Buffer> {
-    match dtype {
-        DType::Bf16 => {
-            device.upload(Class::Backbone, &v.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>())
-        }
-        DType::F16 => {
-            device.upload(Class::Backbone, &v.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>())
-        }
-        _ => device.upload(Class::Backbone, v),
-    }
-}
 /// The transpose, so that the reference's inner loop runs along memory.
 fn turn(v: &[f64], rows: usize, cols: usize) -> Vec<f64> {
     (0..rows * cols).map(|i| v[i % rows * cols + i / rows]).collect()

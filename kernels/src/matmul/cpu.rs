@@ -22,10 +22,12 @@ use super::{
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
     tile::{Kernel, Tile},
-    vector::Stored,
     *,
 };
-use crate::{Class, Cpu, DType, Isa};
+use crate::{
+    Class, Cpu, DType, Isa,
+    storage::view::{Floats, Stored, stored},
+};
 use std::{ops::Range, ptr::null};
 
 /// f32 values of a matrix: element (i, j) is `data[i * row + j * col]`.
@@ -35,19 +37,23 @@ pub(super) struct Strided<'a> {
     pub row: usize,
     pub col: usize,
 }
-/// A matrix in storage, in lines: element (p, j) is `data[p * stride + j]` or, if `transposed`, `data[j * stride + p]`.
+/// A matrix in storage: element (p, j) is number j of line p or, if `transposed`, number p of line j.
 #[derive(Clone, Copy)]
-pub(super) struct Lines<'a, E> {
-    pub data: &'a [E],
+pub(super) struct Lines<S> {
+    pub from: S,
     pub transposed: bool,
-    pub stride: usize,
 }
-/// What the products are added to.
+/// What is added to the products: a row, the same for all rows, and a matrix.
 #[derive(Clone, Copy)]
-pub(super) enum Start<'a> {
+pub(super) struct Start<'a> {
+    pub bias: Option<&'a [f32]>,
+    pub onto: Base<'a>,
+}
+#[derive(Clone, Copy)]
+pub(super) enum Base<'a> {
     Zero,
-    /// A row, the same for all rows.
-    Bias(&'a [f32]),
+    /// A matrix that lies as C does.
+    Rows(&'a [f32]),
     /// C as it is.
     Output,
 }
@@ -67,21 +73,23 @@ impl Shared {
 }
 
 /// A launch whose arguments have been checked.
-pub(super) struct Job<'a, E> {
+pub(super) struct Job<'a, S> {
     pub plan: Plan,
     pub a: Strided<'a>,
-    pub b: Lines<'a, E>,
+    pub b: Lines<S>,
     pub start: Start<'a>,
     pub c: Shared,
     /// Distance between C's rows.
     pub c_row: usize,
 }
 
-/// Where a task's block of C lies (address, distance between rows), and what it is added to next (null: nothing).
+/// Where a task's block of C lies (address, distance between rows), and what is added to it next: a matrix (address,
+/// distance between rows) and a row (null: nothing).
 struct Target {
     c: *mut f32,
     row: usize,
     start: (*const f32, usize),
+    bias: *const f32,
 }
 
 impl Target {
@@ -92,34 +100,32 @@ impl Target {
 }
 
 /// The code for one instruction set.
-struct Code<E> {
+struct Code<'a, S> {
     kernel: fn(usize, usize) -> Kernel,
-    pack: unsafe fn(&Piece<E>, usize, *mut f32),
+    pack: unsafe fn(&Piece<S>, usize, *mut f32),
     /// For A.
-    pack_f32: unsafe fn(&Piece<f32>, usize, *mut f32),
+    pack_f32: unsafe fn(&Piece<Floats<'a, f32>>, usize, *mut f32),
 }
 #[cfg(target_arch = "x86_64")]
-fn code<E: Stored>(isa: Isa) -> Option<Code<E>> {
+fn code<'a, S: Stored>(isa: Isa) -> Option<Code<'a, S>> {
     match isa {
-        Isa::Avx512 => {
-            Some(Code { kernel: avx512::kernel, pack: avx512::pack::<E>, pack_f32: avx512::pack::<f32> })
-        }
-        Isa::Avx2 => Some(Code { kernel: avx2::kernel, pack: avx2::pack::<E>, pack_f32: avx2::pack::<f32> }),
+        Isa::Avx512 => Some(Code { kernel: avx512::kernel, pack: avx512::pack, pack_f32: avx512::pack }),
+        Isa::Avx2 => Some(Code { kernel: avx2::kernel, pack: avx2::pack, pack_f32: avx2::pack }),
         Isa::Portable => None,
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-fn code<E: Stored>(_isa: Isa) -> Option<Code<E>> {
+fn code<'a, S: Stored>(_isa: Isa) -> Option<Code<'a, S>> {
     None
 }
 
 /// C (m x cols, rows `c_row` apart; if the plan is flipped, Cᵀ) = start + A B, with `workspace` for what `plan` says the
 /// threads need.
-pub(super) fn multiply<E: Stored>(
+pub(super) fn multiply<S: Stored>(
     d: &Cpu,
     plan: Plan,
     a: Strided<'_>,
-    b: Lines<'_, E>,
+    b: Lines<S>,
     start: Start<'_>,
     (c, c_row): (&mut [f32], usize),
     workspace: &mut [f32],
@@ -138,15 +144,18 @@ pub(super) fn multiply<E: Stored>(
     };
     assert!(plan.group == 0 || a.row == 1);
     assert!(!plan.in_place || cols.is_multiple_of(lanes(plan.isa)));
-    assert!(plan.isa.available() && (!plan.in_place || (E::DTYPE == DType::F32 && !b.transposed)));
+    assert!(plan.isa.available() && (!plan.in_place || (S::IS_F32 && !b.transposed)));
     assert!(holds(a.data.len(), m, a.row, depth, a.col), "A is too short");
-    let (row, col) = if b.transposed { (1, b.stride) } else { (b.stride, 1) };
-    assert!(holds(b.data.len(), depth, row, cols, col), "B is too short");
+    let (lines, each) = if b.transposed { (cols, depth) } else { (depth, cols) };
+    assert!(b.from.holds(lines, each), "B is too short");
     let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
-    assert!(!plan.flipped || (plan.in_place && !matches!(start, Start::Bias(_))));
-    assert!(!matches!(start, Start::Bias(bias) if bias.len() < cols), "the bias is too short");
-    let each = plan.floats(E::DTYPE != DType::F32);
+    assert!(!plan.flipped || (plan.in_place && start.bias.is_none() && !matches!(start.onto, Base::Rows(_))));
+    if let Base::Rows(rows) = start.onto {
+        assert!(holds(rows.len(), high, c_row, wide, 1), "the rows are too short");
+    }
+    assert!(start.bias.is_none_or(|b| b.len() >= cols), "the bias is too short");
+    let each = plan.floats(!S::IS_F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
 
     for slot in workspace.chunks_exact_mut(each.max(HEADER)) {
@@ -154,7 +163,7 @@ pub(super) fn multiply<E: Stored>(
     }
     let job = Job { plan, a, b, start, c: Shared(c.as_mut_ptr()), c_row };
     let workspace = Shared(workspace.as_mut_ptr());
-    let code = code::<E>(plan.isa);
+    let code = code::<S>(plan.isa);
     d.each(plan.tasks(), |task, thread| {
         // SAFETY: `thread` is below `threads()` and no two threads that run at once share it, so that the slice
         // belongs to this call; it has `each` values (asserted). Tasks write disjoint blocks of C, and the extents of
@@ -169,24 +178,25 @@ pub(super) fn multiply<E: Stored>(
     });
 }
 
-impl<E: Stored> Job<'_, E> {
+impl<'a, S: Stored> Job<'a, S> {
     /// Where a task that begins at (i, j) puts its block of C.
     ///
     /// # Safety
     /// As of `run`.
     unsafe fn target(&self, i: usize, j: usize, slot: *mut f32) -> Target {
         if self.plan.flipped {
-            return Target { c: slot, row: self.plan.nc, start: (null(), 0) };
+            return Target { c: slot, row: self.plan.nc, start: (null(), 0), bias: null() };
         }
-        // SAFETY: (i, j) is in C, and the bias has an element for each column (asserted).
+        // SAFETY: (i, j) is in C, the bias has an element for each column, and the rows are as long as C (asserted).
         unsafe {
             let c = self.c.get().add(i * self.c_row + j);
-            let start = match self.start {
-                Start::Zero => (null(), 0),
-                Start::Bias(bias) => (bias.as_ptr().add(j), 0),
-                Start::Output => (c.cast_const(), self.c_row),
+            let start = match self.start.onto {
+                Base::Zero => (null(), 0),
+                Base::Rows(rows) => (rows.as_ptr().add(i * self.c_row + j), self.c_row),
+                Base::Output => (c.cast_const(), self.c_row),
             };
-            Target { c, row: self.c_row, start }
+            let bias = self.start.bias.map_or(null(), |b| b.as_ptr().add(j));
+            Target { c, row: self.c_row, start, bias }
         }
     }
     /// Writes a block of Cᵀ that begins at (i, j) of it, `rows` x `cols`, to its place in C.
@@ -194,7 +204,7 @@ impl<E: Stored> Job<'_, E> {
     /// # Safety
     /// As of `run`; the block has been computed in `slot`.
     unsafe fn unflip(&self, (i, j, rows, cols): (usize, usize, usize, usize), slot: *const f32) {
-        let add = matches!(self.start, Start::Output);
+        let add = matches!(self.start.onto, Base::Output);
         for y in 0..cols {
             // SAFETY: row j + y of C has `rows` columns from i, which are this task's; the slot holds rows x nc values.
             unsafe {
@@ -207,12 +217,10 @@ impl<E: Stored> Job<'_, E> {
         }
     }
     /// The piece of B from row `p` and column `j`.
-    pub(super) fn piece(&self, p: usize, j: usize, depth: usize, cols: usize) -> Piece<E> {
-        let Lines { data, transposed, stride } = self.b;
-        let at = if transposed { j * stride + p } else { p * stride + j };
-        // of depth 0 there may be no element; nothing will be read then
-        let at = data.as_ptr().wrapping_add(at);
-        Piece { at, transposed, stride, depth, cols }
+    pub(super) fn piece(&self, p: usize, j: usize, depth: usize, cols: usize) -> Piece<S> {
+        let Lines { from, transposed } = self.b;
+        let (line, at) = if transposed { (j, p) } else { (p, j) };
+        Piece { from, line, at, transposed, depth, cols }
     }
 
     /// Computes one task.
@@ -220,7 +228,7 @@ impl<E: Stored> Job<'_, E> {
     /// # Safety
     /// What `multiply` asserts holds, nobody else writes the task's block of C, and `slot` is this call's own and as
     /// long as the plan says.
-    unsafe fn run(&self, code: &Code<E>, task: usize, slot: *mut f32) {
+    unsafe fn run(&self, code: &Code<'a, S>, task: usize, slot: *mut f32) {
         let plan = &self.plan;
         let (i0, j0, rows, cols) = plan.task(task);
         let tiles = plan.tiles(rows);
@@ -231,21 +239,21 @@ impl<E: Stored> Job<'_, E> {
         loop {
             let depth = plan.kc.min(plan.depth - p);
             let piece = self.piece(p, j0, depth, cols);
-            let b = if plan.in_place {
-                piece.at.cast()
-            } else {
+            let b = match piece.in_place() {
+                Some(b) if plan.in_place => b,
                 // SAFETY: the piece is in B, and the slot is ours and holds kc x nc values behind the header.
-                unsafe { fill(code, &piece, plan.panel(), j0, depth == plan.depth, slot) }
+                _ => (unsafe { fill(code, &piece, plan.panel(), j0, depth == plan.depth, slot) }, 0),
             };
             for t in (0..tiles.count).step_by(group) {
                 let these = t..tiles.count.min(t + group);
-                let a = self.a.data.as_ptr().wrapping_add((i0 + tiles.at(t).0) * self.a.row + p * self.a.col);
+                let first = i0 + tiles.at(t).0;
                 let a = if plan.group == 0 {
-                    a
+                    self.a.data.as_ptr().wrapping_add(first * self.a.row + p * self.a.col)
                 } else {
                     let packed = slot.wrapping_add(HEADER + plan.piece());
                     let high = rows.min(these.end * plan.tile_rows) - these.start * plan.tile_rows;
-                    let lines = Piece { at: a, transposed: false, stride: self.a.col, depth, cols: high };
+                    let from = Floats { data: self.a.data, stride: self.a.col };
+                    let lines = Piece { from, line: p, at: first, transposed: false, depth, cols: high };
                     // SAFETY: the tiles are in A, whose rows are neighbours (asserted), and the slot is ours and holds
                     // `group` tiles of depth kc behind the piece.
                     unsafe { (code.pack_f32)(&lines, lanes(plan.isa), packed) };
@@ -254,7 +262,7 @@ impl<E: Stored> Job<'_, E> {
                 // SAFETY: as of this function; A and B have just been put there.
                 unsafe { self.block(code, &target, &piece, (tiles, these), a, b) };
             }
-            target.start = (target.c.cast_const(), target.row);
+            (target.start, target.bias) = ((target.c.cast_const(), target.row), null());
             p += depth;
             if p >= plan.depth {
                 break;
@@ -267,18 +275,18 @@ impl<E: Stored> Job<'_, E> {
     }
 
     /// Tiles `these` of a task's rows times all panels of `piece`, added to `to.start`. A's tiles begin at `a` and B's
-    /// panels at `b`, in place or packed as the plan says.
+    /// panels at `b`, in place (with the distance between its rows) or packed as the plan says.
     ///
     /// # Safety
     /// As of `run`, and `a` and `b` may be read that far.
     unsafe fn block(
         &self,
-        code: &Code<E>,
+        code: &Code<'a, S>,
         to: &Target,
-        piece: &Piece<E>,
+        piece: &Piece<S>,
         (tiles, these): (Tiles, Range<usize>),
         a: *const f32,
-        b: *const f32,
+        b: (*const f32, usize),
     ) {
         let (plan, depth, lanes) = (&self.plan, piece.depth, lanes(self.plan.isa));
         let panel = plan.panel();
@@ -298,9 +306,9 @@ impl<E: Stored> Job<'_, E> {
                 (a.wrapping_add(panel * lanes * depth + half), 1, lanes)
             };
             let b = if plan.in_place {
-                (b.wrapping_add(j), piece.stride)
+                (b.0.wrapping_add(j), b.1)
             } else {
-                (b.wrapping_add(j * depth), vectors * lanes)
+                (b.0.wrapping_add(j * depth), vectors * lanes)
             };
             // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
             // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
@@ -310,6 +318,7 @@ impl<E: Stored> Job<'_, E> {
                     a,
                     b,
                     start: to.start_at(i, j),
+                    bias: if to.bias.is_null() { null() } else { to.bias.add(j) },
                     c: (to.c.add(i * to.row + j), to.row),
                     last: wide - (vectors - 1) * lanes,
                 });
@@ -323,9 +332,9 @@ impl<E: Stored> Job<'_, E> {
 ///
 /// # Safety
 /// The processor has the code's instructions, the piece may be read, and `slot` is as long as header and piece.
-unsafe fn fill<E>(
-    code: &Code<E>,
-    piece: &Piece<E>,
+unsafe fn fill<S>(
+    code: &Code<'_, S>,
+    piece: &Piece<S>,
     panel: usize,
     j0: usize,
     whole: bool,
@@ -359,16 +368,6 @@ pub(super) fn product(
     let mut workspace = workspace(w.data.device(), &plan, w.data.dtype())?;
     let c_row = if plan.flipped { plan.m } else { plan.cols };
     let (c, workspace) = ((c.host_mut()?, c_row), workspace.host_mut()?);
-    macro_rules! multiply_as {
-        ($stored:ty) => {{
-            let b = Lines { data: w.data.host::<$stored>()?, transposed, stride: w.cols };
-            multiply(d, plan, a, b, start, c, workspace)
-        }};
-    }
-    match w.data.dtype() {
-        DType::F32 => multiply_as!(f32),
-        DType::Bf16 => multiply_as!(bf16),
-        _ => multiply_as!(f16),
-    }
+    stored!(w, from => multiply(d, plan, a, Lines { from, transposed }, start, c, workspace));
     Ok(())
 }

@@ -13,18 +13,17 @@ const THREADS: u32 = 256;
 /// Blocks of one launch: more than any GPU runs at a time. They share the tiles.
 const MOST_BLOCKS: usize = 1 << 16;
 
-/// C (m, n) = A B + bias, or C += A B.
+/// C (m, n) = A B + ..
 ///
 /// # Safety
-/// A holds m k values of f32, B k n of the type that the kernel `name` takes, `bias` n and C m n of f32, all on `d`.
+/// A holds m k values of f32, B k n of the type that the kernel `name` takes, a bias n and C m n of f32, all on `d`.
 #[allow(clippy::too_many_arguments)]
 unsafe fn product(
     d: &Cuda,
     name: &'static str,
     a: &Buffer,
     b: &Buffer,
-    bias: Option<&Buffer>,
-    accumulate: bool,
+    plus: Plus<'_>,
     c: &mut Buffer,
     [m, n, k]: [usize; 3],
 ) -> Result<()> {
@@ -39,8 +38,11 @@ unsafe fn product(
         shared_mem_bytes: 0,
     };
     let (m, n, k) = (m as u64, n as u64, k as u64);
-    let accumulate = i32::from(accumulate);
-    let bias = bias.map(Buffer::cuda).transpose()?;
+    if let Onto::Rows(rows) = plus.onto {
+        c.cuda_mut()?.copy(rows.cuda()?)?;
+    }
+    let accumulate = i32::from(!matches!(plus.onto, Onto::Nothing));
+    let bias = plus.bias.map(Buffer::cuda).transpose()?;
     let mut launch = d.stream.launch_builder(&f);
     launch.arg(&a.cuda()?.0).arg(&b.cuda()?.0);
     match bias {
@@ -54,22 +56,32 @@ unsafe fn product(
     Ok(())
 }
 
+fn unsupported(weight: DType) -> Error {
+    let kernel = match weight {
+        DType::I8 => "matmul with an int8 weight",
+        DType::Nf4 => "matmul with an nf4 weight",
+        _ => "matmul with such a weight",
+    };
+    Error::Unsupported { kernel, device: "cuda" }
+}
+
 pub(super) fn times_transposed(
     d: &Cuda,
     x: &Buffer,
     m: usize,
     w: Matrix<'_>,
-    bias: Option<&Buffer>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     let name = match w.data.dtype() {
         DType::Bf16 => "matmul_times_transposed_bf16",
         DType::F16 => "matmul_times_transposed_f16",
-        _ => "matmul_times_transposed_f32",
+        DType::F32 => "matmul_times_transposed_f32",
+        other => return Err(unsupported(other)),
     };
-    // SAFETY: `super::times_transposed` has checked the device, the types and the lengths; `Matrix::check` leaves no
-    // fourth type.
-    unsafe { product(d, name, x, w.data, bias, false, y, [m, w.rows, w.cols]) }
+    // SAFETY: `super::times_transposed` has checked the device, the types and the lengths; the kernel is that of the
+    // weight's type.
+    unsafe { product(d, name, x, w.data, plus, y, [m, w.rows, w.cols]) }
 }
 
 pub(super) fn times(
@@ -77,16 +89,17 @@ pub(super) fn times(
     x: &Buffer,
     m: usize,
     w: Matrix<'_>,
-    bias: Option<&Buffer>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     let name = match w.data.dtype() {
         DType::Bf16 => "matmul_times_bf16",
         DType::F16 => "matmul_times_f16",
-        _ => "matmul_times_f32",
+        DType::F32 => "matmul_times_f32",
+        other => return Err(unsupported(other)),
     };
     // SAFETY: `super::times` has checked the device, the types and the lengths.
-    unsafe { product(d, name, x, w.data, bias, false, y, [m, w.cols, w.rows]) }
+    unsafe { product(d, name, x, w.data, plus, y, [m, w.cols, w.rows]) }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -100,6 +113,7 @@ pub(super) fn transposed_times(
     g: &mut Buffer,
     accumulate: bool,
 ) -> Result<()> {
+    let plus = if accumulate { Plus::OUTPUT } else { Plus::NOTHING };
     // SAFETY: `super::transposed_times` has checked the device, the types and the lengths.
-    unsafe { product(d, "matmul_transposed_times", dy, x, None, accumulate, g, [n, k, m]) }
+    unsafe { product(d, "matmul_transposed_times", dy, x, plus, g, [n, k, m]) }
 }

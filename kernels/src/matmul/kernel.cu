@@ -1,4 +1,4 @@
-// C (m, n) = A B + bias, or C += A B, for the three products of mod.rs and the three ways a weight is stored.
+// C (m, n) = A B + bias, or C += A B + bias, for the three products of mod.rs and the three ways a weight is stored.
 //
 // A block of 256 threads takes a tile of 64 x 64 values of C, then the tile gridDim.x further, and so on. It goes
 // through the depth k in steps of 16, with the two slices it needs in shared memory; each thread holds 4 x 4 sums. A
@@ -50,7 +50,7 @@ load(float (*to)[TILE + 1], const T* from, u64 lines, u64 depth, u64 line0, u64 
     }
 }
 
-// `bias` may be null, and is not added when accumulating.
+// `bias`, one for all rows, may be null.
 template <bool A_ALONG, bool B_ALONG, class A, class B>
 static __device__ void multiply(
     Slices& slices,
@@ -63,9 +63,6 @@ static __device__ void multiply(
     u64 n,
     u64 k
 ) {
-    // what is added to the product: C itself, or the same bias to every row
-    const float* added = accumulate ? c : bias;
-    u64 added_row = accumulate ? n : 0;
     unsigned tx = threadIdx.x % SIDE;
     unsigned ty = threadIdx.x / SIDE;
     u64 across = (n + TILE - 1) / TILE;
@@ -104,7 +101,8 @@ static __device__ void multiply(
                 u64 i = i0 + ty + r * SIDE;
                 u64 j = j0 + tx + s * SIDE;
                 if (i < m && j < n) {
-                    c[i * n + j] = sum[r][s] + (added ? added[i * added_row + j] : 0.0f);
+                    float v = sum[r][s] + (accumulate ? c[i * n + j] : 0.0f);
+                    c[i * n + j] = v + (bias ? bias[j] : 0.0f);
                 }
             }
         }

@@ -1,11 +1,12 @@
 //! Matrix products with a weight that is stored once.
 //!
 //! ```text
-//! times_transposed   y (m, N) = x (m, K) Wᵀ + b     forward of a linear layer stored (out, in)
-//! times              y (m, K) = x (m, N) W  + b     its dX, and the forward of one stored (in, out)
+//! times_transposed   y (m, N) = x (m, K) Wᵀ [+ ..]  forward of a linear layer stored (out, in)
+//! times              y (m, K) = x (m, N) W  [+ ..]  its dX, and the forward of one stored (in, out)
 //! transposed_times   G (N, K) = dyᵀ x  [+ G]        the gradient of a trained weight
 //! ```
-//! W is (N, K), row-major, in f32, bf16 or f16; no second copy of it is made.
+//! What is added ([`Plus`]) costs no pass of its own: it is where the sums start.
+//! W is (N, K), row-major, in any [`crate::Storage`] type; no second copy of it is made.
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -23,16 +24,16 @@ mod tests;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod tile;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-mod vector;
+pub(crate) mod vector;
 
-use crate::{Buffer, DType, Device, Error, Kernel, Result, isa, need};
+pub use crate::storage::Matrix;
+use crate::{Buffer, Cost, DType, Device, Error, Kernel, Result, isa, need};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
 pub(crate) use cpu::Shared;
-use cpu::{Start, Strided};
-use half::{bf16, f16};
+use cpu::{Base, Start, Strided};
 use num_traits::Float;
 use plan::Plan;
 pub(crate) use plan::Tiles;
@@ -49,84 +50,114 @@ pub(crate) fn area(kernel: &'static str, argument: &'static str, rows: usize, co
     rows.checked_mul(cols).ok_or(too_many)
 }
 
-/// A stored weight: `rows` x `cols`, row-major.
+/// What is added to a product.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    /// The elements: f32, bf16 or f16.
-    pub data: &'a Buffer,
-    /// N: outputs of a linear layer stored (out, in).
-    pub rows: usize,
-    /// K: its inputs.
-    pub cols: usize,
+pub struct Plus<'a> {
+    /// A row, the same for all rows.
+    pub bias: Option<&'a Buffer>,
+    /// A matrix of the output's shape.
+    pub onto: Onto<'a>,
 }
-
-impl Matrix<'_> {
-    pub(crate) fn check(&self, kernel: &'static str, argument: &'static str, device: &Device) -> Result<()> {
-        let len = area(kernel, argument, self.rows, self.cols)?;
-        match self.data.dtype() {
-            DType::F32 => need::<f32>(kernel, device, argument, self.data, len),
-            DType::Bf16 => need::<bf16>(kernel, device, argument, self.data, len),
-            DType::F16 => need::<f16>(kernel, device, argument, self.data, len),
-            got => Err(Error::DType { kernel, argument, expected: "f32, bf16 or f16", got }),
+/// A matrix that a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Onto<'a> {
+    /// None.
+    Nothing,
+    /// This one.
+    Rows(&'a Buffer),
+    /// What the output holds.
+    Output,
+}
+impl<'a> Plus<'a> {
+    /// Nothing.
+    pub const NOTHING: Plus<'static> = Plus { bias: None, onto: Onto::Nothing };
+    /// What the output holds.
+    pub const OUTPUT: Plus<'static> = Plus { bias: None, onto: Onto::Output };
+    /// A row, the same for all rows.
+    pub fn bias(b: &'a Buffer) -> Plus<'a> {
+        Plus { bias: Some(b), onto: Onto::Nothing }
+    }
+    /// A matrix of the output's shape.
+    pub fn rows(r: &'a Buffer) -> Plus<'a> {
+        Plus { bias: None, onto: Onto::Rows(r) }
+    }
+    pub(crate) fn check(self, kernel: &'static str, device: &Device, rows: usize, cols: usize) -> Result<()> {
+        if let Some(b) = self.bias {
+            need::<f32>(kernel, device, "bias", b, cols)?;
         }
+        match self.onto {
+            Onto::Rows(r) => need::<f32>(kernel, device, "plus", r, area(kernel, "plus", rows, cols)?),
+            Onto::Nothing | Onto::Output => Ok(()),
+        }
+    }
+    pub(crate) fn reads(self) -> bool {
+        !matches!(self.onto, Onto::Nothing)
+    }
+    fn start(self) -> Result<Start<'a>> {
+        Ok(Start {
+            bias: self.bias.map(Buffer::host).transpose()?,
+            onto: match self.onto {
+                Onto::Nothing => Base::Zero,
+                Onto::Rows(r) => Base::Rows(r.host()?),
+                Onto::Output => Base::Output,
+            },
+        })
     }
 }
 
-fn start(bias: Option<&Buffer>) -> Result<Start<'_>> {
-    Ok(match bias {
-        Some(b) => Start::Bias(b.host()?),
-        None => Start::Zero,
-    })
+/// C (rows, cols) from (rows, depth) and (depth, cols), the latter of `stored` bytes, set or added to a matrix.
+fn cost([rows, depth, cols]: [usize; 3], stored: usize, added: bool) -> Cost {
+    let (rows, depth, cols) = (rows as f64, depth as f64, cols as f64);
+    let passes = if added { 2.0 } else { 1.0 };
+    Cost { flops: 2.0 * rows * depth * cols, bytes: 4.0 * rows * (depth + passes * cols) + stored as f64 }
 }
 
-/// y (m, N) = x (m, K) Wᵀ + b.
+/// y (m, N) = x (m, K) Wᵀ + ..
 pub fn times_transposed(
     device: &Device,
     x: &Buffer,
     m: usize,
     w: Matrix<'_>,
-    bias: Option<&Buffer>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.cols)?)?;
     need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.rows)?)?;
-    if let Some(b) = bias {
-        need::<f32>(NAME, device, "bias", b, w.rows)?;
-    }
+    plus.check(NAME, device, m, w.rows)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
+    let _span = device.span(NAME, "times_transposed", || cost([m, w.cols, w.rows], w.bytes(), plus.reads()));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.cols, col: 1 };
-            cpu::product(d, plan()?, a, (w, true), start(bias)?, y)
+            cpu::product(d, plan()?, a, (w, true), plus.start()?, y)
         }
-        Device::Cuda(d) => cuda::times_transposed(d, x, m, w, bias, y),
+        Device::Cuda(d) => cuda::times_transposed(d, x, m, w, plus, y),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
 
-/// y (m, K) = x (m, N) W + b.
+/// y (m, K) = x (m, N) W + ..
 pub fn times(
     device: &Device,
     x: &Buffer,
     m: usize,
     w: Matrix<'_>,
-    bias: Option<&Buffer>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.rows)?)?;
     need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.cols)?)?;
-    if let Some(b) = bias {
-        need::<f32>(NAME, device, "bias", b, w.cols)?;
-    }
+    plus.check(NAME, device, m, w.cols)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
+    let _span = device.span(NAME, "times", || cost([m, w.rows, w.cols], w.bytes(), plus.reads()));
     match device {
         Device::Cpu(d) => {
             let a = Strided { data: x.host()?, row: w.rows, col: 1 };
-            cpu::product(d, plan()?, a, (w, false), start(bias)?, y)
+            cpu::product(d, plan()?, a, (w, false), plus.start()?, y)
         }
-        Device::Cuda(d) => cuda::times(d, x, m, w, bias, y),
+        Device::Cuda(d) => cuda::times(d, x, m, w, plus, y),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
@@ -147,13 +178,14 @@ pub fn transposed_times(
     need::<f32>(NAME, device, "x", x, area(NAME, "x", m, k)?)?;
     need::<f32>(NAME, device, "g", g, area(NAME, "g", n, k)?)?;
     let plan = || Ok::<_, Error>(Plan::gradient(isa()?, n, m, k));
+    let _span = device.span(NAME, "transposed_times", || cost([n, m, k], 4 * m * k, accumulate));
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
-            let start = if accumulate { Start::Output } else { Start::Zero };
+            let start = if accumulate { Plus::OUTPUT } else { Plus::NOTHING }.start()?;
             let ((a, row), (b, col)) = if plan.flipped { ((x, k), (dy, n)) } else { ((dy, n), (x, k)) };
             let a = Strided { data: a.host()?, row: 1, col: row };
-            cpu::product(d, plan, a, (Matrix { data: b, rows: m, cols: col }, false), start, g)
+            cpu::product(d, plan, a, (Matrix::plain(b, m, col), false), start, g)
         }
         Device::Cuda(d) => cuda::transposed_times(d, dy, n, x, k, m, g, accumulate),
         Device::Null(_) => cpu::workspace(device, &plan()?, DType::F32).map(drop),

@@ -6,21 +6,29 @@
 //!
 //! A is packed only where its rows are neighbours in memory (a weight's gradient): there a tile would touch another line,
 //! far away, for every step of depth. Its transpose is packed like a piece of B, in panels of one vector.
-use super::vector::{MOST_LANES, Stored, Vector};
+use super::vector::{MOST_LANES, Vector};
+use crate::storage::view::Stored;
 
 /// A piece of B (`depth` x `cols`) where it is stored.
-pub(super) struct Piece<E> {
-    /// Its first element.
-    pub at: *const E,
-    /// If true, neighbours in memory are neighbours in depth and `stride` leads to the next column: B = Wᵀ. If false,
-    /// neighbours are columns and `stride` leads to the next row: B = W.
+pub(super) struct Piece<S> {
+    /// The matrix that it is a piece of.
+    pub from: S,
+    /// The line of its first element, and the element's place in it.
+    pub line: usize,
+    pub at: usize,
+    /// If true, neighbours in memory are neighbours in depth and the next line is the next column: B = Wᵀ. If false,
+    /// neighbours are columns and the next line is the next row: B = W.
     pub transposed: bool,
-    /// Distance between the lines that are stored together.
-    pub stride: usize,
     /// Rows.
     pub depth: usize,
     /// Columns.
     pub cols: usize,
+}
+impl<S: Stored> Piece<S> {
+    /// If it is f32 as it lies: the address of its first element, and the distance between its lines.
+    pub(super) fn in_place(&self) -> Option<(*const f32, usize)> {
+        self.from.in_place(self.line, self.at)
+    }
 }
 
 /// Packs `from` into panels of `panel` columns (whole vectors).
@@ -29,21 +37,21 @@ pub(super) struct Piece<E> {
 /// The processor has `V`'s instructions; every element of the piece may be read; from `to`, depth x (cols rounded up to
 /// whole vectors) values may be written.
 #[inline(always)]
-pub(super) unsafe fn pack<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32) {
+pub(super) unsafe fn pack<V: Vector, S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
     // SAFETY: the preconditions are the same.
     unsafe {
         if from.transposed {
-            turn::<V, E>(from, panel, to);
+            turn::<V, S>(from, panel, to);
         } else {
-            copy::<V, E>(from, panel, to);
+            copy::<V, S>(from, panel, to);
         }
     }
 }
 
 /// A stored line becomes a column: squares of the piece are transposed in registers.
 #[inline(always)]
-unsafe fn turn<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32) {
-    let Piece { at, stride, depth, cols, .. } = *from;
+unsafe fn turn<V: Vector, S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
+    let Piece { from, line, at, depth, cols, .. } = *from;
     for group in (0..cols).step_by(V::LANES) {
         let first = group / panel * panel;
         let width = panel.min((cols - first).next_multiple_of(V::LANES));
@@ -52,12 +60,11 @@ unsafe fn turn<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32
         // SAFETY: line group + i < cols and its element p + k < depth are in the piece. The panels before this one
         // take first x depth values, and row p + k < depth of this one has `width`, the group's place among them.
         unsafe {
-            let from = at.add(group * stride);
             let to = to.add(first * depth + group - first);
             for p in (0..whole).step_by(V::LANES) {
                 let mut square = [V::zero(); MOST_LANES];
-                for (i, line) in square[..V::LANES].iter_mut().enumerate() {
-                    *line = E::load(from.add(i * stride + p));
+                for (i, v) in square[..V::LANES].iter_mut().enumerate() {
+                    *v = from.load(line + group + i, at + p);
                 }
                 V::transpose(&mut square);
                 for (k, row) in square[..V::LANES].iter().enumerate() {
@@ -67,8 +74,8 @@ unsafe fn turn<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32
             for p in (whole..depth).step_by(V::LANES) {
                 let n = V::LANES.min(depth - p);
                 let mut square = [V::zero(); MOST_LANES];
-                for (i, line) in square[..live].iter_mut().enumerate() {
-                    *line = E::load_first(from.add(i * stride + p), n);
+                for (i, v) in square[..live].iter_mut().enumerate() {
+                    *v = from.load_first(line + group + i, at + p, n);
                 }
                 V::transpose(&mut square);
                 for (k, row) in square[..n].iter().enumerate() {
@@ -84,24 +91,21 @@ const AHEAD: usize = 8;
 
 /// A stored line stays a row.
 #[inline(always)]
-unsafe fn copy<V: Vector, E: Stored>(from: &Piece<E>, panel: usize, to: *mut f32) {
-    let Piece { at, stride, depth, cols, .. } = *from;
+unsafe fn copy<V: Vector, S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
+    let Piece { from, line, at, depth, cols, .. } = *from;
     for p in 0..depth {
         for first in (0..cols).step_by(panel) {
             let width = panel.min((cols - first).next_multiple_of(V::LANES));
             // SAFETY: line p < depth and its elements below `cols` are in the piece. The panels before this one take
             // first x depth values, and row p of this one has `width`.
             unsafe {
-                let line = at.add(p * stride + first);
                 let to = to.add(first * depth + p * width);
                 for g in (0..width).step_by(V::LANES) {
                     let live = cols - first - g;
-                    V::prefetch(line.wrapping_add(g + AHEAD * stride));
-                    let v: V = if live >= V::LANES {
-                        E::load(line.add(g))
-                    } else {
-                        E::load_first(line.add(g), live)
-                    };
+                    let (line, at) = (line + p, at + first + g);
+                    V::prefetch(from.address(line + AHEAD, at));
+                    let v: V =
+                        if live >= V::LANES { from.load(line, at) } else { from.load_first(line, at, live) };
                     v.store(to.add(g));
                 }
             }

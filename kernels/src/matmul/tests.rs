@@ -1,13 +1,17 @@
 use super::{
     cpu::{Lines, Start, Strided, multiply},
-    vector::Stored,
     *,
 };
 use crate::{
-    Class, Isa,
-    case::{noise, wide},
+    Class, Isa, Nf4Pair, Storage,
+    case::{noise, store, wide},
     isa::with,
+    storage::{
+        Scales, nf4,
+        view::{Floats, Int8, Nf4, Stored},
+    },
 };
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 fn sets() -> impl Iterator<Item = Isa> {
@@ -70,44 +74,34 @@ fn the_number_of_threads_changes_no_bit_and_the_null_device_predicts_the_memory(
 }
 
 /// A product of matrices with gaps, in buffers with nothing to spare: what must not be read is NaN, what must not be
-/// written is looked at.
-fn strided<E: Stored>(isa: Isa, encode: fn(f32) -> E, s: &Shape) {
+/// written is looked at. `from` holds B.
+fn strided<S: Stored>(isa: Isa, from: S, s: &Shape) {
     let Shape { m, depth, cols, transposed, by_columns, gaps, start, threads } = *s;
     let (a_row, a_col) = if by_columns { (1, m + gaps.0) } else { (depth + gaps.0, 1) };
-    let stride = gaps.1 + if transposed { depth } else { cols };
     let c_row = cols + gaps.2;
     let len = |rows: usize, row: usize, cols: usize, col: usize| {
         if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row + (cols - 1) * col + 1 }
     };
-    let values = |seed, n: usize, live: &dyn Fn(usize) -> bool| -> Vec<f32> {
-        noise(seed, n).into_iter().enumerate().map(|(i, x)| if live(i) { x } else { f32::NAN }).collect()
-    };
-    let a = values(1, len(m, a_row, depth, a_col), &|i| {
-        i % a_row.max(a_col) < if by_columns { m } else { depth }
-    });
-    let (b_row, b_col) = if transposed { (1, stride) } else { (stride, 1) };
-    let b: Vec<E> =
-        values(2, len(depth, b_row, cols, b_col), &|i| i % stride < if transposed { depth } else { cols })
-            .into_iter()
-            .map(encode)
-            .collect();
-    let mut decoded = vec![0.0; b.len()];
-    E::decode(&b, &mut decoded);
+    let a = with_gaps(1, len(m, a_row, depth, a_col), a_row.max(a_col), if by_columns { m } else { depth });
+    // decoded line by line, without gaps
+    let (lines, each) = s.lines();
+    let mut decoded = vec![0.0; lines * each];
+    decoded.chunks_mut(each.max(1)).enumerate().for_each(|(i, to)| from.decode(i, 0, to));
+    let (b_row, b_col) = if transposed { (1, each) } else { (each, 1) };
     let bias = noise(3, cols);
     let before = noise(4, len(m, c_row, cols, 1));
     let mut c = before.clone();
 
-    let plan = Plan::new(isa, m, depth, cols, by_columns, E::DTYPE == DType::F32 && !transposed);
+    let plan = Plan::new(isa, m, depth, cols, by_columns, S::IS_F32 && !transposed);
     let device = Device::cpu(threads).unwrap();
     let Device::Cpu(d) = &device else { unreachable!() };
-    let mut workspace = vec![f32::NAN; threads * plan.floats(E::DTYPE != DType::F32)];
-    let from = match start {
-        0 => Start::Zero,
-        1 => Start::Bias(&bias),
-        _ => Start::Output,
+    let mut workspace = vec![f32::NAN; threads * plan.floats(!S::IS_F32)];
+    let onto = Start {
+        bias: (start == 1).then_some(&bias[..]),
+        onto: if start > 1 { Base::Output } else { Base::Zero },
     };
-    let (x, w) = (Strided { data: &a, row: a_row, col: a_col }, Lines { data: &b, transposed, stride });
-    multiply(d, plan, x, w, from, (&mut c, c_row), &mut workspace);
+    let (x, w) = (Strided { data: &a, row: a_row, col: a_col }, Lines { from, transposed });
+    multiply(d, plan, x, w, onto, (&mut c, c_row), &mut workspace);
 
     let (wide_a, wide_b, wide_bias) = (wide(&a), wide(&decoded), wide(&bias));
     let mut want = reference(
@@ -135,6 +129,53 @@ fn strided<E: Stored>(isa: Isa, encode: fn(f32) -> E, s: &Shape) {
     close(&got, &want, 2e-6, &format!("{s:?} on {}", isa.name()));
 }
 
+/// Noise in which only the first `live` of every `stride` values are numbers.
+fn with_gaps(seed: u64, n: usize, stride: usize, live: usize) -> Vec<f32> {
+    noise(seed, n)
+        .into_iter()
+        .enumerate()
+        .map(|(i, x)| if i % stride < live { x } else { f32::NAN })
+        .collect()
+}
+/// B as floats, the lines apart.
+fn floats<E: vector::Float>(isa: Isa, round: fn(f32) -> E, s: &Shape) {
+    let (lines, each) = s.lines();
+    let stride = each + s.gaps.1;
+    let len = if lines == 0 || each == 0 { 0 } else { (lines - 1) * stride + each };
+    let data: Vec<E> = with_gaps(2, len, stride, each).into_iter().map(round).collect();
+    strided(isa, Floats { data: &data, stride }, s);
+}
+/// B quantised, with scales that are not numbers and codes of large ones in the gaps.
+fn quantised(isa: Isa, s: &Shape) {
+    let (lines, each) = s.lines();
+    let device = Device::cpu(1).unwrap();
+    let values = noise(2, lines * each);
+    let (data, scales) = store(&device, &values, [lines, each], Storage::Int8).unwrap();
+    let Some(Scales::Rows(scales)) = scales else { panic!("{scales:?}") };
+    let (data, scales) = (data.read::<i8>().unwrap(), scales.read::<f32>().unwrap());
+    let stride = each + s.gaps.1;
+    let data = apart(&data, each, stride, 127);
+    strided(isa, Int8 { data: &data, scales: &scales, stride }, s);
+
+    let (data, scales) = store(&device, &values, [lines, each], Storage::Nf4).unwrap();
+    let Some(Scales::Blocks { codes, ranges }) = scales else { panic!("{scales:?}") };
+    let (data, codes) = (data.read::<Nf4Pair>().unwrap(), codes.read::<u8>().unwrap());
+    let (pairs, blocks) = (nf4::pairs(each), nf4::blocks(each));
+    let stride = pairs + s.gaps.1;
+    let data = apart(&data, pairs, stride, Nf4Pair(0xff));
+    let ranges = ranges.read::<f32>().unwrap();
+    strided(isa, Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks }, s);
+}
+/// Lines of `each`, moved apart; nothing follows the last.
+fn apart<T: Copy>(data: &[T], each: usize, stride: usize, fill: T) -> Vec<T> {
+    let mut to = vec![];
+    for line in data.chunks(each.max(1)) {
+        to.resize(to.len().next_multiple_of(stride.max(1)), fill);
+        to.extend_from_slice(line);
+    }
+    to
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     m: usize,
@@ -145,6 +186,12 @@ struct Shape {
     gaps: (usize, usize, usize),
     start: usize,
     threads: usize,
+}
+impl Shape {
+    /// How many lines B is stored in, and how long they are.
+    fn lines(&self) -> (usize, usize) {
+        if self.transposed { (self.cols, self.depth) } else { (self.depth, self.cols) }
+    }
 }
 fn shapes() -> impl Strategy<Value = Shape> {
     let small = || prop_oneof![0..4usize, 5..70usize, 120..200usize];
@@ -174,9 +221,10 @@ proptest! {
     #[test]
     fn any_shape_and_stride_in_any_storage(shape in shapes()) {
         for isa in sets() {
-            strided::<f32>(isa, |x| x, &shape);
-            strided::<bf16>(isa, bf16::from_f32, &shape);
-            strided::<f16>(isa, f16::from_f32, &shape);
+            floats::<f32>(isa, |x| x, &shape);
+            floats::<bf16>(isa, bf16::from_f32, &shape);
+            floats::<f16>(isa, f16::from_f32, &shape);
+            quantised(isa, &shape);
         }
     }
 
@@ -231,21 +279,24 @@ fn shapes_that_do_not_fit_are_refused() {
     let x = device.upload(Class::Saved, &[1f32; 6]).unwrap();
     let ids = device.upload(Class::Saved, &[1u32; 6]).unwrap();
     let mut y = device.alloc::<f32>(Class::Scratch, 6).unwrap();
-    let w = |data, rows, cols| Matrix { data, rows, cols };
+    let w = Matrix::plain;
     let is_length = |r: Result<()>| matches!(r, Err(Error::Length { kernel: NAME, .. }));
-    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), None, &mut y)));
-    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), None, &mut y)));
-    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), None, &mut y)));
+    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), Plus::NOTHING, &mut y)));
+    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), Plus::NOTHING, &mut y)));
+    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), Plus::NOTHING, &mut y)));
     assert!(is_length(times_transposed(
         &device,
         &x,
         1,
         w(&x, 1, 6),
-        Some(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
+        Plus::bias(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
         &mut y
     )));
     assert!(is_length(transposed_times(&device, &x, 3, &x, 3, 2, &mut y, false)));
-    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), None, &mut y), Err(Error::DType { .. })));
+    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), Plus::NOTHING, &mut y), Err(Error::DType { .. })));
     let elsewhere = Device::cpu(1).unwrap();
-    assert!(matches!(times(&elsewhere, &x, 1, w(&x, 2, 3), None, &mut y), Err(Error::Elsewhere { .. })));
+    assert!(matches!(
+        times(&elsewhere, &x, 1, w(&x, 2, 3), Plus::NOTHING, &mut y),
+        Err(Error::Elsewhere { .. })
+    ));
 }

@@ -4,7 +4,7 @@
 //! for p in 0..depth:   NV vectors of row p of B;  for each of MR rows: broadcast A[i][p], NV multiply-adds
 //! ```
 //! B comes from a packed panel (or from a matrix in place); A is read where it lies, with any strides. What the tile is
-//! added to is a third operand: nothing, a bias (one row for all rows) or C itself.
+//! added to are further operands: a matrix (C itself, perhaps) and a bias, one row for all rows.
 use super::vector::Vector;
 
 /// The operands of one tile of C, `rows` x (`vectors` * LANES); both counts are the kernel's own.
@@ -17,9 +17,11 @@ pub(super) struct Tile {
     pub b: (*const f32, usize),
     /// What the products are added to, and the distance between its rows; null for nothing.
     pub start: (*const f32, usize),
+    /// A row that is added to every row; null for none.
+    pub bias: *const f32,
     /// C's first element, and the distance between its rows.
     pub c: (*mut f32, usize),
-    /// Columns of the last vector that exist in C and in `start`.
+    /// Columns of the last vector that exist in C, in `start` and in `bias`.
     pub last: usize,
 }
 
@@ -27,8 +29,8 @@ pub(super) struct Tile {
 ///
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth elements of A, depth x
-/// V L of B, and R x ((V - 1) L + last) of C and, unless null, of `start` lie in memory that may be read (C: written,
-/// and touched by nobody else), and 1 <= last <= L.
+/// V L of B, and R x ((V - 1) L + last) of C and, unless null, of `start` and one row of `bias` lie in memory that may be
+/// read (C: written, and touched by nobody else), and 1 <= last <= L.
 pub(super) type Kernel = unsafe fn(&Tile);
 
 /// The body of every [`Kernel`] of MR rows and NV vectors.
@@ -64,6 +66,15 @@ pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile)
                     let p = t.start.0.add(i * t.start.1 + V::LANES * j);
                     let s = if j + 1 < NV { V::load(p) } else { V::load_first(p, t.last) };
                     acc[i][j] = acc[i][j].add(s);
+                }
+            }
+        }
+        if !t.bias.is_null() {
+            for j in 0..NV {
+                let p = t.bias.add(V::LANES * j);
+                let b = if j + 1 < NV { V::load(p) } else { V::load_first(p, t.last) };
+                for i in 0..MR {
+                    acc[i][j] = acc[i][j].add(b);
                 }
             }
         }

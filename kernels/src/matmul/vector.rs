@@ -19,6 +19,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn load_bf16(p: *const bf16) -> Self;
     unsafe fn load_f16(p: *const f16) -> Self;
+    /// `LANES` integers from `p`, each times `scale`.
+    unsafe fn load_i8(p: *const i8, scale: f32) -> Self;
+    /// The levels of `LANES` nf4 codes in `LANES` / 2 bytes from `p`, each times `scale`.
+    unsafe fn load_nf4(p: *const u8, scale: f32) -> Self;
     /// Asks for the cache line of `p`, which may be any address.
     unsafe fn prefetch<T>(p: *const T);
     unsafe fn store(self, p: *mut f32);
@@ -33,8 +37,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn transpose(block: &mut [Self; MOST_LANES]);
 }
 
-/// A storage type: how its elements become f32.
-pub(super) trait Stored: Element {
+/// A float in storage: how it becomes f32.
+pub(crate) trait Float: Element {
     /// `LANES` elements from `p`, decoded.
     ///
     /// # Safety
@@ -57,7 +61,7 @@ pub(super) trait Stored: Element {
         }
     }
 }
-impl Stored for f32 {
+impl Float for f32 {
     #[inline(always)]
     unsafe fn load<V: Vector>(p: *const f32) -> V {
         // SAFETY: the precondition is the same.
@@ -67,7 +71,7 @@ impl Stored for f32 {
         to.copy_from_slice(from);
     }
 }
-impl Stored for bf16 {
+impl Float for bf16 {
     #[inline(always)]
     unsafe fn load<V: Vector>(p: *const bf16) -> V {
         // SAFETY: the precondition is the same.
@@ -77,7 +81,7 @@ impl Stored for bf16 {
         to.iter_mut().zip(from).for_each(|(t, f)| *t = f.to_f32());
     }
 }
-impl Stored for f16 {
+impl Float for f16 {
     #[inline(always)]
     unsafe fn load<V: Vector>(p: *const f16) -> V {
         // SAFETY: the precondition is the same.

@@ -20,8 +20,8 @@ fn case(rows: usize, cols: usize, dots: bool, accumulate: bool, timed: bool) -> 
     Case {
         label: format!("column_{} {rows}x{cols}", if dots { "dots" } else { "sums" }),
         tolerance: 1e-6,
-        flops: (n * (1 + usize::from(dots))) as f64,
-        bytes: (4 * n * (1 + usize::from(dots))) as f64,
+        flops: cost(n, dots).flops,
+        bytes: cost(n, dots).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {

@@ -9,13 +9,19 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
 use num_traits::Float;
 
 const NAME: &str = "reduce";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
+
+/// Sums over n elements of one buffer, or of the products of two.
+fn cost(n: usize, products: bool) -> Cost {
+    let buffers = 1 + usize::from(products);
+    Cost::new(n * buffers, 4 * n * buffers)
+}
 
 /// y (cols) = the sum of the rows of x, or y += it.
 pub fn column_sums(
@@ -28,6 +34,7 @@ pub fn column_sums(
 ) -> Result<()> {
     need::<f32>(NAME, device, "x", x, rows * cols)?;
     need::<f32>(NAME, device, "y", y, cols)?;
+    let _span = device.span(NAME, "column_sums", || cost(rows * cols, false));
     match device {
         Device::Cpu(d) => cpu::column_sums(d, x, rows, cols, y, accumulate),
         Device::Cuda(_) => Err(REFUSED),
@@ -47,6 +54,7 @@ pub fn column_dots(
     need::<f32>(NAME, device, "a", a, rows * cols)?;
     need::<f32>(NAME, device, "b", b, rows * cols)?;
     need::<f32>(NAME, device, "y", y, cols)?;
+    let _span = device.span(NAME, "column_dots", || cost(rows * cols, true));
     match device {
         Device::Cpu(d) => cpu::column_dots(d, a, b, rows, cols, y, accumulate),
         Device::Cuda(_) => Err(REFUSED),
@@ -57,6 +65,7 @@ pub fn column_dots(
 pub fn dot(device: &Device, a: &Buffer, b: &Buffer) -> Result<f64> {
     need::<f32>(NAME, device, "a", a, 0)?;
     need::<f32>(NAME, device, "b", b, a.len())?;
+    let _span = device.span(NAME, "dot", || cost(a.len(), true));
     match device {
         Device::Cpu(d) => cpu::dot(d, a, b),
         Device::Cuda(_) => Err(REFUSED),

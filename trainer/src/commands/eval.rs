@@ -15,7 +15,7 @@ pub fn run(e: &Eval) -> Result<()> {
     let data = Dataset::read(&e.data, &e.reading.columns(e.label_column.as_ref()), Want::Labels)?;
     let labels = Labels::from_names(classifier.labels().to_vec())?.ids_of(&data)?;
     let examples = Example::join(tokenizer.encode_all(&data)?, &labels);
-    let m = evaluate(&classifier, &examples, e.reading.batch_size, Mode::detect(e.run.quiet))?;
+    let m = evaluate(&classifier, &examples, e.reading.batch(), Mode::detect(e.run.quiet))?;
     if e.run.json {
         return say(&json_line(&m));
     }

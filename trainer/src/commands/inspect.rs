@@ -14,8 +14,8 @@ struct Part {
 }
 impl Part {
     fn add(&mut self, t: &Tensor) {
-        self.parameters += t.buffer().len();
-        self.bytes += t.buffer().bytes();
+        self.parameters += t.elements();
+        self.bytes += t.bytes();
     }
 }
 #[derive(Serialize)]
@@ -51,13 +51,11 @@ fn group(named: Vec<(String, &Tensor)>) -> BTreeMap<String, Part> {
 
 pub fn run(i: &Inspect) -> Result<()> {
     let device = Device::cpu(1).map_err(engraft_engine::Error::from)?;
-    let backbone = Backbone::open(&i.model, &device, None)?;
+    let backbone = Backbone::open(&i.model, &device, i.stored.opening())?;
     note_unused(&backbone);
     let m = backbone.model();
     let mut storage = BTreeMap::new();
-    m.named()
-        .iter()
-        .for_each(|(_, t)| *storage.entry(t.buffer().dtype().name()).or_default() += t.buffer().bytes());
+    m.named().iter().for_each(|(_, t)| *storage.entry(t.storage().name()).or_default() += t.bytes());
     let mut table = Table {
         model_type: m.model_type(),
         channels: m.channels(),
@@ -69,7 +67,7 @@ pub fn run(i: &Inspect) -> Result<()> {
         adapter: BTreeMap::new(),
         head: Part::default(),
         trainable_parameters: 0,
-        total_parameters: m.named().iter().map(|(_, t)| t.buffer().len()).sum(),
+        total_parameters: m.named().iter().map(|(_, t)| t.elements()).sum(),
         labels: vec![],
         unused: backbone.unused().to_vec(),
     };

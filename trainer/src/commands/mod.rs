@@ -2,14 +2,17 @@
 mod eval;
 mod forward;
 mod inspect;
+mod memory;
 mod predict;
+mod profile;
+mod quantize;
 mod train;
 
 use anyhow::{Context, Result};
 use engraft::{
     args::{Arguments, Command, Grafted, Reading, Run},
     classifier::{Backbone, Classifier},
-    config::{self, BackboneCompute, Options},
+    config::{self, Options},
     tokenizer::{Fit, Tokenizer},
     train::DEFAULT_LENGTH,
 };
@@ -21,7 +24,10 @@ pub fn run() -> Result<()> {
         Command::Eval(e) => eval::run(&e),
         Command::Predict(p) => predict::run(&p),
         Command::Inspect(i) => inspect::run(&i),
+        Command::Memory(m) => memory::run(&m),
         Command::Forward(f) => forward::run(&f),
+        Command::Profile(p) => profile::run(&p),
+        Command::Quantize(q) => quantize::run(&q),
     }
 }
 
@@ -51,14 +57,13 @@ fn note_unused(backbone: &Backbone) {
         tell(&format!("note: {} has no use for {}", backbone.directory().display(), unused.join(", ")));
     }
 }
-/// A saved classifier and its tokenizer, with texts cut where they were cut in training and the backbone computed as it
-/// was there, unless said otherwise.
+/// A saved classifier and its tokenizer: texts are cut where they were cut in training, and the backbone's products
+/// computed as they were there, unless said otherwise.
 fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
     let device = engraft::train::open(run.device, run.threads)?;
     let trained = g.adapter.join(config::FILE);
     let saved = if trained.exists() { Options::read(&trained)? } else { Options::default() };
-    let compute = g.backbone_compute.or(saved.backbone_compute).unwrap_or(BackboneCompute::F32);
-    let backbone = Backbone::open_computing(&g.model, &device, None, compute.into())?;
+    let backbone = Backbone::open(&g.model, &device, g.stored.or(&saved).opening())?;
     if !run.quiet {
         note_unused(&backbone);
     }

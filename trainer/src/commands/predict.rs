@@ -28,7 +28,7 @@ pub fn run(p: &Predict) -> Result<()> {
         None => Dataset::of_texts("--text", &p.text)?,
     };
     let examples = Example::join(tokenizer.encode_all(&data)?, &[]);
-    let rows = logits(&classifier, &examples, p.reading.batch_size, Mode::detect(p.run.quiet))?;
+    let rows = logits(&classifier, &examples, p.reading.batch(), Mode::detect(p.run.quiet))?;
     let labels = classifier.labels();
     let predictions: Vec<Prediction> = data
         .rows

@@ -9,6 +9,7 @@ use engraft::{
     report::{Report, json_line},
     train::{Outcome, open, train},
 };
+use engraft_engine::Storage;
 
 pub fn run(t: &Train) -> Result<()> {
     let mut s = t.settings(Options::default())?;
@@ -59,7 +60,7 @@ fn heading(s: &Settings) -> String {
 fn head_only(s: &Settings, mode: Mode) -> Result<Report> {
     let folder = s.out.join("head-only");
     let bare = Options { adapter: Some(Adapter::None), out: Some(folder), ..Options::default() };
-    let plain = bare.over(s.to_options()).resolve()?;
+    let plain = Settings { profile: None, ..bare.over(s.to_options()).resolve()? };
     if mode != Mode::Quiet {
         tell(&heading(&plain));
     }
@@ -97,13 +98,22 @@ fn summarise(s: &Settings, r: &Report, head_only: Option<&Report>) -> Result<()>
         r.tokens_per_second,
         r.out.display()
     ))?;
+    if let (Some(p), Some(file)) = (&r.profile, &s.profile) {
+        say(&format!("{p}\ntrace in {}; https://ui.perfetto.dev opens it", file.display()))?;
+    }
     if let Some(model) = &s.model {
         let program = std::env::args().next().unwrap_or_else(|| "engraft".into());
         let model = if s.adapter == Some(Adapter::Full) { &s.out } else { model };
         let text = if head_only.is_some() { demo::SAMPLE } else { "..." };
         say("next:")?;
+        let stored = match s.backbone_dtype {
+            Some(dtype) if s.adapter != Some(Adapter::Full) => {
+                format!(" --backbone-dtype {}", Storage::from(dtype))
+            }
+            _ => String::new(),
+        };
         say(&format!(
-            "  {program} predict --model {} --adapter {} --text \"{text}\"",
+            "  {program} predict --model {} --adapter {}{stored} --text \"{text}\"",
             model.display(),
             r.out.display()
         ))?;

@@ -1,12 +1,14 @@
 //! Options that do not go together, and values out of range.
 
 use super::options::{Options, Settings};
-use super::values::{Adapter, BackboneCompute};
+use super::values::{Adapter, BackboneCompute, BackboneDtype};
+use crate::classifier::{check_compute, frozen_only};
 use crate::error::{Error, Result};
+use engraft_engine::Compute;
 
 impl Options {
     /// Pairs of options that exclude each other.
-    fn exclusive(&self) -> [[(&'static str, bool); 2]; 3] {
+    fn exclusive(&self) -> [[(&'static str, bool); 2]; 5] {
         [
             [
                 ("bottleneck", self.bottleneck.is_some()),
@@ -14,12 +16,15 @@ impl Options {
             ],
             [("warmup-ratio", self.warmup_ratio.is_some()), ("warmup-steps", self.warmup_steps.is_some())],
             [("layers", self.layers.is_some()), ("leave-out", self.leave_out.is_some())],
+            [("batch-size", self.batch_size.is_some()), ("batch-tokens", self.batch_tokens.is_some())],
+            [("activations", self.activations.is_some()), ("memory-budget", self.memory_budget.is_some())],
         ]
     }
 
     /// Removes from `lower` what excludes an option given here.
     pub(super) fn displace(&self, lower: &mut Self) {
-        let [shape, warmup, layers] = self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
+        let [shape, warmup, layers, batch, memory] =
+            self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
         if shape {
             (lower.bottleneck, lower.reduction_factor) = (None, None);
         }
@@ -29,10 +34,23 @@ impl Options {
         if layers {
             (lower.layers, lower.leave_out) = (None, None);
         }
+        if batch {
+            (lower.batch_size, lower.batch_tokens) = (None, None);
+        }
+        if memory {
+            (lower.activations, lower.memory_budget) = (None, None);
+        }
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();
         }
         if self.adapter == Some(Adapter::Full) {
+            (lower.backbone_dtype, lower.backbone_compute) = (None, None);
+        }
+        // products in integers and weights that are stored as anything but them
+        if self.backbone_compute.is_some_and(|c| c != BackboneCompute::F32) {
+            lower.backbone_dtype = lower.backbone_dtype.filter(|d| integers_read(*d));
+        }
+        if self.backbone_dtype.is_some_and(|d| !integers_read(d)) {
             lower.backbone_compute = None;
         }
         if self.init.is_some() {
@@ -81,6 +99,10 @@ impl Options {
                 return Err(Error::Exclusive { one, other });
             }
         }
+        if self.memory_budget.is_some() && self.cache_prefix.is_some() {
+            // what a cached step holds depends on what was cached before
+            return Err(Error::Exclusive { one: "memory-budget", other: "cache-prefix" });
+        }
         let needs = [
             ("eval", self.eval.is_some(), "train", self.train.is_some()),
             ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
@@ -97,12 +119,14 @@ impl Options {
         if let (true, Some(other)) = (self.init.is_some(), self.makes_new()) {
             return Err(Error::Exclusive { one: "init", other });
         }
-        if let (Some(Adapter::Full), Some(c @ (BackboneCompute::Int8Forward | BackboneCompute::Int8))) =
-            (self.adapter, self.backbone_compute)
+        if let (Some(Adapter::Full), Some(dtype)) = (self.adapter, self.backbone_dtype)
+            && dtype != BackboneDtype::F32
         {
-            let name = if c == BackboneCompute::Int8 { "int8" } else { "int8-forward" };
-            let why = "`adapter` is full: the whole backbone trains, and what trains computes in f32";
-            return Err(refused("backbone-compute", name, why));
+            return Err(frozen_only(dtype.into()));
+        }
+        if let Some(compute) = self.backbone_compute {
+            let full = self.adapter == Some(Adapter::Full);
+            check_compute(compute.into(), self.backbone_dtype.map(Into::into), full)?;
         }
         let bare = match self.adapter {
             Some(Adapter::None) => "none",
@@ -119,6 +143,11 @@ impl Options {
     }
 }
 
+/// Whether products in 8-bit integers go with a backbone that is asked for like this.
+fn integers_read(dtype: BackboneDtype) -> bool {
+    check_compute(Compute::Int8, Some(dtype.into()), false).is_ok()
+}
+
 impl Settings {
     /// Checks that every value is in range. Names of activations are checked where they are looked up, layers
     /// and lengths where the model is known.
@@ -128,7 +157,8 @@ impl Settings {
             _ => Ok(()),
         };
         let size = |option, value: usize| least(option, Some(value as u64), 1);
-        size("batch-size", self.batch_size)?;
+        least("batch-size", self.batch_size.map(|n| n as u64), 1)?;
+        least("batch-tokens", self.batch_tokens.map(|n| n as u64), 1)?;
         size("eval-batch-size", self.eval_batch_size)?;
         size("gradient-accumulation", self.gradient_accumulation)?;
         least("max-length", self.max_length.map(|n| n as u64), 1)?;

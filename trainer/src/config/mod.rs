@@ -10,20 +10,28 @@
 //! file, and `--adapter none` everything in it that shapes an adapter. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
 //! relative to the working directory wherever they stand.
 
+mod bytes;
 mod checks;
 mod options;
 mod values;
 
 use std::path::Path;
 
+pub use bytes::ByteSize;
 pub use options::{Options, Settings};
 pub use values::{
-    Adapter, AdapterInit, BackboneCompute, Backend, Head, Layers, Placement, ReductionFactor, Scaling,
+    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Layers, Placement,
+    ReductionFactor, Scaling,
 };
 
+use crate::batch::Size;
 use crate::data::Columns;
 use crate::error::{Error, Result};
 use crate::schedule::Warmup;
+use engraft_engine::Keep;
+
+/// Texts in a batch unless something is said.
+const DEFAULT_BATCH: usize = 32;
 
 /// The name under which a run's settings are saved.
 pub const FILE: &str = "run.toml";
@@ -64,6 +72,9 @@ impl Options {
         self.check_together()?;
         if self.epochs.is_none() && self.max_steps.is_none() {
             self.epochs = Some(3);
+        }
+        if self.batch_size.is_none() && self.batch_tokens.is_none() {
+            self.batch_size = Some(DEFAULT_BATCH);
         }
         if self.warmup_ratio.is_none() && self.warmup_steps.is_none() {
             self.warmup_ratio = Some(0.06);
@@ -118,6 +129,18 @@ impl Settings {
             Some(steps) => Warmup::Steps(steps),
             None => Warmup::Ratio(self.warmup_ratio.unwrap_or(0.0)),
         }
+    }
+
+    /// How much a batch of training holds.
+    pub fn batch(&self) -> Size {
+        match (self.batch_tokens, self.batch_size) {
+            (Some(n), _) => Size::Tokens(n),
+            (None, n) => Size::Examples(n.unwrap_or(DEFAULT_BATCH)),
+        }
+    }
+    /// What every layer keeps, where no memory budget decides.
+    pub fn keep(&self) -> Keep {
+        self.activations.map_or(Keep::F32, Keep::from)
     }
 
     /// How many optimiser steps there are when an epoch takes `per_epoch`: whichever of `epochs` and

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ByteSize;
 use super::values::{
-    Adapter, AdapterInit, BackboneCompute, Backend, Head, Layers, Placement, ReductionFactor, Scaling,
+    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Layers, Placement,
+    ReductionFactor, Scaling,
 };
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
+use crate::prefix::Precision;
 use crate::schedule::Decay;
 
 /// The type of a settled option: its own with a default, an `Option` without.
@@ -95,6 +98,11 @@ options! {
         /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
         /// that is built in if there is none
         [value_name = "DIR"] model: PathBuf;
+        /// What the frozen backbone's matrices are stored as; as its files have them if not given
+        [value_name = "TYPE"] backbone_dtype: BackboneDtype;
+        /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
+        /// three times faster where the processor has VNNI
+        backbone_compute: BackboneCompute = BackboneCompute::F32;
         /// Training data: a .tsv, .csv or .jsonl file; the built-in demonstration if there is none
         [value_name = "FILE"] train: PathBuf;
         /// Data to evaluate on while training
@@ -112,9 +120,6 @@ options! {
         /// The most tokens of a text, special tokens included; longer texts are cut. 128, or as many as the model
         /// takes, if not given
         [value_name = "N"] max_length: usize;
-        /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
-        /// three times faster where the processor has VNNI
-        backbone_compute: BackboneCompute = BackboneCompute::F32;
     }
     "Adapter" {
         /// What is trained below the head; the saved adapter with --init
@@ -160,7 +165,10 @@ options! {
         /// Optimiser steps, if they end before the epochs do
         [value_name = "N"] max_steps: u64;
         /// Texts in a batch
-        [value_name = "N"] batch_size: usize = 32;
+        [value_name = "N"] batch_size: usize;
+        /// Instead: tokens in a batch at most. Texts are taken in their order until the next one does not fit; a longer text is a
+        /// batch of its own
+        [value_name = "N"] batch_tokens: usize;
         /// Batches in an optimiser step
         [value_name = "N"] gradient_accumulation: usize = 1;
         /// The highest learning rate; lower, at 5e-5, with --adapter full
@@ -189,6 +197,11 @@ options! {
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
         no_shuffle: bool = false;
+        /// Keep the activations below the first trained layer in this directory: later epochs and runs start
+        /// there. Needs --dropout 0, and adapters in upper layers only
+        [value_name = "DIR"] cache_prefix: PathBuf;
+        /// How --cache-prefix keeps them
+        cache_dtype: Precision = Precision::F32;
     }
     "Evaluation" {
         /// Evaluate every so many optimiser steps; after each epoch if not given
@@ -200,11 +213,21 @@ options! {
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64;
     }
+    "Memory" {
+        /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
+        /// twice and gives the same bits; bf16 is an approximation
+        activations: Activations;
+        /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
+        /// activations, but not the program and its data. As few layers as possible recompute
+        [value_name = "BYTES"] memory_budget: ByteSize;
+    }
     "Machine and output" {
         /// Threads to use; 0 for one per core
         [value_name = "N"] threads: usize = 0;
         /// Where to compute
         device: Backend = Backend::Cpu;
+        /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where the time went
+        [value_name = "FILE"] profile: PathBuf;
         /// End with one JSON object on the last line of stdout
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::batch::Size;
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
 use crate::schedule::Decay;
@@ -17,6 +18,7 @@ fn refused(text: &str) -> String {
 /// Every option, with a value that is not the default; those that exclude each other are left to others.
 const ALL: &str = r#"
 model = "m"
+backbone-dtype = "int8"
 train = "t.tsv"
 eval = "e.tsv"
 out = "o"
@@ -57,8 +59,12 @@ eval-every = 50
 eval-batch-size = 16
 metric = "macro_f1"
 patience = 2
+activations = "bf16"
+cache-prefix = "c"
+cache-dtype = "bf16"
 threads = 2
 device = "cuda"
+profile = "p.json"
 json = true
 quiet = true
 "#;
@@ -79,7 +85,11 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
     let given = toml::from_str::<toml::Table>(ALL).unwrap();
     let missing: Vec<String> =
         Options::keys().into_iter().filter(|key| !given.contains_key(key.as_str())).collect();
-    assert_eq!(missing, ["init", "bottleneck", "layers", "warmup-ratio"], "the others are in ALL");
+    assert_eq!(
+        missing,
+        ["init", "bottleneck", "layers", "batch-tokens", "warmup-ratio", "memory-budget"],
+        "the others are in ALL"
+    );
     for settings in [settings, Settings::default()] {
         assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
     }
@@ -109,7 +119,7 @@ fn defaults() {
     let settings = Settings::default();
     assert_eq!((settings.epochs, settings.max_steps, settings.total_steps(10)), (Some(3), None, 30));
     assert_eq!((settings.adapter, settings.lr, settings.seed), (Some(Adapter::Houlsby), 5e-4, 42));
-    assert_eq!(settings.warmup(), Warmup::Ratio(0.06));
+    assert_eq!((settings.warmup(), settings.batch()), (Warmup::Ratio(0.06), Size::Examples(32)));
     assert_eq!(parse("adapter = \"full\"").resolve().unwrap().lr, 5e-5);
     assert_eq!(parse("init = \"x\"").resolve().unwrap().adapter, None);
     let steps = parse("max-steps = 100").resolve().unwrap();
@@ -131,10 +141,14 @@ fn the_higher_wins() {
     let flags = Options { layers: Some("1".parse().unwrap()), warmup_steps: Some(3), ..Options::default() };
     let settings = flags.over(parse("leave-out = 2\nwarmup-ratio = 0.1")).resolve().unwrap();
     assert_eq!((settings.leave_out, settings.warmup_ratio), (None, None));
+    let flags = Options { batch_tokens: Some(500), ..Options::default() };
+    let settings = flags.over(parse("batch-size = 4")).resolve().unwrap();
+    assert_eq!((settings.batch(), settings.batch_size), (Size::Tokens(500), None));
+    assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
     // A run with an adapter, repeated without: nothing of the adapter's shape is left.
     let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
-    assert_eq!((bare.adapter, bare.batch_size), (Some(Adapter::None), 8));
+    assert_eq!((bare.adapter, bare.batch()), (Some(Adapter::None), Size::Examples(8)));
 }
 
 #[test]
@@ -143,7 +157,7 @@ fn what_trains_computes_in_f32() {
         let line = format!("backbone-compute = \"{compute}\"");
         let error = refused(&format!("adapter = \"full\"\n{line}"));
         assert!(error.starts_with(&format!("`backbone-compute` cannot be {compute}: ")), "{error}");
-        assert!(error.contains("the whole backbone trains"), "{error}");
+        assert!(error.contains("what trains is computed in f32"), "{error}");
         // the higher wins
         let full = parse("adapter = \"full\"").over(parse(&line)).resolve().unwrap();
         assert_eq!(full.backbone_compute, BackboneCompute::F32);
@@ -152,10 +166,38 @@ fn what_trains_computes_in_f32() {
 }
 
 #[test]
+fn products_in_integers_read_weights_in_int8() {
+    for (dtype, goes) in [("f32", true), ("int8", true), ("bf16", false), ("f16", false), ("nf4", false)] {
+        let lines = [format!("backbone-dtype = \"{dtype}\""), "backbone-compute = \"int8\"".into()];
+        let together = parse(&lines.join("\n")).resolve();
+        assert_eq!(together.is_ok(), goes, "{dtype}");
+        if let Err(e) = together {
+            let e = e.to_string();
+            assert!(
+                e.contains("`backbone-compute` cannot be int8") && e.contains(&format!("is {dtype}, ")),
+                "{e}"
+            );
+        }
+        // the higher takes the other's place
+        let [dtype, compute] = lines.map(|l| parse(&l));
+        let kept = dtype.clone().over(compute.clone()).resolve().unwrap();
+        assert_eq!(
+            (kept.backbone_compute == BackboneCompute::Int8, kept.backbone_dtype),
+            (goes, dtype.backbone_dtype)
+        );
+        let kept = compute.over(dtype).resolve().unwrap();
+        assert_eq!((kept.backbone_dtype.is_some(), kept.backbone_compute), (goes, BackboneCompute::Int8));
+    }
+}
+
+#[test]
 fn bad_files_are_named_by_line() {
     let first = refused("lr = 1e-3\n\nbatch_size = 4\n");
     assert_eq!(first, "run.toml:3: unknown key `batch_size`; did you mean `batch-size`?");
-    assert!(refused("rank = 8\n").starts_with("run.toml:1: unknown key `rank`; the keys are model, train, "));
+    assert!(
+        refused("rank = 8\n")
+            .starts_with("run.toml:1: unknown key `rank`; the keys are model, backbone-dtype, ")
+    );
     let first = refused("epochs = 1\nadapter = \"lora\"\n");
     assert_eq!(
         first,
@@ -182,6 +224,7 @@ fn values_out_of_range_are_named() {
         "clip = -1",
         "adapter-dropout = 1.5",
         "batch-size = 0",
+        "batch-tokens = 0",
         "eval-batch-size = 0",
         "gradient-accumulation = 0",
         "max-length = 0",
@@ -213,6 +256,8 @@ fn options_that_exclude_each_other_are_named() {
     assert_eq!(refused("bottleneck = 8\nreduction-factor = 2"), expected);
     assert!(refused("warmup-ratio = 0.1\nwarmup-steps = 2").contains("exclude"));
     assert!(refused("layers = 1\nleave-out = 2").contains("exclude"));
+    let expected = "`batch-size` and `batch-tokens` exclude each other: give one of them";
+    assert_eq!(refused("batch-size = 8\nbatch-tokens = 99"), expected);
     assert_eq!(refused("eval = \"e.tsv\""), "`eval` needs `train`");
     assert_eq!(refused("train = \"t.tsv\"\npatience = 2"), "`patience` needs `eval`");
     assert_eq!(refused("label-column = 1"), "`label-column` needs `train`");

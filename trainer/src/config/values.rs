@@ -6,13 +6,16 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use engraft_engine::Compute;
+use engraft_engine::{Compute, Storage};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::ByteSize;
 use crate::data::{Column, Header};
 use crate::metrics::Metric;
+use crate::prefix::Precision;
 use crate::schedule::Decay;
+use engraft_engine::Keep;
 
 /// What is trained below the head. The four adapters are AdapterHub's presets of the bottleneck adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,7 +75,7 @@ pub enum Head {
 /// In what arithmetic the products with the frozen backbone are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BackboneCompute {
-    /// Exact, in f32
+    /// In f32
     F32,
     /// Forward in 8-bit integers, gradients in f32
     Int8Forward,
@@ -81,8 +84,8 @@ pub enum BackboneCompute {
 }
 
 impl From<BackboneCompute> for Compute {
-    fn from(c: BackboneCompute) -> Compute {
-        match c {
+    fn from(compute: BackboneCompute) -> Compute {
+        match compute {
             BackboneCompute::F32 => Compute::F32,
             BackboneCompute::Int8Forward => Compute::Int8Forward,
             BackboneCompute::Int8 => Compute::Int8,
@@ -97,6 +100,54 @@ pub enum Backend {
     Cpu,
     /// The first CUDA device
     Cuda,
+}
+
+/// What layers keep for the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Activations {
+    /// What it needs, as it is
+    F32,
+    /// The same, rounded to bf16: an approximation
+    Bf16,
+    /// Each layer's input; the rest is computed again, to the same bits
+    Recompute,
+}
+
+impl From<Activations> for Keep {
+    fn from(a: Activations) -> Keep {
+        match a {
+            Activations::F32 => Keep::F32,
+            Activations::Bf16 => Keep::Bf16,
+            Activations::Recompute => Keep::Recompute,
+        }
+    }
+}
+
+/// What the matrices of a frozen backbone are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackboneDtype {
+    /// Single precision
+    F32,
+    /// The upper half of single precision
+    Bf16,
+    /// Half precision
+    F16,
+    /// Integers of 8 bits with a scale for each output channel
+    Int8,
+    /// NormalFloat of 4 bits in blocks of 64 with quantised scales, as QLoRA
+    Nf4,
+}
+
+impl From<BackboneDtype> for Storage {
+    fn from(dtype: BackboneDtype) -> Storage {
+        match dtype {
+            BackboneDtype::F32 => Storage::F32,
+            BackboneDtype::Bf16 => Storage::Bf16,
+            BackboneDtype::F16 => Storage::F16,
+            BackboneDtype::Int8 => Storage::Int8,
+            BackboneDtype::Nf4 => Storage::Nf4,
+        }
+    }
 }
 
 /// Hidden size divided by the bottleneck's width, perhaps per layer.
@@ -279,8 +330,21 @@ macro_rules! by_text {
     )*};
 }
 
-by_name!(Adapter, Placement, AdapterInit, Head, BackboneCompute, Backend, Header, Metric, Decay);
-by_text!(ReductionFactor, Scaling, Layers, Column);
+by_name!(
+    Activations,
+    Adapter,
+    Placement,
+    AdapterInit,
+    Head,
+    Backend,
+    BackboneCompute,
+    BackboneDtype,
+    Header,
+    Metric,
+    Decay,
+    Precision
+);
+by_text!(ByteSize, ReductionFactor, Scaling, Layers, Column);
 
 /// Takes a string or a number as text.
 struct Text;

@@ -1,0 +1,146 @@
+//! What a layer keeps for the backward pass is a policy: everything in f32, everything rounded to bf16, or nothing but its
+//! input.
+//!
+//! A segment is a piece of a model that keeps its input only. Going forward nothing in it is recorded; one node stands for
+//! all of it. When the backward pass reaches that node, everything above has been consumed, so the segment is computed again
+//! from its input *on the same tape*, at the very height where it stood: operations below it keep their numbers and get
+//! their gradients as ever. The same operations run in the same order on the same numbers (dropout is a function of pass,
+//! site and row), so the gradients are those of a pass that keeps everything, bit by bit.
+use crate::{Act, Backward, Cx, Grads, Result};
+use engraft_kernels::{Buffer, Class};
+use std::{
+    cell::Cell,
+    sync::{Arc, Weak},
+};
+
+/// What a layer keeps for the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// What the backward pass needs, as it is.
+    #[default]
+    F32,
+    /// The same, rounded to bf16: half the bytes. An approximation: gradients are computed from rounded values (8 bits of
+    /// mantissa); outputs and the loss do not change.
+    Bf16,
+    /// Its input only; the backward pass computes the layer again. The gradients are the same bits.
+    Recompute,
+}
+
+/// What every layer keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activations {
+    all: Keep,
+    by_layer: Arc<[Keep]>,
+}
+impl Activations {
+    /// The same for every layer.
+    pub fn all(keep: Keep) -> Activations {
+        Activations { all: keep, by_layer: [].into() }
+    }
+    /// Layer by layer, from layer 0; layers beyond the last one named keep f32.
+    pub fn by_layer(keep: &[Keep]) -> Activations {
+        Activations { all: Keep::F32, by_layer: keep.into() }
+    }
+    /// What layer `l` keeps.
+    pub fn of(&self, l: usize) -> Keep {
+        self.by_layer.get(l).copied().unwrap_or(self.all)
+    }
+}
+
+/// What a pass keeps, while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    policy: Activations,
+    /// Inside a segment: nothing is recorded ...
+    skipping: bool,
+    /// ... and something would have been.
+    skipped: Cell<bool>,
+    /// What is kept is rounded to bf16.
+    pub(crate) rounds: bool,
+    /// Buffers of the layer at hand that were rounded, and what they became: several operations keep the same one.
+    pub(crate) rounded: Vec<(Weak<Buffer>, Weak<Buffer>)>,
+    by_layer: Vec<usize>,
+}
+impl Keeping {
+    /// An operation would be recorded: is it?
+    pub(crate) fn records(&self) -> bool {
+        if self.skipping {
+            self.skipped.set(true);
+        }
+        !self.skipping
+    }
+}
+
+impl<'m> Cx<'m> {
+    /// The same pass with another policy for what its layers keep; without it they keep f32.
+    pub fn with_activations(mut self, policy: &Activations) -> Cx<'m> {
+        self.keeping.policy = policy.clone();
+        self
+    }
+    /// Layer `l` of a model: f(x), x being the residual stream in front of it. It keeps what the policy says.
+    pub fn layer(
+        &mut self,
+        l: usize,
+        x: Act,
+        f: impl Fn(&mut Cx<'m>, Act) -> Result<Act> + 'm,
+    ) -> Result<Act> {
+        let before = self.device().ledger().usage().live(Class::Saved);
+        let y = match self.keeping.policy.of(l) {
+            Keep::F32 => f(self, x),
+            Keep::Bf16 => {
+                self.keeping.rounds = true;
+                let y = f(self, x);
+                self.keeping.rounds = false;
+                self.keeping.rounded.clear();
+                y
+            }
+            Keep::Recompute => self.segment(x, f),
+        }?;
+        let kept = self.device().ledger().usage().live(Class::Saved).saturating_sub(before);
+        let by_layer = &mut self.keeping.by_layer;
+        by_layer.resize(by_layer.len().max(l + 1), 0);
+        by_layer[l] += kept;
+        Ok(y)
+    }
+    /// Bytes by layer that the forward pass has kept: what the ledger's `saved` grew by while the layer ran. If several
+    /// passes run on one device at the same time, theirs are counted too.
+    pub fn kept_by_layer(&self) -> &[usize] {
+        &self.keeping.by_layer
+    }
+    /// f(x), of which only x is kept: the backward pass computes f(x) again. `f` must do the same each time. If it would
+    /// record nothing, x is not kept and nothing is recorded.
+    pub fn segment(&mut self, x: Act, f: impl Fn(&mut Cx<'m>, Act) -> Result<Act> + 'm) -> Result<Act> {
+        if self.keeping.skipping {
+            return f(self, x); // inside another one, which is computed again as a whole
+        }
+        self.keeping.skipping = true;
+        self.keeping.skipped.set(false);
+        let y = f(self, x.clone());
+        self.keeping.skipping = false;
+        let y = y?;
+        if !self.keeping.skipped.get() {
+            return Ok(y);
+        }
+        x.hold();
+        let x = x.and(None); // rounded again when it is read again
+        Ok(self.record(y, Replay { x, f }))
+    }
+}
+
+struct Replay<F> {
+    x: Act,
+    f: F,
+}
+impl<'m, F: Fn(&mut Cx<'m>, Act) -> Result<Act>> Backward<'m> for Replay<F> {
+    fn name(&self) -> &'static str {
+        "segment"
+    }
+    fn saved(&self) -> usize {
+        self.x.buf.bytes()
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let Replay { x, f } = *self;
+        let y = f(cx, x)?;
+        g.node(y.node, dy)
+    }
+}

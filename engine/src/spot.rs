@@ -1,0 +1,52 @@
+//! Where in a model a pass is: the phase and the place under which a profile lists its launches.
+use crate::{Part, Site};
+use engraft_kernels::{
+    Device,
+    profile::{Mark, Place, Span},
+};
+
+/// The open spans of a pass; the inner one ends first.
+#[derive(Debug)]
+pub(crate) struct Spot {
+    at: Place,
+    place: Span,
+    phase: Span,
+}
+
+impl Spot {
+    /// A phase that begins at the embeddings.
+    pub fn new(device: &Device, phase: &'static str) -> Spot {
+        let phase = device.mark(Mark::Phase(phase));
+        let at = Site::EMBED.into();
+        Spot { at, place: device.mark(Mark::Place(at)), phase }
+    }
+    /// The place, as a recorded operation remembers it.
+    pub fn at(&self) -> Place {
+        self.at
+    }
+    /// What follows belongs to `at`.
+    pub fn enter(&mut self, device: &Device, at: Place) {
+        if at != self.at {
+            self.place = Span::default();
+            self.place = device.mark(Mark::Place(at));
+            self.at = at;
+        }
+    }
+    /// Another phase begins, at the same place.
+    pub fn turn(&mut self, device: &Device, phase: &'static str) {
+        self.place = Span::default();
+        self.phase = Span::default();
+        self.phase = device.mark(Mark::Phase(phase));
+        self.place = device.mark(Mark::Place(self.at));
+    }
+}
+
+impl From<Site> for Place {
+    fn from(s: Site) -> Place {
+        match s.part {
+            Part::Embed => Place { name: "embeddings", index: None },
+            Part::Layer | Part::Attn | Part::Ffn => Place { name: "layer", index: Some(s.layer) },
+            Part::Head => Place { name: "head", index: None },
+        }
+    }
+}
