@@ -1,6 +1,7 @@
 //! Backbones in fewer bytes: converted as they are loaded, or read from a file that was.
 mod support;
 use engraft_engine::{
+    Compute,
     checkpoint::{TensorData, save},
     kernels::Usage,
     *,

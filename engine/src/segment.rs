@@ -140,7 +140,9 @@ impl<'m, F: Fn(&mut Cx<'m>, Act) -> Result<Act>> Backward<'m> for Replay<F> {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let Replay { x, f } = *self;
+        cx.turn("recompute");
         let y = f(cx, x)?;
+        cx.turn("backward");
         g.node(y.node, dy)
     }
 }

@@ -107,6 +107,10 @@ impl<'m> Cx<'m> {
     pub fn enter(&mut self, s: Site) {
         self.spot.enter(&self.device, s.into());
     }
+    /// What follows belongs to another phase.
+    pub(crate) fn turn(&mut self, phase: &'static str) {
+        self.spot.turn(&self.device, phase);
+    }
     /// The residual stream at `s`: see [`Hooks::stream`].
     pub fn stream(&mut self, s: Site, x: Act) -> Result<Act> {
         self.enter(s);
@@ -128,7 +132,7 @@ impl<'m> Cx<'m> {
     /// The gradients of Σ y · dy with respect to every `Param` that took part, added to `into`. Consumes the tape from the
     /// top, freeing what it kept as it goes.
     pub fn backward(mut self, y: &Act, dy: Buffer, into: &mut Gradients) -> Result<()> {
-        self.spot.turn(&self.device, "backward");
+        self.turn("backward");
         let mut g = Grads { device: self.device.clone(), nodes: vec![], params: into };
         g.node(y.node, Arc::new(dy))?;
         while let Some(Node { op, at }) = self.nodes.pop() {

@@ -348,8 +348,8 @@ pub struct Quantize {
 /// `engraft profile`.
 #[derive(Debug, Args)]
 pub struct Profile {
-    /// Read options from a file, as `engraft train` does; what it says about evaluation, saving and the length of a run is
-    /// left out
+    /// Read options from a file, as `engraft train` does; what it says about evaluation, saving, caching and the length of a
+    /// run is left out
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Steps to record
@@ -374,8 +374,8 @@ impl Profile {
     pub fn settings(&self) -> Result<Settings> {
         let mut options = self.options.clone();
         if let Some(option) = without_run(&mut options) {
-            let why =
-                "steps are taken at a constant rate for their time alone: nothing is evaluated or saved";
+            let why = "steps are taken at a constant rate for their time alone: nothing is evaluated, saved, cached \
+                       or planned";
             return Err(Error::Option {
                 option,
                 value: "given to `engraft profile`".into(),
@@ -383,6 +383,11 @@ impl Profile {
             });
         }
         let mut file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
+        if file.memory_budget.is_some() && options.activations.is_none() {
+            let why = "a plan depends on the whole run: say with --activations what layers keep";
+            let value = "taken from the file".into();
+            return Err(Error::Option { option: "memory-budget", value, why: why.into() });
+        }
         without_run(&mut file);
         let options = options.over(file);
         let of_data = [

@@ -27,6 +27,7 @@ pub struct Backbone {
     model: Arc<dyn Model>,
     directory: PathBuf,
     device: Device,
+    compute: Compute,
     host: Host,
     unused: Vec<String>,
     trains: Option<Arc<ParamSet>>,
@@ -67,6 +68,17 @@ impl Backbone {
         let mut set = ParamSet::new();
         let mut loaded = match (train, storage) {
             (true, Some(other)) if other != Storage::F32 => return Err(frozen_only(other)),
+            (true, _) if compute != Compute::F32 => {
+                let why = "the whole backbone trains, and what trains computes in f32".into();
+                return Err(Error::Option { option: "backbone-compute", value: "int8".into(), why });
+            }
+            (false, Some(other))
+                if compute != Compute::F32 && !matches!(other, Storage::F32 | Storage::Int8) =>
+            {
+                let why =
+                    "the products are computed in 8-bit integers, and their weights are held as such".into();
+                return Err(Error::Option { option: "backbone-dtype", value: other.to_string(), why });
+            }
             (true, _) => engraft_models::load(directory, device, &mut set, true)?,
             (false, _) => engraft_models::load_frozen(directory, device, storage, compute)?,
         };
@@ -83,6 +95,7 @@ impl Backbone {
             model: loaded.model.into(),
             directory: directory.into(),
             device: device.clone(),
+            compute,
             host,
             unused: loaded.unused,
             trains: train.then(|| Arc::new(set)),

@@ -27,6 +27,9 @@
 //! # }
 //! ```
 //!
+//! [`memory::account`] says what a step holds, by class and layer, and [`plan::plan`] which layers must recompute their activations
+//! so that a run fits into a number of bytes; [`Trainer::with_activations`](classifier::Trainer::with_activations) obeys it.
+//!
 //! [`train::train`] is the program's run: data files, tokeniser, schedule, evaluation, the best checkpoint kept.
 #![forbid(unsafe_code)]
 

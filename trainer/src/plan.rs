@@ -104,15 +104,19 @@ impl Work {
         for b in self.follow.largest(most) {
             trainer.step(c, &[Batch::blank(&[1]), b], 1.0)?;
         }
+        let training = device.ledger().usage().peak_total();
         for b in self.evaluated.largest(most) {
             c.predict(&packed(&b))?;
         }
         let usage = device.ledger().usage();
-        Ok(Price { total: usage.peak_total(), at_once: Bytes::at_once(&usage), kept })
+        let (total, at_once) = (usage.peak_total(), Bytes::at_once(&usage));
+        Ok(Price { total, in_training: training == total, at_once, kept })
     }
 }
 struct Price {
     total: usize,
+    /// It is while training that most is held, not while evaluating.
+    in_training: bool,
     at_once: Bytes,
     kept: Vec<usize>,
 }
@@ -177,7 +181,7 @@ pub fn plan(c: &mut Classifier, work: &Work, budget: usize) -> Result<Plan> {
         (0..layers).map(|l| (gain(l), l)).filter(|(gain, _)| *gain > 0).collect();
     order.sort_by_key(|(gain, l)| (std::cmp::Reverse(*gain), *l));
 
-    let mut least = usize::MAX;
+    let (mut least, mut smaller) = (usize::MAX, "batch-size");
     for n in 0..=order.len() {
         let mut layers = vec![Keep::F32; layers];
         order[..n].iter().for_each(|(_, l)| layers[*l] = Keep::Recompute);
@@ -185,16 +189,21 @@ pub fn plan(c: &mut Classifier, work: &Work, budget: usize) -> Result<Plan> {
         if work.price(c, &policy, FEW)?.total > budget.max(least.saturating_sub(1)) {
             continue;
         }
-        let Price { total, at_once, .. } = work.price(c, &policy, MOST)?;
+        let Price { total, in_training, at_once, .. } = work.price(c, &policy, MOST)?;
         if total <= budget {
             return Ok(Plan { budget, total, at_once, layers });
         }
-        least = least.min(total);
+        if total < least {
+            (least, smaller) = (total, if in_training { "batch-size" } else { "eval-batch-size" });
+        }
     }
     Err(Error::Option {
         option: "memory-budget",
         value: format!("{budget} ({})", show(budget)),
-        why: format!("this run needs at least {least} ({}), even if layers recompute", show(least)),
+        why: format!(
+            "this run needs at least {least} ({}), layers that recompute included; a smaller `{smaller}` needs less",
+            show(least)
+        ),
     })
 }
 

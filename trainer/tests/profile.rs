@@ -193,6 +193,10 @@ fn what_steps_alone_cannot_use_is_refused() {
     for flags in ["--max-length 3", "--header no", "--no-shuffle"] {
         work.run(&format!("profile {flags}")).fails(&["needs `train`"]);
     }
+    work.write("run.toml", "memory-budget = \"700MB\"");
+    work.run("profile --config run.toml")
+        .fails(&["`memory-budget` cannot be taken from the file", "--activations"]);
+    std::fs::remove_file(work.path("run.toml")).unwrap();
     work.run("profile --length 999").fails(&["`length` cannot be 999", "1 to 128"]);
     work.run("profile --steps 0").misused(&["--steps"]);
     work.run("profile --length 0").misused(&["--length", "at least 1"]);

@@ -220,7 +220,10 @@ impl Checkpoint {
         if device.is_null() {
             return self.described(device, class, name, shape);
         }
-        crate::weight::upload(device, class, &self.values(name, shape)?, shape)
+        let tensor = crate::weight::upload(device, class, &self.values(name, shape)?, shape)?;
+        let t = self.find(name)?;
+        self.files[t.file].release(t.offset..t.offset + t.bytes);
+        Ok(tensor)
     }
     /// A tensor of the given shape in f32 on the device that computes nothing: no value is read.
     fn described(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {

@@ -70,7 +70,10 @@ proptest! {
         check::levels(|level| {
             let got = run(&Device::cpu(threads).unwrap(), a, &q, &k, &v, &d_o);
             for (i, (got, want)) in got.iter().zip([&o, &lse, &dq, &dk, &dv]).enumerate() {
-                let far = check::distance(got, want);
+                // not relative to the largest value alone: with one key the gradients of q and k are zero
+                let with_one = |v: &[f64]| v.iter().copied().chain([1.0]).collect::<Vec<_>>();
+                let got: Vec<f32> = got.iter().copied().chain([1.0]).collect();
+                let far = check::distance(&got, &with_one(want));
                 assert!(far < 2e-5, "{level:?} output {i}: {far:e}");
             }
         });

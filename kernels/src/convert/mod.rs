@@ -20,7 +20,7 @@ const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// n values, of four bytes and of two.
 fn cost(n: usize) -> Cost {
-    Cost::copy(6 * n)
+    Cost::new(0, 6 * n)
 }
 
 /// y (bf16) = x (f32), rounded. A value whose size is beyond bf16's becomes infinite; the largest f32 are.

@@ -115,7 +115,7 @@ fn scales<'a>(device: &Device, w: Matrix<'a>, depth: usize) -> Result<&'a Buffer
     }
 }
 
-/// f32 values to bytes.
+/// f32 values to bytes, or back.
 fn quantize_cost(rows: usize, cols: usize) -> Cost {
     Cost::new(0, 5 * rows * cols)
 }

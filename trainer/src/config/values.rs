@@ -336,6 +336,7 @@ by_name!(
     Placement,
     AdapterInit,
     Head,
+    BackboneCompute,
     Backend,
     BackboneCompute,
     BackboneDtype,

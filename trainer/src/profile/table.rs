@@ -50,7 +50,10 @@ impl Display for Summary {
         let share = percent(outside / self.seconds.max(1e-9));
         writeln!(f, "{:<27} {:>8} {:>10.3} {share:>8}", "outside of any kernel", "", per_step(outside))?;
         if self.kernels.iter().any(|k| k.roofline > 1.0) {
-            writeln!(f, "(more than 100 % of the roofline: the data was in a cache)")?;
+            writeln!(
+                f,
+                "(more than 100 % of the roofline, which is memory's and f32's: the data was in a cache, or the arithmetic in 8 bits)"
+            )?;
         }
 
         writeln!(f)?;
