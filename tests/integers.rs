@@ -9,22 +9,13 @@ const INTEGERS: [Compute; 2] = [Compute::Int8Forward, Compute::Int8];
 
 /// A frozen layer of the given shape, its weight held for `compute`.
 fn linear(d: &Device, (input, output): (usize, usize), in_out: bool, compute: Compute) -> Linear<Frozen> {
-    let shape = if in_out { [input, output] } else { [output, input] };
-    let up = |seed, shape: &[usize]| {
-        let values = noise(seed, shape.iter().product());
-        Tensor::new(d.upload(Class::Backbone, &values).unwrap(), shape).unwrap()
-    };
-    let floats = up(1, &shape);
-    let w = match compute {
-        Compute::F32 => floats,
-        _ => {
-            let floats = Matrix::plain(floats.buffer(), shape[0], shape[1]);
-            let (buf, scales) = convert(floats, Storage::Int8, Class::Backbone).unwrap();
-            Tensor::stored(buf, scales, shape).unwrap().computing(compute)
-        }
-    };
-    let w = Frozen::new(w);
-    Linear { w, b: Some(Frozen::new(up(2, &[output]))), in_out }
+    let [rows, cols] = if in_out { [input, output] } else { [output, input] };
+    let storage = if compute == Compute::F32 { Storage::F32 } else { Storage::Int8 };
+    let values = d.upload(Class::Scratch, &noise(1, rows * cols)).unwrap();
+    let (data, scales) = convert(Matrix::plain(&values, rows, cols), storage, Class::Backbone).unwrap();
+    let w = Tensor::stored(data, scales, [rows, cols]).unwrap().computing(compute);
+    let b = Tensor::new(d.upload(Class::Backbone, &noise(2, output)).unwrap(), &[output]).unwrap();
+    Linear { w: Frozen::new(w), b: Some(Frozen::new(b)), in_out }
 }
 /// Activations.
 fn act(d: &Device, rows: usize, cols: usize) -> Act {
@@ -236,11 +227,48 @@ fn frozen_products_save_nothing_more_and_are_held_as_integers_only() {
         for ((name, t), (_, exact)) in model.named().into_iter().zip(plain.named()) {
             let product = t.shape().len() == 2 && !name.contains("embeddings");
             assert_eq!(t.buffer().dtype() == DType::I8, product, "{name}");
-            bytes += t.buffer().bytes() + if product { 4 * t.shape()[0] } else { 0 };
+            bytes += t.bytes();
             let (got, want) = (t.to_f32().unwrap(), exact.to_f32().unwrap());
             assert!(apart(&got, &want) < 0.01 && (product || got == want), "{name}");
         }
         let usage = d.ledger().usage();
         assert_eq!((usage.live(Class::Backbone), usage.live_total()), (bytes, bytes), "{stored}");
     }
+}
+
+#[test]
+fn layers_that_are_computed_again_round_again() {
+    let policy = |keep| Activations::all(keep);
+    for compute in INTEGERS {
+        let run = |keep| {
+            let case = case("houlsby", &cpu(), compute);
+            let mut cx =
+                Cx::new(&case.device, case.hooks(), Pass::train(3, 1)).with_activations(&policy(keep));
+            let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
+            let kept = case.device.ledger().usage().live(Class::Scratch);
+            let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
+            let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
+            let loss = cx.cross_entropy(&logits, &case.labels).unwrap();
+            drop((hidden, pooled, logits));
+            let mut g = Gradients::new();
+            cx.backward(&loss, case.device.upload(Class::Scratch, &[1f32]).unwrap(), &mut g).unwrap();
+            let all = case.gradients(&g).into_iter().flat_map(|(_, g)| g.unwrap()).map(f32::to_bits);
+            (all.collect::<Vec<_>>(), kept)
+        };
+        let (stored, again) = (run(Keep::F32), run(Keep::Recompute));
+        assert!(stored.0 == again.0, "{compute:?}");
+        assert_eq!(stored.1, again.1, "nothing but the output is left, kept layers or not");
+    }
+}
+
+#[test]
+fn weights_in_nf4_are_refused() {
+    let dir = ModelFiles::fixture().write();
+    let nf4 = load_frozen(dir.path(), &cpu(), Some(Storage::Nf4), Compute::F32).unwrap().model;
+    let tensors: Vec<_> =
+        nf4.named().iter().flat_map(|(n, t)| checkpoint::TensorData::of(n, t).unwrap()).collect();
+    checkpoint::save(&dir.path().join("model.safetensors"), &tensors).unwrap();
+    let error =
+        load_frozen(dir.path(), &cpu(), None, Compute::Int8).err().expect("it is refused").to_string();
+    assert!(error.contains("stored as nf4") && error.contains("int8"), "{error}");
 }

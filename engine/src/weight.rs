@@ -3,13 +3,11 @@
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
 //! erased: an operation needs the values and a gradient slot or none, and hooks must be object-safe.
 use crate::{Error, Result};
-use engraft_kernels::{
-    Buffer, Class, DType, Device, Storage, matmul::Matrix, matmul_int8::Weight as Integers, storage::Scales,
-};
+use engraft_kernels::{Buffer, Class, DType, Device, Storage, matmul::Matrix, storage::Scales};
 
 /// In what arithmetic the products with a frozen weight are computed.
 ///
-/// With 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
+/// In 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
 /// [`engraft_kernels::matmul_int8`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compute {
@@ -47,23 +45,25 @@ impl Tensor {
         tensor.matrix().validate()?;
         Ok(tensor)
     }
-    /// The tensor of a model whose frozen products are computed like this: a weight of these products, which is stored as
-    /// int8 unless that is f32, or what stands beside them, whose values do not change.
+    /// The tensor of a model whose frozen products are computed like this. It is its own products if it is the weight of a
+    /// linear layer, stored as int8; of a norm it is those that read its output.
     pub fn computing(self, compute: Compute) -> Tensor {
         Tensor { compute, ..self }
+    }
+    /// In what arithmetic the frozen products of its model are computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+    /// The scales of its rows, if products with it are computed in 8-bit integers.
+    pub(crate) fn integers(&self) -> Option<&Buffer> {
+        match (self.compute, &self.scales) {
+            (Compute::Int8Forward | Compute::Int8, Some(Scales::Rows(scales))) => Some(scales),
+            _ => None,
+        }
     }
     /// The shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape
-    }
-    /// In what arithmetic the model's frozen products are computed.
-    pub fn compute(&self) -> Compute {
-        self.compute
-    }
-    /// The weight of a product that is computed in integers, if it is one.
-    pub(crate) fn integers(&self) -> Option<Integers<'_>> {
-        let ((rows, cols), Some(Scales::Rows(scales))) = (self.dims(), &self.scales) else { return None };
-        (self.compute != Compute::F32).then_some(Integers { data: &self.buf, scales, rows, cols })
     }
     /// Its values: the product of the shape.
     pub fn elements(&self) -> usize {

@@ -151,11 +151,12 @@ pub const MODELS: &[ModelType] =
 /// are registered in `set` as [`Param`]s, else they are [`Frozen`], stored as the files have them. The Null device reads no
 /// values, and where there are no weights takes them to be there, in f32.
 pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) -> Result<Loaded> {
-    let how: fn(&ModelType) -> Build = if train { |m| m.trained } else { |m| m.frozen };
+    let how = if train { |m: &ModelType| m.trained } else { |m: &ModelType| m.frozen };
     build(directory, device, set, how, (None, Compute::F32))
 }
-/// Loads a model directory with [`Frozen`] weights, its matrices stored as `storage` says, or as the files have them, and
-/// the products with its linear layers computed as `compute` says. Biases and the weights of norms are f32 always.
+/// Loads a model directory with [`Frozen`] weights, its matrices stored as `storage` says, or as the files have them.
+/// Biases and the weights of norms are f32 always. The products of its linear layers are computed as `compute` says; in
+/// integers, their weights are stored as int8.
 pub fn load_frozen(
     directory: &Path,
     device: &Device,

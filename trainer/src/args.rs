@@ -76,18 +76,37 @@ impl Train {
     }
 }
 
-/// How the backbone is stored in memory.
+/// How the backbone is stored in memory, and how it computes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Stored {
     /// What the frozen backbone's matrices are stored as; as its files have them if not given
     #[arg(long, value_name = "TYPE")]
     pub backbone_dtype: Option<BackboneDtype>,
+    /// How the products with the frozen backbone are computed; as in the run.toml beside the adapter if there is one and
+    /// nothing is given, else f32
+    #[arg(long, value_name = "HOW")]
+    pub backbone_compute: Option<BackboneCompute>,
 }
 
 impl Stored {
+    /// What is left open is as in the run whose options are `saved`, where that goes with what is given.
+    pub fn or(&self, saved: &Options) -> Stored {
+        let beside = Options { backbone_compute: saved.backbone_compute, ..Options::default() };
+        let given = Options {
+            backbone_dtype: self.backbone_dtype,
+            backbone_compute: self.backbone_compute,
+            ..Options::default()
+        };
+        let Options { backbone_dtype, backbone_compute, .. } = given.over(beside);
+        Stored { backbone_dtype, backbone_compute }
+    }
     /// The same, for the library.
     pub fn opening(&self) -> Opening {
-        Opening { storage: self.backbone_dtype.map(Into::into), ..Opening::default() }
+        Opening {
+            storage: self.backbone_dtype.map(Into::into),
+            compute: self.backbone_compute.map(Into::into).unwrap_or_default(),
+            ..Opening::default()
+        }
     }
 }
 
@@ -103,9 +122,6 @@ pub struct Grafted {
     /// The adapter and the head: a directory that `engraft train` wrote
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
-    /// How the products with the backbone are computed; as in the run.toml beside the adapter if not given, else f32
-    #[arg(long)]
-    pub backbone_compute: Option<BackboneCompute>,
 }
 
 /// How to run and what to print.
@@ -305,9 +321,6 @@ pub struct Forward {
     /// Save the loss's gradient of every trained tensor too, as `grad.NAME`; needs labels
     #[arg(long)]
     pub grad: bool,
-    /// How the products with the backbone are computed, whatever the run.toml beside the adapter says
-    #[arg(long, default_value = "f32")]
-    pub backbone_compute: BackboneCompute,
     /// Threads to use; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

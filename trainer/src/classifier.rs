@@ -4,7 +4,7 @@ use crate::{
     Error, Result,
     batch::Batch,
     prefix::{Precision, Prefix, sha256},
-    storage::frozen_only,
+    storage::{check_compute, frozen_only},
 };
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
 use engraft_engine::{
@@ -27,7 +27,6 @@ pub struct Backbone {
     model: Arc<dyn Model>,
     directory: PathBuf,
     device: Device,
-    compute: Compute,
     host: Host,
     unused: Vec<String>,
     trains: Option<Arc<ParamSet>>,
@@ -45,6 +44,7 @@ impl Backbone {
     }
     fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
         let Opening { dropout, storage, compute } = how;
+        check_compute(compute, storage, train)?;
         if let Some(p) = dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Option {
                 option: "dropout",
@@ -55,17 +55,6 @@ impl Backbone {
         let mut set = ParamSet::new();
         let mut loaded = match (train, storage) {
             (true, Some(other)) if other != Storage::F32 => return Err(frozen_only(other)),
-            (true, _) if compute != Compute::F32 => {
-                let why = "the whole backbone trains, and what trains computes in f32".into();
-                return Err(Error::Option { option: "backbone-compute", value: "int8".into(), why });
-            }
-            (false, Some(other))
-                if compute != Compute::F32 && !matches!(other, Storage::F32 | Storage::Int8) =>
-            {
-                let why =
-                    "the products are computed in 8-bit integers, and their weights are held as such".into();
-                return Err(Error::Option { option: "backbone-dtype", value: other.to_string(), why });
-            }
             (true, _) => engraft_models::load(directory, device, &mut set, true)?,
             (false, _) => engraft_models::load_frozen(directory, device, storage, compute)?,
         };
@@ -82,7 +71,6 @@ impl Backbone {
             model: loaded.model.into(),
             directory: directory.into(),
             device: device.clone(),
-            compute,
             host,
             unused: loaded.unused,
             trains: train.then(|| Arc::new(set)),
@@ -310,6 +298,7 @@ impl Classifier {
             }
         };
         let storage: BTreeSet<_> = model.named().iter().map(|(_, t)| t.buffer().dtype().name()).collect();
+        let in_integers = model.named().iter().any(|(_, t)| t.compute() != Compute::F32);
         let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
         let setting = [
             ("backbone", Checkpoint::open(&b.directory)?.fingerprint()),
@@ -317,7 +306,7 @@ impl Classifier {
             ("tokenizer.json", file("tokenizer.json")?),
             ("max_length", max_length.to_string()),
             ("storage", format!("{storage:?}")),
-            ("compute", format!("{:?}", b.compute)),
+            ("products", if in_integers { "int8" } else { "f32" }.into()),
             ("kernels", isa.name().into()),
         ];
         self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), &b.device)?);

@@ -24,6 +24,23 @@ pub(crate) fn frozen_only(storage: Storage) -> Error {
     Error::Option { option: "backbone-dtype", value: storage.to_string(), why: why.into() }
 }
 
+/// Refuses arithmetic that does not go with what the backbone is stored as, or with training it.
+pub(crate) fn check_compute(compute: Compute, storage: Option<Storage>, train: bool) -> Result<()> {
+    let value = match compute {
+        Compute::F32 => return Ok(()),
+        Compute::Int8Forward => "int8-forward",
+        Compute::Int8 => "int8",
+    };
+    let why = match storage {
+        _ if train => "it is for a frozen backbone, and what trains is computed in f32".into(),
+        Some(other @ (Storage::Bf16 | Storage::F16 | Storage::Nf4)) => format!(
+            "`backbone-dtype` is {other}, and products in integers read weights that are stored as int8"
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::Option { option: "backbone-compute", value: value.into(), why })
+}
+
 impl Backbone {
     /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
     /// storage types that they have here.

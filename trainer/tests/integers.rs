@@ -73,13 +73,71 @@ fn what_trains_whole_is_refused() {
     let work = Work::new();
     for mode in ["int8-forward", "int8"] {
         let line = train(&format!("--adapter full --backbone-compute {mode} --out out"));
-        work.run(&line).fails(&["backbone-compute", mode, "the whole backbone trains"]);
+        work.run(&line).fails(&["backbone-compute", mode, "what trains is computed in f32"]);
     }
     work.run(&train("--backbone-compute int4")).misused(&["int4", "int8-forward"]);
     work.train("--adapter full --out full");
     let line = "forward --model full --adapter full --ids ids.json --grad --out o.safetensors";
     work.write("ids.json", "{\"input_ids\": [[2, 3]], \"labels\": [1]}");
-    work.run(&format!("{line} --backbone-compute int8")).fails(&["--backbone-compute", "whole backbone"]);
+    work.run(&format!("{line} --backbone-compute int8"))
+        .fails(&["backbone-compute", "what trains is computed in f32"]);
     work.run(line).good();
     assert!(work.names("out").is_empty());
+}
+
+#[test]
+fn storage_that_integers_cannot_be_read_from_is_refused_or_wins_over_run_toml() {
+    let work = Work::new();
+    let report = work.train("--backbone-compute int8 --backbone-dtype int8 --out out --eval eval.tsv");
+    let eval = "eval --model MODEL --adapter out --data eval.tsv --json";
+    assert_eq!(work.run(&format!("{eval} --backbone-dtype int8")).json(), report["metrics"]);
+    for dtype in ["bf16", "f16", "nf4"] {
+        let words =
+            ["`backbone-compute` cannot be int8", &format!("`backbone-dtype` is {dtype}"), "stored as int8"];
+        let flags = format!("--backbone-dtype {dtype} --backbone-compute int8");
+        work.run(&train(&format!("{flags} --out x"))).fails(&words);
+        work.run(&format!("{eval} {flags}")).fails(&words);
+        work.run(&format!("inspect --model MODEL {flags}")).fails(&words);
+        let f32 = work.run(&format!("{eval} --backbone-dtype {dtype} --backbone-compute f32")).json();
+        assert_eq!(work.run(&format!("{eval} --backbone-dtype {dtype}")).json(), f32);
+    }
+    // a model that is int8 already is taken as it is; one in nf4 is not
+    work.run("quantize --model MODEL --dtype int8 --out q").good();
+    let again = work.run(&format!("{} --model q", eval.replace("--model MODEL ", ""))).json();
+    assert_eq!(again, report["metrics"]);
+    work.run("quantize --model MODEL --dtype nf4 --out n").good();
+    work.run(&train("--model n --backbone-compute int8 --out x"))
+        .fails(&["stored as nf4", "cannot become int8"]);
+}
+
+#[test]
+fn bytes_are_counted_as_they_are_held() {
+    let work = Work::empty();
+    let storage =
+        |flags: &str| work.run(&format!("inspect --model MODEL --json {flags}")).json()["storage"].clone();
+    let (exact, integers) = (storage(""), storage("--backbone-compute int8"));
+    assert!(number(&integers["int8"]) > 0.0);
+    assert_eq!(exact["int8"], Value::Null);
+    let line = "memory --model MODEL --batch 4 --length 16 --methods houlsby --activations f32,recompute --measure --json";
+    for mode in ["int8-forward", "int8"] {
+        let memory = work.run(&format!("{line} --backbone-compute {mode}")).json();
+        let rows = memory["rows"].as_array().unwrap();
+        assert!(rows.len() == 2 && rows.iter().all(|r| r["ledger_equals_predicted"] == true), "{memory}");
+    }
+}
+
+#[test]
+fn a_prefix_is_cached_for_each_arithmetic() {
+    let work = Work::new();
+    let flags = "--layers 2-3 --dropout 0 --epochs 2 --max-steps 4";
+    for mode in ["f32", "int8", "int8-forward", "f32"] {
+        work.train(&format!("{flags} --backbone-compute {mode} --out plain"));
+        work.train(&format!("{flags} --backbone-compute {mode} --out cached --cache-prefix cache"));
+        for file in ["adapter.safetensors", "model_head.safetensors"] {
+            assert!(
+                work.read(&format!("plain/{file}")) == work.read(&format!("cached/{file}")),
+                "{mode}: {file}"
+            );
+        }
+    }
 }

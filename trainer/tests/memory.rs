@@ -46,7 +46,7 @@ fn every_byte_is_predicted_and_the_process_grows_by_as_much() {
         }
         saved.insert(
             (row["method"].as_str().unwrap(), row["activations"].as_str().unwrap()),
-            layers[3]["saved"].clone(),
+            layers[2]["saved"].clone(),
         );
         if cfg!(target_os = "linux") {
             // 15 MB of weights: the program's own memory and the last huge page show beside them

@@ -251,13 +251,15 @@ impl<'a> Load<'a> {
     pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
         Load { from, device, set, storage: None, compute: Compute::F32, used: BTreeSet::new() }
     }
-    /// The same, with the products of frozen linear layers computed like this: in 8-bit integers they are stored as such.
-    pub fn computing(self, compute: Compute) -> Load<'a> {
-        Load { compute, ..self }
-    }
     /// Frozen matrices shall be stored like that; as the checkpoint has them if it is `None`.
     pub fn storing(mut self, storage: Option<Storage>) -> Load<'a> {
         self.storage = storage;
+        self
+    }
+    /// The products of frozen linear layers shall be computed like that: in integers, their weights are stored as int8,
+    /// whatever the other matrices are.
+    pub fn computing(mut self, compute: Compute) -> Load<'a> {
+        self.compute = compute;
         self
     }
     /// The checkpoint.

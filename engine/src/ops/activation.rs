@@ -1,4 +1,5 @@
 //! y = f(x), element by element. Keeps x: dx = dy f'(x).
+use super::linear;
 use crate::{
     Act, Backward, Cx, Grads, LinearRef, Result,
     kept::Kept,
@@ -24,7 +25,7 @@ impl<'m> Cx<'m> {
     fn activated(&mut self, x: &Act, f: Activation, quantize: bool) -> Result<Act> {
         let mut y = self.alloc(x.buf.len())?;
         let y = if quantize {
-            let mut q = self.rows(x.rows, x.cols)?;
+            let mut q = linear::rows(self.device(), (x.rows, x.cols))?;
             activation::forward_quantized(self.device(), f, &x.buf, &mut y, &mut q)?;
             x.like(y, x.cols).and(Some(q))
         } else {

@@ -1,10 +1,10 @@
 //! y = x Wᵀ + b, perhaps added to a residual. A frozen W saves nothing: dx = dy W. A trained W keeps x: dW = dyᵀ x, db = Σ dy.
 //!
-//! A frozen W may be held in 8-bit integers; then x, and dy if [`Compute`] says so, are rounded too, for each token. The
+//! Products with a frozen W may be computed in 8-bit integers ([`Compute`]); then x, or dy, is rounded for each token. The
 //! scales of W's rows are factors of the result where rows are its columns, and of what is rounded where they are summed over.
 use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, kept::Kept, tape::NodeId};
 use engraft_kernels::{
-    Buffer, Class, elementwise,
+    Buffer, Class, Device,
     matmul::{self, Onto, Plus},
     matmul_int8::{self, Rows},
     reduce,
@@ -41,22 +41,21 @@ impl<'m> Cx<'m> {
             return Err(Error::Shape { op: "linear", left: vec![m, output], right: vec![r.rows, r.cols] });
         }
         let mut y = self.alloc(m * output)?;
-        let bias = w.b.map(|b| b.tensor.buffer());
-        if let Some(integers) = w.w.tensor.integers() {
-            if w.in_out {
-                let q = self.quantize(&x.buf, (m, input), Some(integers.scales))?;
-                matmul_int8::times(self.device(), &q, integers, bias, &mut y)?;
-            } else {
-                let q = self.quantized(x)?;
-                matmul_int8::times_transposed(self.device(), q, integers, bias, &mut y)?;
+        let plus = Plus {
+            bias: w.b.map(|b| b.tensor.buffer()),
+            onto: r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf)),
+        };
+        let (d, matrix) = (self.device(), w.w.tensor.matrix());
+        match w.w.tensor.integers() {
+            Some(scales) if w.in_out => {
+                let q = quantize(d, &x.buf, (m, input), Some(scales))?;
+                matmul_int8::times(d, &q, matrix, plus, &mut y)?;
             }
-            if let Some(r) = r {
-                elementwise::axpy(self.device(), 1.0, &r.buf, &mut y)?;
+            Some(_) => matmul_int8::times_transposed(d, x.quantized(d)?, matrix, plus, &mut y)?,
+            None => {
+                let go = if w.in_out { matmul::times } else { matmul::times_transposed };
+                go(d, &x.buf, m, matrix, plus, &mut y)?;
             }
-        } else {
-            let plus = Plus { bias, onto: r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf)) };
-            let go = if w.in_out { matmul::times } else { matmul::times_transposed };
-            go(self.device(), &x.buf, m, w.w.tensor.matrix(), plus, &mut y)?;
         }
         let y = x.like(y, output);
         let residual = r.and_then(|r| r.node);
@@ -66,22 +65,42 @@ impl<'m> Cx<'m> {
         let kept = w.w.slot.map(|_| self.keep(&x.buf)).transpose()?;
         Ok(self.record(y, Op { w, kept, rows: m, x: x.node, residual }))
     }
-    /// x in 8 bits, once for all that read it.
-    fn quantized<'a>(&self, x: &'a Act) -> Result<&'a Rows> {
-        if let Some(q) = x.quantized.get() {
+}
+impl Op<'_> {
+    /// dx = dy W + ..
+    fn input_gradient(&self, d: &Device, dy: &Buffer, plus: Plus<'_>, dx: &mut Buffer) -> Result<()> {
+        let (in_out, tensor, m) = (self.w.in_out, self.w.w.tensor, self.rows);
+        match tensor.integers().filter(|_| tensor.compute() == Compute::Int8) {
+            Some(scales) => {
+                let q = quantize(d, dy, (m, self.w.dims().1), (!in_out).then_some(scales))?;
+                let go = if in_out { matmul_int8::times_transposed } else { matmul_int8::times };
+                go(d, &q, tensor.matrix(), plus, dx)?;
+            }
+            None => {
+                let go = if in_out { matmul::times_transposed } else { matmul::times };
+                go(d, dy, m, tensor.matrix(), plus, dx)?;
+            }
+        }
+        Ok(())
+    }
+}
+/// Room for values in 8 bits.
+pub(super) fn rows(d: &Device, (rows, cols): (usize, usize)) -> Result<Rows> {
+    Ok(Rows::alloc(d, Class::Scratch, rows, cols)?)
+}
+fn quantize(d: &Device, x: &Buffer, shape: (usize, usize), by: Option<&Buffer>) -> Result<Rows> {
+    let mut q = rows(d, shape)?;
+    matmul_int8::quantize_rows(d, x, by, &mut q)?;
+    Ok(q)
+}
+impl Act {
+    /// The values in 8 bits, rounded once for all that read them.
+    fn quantized(&self, d: &Device) -> Result<&Rows> {
+        if let Some(q) = self.quantized.get() {
             return Ok(q);
         }
-        let q = self.quantize(&x.buf, (x.rows, x.cols), None)?;
-        Ok(x.quantized.get_or_init(|| q))
-    }
-    fn quantize(&self, x: &Buffer, (rows, cols): (usize, usize), by: Option<&Buffer>) -> Result<Rows> {
-        let mut q = self.rows(rows, cols)?;
-        matmul_int8::quantize_rows(self.device(), x, by, &mut q)?;
-        Ok(q)
-    }
-    /// Room for values in 8 bits.
-    pub(crate) fn rows(&self, rows: usize, cols: usize) -> Result<Rows> {
-        Ok(Rows::alloc(self.device(), Class::Scratch, rows, cols)?)
+        let q = quantize(d, &self.buf, (self.rows, self.cols), None)?;
+        Ok(self.quantized.get_or_init(|| q))
     }
 }
 impl<'m> Backward<'m> for Op<'m> {
@@ -91,7 +110,7 @@ impl<'m> Backward<'m> for Op<'m> {
     fn saved(&self) -> usize {
         self.kept.as_ref().map_or(0, |k| k.bytes())
     }
-    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         let ((input, output), m) = (self.w.dims(), self.rows);
         if let Some(x) = &self.kept {
             let x = x.get()?;
@@ -107,22 +126,7 @@ impl<'m> Backward<'m> for Op<'m> {
         g.param(self.w.b.and_then(|b| b.slot), output, |d, b, acc| {
             Ok(reduce::column_sums(d, &dy, m, output, b, acc)?)
         })?;
-        match self.w.w.tensor.integers() {
-            Some(integers) if self.w.w.tensor.compute() == Compute::Int8 => {
-                if self.x.is_some() {
-                    let mut dx = cx.alloc(m * input)?;
-                    let q = cx.quantize(&dy, (m, output), (!self.w.in_out).then_some(integers.scales))?;
-                    let go = if self.w.in_out { matmul_int8::times_transposed } else { matmul_int8::times };
-                    go(cx.device(), &q, integers, None, &mut dx)?;
-                    g.node(self.x, Arc::new(dx))?;
-                }
-            }
-            _ => {
-                let go = if self.w.in_out { matmul::times_transposed } else { matmul::times };
-                let w = self.w.w.tensor.matrix();
-                g.node_plus(self.x, m * input, |d, plus, dx| Ok(go(d, &dy, m, w, plus, dx)?))?;
-            }
-        }
+        g.node_plus(self.x, m * input, |d, plus, dx| self.input_gradient(d, &dy, plus, dx))?;
         g.node(self.residual, dy)
     }
 }

@@ -1,4 +1,5 @@
 //! The end of a sub-layer: LayerNorm(h + r), or h + r. Keeps the normalised rows and 1/σ.
+use super::linear;
 use crate::{Act, Backward, Compute, Cx, Error, Grads, NormRef, Result, kept::Kept as Held, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class,
@@ -48,7 +49,7 @@ impl<'m> Cx<'m> {
         // integer products of the same model read what its norms give
         let mut q = match n.w.tensor.compute() {
             Compute::F32 => None,
-            _ => Some(self.rows(rows, cols)?),
+            _ => Some(linear::rows(self.device(), (rows, cols))?),
         };
         let shape = shape(n, rows, cols);
         if !self.needed(&[hn, rn], &[n.w.slot, n.b.slot]) {

@@ -89,11 +89,13 @@ pub fn forward_quantized(
     if let Some(q) = &q {
         q.check(NAME, "q", device, n.rows, n.cols)?;
     }
-    let _span = device.span(NAME, "forward", || cost(len, r.is_some(), keep.is_some()));
+    let bytes = if q.is_some() { len } else { 0 };
+    let cost = || cost(len, r.is_some(), keep.is_some()) + Cost::new(0, bytes);
+    let _span = device.span(NAME, "forward", cost);
     match device {
         Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep, q),
         Device::Cuda(_) if q.is_some() => {
-            Err(Error::Unsupported { kernel: "layernorm, quantised,", device: "cuda" })
+            Err(Error::Unsupported { kernel: "layernorm to 8 bits", device: "cuda" })
         }
         Device::Cuda(d) => cuda::forward(d, x, r, n, y, keep),
         Device::Null(_) => Ok(()),

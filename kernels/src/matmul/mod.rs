@@ -81,16 +81,16 @@ impl<'a> Plus<'a> {
     pub fn rows(r: &'a Buffer) -> Plus<'a> {
         Plus { bias: None, onto: Onto::Rows(r) }
     }
-    fn check(self, device: &Device, rows: usize, cols: usize) -> Result<()> {
+    pub(crate) fn check(self, kernel: &'static str, device: &Device, rows: usize, cols: usize) -> Result<()> {
         if let Some(b) = self.bias {
-            need::<f32>(NAME, device, "bias", b, cols)?;
+            need::<f32>(kernel, device, "bias", b, cols)?;
         }
         match self.onto {
-            Onto::Rows(r) => need::<f32>(NAME, device, "plus", r, area(NAME, "plus", rows, cols)?),
+            Onto::Rows(r) => need::<f32>(kernel, device, "plus", r, area(kernel, "plus", rows, cols)?),
             Onto::Nothing | Onto::Output => Ok(()),
         }
     }
-    fn reads(self) -> bool {
+    pub(crate) fn reads(self) -> bool {
         !matches!(self.onto, Onto::Nothing)
     }
     fn start(self) -> Result<Start<'a>> {
@@ -124,7 +124,7 @@ pub fn times_transposed(
     w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.cols)?)?;
     need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.rows)?)?;
-    plus.check(device, m, w.rows)?;
+    plus.check(NAME, device, m, w.rows)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
     let _span = device.span(NAME, "times_transposed", || cost([m, w.cols, w.rows], w.bytes(), plus.reads()));
     match device {
@@ -149,7 +149,7 @@ pub fn times(
     w.check(NAME, "w", device)?;
     need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.rows)?)?;
     need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.cols)?)?;
-    plus.check(device, m, w.cols)?;
+    plus.check(NAME, device, m, w.cols)?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
     let _span = device.span(NAME, "times", || cost([m, w.rows, w.cols], w.bytes(), plus.reads()));
     match device {

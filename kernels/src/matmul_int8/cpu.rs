@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Cpu,
-    matmul::{Shared, Tiles},
+    matmul::{Onto, Shared, Tiles},
 };
 
 /// A block of B (`depth` x `cols`) where it is stored.
@@ -47,18 +47,21 @@ pub(super) struct Tile {
     pub b: *const u32,
     /// A's scales.
     pub scales: *const f32,
+    /// What is added at last, with rows as far apart as C's; null for nothing. It may be C.
+    pub onto: *const f32,
     /// C's first element, and the distance between its rows.
     pub c: (*mut f32, usize),
     /// Columns of the last vector that exist.
     pub last: usize,
 }
 
-/// A tile of a certain size: C = A B · A's scale · the column's + bias, in this order, rounded after each step.
+/// A tile of a certain size: C = A B · A's scale · the column's + bias + `onto`, in this order, rounded after each
+/// step.
 ///
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R rows of 4 `words` bytes of A, R
-/// scales, a panel of (TOP + words) V L words, and (V - 1) L + last values of each of C's R rows lie in memory that may be
-/// read (C: written, and touched by nobody else), and 1 <= last <= L.
+/// scales, a panel of (TOP + words) V L words, and (V - 1) L + last values of each of C's R rows and, unless null, those of
+/// `onto` lie in memory that may be read (C: written, and touched by nobody else), and 1 <= last <= L.
 pub(super) type TileFn = unsafe fn(&Tile);
 
 /// Packs a piece into panels of so many columns (whole vectors): all but rows 1 and 2.
@@ -103,13 +106,29 @@ pub(super) struct Right<'a> {
     pub scales: Option<&'a [f32]>,
 }
 
-/// C (m x cols, without gaps) = A B + bias, with `workspace` for what `plan` says the threads need.
+/// What is added to the product.
+#[derive(Clone, Copy)]
+pub(super) struct Added<'a> {
+    /// A row, the same for all rows.
+    pub bias: Option<&'a [f32]>,
+    pub onto: Base<'a>,
+}
+/// A matrix that is added.
+#[derive(Clone, Copy)]
+pub(super) enum Base<'a> {
+    None,
+    Rows(&'a [f32]),
+    /// C as it is.
+    Output,
+}
+
+/// C (m x cols, without gaps) = A B + .., with `workspace` for what `plan` says the threads need.
 pub(super) fn multiply(
     d: &Cpu,
     plan: Plan,
     a: Left<'_>,
     b: Right<'_>,
-    bias: Option<&[f32]>,
+    plus: Added<'_>,
     c: &mut [f32],
     workspace: &mut [u32],
 ) {
@@ -128,15 +147,16 @@ pub(super) fn multiply(
         b.stride >= line && (lines == 0 || b.data.len() >= (lines - 1) * b.stride + line),
         "B is too short"
     );
-    assert!(b.scales.is_none_or(|s| s.len() >= cols) && bias.is_none_or(|b| b.len() >= cols));
+    assert!(b.scales.is_none_or(|s| s.len() >= cols) && plus.bias.is_none_or(|b| b.len() >= cols));
     assert!(c.len() >= m * cols, "C is too short");
+    assert!(!matches!(plus.onto, Base::Rows(rows) if rows.len() < m * cols), "what is added is too short");
     let each = plan.workspace();
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
 
     for slot in workspace.chunks_exact_mut(each) {
         slot[..2].fill(u32::MAX); // holds nothing yet
     }
-    let job = Job { plan, a, b, bias, c: Shared(c.as_mut_ptr()) };
+    let job = Job { plan, a, b, plus, c: Shared(c.as_mut_ptr()) };
     let workspace = Shared(workspace.as_mut_ptr().cast());
     let code = code(path);
     d.each(plan.tasks(), |task, thread| {
@@ -151,7 +171,7 @@ struct Job<'a> {
     plan: Plan,
     a: Left<'a>,
     b: Right<'a>,
-    bias: Option<&'a [f32]>,
+    plus: Added<'a>,
     c: Shared,
 }
 
@@ -173,6 +193,7 @@ impl Job<'_> {
             for j in (0..cols).step_by(panel) {
                 let wide = panel.min(cols - j);
                 let vectors = wide.div_ceil(lanes);
+                let at = (i0 + i) * plan.cols + j0 + j;
                 // SAFETY: the tile lies in the task's block of C and its operands in A and in what was packed, the
                 // extents of which were asserted; panels in front of this one are whole.
                 unsafe {
@@ -181,7 +202,12 @@ impl Job<'_> {
                         a: (a.q.as_ptr().add((i0 + i) * a.stride), a.stride),
                         b: packed.add(j * (TOP + words)),
                         scales: a.scales.as_ptr().add(i0 + i),
-                        c: (self.c.get().add((i0 + i) * plan.cols + j0 + j), plan.cols),
+                        onto: match self.plus.onto {
+                            Base::None => std::ptr::null(),
+                            Base::Rows(rows) => rows.as_ptr().add(at),
+                            Base::Output => self.c.get().add(at).cast_const(),
+                        },
+                        c: (self.c.get().add(at), plan.cols),
                         last: wide - (vectors - 1) * lanes,
                     });
                 }
@@ -221,7 +247,7 @@ impl Job<'_> {
         for first in (0..cols).step_by(panel) {
             let width = panel.min((cols - first).next_multiple_of(lanes));
             let at = j0 + first..j0 + cols.min(first + panel);
-            for (row, values, none) in [(1, self.b.scales, 1.0), (2, self.bias, 0.0)] {
+            for (row, values, none) in [(1, self.b.scales, 1.0), (2, self.plus.bias, 0.0)] {
                 // SAFETY: the panels in front of this one are whole, and row 2 of it is in front of its words.
                 let row = unsafe {
                     let row = packed.add(first * (TOP + self.plan.words()) + row * width);
@@ -241,19 +267,27 @@ pub(super) fn workspace(device: &Device, plan: &Plan) -> Result<Buffer> {
     device.alloc::<u32>(Class::Scratch, device.threads() * plan.workspace())
 }
 
+/// y = x W + .. or, with the scales of W's rows, x Wᵀ + ..
 pub(super) fn product(
     d: &Cpu,
     plan: Plan,
     x: &Rows,
-    (w, transposed): (Weight<'_>, bool),
-    bias: Option<&Buffer>,
+    (w, scales): (Matrix<'_>, Option<&Buffer>),
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     let mut workspace = workspace(w.data.device(), &plan)?;
     let a = Left { q: x.q.host()?, stride: stride(x.cols), scales: x.scales.host()? };
-    let scales = if transposed { Some(w.scales.host::<f32>()?) } else { None };
-    let b = Right { data: w.data.host()?, transposed, stride: w.cols, scales };
-    let bias = bias.map(|b| b.host::<f32>()).transpose()?;
-    multiply(d, plan, a, b, bias, y.host_mut()?, workspace.host_mut()?);
+    let scales = scales.map(Buffer::host).transpose()?;
+    let b = Right { data: w.data.host()?, transposed: scales.is_some(), stride: w.cols, scales };
+    let plus = Added {
+        bias: plus.bias.map(Buffer::host).transpose()?,
+        onto: match plus.onto {
+            Onto::Nothing => Base::None,
+            Onto::Rows(r) => Base::Rows(r.host()?),
+            Onto::Output => Base::Output,
+        },
+    };
+    multiply(d, plan, a, b, plus, y.host_mut()?, workspace.host_mut()?);
     Ok(())
 }

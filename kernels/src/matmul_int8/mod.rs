@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! quantize_rows      x[i] ≈ sx[i] q[i],  sx[i] = max |x[i]| / 127,  q = round(x / sx)      a scale for each row (token)
-//! quantize_weight    W[n] ≈ sw[n] w[n],  the same                                  a scale for each output channel
-//! times_transposed   y (m, N) = sx[i] sw[n] (q wᵀ) + b       forward of a linear layer stored (out, in)
-//! times              y (m, K) = sx[i] (q w) + b              its dX, q from x ∘ sw; the forward of one stored (in, out)
+//! times_transposed   y (m, N) = sx[i] sw[n] (q wᵀ) [+ ..]    forward of a linear layer stored (out, in)
+//! times              y (m, K) = sx[i] (q w) [+ ..]           its dX, q from x ∘ sw; the forward of one stored (in, out)
 //! ```
+//! W[n] = sw[n] w[n] is stored like that: [`crate::Storage::Int8`], with a scale for each output channel.
 //! In `times` the channels are what is summed over, so their scales go into x before that is quantised. The sums are
 //! exact; the approximation is the rounding of x and W alone, about 1 % of the result for normal data. The same integers
 //! and the same order of the few float operations behind them make all instruction sets agree to the bit.
@@ -29,8 +29,9 @@ mod words;
 
 use crate::{
     Buffer, Class, Cost, Device, Error, Kernel, Result, isa,
-    matmul::{self, area},
+    matmul::{self, Matrix, Plus, area},
     need,
+    storage::Scales,
 };
 use num_traits::Float;
 use plan::{Path, Plan};
@@ -99,31 +100,18 @@ fn stride(cols: usize) -> usize {
     cols.next_multiple_of(4)
 }
 
-/// A quantised weight: `rows` x `cols`, row-major, within ±127.
-#[derive(Clone, Copy, Debug)]
-pub struct Weight<'a> {
-    /// The elements: i8.
-    pub data: &'a Buffer,
-    /// A scale (f32) for each row.
-    pub scales: &'a Buffer,
-    /// N: outputs of a linear layer stored (out, in).
-    pub rows: usize,
-    /// K: its inputs.
-    pub cols: usize,
-}
-
-impl Weight<'_> {
-    fn check(&self, device: &Device, depth: usize) -> Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(Error::Length {
-                kernel: NAME,
-                argument: "w (depth)",
-                expected: MAX_DEPTH,
-                got: depth,
-            });
+/// The scales of a weight in 8-bit integers, of which `depth` are summed.
+fn scales<'a>(device: &Device, w: Matrix<'a>, depth: usize) -> Result<&'a Buffer> {
+    if depth > MAX_DEPTH {
+        return Err(Error::Length { kernel: NAME, argument: "w (depth)", expected: MAX_DEPTH, got: depth });
+    }
+    w.check(NAME, "w", device)?;
+    match w.scales {
+        Some(Scales::Rows(scales)) => Ok(scales),
+        _ => {
+            let expected = "i8 with a scale for each row";
+            Err(Error::DType { kernel: NAME, argument: "w", expected, got: w.data.dtype() })
         }
-        need::<i8>(NAME, device, "w", self.data, area(NAME, "w", self.rows, self.cols)?)?;
-        need::<f32>(NAME, device, "w (scales)", self.scales, self.rows)
     }
 }
 
@@ -131,10 +119,11 @@ impl Weight<'_> {
 fn quantize_cost(rows: usize, cols: usize) -> Cost {
     Cost::new(0, 5 * rows * cols)
 }
-/// C (m, cols) in f32 from bytes (m, depth) and (depth, cols).
-fn product_cost(m: usize, depth: usize, cols: usize) -> Cost {
+/// C (m, cols) in f32 from bytes (m, depth) and (depth, cols), set or added to a matrix.
+fn product_cost([m, depth, cols]: [usize; 3], added: bool) -> Cost {
     let (m, depth, cols) = (m as f64, depth as f64, cols as f64);
-    Cost { flops: 2.0 * m * depth * cols, bytes: m * depth + depth * cols + 4.0 * m * cols }
+    let passes = if added { 8.0 } else { 4.0 };
+    Cost { flops: 2.0 * m * depth * cols, bytes: m * depth + depth * cols + passes * m * cols }
 }
 
 /// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).
@@ -152,74 +141,40 @@ pub fn quantize_rows(device: &Device, x: &Buffer, by: Option<&Buffer>, to: &mut 
     }
 }
 
-/// Quantises a weight w (rows, cols) in f32, whose values must be finite: q in i8 and a scale for each row.
-pub fn quantize_weight(
-    device: &Device,
-    w: &Buffer,
-    (rows, cols): (usize, usize),
-    q: &mut Buffer,
-    scales: &mut Buffer,
-) -> Result<()> {
-    let len = area(NAME, "w", rows, cols)?;
-    need::<f32>(NAME, device, "w", w, len)?;
-    need::<i8>(NAME, device, "q", q, len)?;
-    need::<f32>(NAME, device, "scales", scales, rows)?;
-    let _span = device.span(NAME, "quantize_weight", || quantize_cost(rows, cols));
-    match device {
-        Device::Cpu(d) => quantize::weight(d, w, (rows, cols), q, scales),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
-        Device::Null(_) => Ok(()),
-    }
-}
-
-/// w (rows, cols) = the values of a quantised weight, in f32.
-pub fn dequantize(device: &Device, q: Weight<'_>, w: &mut Buffer) -> Result<()> {
-    q.check(device, 0)?;
-    need::<f32>(NAME, device, "w", w, area(NAME, "w", q.rows, q.cols)?)?;
-    let _span = device.span(NAME, "dequantize", || quantize_cost(q.rows, q.cols));
-    match device {
-        Device::Cpu(d) => quantize::values(d, q, w),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
-        Device::Null(_) => Ok(()),
-    }
-}
-
-/// y (m, N) = x (m, K) Wᵀ + b.
+/// y (m, N) = x (m, K) Wᵀ + .. of a W in 8-bit integers, which must be within ±127.
 pub fn times_transposed(
     device: &Device,
     x: &Rows,
-    w: Weight<'_>,
-    bias: Option<&Buffer>,
+    w: Matrix<'_>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
-    product(device, x, w, true, bias, y)
+    product(device, x, w, true, plus, y)
 }
 
-/// y (m, K) = x (m, N) W + b, where W is without its scales: they are the `by` with which x was quantised.
-pub fn times(device: &Device, x: &Rows, w: Weight<'_>, bias: Option<&Buffer>, y: &mut Buffer) -> Result<()> {
-    product(device, x, w, false, bias, y)
+/// y (m, K) = x (m, N) W + .., where W is without its scales: they are the `by` with which x was quantised.
+pub fn times(device: &Device, x: &Rows, w: Matrix<'_>, plus: Plus<'_>, y: &mut Buffer) -> Result<()> {
+    product(device, x, w, false, plus, y)
 }
 
 fn product(
     device: &Device,
     x: &Rows,
-    w: Weight<'_>,
+    w: Matrix<'_>,
     transposed: bool,
-    bias: Option<&Buffer>,
+    plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
     let (depth, cols) = if transposed { (w.cols, w.rows) } else { (w.rows, w.cols) };
-    w.check(device, depth)?;
+    let scales = scales(device, w, depth)?;
     x.check(NAME, "x", device, x.rows, depth)?;
     need::<f32>(NAME, device, "y", y, area(NAME, "y", x.rows, cols)?)?;
-    if let Some(b) = bias {
-        need::<f32>(NAME, device, "bias", b, cols)?;
-    }
+    plus.check(NAME, device, x.rows, cols)?;
     let operation = if transposed { "times_transposed" } else { "times" };
-    let _span = device.span(NAME, operation, || product_cost(x.rows, depth, cols));
+    let _span = device.span(NAME, operation, || product_cost([x.rows, depth, cols], plus.reads()));
     let plan = || Ok::<_, Error>(Plan::new(Path::of(isa()?), x.rows, depth, cols));
     match device {
-        Device::Cpu(d) => cpu::product(d, plan()?, x, (w, transposed), bias, y),
+        Device::Cpu(d) => cpu::product(d, plan()?, x, (w, transposed.then_some(scales)), plus, y),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => cpu::workspace(device, &plan()?).map(drop),
     }

@@ -34,7 +34,8 @@ unsafe fn rows<const R: usize>(t: &Tile) {
             (*t.b.add(LANES).cast(), *t.b.add(2 * LANES).cast());
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums[..t.last].iter().enumerate() {
-                *t.c.0.add(i * t.c.1 + j) = *sum as f32 * *t.scales.add(i) * scales[j] + bias[j];
+                let (at, v) = (i * t.c.1 + j, *sum as f32 * *t.scales.add(i) * scales[j] + bias[j]);
+                *t.c.0.add(at) = if t.onto.is_null() { v } else { v + *t.onto.add(at) };
             }
         }
     }

@@ -117,54 +117,11 @@ simd! {
         }
     }
 }
-simd! {
-    /// The same without padding, in signed bytes.
-    fn signed<S>(s, x: &[f32], cols: usize, q: &mut [i8], scales: &mut [f32]) {
-        let mut bytes = vec![0; cols];
-        for (i, scale) in scales.iter_mut().enumerate() {
-            let at = i * cols..(i + 1) * cols;
-            *scale = quantize_row(s, &x[at.clone()], None, &mut bytes);
-            q[at].iter_mut().zip(&bytes).for_each(|(q, b)| *q = (b ^ ZERO) as i8);
-        }
-    }
-}
-
 pub(super) fn rows(d: &Cpu, x: &Buffer, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
     let (level, cols) = (Level::current()?, to.cols);
     let x = x.host::<f32>()?;
     let by = by.map(|b| b.host::<f32>()).transpose()?;
     let each = (PIECE / cols.max(1)).max(1);
     parts(d, pieces(Some(to), each)?.flatten(), |i, to| fill(level, &x[i * each * cols..], by, cols, to));
-    Ok(())
-}
-
-pub(super) fn weight(
-    d: &Cpu,
-    w: &Buffer,
-    (rows, cols): (usize, usize),
-    q: &mut Buffer,
-    scales: &mut Buffer,
-) -> Result<()> {
-    let (level, w) = (Level::current()?, w.host::<f32>()?);
-    let (q, scales) = (&mut q.host_mut::<i8>()?[..rows * cols], &mut scales.host_mut::<f32>()?[..rows]);
-    let each = (PIECE / cols.max(1)).max(1);
-    if cols == 0 {
-        scales.fill(TINY / 127.0);
-        return Ok(());
-    }
-    let to = q.chunks_mut(each * cols).zip(scales.chunks_mut(each));
-    parts(d, to, |i, (q, scales)| signed(level, &w[i * each * cols..], cols, q, scales));
-    Ok(())
-}
-
-pub(super) fn values(d: &Cpu, q: Weight<'_>, w: &mut Buffer) -> Result<()> {
-    let (data, scales) = (q.data.host::<i8>()?, q.scales.host::<f32>()?);
-    let w = &mut w.host_mut::<f32>()?[..q.rows * q.cols];
-    d.rows(w, q.cols, (PIECE / q.cols.max(1)).max(1), |first, w| {
-        for (i, w) in w.chunks_mut(q.cols).enumerate() {
-            let (row, scale) = (first + i, scales[first + i]);
-            w.iter_mut().zip(&data[row * q.cols..]).for_each(|(w, q)| *w = f32::from(*q) * scale);
-        }
-    });
     Ok(())
 }

@@ -1,6 +1,6 @@
 use super::{
     cases::{folded, quantized},
-    cpu::{Left, Right, multiply},
+    cpu::{Added, Base, Left, Right, multiply},
     *,
 };
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     case::{noise, wide},
     isa::with,
     simd::check,
+    storage::{Storage, convert},
 };
 use proptest::prelude::*;
 
@@ -30,13 +31,15 @@ fn bits(
     rows: &[f32],
     cols: Option<&[f32]>,
     bias: Option<&[f32]>,
+    onto: Option<&[f32]>,
 ) -> Vec<f32> {
     let mut c = vec![];
     for i in 0..m {
         for j in 0..n {
             let sum: i64 = (0..k).map(|p| i64::from(q[i * k + p]) * i64::from(b.0[p * b.1 + j * b.2])).sum();
             let scaled = sum as i32 as f32 * rows[i] * cols.map_or(1.0, |s| s[j]);
-            c.push(scaled + bias.map_or(0.0, |b| b[j]));
+            let v = scaled + bias.map_or(0.0, |b| b[j]);
+            c.push(onto.map_or(v, |r| v + r[i * n + j]));
         }
     }
     c
@@ -44,7 +47,7 @@ fn bits(
 
 /// One product on a path, in buffers with nothing to spare and with gaps: what must not be written is looked at.
 fn on_path(path: Path, s: &Shape, q: &[i8], w: &[i8], threads: usize) -> Vec<f32> {
-    let Shape { m, depth, cols, transposed, gap, with_scales, with_bias } = *s;
+    let Shape { m, depth, cols, transposed, gap, with_scales, with_bias, onto } = *s;
     let device = Device::cpu(threads).unwrap();
     let Device::Cpu(d) = &device else { unreachable!() };
     let plan = Plan::new(path, m, depth, cols);
@@ -67,15 +70,18 @@ fn on_path(path: Path, s: &Shape, q: &[i8], w: &[i8], threads: usize) -> Vec<f32
     }
     let (rows, scales, bias) = (noise(5, m), noise(6, cols), noise(7, cols));
     let (scales, bias) = (with_scales.then_some(&scales[..]), with_bias.then_some(&bias[..]));
-    let mut c = vec![f32::NAN; m * cols + 3];
+    let added = noise(8, m * cols);
+    let mut c = if onto == 2 { added.clone() } else { vec![f32::NAN; m * cols] };
+    c.extend([f32::NAN; 3]);
     let mut workspace = vec![u32::MAX; threads * plan.workspace()];
     let left = Left { q: a.host().unwrap(), stride: width, scales: &rows };
     let right = Right { data: &stored, transposed, stride, scales };
-    multiply(d, plan, left, right, bias, &mut c, &mut workspace);
+    let base = [Base::None, Base::Rows(&added), Base::Output][onto];
+    multiply(d, plan, left, right, Added { bias, onto: base }, &mut c, &mut workspace);
     assert!(c[m * cols..].iter().all(|x| x.is_nan()), "written behind the output: {s:?} {path:?}");
     c.truncate(m * cols);
     let b = if transposed { (w, 1, depth) } else { (w, cols, 1) };
-    let want = bits((m, depth, cols), q, b, &rows, scales, bias);
+    let want = bits((m, depth, cols), q, b, &rows, scales, bias, (onto > 0).then_some(&added[..]));
     assert!(check::same(&c, &want), "{s:?} on {path:?} with {threads} threads");
     c
 }
@@ -89,12 +95,14 @@ struct Shape {
     gap: usize,
     with_scales: bool,
     with_bias: bool,
+    /// Nothing, rows, or the output.
+    onto: usize,
 }
 fn shapes() -> impl Strategy<Value = Shape> {
     let size = || prop_oneof![0..5usize, 5..80usize, 120..300usize];
     let many = prop_oneof![0..30usize, 500..600usize];
-    (many, size(), size(), 0..3usize, any::<[bool; 3]>()).prop_map(
-        |(m, depth, cols, gap, [transposed, with_scales, with_bias])| Shape {
+    (many, size(), size(), 0..3usize, any::<[bool; 3]>(), 0..3usize).prop_map(
+        |(m, depth, cols, gap, [transposed, with_scales, with_bias], onto)| Shape {
             m,
             depth,
             cols,
@@ -102,6 +110,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
             gap,
             with_scales,
             with_bias,
+            onto,
         },
     )
 }
@@ -162,7 +171,16 @@ proptest! {
 fn the_largest_numbers_do_not_saturate_or_overflow() {
     for (depth, a, w) in [(64, 127, 127), (66, -127, 127), (1001, -127, -127), (MAX_DEPTH, 127, -127)] {
         for transposed in [true, false] {
-            let s = Shape { m: 3, depth, cols: 5, transposed, gap: 0, with_scales: true, with_bias: false };
+            let s = Shape {
+                m: 3,
+                depth,
+                cols: 5,
+                transposed,
+                gap: 0,
+                with_scales: true,
+                with_bias: false,
+                onto: 0,
+            };
             for path in paths() {
                 on_path(path, &s, &vec![a; 3 * depth], &vec![w; 5 * depth], 1);
             }
@@ -191,8 +209,8 @@ fn halves_are_rounded_to_even_and_the_ends_are_kept() {
 fn what_is_not_finite_stays_so_and_zeros_stay_zero() {
     let (cols, d) = (37, Device::cpu(1).unwrap());
     let w = d.upload(Class::Backbone, &vec![3i8; 2 * cols]).unwrap();
-    let scales = check::up(&d, &[1.0, 2.0]);
-    let w = Weight { data: &w, scales: &scales, rows: 2, cols };
+    let scales = Scales::Rows(check::up(&d, &[1.0, 2.0]));
+    let w = Matrix { data: &w, scales: Some(&scales), rows: 2, cols };
     for (place, bad) in [(0, f32::NAN), (20, f32::INFINITY), (36, f32::NEG_INFINITY), (36, -f32::NAN)] {
         let mut x = noise(1, 2 * cols);
         x[place] = bad;
@@ -201,7 +219,7 @@ fn what_is_not_finite_stays_so_and_zeros_stay_zero() {
             let mut q = Rows::alloc(&d, Class::Scratch, 3, cols).unwrap();
             quantize_rows(&d, &check::up(&d, &x), None, &mut q).unwrap();
             let mut y = check::up(&d, &[9.0; 6]);
-            times_transposed(&d, &q, w, None, &mut y).unwrap();
+            times_transposed(&d, &q, w, Plus::NOTHING, &mut y).unwrap();
             let y = y.read::<f32>().unwrap();
             assert!(y[..2].iter().all(|y| y.is_nan()), "{level:?}: {bad} at {place} gives {y:?}");
             assert!(y[2..4].iter().all(|y| y.is_finite() && *y != 0.0), "{level:?}: {y:?}");
@@ -215,26 +233,19 @@ fn the_product_is_close_to_the_one_that_is_not_quantised() {
     let (m, n, k) = (50, 130, 384);
     let d = Device::cpu(2).unwrap();
     let w = noise(2, n * k);
-    let (mut q, mut scales) = (d.alloc::<i8>(Class::Backbone, n * k).unwrap(), check::up(&d, &vec![0.0; n]));
-    quantize_weight(&d, &check::up(&d, &w), (n, k), &mut q, &mut scales).unwrap();
-    let want = quantized(&w, k);
-    assert_eq!((q.read::<i8>().unwrap(), scales.read::<f32>().unwrap()), want);
-    let weight = Weight { data: &q, scales: &scales, rows: n, cols: k };
-    let mut back = d.alloc::<f32>(Class::Scratch, n * k).unwrap();
-    dequantize(&d, weight, &mut back).unwrap();
-    for (i, (x, w)) in back.read::<f32>().unwrap().iter().zip(&w).enumerate() {
-        assert!((x - w).abs() <= 0.501 * want.1[i / k] && *x == f32::from(want.0[i]) * want.1[i / k]);
-    }
+    let stored = convert(Matrix::plain(&check::up(&d, &w), n, k), Storage::Int8, Class::Backbone).unwrap();
+    let weight = Matrix { data: &stored.0, scales: stored.1.as_ref(), rows: n, cols: k };
+    let Some(Scales::Rows(scales)) = weight.scales else { unreachable!() };
     for transposed in [true, false] {
         let (depth, cols) = if transposed { (k, n) } else { (n, k) };
         let x = noise(1, m * depth);
         let b = if transposed { (1, k) } else { (k, 1) };
         let want = matmul::reference(m, depth, cols, (&wide(&x), depth, 1), (&wide(&w), b.0, b.1), None);
         let mut rows = Rows::alloc(&d, Class::Scratch, m, depth).unwrap();
-        quantize_rows(&d, &check::up(&d, &x), (!transposed).then_some(&scales), &mut rows).unwrap();
+        quantize_rows(&d, &check::up(&d, &x), (!transposed).then_some(scales), &mut rows).unwrap();
         let mut y = d.alloc::<f32>(Class::Scratch, m * cols).unwrap();
         let go = if transposed { times_transposed } else { times };
-        go(&d, &rows, weight, None, &mut y).unwrap();
+        go(&d, &rows, weight, Plus::NOTHING, &mut y).unwrap();
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
         let off = norm(&mut y.read::<f32>().unwrap().iter().zip(&want).map(|(y, w)| f64::from(*y) - w));
         let share = off / norm(&mut want.iter().copied());
@@ -246,28 +257,27 @@ fn the_product_is_close_to_the_one_that_is_not_quantised() {
 fn what_does_not_fit_is_refused() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
     let data = d.upload(Class::Backbone, &[1i8; 6]).unwrap();
-    let (scales, mut y) = (check::up(&d, &[1.0; 2]), check::up(&d, &[0.0; 4]));
-    let w = Weight { data: &data, scales: &scales, rows: 2, cols: 3 };
+    let (scales, mut y) = (Scales::Rows(check::up(&d, &[1.0; 2])), check::up(&d, &[0.0; 4]));
+    let w = Matrix { data: &data, scales: Some(&scales), rows: 2, cols: 3 };
     let rows = |m, k| Rows::alloc(&d, Class::Scratch, m, k).unwrap();
     let length = |r: Result<()>, what: &str| {
         assert!(matches!(r, Err(Error::Length { argument, .. }) if argument == what), "{r:?}");
     };
-    length(times_transposed(&d, &rows(2, 4), w, None, &mut y), "x");
-    length(times(&d, &rows(2, 3), w, None, &mut y), "x");
-    length(times_transposed(&d, &rows(3, 3), w, None, &mut y), "y");
-    length(times_transposed(&d, &rows(1, 3), Weight { rows: 3, ..w }, None, &mut y), "w");
-    length(times(&d, &rows(1, 6), Weight { rows: 6, cols: 1, ..w }, None, &mut y), "w (scales)");
-    length(times_transposed(&d, &rows(1, 3), w, Some(&check::up(&d, &[])), &mut y), "bias");
-    let long = Weight { rows: 1, cols: MAX_DEPTH + 1, ..w };
-    length(times_transposed(&d, &rows(1, 3), long, None, &mut y), "w (depth)");
-    length(quantize_rows(&d, &scales, None, &mut rows(1, 3)), "x");
-    length(quantize_rows(&d, &y, Some(&scales), &mut rows(1, 3)), "by");
-    let mut q = d.alloc::<i8>(Class::Backbone, 3).unwrap();
-    length(quantize_weight(&d, &y, (2, 2), &mut q, &mut check::up(&d, &[0.0; 2])), "q");
-    let float = Weight { data: &scales, scales: &scales, rows: 1, cols: 2 };
-    assert!(matches!(
-        times_transposed(&d, &rows(1, 2), float, None, &mut y),
-        Err(Error::DType { argument: "w", .. })
-    ));
-    assert!(matches!(times_transposed(&other, &rows(1, 3), w, None, &mut y), Err(Error::Elsewhere { .. })));
+    let plain = Plus::NOTHING;
+    length(times_transposed(&d, &rows(2, 4), w, plain, &mut y), "x");
+    length(times(&d, &rows(2, 3), w, plain, &mut y), "x");
+    length(times_transposed(&d, &rows(3, 3), w, plain, &mut y), "y");
+    length(times_transposed(&d, &rows(1, 3), Matrix { rows: 3, ..w }, plain, &mut y), "w");
+    length(times(&d, &rows(1, 6), Matrix { rows: 6, cols: 1, ..w }, plain, &mut y), "scales");
+    let (none, one) = (check::up(&d, &[]), check::up(&d, &[1.0]));
+    length(times_transposed(&d, &rows(1, 3), w, Plus::bias(&none), &mut y), "bias");
+    length(times_transposed(&d, &rows(2, 3), w, Plus::rows(&one), &mut y), "plus");
+    let long = Matrix { rows: 1, cols: MAX_DEPTH + 1, ..w };
+    length(times_transposed(&d, &rows(1, 3), long, plain, &mut y), "w (depth)");
+    length(quantize_rows(&d, &one, None, &mut rows(1, 3)), "x");
+    length(quantize_rows(&d, &y, Some(&one), &mut rows(1, 3)), "by");
+    let float = Matrix::plain(&one, 1, 1);
+    let wrong = times_transposed(&d, &rows(1, 1), float, plain, &mut y);
+    assert!(matches!(wrong, Err(Error::DType { argument: "w", .. })), "{wrong:?}");
+    assert!(matches!(times_transposed(&other, &rows(1, 3), w, plain, &mut y), Err(Error::Elsewhere { .. })));
 }

@@ -93,17 +93,31 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) 
             a = a.wrapping_add(4);
             b = b.wrapping_add(W::LANES * NV);
         }
+        let mut out = [[W::Floats::zero(); NV]; MR];
         for i in 0..MR {
             let scale = W::Floats::splat(t.scales.add(i));
             for j in 0..NV {
                 let at = t.b.add(W::LANES * j).cast::<f32>();
                 let v = W::product(sums[i][j].scaled(scale), W::Floats::load(at.add(W::LANES * NV)));
-                let v = v.add(W::Floats::load(at.add(2 * W::LANES * NV)));
+                out[i][j] = v.add(W::Floats::load(at.add(2 * W::LANES * NV)));
+            }
+        }
+        if !t.onto.is_null() {
+            for i in 0..MR {
+                for j in 0..NV {
+                    let p = t.onto.add(i * t.c.1 + W::LANES * j);
+                    let r = if j + 1 < NV { W::Floats::load(p) } else { W::Floats::load_first(p, t.last) };
+                    out[i][j] = out[i][j].add(r);
+                }
+            }
+        }
+        for i in 0..MR {
+            for j in 0..NV {
                 let c = t.c.0.add(i * t.c.1 + W::LANES * j);
                 if j + 1 < NV {
-                    v.store(c);
+                    out[i][j].store(c);
                 } else {
-                    v.store_first(c, t.last);
+                    out[i][j].store_first(c, t.last);
                 }
             }
         }

@@ -1,11 +1,7 @@
 //! `engraft forward`: how anybody checks engraft against anything.
 use super::note_unused;
 use anyhow::{Context, Result, bail};
-use engraft::{
-    args::Forward,
-    classifier::{Backbone, Opening},
-    config::BackboneCompute,
-};
+use engraft::{args::Forward, classifier::Backbone};
 use engraft_engine::{
     Gradients,
     checkpoint::{TensorData, save},
@@ -57,18 +53,9 @@ pub fn run(f: &Forward) -> Result<()> {
         && f.adapter
             .as_ref()
             .is_some_and(|a| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists());
-    if full && f.backbone_compute != BackboneCompute::F32 {
-        bail!(
-            "--backbone-compute: the gradients are those of the whole backbone, and what trains computes in f32"
-        );
-    }
     let backbone = match full {
         true => Backbone::open_to_train(&f.model, &device, f.stored.opening())?,
-        false => Backbone::open(
-            &f.model,
-            &device,
-            Opening { compute: f.backbone_compute.into(), ..f.stored.opening() },
-        )?,
+        false => Backbone::open(&f.model, &device, f.stored.opening())?,
     };
     note_unused(&backbone);
     let blame = |e: engraft::Error| match e {

@@ -117,6 +117,9 @@ fn measure(m: &Memory, method: Method, activations: Activations, threads: usize)
     if let Some(dtype) = &m.stored.backbone_dtype {
         c.args(["--backbone-dtype", &name(dtype)]);
     }
+    if let Some(compute) = &m.stored.backbone_compute {
+        c.args(["--backbone-compute", &name(compute)]);
+    }
     if let Some(width) = m.bottleneck {
         c.args(["--bottleneck", &width.to_string()]);
     }

@@ -11,8 +11,8 @@ mod train;
 use anyhow::{Context, Result};
 use engraft::{
     args::{Arguments, Command, Grafted, Reading, Run},
-    classifier::{Backbone, Classifier, Opening},
-    config::{self, BackboneCompute, Options},
+    classifier::{Backbone, Classifier},
+    config::{self, Options},
     tokenizer::{Fit, Tokenizer},
     train::DEFAULT_LENGTH,
 };
@@ -57,15 +57,13 @@ fn note_unused(backbone: &Backbone) {
         tell(&format!("note: {} has no use for {}", backbone.directory().display(), unused.join(", ")));
     }
 }
-/// A saved classifier and its tokenizer, with texts cut where they were cut in training and the backbone computed as it
-/// was there, unless said otherwise.
+/// A saved classifier and its tokenizer: texts are cut where they were cut in training, and the backbone's products
+/// computed as they were there, unless said otherwise.
 fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
     let device = engraft::train::open(run.device, run.threads)?;
     let trained = g.adapter.join(config::FILE);
     let saved = if trained.exists() { Options::read(&trained)? } else { Options::default() };
-    let compute = g.backbone_compute.or(saved.backbone_compute).unwrap_or(BackboneCompute::F32);
-    let opening = Opening { compute: compute.into(), ..g.stored.opening() };
-    let backbone = Backbone::open(&g.model, &device, opening)?;
+    let backbone = Backbone::open(&g.model, &device, g.stored.or(&saved).opening())?;
     if !run.quiet {
         note_unused(&backbone);
     }

@@ -3,7 +3,8 @@
 use super::options::{Options, Settings};
 use super::values::{Adapter, BackboneCompute, BackboneDtype};
 use crate::error::{Error, Result};
-use crate::storage::frozen_only;
+use crate::storage::{check_compute, frozen_only};
+use engraft_engine::Compute;
 
 impl Options {
     /// Pairs of options that exclude each other.
@@ -43,7 +44,13 @@ impl Options {
             lower.unshape();
         }
         if self.adapter == Some(Adapter::Full) {
-            lower.backbone_dtype = None;
+            (lower.backbone_dtype, lower.backbone_compute) = (None, None);
+        }
+        // products in integers and weights that are stored as anything but them
+        if self.backbone_compute.is_some_and(|c| c != BackboneCompute::F32) {
+            lower.backbone_dtype = lower.backbone_dtype.filter(|d| integers_read(*d));
+        }
+        if self.backbone_dtype.is_some_and(|d| !integers_read(d)) {
             lower.backbone_compute = None;
         }
         if self.init.is_some() {
@@ -117,12 +124,9 @@ impl Options {
         {
             return Err(frozen_only(dtype.into()));
         }
-        if let (Some(Adapter::Full), Some(c @ (BackboneCompute::Int8Forward | BackboneCompute::Int8))) =
-            (self.adapter, self.backbone_compute)
-        {
-            let name = if c == BackboneCompute::Int8 { "int8" } else { "int8-forward" };
-            let why = "`adapter` is full: the whole backbone trains, and what trains computes in f32";
-            return Err(refused("backbone-compute", name, why));
+        if let Some(compute) = self.backbone_compute {
+            let full = self.adapter == Some(Adapter::Full);
+            check_compute(compute.into(), self.backbone_dtype.map(Into::into), full)?;
         }
         let bare = match self.adapter {
             Some(Adapter::None) => "none",
@@ -137,6 +141,11 @@ impl Options {
             None => Ok(()),
         }
     }
+}
+
+/// Whether products in 8-bit integers go with a backbone that is asked for like this.
+fn integers_read(dtype: BackboneDtype) -> bool {
+    check_compute(Compute::Int8, Some(dtype.into()), false).is_ok()
 }
 
 impl Settings {

@@ -100,6 +100,9 @@ options! {
         [value_name = "DIR"] model: PathBuf;
         /// What the frozen backbone's matrices are stored as; as its files have them if not given
         [value_name = "TYPE"] backbone_dtype: BackboneDtype;
+        /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
+        /// three times faster where the processor has VNNI
+        backbone_compute: BackboneCompute = BackboneCompute::F32;
         /// Training data: a .tsv, .csv or .jsonl file; the built-in demonstration if there is none
         [value_name = "FILE"] train: PathBuf;
         /// Data to evaluate on while training
@@ -117,9 +120,6 @@ options! {
         /// The most tokens of a text, special tokens included; longer texts are cut. 128, or as many as the model
         /// takes, if not given
         [value_name = "N"] max_length: usize;
-        /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
-        /// three times faster where the processor has VNNI
-        backbone_compute: BackboneCompute = BackboneCompute::F32;
     }
     "Adapter" {
         /// What is trained below the head; the saved adapter with --init

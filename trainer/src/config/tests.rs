@@ -18,7 +18,7 @@ fn refused(text: &str) -> String {
 /// Every option, with a value that is not the default; those that exclude each other are left to others.
 const ALL: &str = r#"
 model = "m"
-backbone-dtype = "nf4"
+backbone-dtype = "int8"
 train = "t.tsv"
 eval = "e.tsv"
 out = "o"
@@ -149,7 +149,7 @@ fn the_higher_wins() {
     let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
     assert_eq!((bare.adapter, bare.batch()), (Some(Adapter::None), Size::Examples(8)));
-    assert_eq!(bare.backbone_dtype, Some(BackboneDtype::Nf4));
+    assert_eq!(bare.backbone_dtype, Some(BackboneDtype::Int8));
     // And with the whole backbone, which is not frozen any more.
     let full = Options { adapter: Some(Adapter::Full), ..Options::default() };
     assert_eq!(full.over(parse(ALL)).resolve().unwrap().backbone_dtype, None);
@@ -161,7 +161,7 @@ fn what_trains_computes_in_f32() {
         let line = format!("backbone-compute = \"{compute}\"");
         let error = refused(&format!("adapter = \"full\"\n{line}"));
         assert!(error.starts_with(&format!("`backbone-compute` cannot be {compute}: ")), "{error}");
-        assert!(error.contains("the whole backbone trains"), "{error}");
+        assert!(error.contains("what trains is computed in f32"), "{error}");
         // the higher wins
         let full = parse("adapter = \"full\"").over(parse(&line)).resolve().unwrap();
         assert_eq!(full.backbone_compute, BackboneCompute::F32);
@@ -170,12 +170,37 @@ fn what_trains_computes_in_f32() {
 }
 
 #[test]
+fn products_in_integers_read_weights_in_int8() {
+    for (dtype, goes) in [("f32", true), ("int8", true), ("bf16", false), ("f16", false), ("nf4", false)] {
+        let lines = [format!("backbone-dtype = \"{dtype}\""), "backbone-compute = \"int8\"".into()];
+        let together = parse(&lines.join("\n")).resolve();
+        assert_eq!(together.is_ok(), goes, "{dtype}");
+        if let Err(e) = together {
+            let e = e.to_string();
+            assert!(
+                e.contains("`backbone-compute` cannot be int8") && e.contains(&format!("is {dtype}, ")),
+                "{e}"
+            );
+        }
+        // the higher takes the other's place
+        let [dtype, compute] = lines.map(|l| parse(&l));
+        let kept = dtype.clone().over(compute.clone()).resolve().unwrap();
+        assert_eq!(
+            (kept.backbone_compute == BackboneCompute::Int8, kept.backbone_dtype),
+            (goes, dtype.backbone_dtype)
+        );
+        let kept = compute.over(dtype).resolve().unwrap();
+        assert_eq!((kept.backbone_dtype.is_some(), kept.backbone_compute), (goes, BackboneCompute::Int8));
+    }
+}
+
+#[test]
 fn bad_files_are_named_by_line() {
     let first = refused("lr = 1e-3\n\nbatch_size = 4\n");
     assert_eq!(first, "run.toml:3: unknown key `batch_size`; did you mean `batch-size`?");
     assert!(
         refused("rank = 8\n")
-            .starts_with("run.toml:1: unknown key `rank`; the keys are model, backbone-dtype, train, ")
+            .starts_with("run.toml:1: unknown key `rank`; the keys are model, backbone-dtype, ")
     );
     let first = refused("epochs = 1\nadapter = \"lora\"\n");
     assert_eq!(

@@ -75,7 +75,7 @@ pub enum Head {
 /// In what arithmetic the products with the frozen backbone are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BackboneCompute {
-    /// Exact, in f32
+    /// In f32
     F32,
     /// Forward in 8-bit integers, gradients in f32
     Int8Forward,
@@ -84,8 +84,8 @@ pub enum BackboneCompute {
 }
 
 impl From<BackboneCompute> for Compute {
-    fn from(c: BackboneCompute) -> Compute {
-        match c {
+    fn from(compute: BackboneCompute) -> Compute {
+        match compute {
             BackboneCompute::F32 => Compute::F32,
             BackboneCompute::Int8Forward => Compute::Int8Forward,
             BackboneCompute::Int8 => Compute::Int8,
@@ -336,8 +336,8 @@ by_name!(
     Placement,
     AdapterInit,
     Head,
-    BackboneCompute,
     Backend,
+    BackboneCompute,
     BackboneDtype,
     Header,
     Metric,
