@@ -68,17 +68,6 @@ impl Backbone {
         let mut set = ParamSet::new();
         let mut loaded = match (train, storage) {
             (true, Some(other)) if other != Storage::F32 => return Err(frozen_only(other)),
-            (true, _) if compute != Compute::F32 => {
-                let why = "the whole backbone trains, and what trains computes in f32".into();
-                return Err(Error::Option { option: "backbone-compute", value: "int8".into(), why });
-            }
-            (false, Some(other))
-                if compute != Compute::F32 && !matches!(other, Storage::F32 | Storage::Int8) =>
-            {
-                let why =
-                    "the products are computed in 8-bit integers, and their weights are held as such".into();
-                return Err(Error::Option { option: "backbone-dtype", value: other.to_string(), why });
-            }
             (true, _) => engraft_models::load(directory, device, &mut set, true)?,
             (false, _) => engraft_models::load_frozen(directory, device, storage, compute)?,
         };
@@ -368,7 +357,6 @@ impl Classifier {
             }
         };
         let storage: BTreeSet<_> = model.named().iter().map(|(_, t)| t.buffer().dtype().name()).collect();
-        let in_integers = model.named().iter().any(|(_, t)| t.compute() != Compute::F32);
         let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
         let setting = [
             ("backbone", Checkpoint::open(&b.directory)?.fingerprint()),
@@ -376,7 +364,7 @@ impl Classifier {
             ("tokenizer.json", file("tokenizer.json")?),
             ("max_length", max_length.to_string()),
             ("storage", format!("{storage:?}")),
-            ("products", if in_integers { "int8" } else { "f32" }.into()),
+            ("products", if b.compute == Compute::F32 { "f32" } else { "int8" }.into()),
             ("kernels", isa.name().into()),
         ];
         self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), &b.device)?);

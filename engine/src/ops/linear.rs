@@ -110,7 +110,7 @@ impl<'m> Backward<'m> for Op<'m> {
     fn saved(&self) -> usize {
         self.kept.as_ref().map_or(0, |k| k.bytes())
     }
-    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         let ((input, output), m) = (self.w.dims(), self.rows);
         if let Some(x) = &self.kept {
             let x = x.get()?;

@@ -336,7 +336,6 @@ by_name!(
     Placement,
     AdapterInit,
     Head,
-    BackboneCompute,
     Backend,
     BackboneCompute,
     BackboneDtype,
