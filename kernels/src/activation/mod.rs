@@ -115,7 +115,7 @@ pub fn forward_quantized(
     need::<f32>(NAME, device, "y", y, len)?;
     need::<f32>(NAME, device, "x", x, len)?;
     q.check(NAME, "q", device, q.rows(), q.cols())?;
-    let _span = device.span(NAME, "forward", || cost(len, false) + Cost::new(0, len));
+    let _span = device.span(NAME, "forward_quantized", || cost(len, false) + Cost::new(0, len));
     match device {
         Device::Cpu(d) => cpu::forward_quantized(d, f, x, y, q),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
