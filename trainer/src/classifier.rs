@@ -298,6 +298,7 @@ impl Classifier {
             }
         };
         let storage: BTreeSet<_> = model.named().iter().map(|(_, t)| t.buffer().dtype().name()).collect();
+        let in_integers = model.named().iter().any(|(_, t)| t.compute() != Compute::F32);
         let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
         let setting = [
             ("backbone", Checkpoint::open(&b.directory)?.fingerprint()),
@@ -305,7 +306,7 @@ impl Classifier {
             ("tokenizer.json", file("tokenizer.json")?),
             ("max_length", max_length.to_string()),
             ("storage", format!("{storage:?}")),
-            ("products", if b.compute == Compute::F32 { "f32" } else { "int8" }.into()),
+            ("products", if in_integers { "int8" } else { "f32" }.into()),
             ("kernels", isa.name().into()),
         ];
         self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), &b.device)?);
