@@ -1,170 +1,22 @@
-//! A backbone with an adapter and a classification head, and the step that trains them.
-pub use crate::storage::Opening;
+//! A backbone with an adapter and a classification head.
 use crate::{
     Error, Result,
     batch::Batch,
     prefix::{Precision, Prefix, sha256},
-    storage::{check_compute, frozen_only},
 };
-use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Host};
+pub use crate::{
+    backbone::Backbone,
+    step::{Step, Trainer},
+    storage::Opening,
+};
+use engraft_adapters::{Adapter, ClassificationHead};
 use engraft_engine::{
-    Act, Activations, AdamW, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, ParamSet,
-    Parameters, Pass, Plain, Storage, first_touched,
-    kernels::{self, profile::Mark},
-    optim::clip_factor,
+    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
+    Plain, first_touched, kernels,
 };
-use engraft_models::{Model, Rows, Tokens};
+use engraft_models::{Rows, Tokens};
 use ndarray::Array2;
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-/// A model directory, loaded. Cheap to clone: any number of classifiers share one frozen model.
-#[derive(Clone)]
-pub struct Backbone {
-    model: Arc<dyn Model>,
-    directory: PathBuf,
-    device: Device,
-    host: Host,
-    unused: Vec<String>,
-    trains: Option<Arc<ParamSet>>,
-}
-
-impl Backbone {
-    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards.
-    pub fn open(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, how, false)
-    }
-    /// Loads a model all of whose weights will train: full fine-tuning, the baseline. They are f32; another storage type
-    /// is refused.
-    pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
-        Backbone::load(directory.as_ref(), device, how, true)
-    }
-    fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
-        let Opening { dropout, storage, compute } = how;
-        check_compute(compute, storage, train)?;
-        if let Some(p) = dropout.filter(|p| !(0.0..1.0).contains(p)) {
-            return Err(Error::Option {
-                option: "dropout",
-                value: p.to_string(),
-                why: "it is 0 to below 1".into(),
-            });
-        }
-        let mut set = ParamSet::new();
-        let mut loaded = match (train, storage) {
-            (true, Some(other)) if other != Storage::F32 => return Err(frozen_only(other)),
-            (true, _) => engraft_models::load(directory, device, &mut set, true)?,
-            (false, _) => engraft_models::load_frozen(directory, device, storage, compute)?,
-        };
-        if let Some(p) = dropout {
-            loaded.model.set_dropout(p);
-        }
-        let host = Host {
-            hidden_size: loaded.model.channels(),
-            model_class: loaded.model.checkpoint_class().into(),
-            model_name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            model_type: loaded.model.model_type().into(),
-        };
-        Ok(Backbone {
-            model: loaded.model.into(),
-            directory: directory.into(),
-            device: device.clone(),
-            host,
-            unused: loaded.unused,
-            trains: train.then(|| Arc::new(set)),
-        })
-    }
-    /// The model.
-    pub fn model(&self) -> &dyn Model {
-        &*self.model
-    }
-    /// Where it was loaded from.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-    /// What it lives on.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-    /// What adapters made for it say about it.
-    pub fn host(&self) -> &Host {
-        &self.host
-    }
-    /// Tensors of its files that it has no use for.
-    pub fn unused(&self) -> &[String] {
-        &self.unused
-    }
-    /// Last hidden states of the plain model, (tokens, channels).
-    pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
-        self.device.install(|| {
-            let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
-            Ok(self.model.forward(&mut cx, tokens, Rows::All)?.to_array()?)
-        })
-    }
-    /// A linear head's configuration: over the pooler where there is one.
-    pub fn linear_head(&self, labels: &[String]) -> HeadConfig {
-        HeadConfig::linear(labels, self.model.has_pooler())
-    }
-    /// A new classifier on this model: a head, and an adapter if one is described. The seed decides their weights.
-    ///
-    /// A backbone that trains serves one classifier: it is handed over.
-    pub fn classifier(
-        self,
-        name: &str,
-        adapter: Option<BnConfig>,
-        head: HeadConfig,
-        seed: u64,
-    ) -> Result<Classifier> {
-        self.check_head(&head)?;
-        let mut set = self.continue_set()?;
-        let (device, sites) = (self.device.clone(), self.model.sites());
-        let adapter = adapter.map(|c| Adapter::new(name, c, &sites, &device, &mut set, seed)).transpose()?;
-        // a stream of its own, so that the head starts the same with and without an adapter
-        let head = ClassificationHead::new(
-            name,
-            head,
-            self.host.hidden_size,
-            &device,
-            &mut set,
-            seed ^ 0x6865_6164,
-        )?;
-        Ok(Classifier { backbone: self, adapter, head, prefix: None })
-    }
-    /// A classifier that was saved: `head_config.json` with its tensors, and `adapter_config.json` with its tensors unless
-    /// only a head was trained.
-    pub fn load_classifier(self, directory: impl AsRef<Path>) -> Result<Classifier> {
-        let (directory, mut set) = (directory.as_ref(), self.continue_set()?);
-        let (device, sites) = (self.device.clone(), self.model.sites());
-        let adapter = match directory.join("adapter_config.json").exists()
-            || !directory.join("head_config.json").exists()
-        {
-            true => Some(Adapter::load(directory, &self.host, &sites, &device, &mut set)?),
-            false => None,
-        };
-        let head = ClassificationHead::load(directory, &self.host, &device, &mut set)?;
-        self.check_head(head.config())?;
-        Ok(Classifier { backbone: self, adapter, head, prefix: None })
-    }
-    fn check_head(&self, head: &HeadConfig) -> Result<()> {
-        if head.use_pooler && !self.model.has_pooler() {
-            return Err(Error::Model(format!(
-                "the head reads a pooler, which {} does not have",
-                self.directory.display()
-            )));
-        }
-        Ok(())
-    }
-    /// The set whose slots follow those of the model's own trained weights.
-    fn continue_set(&self) -> Result<ParamSet> {
-        match &self.trains {
-            None => Ok(ParamSet::new()),
-            Some(set) if Arc::strong_count(set) == 1 => Ok(ParamSet::clone(set)),
-            Some(_) => Err(Error::Model("a model whose weights train serves one classifier only".into())),
-        }
-    }
-}
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 /// What a classifier trains, and how large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +47,13 @@ pub struct Output {
 }
 
 impl Classifier {
+    pub(crate) fn of(
+        backbone: Backbone,
+        adapter: Option<Adapter<Param>>,
+        head: ClassificationHead<Param>,
+    ) -> Classifier {
+        Classifier { backbone, adapter, head, prefix: None }
+    }
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
         &self.backbone
@@ -242,7 +101,7 @@ impl Classifier {
         Ok(found?)
     }
     /// Everything that trains, to be changed.
-    fn parameters(&mut self) -> Result<Vec<&mut dyn Parameters>> {
+    pub(crate) fn parameters(&mut self) -> Result<Vec<&mut dyn Parameters>> {
         let mut v: Vec<&mut dyn Parameters> = vec![];
         if self.backbone.trains.is_some() {
             let shared =
@@ -290,7 +149,7 @@ impl Classifier {
             return refused("the first layer has an adapter, so there is nothing below to cache".into());
         }
         let file = |name: &str| {
-            let path = b.directory.join(name);
+            let path = b.directory().join(name);
             match std::fs::read(&path) {
                 Ok(bytes) => Ok(sha256(&bytes)),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok("none".into()),
@@ -301,7 +160,7 @@ impl Classifier {
         let in_integers = model.named().iter().any(|(_, t)| t.compute() != Compute::F32);
         let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
         let setting = [
-            ("backbone", Checkpoint::open(&b.directory)?.fingerprint()),
+            ("backbone", Checkpoint::open(b.directory())?.fingerprint()),
             ("config.json", file("config.json")?),
             ("tokenizer.json", file("tokenizer.json")?),
             ("max_length", max_length.to_string()),
@@ -309,7 +168,7 @@ impl Classifier {
             ("products", if in_integers { "int8" } else { "f32" }.into()),
             ("kernels", isa.name().into()),
         ];
-        self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), &b.device)?);
+        self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), b.device())?);
         Ok(())
     }
     /// The cache of the frozen prefix, if there is one.
@@ -318,7 +177,7 @@ impl Classifier {
     }
     /// Logits without dropout: (sequences, labels).
     pub fn predict(&self, tokens: &Tokens) -> Result<Array2<f32>> {
-        let device = &self.backbone.device;
+        let device = self.backbone.device();
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), Pass::infer());
             Ok(self.logits(&mut cx, tokens, Rows::First)?.1.to_array()?)
@@ -331,7 +190,7 @@ impl Classifier {
         labels: Option<&[u32]>,
         gradients: Option<&mut Gradients>,
     ) -> Result<Output> {
-        let device = &self.backbone.device;
+        let device = self.backbone.device();
         let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass);
@@ -350,7 +209,7 @@ impl Classifier {
     }
     /// The mean loss of a batch in a training pass, and the bytes that each layer kept; `weight` times its gradients are added
     /// to `into`.
-    fn learn(
+    pub(crate) fn learn(
         &self,
         batch: &Batch,
         pass: Pass,
@@ -358,7 +217,7 @@ impl Classifier {
         weight: f32,
         into: &mut Gradients,
     ) -> Result<(f64, Vec<usize>)> {
-        let device = &self.backbone.device;
+        let device = self.backbone.device();
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass).with_activations(policy);
             let (_, logits) = self.logits(&mut cx, &packed(batch), Rows::First)?;
@@ -375,7 +234,7 @@ impl Classifier {
     /// The files of the classifier, by name: adapter and head in AdapterHub's format; after full fine-tuning the model with
     /// its tokenizer, and the head.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let host = &self.backbone.host;
+        let host = self.backbone.host();
         let mut files = self.head.files(host)?;
         if let Some(a) = &self.adapter {
             files.extend(a.files(host)?);
@@ -410,80 +269,11 @@ impl Classifier {
         Ok(())
     }
 }
+
 /// A batch as the model takes it.
 pub(crate) fn packed(b: &Batch) -> Tokens {
     Tokens { ids: b.ids.clone(), types: b.types.clone(), lengths: b.lengths.clone() }
 }
 fn one(device: &Device, value: f32) -> Result<engraft_engine::Buffer> {
     Ok(device.upload(Class::Scratch, &[value]).map_err(engraft_engine::Error::from)?)
-}
-
-/// What one step did.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// The mean loss over the examples of the step, before its update.
-    pub loss: f64,
-    /// The norm of the gradients of all trained weights, before clipping.
-    pub norm: f64,
-}
-
-/// The state of a training run: optimiser, and which random numbers come next.
-#[derive(Debug)]
-pub struct Trainer {
-    optimiser: AdamW,
-    clip: f64,
-    seed: u64,
-    passes: u64,
-    steps: u64,
-    activations: Activations,
-    kept_by_layer: Vec<usize>,
-}
-
-impl Trainer {
-    /// A run; gradients are clipped to the norm `clip` (0: not at all).
-    pub fn new(optimiser: AdamW, clip: f64, seed: u64) -> Trainer {
-        let (activations, kept_by_layer) = (Activations::default(), vec![]);
-        Trainer { optimiser, clip, seed, passes: 0, steps: 0, activations, kept_by_layer }
-    }
-    /// The same run with another policy for what the layers keep for the backward pass; without it they keep f32.
-    pub fn with_activations(self, activations: Activations) -> Trainer {
-        Trainer { activations, ..self }
-    }
-    /// Bytes that each layer kept for the backward pass of the last batch.
-    pub fn kept_by_layer(&self) -> &[usize] {
-        &self.kept_by_layer
-    }
-    /// Steps taken.
-    pub fn steps(&self) -> u64 {
-        self.steps
-    }
-    /// One update from one batch, or from several whose gradients are accumulated: the mean over all their examples. A loss
-    /// that is not a number is an error, and changes nothing.
-    pub fn step(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
-        let device = c.backbone.device.clone();
-        device.install(|| {
-            let _span = device.mark(Mark::Step(self.steps + 1));
-            self.take(c, batches, lr)
-        })
-    }
-    fn take(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
-        let examples: usize = batches.iter().map(Batch::len).sum();
-        let (mut gradients, mut loss) = (Gradients::new(), 0.0);
-        for b in batches {
-            let share = b.len() as f64 / examples as f64;
-            let pass = Pass::train(self.seed, self.passes);
-            self.passes += 1;
-            let (mean, kept) = c.learn(b, pass, &self.activations, share as f32, &mut gradients)?;
-            loss += share * mean;
-            self.kept_by_layer = kept;
-        }
-        let norm = if loss.is_finite() { gradients.sum_of_squares()?.sqrt() } else { f64::NAN };
-        if !norm.is_finite() {
-            return Err(Error::Diverged { step: self.steps + 1, loss, norm });
-        }
-        let factor = clip_factor(norm, self.clip);
-        self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?;
-        self.steps += 1;
-        Ok(Step { loss, norm })
-    }
 }

@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod backbone;
 pub mod batch;
 pub mod classifier;
 pub mod config;
@@ -49,6 +50,7 @@ pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+mod step;
 mod storage;
 pub mod tokenizer;
 pub mod train;
