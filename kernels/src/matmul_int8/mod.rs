@@ -5,7 +5,7 @@
 //! times_transposed   y (m, N) = sx[i] sw[n] (q wᵀ) [+ ..]    forward of a linear layer stored (out, in)
 //! times              y (m, K) = sx[i] (q w) [+ ..]           its dX, q from x ∘ sw; the forward of one stored (in, out)
 //! ```
-//! W[n] = sw[n] w[n] is stored like that: [`crate::Storage::Int8`], with a scale for each output channel.
+//! A row of W is its scale times the integers w, stored like that: [`crate::Storage::Int8`], with a scale for each output channel.
 //! In `times` the channels are what is summed over, so their scales go into x before that is quantised. The sums are
 //! exact; the approximation is the rounding of x and W alone, about 1 % of the result for normal data. The same integers
 //! and the same order of the few float operations behind them make all instruction sets agree to the bit.
