@@ -171,8 +171,8 @@ fn sum_up(c: &Classifier, kept: &[usize], usage: &Usage) -> Account {
         let added = c.adapter().map(|a| a.named()).unwrap_or_default();
         for (name, t) in c.backbone().model().named().into_iter().chain(added).chain(c.head().named()) {
             at(&name, &|b| match t.buffer().class() {
-                Class::Backbone => b.backbone += t.buffer().bytes(),
-                _ => b.adapter += t.buffer().bytes(),
+                Class::Backbone => b.backbone += t.bytes(),
+                _ => b.adapter += t.bytes(),
             });
         }
         c.visit(&mut |p| {

@@ -66,6 +66,18 @@ fn every_byte_is_predicted_and_the_process_grows_by_as_much() {
 }
 
 #[test]
+fn the_layers_of_a_quantised_backbone_add_up() {
+    let work = Work_::empty();
+    for dtype in ["int8", "nf4"] {
+        let line = format!("{MEMORY} --methods houlsby --activations f32 --backbone-dtype {dtype} --json");
+        let p = &work.run(&line).json()["rows"][0]["predicted"];
+        let layers = p["layers"].as_array().unwrap();
+        let parts: u64 = layers.iter().chain([&p["rest"]]).map(|l| number(&l["backbone"])).sum();
+        assert_eq!(number(&p["highest"]["backbone"]), parts, "{dtype}");
+    }
+}
+
+#[test]
 fn tables_have_the_same_numbers_and_a_prediction_needs_no_weights() {
     let work = Work_::empty();
     work.copy(backbone(), "bare");
