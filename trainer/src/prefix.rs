@@ -24,7 +24,7 @@ use engraft_models::{Model, Rows, Tokens};
 use half::bf16;
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::{File, OpenOptions, TryLockError},
     io::{BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -59,8 +59,8 @@ struct Store {
     texts: HashMap<Text, (usize, usize)>,
     /// In the order of their rows, with the sums.
     order: Vec<(Text, i64)>,
-    /// Texts of a former run whose rows have not been read yet.
-    unread: HashSet<Text>,
+    /// Texts of a former run whose rows have not been read yet, with the sums.
+    unread: HashMap<Text, i64>,
     sealed: usize,
     rows: usize,
     file: BufWriter<File>,
@@ -169,7 +169,7 @@ impl Store {
             _lock: lock,
             texts: HashMap::new(),
             order: vec![],
-            unread: HashSet::new(),
+            unread: HashMap::new(),
             sealed: 0,
             rows: 0,
             file: BufWriter::with_capacity(1 << 20, file),
@@ -222,7 +222,7 @@ impl Store {
             let rows = rows.and_then(|r| usize::try_from(r).ok()).ok_or_else(|| bad("rows out of order"))?;
             self.texts.insert(key, (self.rows, rows));
             self.order.push((key, sum));
-            self.unread.insert(key);
+            self.unread.insert(key, sum);
             self.rows += rows;
         }
         self.sealed = self.rows;
@@ -251,7 +251,7 @@ impl Store {
             let mut cx = Cx::new(device, &Plain, Pass::infer());
             cx.embed(&[(table.get(), &index)], seqs)?
         };
-        if texts.iter().any(|t| self.unread.contains(t)) {
+        if texts.iter().any(|t| self.unread.contains_key(t)) {
             self.check(&x, texts)?;
         }
         Ok(Some(x))
@@ -259,15 +259,15 @@ impl Store {
     /// Compares rows of a former run with their sums, once.
     fn check(&mut self, x: &Act, texts: &[Text]) -> Result<()> {
         let values = x.read()?;
-        let sums: HashMap<&Text, i64> = self.order.iter().map(|(t, s)| (t, *s)).collect();
-        for (text, s) in texts.iter().zip(x.seqs().iter()).filter(|(t, _)| self.unread.contains(*t)) {
+        for (text, s) in texts.iter().zip(x.seqs().iter()) {
+            let Some(kept) = self.unread.get(text).copied() else { continue };
             let bytes = self.encode(&values[s.start * x.cols()..][..s.len * x.cols()]);
-            if sums.get(text) != Some(&sum(&bytes)) {
+            if kept != sum(&bytes) {
                 let why = format!("rows {} are damaged: delete the cache", self.texts[text].0);
                 return Err(Error::file(&self.directory.join("rows"), why));
             }
+            self.unread.remove(text);
         }
-        texts.iter().for_each(|t| _ = self.unread.remove(t));
         Ok(())
     }
     fn encode(&self, values: &[f32]) -> Vec<u8> {

@@ -227,6 +227,8 @@ struct Run<'a> {
     examples: &'a [Example],
     eval: Option<&'a [Example]>,
     activations: Activations,
+    /// Optimiser steps.
+    total: u64,
     progress: Progress,
     best: Option<(Scores, Metrics)>,
     worse: u64,
@@ -245,7 +247,8 @@ impl<'a> Run<'a> {
         plan: Option<Plan>,
         mode: Mode,
     ) -> Run<'a> {
-        let mut progress = Progress::new(mode, "train", Run::steps(s, examples));
+        let total = Run::steps(s, examples);
+        let mut progress = Progress::new(mode, "train", total);
         let activations = match &plan {
             Some(plan) => {
                 plan.to_string().lines().for_each(|l| progress.line(l));
@@ -259,6 +262,7 @@ impl<'a> Run<'a> {
             examples,
             eval,
             activations,
+            total,
             progress,
             best: None,
             worse: 0,
@@ -289,8 +293,7 @@ impl<'a> Run<'a> {
         total.min(most)
     }
     fn go(mut self) -> Result<Outcome> {
-        let (s, start) = (self.s, Instant::now());
-        let total = Run::steps(s, self.examples);
+        let (s, total, start) = (self.s, self.total, Instant::now());
         let schedule = Schedule::new(s.schedule, s.warmup(), total);
         let optimiser = AdamW::new(s.weight_decay).with(s.adam_beta1, s.adam_beta2, s.adam_eps);
         let mut trainer = Trainer::new(optimiser, s.clip, s.seed).with_activations(self.activations.clone());

@@ -45,12 +45,12 @@ pub(super) struct Lines<S> {
 }
 /// What is added to the products: a row, the same for all rows, and a matrix.
 #[derive(Clone, Copy)]
-pub(super) struct Start<'a> {
+pub(crate) struct Start<'a> {
     pub bias: Option<&'a [f32]>,
     pub onto: Base<'a>,
 }
 #[derive(Clone, Copy)]
-pub(super) enum Base<'a> {
+pub(crate) enum Base<'a> {
     Zero,
     /// A matrix that lies as C does.
     Rows(&'a [f32]),

@@ -32,8 +32,9 @@ use crate::{Buffer, Cost, DType, Device, Error, Kernel, Result, isa, need};
 pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
-pub(crate) use cpu::Shared;
-use cpu::{Base, Start, Strided};
+pub(crate) use cases::AWKWARD;
+use cpu::Strided;
+pub(crate) use cpu::{Base, Shared, Start};
 use num_traits::Float;
 use plan::Plan;
 pub(crate) use plan::Tiles;
@@ -93,7 +94,7 @@ impl<'a> Plus<'a> {
     pub(crate) fn reads(self) -> bool {
         !matches!(self.onto, Onto::Nothing)
     }
-    fn start(self) -> Result<Start<'a>> {
+    pub(crate) fn start(self) -> Result<Start<'a>> {
         Ok(Start {
             bias: self.bias.map(Buffer::host).transpose()?,
             onto: match self.onto {

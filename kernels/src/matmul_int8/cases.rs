@@ -3,28 +3,11 @@ use super::*;
 use crate::{
     Case, Run,
     case::{noise, wide},
+    matmul::AWKWARD,
 };
 
-/// m, N, K: nothing that is a multiple of a vector or of a word, single rows and columns, sums of no terms, matrices of
-/// no rows.
-const AWKWARD: [(usize, usize, usize); 16] = [
-    (1, 1, 1),
-    (2, 3, 7),
-    (3, 7, 2),
-    (7, 2, 3),
-    (1, 17, 40),
-    (17, 1, 33),
-    (33, 48, 1),
-    (0, 5, 4),
-    (5, 4, 0),
-    (4, 0, 5),
-    (63, 65, 67),
-    (10, 96, 131),
-    (161, 70, 129),
-    (77, 96, 5),
-    (520, 208, 130),
-    (30, 259, 1001),
-];
+/// As [`AWKWARD`], in several tasks and blocks.
+const SEVERAL: [(usize, usize, usize); 2] = [(520, 208, 130), (30, 259, 1001)];
 /// BERT-base and MiniLM: attention and feed-forward weights.
 const TIMED: [(usize, usize, usize); 8] = [
     (64, 768, 768),
@@ -47,7 +30,7 @@ enum Onto {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    for shape in AWKWARD {
+    for shape in AWKWARD.into_iter().chain(SEVERAL) {
         for onto in [Onto::Nothing, Onto::Rows, Onto::Output] {
             all.extend([case(true, shape, onto, false), case(false, shape, onto, false)]);
         }

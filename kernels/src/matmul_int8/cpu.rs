@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Cpu,
-    matmul::{Onto, Shared, Tiles},
+    matmul::{Base, Shared, Start, Tiles},
 };
 
 /// A block of B (`depth` x `cols`) where it is stored.
@@ -106,29 +106,13 @@ pub(super) struct Right<'a> {
     pub scales: Option<&'a [f32]>,
 }
 
-/// What is added to the product.
-#[derive(Clone, Copy)]
-pub(super) struct Added<'a> {
-    /// A row, the same for all rows.
-    pub bias: Option<&'a [f32]>,
-    pub onto: Base<'a>,
-}
-/// A matrix that is added.
-#[derive(Clone, Copy)]
-pub(super) enum Base<'a> {
-    None,
-    Rows(&'a [f32]),
-    /// C as it is.
-    Output,
-}
-
 /// C (m x cols, without gaps) = A B + .., with `workspace` for what `plan` says the threads need.
 pub(super) fn multiply(
     d: &Cpu,
     plan: Plan,
     a: Left<'_>,
     b: Right<'_>,
-    plus: Added<'_>,
+    plus: Start<'_>,
     c: &mut [f32],
     workspace: &mut [u32],
 ) {
@@ -171,7 +155,7 @@ struct Job<'a> {
     plan: Plan,
     a: Left<'a>,
     b: Right<'a>,
-    plus: Added<'a>,
+    plus: Start<'a>,
     c: Shared,
 }
 
@@ -203,7 +187,7 @@ impl Job<'_> {
                         b: packed.add(j * (TOP + words)),
                         scales: a.scales.as_ptr().add(i0 + i),
                         onto: match self.plus.onto {
-                            Base::None => std::ptr::null(),
+                            Base::Zero => std::ptr::null(),
                             Base::Rows(rows) => rows.as_ptr().add(at),
                             Base::Output => self.c.get().add(at).cast_const(),
                         },
@@ -280,14 +264,6 @@ pub(super) fn product(
     let a = Left { q: x.q.host()?, stride: stride(x.cols), scales: x.scales.host()? };
     let scales = scales.map(Buffer::host).transpose()?;
     let b = Right { data: w.data.host()?, transposed: scales.is_some(), stride: w.cols, scales };
-    let plus = Added {
-        bias: plus.bias.map(Buffer::host).transpose()?,
-        onto: match plus.onto {
-            Onto::Nothing => Base::None,
-            Onto::Rows(r) => Base::Rows(r.host()?),
-            Onto::Output => Base::Output,
-        },
-    };
-    multiply(d, plan, a, b, plus, y.host_mut()?, workspace.host_mut()?);
+    multiply(d, plan, a, b, plus.start()?, y.host_mut()?, workspace.host_mut()?);
     Ok(())
 }

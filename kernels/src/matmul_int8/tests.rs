@@ -1,12 +1,13 @@
 use super::{
     cases::{folded, quantized},
-    cpu::{Added, Base, Left, Right, multiply},
+    cpu::{Left, Right, multiply},
     *,
 };
 use crate::{
     Isa,
     case::{noise, wide},
     isa::with,
+    matmul::{Base, Start},
     simd::check,
     storage::{Storage, convert},
 };
@@ -76,8 +77,8 @@ fn on_path(path: Path, s: &Shape, q: &[i8], w: &[i8], threads: usize) -> Vec<f32
     let mut workspace = vec![u32::MAX; threads * plan.workspace()];
     let left = Left { q: a.host().unwrap(), stride: width, scales: &rows };
     let right = Right { data: &stored, transposed, stride, scales };
-    let base = [Base::None, Base::Rows(&added), Base::Output][onto];
-    multiply(d, plan, left, right, Added { bias, onto: base }, &mut c, &mut workspace);
+    let base = [Base::Zero, Base::Rows(&added), Base::Output][onto];
+    multiply(d, plan, left, right, Start { bias, onto: base }, &mut c, &mut workspace);
     assert!(c[m * cols..].iter().all(|x| x.is_nan()), "written behind the output: {s:?} {path:?}");
     c.truncate(m * cols);
     let b = if transposed { (w, 1, depth) } else { (w, cols, 1) };
