@@ -16,7 +16,7 @@ mod tests;
 use crate::{Class, Device, Error, Result, ledger};
 use recorder::Open;
 pub(crate) use recorder::Recorder;
-pub use roofline::Roofline;
+pub use roofline::{Roofline, burst};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// Events kept one by one, and as many changes of memory.

@@ -84,15 +84,27 @@ fn best(at_least: Duration, mut f: impl FnMut()) -> f64 {
     best.max(1e-9)
 }
 
+/// Keeps all threads of a processor busy with multiply-adds in registers, for some milliseconds, and says how many
+/// floating-point operations that was: what a product could do meanwhile, to be timed beside one. Another device is refused.
+pub fn burst(device: &Device) -> Result<f64> {
+    match device {
+        Device::Cpu(d) => Ok(chains_on_all(d, Level::current()?)),
+        _ => Err(Error::Unsupported { kernel: "roofline", device: device.name() }),
+    }
+}
+fn chains_on_all(d: &Cpu, level: Level) -> f64 {
+    let tasks = TASKS * d.threads();
+    d.each(tasks, |_, _| {
+        black_box(chains(level, black_box(1.0)));
+    });
+    (2 * CHAINS * LINKS * level.lanes() * tasks) as f64
+}
+
 /// Operations in a second.
 fn peak(d: &Cpu, level: Level) -> f64 {
-    let tasks = TASKS * d.threads();
-    let seconds = best(Duration::from_millis(200), || {
-        d.each(tasks, |_, _| {
-            black_box(chains(level, black_box(1.0)));
-        });
-    });
-    (2 * CHAINS * LINKS * level.lanes() * tasks) as f64 / seconds
+    let mut flops = 0.0;
+    let seconds = best(Duration::from_millis(200), || flops = chains_on_all(d, level));
+    flops / seconds
 }
 
 /// Values of a task.
