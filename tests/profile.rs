@@ -9,7 +9,7 @@ use support::*;
 const CASES: [&str; 6] = ["houlsby", "pfeiffer", "parallel", "scaled-parallel", "post-add", "full"];
 
 fn machine(device: &Device) -> Roofline {
-    Roofline { isa: isa().unwrap(), threads: device.threads(), flops: 1e11, bytes: 1e10 }
+    Roofline { isa: isa().unwrap(), threads: device.threads(), flops: 1e11, integer: 4e11, bytes: 1e10 }
 }
 /// A step of a case: what was recorded, and what the tape of its pass lists.
 fn step(name: &str, device: &Device) -> (Profile, Vec<(&'static str, usize)>) {

@@ -132,13 +132,18 @@ def engraft_command(flags):
                                     "--json", "--out", out, *common(case, args), *flags]
 
 
-def measure(command, steps, tokens):
-    """Runs it and reads the JSON object on its last line. Tokens are counted here, the same for both."""
+def last_line(command):
+    """Runs it and reads the JSON object on its last line."""
     env = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run([str(c) for c in command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-4000:]}")
-    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure(command, steps, tokens):
+    """Tokens are counted here, the same for both."""
+    said = last_line(command)
     seconds = statistics.mean(e["seconds"] for e in said["epochs"][1:])
     return dict(step_seconds=seconds / steps, tokens_per_second=tokens / seconds, peak_rss_bytes=said["peak_rss_bytes"])
 
@@ -172,7 +177,6 @@ def table(results):
             cells = (r[m][side] for side in sides)
             cells = (show[m](c["median"]) + (f" (x {c['ratio']:.2f})" if "ratio" in c else "") for c in cells)
             yield f"| {name} | {title} | " + " | ".join(cells) + " |"
-
 
 
 def main():

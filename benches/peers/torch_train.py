@@ -120,7 +120,7 @@ def main():
     steps = args.max_steps or args.epochs * per_epoch
     params, adamw, schedule = optimizer(model, args, steps)
 
-    epochs, cpu, seen, losses, accuracies = [], 0.0, 0, [], []
+    epochs, cpu, seen, losses, accuracies, evaluations = [], 0.0, 0, [], [], []
     while len(losses) < steps:
         where = range(len(train)) if args.no_shuffle else torch.randperm(len(train), generator=order).tolist()
         starts = range(0, len(train), args.batch_size)[: steps - len(losses)]
@@ -138,13 +138,16 @@ def main():
         epochs.append(dict(seconds=time.perf_counter() - start))
         cpu += time.process_time() - start_cpu
         if held_out:
+            start = time.perf_counter()
             accuracies.append(accuracy(model, encode, held_out, args.batch_size))
+            evaluations.append(dict(seconds=time.perf_counter() - start))
             print(f"step {len(losses)}: loss {losses[-1]:.4f}, accuracy {accuracies[-1]:.4f}", flush=True)
 
     seconds = sum(e["seconds"] for e in epochs)
     print(json.dumps(dict(
         epochs=epochs,
         accuracy=accuracies,
+        evaluations=evaluations,
         train_seconds=seconds,
         cpu_seconds=cpu,
         steps=len(losses),

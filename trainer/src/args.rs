@@ -79,7 +79,8 @@ impl Train {
 /// How the backbone is stored in memory, and how it computes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Stored {
-    /// What the frozen backbone's matrices are stored as; as its files have them if not given
+    /// What the frozen backbone's matrices are stored as; as in the run.toml beside the adapter if there is one and nothing
+    /// is given, else as its files have them
     #[arg(long, value_name = "TYPE")]
     pub backbone_dtype: Option<BackboneDtype>,
     /// How the products with the frozen backbone are computed; as in the run.toml beside the adapter if there is one and
@@ -91,7 +92,11 @@ pub struct Stored {
 impl Stored {
     /// What is left open is as in the run whose options are `saved`, where that goes with what is given.
     pub fn or(&self, saved: &Options) -> Stored {
-        let beside = Options { backbone_compute: saved.backbone_compute, ..Options::default() };
+        let beside = Options {
+            backbone_dtype: saved.backbone_dtype,
+            backbone_compute: saved.backbone_compute,
+            ..Options::default()
+        };
         let given = Options {
             backbone_dtype: self.backbone_dtype,
             backbone_compute: self.backbone_compute,

@@ -48,6 +48,22 @@ pub struct Epoch {
     pub tokens: u64,
 }
 
+/// One evaluation by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// What came out.
+    #[serde(flatten)]
+    pub metrics: Metrics,
+    /// Seconds of computing; loading and tokenising not included.
+    pub seconds: f64,
+    /// Tokens of all texts.
+    pub tokens: u64,
+    /// Tokens in a second of computing.
+    pub tokens_per_second: f64,
+    /// The most memory the process has had; null where the operating system does not say.
+    pub peak_rss_bytes: Option<u64>,
+}
+
 /// One object on one line, without a line break.
 pub fn json_line(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("a report has string keys only")

@@ -114,8 +114,9 @@ fn evaluation_gives_what_training_reported() {
     let report = work.train("--eval eval.tsv --out out");
     assert_eq!(work.eval("out"), report["metrics"]);
     let plain = work.run("eval --model MODEL --adapter out --data eval.tsv --batch-size 2").good().stdout;
-    let accuracy = format!("5 texts: accuracy {:.2} %", 100.0 * number(&report["metrics"]["accuracy"]));
-    assert!(plain.starts_with(&accuracy), "{plain}");
+    let accuracy = format!(": accuracy {:.2} %, loss", 100.0 * number(&report["metrics"]["accuracy"]));
+    assert!(plain.starts_with("5 texts in ") && plain.contains("tokens/s)"), "{plain}");
+    assert!(plain.contains(&accuracy), "{plain}");
     let line = |label: &str| plain.lines().any(|l| l.starts_with(label));
     assert!(line("good") && line("bad") && plain.contains("precision"), "{plain}");
 }

@@ -15,9 +15,9 @@ fn every_mode_trains_and_is_evaluated_as_it_was_trained() {
         assert!(work.text(&format!("{mode}/run.toml")).contains(&format!("backbone-compute = \"{mode}\"")));
         assert_eq!(work.eval(mode), report["metrics"], "what run.toml says");
         let line = format!("eval --model MODEL --adapter {mode} --data eval.tsv --json --backbone-compute");
-        assert_eq!(work.run(&format!("{line} {mode}")).json(), report["metrics"]);
+        assert_eq!(work.run(&format!("{line} {mode}")).evaluation(), report["metrics"]);
         assert_ne!(
-            work.run(&format!("{line} f32")).json()["loss"],
+            work.run(&format!("{line} f32")).evaluation()["loss"],
             report["metrics"]["loss"],
             "the flag wins"
         );
@@ -90,7 +90,7 @@ fn storage_that_integers_cannot_be_read_from_is_refused_or_wins_over_run_toml() 
     let work = Work::new();
     let report = work.train("--backbone-compute int8 --backbone-dtype int8 --out out --eval eval.tsv");
     let eval = "eval --model MODEL --adapter out --data eval.tsv --json";
-    assert_eq!(work.run(&format!("{eval} --backbone-dtype int8")).json(), report["metrics"]);
+    assert_eq!(work.run(&format!("{eval} --backbone-dtype int8")).evaluation(), report["metrics"]);
     for dtype in ["bf16", "f16", "nf4"] {
         let words =
             ["`backbone-compute` cannot be int8", &format!("`backbone-dtype` is {dtype}"), "stored as int8"];
@@ -98,12 +98,12 @@ fn storage_that_integers_cannot_be_read_from_is_refused_or_wins_over_run_toml() 
         work.run(&train(&format!("{flags} --out x"))).fails(&words);
         work.run(&format!("{eval} {flags}")).fails(&words);
         work.run(&format!("inspect --model MODEL {flags}")).fails(&words);
-        let f32 = work.run(&format!("{eval} --backbone-dtype {dtype} --backbone-compute f32")).json();
-        assert_eq!(work.run(&format!("{eval} --backbone-dtype {dtype}")).json(), f32);
+        let f32 = work.run(&format!("{eval} --backbone-dtype {dtype} --backbone-compute f32")).evaluation();
+        assert_eq!(work.run(&format!("{eval} --backbone-dtype {dtype}")).evaluation(), f32);
     }
     // a model that is int8 already is taken as it is; one in nf4 is not
     work.run("quantize --model MODEL --dtype int8 --out q").good();
-    let again = work.run(&format!("{} --model q", eval.replace("--model MODEL ", ""))).json();
+    let again = work.run(&format!("{} --model q", eval.replace("--model MODEL ", ""))).evaluation();
     assert_eq!(again, report["metrics"]);
     work.run("quantize --model MODEL --dtype nf4 --out n").good();
     work.run(&train("--model n --backbone-compute int8 --out x"))

@@ -80,7 +80,7 @@ fn the_whole_backbone_trains_and_is_saved_as_a_model() {
     assert!(
         ["config.json", "model.safetensors", "tokenizer.json"].iter().all(|f| names.iter().any(|n| n == f))
     );
-    let metrics = work.run("eval --model out --adapter out --data eval.tsv --json").json();
+    let metrics = work.run("eval --model out --adapter out --data eval.tsv --json").evaluation();
     assert_eq!(metrics, report["metrics"]);
     let changed = |model: &str| {
         let line = format!("eval --model {model} --adapter out --data eval.tsv --json");

@@ -29,8 +29,9 @@ fn quantize_writes_a_model_that_every_command_takes() {
             assert!(work.read(&format!("q/{file}")) == std::fs::read(backbone().join(file)).unwrap());
         }
         let report = work.train("--model q --eval eval.tsv --out out");
-        let eval =
-            |flags: &str| work.run(&format!("eval {flags} --adapter out --data eval.tsv --json")).json();
+        let eval = |flags: &str| {
+            work.run(&format!("eval {flags} --adapter out --data eval.tsv --json")).evaluation()
+        };
         assert_eq!(eval("--model q"), report["metrics"]);
         assert_eq!(eval(&format!("--model q --backbone-dtype {dtype}")), report["metrics"]);
         assert_eq!(eval(&format!("--model MODEL --backbone-dtype {dtype}")), report["metrics"]);
@@ -47,6 +48,11 @@ fn quantize_writes_a_model_that_every_command_takes() {
             assert_eq!(eval("--model h"), eval(&format!("--model MODEL --backbone-dtype {half}")), "{half}");
         }
         assert_eq!(eval("--model MODEL --backbone-dtype f32"), eval("--model MODEL"));
+        // converted for training, it is converted again to evaluate, unless said otherwise
+        let report = work.train(&format!("--backbone-dtype {dtype} --eval eval.tsv --out converted"));
+        assert_eq!(work.eval("converted"), report["metrics"]);
+        let plain = "eval --model MODEL --adapter converted --data eval.tsv --json --backbone-dtype f32";
+        assert_ne!(work.run(plain).evaluation()["loss"], report["metrics"]["loss"], "the flag wins");
     }
 }
 

@@ -58,6 +58,7 @@ impl Attention<'_> {
         Cost {
             flops: products * 2.0 * pairs * c as f64,
             bytes: 4.0 * ((of_q * rows + of_k * keys) * c) as f64,
+            ..Cost::default()
         }
     }
     /// Rows of Q and of K that the spans reach, after checking that no two spans share rows.

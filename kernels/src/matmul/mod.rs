@@ -110,7 +110,11 @@ impl<'a> Plus<'a> {
 fn cost([rows, depth, cols]: [usize; 3], stored: usize, added: bool) -> Cost {
     let (rows, depth, cols) = (rows as f64, depth as f64, cols as f64);
     let passes = if added { 2.0 } else { 1.0 };
-    Cost { flops: 2.0 * rows * depth * cols, bytes: 4.0 * rows * (depth + passes * cols) + stored as f64 }
+    Cost {
+        flops: 2.0 * rows * depth * cols,
+        integer: 0.0,
+        bytes: 4.0 * rows * (depth + passes * cols) + stored as f64,
+    }
 }
 
 /// y (m, N) = x (m, K) Wᵀ + ..

@@ -28,7 +28,7 @@ mod tests;
 mod words;
 
 use crate::{
-    Buffer, Class, Cost, Device, Error, Kernel, Result, isa,
+    Buffer, Class, Cost, Device, Error, Isa, Kernel, Result, isa,
     matmul::{self, Matrix, Plus, area},
     need,
     storage::Scales,
@@ -115,6 +115,12 @@ fn scales<'a>(device: &Device, w: Matrix<'a>, depth: usize) -> Result<&'a Buffer
     }
 }
 
+/// One thread's share of what [`crate::profile::Roofline`] times: the largest tile of the path, again and again, on
+/// data that stays in the first-level cache. It says how many operations that was.
+pub(crate) fn burst(isa: Isa) -> u64 {
+    cpu::burst(Path::of(isa))
+}
+
 /// f32 values to bytes, or back.
 fn quantize_cost(rows: usize, cols: usize) -> Cost {
     Cost::new(0, 5 * rows * cols)
@@ -122,8 +128,8 @@ fn quantize_cost(rows: usize, cols: usize) -> Cost {
 /// C (m, cols) in f32 from bytes (m, depth) and (depth, cols), set or added to a matrix.
 fn product_cost([m, depth, cols]: [usize; 3], added: bool) -> Cost {
     let (m, depth, cols) = (m as f64, depth as f64, cols as f64);
-    let passes = if added { 8.0 } else { 4.0 };
-    Cost { flops: 2.0 * m * depth * cols, bytes: m * depth + depth * cols + passes * m * cols }
+    let (passes, operations) = (if added { 8.0 } else { 4.0 }, 2.0 * m * depth * cols);
+    Cost { flops: operations, integer: operations, bytes: m * depth + depth * cols + passes * m * cols }
 }
 
 /// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).

@@ -25,15 +25,17 @@ pub(crate) const MOST_EVENTS: usize = 200_000;
 /// What a launch must do at least.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// Floating-point operations; a fused multiply-add is two.
+    /// Arithmetic operations; a fused multiply-add is two.
     pub flops: f64,
+    /// Those of them that multiply and add 8-bit integers.
+    pub integer: f64,
     /// Bytes read and written, each once.
     pub bytes: f64,
 }
 impl Cost {
     /// So many operations on so many bytes.
     pub fn new(flops: usize, bytes: usize) -> Cost {
-        Cost { flops: flops as f64, bytes: bytes as f64 }
+        Cost { flops: flops as f64, integer: 0.0, bytes: bytes as f64 }
     }
     /// Copying so many bytes: they are read and written.
     pub fn copy(bytes: usize) -> Cost {
@@ -43,7 +45,7 @@ impl Cost {
 impl std::ops::Add for Cost {
     type Output = Cost;
     fn add(self, o: Cost) -> Cost {
-        Cost { flops: self.flops + o.flops, bytes: self.bytes + o.bytes }
+        Cost { flops: self.flops + o.flops, integer: self.integer + o.integer, bytes: self.bytes + o.bytes }
     }
 }
 

@@ -1,19 +1,21 @@
 //! What this machine is capable of, measured: the roofline model (Williams, Waterman & Patterson 2009).
 //!
 //! ```text
-//! a launch of f operations on b bytes takes at least  max(f / peak, b / bandwidth)
+//! a launch of f operations in f32, i on 8-bit integers and b bytes takes at least
+//! max(f / peak + i / integer peak, b / bandwidth)
 //! ```
-//! The peak is that of independent chains of fused multiply-adds in registers, the bandwidth that of STREAM's triad
-//! (McCalpin 1995), y = b + s c, on arrays that are together twice as large as the largest cache; both on all threads of
-//! the pool, the best of several rounds. Memory is counted as STREAM counts it, every array once. Data that is still in a cache
+//! The peak is that of independent chains of fused multiply-adds in registers, the integers' that of the product's tile on
+//! data in the first-level cache, the bandwidth that of STREAM's triad (McCalpin 1995), y = b + s c, on arrays that are
+//! together twice as large as the largest cache; all on all threads of the pool, the best of several rounds. Memory is counted as STREAM counts it, every array once. Data that is still in a cache
 //! comes faster than that, so a small launch can be above its roofline.
 use super::Cost;
 use crate::{
-    Cpu, Device, Error, Isa, Result, isa,
+    Cpu, Device, Error, Isa, Result, isa, matmul_int8,
     simd::{F32s, Level, simd},
 };
 use std::{
     hint::black_box,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -26,6 +28,8 @@ pub struct Roofline {
     pub threads: usize,
     /// Floating-point operations in a second.
     pub flops: f64,
+    /// Operations on 8-bit integers in a second.
+    pub integer: f64,
     /// Bytes from and to memory in a second.
     pub bytes: f64,
 }
@@ -38,11 +42,13 @@ impl Roofline {
             return Err(Error::Unsupported { kernel: "roofline", device: device.name() });
         };
         let (isa, level) = (isa()?, Level::current()?);
-        Ok(Roofline { isa, threads: d.threads(), flops: peak(d, level), bytes: bandwidth(d, level)? })
+        let (flops, integer) = (rate(|| chains_on_all(d, level)), rate(|| tiles_on_all(d, isa)));
+        Ok(Roofline { isa, threads: d.threads(), flops, integer, bytes: bandwidth(d, level)? })
     }
     /// Seconds that a launch takes at least.
     pub fn seconds(&self, c: Cost) -> f64 {
-        (c.flops / self.flops).max(c.bytes / self.bytes)
+        let arithmetic = (c.flops - c.integer) / self.flops + c.integer / self.integer;
+        arithmetic.max(c.bytes / self.bytes)
     }
 }
 
@@ -100,11 +106,20 @@ fn chains_on_all(d: &Cpu, level: Level) -> f64 {
     (2 * CHAINS * LINKS * level.lanes() * tasks) as f64
 }
 
-/// Operations in a second.
-fn peak(d: &Cpu, level: Level) -> f64 {
-    let mut flops = 0.0;
-    let seconds = best(Duration::from_millis(200), || flops = chains_on_all(d, level));
-    flops / seconds
+/// The same for integers.
+fn tiles_on_all(d: &Cpu, isa: Isa) -> f64 {
+    let operations = AtomicU64::new(0);
+    d.each(TASKS * d.threads(), |_, _| {
+        operations.fetch_add(matmul_int8::burst(isa), Ordering::Relaxed);
+    });
+    operations.into_inner() as f64
+}
+
+/// Operations in a second of `f`, which says how many one call is.
+fn rate(mut f: impl FnMut() -> f64) -> f64 {
+    let mut operations = 0.0;
+    let seconds = best(Duration::from_millis(200), || operations = f());
+    operations / seconds
 }
 
 /// Values of a task.

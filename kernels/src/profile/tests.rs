@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// A machine of round numbers.
 fn machine() -> Roofline {
-    Roofline { isa: isa().unwrap(), threads: 1, flops: 1e9, bytes: 1e8 }
+    Roofline { isa: isa().unwrap(), threads: 1, flops: 1e9, integer: 4e9, bytes: 1e8 }
 }
 fn kernels(p: &Profile) -> impl Iterator<Item = &Row> {
     p.rows.iter().filter(|r| matches!(r.mark, Mark::Kernel(..)))
@@ -158,10 +158,16 @@ fn what_is_not_recorded_is_nothing() {
 fn a_machine_is_measured() {
     for isa in crate::Isa::ALL.into_iter().filter(|i| i.available()) {
         let r = isa::with(isa, || Roofline::measure(&Device::cpu(2).unwrap()).unwrap());
-        println!("{isa:?}: {:.1} GFLOP/s, {:.1} GB/s", r.flops / 1e9, r.bytes / 1e9);
+        println!(
+            "{isa:?}: {:.1} GFLOP/s, {:.1} GOP/s, {:.1} GB/s",
+            r.flops / 1e9,
+            r.integer / 1e9,
+            r.bytes / 1e9
+        );
         assert_eq!((r.isa, r.threads), (isa, 2));
         // any computer of this century, and none
         assert!((1e7..1e14).contains(&r.flops) && (1e7..1e13).contains(&r.bytes), "{r:?}");
+        assert!((1e6..1e14).contains(&r.integer), "{r:?}");
     }
     assert!(Roofline::measure(&Device::null(1)).is_err());
 }

@@ -16,6 +16,8 @@ pub struct Summary {
     pub threads: usize,
     /// Billions of floating-point operations in a second that the machine was measured at.
     pub peak_gflops: f64,
+    /// Billions of operations on 8-bit integers in a second that it was measured at.
+    pub peak_integer_gops: f64,
     /// Billions of bytes in a second from and to memory that it was measured at.
     pub peak_gbytes: f64,
     /// Steps of training.
@@ -51,12 +53,11 @@ pub struct KernelTime {
     pub seconds: f64,
     /// Their share of the time from start to end.
     pub share: f64,
-    /// Billions of floating-point operations in a second.
+    /// Billions of arithmetic operations in a second.
     pub gflops: f64,
     /// Billions of bytes in a second, each byte that a launch needs counted once.
     pub gbytes: f64,
-    /// The time that the machine needs at least, over the time taken. Above 1 where data was still in a cache, and
-    /// perhaps in integer arithmetic.
+    /// The time that the machine needs at least, over the time taken. Above 1 where data was still in a cache.
     pub roofline: f64,
 }
 
@@ -110,6 +111,7 @@ impl Summary {
             isa: roof.isa.name().into(),
             threads: roof.threads,
             peak_gflops: roof.flops / 1e9,
+            peak_integer_gops: roof.integer / 1e9,
             peak_gbytes: roof.bytes / 1e9,
             steps,
             seconds,

@@ -10,11 +10,12 @@ impl Display for Summary {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         writeln!(
             f,
-            "machine: {} with {} thread{}: {:.1} GFLOP/s and {:.1} GB/s measured",
+            "machine: {} with {} thread{}: {:.1} GFLOP/s, {:.1} GOP/s in 8-bit integers and {:.1} GB/s measured",
             self.isa,
             self.threads,
             if self.threads == 1 { "" } else { "s" },
             self.peak_gflops,
+            self.peak_integer_gops,
             self.peak_gbytes
         )?;
         writeln!(
@@ -50,10 +51,7 @@ impl Display for Summary {
         let share = percent(outside / self.seconds.max(1e-9));
         writeln!(f, "{:<27} {:>8} {:>10.3} {share:>8}", "outside of any kernel", "", per_step(outside))?;
         if self.kernels.iter().any(|k| k.roofline > 1.0) {
-            writeln!(
-                f,
-                "(more than 100 % of the roofline, which is memory's and f32's: the data was in a cache, or the arithmetic in 8 bits)"
-            )?;
+            writeln!(f, "(more than 100 % of the roofline, which is memory's: the data was in a cache)")?;
         }
 
         writeln!(f)?;

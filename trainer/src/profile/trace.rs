@@ -21,6 +21,7 @@ pub fn write(p: &Profile) -> Vec<u8> {
         "isa": p.roofline.isa.name(),
         "threads": p.roofline.threads,
         "peak_gflops": p.roofline.flops / 1e9,
+        "peak_integer_gops": p.roofline.integer / 1e9,
         "peak_gbytes": p.roofline.bytes / 1e9,
         "events_left_out": p.left_out,
     });

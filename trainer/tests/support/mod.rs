@@ -121,7 +121,7 @@ impl Work {
     /// `engraft eval` on `eval.tsv`; it must succeed. Returns the metrics.
     #[track_caller]
     pub fn eval(&self, adapter: &str) -> Value {
-        self.run(&format!("eval --model MODEL --adapter {adapter} --data eval.tsv --json")).json()
+        self.run(&format!("eval --model MODEL --adapter {adapter} --data eval.tsv --json")).evaluation()
     }
     /// A safetensors file.
     pub fn tensors(&self, name: &str) -> Tensors {
@@ -209,6 +209,17 @@ impl Ran {
         let last = ran.stdout.lines().last().unwrap_or_default();
         let json: Value = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {last}"));
         assert!(json.is_object(), "{last}");
+        json
+    }
+    /// It must have been an evaluation: what [`Ran::json`] gives without the time and memory it took.
+    #[track_caller]
+    pub fn evaluation(self) -> Value {
+        let mut json = self.json();
+        let object = json.as_object_mut().unwrap_or_else(|| unreachable!("an object"));
+        for key in ["seconds", "tokens", "tokens_per_second", "peak_rss_bytes"] {
+            let value = object.remove(key).unwrap_or_else(|| panic!("no {key}"));
+            assert!(value.as_f64().is_some_and(|v| v > 0.0) || !cfg!(target_os = "linux"), "{key}: {value}");
+        }
         json
     }
     /// It must have failed with the code 1, and its last line of stderr is an error that says all of `words`.
