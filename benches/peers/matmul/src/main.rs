@@ -147,6 +147,8 @@ fn gemm(p: Product<'_>, threads: usize) {
     // SAFETY: A, B and C are as long as their sizes and strides say.
     unsafe {
         let (m, n, k) = (p.rows, p.cols, p.depth);
-        gemm::gemm(m, n, k, c, 1, c_row, false, a, 1, a_row, b, b_col, b_row, 0.0, 1.0, false, false, false, how);
+        gemm::gemm(
+            m, n, k, c, 1, c_row, false, a, 1, a_row, b, b_col, b_row, 0.0, 1.0, false, false, false, how,
+        );
     }
 }
