@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::at_least_one;
+use super::shared::at_least_one;
 use crate::config::{Options, Settings};
 use crate::error::{Error, Result};
 
