@@ -20,6 +20,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// A vector's worth of floats must be readable there.
     unsafe fn load_at(self, p: *const f32) -> Self::V;
+    /// Says that the numbers around `x[at]`, which may lie beyond the end, are read soon. Passes over more memory than the
+    /// caches hold are a fifth faster for it: what the processor fetches ahead by itself ends with a page.
+    #[inline(always)]
+    fn soon(self, _x: &[f32], _at: usize) {}
+    /// The same of numbers that are written soon.
+    #[inline(always)]
+    fn soon_mut(self, _y: &mut [f32], _at: usize) {}
     /// The dropout factors ([`crate::dropout::hash`] of a row's key: 0 below the threshold, else `scale`) of the columns
     /// from `col` on.
     fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> Self::V;

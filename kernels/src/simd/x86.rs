@@ -32,6 +32,22 @@ macro_rules! operators { ($v:ident: $($trait:ident $f:ident $intrinsic:ident),*)
     with_numbers!($v);
 } }
 
+/// The hints of [`Simd`], the same on every processor of this kind.
+macro_rules! hints {
+    () => {
+        #[inline(always)]
+        fn soon(self, x: &[f32], at: usize) {
+            // SAFETY: no memory is accessed, so that any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast()) }
+        }
+        #[inline(always)]
+        fn soon_mut(self, y: &mut [f32], at: usize) {
+            // SAFETY: no memory is accessed, so that any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(y.as_ptr().wrapping_add(at).cast()) }
+        }
+    };
+}
+
 /// The token of AVX-512 (F, BW, VL, DQ).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
@@ -79,6 +95,7 @@ fn first16(n: usize) -> __mmask16 {
 impl Simd for Avx512 {
     type V = F32x16;
     const ROWS: usize = 14;
+    hints!();
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
         F32x16(ask!(_mm512_set1_ps(x)))
@@ -283,6 +300,7 @@ fn first8(n: usize) -> __m256i {
 impl Simd for Avx2 {
     type V = F32x8;
     const ROWS: usize = 6;
+    hints!();
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {
         F32x8(ask!(_mm256_set1_ps(x)))
