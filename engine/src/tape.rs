@@ -1,5 +1,7 @@
 //! Recording, and the backward pass.
-use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, segment::Keeping, spot::Spot, weight::Param};
+use crate::{
+    Act, Hooks, LinearRef, NormRef, Result, Site, ops::Pending, segment::Keeping, spot::Spot, weight::Param,
+};
 use engraft_kernels::{
     Buffer, Class, Device,
     dropout::Dropout,
@@ -122,7 +124,7 @@ impl<'m> Cx<'m> {
         self.hooks.linear(self, s, x, w)
     }
     /// The end of a sub-layer at `s`: see [`Hooks::close`].
-    pub fn close(&mut self, s: Site, h: Act, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
+    pub fn close(&mut self, s: Site, h: Pending, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
         self.enter(s);
         self.hooks.close(self, s, h, r, norm)
     }
