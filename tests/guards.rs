@@ -413,3 +413,23 @@ fn models_and_adapters_of_one_process_do_not_disturb_each_other() {
     let (first, second) = (hidden(&a), hidden(&b));
     assert!(first != second && hidden(&a) == first && hidden(&b) == second);
 }
+
+#[test]
+fn weights_of_two_sets_that_share_a_slot_are_refused() {
+    let device = cpu();
+    let make = |name: &str| {
+        let one = device.upload(Class::Adapter, &[1f32]).unwrap();
+        ParamSet::new().param(name, Tensor::new(one, &[1]).unwrap()).unwrap()
+    };
+    let (mut a, mut b, mut g) = (make("a"), make("b"), Gradients::new());
+    let up = || device.upload(Class::Scratch, &[1f32, 2.0]).unwrap();
+    let mut cx = Cx::new(&device, &Plain, Pass::gradients());
+    let y = cx.mul_row(&Act::new(up(), 2, pack([1])).unwrap(), a.get()).unwrap();
+    cx.backward(&y, up(), &mut g).unwrap();
+    let mut optimiser = AdamW::new(0.01);
+    let e = optimiser.step(&mut [&mut a, &mut b], &g, 1e-3, 1.0).unwrap_err();
+    assert!(e.to_string().starts_with("`b` shares its gradient"), "{e}");
+    assert_eq!(a.tensor().buffer().read::<f32>().unwrap(), [1.0], "nothing has changed");
+    optimiser.step(&mut [&mut a], &g, 1e-3, 1.0).unwrap();
+    assert!(a.tensor().buffer().read::<f32>().unwrap() != [1.0]);
+}

@@ -177,7 +177,7 @@ impl<P: Weight> Parameters for Adapter<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.modules.values().for_each(|(_, m)| m.visit(f));
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.modules.values_mut().for_each(|(_, m)| m.visit_mut(f));
     }
 }

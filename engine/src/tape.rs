@@ -181,11 +181,9 @@ impl Gradients {
     /// Σ g² over all of them, in the order of the slots.
     pub fn sum_of_squares(&self) -> Result<f64> {
         let _span = self.device().map(|d| d.mark(Mark::Phase("optimiser")));
-        let mut sum = 0.0;
-        for b in self.by_slot.iter().flatten() {
-            sum += engraft_kernels::reduce::dot(b.device(), b, b)?;
-        }
-        Ok(sum)
+        let Some(d) = self.device() else { return Ok(0.0) };
+        let pairs: Vec<_> = self.by_slot.iter().flatten().map(|b| (b, b)).collect();
+        Ok(engraft_kernels::reduce::dots(d, &pairs)?)
     }
 }
 

@@ -261,7 +261,7 @@ impl<P: Weight> Parameters for Bert<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.each(&mut |_, w| w.visit(f));
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         let Bert { word, position, kind, ln, layers, pooler, .. } = self;
         let mut v: Vec<&mut dyn Parameters> = vec![word, position, kind, ln];
         for w in layers {
