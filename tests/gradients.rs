@@ -218,6 +218,36 @@ fn dropout_in_a_training_pass() {
 }
 
 #[test]
+fn the_end_of_a_sub_layer_drops_out_what_it_adds() {
+    for (rows, cols, p) in [(1, 7, 0.5), (5, 3, 0.25), (6, 20, 0.1)] {
+        let (pass, s, eps) = (Pass::train(17, 3), Site::attn(1, Point::O), 1e-5);
+        let keep = factors(pass, rows, cols, p, s, 2);
+        for (trains, has_norm) in [(false, true), (true, true), (false, false)] {
+            let make = if trains { leaf } else { frozen };
+            let rows_of = |seed| leaf(seed, &[rows, cols]);
+            check(
+                &format!("drop_add_norm {rows} {cols} trains {trains} norm {has_norm}"),
+                pass,
+                &[rows_of(1), make(2, &[cols]), make(3, &[cols]), rows_of(4)],
+                |cx, w| {
+                    let (x, r) = (input(cx, w[0], &pack([rows])), input(cx, w[3], &pack([rows])));
+                    let h = cx.drop_later(x, p, s, 2);
+                    cx.drop_add_norm(h, &r, has_norm.then_some(NormRef { w: w[1], b: w[2], eps })).unwrap()
+                },
+                |x| {
+                    let dropped = x[0].iter().zip(&keep).map(|(x, k)| x * k);
+                    let sum: Vec<f64> = dropped.zip(&x[3]).map(|(x, r)| x + r).collect();
+                    match has_norm {
+                        true => layernorm::reference(&sum, &x[1], &x[2], f64::from(eps)).0,
+                        false => sum,
+                    }
+                },
+            );
+        }
+    }
+}
+
+#[test]
 fn embeddings_sum_the_rows_of_several_tables() {
     let (word, kind) = ([3u32, 0, 3, 3, 1], [0u32, 1, 1, 0, 0]);
     plain(

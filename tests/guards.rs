@@ -163,10 +163,59 @@ impl Hooks for Capture<'_> {
         }
         Ok(x)
     }
-    fn close<'m>(&'m self, cx: &mut Cx<'m>, s: Site, h: Act, r: &Act, n: Option<NormRef<'m>>) -> Result<Act> {
+    fn close<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        h: Pending,
+        r: &Act,
+        n: Option<NormRef<'m>>,
+    ) -> Result<Act> {
         self.inner.close(cx, s, h, r, n)
     }
 }
+/// Drops out in a pass of its own where no adapter answers.
+struct Apart<'a>(&'a Adapter<Param>);
+impl Hooks for Apart<'_> {
+    fn close<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        h: Pending,
+        r: &Act,
+        n: Option<NormRef<'m>>,
+    ) -> Result<Act> {
+        if self.0.touches(s) {
+            return self.0.close(cx, s, h, r, n);
+        }
+        let h = cx.dropped(h)?;
+        cx.add_norm(&h, r, n)
+    }
+}
+#[test]
+fn dropout_within_the_norm_gives_the_bits_of_dropout_in_front_of_it() {
+    let device = cpu();
+    for preset in ["houlsby", "pfeiffer"] {
+        let mut case = build(preset, &device, |c| c.leave_out = vec![1]);
+        case.model.set_dropout(0.2);
+        let adapter = case.adapter.as_ref().unwrap();
+        let (tokens, _) = large();
+        let run = |hooks: &dyn Hooks| {
+            let mut cx = Cx::new(&device, hooks, Pass::train(5, 6));
+            let y = case.model.forward(&mut cx, &tokens, Rows::All).unwrap();
+            let (values, mut g) = (y.read().unwrap(), Gradients::new());
+            let dropouts = cx.tape().filter(|n| n.0 == "dropout").count();
+            let dy = device.upload(Class::Scratch, &noise(4, values.len())).unwrap();
+            cx.backward(&y, dy, &mut g).unwrap();
+            (values, case.gradients(&g), dropouts)
+        };
+        let (together, apart) = (run(adapter), run(&Apart(adapter)));
+        assert!(together.0 == apart.0, "{preset}: hidden states");
+        assert!(together.1 == apart.1, "{preset}: gradients");
+        assert!(together.2 < apart.2, "{preset}: fewer passes");
+    }
+}
+
 #[test]
 fn a_pass_from_a_cached_layer_equals_the_whole_pass() {
     let (device, dir) = (cpu(), fixture("model"));
@@ -363,4 +412,24 @@ fn models_and_adapters_of_one_process_do_not_disturb_each_other() {
     let (a, b) = (build("houlsby", &device, |_| ()), build("pfeiffer", &device, |_| ()));
     let (first, second) = (hidden(&a), hidden(&b));
     assert!(first != second && hidden(&a) == first && hidden(&b) == second);
+}
+
+#[test]
+fn weights_of_two_sets_that_share_a_slot_are_refused() {
+    let device = cpu();
+    let make = |name: &str| {
+        let one = device.upload(Class::Adapter, &[1f32]).unwrap();
+        ParamSet::new().param(name, Tensor::new(one, &[1]).unwrap()).unwrap()
+    };
+    let (mut a, mut b, mut g) = (make("a"), make("b"), Gradients::new());
+    let up = || device.upload(Class::Scratch, &[1f32, 2.0]).unwrap();
+    let mut cx = Cx::new(&device, &Plain, Pass::gradients());
+    let y = cx.mul_row(&Act::new(up(), 2, pack([1])).unwrap(), a.get()).unwrap();
+    cx.backward(&y, up(), &mut g).unwrap();
+    let mut optimiser = AdamW::new(0.01);
+    let e = optimiser.step(&mut [&mut a, &mut b], &g, 1e-3, 1.0).unwrap_err();
+    assert!(e.to_string().starts_with("`b` shares its gradient"), "{e}");
+    assert_eq!(a.tensor().buffer().read::<f32>().unwrap(), [1.0], "nothing has changed");
+    optimiser.step(&mut [&mut a], &g, 1e-3, 1.0).unwrap();
+    assert!(a.tensor().buffer().read::<f32>().unwrap() != [1.0]);
 }

@@ -5,8 +5,8 @@ use crate::{
     files::{Card, tensors, write},
 };
 use engraft_engine::{
-    Act, Activation, Checkpoint, Cx, Device, Frozen, Hooks, Load, NormRef, Param, ParamSet, Parameters, Site,
-    SiteInfo, SiteKind, Tensor, Weight,
+    Act, Activation, Checkpoint, Cx, Device, Frozen, Hooks, Load, NormRef, Param, ParamSet, Parameters,
+    Pending, Site, SiteInfo, SiteKind, Tensor, Weight,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use std::{collections::BTreeMap, path::Path};
@@ -158,11 +158,12 @@ impl<P: Weight> Hooks for Adapter<P> {
         &'m self,
         cx: &mut Cx<'m>,
         s: Site,
-        h: Act,
+        h: Pending,
         r: &Act,
         norm: Option<NormRef<'m>>,
     ) -> engraft_engine::Result<Act> {
-        let Some((_, m)) = self.modules.get(&s) else { return cx.add_norm(&h, r, norm) };
+        let Some((_, m)) = self.modules.get(&s) else { return cx.drop_add_norm(h, r, norm) };
+        let h = cx.dropped(h)?;
         let (m, at) = (m.get(&self.config, self.act), At { r, norm });
         let state = m.enter(cx, &h, at)?;
         let x = m.run(cx, state, s)?;
@@ -176,7 +177,7 @@ impl<P: Weight> Parameters for Adapter<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.modules.values().for_each(|(_, m)| m.visit(f));
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.modules.values_mut().for_each(|(_, m)| m.visit_mut(f));
     }
 }

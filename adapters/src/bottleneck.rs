@@ -179,7 +179,7 @@ impl<P: Weight> Parameters for Bottleneck<P> {
         self.scaling.iter().for_each(|m| m.visit(f));
         self.ln_after.iter().for_each(|m| m.visit(f));
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.ln_before.iter_mut().for_each(|m| m.visit_mut(f));
         self.down.visit_mut(f);
         self.up.visit_mut(f);

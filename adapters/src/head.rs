@@ -251,7 +251,7 @@ impl<P: Weight> Parameters for ClassificationHead<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.layers.iter().for_each(|(_, l)| l.visit(f));
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.layers.iter_mut().for_each(|(_, l)| l.visit_mut(f));
     }
 }

@@ -27,6 +27,14 @@ pub enum Error {
         /// The item.
         item: usize,
     },
+    /// Two weights with one place among the gradients.
+    #[error(
+        "`{name}` shares its gradient with another weight: what trains together must come from one `ParamSet`"
+    )]
+    Slot {
+        /// One of them.
+        name: String,
+    },
     /// A file or directory that cannot be written; nothing half-written was left behind.
     #[error("cannot write {path}: {source}")]
     Write {

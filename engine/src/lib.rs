@@ -33,6 +33,7 @@ pub use checkpoint::{Checkpoint, Load};
 pub use engraft_kernels::{self as kernels, Buffer, Class, Device, Storage, activation::Activation};
 pub use error::{Error, Result};
 pub use init::Init;
+pub use ops::Pending;
 pub use optim::AdamW;
 pub use segment::{Activations, Keep};
 pub use site::{Hooks, Part, Plain, Point, Site, SiteInfo, SiteKind, first_touched};

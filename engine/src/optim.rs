@@ -1,7 +1,7 @@
 //! AdamW over trained weights.
-use crate::{Gradients, Param, Parameters, Result};
+use crate::{Error, Gradients, Param, Parameters, Result};
 use engraft_kernels::{Buffer, Class, adamw, profile::Mark};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// AdamW with decoupled weight decay (Loshchilov & Hutter 2019). It takes [`Param`]s; a frozen weight cannot reach it:
 ///
@@ -50,37 +50,39 @@ impl AdamW {
         lr: f64,
         grad_scale: f64,
     ) -> Result<()> {
-        let _span = g.device().map(|d| d.mark(Mark::Phase("optimiser")));
-        self.steps += 1;
-        let mut done = Ok(());
+        let mut params = vec![];
         for p in of {
-            p.visit_mut(&mut |p| {
-                if done.is_ok() {
-                    done = self.apply(p, g, lr, grad_scale);
-                }
-            });
+            p.visit_mut(&mut |p| params.push(p));
         }
-        done
+        self.apply(params, g, lr, grad_scale)
     }
     /// One step of a single weight.
     pub fn step_one(&mut self, p: &mut Param, g: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
-        self.steps += 1;
-        self.apply(p, g, lr, grad_scale)
+        self.apply(vec![p], g, lr, grad_scale)
     }
-    fn apply(&mut self, p: &mut Param, g: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
-        let Some(grad) = g.get(p) else { return Ok(()) };
-        let device = grad.device().clone();
-        let (slot, weight_decay) = (p.slot(), if p.decays() { self.weight_decay } else { 0.0 });
-        let (m, v) = match self.state.entry(slot) {
-            std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
-            std::collections::btree_map::Entry::Vacant(e) => {
-                let zeros = || device.zeros::<f32>(Class::Optim, grad.len());
-                e.insert((zeros()?, zeros()?))
+    fn apply(&mut self, params: Vec<&mut Param>, g: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
+        self.steps += 1;
+        let Some(device) = g.device() else { return Ok(()) };
+        let _span = device.mark(Mark::Phase("optimiser"));
+        let with_gradient: Vec<_> = params.into_iter().filter_map(|p| Some((g.get(p)?, p))).collect();
+        for (g, p) in &with_gradient {
+            if let Entry::Vacant(e) = self.state.entry(p.slot()) {
+                let zeros = || device.zeros::<f32>(Class::Optim, g.len());
+                e.insert((zeros()?, zeros()?));
             }
-        };
+        }
+        let mut state: BTreeMap<usize, _> = self.state.iter_mut().map(|(slot, mv)| (*slot, mv)).collect();
+        let mut parts = Vec::with_capacity(with_gradient.len());
+        for (g, p) in with_gradient {
+            let weight_decay = if p.decays() { self.weight_decay } else { 0.0 };
+            let Some((m, v)) = state.remove(&p.slot()) else {
+                return Err(Error::Slot { name: p.name().into() });
+            };
+            parts.push(adamw::Part { w: p.buffer_mut(), g, m, v, weight_decay });
+        }
         let (beta1, beta2, eps, t) = (self.beta1, self.beta2, self.eps, self.steps);
-        let s = adamw::Step { lr, beta1, beta2, eps, weight_decay, t, grad_scale };
-        Ok(adamw::step(&device, s, p.buffer_mut(), grad, m, v)?)
+        let s = adamw::Step { lr, beta1, beta2, eps, t, grad_scale };
+        Ok(adamw::step(device, s, &mut parts)?)
     }
 }
 

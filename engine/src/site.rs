@@ -3,7 +3,7 @@
 //! A model calls a hook at a site, an adapter answers. Each hook *owns* the model's operation there and its default *is* that
 //! operation, so a model without adapters is the plain model, and an adapter can change an input, read a weight, fuse the work
 //! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
-use crate::{Act, Cx, LinearRef, NormRef, Result};
+use crate::{Act, Cx, LinearRef, NormRef, Result, ops::Pending};
 
 /// A place in a model.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -124,16 +124,17 @@ pub trait Hooks: Sync {
     fn linear<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
         cx.matmul(x, w)
     }
-    /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model.
+    /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model. What reads h by itself asks for [`Cx::dropped`]
+    /// first.
     fn close<'m>(
         &'m self,
         cx: &mut Cx<'m>,
         _s: Site,
-        h: Act,
+        h: Pending,
         r: &Act,
         norm: Option<NormRef<'m>>,
     ) -> Result<Act> {
-        cx.add_norm(&h, r, norm)
+        cx.drop_add_norm(h, r, norm)
     }
     /// Is the answer here anything but the model's own? Where not, the engine may fuse across the site.
     fn touches(&self, _s: Site) -> bool {

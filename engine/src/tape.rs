@@ -1,5 +1,7 @@
 //! Recording, and the backward pass.
-use crate::{Act, Hooks, LinearRef, NormRef, Result, Site, segment::Keeping, spot::Spot, weight::Param};
+use crate::{
+    Act, Hooks, LinearRef, NormRef, Result, Site, ops::Pending, segment::Keeping, spot::Spot, weight::Param,
+};
 use engraft_kernels::{
     Buffer, Class, Device,
     dropout::Dropout,
@@ -122,7 +124,7 @@ impl<'m> Cx<'m> {
         self.hooks.linear(self, s, x, w)
     }
     /// The end of a sub-layer at `s`: see [`Hooks::close`].
-    pub fn close(&mut self, s: Site, h: Act, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
+    pub fn close(&mut self, s: Site, h: Pending, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
         self.enter(s);
         self.hooks.close(self, s, h, r, norm)
     }
@@ -179,11 +181,9 @@ impl Gradients {
     /// Σ g² over all of them, in the order of the slots.
     pub fn sum_of_squares(&self) -> Result<f64> {
         let _span = self.device().map(|d| d.mark(Mark::Phase("optimiser")));
-        let mut sum = 0.0;
-        for b in self.by_slot.iter().flatten() {
-            sum += engraft_kernels::reduce::dot(b.device(), b, b)?;
-        }
-        Ok(sum)
+        let Some(d) = self.device() else { return Ok(0.0) };
+        let pairs: Vec<_> = self.by_slot.iter().flatten().map(|b| (b, b)).collect();
+        Ok(engraft_kernels::reduce::dots(d, &pairs)?)
     }
 }
 

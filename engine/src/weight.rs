@@ -265,13 +265,13 @@ pub trait Parameters {
     /// Calls `f` on every [`Param`] inside.
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param));
     /// Calls `f` on every [`Param`] inside, to be changed.
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param));
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param));
 }
 impl<P: Weight> Parameters for P {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.param().into_iter().for_each(f);
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.param_mut().into_iter().for_each(f);
     }
 }
@@ -312,7 +312,7 @@ impl<P: Weight> Parameters for Linear<P> {
         self.w.visit(f);
         self.b.iter().for_each(|b| b.visit(f));
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.w.visit_mut(f);
         self.b.iter_mut().for_each(|b| b.visit_mut(f));
     }
@@ -367,7 +367,7 @@ impl<P: Weight> Parameters for Norm<P> {
         self.w.visit(f);
         self.b.visit(f);
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.w.visit_mut(f);
         self.b.visit_mut(f);
     }

@@ -99,7 +99,7 @@ fn normalise(rows: usize, cols: usize, residual: bool, keep: bool) -> Case {
         }
         let d = d.clone();
         Ok(Run::new(out, move |out| {
-            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols };
+            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols, dropout: None };
             let r = residual.then_some(&r);
             match out {
                 [y] => layernorm::forward(&d, &x, r, n, y, None),
@@ -131,8 +131,8 @@ fn normalise_backward(rows: usize, cols: usize) -> Case {
         let out = vec![d.alloc::<f32>(Class::Scratch, rows * cols)?];
         let d = d.clone();
         Ok(Run::new(out, move |out| {
-            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols };
-            layernorm::backward(&d, &dy, &hat, &rstd, n, &mut out[0])
+            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols, dropout: None };
+            layernorm::backward(&d, &dy, &hat, &rstd, n, &mut out[0], None)
         }))
     };
     let reference =
@@ -305,9 +305,9 @@ fn empty_launches_do_nothing() {
     let (empty, some) = (f(0), f(6));
     let mut out = f(6);
     for (rows, cols) in [(0, 6), (6, 0), (0, 0)] {
-        let n = layernorm::Norm { gamma: &some, beta: &some, eps: EPS, rows, cols };
+        let n = layernorm::Norm { gamma: &some, beta: &some, eps: EPS, rows, cols, dropout: None };
         layernorm::forward(&d, &empty, None, n, &mut out, None).unwrap();
-        layernorm::backward(&d, &empty, &empty, &some, n, &mut out).unwrap();
+        layernorm::backward(&d, &empty, &empty, &some, n, &mut out, None).unwrap();
     }
     let none = |rows, cols| matmul::Matrix::plain(&some, rows, cols);
     matmul::times_transposed(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
@@ -390,9 +390,9 @@ fn arguments_of_another_device_are_refused() {
         let x = elsewhere.zeros::<f32>(Class::Scratch, 4).unwrap();
         let here = d.zeros::<f32>(Class::Scratch, 4).unwrap();
         let refused = |r| assert!(matches!(r, Err(Error::Elsewhere { .. })), "{r:?}");
-        let n = layernorm::Norm { gamma: &here, beta: &here, eps: EPS, rows: 1, cols: 4 };
+        let n = layernorm::Norm { gamma: &here, beta: &here, eps: EPS, rows: 1, cols: 4, dropout: None };
         refused(layernorm::forward(&d, &here, Some(&x), n, &mut y, None));
-        refused(layernorm::backward(&d, &x, &here, &here, n, &mut y));
+        refused(layernorm::backward(&d, &x, &here, &here, n, &mut y, None));
         let w = matmul::Matrix::plain(&x, 2, 2);
         refused(matmul::times(&d, &here, 2, w, Plus::NOTHING, &mut y));
         refused(matmul::times_transposed(&d, &here, 2, w, Plus::NOTHING, &mut y));

@@ -122,11 +122,12 @@ impl<P: Weight> Bert<P> {
         let keys = cx.stream(Site::layer(l), x)?;
         let mut x = rows.of(cx, &keys)?;
         let a = self.attention(cx, l, w, &x, keys)?;
+        let a = cx.drop_later(a, self.how.dropout, Site::attn(l, Point::O), 0);
         x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
         let mut f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
         f = cx.activate_for(&f, self.how.act, w.down.get())?; //          (T, F)
         f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
-        f = cx.dropout(f, self.how.dropout, Site::ffn(l, Point::Down), 0)?;
+        let f = cx.drop_later(f, self.how.dropout, Site::ffn(l, Point::Down), 0);
         cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get())) //        x = LN(x + FFN(x))
     }
     /// The rows of x attend to those of their sequences in `keys`.
@@ -143,8 +144,7 @@ impl<P: Weight> Bert<P> {
         let v = cx.linear(Site::attn(l, Point::V), &keys, w.v.get())?;
         drop(keys);
         let a = cx.attend(Site::attn(l, Point::Probs), &q, &k, &v, self.how.heads)?;
-        let a = cx.linear(Site::attn(l, Point::O), &a, w.o.get())?;
-        cx.dropout(a, self.how.dropout, Site::attn(l, Point::O), 0)
+        cx.linear(Site::attn(l, Point::O), &a, w.o.get())
     }
 }
 
@@ -261,7 +261,7 @@ impl<P: Weight> Parameters for Bert<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.each(&mut |_, w| w.visit(f));
     }
-    fn visit_mut(&mut self, f: &mut dyn FnMut(&mut Param)) {
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         let Bert { word, position, kind, ln, layers, pooler, .. } = self;
         let mut v: Vec<&mut dyn Parameters> = vec![word, position, kind, ln];
         for w in layers {

@@ -1,4 +1,7 @@
 //! Dropout keeps its key, not its mask: the backward pass draws the same numbers again.
+//!
+//! What is dropped out only to be added to something need not be dropped out in a pass of its own: [`Pending`] says that it is
+//! still to be done.
 use crate::{
     Act, Backward, Cx, Grads, Result, Site,
     tape::{NodeId, owned},
@@ -8,6 +11,14 @@ use engraft_kernels::{
     dropout::{self, Dropout},
 };
 use std::sync::Arc;
+
+/// An activation that is still to be dropped out: by [`Cx::dropped`], or by what reads it ([`Cx::drop_add_norm`]). The numbers
+/// are the same.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub(super) x: Act,
+    pub(super) how: Option<Dropout>,
+}
 
 struct Op {
     how: Dropout,
@@ -19,7 +30,16 @@ impl<'m> Cx<'m> {
     /// Drops elements of x with probability `p` while training; x itself otherwise. `salt` tells several uses at one site
     /// apart.
     pub fn dropout(&mut self, x: Act, p: f32, s: Site, salt: u8) -> Result<Act> {
-        let Some(how) = self.dropout_at(p, s, salt) else { return Ok(x) };
+        let x = self.drop_later(x, p, s, salt);
+        self.dropped(x)
+    }
+    /// The same, but whoever reads it does it.
+    pub fn drop_later(&self, x: Act, p: f32, s: Site, salt: u8) -> Pending {
+        Pending { x, how: self.dropout_at(p, s, salt) }
+    }
+    /// Does what is pending.
+    pub fn dropped(&mut self, Pending { x, how }: Pending) -> Result<Act> {
+        let Some(how) = how else { return Ok(x) };
         let Act { buf, rows, cols, node, seqs, .. } = x;
         let mut y = owned(buf)?;
         dropout::apply(self.device(), how, rows, cols, &mut y)?;

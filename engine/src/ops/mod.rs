@@ -13,3 +13,4 @@ mod norm;
 mod rows;
 
 pub use attention::Heads;
+pub use dropout::Pending;

@@ -1,8 +1,9 @@
-//! The end of a sub-layer: LayerNorm(h + r), or h + r. Keeps the normalised rows and 1/σ.
-use super::linear;
+//! The end of a sub-layer: LayerNorm(h + r), or h + r, h dropped out on the way. Keeps the normalised rows and 1/σ.
+use super::{Pending, linear};
 use crate::{Act, Backward, Compute, Cx, Error, Grads, NormRef, Result, kept::Kept as Held, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class,
+    dropout::Dropout,
     layernorm::{self, Kept},
     reduce,
 };
@@ -14,11 +15,13 @@ struct Op<'m> {
     rstd: Buffer,
     rows: usize,
     cols: usize,
+    dropout: Option<Dropout>,
     h: Option<NodeId>,
     r: Option<NodeId>,
 }
-fn shape<'m>(n: NormRef<'m>, rows: usize, cols: usize) -> layernorm::Norm<'m> {
-    layernorm::Norm { gamma: n.w.tensor.buffer(), beta: n.b.tensor.buffer(), eps: n.eps, rows, cols }
+fn shape<'m>(n: NormRef<'m>, rows: usize, cols: usize, dropout: Option<Dropout>) -> layernorm::Norm<'m> {
+    let (gamma, beta) = (n.w.tensor.buffer(), n.b.tensor.buffer());
+    layernorm::Norm { gamma, beta, eps: n.eps, rows, cols, dropout }
 }
 
 impl<'m> Cx<'m> {
@@ -26,15 +29,32 @@ impl<'m> Cx<'m> {
     pub fn add_norm(&mut self, h: &Act, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
         h.same_shape("add_norm", r)?;
         match norm {
-            Some(n) => self.normalise(h, Some(r), n),
+            Some(n) => self.normalise(h, None, Some(r), n),
             None => self.add(h, r),
+        }
+    }
+    /// norm(dropout(h) + r), in one pass; dropout(h) + r where there is no norm. (T, C)
+    pub fn drop_add_norm(&mut self, h: Pending, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
+        h.x.same_shape("drop_add_norm", r)?;
+        match norm {
+            Some(n) => self.normalise(&h.x, h.how, Some(r), n),
+            None => {
+                let h = self.dropped(h)?;
+                self.add(&h, r)
+            }
         }
     }
     /// LayerNorm(x). (T, C)
     pub fn norm(&mut self, x: &Act, n: NormRef<'m>) -> Result<Act> {
-        self.normalise(x, None, n)
+        self.normalise(x, None, None, n)
     }
-    fn normalise(&mut self, h: &Act, r: Option<&Act>, n: NormRef<'m>) -> Result<Act> {
+    fn normalise(
+        &mut self,
+        h: &Act,
+        dropout: Option<Dropout>,
+        r: Option<&Act>,
+        n: NormRef<'m>,
+    ) -> Result<Act> {
         let (rows, cols) = (h.rows, h.cols);
         if n.w.tensor.shape() != [cols] {
             return Err(Error::Shape {
@@ -51,7 +71,7 @@ impl<'m> Cx<'m> {
             Compute::F32 => None,
             _ => Some(linear::rows(self.device(), (rows, cols))?),
         };
-        let shape = shape(n, rows, cols);
+        let shape = shape(n, rows, cols, dropout);
         if !self.needed(&[hn, rn], &[n.w.slot, n.b.slot]) {
             layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, None, q.as_mut())?;
             return Ok(h.like(y, cols).and(q));
@@ -62,7 +82,7 @@ impl<'m> Cx<'m> {
         layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, Some(kept), q.as_mut())?;
         let normed = self.keep(&Arc::new(normed))?;
         let y = h.like(y, cols).and(q);
-        Ok(self.record(y, Op { n, normed, rstd, rows, cols, h: hn, r: rn }))
+        Ok(self.record(y, Op { n, normed, rstd, rows, cols, dropout, h: hn, r: rn }))
     }
 }
 impl<'m> Backward<'m> for Op<'m> {
@@ -80,10 +100,14 @@ impl<'m> Backward<'m> for Op<'m> {
         g.param(self.n.b.slot, cols, |d, b, acc| Ok(reduce::column_sums(d, &dy, rows, cols, b, acc)?))?;
         if self.h.is_some() || self.r.is_some() {
             let mut ds = cx.alloc(rows * cols)?;
-            layernorm::backward(cx.device(), &dy, &normed, &self.rstd, shape(self.n, rows, cols), &mut ds)?;
+            // where h was dropped out, its gradient is another one
+            let drops = self.h.and(self.dropout).is_some();
+            let mut dh = if drops { Some(cx.alloc(rows * cols)?) } else { None };
+            let shape = shape(self.n, rows, cols, self.dropout);
+            layernorm::backward(cx.device(), &dy, &normed, &self.rstd, shape, &mut ds, dh.as_mut())?;
             drop(dy);
             let ds = Arc::new(ds);
-            g.node(self.h, ds.clone())?;
+            g.node(self.h, dh.map_or_else(|| ds.clone(), Arc::new))?;
             g.node(self.r, ds)?;
         }
         Ok(())

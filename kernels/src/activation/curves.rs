@@ -1,5 +1,8 @@
 //! The formulas, a vector at a time.
-use crate::simd::{F32s, math};
+use crate::simd::{
+    F32s,
+    math::{self, Tail},
+};
 
 /// A non-linearity on vectors.
 pub(super) trait Curve {
@@ -26,9 +29,15 @@ const SLOPE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 curves! {
-    Gelu: |x| { x * math::normal(x).0 }, {
-        let (phi, bell) = math::normal(x);
-        (x * DENSITY).fma(bell, phi)
+    Gelu: |x| {
+        // with t = |x|: max(x, 0) - t Φ(-t)
+        let Tail { t, bell, ratio } = math::tail(x);
+        (-t).fma(bell * ratio, x.all(0.0).max(x))
+    }, {
+        // of -t; that of t is what is left to 1
+        let Tail { t, bell, ratio } = math::tail(x);
+        let d = (-t).fma(x.all(DENSITY), ratio) * bell;
+        x.if_less(0.0, d, x.all(1.0) - d)
     }
     GeluTanh: |x| {
         let u = (x * x).fma(x.all(SLOPE * CUBIC), x.all(SLOPE)) * x;
@@ -79,7 +88,7 @@ curves! {
 fn mish<V: F32s>(x: V) -> (V, V, V) {
     let e = math::exp(x.clamp(-104.0, 20.0)); // beyond 20, tanh gives 1
     let n = e * (e + 2.0);
-    let r = x.all(1.0) / (n + 2.0);
+    let r = (n + 2.0).recip();
     let t = n * r;
-    (t, (t + 1.0) * r * 2.0, e / (e + 1.0))
+    (t, (t + 1.0) * r * 2.0, e * (e + 1.0).recip())
 }

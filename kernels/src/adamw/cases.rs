@@ -6,39 +6,56 @@ use crate::{
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut v: Vec<Case> = [0, 1, 19, 40_001].into_iter().map(|n| case(n, false)).collect();
-    v.push(case(2 * 768 * 768, true));
+    let some: [&[usize]; 7] = [&[], &[0], &[1], &[19], &[40_001], &[5, 0, 40_001, 16 * 1024, 3], &[7; 40]];
+    let mut v: Vec<Case> = some.into_iter().map(|n| case(n, false)).collect();
+    // the bottlenecks of a model
+    v.push(case(&[48 * 768, 48, 48 * 768, 768].repeat(12), true));
+    v.push(case(&[2 * 768 * 768], true));
     v
 }
-fn case(n: usize, timed: bool) -> Case {
-    let step_of =
-        Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, t: 7, grad_scale: 0.5 };
-    // w, g, m, v
-    let inputs = move || {
-        let v = noise(4, n).iter().map(|x| x * x).collect();
-        [noise(1, n), noise(2, n), noise(3, n), v]
-    };
+/// w, g, m, v of a weight, and its decay.
+fn weight(i: usize, n: usize) -> ([Vec<f32>; 4], f64) {
+    let of = |k: usize| noise((4 * i + k) as u64, n);
+    ([of(1), of(2), of(3), of(4).iter().map(|x| x * x).collect()], if i % 2 == 0 { 0.01 } else { 0.0 })
+}
+fn case(sizes: &[usize], timed: bool) -> Case {
+    let step_of = Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, t: 7, grad_scale: 0.5 };
+    let (sizes, n) = (sizes.to_vec(), sizes.iter().sum());
+    let again = sizes.clone();
     Case {
-        label: format!("{n}"),
+        label: format!("{n} in {} parts", sizes.len()),
         tolerance: 3e-7,
         flops: cost(n).flops,
         bytes: cost(n).bytes,
         timed,
         cuda: false,
         prepare: Box::new(move |d| {
-            let [w, g, m, v] = inputs();
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
-            let (outputs, g) = (vec![up(&w)?, up(&m)?, up(&v)?], up(&g)?);
+            let (mut outputs, mut gradients) = (vec![], vec![]);
+            for (i, n) in sizes.iter().enumerate() {
+                let ([w, g, m, v], decay) = weight(i, *n);
+                outputs.extend([up(&w)?, up(&m)?, up(&v)?]);
+                gradients.push((up(&g)?, decay));
+            }
             let d = d.clone();
             Ok(Run::new(outputs, move |y| {
-                let [w, m, v] = y else { unreachable!() };
-                step(&d, step_of, w, &g, m, v)
+                let weights = y.as_chunks_mut::<3>().0.iter_mut().zip(&gradients);
+                let mut parts: Vec<Part<'_>> = vec![];
+                for ([w, m, v], (g, decay)) in weights {
+                    parts.push(Part { w, g, m, v, weight_decay: *decay });
+                }
+                step(&d, step_of, &mut parts)
             }))
         }),
         reference: Box::new(move || {
-            let [w, g, m, v] = inputs().map(|x| wide(&x));
-            let (w, m, v) = reference(step_of, &w, &g, &m, &v);
-            [w, m, v].concat()
+            let mut all = vec![];
+            for (i, n) in again.iter().enumerate() {
+                let (buffers, decay) = weight(i, *n);
+                let [w, g, m, v] = buffers.map(|x| wide(&x));
+                let (w, m, v) = reference(step_of, decay, [&w, &g, &m, &v]);
+                all.extend([w, m, v].concat());
+            }
+            all
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! One pass over the four buffers, in pieces.
+//! One pass over the four buffers of every weight, in pieces.
 use super::*;
 use crate::{
     Cpu,
@@ -8,18 +8,15 @@ use crate::{
 /// Weights of a piece.
 const PIECE: usize = 16 * 1024;
 
-pub(super) fn step(
-    d: &Cpu,
-    s: Step,
-    w: &mut Buffer,
-    g: &Buffer,
-    m: &mut Buffer,
-    v: &mut Buffer,
-) -> Result<()> {
-    let (level, f) = (Level::current()?, s.factors());
-    let (w, g) = (w.host_mut::<f32>()?.chunks_mut(PIECE), g.host::<f32>()?.chunks(PIECE));
-    let (m, v) = (m.host_mut::<f32>()?.chunks_mut(PIECE), v.host_mut::<f32>()?.chunks_mut(PIECE));
-    parts(d, w.zip(g).zip(m.zip(v)), |_, ((w, g), (m, v))| update(level, f, w, g, m, v));
+pub(super) fn step(d: &Cpu, s: Step, all: &mut [Part<'_>]) -> Result<()> {
+    let (level, mut pieces) = (Level::current()?, vec![]);
+    for p in all {
+        let (f, n) = (s.factors(p.weight_decay), p.w.len());
+        let (w, g) = (p.w.host_mut::<f32>()?.chunks_mut(PIECE), p.g.host::<f32>()?[..n].chunks(PIECE));
+        let (m, v) = (p.m.host_mut::<f32>()?.chunks_mut(PIECE), p.v.host_mut::<f32>()?.chunks_mut(PIECE));
+        pieces.extend(w.zip(g).zip(m.zip(v)).map(|((w, g), (m, v))| (f, w, g, m, v)));
+    }
+    parts(d, pieces.into_iter(), |_, (f, w, g, m, v)| update(level, f, w, g, m, v));
     Ok(())
 }
 simd! {

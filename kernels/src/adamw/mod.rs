@@ -4,6 +4,7 @@
 //! w ← w (1 - lr λ)      m ← β₁ m + (1 - β₁) g      v ← β₂ v + (1 - β₂) g²
 //! w ← w - lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)
 //! ```
+//! All weights take their step in one launch: most of them are too small for one of their own.
 mod cases;
 mod cpu;
 #[cfg(test)]
@@ -27,12 +28,25 @@ pub struct Step {
     pub beta2: f64,
     /// Added to the root.
     pub eps: f64,
-    /// λ.
-    pub weight_decay: f64,
     /// t, from 1.
     pub t: u64,
     /// Multiplied into the gradient first: 1 / accumulated batches, and clipping.
     pub grad_scale: f64,
+}
+
+/// A weight, its gradient and its state, as long as each other.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The weight.
+    pub w: &'a mut Buffer,
+    /// Its gradient.
+    pub g: &'a Buffer,
+    /// The mean gradient.
+    pub m: &'a mut Buffer,
+    /// The mean squared gradient.
+    pub v: &'a mut Buffer,
+    /// λ.
+    pub weight_decay: f64,
 }
 
 /// What a step multiplies by, in the precision in which it is taken.
@@ -50,12 +64,12 @@ struct Factors<T> {
 }
 impl Step {
     /// As PyTorch does: in double precision, and rounded where they are used.
-    fn factors<T: Float>(&self) -> Factors<T> {
+    fn factors<T: Float>(&self, weight_decay: f64) -> Factors<T> {
         let t = |x: f64| T::from(x).unwrap_or_else(T::nan);
         let debias = |b: f64| 1.0 - b.powf(self.t as f64);
         Factors {
             grad: t(self.grad_scale),
-            keep: t(1.0 - self.lr * self.weight_decay),
+            keep: t(1.0 - self.lr * weight_decay),
             lr: t(self.lr / debias(self.beta1)),
             root: t(debias(self.beta2).sqrt()),
             eps: t(self.eps),
@@ -80,31 +94,26 @@ fn cost(n: usize) -> Cost {
     Cost::new(14 * n, 28 * n)
 }
 
-/// One step of w, with its state m and v.
-pub fn step(
-    device: &Device,
-    s: Step,
-    w: &mut Buffer,
-    g: &Buffer,
-    m: &mut Buffer,
-    v: &mut Buffer,
-) -> Result<()> {
-    let n = w.len();
-    need::<f32>(NAME, device, "w", w, n)?;
-    need::<f32>(NAME, device, "g", g, n)?;
-    need::<f32>(NAME, device, "m", m, n)?;
-    need::<f32>(NAME, device, "v", v, n)?;
-    let _span = device.span(NAME, "step", || cost(n));
+/// One step of all `parts`.
+pub fn step(device: &Device, s: Step, parts: &mut [Part<'_>]) -> Result<()> {
+    for Part { w, g, m, v, .. } in &*parts {
+        let n = w.len();
+        need::<f32>(NAME, device, "w", w, n)?;
+        need::<f32>(NAME, device, "g", g, n)?;
+        need::<f32>(NAME, device, "m", m, n)?;
+        need::<f32>(NAME, device, "v", v, n)?;
+    }
+    let _span = device.span(NAME, "step", || cost(parts.iter().map(|p| p.w.len()).sum()));
     match device {
-        Device::Cpu(d) => cpu::step(d, s, w, g, m, v),
+        Device::Cpu(d) => cpu::step(d, s, parts),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
 }
 
 /// Plain loops: (w, m, v) after a step.
-pub fn reference<T: Float>(s: Step, w: &[T], g: &[T], m: &[T], v: &[T]) -> (Vec<T>, Vec<T>, Vec<T>) {
-    let f = s.factors::<T>();
+pub fn reference<T: Float>(s: Step, weight_decay: f64, [w, g, m, v]: [&[T]; 4]) -> (Vec<T>, Vec<T>, Vec<T>) {
+    let f = s.factors::<T>(weight_decay);
     let (mut a, mut b, mut c) = (vec![], vec![], vec![]);
     for i in 0..w.len() {
         let (w, m, v) = f.step(w[i], g[i], m[i], v[i]);

@@ -1,13 +1,17 @@
 use super::*;
-use crate::{Class, simd::check};
+use crate::{Class, case::noise, simd::check};
 
 #[test]
 fn every_case_on_every_level() {
     check::cases(KERNEL);
 }
 
-const STEP: Step =
-    Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, t: 1, grad_scale: 1.0 };
+const STEP: Step = Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, t: 1, grad_scale: 1.0 };
+
+/// A step of one weight that decays.
+fn one(d: &Device, s: Step, w: &mut Buffer, g: &Buffer, m: &mut Buffer, v: &mut Buffer) -> Result<()> {
+    step(d, s, &mut [Part { w, g, m, v, weight_decay: 0.01 }])
+}
 
 /// Three steps of `torch.optim.AdamW(lr=1e-3, weight_decay=0.01)`, PyTorch 2 on a CPU.
 #[test]
@@ -27,7 +31,7 @@ fn the_numbers_of_torch() {
             // as if the gradient were the sum of two batches
             let g = check::up(&d, &g.map(|g: f32| 2.0 * g));
             let s = Step { t: i as u64 + 1, grad_scale: 0.5, ..STEP };
-            step(&d, s, &mut w, &g, &mut m, &mut v).unwrap();
+            one(&d, s, &mut w, &g, &mut m, &mut v).unwrap();
         }
         for (got, want) in [w, m, v].iter().zip(&want) {
             for (g, w) in got.read::<f32>().unwrap().iter().zip(want) {
@@ -42,10 +46,37 @@ fn the_numbers_of_torch() {
 fn refusals() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
     let up = |n: usize| check::up(&d, &vec![0.0; n]);
-    let e = step(&d, STEP, &mut up(3), &up(2), &mut up(3), &mut up(3)).unwrap_err();
+    let e = one(&d, STEP, &mut up(3), &up(2), &mut up(3), &mut up(3)).unwrap_err();
     assert!(matches!(e, Error::Length { argument: "g", .. }));
-    let e = step(&other, STEP, &mut up(3), &up(3), &mut up(3), &mut up(3)).unwrap_err();
+    let e = one(&other, STEP, &mut up(3), &up(3), &mut up(3), &mut up(3)).unwrap_err();
     assert!(matches!(e, Error::Elsewhere { argument: "w", .. }));
-    let e = step(&d, STEP, &mut up(3), &up(3), &mut check::indices(&d, &[0; 3]), &mut up(3)).unwrap_err();
+    let e = one(&d, STEP, &mut up(3), &up(3), &mut check::indices(&d, &[0; 3]), &mut up(3)).unwrap_err();
     assert!(matches!(e, Error::DType { argument: "m", .. }));
+}
+
+#[test]
+fn a_weight_gets_the_same_bits_alone_and_among_others() {
+    let sizes = [3, 0, 40_000, 1, 16 * 1024 + 1];
+    check::levels(|level| {
+        let d = Device::cpu(2).unwrap();
+        let fresh = || -> Vec<[Buffer; 4]> {
+            let up = |i: usize, n: usize| check::up(&d, &noise(i as u64, n));
+            let of = |(i, n): (usize, &usize)| {
+                [up(i, *n), up(i + 10, *n), up(i + 20, *n), check::up(&d, &vec![0.1; *n])]
+            };
+            sizes.iter().enumerate().map(of).collect()
+        };
+        let (mut alone, mut together) = (fresh(), fresh());
+        for [w, g, m, v] in &mut alone {
+            one(&d, STEP, w, g, m, v).unwrap();
+        }
+        let mut parts = vec![];
+        for [w, g, m, v] in &mut together {
+            parts.push(Part { w, g, m, v, weight_decay: 0.01 });
+        }
+        step(&d, STEP, &mut parts).unwrap();
+        for (a, b) in alone.iter().flatten().zip(together.iter().flatten()) {
+            assert!(check::same(&a.read().unwrap(), &b.read().unwrap()), "{level:?}");
+        }
+    });
 }

@@ -13,19 +13,19 @@ pub(super) fn apply(c: &Cpu, d: Dropout, rows: usize, cols: usize, y: &mut Buffe
     let of_task = (PIECE / cols.max(1)).max(1);
     c.rows(&mut y.host_mut::<f32>()?[..rows * cols], cols, of_task, |first, piece| {
         for (i, row) in piece.chunks_mut(cols).enumerate() {
-            multiply(level, d.row_key(first + i), d.threshold(), d.scale(), row);
+            multiply(level, d.row(first + i), row);
         }
     });
     Ok(())
 }
 simd! {
     /// y *= the factors of a row.
-    fn multiply<S>(s, key: [u32; 2], threshold: u32, scale: f32, y: &mut [f32]) {
+    fn multiply<S>(s, row: Row, y: &mut [f32]) {
         let l = S::V::LANES;
         let (y, end) = y.split_at_mut(y.len() / l * l);
         for (j, y) in y.chunks_exact_mut(l).enumerate() {
-            (s.load(y) * s.factors(key, (j * l) as u32, threshold, scale)).store(y);
+            (s.load(y) * row.at(s, j * l)).store(y);
         }
-        (s.load_part(end) * s.factors(key, y.len() as u32, threshold, scale)).store_part(end);
+        (s.load_part(end) * row.at(s, y.len())).store_part(end);
     }
 }

@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, need, simd::Simd};
 use num_traits::Float;
 
 const NAME: &str = "dropout";
@@ -30,6 +30,10 @@ impl Dropout {
         debug_assert!((0.0..1.0).contains(&p), "checked where configurations are read");
         let k = mix(mix(mix(seed ^ 0x656e_6772_6166_7421) ^ pass) ^ place);
         Dropout { p, key: [k as u32, (k >> 32) as u32] }
+    }
+    /// Drops nothing.
+    pub(crate) fn none() -> Dropout {
+        Dropout::new(0.0, 0, 0, 0)
     }
     /// The probability of dropping an element.
     pub fn p(&self) -> f32 {
@@ -52,6 +56,26 @@ impl Dropout {
         let r = mix((u64::from(self.key[1]) << 32 | u64::from(self.key[0]))
             ^ (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         [r as u32, (r >> 32) as u32]
+    }
+}
+/// The factors of one row, as vectors take them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Row {
+    key: [u32; 2],
+    threshold: u32,
+    scale: f32,
+}
+impl Dropout {
+    /// Those of row `row`.
+    pub(crate) fn row(&self, row: usize) -> Row {
+        Row { key: self.row_key(row), threshold: self.threshold(), scale: self.scale() }
+    }
+}
+impl Row {
+    /// Those of the columns from `col` on.
+    #[inline(always)]
+    pub(crate) fn at<S: Simd>(self, s: S, col: usize) -> S::V {
+        s.factors(self.key, col as u32, self.threshold, self.scale)
     }
 }
 /// Finaliser of SplitMix64 (Steele, Lea & Flood 2014): every input bit reaches every output bit.

@@ -3,6 +3,7 @@ use super::*;
 use crate::{
     Case, Class, Run,
     case::{noise, wide},
+    dropout,
 };
 
 const EPS: f32 = 1e-5;
@@ -10,14 +11,21 @@ const EPS: f32 = 1e-5;
 pub(super) fn cases() -> Vec<Case> {
     let mut v = vec![];
     for (rows, cols) in [(0, 5), (1, 1), (1, 2), (3, 7), (2, 16), (5, 33), (130, 384), (7, 1001)] {
-        v.push(forward_case(rows, cols, true, true, false));
-        v.push(forward_case(rows, cols, false, false, false));
-        v.push(backward_case(rows, cols, false));
+        for drop in [false, true] {
+            v.push(forward_case(rows, cols, drop, true, true, false));
+            v.push(forward_case(rows, cols, drop, false, false, false));
+            v.push(backward_case(rows, cols, drop, false));
+        }
     }
-    v.push(forward_case(2048, 768, true, false, true));
-    v.push(forward_case(2048, 768, true, true, true));
-    v.push(backward_case(2048, 768, true));
+    v.push(forward_case(2048, 768, false, true, false, true));
+    for drop in [false, true] {
+        v.push(forward_case(2048, 768, drop, true, true, true));
+        v.push(backward_case(2048, 768, drop, true));
+    }
     v
+}
+fn drops(on: bool) -> Option<Dropout> {
+    on.then(|| Dropout::new(0.3, 7, 8, 9))
 }
 
 /// (x, r, γ, β), the rows with means of their own.
@@ -27,22 +35,31 @@ fn inputs(rows: usize, cols: usize) -> [Vec<f32>; 4] {
     let gamma = noise(3, cols).iter().map(|g| 1.0 + 0.1 * g).collect();
     [x, noise(2, rows * cols), gamma, noise(4, cols)]
 }
-fn sum(x: &[f32], r: Option<&[f32]>) -> Vec<f64> {
-    let Some(r) = r else { return wide(x) };
-    wide(x).iter().zip(wide(r)).map(|(x, r)| x + r).collect()
+fn sum(x: &[f32], r: Option<&[f32]>, drop: bool, cols: usize) -> Vec<f64> {
+    let x = match drops(drop) {
+        Some(d) => dropout::reference(d, cols, &wide(x)),
+        None => wide(x),
+    };
+    let Some(r) = r else { return x };
+    x.iter().zip(wide(r)).map(|(x, r)| x + r).collect()
 }
 
-fn forward_case(rows: usize, cols: usize, residual: bool, keep: bool, timed: bool) -> Case {
+fn forward_case(rows: usize, cols: usize, drop: bool, residual: bool, keep: bool, timed: bool) -> Case {
     let len = rows * cols;
-    let cost = cost(len, residual, keep);
+    let cost = cost(len, drop, residual, keep);
     let of = |b: bool, name: &'static str| if b { name } else { "" };
     Case {
-        label: format!("forward{}{} {rows}x{cols}", of(residual, " + residual"), of(keep, ", kept")),
+        label: format!(
+            "forward{}{}{} {rows}x{cols}",
+            of(drop, ", dropped out"),
+            of(residual, " + residual"),
+            of(keep, ", kept")
+        ),
         tolerance: if cols < 3 { 2e-5 } else { 1e-6 },
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: true,
+        cuda: !drop,
         prepare: Box::new(move |d| {
             let [x, r, g, b] = inputs(rows, cols);
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
@@ -54,13 +71,14 @@ fn forward_case(rows: usize, cols: usize, residual: bool, keep: bool, timed: boo
             let d = d.clone();
             Ok(Run::new(outputs, move |y| {
                 let [y, normed, rstd] = y else { unreachable!() };
-                let n = Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols };
+                let dropout = drops(drop);
+                let n = Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols, dropout };
                 forward(&d, &x, residual.then_some(&r), n, y, keep.then_some(Kept { normed, rstd }))
             }))
         }),
         reference: Box::new(move || {
             let [x, r, g, b] = inputs(rows, cols);
-            let s = sum(&x, residual.then_some(&r));
+            let s = sum(&x, residual.then_some(&r), drop, cols);
             let (mut y, hat, inv) = reference(&s, &wide(&g), &wide(&b), f64::from(EPS));
             if keep {
                 y.extend(hat);
@@ -71,7 +89,7 @@ fn forward_case(rows: usize, cols: usize, residual: bool, keep: bool, timed: boo
     }
 }
 
-fn backward_case(rows: usize, cols: usize, timed: bool) -> Case {
+fn backward_case(rows: usize, cols: usize, drop: bool, timed: bool) -> Case {
     let len = rows * cols;
     // x̂ and rstd as the forward pass gives them
     let kept = move || {
@@ -81,27 +99,33 @@ fn backward_case(rows: usize, cols: usize, timed: bool) -> Case {
         (narrow(hat), narrow(inv), g)
     };
     Case {
-        label: format!("backward {rows}x{cols}"),
+        label: format!("backward{} {rows}x{cols}", if drop { ", dropped out" } else { "" }),
         // of one or two channels, next to nothing is left of the gradient
         tolerance: if cols < 3 { 1e-3 } else { 2e-6 },
-        flops: cost_backward(len).flops,
-        bytes: cost_backward(len).bytes,
+        flops: cost_backward(len, drop).flops,
+        bytes: cost_backward(len, drop).bytes,
         timed,
-        cuda: true,
+        cuda: !drop,
         prepare: Box::new(move |d| {
             let (hat, inv, g) = kept();
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let (dy, hat, inv, gamma) = (up(&noise(5, len))?, up(&hat)?, up(&inv)?, up(&g)?);
-            let outputs = vec![d.alloc::<f32>(Class::Scratch, len)?];
-            let d = d.clone();
-            Ok(Run::new(outputs, move |dx| {
-                let n = Norm { gamma: &gamma, beta: &gamma, eps: EPS, rows, cols };
-                backward(&d, &dy, &hat, &inv, n, &mut dx[0])
+            let outputs = (0..1 + usize::from(drop)).map(|_| d.alloc::<f32>(Class::Scratch, len));
+            let (outputs, d) = (outputs.collect::<Result<_>>()?, d.clone());
+            Ok(Run::new(outputs, move |y| {
+                let dropout = drops(drop);
+                let n = Norm { gamma: &gamma, beta: &gamma, eps: EPS, rows, cols, dropout };
+                let [ds, dx @ ..] = y else { unreachable!() };
+                backward(&d, &dy, &hat, &inv, n, ds, dx.first_mut())
             }))
         }),
         reference: Box::new(move || {
             let (hat, inv, g) = kept();
-            reference_backward(&wide(&noise(5, len)), &wide(&hat), &wide(&inv), &wide(&g))
+            let mut ds = reference_backward(&wide(&noise(5, len)), &wide(&hat), &wide(&inv), &wide(&g));
+            if let Some(d) = drops(drop) {
+                ds.extend(dropout::reference(d, cols, &ds));
+            }
+            ds
         }),
     }
 }

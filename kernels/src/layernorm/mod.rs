@@ -1,9 +1,10 @@
-//! Layer normalisation of a residual sum (Ba, Kiros & Hinton 2016):
+//! Layer normalisation of a residual sum (Ba, Kiros & Hinton 2016), the first addend dropped out:
 //!
 //! ```text
-//! s = x + r        x̂ = (s - mean s) · rstd        rstd = 1 / sqrt(var s + eps)        y = x̂ γ + β
-//! ds = rstd · (g - mean g - x̂ mean(g x̂)),  g = dy γ        dγ = Σ dy x̂        dβ = Σ dy
+//! s = x ∘ f + r    x̂ = (s - mean s) · rstd        rstd = 1 / sqrt(var s + eps)        y = x̂ γ + β
+//! ds = rstd · (g - mean g - x̂ mean(g x̂)),  g = dy γ        dx = ds ∘ f        dγ = Σ dy x̂        dβ = Σ dy
 //! ```
+//! f are the factors of [`Dropout`], or 1: the numbers are those of [`crate::dropout::apply`] in a pass of its own.
 //! Mean and (biased) variance run over the `cols` channels of a row. The backward pass keeps x̂ and rstd; dγ and dβ are
 //! [`crate::reduce::column_dots`] and [`crate::reduce::column_sums`].
 mod cases;
@@ -12,7 +13,9 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul_int8::Rows, need};
+use crate::{
+    Buffer, Cost, Device, Error, Kernel, Result, dropout::Dropout, matmul::area, matmul_int8::Rows, need,
+};
 use num_traits::Float;
 
 const NAME: &str = "layernorm";
@@ -32,6 +35,8 @@ pub struct Norm<'a> {
     pub rows: usize,
     /// Channels of a row.
     pub cols: usize,
+    /// What drops elements of x before anything is added.
+    pub dropout: Option<Dropout>,
 }
 
 /// What the backward pass needs: x̂ (rows, cols) and rstd (rows).
@@ -44,15 +49,19 @@ pub struct Kept<'a> {
 }
 
 /// Of n elements, forward.
-fn cost(n: usize, residual: bool, keep: bool) -> Cost {
-    Cost::new(8 * n, 4 * n * (2 + usize::from(residual) + usize::from(keep)))
+fn cost(n: usize, dropout: bool, residual: bool, keep: bool) -> Cost {
+    Cost::new((8 + usize::from(dropout)) * n, 4 * n * (2 + usize::from(residual) + usize::from(keep)))
 }
 /// Of n elements, backward.
-fn cost_backward(n: usize) -> Cost {
-    Cost::new(9 * n, 12 * n)
+fn cost_backward(n: usize, dropout: bool) -> Cost {
+    Cost::new((9 + usize::from(dropout)) * n, 4 * n * (3 + usize::from(dropout)))
+}
+/// A launch that the GPU's kernels do not know.
+fn refused(what: &'static str) -> Error {
+    Error::Unsupported { kernel: what, device: "cuda" }
 }
 
-/// y = LN(x + r), all (rows, cols).
+/// y = LN(x ∘ f + r), all (rows, cols).
 pub fn forward(
     device: &Device,
     x: &Buffer,
@@ -74,7 +83,7 @@ pub fn forward_quantized(
     keep: Option<Kept<'_>>,
     q: Option<&mut Rows>,
 ) -> Result<()> {
-    let len = n.rows * n.cols;
+    let len = area(NAME, "x", n.rows, n.cols)?;
     need::<f32>(NAME, device, "x", x, len)?;
     need::<f32>(NAME, device, "y", y, len)?;
     need::<f32>(NAME, device, "gamma", n.gamma, n.cols)?;
@@ -90,37 +99,42 @@ pub fn forward_quantized(
         q.check(NAME, "q", device, n.rows, n.cols)?;
     }
     let bytes = if q.is_some() { len } else { 0 };
-    let cost = || cost(len, r.is_some(), keep.is_some()) + Cost::new(0, bytes);
+    let cost = || cost(len, n.dropout.is_some(), r.is_some(), keep.is_some()) + Cost::new(0, bytes);
     let _span = device.span(NAME, "forward", cost);
     match device {
         Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep, q),
-        Device::Cuda(_) if q.is_some() => {
-            Err(Error::Unsupported { kernel: "layernorm to 8 bits", device: "cuda" })
-        }
+        Device::Cuda(_) if q.is_some() => Err(refused("layernorm to 8 bits")),
+        Device::Cuda(_) if n.dropout.is_some() => Err(refused("layernorm with dropout")),
         Device::Cuda(d) => cuda::forward(d, x, r, n, y, keep),
         Device::Null(_) => Ok(()),
     }
 }
 
-/// The gradient of the sum, dx (rows, cols), from dy and what the forward pass kept.
+/// The gradient of the sum, ds (rows, cols), from dy and what the forward pass kept; and that of x, dx, which is another one
+/// where x was dropped out.
 pub fn backward(
     device: &Device,
     dy: &Buffer,
     normed: &Buffer,
     rstd: &Buffer,
     n: Norm<'_>,
-    dx: &mut Buffer,
+    ds: &mut Buffer,
+    dx: Option<&mut Buffer>,
 ) -> Result<()> {
-    let len = n.rows * n.cols;
+    let len = area(NAME, "dy", n.rows, n.cols)?;
     need::<f32>(NAME, device, "dy", dy, len)?;
     need::<f32>(NAME, device, "normed", normed, len)?;
     need::<f32>(NAME, device, "rstd", rstd, n.rows)?;
     need::<f32>(NAME, device, "gamma", n.gamma, n.cols)?;
-    need::<f32>(NAME, device, "dx", dx, len)?;
-    let _span = device.span(NAME, "backward", || cost_backward(len));
+    need::<f32>(NAME, device, "ds", ds, len)?;
+    if let Some(dx) = &dx {
+        need::<f32>(NAME, device, "dx", dx, len)?;
+    }
+    let _span = device.span(NAME, "backward", || cost_backward(len, dx.is_some()));
     match device {
-        Device::Cpu(d) => cpu::backward(d, dy, normed, rstd, n, dx),
-        Device::Cuda(d) => cuda::backward(d, dy, normed, rstd, n, dx),
+        Device::Cpu(d) => cpu::backward(d, dy, normed, rstd, n, ds, dx),
+        Device::Cuda(_) if dx.is_some() => Err(refused("layernorm with dropout")),
+        Device::Cuda(d) => cuda::backward(d, dy, normed, rstd, n, ds),
         Device::Null(_) => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ const COLUMNS: usize = 64;
 const ROWS: usize = 32;
 /// Vectors side by side.
 const WIDE: usize = 4;
-/// Elements of a block of [`dot`].
+/// Elements of a block of [`dots`].
 const PIECE: usize = 16 * 1024;
 
 pub(super) fn column_sums(
@@ -97,12 +97,17 @@ fn add<S: Simd>(s: S, a: &[f32], b: Option<&[f32]>, mut sums: [S::V; WIDE]) -> [
     sums
 }
 
-pub(super) fn dot(d: &Cpu, a: &Buffer, b: &Buffer) -> Result<f64> {
-    let (level, a, b) = (Level::current()?, a.host::<f32>()?, b.host::<f32>()?);
-    let mut blocks = vec![0.0; a.len().div_ceil(PIECE)];
-    let inputs = a.chunks(PIECE).zip(b.chunks(PIECE));
-    parts(d, blocks.iter_mut().zip(inputs), |_, (sum, (a, b))| *sum = products(level, a, b));
-    Ok(blocks.iter().sum())
+pub(super) fn dots(d: &Cpu, pairs: &[(&Buffer, &Buffer)]) -> Result<f64> {
+    let (level, mut inputs) = (Level::current()?, vec![]);
+    for (p, (a, b)) in pairs.iter().enumerate() {
+        let (a, b) = (a.host::<f32>()?.chunks(PIECE), b.host::<f32>()?.chunks(PIECE));
+        inputs.extend(a.zip(b).map(|(a, b)| (p, a, b)));
+    }
+    let mut blocks = vec![0.0; inputs.len()];
+    parts(d, blocks.iter_mut().zip(&inputs), |_, (sum, (_, a, b))| *sum = products(level, a, b));
+    let mut sums = vec![0.0; pairs.len()];
+    inputs.iter().zip(blocks).for_each(|((p, ..), block)| sums[*p] += block);
+    Ok(sums.into_iter().fold(0.0, |a, b| a + b))
 }
 simd! {
     /// Σ a b in double precision, by eight interleaved sums.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! column_sums  y[j] = Σ_i x[i, j]  [+ y[j]]          column_dots  y[j] = Σ_i a[i, j] b[i, j]  [+ y[j]]
-//! dot          Σ_i a[i] b[i]  as f64
+//! dots         Σ_p Σ_i a[p][i] b[p][i]  as f64
 //! ```
 mod cases;
 mod cpu;
@@ -61,13 +61,16 @@ pub fn column_dots(
         Device::Null(_) => Ok(()),
     }
 }
-/// Σ a b over all elements, in double precision. Zero on the Null device.
-pub fn dot(device: &Device, a: &Buffer, b: &Buffer) -> Result<f64> {
-    need::<f32>(NAME, device, "a", a, 0)?;
-    need::<f32>(NAME, device, "b", b, a.len())?;
-    let _span = device.span(NAME, "dot", || cost(a.len(), true));
+/// Σ a b over all elements of all pairs, in double precision: the sum, in order, of what each pair gives. Zero on the Null
+/// device.
+pub fn dots(device: &Device, pairs: &[(&Buffer, &Buffer)]) -> Result<f64> {
+    for (a, b) in pairs {
+        need::<f32>(NAME, device, "a", a, 0)?;
+        need::<f32>(NAME, device, "b", b, a.len())?;
+    }
+    let _span = device.span(NAME, "dots", || cost(pairs.iter().map(|(a, _)| a.len()).sum(), true));
     match device {
-        Device::Cpu(d) => cpu::dot(d, a, b),
+        Device::Cpu(d) => cpu::dots(d, pairs),
         Device::Cuda(_) => Err(REFUSED),
         Device::Null(_) => Ok(0.0),
     }

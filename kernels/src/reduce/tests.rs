@@ -11,21 +11,30 @@ fn every_case_on_every_level() {
 }
 
 #[test]
-fn dot_is_exact_to_double_precision_and_the_same_for_any_number_of_threads() {
-    for n in [0, 1, 7, 8, 9, 100_003] {
-        let (a, b) = (noise(1, n), noise(2, n));
-        let want: f64 = wide(&a).iter().zip(wide(&b)).map(|(a, b)| a * b).sum();
+fn dots_are_exact_to_double_precision_and_the_same_for_any_number_of_threads() {
+    let sizes: [&[usize]; 8] = [&[], &[0], &[1], &[7], &[8], &[9], &[100_003], &[5, 0, 40_000, 1, 16 * 1024]];
+    for sizes in sizes {
+        let of = |k: u64| sizes.iter().enumerate().map(move |(i, n)| noise(2 * i as u64 + k, *n));
+        let inputs: Vec<_> = of(1).zip(of(2)).collect();
+        let each = inputs.iter().map(|(a, b)| wide(a).iter().zip(wide(b)).map(|(a, b)| a * b).sum::<f64>());
+        let want: f64 = each.sum();
         check::levels(|_| {
             let of = |threads| {
                 let d = Device::cpu(threads).unwrap();
-                dot(&d, &check::up(&d, &a), &check::up(&d, &b)).unwrap()
+                let up: Vec<_> = inputs.iter().map(|(a, b)| (check::up(&d, a), check::up(&d, b))).collect();
+                let pairs: Vec<_> = up.iter().map(|(a, b)| (a, b)).collect();
+                let alone = pairs.iter().map(|p| dots(&d, &[*p]).unwrap()).sum::<f64>();
+                let all = dots(&d, &pairs).unwrap();
+                assert_eq!(all, alone, "one launch or many");
+                all
             };
             assert!((of(1) - want).abs() <= 1e-9 * (1.0 + want.abs()));
             assert_eq!(of(1).to_bits(), of(3).to_bits());
         });
     }
     let d = Device::null(1);
-    assert_eq!(dot(&d, &check::up(&d, &[1.0]), &check::up(&d, &[1.0])).unwrap(), 0.0);
+    let one = check::up(&d, &[1.0]);
+    assert_eq!(dots(&d, &[(&one, &one)]).unwrap(), 0.0);
 }
 
 proptest! {
@@ -58,6 +67,8 @@ fn refusals() {
     let (x, mut y) = (check::up(&d, &[1.0; 5]), check::up(&d, &[1.0; 3]));
     assert!(matches!(column_sums(&d, &x, 2, 3, &mut y, false), Err(Error::Length { argument: "x", .. })));
     assert!(matches!(column_dots(&d, &x, &x, 1, 4, &mut y, true), Err(Error::Length { argument: "y", .. })));
-    assert!(matches!(dot(&other, &x, &x), Err(Error::Elsewhere { .. })));
-    assert!(matches!(dot(&d, &x, &check::indices(&d, &[1; 5])), Err(Error::DType { .. })));
+    assert!(matches!(dots(&other, &[(&x, &x)]), Err(Error::Elsewhere { .. })));
+    let ids = check::indices(&d, &[1; 5]);
+    assert!(matches!(dots(&d, &[(&x, &x), (&x, &ids)]), Err(Error::DType { .. })));
+    assert!(matches!(dots(&d, &[(&x, &y)]), Err(Error::Length { argument: "b", expected: 5, got: 3, .. })));
 }

@@ -5,6 +5,15 @@ use std::f32::consts::LOG2_E;
 
 /// The logarithm of the smallest normal number.
 const LOWEST: f32 = -87.336_54;
+/// ln 2 in two parts; a whole number below 2⁸ times the first is exact.
+const LN_2: [f32; 2] = [6.931_457_5e-1, 1.428_606_8e-6];
+
+/// The whole number nearest to x · by, for results below 2²².
+#[inline(always)]
+fn whole<V: F32s>(x: V, by: f32) -> V {
+    const NO_FRACTION: f32 = 12_582_912.0; // 1.5 · 2²³: what is added to it is rounded
+    x.fma(x.all(by), x.all(NO_FRACTION)) + -NO_FRACTION
+}
 
 /// eˣ to 1.2e-7, and 0 below the normal numbers (on those the processor is a hundred times slower): 2ⁿ eʳ with
 /// |r| ≤ ln 2 / 2.
@@ -12,10 +21,9 @@ const LOWEST: f32 = -87.336_54;
 pub(crate) fn exp<V: F32s>(x: V) -> V {
     let raw = x;
     let x = x.clamp(LOWEST, 89.0); // from 88.73 on: infinity
-    let n = (x * LOG2_E).round();
-    // ln 2 in two parts; n times the first is exact
-    let r = n.fma(x.all(-6.931_457_5e-1), x);
-    let r = n.fma(x.all(-1.428_606_8e-6), r);
+    let n = whole(x, LOG2_E);
+    let r = n.fma(x.all(-LN_2[0]), x);
+    let r = n.fma(x.all(-LN_2[1]), r);
     let p = r.polynomial([
         1.378_059_4e-3,
         8.373_124_5e-3,
@@ -25,46 +33,86 @@ pub(crate) fn exp<V: F32s>(x: V) -> V {
         1.0,
         1.0,
     ]);
-    raw.if_less(LOWEST, x.all(0.0), p.scale2(n))
+    p.scale2(n).unless_less(raw, LOWEST)
+}
+
+/// e⁻ˣ to 1.2e-7 for x ≥ 0, and 0 below the normal numbers: [`exp`] where it never overflows.
+#[inline(always)]
+fn decay<V: F32s>(x: V) -> V {
+    let x = x.all(-LOWEST).min(x);
+    let n = whole(x, -LOG2_E);
+    let r = n.fma(x.all(LN_2[0]), x);
+    let r = n.fma(x.all(LN_2[1]), r);
+    let p = r.polynomial([
+        1.378_059_4e-3,
+        -8.373_124_5e-3,
+        4.166_953_6e-2,
+        -1.666_647_2e-1,
+        4.999_998_5e-1,
+        -1.0,
+        1.0,
+    ]);
+    p.scale2(n).unless_less(n, -125.5)
+}
+
+/// What the normal distribution Φ is made of, on either side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail<V> {
+    /// |x|, at most 13.2.
+    pub t: V,
+    /// exp(-t²/2), 0 below the normal numbers.
+    pub bell: V,
+    /// Φ(-t) / exp(-t²/2).
+    pub ratio: V,
+}
+
+/// The bell is 2ⁿ e⁻ʳᐟ² with r = t² + 2n ln 2, in which t² is not rounded: that would count, as the exponent is large where
+/// Φ is small. The ratio is a polynomial in 1 / (1 + 0.34 t), to 4e-8. So both tails of Φ keep their relative accuracy.
+#[inline(always)]
+pub(crate) fn tail<V: F32s>(x: V) -> Tail<V> {
+    let t = x.all(13.2).min(x.abs());
+    let n = whole(t * t, -0.5 * LOG2_E);
+    let r = t.square_plus(n * (2.0 * LN_2[0]));
+    let r = n.fma(x.all(2.0 * LN_2[1]), r);
+    // that of `decay`, of r / 2
+    let p = r.polynomial([
+        1.378_059_4e-3 / 64.0,
+        -8.373_124_5e-3 / 32.0,
+        4.166_953_6e-2 / 16.0,
+        -1.666_647_2e-1 / 8.0,
+        4.999_998_5e-1 / 4.0,
+        -0.5,
+        1.0,
+    ]);
+    let bell = p.scale2(n).unless_less(n, -125.5);
+    let w = t.fma(x.all(0.34), x.all(1.0)).recip();
+    let q = w.polynomial([
+        -2.649_759e-2,
+        1.412_710_1e-1,
+        -2.766_550_2e-1,
+        2.060_422_6e-1,
+        -4.725_947_6e-2,
+        1.163_850_7e-1,
+        1.149_503_74e-1,
+        1.361_446_5e-1,
+        1.356_187_3e-1,
+    ]);
+    Tail { t, bell, ratio: w * q }
 }
 
 /// (Φ(x), exp(-x²/2)), Φ the normal distribution, each to 4e-7 where the result is a normal number.
-///
-/// With a = |x|/√2, (1 + 2a) exp(a²) erfc(a) is smooth, a polynomial in q = (a - 2) / (a + 2) (N. Juffa's fit); so both
-/// tails keep their relative accuracy.
 #[inline(always)]
 pub(crate) fn normal<V: F32s>(x: V) -> (V, V) {
-    let x = x.clamp(-15.0, 15.0); // beyond: 0 and 1
-    let square = x * x;
-    let e = exp(square * -0.5);
-    // what rounding took from x² counts: the exponent is large where Φ is small
-    let e = (e * -0.5).fma(x.square_rest(square), e);
-    let a = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let (two, one) = (a + 2.0, a.fma(a.all(2.0), a.all(1.0)));
-    let r = a.all(1.0) / (two * one);
-    let q = (a + -2.0) * one * r;
-    let p = q.polynomial([
-        -4.011_392_6e-4,
-        -1.230_752_1e-3,
-        1.313_553_4e-3,
-        8.632_274e-3,
-        -8.059_92e-3,
-        -5.420_466e-2,
-        1.640_553_9e-1,
-        -1.660_313_6e-1,
-        -9.276_398e-2,
-        2.769_784e-1,
-    ]);
-    let scaled = two * r * 0.5;
-    let tail = p.fma(scaled, scaled) * e;
-    (x.if_less(0.0, tail, x.all(1.0) - tail), e)
+    let Tail { bell, ratio, .. } = tail(x);
+    let tail = bell * ratio;
+    (x.if_less(0.0, tail, x.all(1.0) - tail), bell)
 }
 
 /// (σ(x), 1 - σ(x)), σ(x) = 1 / (1 + e⁻ˣ), each to 3e-7.
 #[inline(always)]
 pub(crate) fn sigmoid<V: F32s>(x: V) -> (V, V) {
-    let e = exp(-x.abs());
-    let large = x.all(1.0) / (e + 1.0);
+    let e = decay(x.abs());
+    let large = (e + 1.0).recip();
     let small = e * large;
     (x.if_less(0.0, small, large), x.if_less(0.0, large, small))
 }
@@ -73,8 +121,8 @@ pub(crate) fn sigmoid<V: F32s>(x: V) -> (V, V) {
 #[inline(always)]
 pub(crate) fn tanh<V: F32s>(x: V) -> (V, V) {
     let a = x.abs();
-    let e = exp(a * -2.0);
-    let r = a.all(1.0) / (e + 1.0);
+    let e = decay(a + a);
+    let r = (e + 1.0).recip();
     let square = x * x;
     let p =
         square.polynomial([-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]);

@@ -32,6 +32,22 @@ macro_rules! operators { ($v:ident: $($trait:ident $f:ident $intrinsic:ident),*)
     with_numbers!($v);
 } }
 
+/// The hints of [`Simd`], the same on every processor of this kind.
+macro_rules! hints {
+    () => {
+        #[inline(always)]
+        fn soon(self, x: &[f32], at: usize) {
+            // SAFETY: no memory is accessed, so that any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast()) }
+        }
+        #[inline(always)]
+        fn soon_mut(self, y: &mut [f32], at: usize) {
+            // SAFETY: no memory is accessed, so that any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(y.as_ptr().wrapping_add(at).cast()) }
+        }
+    };
+}
+
 /// The token of AVX-512 (F, BW, VL, DQ).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
@@ -79,6 +95,7 @@ fn first16(n: usize) -> __mmask16 {
 impl Simd for Avx512 {
     type V = F32x16;
     const ROWS: usize = 14;
+    hints!();
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
         F32x16(ask!(_mm512_set1_ps(x)))
@@ -171,8 +188,14 @@ impl F32s for F32x16 {
         F32x16(ask!(_mm512_fmadd_ps(self.0, b.0, c.0)))
     }
     #[inline(always)]
-    fn square_rest(self, square: Self) -> Self {
-        F32x16(ask!(_mm512_fmsub_ps(self.0, self.0, square.0)))
+    fn square_plus(self, c: Self) -> Self {
+        self.fma(self, c)
+    }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        // 14 bits and a step of Newton's: a third of what a division takes
+        let r = F32x16(ask!(_mm512_rcp14_ps(self.0)));
+        (-self).fma(r, self.all(1.0)).fma(r, r)
     }
     #[inline(always)]
     fn abs(self) -> Self {
@@ -184,16 +207,16 @@ impl F32s for F32x16 {
         F32x16(ask!(_mm512_or_ps(_mm512_andnot_ps(sign, self.0), _mm512_and_ps(sign, of.0))))
     }
     #[inline(always)]
-    fn round(self) -> Self {
-        F32x16(ask!(_mm512_roundscale_ps::<0>(self.0)))
-    }
-    #[inline(always)]
     fn scale2(self, n: Self) -> Self {
         F32x16(ask!(_mm512_scalef_ps(self.0, n.0)))
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         F32x16(ask!(_mm512_max_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        F32x16(ask!(_mm512_min_ps(self.0, other.0)))
     }
     #[inline(always)]
     fn clamp(self, lo: f32, hi: f32) -> Self {
@@ -208,6 +231,11 @@ impl F32s for F32x16 {
             let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, bound);
             _mm512_mask_blend_ps(less, no.0, yes.0)
         }))
+    }
+    #[inline(always)]
+    fn unless_less(self, of: Self, bound: f32) -> Self {
+        let bound = self.all(bound).0;
+        F32x16(ask!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(of.0, bound), self.0)))
     }
     #[inline(always)]
     fn sum(self) -> f32 {
@@ -272,6 +300,7 @@ fn first8(n: usize) -> __m256i {
 impl Simd for Avx2 {
     type V = F32x8;
     const ROWS: usize = 6;
+    hints!();
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {
         F32x8(ask!(_mm256_set1_ps(x)))
@@ -327,8 +356,12 @@ impl F32s for F32x8 {
         F32x8(ask!(_mm256_fmadd_ps(self.0, b.0, c.0)))
     }
     #[inline(always)]
-    fn square_rest(self, square: Self) -> Self {
-        F32x8(ask!(_mm256_fmsub_ps(self.0, self.0, square.0)))
+    fn square_plus(self, c: Self) -> Self {
+        self.fma(self, c)
+    }
+    #[inline(always)]
+    fn recip(self) -> Self {
+        self.all(1.0) / self
     }
     #[inline(always)]
     fn abs(self) -> Self {
@@ -338,10 +371,6 @@ impl F32s for F32x8 {
     fn copysign(self, of: Self) -> Self {
         let sign = self.all(-0.0).0;
         F32x8(ask!(_mm256_or_ps(_mm256_andnot_ps(sign, self.0), _mm256_and_ps(sign, of.0))))
-    }
-    #[inline(always)]
-    fn round(self) -> Self {
-        F32x8(ask!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)))
     }
     #[inline(always)]
     fn scale2(self, n: Self) -> Self {
@@ -357,6 +386,10 @@ impl F32s for F32x8 {
         F32x8(ask!(_mm256_max_ps(self.0, other.0)))
     }
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        F32x8(ask!(_mm256_min_ps(self.0, other.0)))
+    }
+    #[inline(always)]
     fn clamp(self, lo: f32, hi: f32) -> Self {
         // of two numbers one of which is NaN, the instructions give the second
         let (lo, hi) = (self.all(lo).0, self.all(hi).0);
@@ -366,6 +399,11 @@ impl F32s for F32x8 {
     fn if_less(self, bound: f32, yes: Self, no: Self) -> Self {
         let bound = self.all(bound).0;
         F32x8(ask!(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, bound))))
+    }
+    #[inline(always)]
+    fn unless_less(self, of: Self, bound: f32) -> Self {
+        let bound = self.all(bound).0;
+        F32x8(ask!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(of.0, bound), self.0)))
     }
     #[inline(always)]
     fn sum(self) -> f32 {
