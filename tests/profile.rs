@@ -56,7 +56,12 @@ fn the_backward_pass_launches_what_the_tape_lists() {
             assert_eq!(calls(&p, "backward", kernel, operation), listed(op) - ends, "{name}: {op}");
         }
         let weights = tape.iter().filter(|n| n.0 == "linear" && n.1 > 0).count() as u64;
-        assert_eq!(calls(&p, "backward", "matmul", "transposed_times"), weights, "{name}");
+        let bottlenecks = listed("bottleneck");
+        assert_eq!(bottlenecks > 0, name != "full", "{name}");
+        for phase in ["forward", "backward"] {
+            assert_eq!(calls(&p, phase, "bottleneck", phase), bottlenecks, "{name}: {phase}");
+        }
+        assert_eq!(calls(&p, "backward", "matmul", "transposed_times"), weights + 2 * bottlenecks, "{name}");
         assert_eq!(calls(&p, "forward", "matmul", "transposed_times"), 0, "{name}");
         assert!(calls(&p, "forward", "matmul", "times_transposed") >= listed("linear"), "{name}");
     }

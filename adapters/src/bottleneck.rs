@@ -237,14 +237,12 @@ impl<'m> BottleneckRef<'m> {
             Some(n) => cx.norm(&x, n)?,
             None => x,
         };
-        let a = cx.matmul(&x, self.down)?; //      (T, B)
-        let a = cx.activate(&a, self.act)?;
         let c = self.config;
         let plain = self.scaling.is_none() && matches!(c.scaling, Scaling::Fixed(1.0)) && c.dropout == 0.0;
         if plain && !c.is_parallel && self.ln_after.is_none() {
-            return cx.matmul_plus(&a, self.up, &res); // the sum costs no pass of its own
+            return cx.bottleneck(&x, self.down, self.act, self.up, Some(&res)); // the sum costs no pass of its own
         }
-        let up = cx.matmul(&a, self.up)?; //       (T, C)
+        let up = cx.bottleneck(&x, self.down, self.act, self.up, None)?; // (T, C)
         let up = match (self.scaling, &self.config.scaling) {
             (Some(w), _) => cx.mul_row(&up, w)?,
             (None, Scaling::Fixed(s)) if *s != 1.0 => cx.scale(up, *s as f32)?,

@@ -22,6 +22,7 @@ mod ledger;
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod bottleneck;
 pub mod convert;
 pub mod cross_entropy;
 pub mod dropout;
@@ -51,6 +52,7 @@ pub const KERNELS: &[Kernel] = &[
     matmul_int8::KERNEL,
     layernorm::KERNEL,
     attention::KERNEL,
+    bottleneck::KERNEL,
     activation::KERNEL,
     dropout::KERNEL,
     gather::KERNEL,

@@ -4,6 +4,7 @@
 //! (`tests/gradients.rs`).
 mod activation;
 mod attention;
+mod bottleneck;
 mod cross_entropy;
 mod dropout;
 mod elementwise;

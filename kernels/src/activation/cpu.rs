@@ -61,7 +61,7 @@ pub(super) fn backward(c: &Cpu, f: Activation, x: &Buffer, d: &mut Buffer) -> Re
 
 simd! {
     /// y = f(x).
-    fn values<S>(s, f: Activation, x: &[f32], y: &mut [f32]) {
+    pub(crate) fn values<S>(s, f: Activation, x: &[f32], y: &mut [f32]) {
         with_curve!(f, map(s, x, y))
     }
 }
@@ -79,7 +79,7 @@ simd! {
 }
 simd! {
     /// d *= f'(x).
-    fn derivatives<S>(s, f: Activation, x: &[f32], d: &mut [f32]) {
+    pub(crate) fn derivatives<S>(s, f: Activation, x: &[f32], d: &mut [f32]) {
         with_curve!(f, chain(s, x, d))
     }
 }

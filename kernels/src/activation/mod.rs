@@ -9,6 +9,7 @@ mod scalar;
 mod tests;
 
 use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul::area, matmul_int8::Rows, need};
+pub(crate) use cpu::{derivatives, values};
 pub use scalar::{derivative, value};
 
 const NAME: &str = "activation";

@@ -150,7 +150,7 @@ pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
     }
     match vectors {
         1 => pick!(1: 1 2 3 4 5 6 7 8 9),
-        2 => pick!(2: 1 2 3 4 5 6 7 8 9),
+        2 => pick!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         3 => pick!(3: 1 2 3 4 5 6 7 8 9),
         _ => pick!(4: 1 2 3 4 5 6),
     }

@@ -21,7 +21,7 @@ use super::{
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
-    tile::{Kernel, Tile},
+    tile::{Kernel, LINE, Tile},
     *,
 };
 use crate::{
@@ -305,6 +305,10 @@ impl<'a, S: Stored> Job<'a, S> {
                 let (panel, half) = ((i - first) / lanes, (i - first) % lanes);
                 (a.wrapping_add(panel * lanes * depth + half), 1, lanes)
             };
+            let ahead = match plan.group == 0 && !plan.in_place && self.a.col == 1 && self.a.row < 2 * depth {
+                true => (a.0.wrapping_add(high * self.a.row), LINE), // the next tile of A, more or less
+                false => (a.0, 0),
+            };
             let b = if plan.in_place {
                 (b.0.wrapping_add(j), b.1)
             } else {
@@ -316,6 +320,7 @@ impl<'a, S: Stored> Job<'a, S> {
                 (code.kernel)(high, vectors)(&Tile {
                     depth,
                     a,
+                    ahead,
                     b,
                     start: to.start_at(i, j),
                     bias: if to.bias.is_null() { null() } else { to.bias.add(j) },

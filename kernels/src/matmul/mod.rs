@@ -17,6 +17,7 @@ mod cpu;
 mod cuda;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod pack;
+pub(crate) mod panels;
 mod plan;
 mod portable;
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! ```
 //! B comes from a packed panel (or from a matrix in place); A is read where it lies, with any strides. What the tile is
 //! added to are further operands: a matrix (C itself, perhaps) and a bias, one row for all rows.
+//!
+//! What comes from far is asked for while the tile is computed: at its beginning the lines that it ends with, and with each
+//! step of depth one line that the caller names.
 use super::vector::Vector;
 
 /// The operands of one tile of C, `rows` x (`vectors` * LANES); both counts are the kernel's own.
@@ -13,6 +16,9 @@ pub(super) struct Tile {
     pub depth: usize,
     /// A's first element, and the distances between its rows and columns.
     pub a: (*const f32, usize, usize),
+    /// An address to be asked for, and how far it moves on with each step of depth. It may be any; one that is in the cache
+    /// anyway costs next to nothing.
+    pub ahead: (*const f32, usize),
     /// B's first element, and the distance between its rows. Whole vectors are read.
     pub b: (*const f32, usize),
     /// What the products are added to, and the distance between its rows; null for nothing.
@@ -24,6 +30,9 @@ pub(super) struct Tile {
     /// Columns of the last vector that exist in C, in `start` and in `bias`.
     pub last: usize,
 }
+
+/// f32 values in a cache line.
+pub(super) const LINE: usize = 16;
 
 /// A tile of a certain size.
 ///
@@ -46,7 +55,18 @@ pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile)
     // after the last step they may point past the areas.
     unsafe {
         let mut acc = [[V::zero(); NV]; MR];
+        for i in 0..MR {
+            for j in 0..NV {
+                if !t.start.0.is_null() {
+                    V::prefetch(t.start.0.wrapping_add(i * t.start.1 + V::LANES * j));
+                }
+                V::prefetch(t.c.0.wrapping_add(i * t.c.1 + V::LANES * j));
+            }
+        }
+        let mut ahead = t.ahead.0;
         for _ in 0..t.depth {
+            V::prefetch(ahead);
+            ahead = ahead.wrapping_add(t.ahead.1);
             let mut row = [V::zero(); NV];
             for j in 0..NV {
                 row[j] = V::load(b.add(V::LANES * j));

@@ -1,0 +1,123 @@
+//! y = f(x W_dᵀ + b_d) W_uᵀ + b_u, perhaps added to a residual: the two layers of a bottleneck as one operation. It keeps
+//! a = x W_dᵀ + b_d, which is narrow, and x if W_d trains. With h = f(a), computed again where W_u trains:
+//!
+//! ```text
+//! da = (dy W_u) f'(a)    dx = da W_d    dW_u = dyᵀ h    db_u = Σ dy    dW_d = daᵀ x    db_d = Σ da
+//! ```
+use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, Storage, W, kept::Kept, tape::NodeId};
+use engraft_kernels::{
+    Buffer,
+    activation::{self, Activation},
+    bottleneck::{self, Bottleneck},
+    matmul::{self, Onto},
+    reduce,
+};
+use std::sync::Arc;
+
+struct Op<'m> {
+    down: LinearRef<'m>,
+    up: LinearRef<'m>,
+    f: Activation,
+    rows: usize,
+    a: Kept,
+    kept: Option<Kept>,
+    x: Option<NodeId>,
+    residual: Option<NodeId>,
+}
+
+impl<'m> Cx<'m> {
+    /// f(x W_dᵀ + b_d) W_uᵀ + b_u [+ r]: x (T, C) through `down` (C to B) and `up` (B to C), r (T, C).
+    pub fn bottleneck(
+        &mut self,
+        x: &Act,
+        down: LinearRef<'m>,
+        f: Activation,
+        up: LinearRef<'m>,
+        r: Option<&Act>,
+    ) -> Result<Act> {
+        if !(plain(down) && plain(up) && down.dims() == (up.dims().1, up.dims().0)) {
+            let a = self.matmul(x, down)?;
+            let h = self.activate(&a, f)?;
+            return match r {
+                Some(r) => self.matmul_plus(&h, up, r),
+                None => self.matmul(&h, up),
+            };
+        }
+        let (c, b) = down.dims();
+        if x.cols != c {
+            let right = down.w.tensor.shape().to_vec();
+            return Err(Error::Shape { op: "bottleneck", left: vec![x.rows, x.cols], right });
+        }
+        r.map_or(Ok(()), |r| x.same_shape("bottleneck", r))?;
+        let mut a = self.alloc(x.rows * b)?;
+        let mut y = self.alloc(x.rows * c)?;
+        let onto = r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf));
+        bottleneck::forward(self.device(), launch(down, f, up, x.rows), &x.buf, onto, &mut a, &mut y)?;
+        let y = x.like(y, c);
+        let residual = r.and_then(|r| r.node);
+        let slot = |w: LinearRef<'_>| [w.w.slot, w.b.and_then(|b| b.slot)];
+        let slots = [slot(down), slot(up)].concat();
+        if !self.needed(&[x.node, residual], &slots) {
+            return Ok(y);
+        }
+        let a = self.keep(&Arc::new(a))?;
+        let kept = down.w.slot.map(|_| self.keep(&x.buf)).transpose()?;
+        Ok(self.record(y, Op { down, up, f, rows: x.rows, a, kept, x: x.node, residual }))
+    }
+}
+/// Is this what the kernel reads: f32, stored (out, in)?
+fn plain(w: LinearRef<'_>) -> bool {
+    w.w.tensor.storage() == Storage::F32 && w.w.tensor.integers().is_none() && !w.in_out
+}
+fn launch<'a>(down: LinearRef<'a>, f: Activation, up: LinearRef<'a>, rows: usize) -> Bottleneck<'a> {
+    let (channels, width) = down.dims();
+    let values = |w: W<'a>| w.tensor.buffer();
+    Bottleneck {
+        rows,
+        channels,
+        width,
+        down: values(down.w),
+        down_bias: down.b.map(values),
+        up: values(up.w),
+        up_bias: up.b.map(values),
+        f,
+    }
+}
+
+impl<'m> Backward<'m> for Op<'m> {
+    fn name(&self) -> &'static str {
+        "bottleneck"
+    }
+    fn saved(&self) -> usize {
+        self.a.bytes() + self.kept.as_ref().map_or(0, |k| k.bytes())
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let ((c, b), m, a) = (self.down.dims(), self.rows, self.a.get()?);
+        let bias = |w: LinearRef<'_>| w.b.and_then(|b| b.slot);
+        if self.up.w.slot.is_some() {
+            let mut h = cx.alloc(m * b)?;
+            activation::forward(cx.device(), self.f, &a, &mut h)?;
+            g.param(self.up.w.slot, c * b, |d, to, acc| {
+                Ok(matmul::transposed_times(d, &dy, c, &h, b, m, to, acc)?)
+            })?;
+        }
+        g.param(bias(self.up), c, |d, to, acc| Ok(reduce::column_sums(d, &dy, m, c, to, acc)?))?;
+        // first: if x is the residual too, its gradient is then what the products are added to
+        g.node(self.residual, dy.clone())?;
+        let mut da = cx.alloc(m * b)?;
+        let w = launch(self.down, self.f, self.up, m);
+        match self.x {
+            Some(_) => g.node_plus(self.x, m * c, |d, plus, dx| {
+                Ok(bottleneck::backward(d, w, &a, &dy, &mut da, Some((plus, dx)))?)
+            })?,
+            None => bottleneck::backward(cx.device(), w, &a, &dy, &mut da, None)?,
+        }
+        if let Some(x) = &self.kept {
+            let x = x.get()?;
+            g.param(self.down.w.slot, b * c, |d, to, acc| {
+                Ok(matmul::transposed_times(d, &da, b, &x, c, m, to, acc)?)
+            })?;
+        }
+        g.param(bias(self.down), b, |d, to, acc| Ok(reduce::column_sums(d, &da, m, b, to, acc)?))
+    }
+}

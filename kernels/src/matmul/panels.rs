@@ -1,0 +1,218 @@
+//! A matrix that is packed once for many blocks of rows: for kernels that multiply more than once while a block is in the
+//! second-level cache.
+//!
+//! ```text
+//! C (rows x cols) = A (rows x depth) B (depth x cols)  [+ start]  [+ bias]
+//! ```
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+use super::{
+    pack::Piece,
+    plan::{Tiles, lanes},
+    tile::{LINE, Tile},
+};
+use crate::{Isa, storage::view::Floats};
+use std::ptr::null;
+
+/// Depth of a block of panels at most.
+const DEEPEST: usize = 768;
+const DEEPEST_AVX2: usize = 384;
+/// Up to so many values of B, all panels pass by for each tile of rows: then A and C are walked through once, as they lie.
+/// A larger B does not stay in the cache, and all rows pass by for each panel.
+const SMALL: usize = 128 << 10;
+/// A depth from which on there is time to ask for the next tile of A.
+const AHEAD: usize = 256;
+
+/// B, (depth, cols) in memory or, if it is transposed, (cols, depth), and how its panels are cut.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    isa: Isa,
+    w: &'a [f32],
+    transposed: bool,
+    depth: usize,
+    cols: usize,
+    /// Vectors side by side in a tile, and rows of a tile at most.
+    vectors: usize,
+    tile_rows: usize,
+    /// Depth of a block.
+    kc: usize,
+}
+
+/// Where the operands of a product lie: the first element, and the distance between rows. Null: there is none.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands {
+    pub a: (*const f32, usize),
+    /// What the product is added to: C itself, perhaps.
+    pub start: (*const f32, usize),
+    /// A row that is added to every row.
+    pub bias: *const f32,
+    pub c: (*mut f32, usize),
+}
+
+impl<'a> Panels<'a> {
+    /// `w` holds depth x cols values.
+    pub(crate) fn new(isa: Isa, w: &'a [f32], transposed: bool, depth: usize, cols: usize) -> Panels<'a> {
+        // these are what the unsafe code below relies on
+        assert!(isa.available() && depth.checked_mul(cols).is_some_and(|n| n <= w.len()), "B is too short");
+        let (vectors, tile_rows) = match (isa, cols.div_ceil(lanes(isa))) {
+            (Isa::Avx512, 0 | 1) => (1, 9),
+            (Isa::Avx512, n) if n % 2 == 0 && n % 3 != 0 => (2, 14),
+            (Isa::Avx512, _) => (3, 9),
+            (_, n) => (n.clamp(1, 2), 6),
+        };
+        let deepest = if isa == Isa::Avx512 { DEEPEST } else { DEEPEST_AVX2 };
+        let kc = depth.div_ceil(depth.div_ceil(deepest).max(1)).max(1);
+        Panels { isa, w, transposed, depth, cols, vectors, tile_rows, kc }
+    }
+    /// f32 values of all panels of such a matrix.
+    pub(crate) fn floats(isa: Isa, depth: usize, cols: usize) -> usize {
+        match isa {
+            Isa::Portable => 0,
+            _ if depth == 0 || cols == 0 => 0,
+            _ => depth * cols.next_multiple_of(lanes(isa)),
+        }
+    }
+    /// Columns of a panel.
+    fn panel(&self) -> usize {
+        self.vectors * lanes(self.isa)
+    }
+    fn panels(&self) -> usize {
+        self.cols.div_ceil(self.panel())
+    }
+    /// Where the panel from row `p` (of a block of this depth) and column `j` begins.
+    fn place(&self, p: usize, depth: usize, j: usize) -> usize {
+        p * self.cols.next_multiple_of(lanes(self.isa)) + j * depth
+    }
+    /// Pieces to be packed, one apart from the other.
+    pub(crate) fn pieces(&self) -> usize {
+        if self.isa == Isa::Portable { 0 } else { self.panels() * self.depth.div_ceil(self.kc) }
+    }
+    /// Packs piece `i` < `pieces()`.
+    ///
+    /// # Safety
+    /// From `to` on, `floats` values may be written, and nobody else touches those of this piece.
+    pub(crate) unsafe fn pack(&self, i: usize, to: *mut f32) {
+        let (p, j) = (i / self.panels() * self.kc, i % self.panels() * self.panel());
+        let (depth, cols) = (self.kc.min(self.depth - p), self.panel().min(self.cols - j));
+        let (line, at, stride) = if self.transposed { (j, p, self.depth) } else { (p, j, self.cols) };
+        let from = Floats { data: self.w, stride };
+        let piece = Piece { from, line, at, transposed: self.transposed, depth, cols };
+        let to = to.wrapping_add(self.place(p, depth, j));
+        match self.isa {
+            // SAFETY: the processor has the instructions and the piece is in `w`, as `new` has asserted. Every piece has
+            // a place of its own (precondition): depth x whole vectors of columns.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::pack(&piece, self.panel(), to) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::pack(&piece, self.panel(), to) },
+            _ => {}
+        }
+    }
+    /// The product of `rows` rows.
+    ///
+    /// # Safety
+    /// `packed` points to what `pack` has made of all pieces. Of the operands, as many rows and columns as the product
+    /// needs may be read (of C: written, and nobody else touches them); a start is C itself or, like A and the bias, does
+    /// not overlap it.
+    pub(crate) unsafe fn multiply(&self, packed: *const f32, rows: usize, of: Operands) {
+        if rows == 0 || self.cols == 0 {
+            return;
+        }
+        if self.isa == Isa::Portable {
+            // SAFETY: the precondition is the same.
+            return unsafe { self.multiply_portable(rows, of) };
+        }
+        let (tiles, panels) = (Tiles::even(rows, self.tile_rows), self.panels());
+        let by_tiles = self.depth * self.cols <= SMALL;
+        let (mut p, mut start, mut bias) = (0, of.start, of.bias);
+        loop {
+            let depth = self.kc.min(self.depth - p);
+            for x in 0..panels * tiles.count {
+                let (s, t) =
+                    if by_tiles { (x % panels, x / panels) } else { (x / tiles.count, x % tiles.count) };
+                let b = packed.wrapping_add(self.place(p, depth, s * self.panel()));
+                // SAFETY: the precondition.
+                unsafe { self.tile(&Operands { start, bias, ..of }, b, (p, depth), tiles.at(t), s) };
+            }
+            (start, bias) = ((of.c.0.cast_const(), of.c.1), null());
+            p += depth;
+            if p >= self.depth {
+                return;
+            }
+        }
+    }
+    /// One tile, of the rows from `i` on and of panel `s`, which is packed at `b`.
+    ///
+    /// # Safety
+    /// As of `multiply`.
+    unsafe fn tile(
+        &self,
+        of: &Operands,
+        b: *const f32,
+        (p, depth): (usize, usize),
+        (i, rows): (usize, usize),
+        s: usize,
+    ) {
+        let (j, lanes) = (s * self.panel(), lanes(self.isa));
+        let cols = self.panel().min(self.cols - j);
+        let vectors = cols.div_ceil(lanes);
+        let past = |at: *const f32, n: usize| if at.is_null() { at } else { at.wrapping_add(n) };
+        let a = of.a.0.wrapping_add(i * of.a.1 + p);
+        let ahead = depth >= AHEAD && of.a.1 < 2 * depth;
+        let tile = Tile {
+            depth,
+            a: (a, of.a.1, 1),
+            ahead: if ahead { (a.wrapping_add(rows * of.a.1), LINE) } else { (a, 0) },
+            b: (b, vectors * lanes),
+            start: (past(of.start.0, i * of.start.1 + j), of.start.1),
+            bias: past(of.bias, j),
+            c: (of.c.0.wrapping_add(i * of.c.1 + j), of.c.1),
+            last: cols - (vectors - 1) * lanes,
+        };
+        match self.isa {
+            // SAFETY: the processor has the instructions (asserted in `new`). The tile is in C and its operands in A, in
+            // the packed panel, in the start and in the bias (precondition).
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::kernel(rows, vectors)(&tile) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::kernel(rows, vectors)(&tile) },
+            _ => {}
+        }
+    }
+    /// # Safety
+    /// As of `multiply`.
+    unsafe fn multiply_portable(&self, rows: usize, of: Operands) {
+        let (row, col) = if self.transposed { (1, self.depth) } else { (self.cols, 1) };
+        for i in 0..rows {
+            for j in 0..self.cols {
+                // SAFETY: the precondition; (i, j) is in C.
+                unsafe {
+                    let start = if of.start.0.is_null() { 0.0 } else { *of.start.0.add(i * of.start.1 + j) };
+                    let bias = if of.bias.is_null() { 0.0 } else { *of.bias.add(j) };
+                    *of.c.0.add(i * of.c.1 + j) = start + bias;
+                }
+            }
+        }
+        // SAFETY: the precondition, and B is in `w` (asserted in `new`). Strides fit isize because the matrices exist.
+        unsafe {
+            matrixmultiply::sgemm(
+                rows,
+                self.depth,
+                self.cols,
+                1.0,
+                of.a.0,
+                of.a.1 as isize,
+                1,
+                self.w.as_ptr(),
+                row as isize,
+                col as isize,
+                1.0,
+                of.c.0,
+                of.c.1 as isize,
+                1,
+            );
+        }
+    }
+}
