@@ -16,7 +16,10 @@ pub(super) fn cases() -> Vec<Case> {
 /// w, g, m, v of a weight, and its decay.
 fn weight(i: usize, n: usize) -> ([Vec<f32>; 4], f64) {
     let of = |k: usize| noise((4 * i + k) as u64, n);
-    ([of(1), of(2), of(3), of(4).iter().map(|x| x * x).collect()], if i % 2 == 0 { 0.01 } else { 0.0 })
+    (
+        [of(1), of(2), of(3), of(4).iter().map(|x| x * x).collect()],
+        if i.is_multiple_of(2) { 0.01 } else { 0.0 },
+    )
 }
 fn case(sizes: &[usize], timed: bool) -> Case {
     let step_of = Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, t: 7, grad_scale: 0.5 };

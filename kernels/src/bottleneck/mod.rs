@@ -62,7 +62,11 @@ impl Bottleneck<'_> {
 /// So many products between rows of C and of B, `wide` and `narrow` matrices read or written, and the weights.
 fn cost([m, c, b]: [usize; 3], products: usize, wide: usize, narrow: usize) -> Cost {
     let [m, c, b, products, wide, narrow] = [m, c, b, products, wide, narrow].map(|n| n as f64);
-    Cost { flops: 2.0 * products * m * c * b, bytes: 4.0 * (m * (wide * c + narrow * b) + products * b * c) }
+    Cost {
+        flops: 2.0 * products * m * c * b,
+        bytes: 4.0 * (m * (wide * c + narrow * b) + products * b * c),
+        ..Cost::default()
+    }
 }
 fn forward_cost(shape: [usize; 3], onto: Onto<'_>) -> Cost {
     cost(shape, 2, if matches!(onto, Onto::Nothing) { 2 } else { 3 }, 1)

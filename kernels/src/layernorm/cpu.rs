@@ -128,10 +128,7 @@ simd! {
         let mut outputs = dx;
         for (i, ds) in ds.chunks_exact_mut(cols).enumerate() {
             let at = i * cols..(i + 1) * cols;
-            let dx = match &mut outputs {
-                Some((dx, d, first)) => Some((&mut dx[at.clone()], d.row(*first + i))),
-                None => None,
-            };
+            let dx = outputs.as_mut().map(|(dx, d, first)| (&mut dx[at.clone()], d.row(*first + i)));
             gradient(s, &dy[at.clone()], &normed[at], rstd[i], gamma, ds, dx);
         }
     }

@@ -113,8 +113,8 @@ fn cost([rows, depth, cols]: [usize; 3], stored: usize, added: bool) -> Cost {
     let passes = if added { 2.0 } else { 1.0 };
     Cost {
         flops: 2.0 * rows * depth * cols,
-        integer: 0.0,
         bytes: 4.0 * rows * (depth + passes * cols) + stored as f64,
+        ..Cost::default()
     }
 }
 
