@@ -88,11 +88,11 @@ fn a_recomputed_layer_keeps_its_input() {
     assert_eq!(all, [("segment", input); LAYERS]);
     assert_eq!((by_layer, saved), (vec![input; LAYERS], LAYERS * input));
     let (kept, by_layer, saved) = tape(&case, &Activations::default());
-    assert_eq!((kept.len(), by_layer.len()), (11 + 16 + 16, LAYERS));
+    assert_eq!((kept.len(), by_layer.len()), (7 + 12 + 12, LAYERS));
     assert!(by_layer.iter().all(|b| *b > 4 * input), "{by_layer:?}");
     assert_eq!(by_layer.iter().sum::<usize>(), saved);
     let (mixed, layers, _) = tape(&case, &only(&[1], Keep::Recompute));
-    assert_eq!(mixed.len(), 11 + 1 + 16);
+    assert_eq!(mixed.len(), 7 + 1 + 12);
     assert_eq!(layers, [by_layer[0], input, by_layer[2]]);
 }
 #[test]
