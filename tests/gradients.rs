@@ -1,6 +1,6 @@
 //! Every differentiable operation against central differences of its forward pass in double precision.
 mod support;
-use engraft_engine::kernels::{activation, bottleneck, layernorm, matmul};
+use engraft_engine::kernels::{activation, layernorm, matmul};
 use engraft_engine::ops::Heads;
 use engraft_engine::*;
 use proptest::prelude::*;
@@ -52,112 +52,6 @@ fn linear_layers_stored_either_way_with_and_without_bias_trained_and_frozen() {
         for i in 0..16 {
             linear([m, k, n], [i & 1 > 0, i & 2 > 0, i & 4 > 0, i & 8 > 0], 3);
         }
-    }
-}
-
-/// Weights by bit: which exist and which train; what the residual is.
-#[derive(Clone, Copy, Debug)]
-struct Bottlenecks {
-    bias: bool,
-    down: bool,
-    up: bool,
-    in_out: bool,
-    /// None, the input itself, or another.
-    residual: Option<bool>,
-    input: bool,
-}
-fn bottlenecks(shape @ [m, c, b]: [usize; 3], f: Activation, of: Bottlenecks) {
-    let make = |trains: bool| if trains { leaf } else { frozen };
-    let [d, u] = if of.in_out { [[c, b], [b, c]] } else { [[b, c], [c, b]] };
-    let biases = |n: usize| [if of.bias { n } else { 0 }];
-    let leaves = [
-        make(of.input)(11, &[m, c]),
-        make(of.down)(12, &d),
-        make(of.down && of.bias)(13, &biases(b)),
-        make(of.up)(14, &u),
-        make(of.up && of.bias)(15, &biases(c)),
-        make(of.residual == Some(false))(16, &[m, c]),
-    ];
-    plain(
-        &format!("bottleneck {shape:?} {f:?} {of:?}"),
-        &leaves,
-        |cx, w| {
-            let [x, other] = [0, 5].map(|i| input(cx, w[i], &pack([m])));
-            let layer = |i: usize| LinearRef { w: w[i], b: of.bias.then_some(w[i + 1]), in_out: of.in_out };
-            let r = of.residual.map(|same| if same { &x } else { &other });
-            cx.bottleneck(&x, layer(1), f, layer(3), r).unwrap()
-        },
-        |x| {
-            let turn = |v: &[f64], cols: usize| -> Vec<f64> {
-                let rows = v.len() / cols;
-                (0..v.len()).map(|i| v[i % rows * cols + i / rows]).collect()
-            };
-            let (d, u) =
-                if of.in_out { (turn(&x[1], b), turn(&x[3], c)) } else { (x[1].clone(), x[3].clone()) };
-            let bias = |i: usize| of.bias.then_some(&x[i][..]);
-            let (_, mut y) = bottleneck::reference(f, shape, (&d, bias(2), &u, bias(4)), &x[0]);
-            if let Some(same) = of.residual {
-                y.iter_mut().zip(&x[if same { 0 } else { 5 }]).for_each(|(y, r)| *y += r);
-            }
-            y
-        },
-    );
-}
-#[test]
-fn bottlenecks_trained_and_frozen_with_and_without_a_residual() {
-    for (shape, f) in [
-        ([1, 1, 1], Activation::Gelu),
-        ([5, 3, 1], Activation::Silu),
-        ([1, 4, 6], Activation::Tanh),
-        ([7, 6, 4], Activation::Gelu),
-    ] {
-        for i in 0..16 {
-            for residual in [None, Some(true), Some(false)] {
-                let [bias, down, up, in_out] = [1, 2, 4, 8].map(|bit| i & bit > 0);
-                // with nothing below it that trains, the gradient of x is not computed
-                for input in [true, false] {
-                    if input || down || up || residual == Some(false) {
-                        bottlenecks(shape, f, Bottlenecks { bias, down, up, in_out, residual, input });
-                    }
-                }
-            }
-        }
-    }
-}
-#[test]
-fn a_bottleneck_with_each_activation() {
-    let of =
-        Bottlenecks { bias: true, down: true, up: true, in_out: false, residual: Some(true), input: true };
-    for f in Activation::ALL {
-        bottlenecks([4, 5, 3], f, of);
-    }
-}
-#[test]
-fn a_second_batch_adds_to_the_gradients_of_a_bottleneck() {
-    let (m, c, b) = (9, 7, 5);
-    let (device, mut set) = (cpu(), ParamSet::new());
-    let mut make = |seed: u64, shape: &[usize]| {
-        let values = device.upload(Class::Scratch, &noise(seed, shape.iter().product())).unwrap();
-        set.param("leaf", Tensor::new(values, shape).unwrap()).unwrap()
-    };
-    let w = [make(1, &[b, c]), make(2, &[b]), make(3, &[c, b]), make(4, &[c])];
-    let layer = |i: usize| LinearRef { w: w[i].get(), b: Some(w[i + 1].get()), in_out: false };
-    let add = |seed: u64, g: &mut Gradients| {
-        let up = |seed: u64| device.upload(Class::Scratch, &noise(seed, m * c)).unwrap();
-        let mut cx = Cx::new(&device, &Plain, Pass::gradients());
-        let x = Act::new(up(seed), c, pack([m])).unwrap();
-        let y = cx.bottleneck(&x, layer(0), Activation::Gelu, layer(2), Some(&x)).unwrap();
-        cx.backward(&y, up(seed + 1), g).unwrap();
-    };
-    let read = |g: &Gradients| w.each_ref().map(|p| g.get(p).unwrap().read::<f32>().unwrap());
-    let [mut one, mut two, mut both] = [(); 3].map(|()| Gradients::new());
-    add(10, &mut one);
-    add(20, &mut two);
-    add(10, &mut both);
-    add(20, &mut both);
-    for ((a, b), sum) in read(&one).iter().zip(read(&two)).zip(read(&both)) {
-        let want: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
-        agree("two batches", sum.as_slice(), &want).unwrap();
     }
 }
 
