@@ -6,6 +6,7 @@
 //! dV = dropout(P)ᵀ dO    dP = dropout(dO Vᵀ)    dS = P ∘ (dP - rowsum(P ∘ dP))    dQ = scale · dS K    dK = scale · dSᵀ Q
 //! ```
 //! Q, K, V, O are (tokens, heads · head_dim), a head's channels side by side.
+mod ahead;
 mod cases;
 mod cpu;
 mod product;

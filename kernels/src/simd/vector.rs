@@ -81,6 +81,8 @@ pub(crate) trait F32s:
     fn if_less(self, bound: f32, yes: Self, no: Self) -> Self;
     /// 0 where `of` < bound, else (and for NaN) self.
     fn unless_less(self, of: Self, bound: f32) -> Self;
+    /// The first `n` lanes, zeros behind them.
+    fn first(self, n: usize) -> Self;
     /// The sum of all lanes, as a tree.
     fn sum(self) -> f32;
     /// The largest lane; a NaN may be passed over.
@@ -275,6 +277,10 @@ impl F32s for F32x4 {
     #[inline(always)]
     fn unless_less(self, of: Self, bound: f32) -> Self {
         self.zip(of, |x, of| if of < bound { 0.0 } else { x })
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> Self {
+        F32x4(std::array::from_fn(|i| if i < n { self.0[i] } else { 0.0 }))
     }
     #[inline(always)]
     fn sum(self) -> f32 {

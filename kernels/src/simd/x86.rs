@@ -127,7 +127,8 @@ impl Simd for Avx512 {
         let all = ints16;
         ask!({
             let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            let c = _mm512_mullo_epi32(_mm512_add_epi32(lane, all(col)), all(0x9e37_79b9));
+            let c = _mm512_mullo_epi32(lane, all(0x9e37_79b9)); // a constant
+            let c = _mm512_add_epi32(c, all(col.wrapping_mul(0x9e37_79b9)));
             let s = _mm512_add_epi32(_mm512_xor_si512(c, all(key[0])), all(key[1]));
             let s = _mm512_add_epi32(_mm512_mullo_epi32(s, all(747_796_405)), all(2_891_336_453));
             let by = _mm512_add_epi32(_mm512_srli_epi32::<28>(s), all(4));
@@ -238,6 +239,10 @@ impl F32s for F32x16 {
         F32x16(ask!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(of.0, bound), self.0)))
     }
     #[inline(always)]
+    fn first(self, n: usize) -> Self {
+        F32x16(ask!(_mm512_maskz_mov_ps(first16(n), self.0)))
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         ask!(_mm512_reduce_add_ps(self.0))
     }
@@ -331,7 +336,8 @@ impl Simd for Avx2 {
         let all = ints8;
         ask!({
             let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            let c = _mm256_mullo_epi32(_mm256_add_epi32(lane, all(col)), all(0x9e37_79b9));
+            let c = _mm256_mullo_epi32(lane, all(0x9e37_79b9)); // a constant
+            let c = _mm256_add_epi32(c, all(col.wrapping_mul(0x9e37_79b9)));
             let s = _mm256_add_epi32(_mm256_xor_si256(c, all(key[0])), all(key[1]));
             let s = _mm256_add_epi32(_mm256_mullo_epi32(s, all(747_796_405)), all(2_891_336_453));
             let by = _mm256_add_epi32(_mm256_srli_epi32::<28>(s), all(4));
@@ -404,6 +410,10 @@ impl F32s for F32x8 {
     fn unless_less(self, of: Self, bound: f32) -> Self {
         let bound = self.all(bound).0;
         F32x8(ask!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(of.0, bound), self.0)))
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> Self {
+        F32x8(ask!(_mm256_and_ps(_mm256_castsi256_ps(first8(n)), self.0)))
     }
     #[inline(always)]
     fn sum(self) -> f32 {
