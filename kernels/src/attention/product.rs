@@ -194,8 +194,8 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
             let from = if UNIT { a.wrapping_add(I) } else { every[I / 3].wrapping_add(I % 3 * row) };
             // SAFETY: one of the R x k values of A.
             let x = s.splat(unsafe { *from });
-            for w in 0..W {
-                sums[I][w] = x.fma(v[w], sums[I][w]);
+            for (sum, v) in sums[I].iter_mut().zip(v) {
+                *sum = x.fma(v, *sum);
             }
         });
         a = a.wrapping_add(p.a_col);
@@ -206,8 +206,8 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
         each!(I {
             // SAFETY: `product` asserted a divisor for each row.
             let by = s.splat(1.0 / unsafe { *by.get_unchecked(i + I) });
-            for w in 0..W {
-                sums[I][w] = sums[I][w] * by;
+            for sum in &mut sums[I] {
+                *sum = *sum * by;
             }
         });
     }
@@ -216,8 +216,8 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
     if left < W * l {
         let mut all = [0.0; 14 * 32];
         each!(I {
-            for w in 0..W {
-                sums[I][w].store(&mut all[(I * W + w) * l..]);
+            for (w, sum) in sums[I].iter().enumerate() {
+                sum.store(&mut all[(I * W + w) * l..]);
             }
         });
         // SAFETY: R rows of `left` values of C.
@@ -226,16 +226,16 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
     }
     if add {
         each!(I {
-            for w in 0..W {
+            for (w, sum) in sums[I].iter_mut().enumerate() {
                 // SAFETY: a vector of a row of C.
-                sums[I][w] = sums[I][w] + unsafe { s.load_at(c.add(I * p.c_row + w * l)) };
+                *sum = *sum + unsafe { s.load_at(c.add(I * p.c_row + w * l)) };
             }
         });
     }
     each!(I {
-        for w in 0..W {
+        for (w, sum) in sums[I].iter().enumerate() {
             // SAFETY: a vector of a row of C.
-            unsafe { sums[I][w].store_at(c.add(I * p.c_row + w * l), l) };
+            unsafe { sum.store_at(c.add(I * p.c_row + w * l), l) };
         }
     });
 }
