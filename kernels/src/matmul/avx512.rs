@@ -1,5 +1,5 @@
-//! AVX-512: vectors of 16, tiles of up to 9 x 48 (27 accumulators, 3 loads and 9 broadcasts for 27 multiply-adds) or
-//! 6 x 64.
+//! AVX-512: vectors of 16, tiles of up to 9 x 48 (27 accumulators, 3 loads and 9 broadcasts for 27 multiply-adds), 14 x 32
+//! or 6 x 64.
 use super::{
     pack::Piece,
     tile::{Kernel, Tile, tile},
