@@ -19,7 +19,7 @@ from pathlib import Path
 
 from step import HERE, LENGTH, base_directory, last_line, long_lines, processor
 
-BATCHES = 12
+BATCHES = 8
 
 
 def arguments():
