@@ -141,10 +141,7 @@ fn next(
     of_kv: &[*const f32],
 ) -> Ahead {
     let (c, d, m, n) = (a.channels(), a.head_dim, t.q.len(), t.span.kv.len());
-    if std::env::var_os("NOAHEAD").is_some()
-        || head + 1 == t.heads.end
-        || (of_q.len() * m + of_kv.len() * n) * d > AHEAD
-    {
+    if head + 1 == t.heads.end || (of_q.len() * m + of_kv.len() * n) * d > AHEAD {
         return Ahead::none();
     }
     let first = |x: &*const f32, row: usize| x.wrapping_add(row * c + (head + 1) * d);
