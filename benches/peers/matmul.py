@@ -1,7 +1,7 @@
 """engraft's f32 matrix multiply beside torch's, matrixmultiply's and gemm's, and the processor's peak.
 
 The products are those of frozen linear layers with W (N, K): `forward` y = x Wᵀ and `gradient` dx = dy W, on M
-tokens. Every round times each side for some 15 ms, one after the other, and the peak of multiply-adds in
+tokens. Every round times each side for 20 ms, after as much to warm up, one after the other, and the peak of multiply-adds in
 registers among them, so that whatever else the machine does falls on all. Shares of the peak and ratios are
 taken within a round; medians over the rounds are reported. torch's number is the better of `mm(out=)` and, forward,
 `linear`. `2 T / 1 T` is engraft with all threads over engraft with one, in the same round.
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 HERE = Path(__file__).resolve().parent
-BATCH = 0.015  # seconds, as in matmul/src/main.rs
+BATCH = 0.02  # seconds, as in matmul/src/main.rs
 SHAPES = {  # (N, K)
     "bert-base": [(768, 768), (2304, 768), (3072, 768), (768, 3072)],
     "minilm": [(384, 384), (1536, 384), (384, 1536)],
@@ -85,11 +85,12 @@ class Torch:
 
 
 def rate(f, flops):
-    f()
-    start, calls = time.perf_counter(), 0
-    while (seconds := time.perf_counter() - start) < BATCH:
-        f()
-        calls += 1
+    """The second of two batches."""
+    for _ in range(2):
+        start, calls = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - start) < BATCH:
+            f()
+            calls += 1
     return calls * flops / seconds
 
 

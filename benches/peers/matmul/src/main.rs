@@ -15,8 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one answer takes, about.
-const BATCH: Duration = Duration::from_millis(15);
+/// How long a side is timed, and how long it runs before: threads that slept need some milliseconds until they run side by
+/// side again.
+const BATCH: Duration = Duration::from_millis(20);
 
 fn main() -> Result<()> {
     let threads: usize = std::env::args().nth(1).context("the number of threads is missing")?.parse()?;
@@ -68,14 +69,17 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Operations in a second of `f`, which says how many one call is: after a call that is not counted, as many as fit.
+/// Operations in a second of `f`, which says how many one call is.
 fn rate(mut f: impl FnMut() -> Result<f64>) -> Result<f64> {
-    f()?;
-    let (start, mut flops) = (Instant::now(), 0.0);
-    while start.elapsed() < BATCH {
-        flops += f()?;
-    }
-    Ok(flops / start.elapsed().as_secs_f64())
+    let mut batch = || {
+        let (start, mut flops) = (Instant::now(), 0.0);
+        while start.elapsed() < BATCH {
+            flops += f()?;
+        }
+        Ok(flops / start.elapsed().as_secs_f64())
+    };
+    batch()?;
+    batch()
 }
 
 /// A weight, its activations and their gradients, W (n, k), x (m, k), dy (m, n), for the others and for engraft.
