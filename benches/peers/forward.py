@@ -59,7 +59,7 @@ def sides(args, model, batch, work):
 
 def main():
     args = arguments()
-    os.environ.update(RAYON_NUM_THREADS=str(args.threads), HF_HUB_OFFLINE="1")
+    os.environ["RAYON_NUM_THREADS"] = str(args.threads)  # candle has no option for it
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)

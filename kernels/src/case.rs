@@ -1,7 +1,7 @@
 //! A kernel's entry in the registry: what it is called, and the shapes on which it is checked and timed.
 use crate::{
     Buffer, Class, Device, Result,
-    matmul::Matrix,
+    matmul::{Matrix, Onto},
     storage::{Scales, Storage, convert},
 };
 use half::{bf16, f16};
@@ -60,6 +60,26 @@ impl Run {
             v.extend(b.read::<f32>()?);
         }
         Ok(v)
+    }
+}
+
+/// What a case adds its product to.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Added {
+    Nothing,
+    Rows,
+    Output,
+}
+impl Added {
+    pub(crate) const ALL: [Added; 3] = [Added::Nothing, Added::Rows, Added::Output];
+
+    /// For a launch; `rows` are what is added if it is rows.
+    pub(crate) fn onto(self, rows: &Buffer) -> Onto<'_> {
+        match self {
+            Added::Nothing => Onto::Nothing,
+            Added::Rows => Onto::Rows(rows),
+            Added::Output => Onto::Output,
+        }
     }
 }
 

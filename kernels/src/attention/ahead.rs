@@ -4,8 +4,7 @@
 //! While the products of one head run, the rows of the next are asked for, a few after each tile, so that they are in the
 //! second-level cache when their turn comes.
 
-/// Floats of a cache line.
-const LINE: usize = 16;
+use crate::simd::LINE;
 
 /// Rows to ask for, spread over an amount of work.
 pub(super) struct Ahead {

@@ -1,7 +1,7 @@
 //! The row sweeps of attention: scores to exponentials, and back. Rows of scores are whole vectors long; what lies behind
 //! their values becomes zeros.
 use crate::{
-    dropout::Dropout,
+    dropout::{Dropout, Row},
     simd::{F32s, Simd, math, simd},
 };
 
@@ -12,28 +12,11 @@ pub(super) struct Drop {
     pub row: usize,
     pub col: u32,
 }
-/// The numbers of dropout for one row.
-#[derive(Clone, Copy)]
-struct Factors {
-    key: [u32; 2],
-    col: u32,
-    threshold: u32,
-    /// What kept elements are multiplied by.
-    keep: f32,
-}
 impl Drop {
-    /// Those of the i-th row.
+    /// The factors of the i-th row.
     #[inline(always)]
-    fn of(&self, i: usize) -> Factors {
-        let d = &self.dropout;
-        Factors { key: d.row_key(self.row + i), col: self.col, threshold: d.threshold(), keep: d.scale() }
-    }
-}
-impl Factors {
-    /// A vector of 0 and `keep`, from the j-th key on.
-    #[inline(always)]
-    fn at<S: Simd>(&self, s: S, j: usize, keep: f32) -> S::V {
-        s.factors(self.key, self.col.wrapping_add(j as u32), self.threshold, keep)
+    fn of(&self, i: usize) -> Row {
+        self.dropout.row(self.row + i).from(self.col)
     }
 }
 
@@ -55,7 +38,7 @@ simd! {
 
 /// x = exp(scale x - top), dropped out, and the sum before that.
 #[inline(always)]
-fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, drop: Option<Factors>) -> f32 {
+fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, drop: Option<Row>) -> f32 {
     let l = S::V::LANES;
     let (scale, low) = (s.splat(scale), s.splat(-top));
     let (whole, end) = x.split_at_mut(n / l * l);
@@ -65,7 +48,7 @@ fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, dr
         sum = sum + e;
         match drop {
             None => e.store(x),
-            Some(f) => (e * f.at(s, j * l, f.keep)).store(x),
+            Some(f) => (e * f.at(s, j * l)).store(x),
         }
     }
     if !end.is_empty() {
@@ -73,7 +56,7 @@ fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, dr
         sum = sum + e;
         match drop {
             None => e.store(end),
-            Some(f) => (e * f.at(s, n / l * l, f.keep)).store(end),
+            Some(f) => (e * f.at(s, n / l * l)).store(end),
         }
     }
     sum.sum()
@@ -119,7 +102,7 @@ fn probabilities<S: Simd>(
     d: &[f32],
     n: usize,
     (scale, lse): (f32, f32),
-    drop: Option<Factors>,
+    drop: Option<Row>,
 ) -> f32 {
     let l = S::V::LANES;
     let (scale, low) = (s.splat(scale), s.splat(-lse));
@@ -130,8 +113,7 @@ fn probabilities<S: Simd>(
             p = p.first(n - j * l);
         }
         if let Some(f) = drop {
-            // 2 keep or 0, less keep
-            p = p * (f.at(s, j * l, 2.0 * f.keep) + -f.keep);
+            p = p * f.signed(s, j * l);
         }
         p.store(x);
         let dropped = if drop.is_some() { s.splat(0.0).max(p) } else { p };

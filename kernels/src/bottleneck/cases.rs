@@ -2,7 +2,7 @@
 use super::*;
 use crate::{
     Case, Class, Run,
-    case::{noise, wide},
+    case::{Added, noise, wide},
 };
 
 /// m, C, B: nothing that is a multiple of a vector, single rows and columns, sums of no terms, matrices of no rows.
@@ -26,12 +26,6 @@ const AWKWARD: [[usize; 3]; 14] = [
 const TIMED: [[usize; 3]; 5] =
     [[2048, 768, 64], [700, 768, 64], [2048, 384, 64], [2048, 768, 48], [2048, 768, 384]];
 
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Added {
-    Nothing,
-    Rows,
-    Output,
-}
 use Added::*;
 
 /// Which direction, and what becomes of it.
@@ -47,7 +41,7 @@ use Way::*;
 pub(super) fn cases() -> Vec<Case> {
     let mut all = vec![];
     for shape in AWKWARD {
-        for added in [Nothing, Rows, Output] {
+        for added in Added::ALL {
             all.extend([Forward, Backward].map(|way| case(way, Activation::Gelu, shape, added, false)));
         }
         all.push(case(Narrow, Activation::Silu, shape, Nothing, false));
@@ -110,11 +104,7 @@ fn case(way: Way, f: Activation, shape: [usize; 3], added: Added, timed: bool) -
                 up_bias: (b_u.len() == c && way == Forward).then_some(&b_u),
                 f,
             };
-            let onto = match added {
-                Nothing => Onto::Nothing,
-                Rows => Onto::Rows(&plus),
-                Output => Onto::Output,
-            };
+            let onto = added.onto(&plus);
             let (narrow, wide) = out.split_at_mut(1);
             match way {
                 Forward => forward(&device, w, &x, onto, &mut narrow[0], &mut wide[0]),

@@ -8,7 +8,7 @@ use crate::{
         Base, Shared,
         panels::{Operands, Panels},
     },
-    simd::Level,
+    simd::{LINE, Level},
 };
 use std::{ptr::null, slice::from_raw_parts_mut};
 
@@ -18,8 +18,6 @@ const ROWS: usize = 126;
 const BLOCKS: usize = 32;
 /// ... or they have so few rows.
 const LEAST_ROWS: usize = 42;
-/// f32 values in a cache line.
-const LINE: usize = 16;
 
 /// Rows of a block; of the last one perhaps fewer.
 fn rows(m: usize) -> usize {

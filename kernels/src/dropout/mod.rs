@@ -62,20 +62,34 @@ impl Dropout {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Row {
     key: [u32; 2],
+    /// The column that counts as the first.
+    first: u32,
     threshold: u32,
     scale: f32,
 }
 impl Dropout {
     /// Those of row `row`.
+    #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> Row {
-        Row { key: self.row_key(row), threshold: self.threshold(), scale: self.scale() }
+        Row { key: self.row_key(row), first: 0, threshold: self.threshold(), scale: self.scale() }
     }
 }
 impl Row {
+    /// The same, with columns counted from `first` on.
+    #[inline(always)]
+    pub(crate) fn from(self, first: u32) -> Row {
+        Row { first, ..self }
+    }
     /// Those of the columns from `col` on.
     #[inline(always)]
     pub(crate) fn at<S: Simd>(self, s: S, col: usize) -> S::V {
-        s.factors(self.key, col as u32, self.threshold, self.scale)
+        s.factors(self.key, self.first.wrapping_add(col as u32), self.threshold, self.scale)
+    }
+    /// The same, but what is dropped has the factor with its sign turned instead of 0.
+    #[inline(always)]
+    pub(crate) fn signed<S: Simd>(self, s: S, col: usize) -> S::V {
+        // 2 scale or 0, less scale
+        Row { scale: 2.0 * self.scale, ..self }.at(s, col) + -self.scale
     }
 }
 /// Finaliser of SplitMix64 (Steele, Lea & Flood 2014): every input bit reaches every output bit.

@@ -21,11 +21,12 @@ use super::{
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
-    tile::{Kernel, LINE, Tile},
+    tile::{Kernel, Tile},
     *,
 };
 use crate::{
     Class, Cpu, DType, Isa,
+    simd::LINE,
     storage::view::{Floats, Stored, stored},
 };
 use std::{ops::Range, ptr::null};

@@ -9,9 +9,9 @@ use super::{avx2, avx512};
 use super::{
     pack::Piece,
     plan::{Tiles, lanes},
-    tile::{LINE, Tile},
+    tile::Tile,
 };
-use crate::{Isa, storage::view::Floats};
+use crate::{Isa, simd::LINE, storage::view::Floats};
 use std::ptr::null;
 
 /// Depth of a block of panels at most.

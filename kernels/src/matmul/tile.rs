@@ -31,9 +31,6 @@ pub(super) struct Tile {
     pub last: usize,
 }
 
-/// f32 values in a cache line.
-pub(super) const LINE: usize = 16;
-
 /// A tile of a certain size.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 use super::*;
 use crate::{
     Case, Run,
-    case::{noise, wide},
+    case::{Added, noise, wide},
     matmul::AWKWARD,
 };
 
@@ -20,26 +20,18 @@ const TIMED: [(usize, usize, usize); 8] = [
     (2048, 768, 3072),
 ];
 
-/// What a product is added to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Onto {
-    Nothing,
-    Rows,
-    Output,
-}
-
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for shape in AWKWARD.into_iter().chain(SEVERAL) {
-        for onto in [Onto::Nothing, Onto::Rows, Onto::Output] {
-            all.extend([case(true, shape, onto, false), case(false, shape, onto, false)]);
+        for added in Added::ALL {
+            all.extend([case(true, shape, added, false), case(false, shape, added, false)]);
         }
     }
     for (rows, cols) in [(0, 3), (3, 0), (1, 1), (5, 7), (40, 100), (33, 1001)] {
         all.extend([rows_case(rows, cols, false, false), rows_case(rows, cols, true, false)]);
     }
     for shape in TIMED {
-        all.extend([case(true, shape, Onto::Nothing, true), case(false, shape, Onto::Nothing, true)]);
+        all.extend([case(true, shape, Added::Nothing, true), case(false, shape, Added::Nothing, true)]);
     }
     for cols in [768, 3072] {
         all.extend([rows_case(2048, cols, false, true), rows_case(2048, cols, true, true)]);
@@ -58,10 +50,10 @@ pub(super) fn folded(x: &[f32], by: &[f32]) -> Vec<f32> {
 }
 
 /// One product of a quantised weight (N, K) with x (m, K) or dy (m, N), which are quantised in the launch.
-fn case(transposed: bool, (m, n, k): (usize, usize, usize), onto: Onto, timed: bool) -> Case {
+fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed: bool) -> Case {
     let (name, depth, cols) = if transposed { ("times_transposed", k, n) } else { ("times", n, k) };
     let (x, w, bias) = (noise(1, m * depth), noise(2, n * k), noise(3, cols));
-    let cost = quantize_cost(m, depth) + product_cost([m, depth, cols], onto != Onto::Nothing);
+    let cost = quantize_cost(m, depth) + product_cost([m, depth, cols], added != Added::Nothing);
     let start = noise(4, m * cols);
     let (w, scales) = match quantized(&w, k) {
         (w, s) if k > 0 => (w, s),
@@ -77,7 +69,7 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), onto: Onto, timed: b
             let rows = if depth > 0 { wide(&rows) } else { vec![1.0; m] };
             let b = if transposed { (&w[..], 1, k) } else { (&w[..], k, 1) };
             let mut y = reference((m, depth, cols), (&q, depth, 1), b, &rows, by.as_deref(), Some(&bias));
-            if onto != Onto::Nothing {
+            if added != Added::Nothing {
                 y.iter_mut().zip(&start).for_each(|(y, s)| *y += s);
             }
             y
@@ -87,11 +79,11 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), onto: Onto, timed: b
         let up = |class, v: &[f32]| device.upload(class, v);
         let (x, bias) = (up(Class::Saved, &x)?, up(Class::Backbone, &bias)?);
         let (w, scales) = (device.upload(Class::Backbone, &w)?, Scales::Rows(up(Class::Backbone, &scales)?));
-        let y = match onto {
-            Onto::Output => up(Class::Scratch, &start)?,
+        let y = match added {
+            Added::Output => up(Class::Scratch, &start)?,
             _ => device.alloc::<f32>(Class::Scratch, m * cols)?,
         };
-        let start = up(Class::Saved, if onto == Onto::Rows { &start } else { &[] })?;
+        let start = up(Class::Saved, if added == Added::Rows { &start } else { &[] })?;
         let mut q = Rows::alloc(device, Class::Scratch, m, depth)?;
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
@@ -99,21 +91,17 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), onto: Onto, timed: b
             let w = Matrix { data: &w, scales: Some(&scales), rows: n, cols: k };
             quantize_rows(&device, &x, (!transposed).then_some(by), &mut q)?;
             let go = if transposed { times_transposed } else { times };
-            let onto = match onto {
-                Onto::Nothing => matmul::Onto::Nothing,
-                Onto::Rows => matmul::Onto::Rows(&start),
-                Onto::Output => matmul::Onto::Output,
-            };
+            let onto = added.onto(&start);
             go(&device, &q, w, Plus { bias: Some(&bias), onto }, &mut y[0])
         }))
     };
     Case {
         label: format!(
             "{name} m={m} N={n} K={k}{}",
-            match onto {
-                Onto::Nothing => "",
-                Onto::Rows => " plus rows",
-                Onto::Output => " plus output",
+            match added {
+                Added::Nothing => "",
+                Added::Rows => " plus rows",
+                Added::Output => " plus output",
             }
         ),
         // the sums are exact; what is left are four roundings. Of few outputs all may be close to zero

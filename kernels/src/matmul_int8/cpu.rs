@@ -155,31 +155,33 @@ pub(super) fn multiply(
 const BURST: (usize, usize) = (2000, 64);
 
 /// See [`super::burst`].
-pub(super) fn burst(path: Path) -> u64 {
+pub(super) fn burst(d: &Cpu, path: Path, tasks: usize) -> f64 {
     let (tiles, words) = BURST;
     let Plan { vectors, tile_rows, .. } = Plan::new(path, 1 << 10, 4 * words, 1 << 10);
     let cols = vectors * path.lanes();
-    let (a, scales) = (vec![0_u32; tile_rows * words], vec![1.0_f32; tile_rows]);
-    let (b, mut c) = (vec![0_u32; (TOP + words) * cols], vec![0.0_f32; tile_rows * cols]);
     let tile = (code(path).tile)(tile_rows, vectors);
     assert!(path.available());
-    for _ in 0..tiles {
-        // SAFETY: the processor has the path's instructions (asserted); A has `tile_rows` rows of `words` words, B is a panel
-        // of TOP + words rows, C and the scales are as large as the tile.
-        unsafe {
-            tile(&Tile {
-                words,
-                a: (a.as_ptr().cast(), 4 * words),
-                b: b.as_ptr(),
-                scales: scales.as_ptr(),
-                onto: std::ptr::null(),
-                c: (c.as_mut_ptr(), cols),
-                last: path.lanes(),
-            });
+    d.each(tasks, |_, _| {
+        let (a, scales) = (vec![0_u32; tile_rows * words], vec![1.0_f32; tile_rows]);
+        let (b, mut c) = (vec![0_u32; (TOP + words) * cols], vec![0.0_f32; tile_rows * cols]);
+        for _ in 0..tiles {
+            // SAFETY: the processor has the path's instructions (asserted); A has `tile_rows` rows of `words` words, B is a
+            // panel of TOP + words rows, C and the scales are as large as the tile.
+            unsafe {
+                tile(&Tile {
+                    words,
+                    a: (a.as_ptr().cast(), 4 * words),
+                    b: b.as_ptr(),
+                    scales: scales.as_ptr(),
+                    onto: std::ptr::null(),
+                    c: (c.as_mut_ptr(), cols),
+                    last: path.lanes(),
+                });
+            }
         }
-    }
-    std::hint::black_box(c);
-    (2 * 4 * words * tile_rows * cols * tiles) as u64
+        std::hint::black_box(c);
+    });
+    (2 * 4 * words * tile_rows * cols * tiles * tasks) as f64
 }
 
 struct Job<'a> {

@@ -28,7 +28,7 @@ mod tests;
 mod words;
 
 use crate::{
-    Buffer, Class, Cost, Device, Error, Isa, Kernel, Result, isa,
+    Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, isa,
     matmul::{self, Matrix, Plus, area},
     need,
     storage::Scales,
@@ -115,10 +115,10 @@ fn scales<'a>(device: &Device, w: Matrix<'a>, depth: usize) -> Result<&'a Buffer
     }
 }
 
-/// One thread's share of what [`crate::profile::Roofline`] times: the largest tile of the path, again and again, on
-/// data that stays in the first-level cache. It says how many operations that was.
-pub(crate) fn burst(isa: Isa) -> u64 {
-    cpu::burst(Path::of(isa))
+/// What [`crate::profile::Roofline`] times: `tasks` times the largest tile of the path, again and again, on data that stays
+/// in the first-level cache. It says how many operations that was.
+pub(crate) fn burst(d: &Cpu, isa: Isa, tasks: usize) -> f64 {
+    cpu::burst(d, Path::of(isa), tasks)
 }
 
 /// f32 values to bytes, or back.

@@ -6,8 +6,9 @@
 //! ```
 //! The peak is that of independent chains of fused multiply-adds in registers, the integers' that of the product's tile on
 //! data in the first-level cache, the bandwidth that of STREAM's triad (McCalpin 1995), y = b + s c, on arrays that are
-//! together twice as large as the largest cache; all on all threads of the pool, the best of several rounds. Memory is counted as STREAM counts it, every array once. Data that is still in a cache
-//! comes faster than that, so a small launch can be above its roofline.
+//! together twice as large as the largest cache; all on all threads of the pool, the best of several rounds. Memory is
+//! counted as STREAM counts it, every array once. Data that is still in a cache comes faster than that, so a small launch can
+//! be above its roofline.
 use super::Cost;
 use crate::{
     Cpu, Device, Error, Isa, Result, isa, matmul_int8,
@@ -15,7 +16,6 @@ use crate::{
 };
 use std::{
     hint::black_box,
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -42,7 +42,8 @@ impl Roofline {
             return Err(Error::Unsupported { kernel: "roofline", device: device.name() });
         };
         let (isa, level) = (isa()?, Level::current()?);
-        let (flops, integer) = (rate(|| chains_on_all(d, level)), rate(|| tiles_on_all(d, isa)));
+        let (flops, integer) =
+            (rate(|| chains_on_all(d, level)), rate(|| matmul_int8::burst(d, isa, TASKS * d.threads())));
         Ok(Roofline { isa, threads: d.threads(), flops, integer, bytes: bandwidth(d, level)? })
     }
     /// Seconds that a launch takes at least.
@@ -104,15 +105,6 @@ fn chains_on_all(d: &Cpu, level: Level) -> f64 {
         black_box(chains(level, black_box(1.0)));
     });
     (2 * CHAINS * LINKS * level.lanes() * tasks) as f64
-}
-
-/// The same for integers.
-fn tiles_on_all(d: &Cpu, isa: Isa) -> f64 {
-    let operations = AtomicU64::new(0);
-    d.each(TASKS * d.threads(), |_, _| {
-        operations.fetch_add(matmul_int8::burst(isa), Ordering::Relaxed);
-    });
-    operations.into_inner() as f64
 }
 
 /// Operations in a second of `f`, which says how many one call is.

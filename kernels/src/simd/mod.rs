@@ -23,6 +23,9 @@ pub(crate) use vector::{F32s, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
 
+/// f32 values of a cache line.
+pub(crate) const LINE: usize = 16;
+
 /// A set of vector instructions that this processor is known to have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Level {
