@@ -8,14 +8,9 @@ use crate::{
     cuda::Cuda,
     host::{Block, Blocks},
     profile::Recorder,
+    team::{Shared, Team},
 };
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{path::Path, sync::Arc};
 
 /// A device: cheap to clone, shared by every buffer that lives on it.
 #[derive(Clone, Debug)]
@@ -34,7 +29,7 @@ pub struct Cpu {
     pub(crate) ledger: Ledger,
     pub(crate) blocks: Blocks,
     pub(crate) recorder: Arc<Recorder>,
-    threads: rayon::ThreadPool,
+    team: Team,
 }
 
 /// The device that only counts.
@@ -51,16 +46,12 @@ impl Device {
         if threads > 1024 {
             return Err(Error::Open { device: "cpu", why: format!("{threads} threads are more than 1024") });
         }
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("engraft-{i}"))
-            .build()
-            .map_err(|e| Error::Open { device: "cpu", why: e.to_string() })?;
+        let team = Team::new(threads).map_err(|e| Error::Open { device: "cpu", why: e.to_string() })?;
         Ok(Device::Cpu(Arc::new(Cpu {
             ledger: Ledger::default(),
             blocks: Blocks::default(),
             recorder: Arc::default(),
-            threads,
+            team,
         })))
     }
     /// GPU number `ordinal`; an error where there is no driver or no such GPU.
@@ -162,10 +153,12 @@ impl Device {
         b.write_bytes(bytes)?;
         Ok(b)
     }
-    /// Runs `f` on one of the device's own threads, so that the kernels it launches start without a hand-over.
+    /// Runs `f` on one of the device's own threads, while the others wait for the kernels it launches: they start without a
+    /// hand-over. For whole passes, from any thread. Parallel operations of rayon in `f` run on its thread alone, but for
+    /// `rayon::broadcast`, which would wait for ever.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match self {
-            Device::Cpu(d) => d.threads.install(f),
+            Device::Cpu(d) => d.team.install(f),
             _ => f(),
         }
     }
@@ -181,24 +174,13 @@ impl Device {
 impl Cpu {
     /// Threads in the pool.
     pub fn threads(&self) -> usize {
-        self.threads.current_num_threads()
+        self.team.threads()
     }
     /// Runs `f(task, thread)` for every task below `n`, the tasks taken from one counter by all threads. What a task
-    /// computes must depend on its number alone: then results do not depend on the number of threads.
+    /// computes must depend on its number alone: then results do not depend on the number of threads. No two calls that
+    /// run at once have the same `thread`, which is below `threads()`.
     pub(crate) fn each(&self, n: usize, f: impl Fn(usize, usize) + Sync) {
-        if n <= 1 || self.threads() == 1 {
-            return (0..n).for_each(|i| f(i, 0));
-        }
-        let next = AtomicUsize::new(0);
-        self.threads.broadcast(|t| {
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= n {
-                    return;
-                }
-                f(i, t.index());
-            }
-        });
+        self.team.each(n, &f);
     }
     /// Cuts `y` into pieces of `rows` rows of `cols` values and runs `f(first row, piece)` on each in parallel.
     pub(crate) fn rows<T: Send>(
@@ -208,12 +190,14 @@ impl Cpu {
         rows: usize,
         f: impl Fn(usize, &mut [T]) + Sync + Send,
     ) {
-        use rayon::prelude::*;
-        let piece = (cols * rows).max(1);
-        if y.len() <= piece || self.threads() == 1 {
-            return y.chunks_mut(piece).enumerate().for_each(|(i, y)| f(i * rows, y));
-        }
-        self.threads.install(|| y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| f(i * rows, y)));
+        let (len, piece) = (y.len(), (cols * rows).max(1));
+        let y = Shared(y.as_mut_ptr());
+        self.each(len.div_ceil(piece), |i, _| {
+            let first = i * piece;
+            // SAFETY: the pieces are disjoint parts of `y`, and each is taken once.
+            let piece = unsafe { std::slice::from_raw_parts_mut(y.get().add(first), piece.min(len - first)) };
+            f(i * rows, piece);
+        });
     }
 }
 

@@ -35,6 +35,7 @@ pub mod profile;
 pub mod reduce;
 mod simd;
 pub mod storage;
+mod team;
 
 pub use buffer::{Buffer, DType, Element, Nf4Pair};
 pub use case::{Case, Kernel, Run};

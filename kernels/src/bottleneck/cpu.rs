@@ -5,10 +5,11 @@ use crate::{
     Class, Cpu, Isa,
     activation::{derivatives, values},
     matmul::{
-        Base, Shared,
+        Base,
         panels::{Operands, Panels},
     },
     simd::{LINE, Level},
+    team::Shared,
 };
 use std::{ptr::null, slice::from_raw_parts_mut};
 

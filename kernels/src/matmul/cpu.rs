@@ -28,6 +28,7 @@ use crate::{
     Class, Cpu, DType, Isa,
     simd::LINE,
     storage::view::{Floats, Stored, stored},
+    team::Shared,
 };
 use std::{ops::Range, ptr::null};
 
@@ -59,27 +60,13 @@ pub(crate) enum Base<'a> {
     Output,
 }
 
-/// A pointer that threads may share: each writes places of its own.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared(pub *mut f32);
-// SAFETY: it is only a number; whoever dereferences it says why that is sound.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-impl Shared {
-    /// Through a method, so that a closure captures the whole (shareable) struct.
-    pub(crate) fn get(self) -> *mut f32 {
-        self.0
-    }
-}
-
 /// A launch whose arguments have been checked.
 pub(super) struct Job<'a, S> {
     pub plan: Plan,
     pub a: Strided<'a>,
     pub b: Lines<S>,
     pub start: Start<'a>,
-    pub c: Shared,
+    pub c: Shared<f32>,
     /// Distance between C's rows.
     pub c_row: usize,
 }

@@ -35,7 +35,7 @@ pub(crate) use avx2::F32x8;
 pub(crate) use avx512::F32x16;
 pub(crate) use cases::AWKWARD;
 use cpu::Strided;
-pub(crate) use cpu::{Base, Shared, Start};
+pub(crate) use cpu::{Base, Start};
 use num_traits::Float;
 use plan::Plan;
 pub(crate) use plan::Tiles;

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     Cpu,
-    matmul::{Base, Shared, Start, Tiles},
+    matmul::{Base, Start, Tiles},
+    team::Shared,
 };
 
 /// A block of B (`depth` x `cols`) where it is stored.
@@ -141,7 +142,7 @@ pub(super) fn multiply(
         slot[..2].fill(u32::MAX); // holds nothing yet
     }
     let job = Job { plan, a, b, plus, c: Shared(c.as_mut_ptr()) };
-    let workspace = Shared(workspace.as_mut_ptr().cast());
+    let workspace = Shared(workspace.as_mut_ptr());
     let code = code(path);
     d.each(plan.tasks(), |task, thread| {
         // SAFETY: `thread` is below `threads()` and no two threads that run at once share it, so that the slice
@@ -189,7 +190,7 @@ struct Job<'a> {
     a: Left<'a>,
     b: Right<'a>,
     plus: Start<'a>,
-    c: Shared,
+    c: Shared<f32>,
 }
 
 impl Job<'_> {
