@@ -1,5 +1,6 @@
 //! AVX2 and FMA: vectors of 8, tiles of up to 6 x 16 (12 accumulators of the 16 registers).
 use super::{
+    flip::Block,
     pack::Piece,
     tile::{Kernel, Tile, tile},
     vector::{MOST_LANES, Vector},
@@ -162,4 +163,14 @@ pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
 pub(super) unsafe fn pack<S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
     // SAFETY: the features are enabled here, and the caller answers for the pointers.
     unsafe { super::pack::pack::<F32x8, S>(from, panel, to) }
+}
+
+/// [`super::flip::unflip`] with AVX2.
+///
+/// # Safety
+/// As there, and the processor has AVX2.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn unflip(block: &Block) {
+    // SAFETY: the features are enabled here, and the caller answers for the pointers.
+    unsafe { super::flip::unflip::<F32x8>(block) }
 }

@@ -1,6 +1,7 @@
 //! AVX-512: vectors of 16, tiles of up to 9 x 48 (27 accumulators, 3 loads and 9 broadcasts for 27 multiply-adds), 14 x 32
 //! or 6 x 64.
 use super::{
+    flip::Block,
     pack::Piece,
     tile::{Kernel, Tile, tile},
     vector::{MOST_LANES, Vector},
@@ -164,4 +165,14 @@ pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
 pub(super) unsafe fn pack<S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
     // SAFETY: the features are enabled here, and the caller answers for the pointers.
     unsafe { super::pack::pack::<F32x16, S>(from, panel, to) }
+}
+
+/// [`super::flip::unflip`] with AVX-512.
+///
+/// # Safety
+/// As there, and the processor has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+pub(super) unsafe fn unflip(block: &Block) {
+    // SAFETY: the features are enabled here, and the caller answers for the pointers.
+    unsafe { super::flip::unflip::<F32x16>(block) }
 }

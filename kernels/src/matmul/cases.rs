@@ -37,7 +37,8 @@ pub(crate) const AWKWARD: [(usize, usize, usize); 14] = [
     (77, 96, 5),
 ];
 /// The same, in several tasks and blocks.
-const SEVERAL: [(usize, usize, usize); 2] = [(200, 208, 130), (300, 259, 801)];
+const SEVERAL: [(usize, usize, usize); 4] =
+    [(200, 208, 130), (300, 259, 801), (64, 130, 1601), (90, 100, 200)];
 /// BERT-base and MiniLM: attention and feed-forward weights, and the two of a bottleneck adapter.
 const TIMED: [(usize, usize, usize); 7] = [
     (64, 768, 768),

@@ -11,13 +11,19 @@
 //!
 //! Per block of depth, tiles of rows are the outer loop (a tile's rows of A stay in the first-level cache) and panels
 //! the inner one. Where there are few rows and B is f32 in rows, packing is not worth it: B is read in place, panels are
-//! the outer loop and row tiles the inner one, so that a panel is fetched once.
+//! the outer loop and row tiles the inner one, so that a panel is fetched once; the first tile leaves a copy without gaps
+//! to the others.
+//!
+//! Where there are few rows and B is a transposed weight, it is the rows that are packed, and Cᵀ = Bᵀ Aᵀ is computed in
+//! blocks that are written down transposed.
 //!
 //! A weight's gradient is dyᵀ x, where A's rows are neighbours in memory. If the gradient is low, x is read in place; if
-//! it is narrow, its transpose is computed that way and written down turned; else some tiles of A at a time are packed.
+//! it is narrow, its transpose is computed that way; else some tiles of A at a time are packed.
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use super::{
+    flip::Block,
+    operands::{Base, Lines, Start, Strided},
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
@@ -30,35 +36,10 @@ use crate::{
     storage::view::{Floats, Stored, stored},
     team::Shared,
 };
-use std::{ops::Range, ptr::null};
-
-/// f32 values of a matrix: element (i, j) is `data[i * row + j * col]`.
-#[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    pub data: &'a [f32],
-    pub row: usize,
-    pub col: usize,
-}
-/// A matrix in storage: element (p, j) is number j of line p or, if `transposed`, number p of line j.
-#[derive(Clone, Copy)]
-pub(super) struct Lines<S> {
-    pub from: S,
-    pub transposed: bool,
-}
-/// What is added to the products: a row, the same for all rows, and a matrix.
-#[derive(Clone, Copy)]
-pub(crate) struct Start<'a> {
-    pub bias: Option<&'a [f32]>,
-    pub onto: Base<'a>,
-}
-#[derive(Clone, Copy)]
-pub(crate) enum Base<'a> {
-    Zero,
-    /// A matrix that lies as C does.
-    Rows(&'a [f32]),
-    /// C as it is.
-    Output,
-}
+use std::{
+    ops::Range,
+    ptr::{null, null_mut},
+};
 
 /// A launch whose arguments have been checked.
 pub(super) struct Job<'a, S> {
@@ -73,11 +54,25 @@ pub(super) struct Job<'a, S> {
 
 /// Where a task's block of C lies (address, distance between rows), and what is added to it next: a matrix (address,
 /// distance between rows) and a row (null: nothing).
+#[derive(Clone, Copy)]
 struct Target {
     c: *mut f32,
     row: usize,
     start: (*const f32, usize),
     bias: *const f32,
+}
+
+/// Where the panels of a block of B lie.
+struct PanelsAt {
+    /// The first one's first row.
+    at: *const f32,
+    /// The distance between panels, and that between rows; 0: packed, without gaps.
+    panel: usize,
+    row: usize,
+    /// Rows in front of the block, if it is part of what is packed.
+    skip: usize,
+    /// Where the first tile puts a panel for the others; null: nowhere.
+    keep: *mut f32,
 }
 
 impl Target {
@@ -93,12 +88,20 @@ struct Code<'a, S> {
     pack: unsafe fn(&Piece<S>, usize, *mut f32),
     /// For A.
     pack_f32: unsafe fn(&Piece<Floats<'a, f32>>, usize, *mut f32),
+    unflip: unsafe fn(&Block),
 }
 #[cfg(target_arch = "x86_64")]
 fn code<'a, S: Stored>(isa: Isa) -> Option<Code<'a, S>> {
     match isa {
-        Isa::Avx512 => Some(Code { kernel: avx512::kernel, pack: avx512::pack, pack_f32: avx512::pack }),
-        Isa::Avx2 => Some(Code { kernel: avx2::kernel, pack: avx2::pack, pack_f32: avx2::pack }),
+        Isa::Avx512 => Some(Code {
+            kernel: avx512::kernel,
+            pack: avx512::pack,
+            pack_f32: avx512::pack,
+            unflip: avx512::unflip,
+        }),
+        Isa::Avx2 => {
+            Some(Code { kernel: avx2::kernel, pack: avx2::pack, pack_f32: avx2::pack, unflip: avx2::unflip })
+        }
         Isa::Portable => None,
     }
 }
@@ -138,11 +141,12 @@ pub(super) fn multiply<S: Stored>(
     assert!(b.from.holds(lines, each), "B is too short");
     let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
-    assert!(!plan.flipped || (plan.in_place && start.bias.is_none() && !matches!(start.onto, Base::Rows(_))));
+    assert!(!plan.flipped || (plan.isa != Isa::Portable && plan.group == 0));
+    assert!(!plan.whole || plan.nc >= cols);
     if let Base::Rows(rows) = start.onto {
         assert!(holds(rows.len(), high, c_row, wide, 1), "the rows are too short");
     }
-    assert!(start.bias.is_none_or(|b| b.len() >= cols), "the bias is too short");
+    assert!(start.bias.is_none_or(|b| b.len() >= wide), "the bias is too short");
     let each = plan.floats(!S::IS_F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
 
@@ -167,14 +171,11 @@ pub(super) fn multiply<S: Stored>(
 }
 
 impl<'a, S: Stored> Job<'a, S> {
-    /// Where a task that begins at (i, j) puts its block of C.
+    /// Where the block of C lies that begins at (i, j), and what is added to it.
     ///
     /// # Safety
     /// As of `run`.
-    unsafe fn target(&self, i: usize, j: usize, slot: *mut f32) -> Target {
-        if self.plan.flipped {
-            return Target { c: slot, row: self.plan.nc, start: (null(), 0), bias: null() };
-        }
+    unsafe fn target(&self, i: usize, j: usize) -> Target {
         // SAFETY: (i, j) is in C, the bias has an element for each column, and the rows are as long as C (asserted).
         unsafe {
             let c = self.c.get().add(i * self.c_row + j);
@@ -185,23 +186,6 @@ impl<'a, S: Stored> Job<'a, S> {
             };
             let bias = self.start.bias.map_or(null(), |b| b.as_ptr().add(j));
             Target { c, row: self.c_row, start, bias }
-        }
-    }
-    /// Writes a block of Cᵀ that begins at (i, j) of it, `rows` x `cols`, to its place in C.
-    ///
-    /// # Safety
-    /// As of `run`; the block has been computed in `slot`.
-    unsafe fn unflip(&self, (i, j, rows, cols): (usize, usize, usize, usize), slot: *const f32) {
-        let add = matches!(self.start.onto, Base::Output);
-        for y in 0..cols {
-            // SAFETY: row j + y of C has `rows` columns from i, which are this task's; the slot holds rows x nc values.
-            unsafe {
-                let c = self.c.get().add((j + y) * self.c_row + i);
-                for x in 0..rows {
-                    let v = *slot.add(x * self.plan.nc + y);
-                    *c.add(x) = if add { *c.add(x) + v } else { v };
-                }
-            }
         }
     }
     /// The piece of B from row `p` and column `j`.
@@ -221,16 +205,32 @@ impl<'a, S: Stored> Job<'a, S> {
         let (i0, j0, rows, cols) = plan.task(task);
         let tiles = plan.tiles(rows);
         let group = if plan.group == 0 { tiles.count } else { plan.group };
+        let (i, j) = if plan.flipped { (j0, i0) } else { (i0, j0) };
         // SAFETY: the precondition.
-        let mut target = unsafe { self.target(i0, j0, slot) };
+        let mut target = unsafe { self.target(i, j) };
+        let block = slot.wrapping_add(plan.block());
         let mut p = 0;
         loop {
             let depth = plan.kc.min(plan.depth - p);
             let piece = self.piece(p, j0, depth, cols);
             let b = match piece.in_place() {
-                Some(b) if plan.in_place => b,
-                // SAFETY: the piece is in B, and the slot is ours and holds kc x nc values behind the header.
-                _ => (unsafe { fill(code, &piece, plan.panel(), j0, depth == plan.depth, slot) }, 0),
+                Some((at, row)) if plan.in_place => {
+                    let keep = if tiles.count > 2 { slot.wrapping_add(HEADER) } else { null_mut() };
+                    PanelsAt { at, panel: plan.panel(), row, skip: 0, keep }
+                }
+                _ => {
+                    let (first, depth) = if plan.whole { (0, plan.depth) } else { (p, depth) };
+                    let piece = self.piece(first, j0, depth, cols);
+                    // SAFETY: the piece is in B, and the slot is ours and holds `piece` values behind the header.
+                    let packed = unsafe { fill(code, &piece, plan.panel(), j0, depth == plan.depth, slot) };
+                    PanelsAt {
+                        at: packed,
+                        panel: depth * plan.panel(),
+                        row: 0,
+                        skip: p - first,
+                        keep: null_mut(),
+                    }
+                }
             };
             for t in (0..tiles.count).step_by(group) {
                 let these = t..tiles.count.min(t + group);
@@ -247,23 +247,30 @@ impl<'a, S: Stored> Job<'a, S> {
                     unsafe { (code.pack_f32)(&lines, lanes(plan.isa), packed) };
                     packed.cast_const()
                 };
-                // SAFETY: as of this function; A and B have just been put there.
-                unsafe { self.block(code, &target, &piece, (tiles, these), a, b) };
+                let to = match plan.flipped {
+                    true => Target { c: block, row: plan.nc, start: (null(), 0), bias: null() },
+                    false => target,
+                };
+                // SAFETY: as of this function; A and B have just been put there. A flipped task has room for `mc` x `nc`
+                // values from `block` on.
+                unsafe { self.block(code, &to, &piece, (tiles, these), a, &b) };
+            }
+            if plan.flipped {
+                let Target { c, row, start, bias } = target;
+                let block = Block { from: (block, plan.nc), rows, cols, start, bias, c: (c, row) };
+                // SAFETY: the block has just been computed, and its place in C is this task's.
+                unsafe { (code.unflip)(&block) };
             }
             (target.start, target.bias) = ((target.c.cast_const(), target.row), null());
             p += depth;
             if p >= plan.depth {
-                break;
+                return;
             }
-        }
-        if plan.flipped {
-            // SAFETY: the precondition; all depths have been summed.
-            unsafe { self.unflip((i0, j0, rows, cols), slot) };
         }
     }
 
     /// Tiles `these` of a task's rows times all panels of `piece`, added to `to.start`. A's tiles begin at `a` and B's
-    /// panels at `b`, in place (with the distance between its rows) or packed as the plan says.
+    /// panels at `b`.
     ///
     /// # Safety
     /// As of `run`, and `a` and `b` may be read that far.
@@ -274,7 +281,7 @@ impl<'a, S: Stored> Job<'a, S> {
         piece: &Piece<S>,
         (tiles, these): (Tiles, Range<usize>),
         a: *const f32,
-        b: (*const f32, usize),
+        b: &PanelsAt,
     ) {
         let (plan, depth, lanes) = (&self.plan, piece.depth, lanes(self.plan.isa));
         let panel = plan.panel();
@@ -293,14 +300,20 @@ impl<'a, S: Stored> Job<'a, S> {
                 let (panel, half) = ((i - first) / lanes, (i - first) % lanes);
                 (a.wrapping_add(panel * lanes * depth + half), 1, lanes)
             };
-            let ahead = match plan.group == 0 && !plan.in_place && self.a.col == 1 && self.a.row < 2 * depth {
-                true => (a.0.wrapping_add(high * self.a.row), LINE), // the next tile of A, more or less
-                false => (a.0, 0),
-            };
-            let b = if plan.in_place {
-                (b.0.wrapping_add(j), b.1)
+            let ahead = if plan.in_place && t % 2 == 0 && t / 2 < plan.vectors {
+                // the next panel, a line of each row; behind the last one, the first of the next block of depth
+                let next = if s + 1 < panels { j + panel } else { depth * b.row };
+                (b.at.wrapping_add(next + t / 2 * lanes), b.row)
+            } else if !plan.in_place && plan.group == 0 && self.a.col == 1 && self.a.row < 2 * depth {
+                (a.0.wrapping_add(high * self.a.row), LINE) // the next tile of A, more or less
             } else {
-                (b.0.wrapping_add(j * depth), vectors * lanes)
+                (a.0, 0)
+            };
+            let dense = vectors * lanes;
+            let row = if b.row > 0 { b.row } else { dense };
+            let (from, keep) = match (b.keep.is_null(), t) {
+                (false, 1..) => ((b.keep.cast_const(), dense), null_mut()),
+                _ => ((b.at.wrapping_add(s * b.panel + b.skip * row), row), b.keep),
             };
             // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
             // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
@@ -309,7 +322,8 @@ impl<'a, S: Stored> Job<'a, S> {
                     depth,
                     a,
                     ahead,
-                    b,
+                    b: from,
+                    keep,
                     start: to.start_at(i, j),
                     bias: if to.bias.is_null() { null() } else { to.bias.add(j) },
                     c: (to.c.add(i * to.row + j), to.row),

@@ -16,6 +16,9 @@ mod cases;
 mod cpu;
 mod cuda;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+mod flip;
+mod operands;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod pack;
 pub(crate) mod panels;
 mod plan;
@@ -34,9 +37,9 @@ pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
 pub(crate) use cases::AWKWARD;
-use cpu::Strided;
-pub(crate) use cpu::{Base, Start};
 use num_traits::Float;
+use operands::Strided;
+pub(crate) use operands::{Base, Start};
 use plan::Plan;
 pub(crate) use plan::Tiles;
 #[cfg(target_arch = "x86_64")]
@@ -131,12 +134,14 @@ pub fn times_transposed(
     need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.cols)?)?;
     need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.rows)?)?;
     plus.check(NAME, device, m, w.rows)?;
-    let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.cols, w.rows, false, false));
+    let plan = || Ok::<_, Error>(Plan::forward(isa()?, m, w.cols, w.rows, w.data.dtype() == DType::F32));
     let _span = device.span(NAME, "times_transposed", || cost([m, w.cols, w.rows], w.bytes(), plus.reads()));
     match device {
         Device::Cpu(d) => {
-            let a = Strided { data: x.host()?, row: w.cols, col: 1 };
-            cpu::product(d, plan()?, a, (w, true), plus.start()?, y)
+            let plan = plan()?;
+            let (a, b) = if plan.flipped { (w.data, Matrix::plain(x, m, w.cols)) } else { (x, w) };
+            let a = Strided { data: a.host()?, row: w.cols, col: 1 };
+            cpu::product(d, plan, a, (b, true), plus.start()?, y)
         }
         Device::Cuda(d) => cuda::times_transposed(d, x, m, w, plus, y),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),

@@ -12,7 +12,7 @@ use super::{
     tile::Tile,
 };
 use crate::{Isa, simd::LINE, storage::view::Floats};
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 /// Depth of a block of panels at most.
 const DEEPEST: usize = 768;
@@ -165,6 +165,7 @@ impl<'a> Panels<'a> {
             a: (a, of.a.1, 1),
             ahead: if ahead { (a.wrapping_add(rows * of.a.1), LINE) } else { (a, 0) },
             b: (b, vectors * lanes),
+            keep: null_mut(),
             start: (past(of.start.0, i * of.start.1 + j), of.start.1),
             bias: past(of.bias, j),
             c: (of.c.0.wrapping_add(i * of.c.1 + j), of.c.1),

@@ -22,14 +22,23 @@ pub(super) struct Plan {
     pub in_place: bool,
     /// A's rows are packed too, so many tiles at a time; 0: A is read where it lies.
     pub group: usize,
-    /// A task's block of C is computed apart and written down transposed.
+    /// C is computed transposed: a task's block of Cᵀ apart, which is then written down.
     pub flipped: bool,
+    /// B's columns are packed for all depths at once.
+    pub whole: bool,
 }
 
-/// Up to so many rows of C, B is not worth packing if it can be read in place ...
-const IN_PLACE_ROWS: usize = 160;
+/// Up to so many rows of C, B is not worth packing if it can be read in place
+const IN_PLACE_ROWS: usize = 96;
+/// (more, if A would be packed too) ...
+const IN_PLACE_TURNED: usize = 160;
 /// ... in blocks of this depth: its rows are far apart, and a panel should stay in the first-level cache or near it.
 const IN_PLACE_DEPTH: usize = 192;
+/// Up to so many rows of activations, of so many values at most, those are packed and the weight is read where it lies ...
+const FLIPPED_ROWS: usize = 128;
+const FLIPPED_VALUES: usize = 320 << 10;
+/// ... by tasks of at least so many of its lines.
+const FLIPPED_LINES: usize = 48;
 /// Columns are cut into blocks of at most so many ...
 const BLOCK: usize = 192;
 /// ... and into so many blocks at least, if there are as many panels; fewer, if each block packs A again.
@@ -51,7 +60,8 @@ impl Plan {
     /// `turned`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
     pub(super) fn new(isa: Isa, m: usize, depth: usize, cols: usize, turned: bool, by_rows: bool) -> Plan {
         let vectorised = isa != Isa::Portable;
-        let in_place = vectorised && by_rows && m <= IN_PLACE_ROWS && cols.is_multiple_of(lanes(isa));
+        let few = if turned { IN_PLACE_TURNED } else { IN_PLACE_ROWS };
+        let in_place = vectorised && by_rows && m <= few && cols.is_multiple_of(lanes(isa));
         let pack_a = vectorised && turned && !in_place;
         let (vectors, tile_rows) = match (isa, cols.div_ceil(lanes(isa))) {
             (Isa::Avx512, 4) if pack_a => (2, 8),
@@ -85,7 +95,45 @@ impl Plan {
         } else {
             0
         };
-        Plan { isa, m, depth, cols, vectors, tile_rows, mc, nc, kc, in_place, group, flipped: false }
+        Plan {
+            isa,
+            m,
+            depth,
+            cols,
+            vectors,
+            tile_rows,
+            mc,
+            nc,
+            kc,
+            in_place,
+            group,
+            flipped: false,
+            whole: false,
+        }
+    }
+    /// y (m x n) = x Wᵀ, W (n x depth), which is plain f32 or not. With few rows, its transpose W xᵀ is computed: then
+    /// what must be turned for the tiles is x and not the weight. How sums are grouped does not depend on that, so a
+    /// row of y is the same whatever rows stand beside it.
+    pub(super) fn forward(isa: Isa, m: usize, depth: usize, n: usize, plain: bool) -> Plan {
+        let plan = Plan::new(isa, m, depth, n, false, false);
+        if isa == Isa::Portable
+            || !plain
+            || !(1..=FLIPPED_ROWS).contains(&m)
+            || n < m
+            || m * depth > FLIPPED_VALUES
+        {
+            return plan;
+        }
+        let (vectors, tile_rows) = match (isa, m.div_ceil(lanes(isa))) {
+            (Isa::Avx512, 2) => (2, 14),
+            (Isa::Avx512, 4) => (4, 6),
+            (Isa::Avx512, v) => (v.min(3), 9),
+            (_, v) => (v.min(2), 6),
+        };
+        let nc = m.next_multiple_of(vectors * lanes(isa));
+        let mc = n.div_ceil(TASKS).max(FLIPPED_LINES).next_multiple_of(lanes(isa));
+        let (m, cols) = (n, m);
+        Plan { m, cols, vectors, tile_rows, mc, nc, flipped: true, whole: true, ..plan }
     }
     /// G (n x k) = dyᵀ x with m terms. With few columns its transpose xᵀ dy is computed: then there are few rows
     /// instead, and dy is read in place.
@@ -108,9 +156,17 @@ impl Plan {
         let (i, j) = (t % self.row_blocks() * self.mc, t / self.row_blocks() * self.nc);
         (i, j, self.mc.min(self.m - i), self.nc.min(self.cols - j))
     }
-    /// Values of a packed piece of B.
+    /// Values of what is packed of B at a time.
     pub(super) fn piece(&self) -> usize {
-        self.kc * self.nc
+        match (self.in_place, self.whole) {
+            (true, _) => self.kc * self.panel(),
+            (_, true) => self.depth * self.nc,
+            _ => self.kc * self.nc,
+        }
+    }
+    /// Where a flipped task's block lies in what its thread has as its own: behind what is packed.
+    pub(super) fn block(&self) -> usize {
+        HEADER + self.piece()
     }
     /// A task's rows (at least one) in tiles: as even as possible (64 by 9 are eight times 8), or half vectors if A is
     /// packed.
@@ -121,15 +177,18 @@ impl Plan {
             Tiles::even(rows, self.tile_rows)
         }
     }
-    /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles; or a block of C.
+    /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles or a block of Cᵀ.
     /// `decoded`: B is not f32.
     pub(super) fn floats(&self, decoded: bool) -> usize {
-        if self.flipped {
-            return (self.mc * self.nc).next_multiple_of(HEADER).max(HEADER) * self.tasks().min(1);
+        if self.tasks() == 0 {
+            return 0;
         }
-        let packs = if self.isa == Isa::Portable { decoded } else { !self.in_place };
+        if self.flipped {
+            return self.block() + (self.mc * self.nc).next_multiple_of(HEADER);
+        }
+        let packs = self.isa != Isa::Portable || decoded;
         let group = (self.group * self.tile_rows * self.kc).next_multiple_of(HEADER);
-        if packs && self.tasks() > 0 { HEADER + self.piece() + group } else { 0 }
+        if packs { HEADER + self.piece() + group } else { 0 }
     }
 }
 

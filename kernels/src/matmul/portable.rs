@@ -1,9 +1,6 @@
 //! Any processor: the multiply of the `matrixmultiply` crate, once per task, on the calling thread. It takes any strides
 //! and packs for itself, so f32 goes in as it is; other storage is decoded block by block into the workspace.
-use super::{
-    cpu::{Base, Job},
-    plan::HEADER,
-};
+use super::{cpu::Job, operands::Base, plan::HEADER};
 use crate::storage::view::Stored;
 
 /// Computes one task.

@@ -1,7 +1,4 @@
-use super::{
-    cpu::{Lines, Start, Strided, multiply},
-    *,
-};
+use super::{cpu::multiply, operands::Lines, *};
 use crate::{
     Class, Isa, Nf4Pair, Storage,
     case::{noise, store, wide},
@@ -248,10 +245,33 @@ proptest! {
         }
     }
 
+    /// Few rows are multiplied another way than many.
+    #[test]
+    fn a_row_of_a_forward_product_is_the_same_in_any_company(m in 1..130usize, n in 0..200usize, k in 0..1700usize, plus in 0..3usize) {
+        const MANY: usize = 131;
+        let device = Device::cpu(2).unwrap();
+        let on_device = |v: &[f32]| device.upload(Class::Scratch, v).unwrap();
+        let (x, w, r) = (noise(1, MANY * k), on_device(&noise(2, n * k)), noise(3, MANY * n));
+        let bias = on_device(&noise(4, n));
+        for isa in sets() {
+            let product = |m: usize| {
+                let (x, r, mut y) = (on_device(&x[..m * k]), on_device(&r[..m * n]), on_device(&r[..m * n]));
+                let onto = [Onto::Nothing, Onto::Rows(&r), Onto::Output][plus];
+                let plus = Plus { bias: (plus > 0).then_some(&bias), onto };
+                with(isa, || times_transposed(&device, &x, m, Matrix::plain(&w, n, k), plus, &mut y)).unwrap();
+                y.read::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            prop_assert!(isa == Isa::Portable || product(m) == product(MANY)[..m * n], "{}", isa.name());
+        }
+    }
+
     #[test]
     fn the_tasks_of_a_plan_cover_the_output_once(m in 0..5000usize, depth in 0..4000usize, cols in 0..5000usize, turned: bool, lines: bool) {
         for isa in Isa::ALL {
-            let plan = Plan::new(isa, m, depth, cols, turned, lines);
+            let few = Plan::forward(isa, m % 100, depth, cols, lines);
+            prop_assert!(!few.flipped || few.kc == Plan::new(isa, 1000, depth, cols, false, false).kc);
+            for plan in [Plan::new(isa, m, depth, cols, turned, lines), few] {
+            let (m, cols) = (plan.m, plan.cols);
             let (mut area, mut next) = (0, (0, 0));
             for t in 0..plan.tasks() {
                 let (i, j, high, wide) = plan.task(t);
@@ -269,6 +289,7 @@ proptest! {
                 next = if i + high < m { (i + high, j) } else { (0, j + wide) };
             }
             prop_assert_eq!(area, m * cols);
+            }
         }
     }
 }

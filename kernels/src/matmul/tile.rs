@@ -21,6 +21,8 @@ pub(super) struct Tile {
     pub ahead: (*const f32, usize),
     /// B's first element, and the distance between its rows. Whole vectors are read.
     pub b: (*const f32, usize),
+    /// Where B's rows are written as they are read, without gaps; null: nowhere.
+    pub keep: *mut f32,
     /// What the products are added to, and the distance between its rows; null for nothing.
     pub start: (*const f32, usize),
     /// A row that is added to every row; null for none.
@@ -36,7 +38,8 @@ pub(super) struct Tile {
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth elements of A, depth x
 /// V L of B, and R x ((V - 1) L + last) of C and, unless null, of `start` and one row of `bias` lie in memory that may be
-/// read (C: written, and touched by nobody else), and 1 <= last <= L.
+/// read (C: written, and touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L values there be
+/// written.
 pub(super) type Kernel = unsafe fn(&Tile);
 
 /// The body of every [`Kernel`] of MR rows and NV vectors.
@@ -61,12 +64,19 @@ pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile)
             }
         }
         let mut ahead = t.ahead.0;
+        let mut keep = t.keep;
         for _ in 0..t.depth {
             V::prefetch(ahead);
             ahead = ahead.wrapping_add(t.ahead.1);
             let mut row = [V::zero(); NV];
             for j in 0..NV {
                 row[j] = V::load(b.add(V::LANES * j));
+            }
+            if !keep.is_null() {
+                for j in 0..NV {
+                    row[j].store(keep.add(V::LANES * j));
+                }
+                keep = keep.wrapping_add(V::LANES * NV);
             }
             for i in 0..MR {
                 let x = V::splat(a.add(i * a_row));
