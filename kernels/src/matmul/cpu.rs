@@ -27,12 +27,11 @@ use super::{
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
-    tile::{Kernel, Tile},
+    tile::{Ahead, Kernel, Tile},
     *,
 };
 use crate::{
     Class, Cpu, DType, Isa,
-    simd::LINE,
     storage::view::{Floats, Stored, stored},
     team::Shared,
 };
@@ -303,11 +302,11 @@ impl<'a, S: Stored> Job<'a, S> {
             let ahead = if plan.in_place && t % 2 == 0 && t / 2 < plan.vectors {
                 // the next panel, a line of each row; behind the last one, the first of the next block of depth
                 let next = if s + 1 < panels { j + panel } else { depth * b.row };
-                (b.at.wrapping_add(next + t / 2 * lanes), b.row)
-            } else if !plan.in_place && plan.group == 0 && self.a.col == 1 && self.a.row < 2 * depth {
-                (a.0.wrapping_add(high * self.a.row), LINE) // the next tile of A, more or less
+                Ahead::line(b.at.wrapping_add(next + t / 2 * lanes), b.row, depth, high)
+            } else if !plan.in_place && plan.group == 0 && self.a.col == 1 {
+                Ahead::next(a.0, self.a.row, high, depth, (s, panels))
             } else {
-                (a.0, 0)
+                Ahead::nothing(a.0)
             };
             let dense = vectors * lanes;
             let row = if b.row > 0 { b.row } else { dense };

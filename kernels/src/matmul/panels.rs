@@ -9,9 +9,9 @@ use super::{avx2, avx512};
 use super::{
     pack::Piece,
     plan::{Tiles, lanes},
-    tile::Tile,
+    tile::{Ahead, Tile},
 };
-use crate::{Isa, simd::LINE, storage::view::Floats};
+use crate::{Isa, storage::view::Floats};
 use std::ptr::{null, null_mut};
 
 /// Depth of a block of panels at most.
@@ -76,6 +76,10 @@ impl<'a> Panels<'a> {
     fn panel(&self) -> usize {
         self.vectors * lanes(self.isa)
     }
+    /// All panels pass by for each tile of rows; else all rows for each panel.
+    fn by_tiles(&self) -> bool {
+        self.depth * self.cols <= SMALL
+    }
     fn panels(&self) -> usize {
         self.cols.div_ceil(self.panel())
     }
@@ -124,7 +128,7 @@ impl<'a> Panels<'a> {
             return unsafe { self.multiply_portable(rows, of) };
         }
         let (tiles, panels) = (Tiles::even(rows, self.tile_rows), self.panels());
-        let by_tiles = self.depth * self.cols <= SMALL;
+        let by_tiles = self.by_tiles();
         let (mut p, mut start, mut bias) = (0, of.start, of.bias);
         loop {
             let depth = self.kc.min(self.depth - p);
@@ -159,11 +163,11 @@ impl<'a> Panels<'a> {
         let vectors = cols.div_ceil(lanes);
         let past = |at: *const f32, n: usize| if at.is_null() { at } else { at.wrapping_add(n) };
         let a = of.a.0.wrapping_add(i * of.a.1 + p);
-        let ahead = depth >= AHEAD && of.a.1 < 2 * depth;
+        let part = if self.by_tiles() { (s, self.panels()) } else { (0, 1) };
         let tile = Tile {
             depth,
             a: (a, of.a.1, 1),
-            ahead: if ahead { (a.wrapping_add(rows * of.a.1), LINE) } else { (a, 0) },
+            ahead: if depth >= AHEAD { Ahead::next(a, of.a.1, rows, depth, part) } else { Ahead::nothing(a) },
             b: (b, vectors * lanes),
             keep: null_mut(),
             start: (past(of.start.0, i * of.start.1 + j), of.start.1),
