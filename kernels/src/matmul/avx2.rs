@@ -7,7 +7,7 @@ use super::{
 };
 use crate::storage::{nf4::LEVELS, view::Stored};
 use half::{bf16, f16};
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// Eight f32.
 #[derive(Clone, Copy)]
@@ -81,6 +81,12 @@ impl Vector for F32x8 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    fn opaque(mut p: *const f32) -> *const f32 {
+        // SAFETY: no instruction at all.
+        unsafe { asm!("/* {} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags)) };
+        p
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: AVX2, and 8 values may be written to `p`.
         unsafe { _mm256_storeu_ps(p, self.0) }
@@ -137,16 +143,20 @@ impl Vector for F32x8 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn entry<const MR: usize, const NV: usize>(t: &Tile) {
+unsafe fn entry<const MR: usize, const NV: usize, const ALONG: bool>(t: &Tile) {
     // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { tile::<F32x8, MR, NV>(t) }
+    unsafe { tile::<F32x8, MR, NV, ALONG>(t) }
 }
 
-/// The kernel for tiles of `rows` x 8 `vectors`.
-pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
+/// The kernel for tiles of `rows` x 8 `vectors`. `along`: A's columns are neighbours; else its rows are.
+pub(super) fn kernel(rows: usize, vectors: usize, along: bool) -> Kernel {
     macro_rules! pick {
         ($nv:literal: $($mr:literal)*) => {
-            match rows { $($mr => entry::<$mr, $nv>,)* _ => unreachable!("{rows} rows of {vectors} vectors") }
+            match (rows, along) {
+                $(($mr, true) => entry::<$mr, $nv, true>,)*
+                $(($mr, false) => entry::<$mr, $nv, false>,)*
+                _ => unreachable!("{rows} rows of {vectors} vectors"),
+            }
         };
     }
     match vectors {

@@ -83,7 +83,7 @@ impl Target {
 
 /// The code for one instruction set.
 struct Code<'a, S> {
-    kernel: fn(usize, usize) -> Kernel,
+    kernel: fn(usize, usize, bool) -> Kernel,
     pack: unsafe fn(&Piece<S>, usize, *mut f32),
     /// For A.
     pack_f32: unsafe fn(&Piece<Floats<'a, f32>>, usize, *mut f32),
@@ -132,7 +132,7 @@ pub(super) fn multiply<S: Stored>(
             (Some(r), Some(c)) => r.zip(c).and_then(|(r, c)| r.checked_add(c)).is_some_and(|l| l < len),
         }
     };
-    assert!(plan.group == 0 || a.row == 1);
+    assert!(a.row == 1 || (a.col == 1 && plan.group == 0));
     assert!(!plan.in_place || cols.is_multiple_of(lanes(plan.isa)));
     assert!(plan.isa.available() && (!plan.in_place || (S::IS_F32 && !b.transposed)));
     assert!(holds(a.data.len(), m, a.row, depth, a.col), "A is too short");
@@ -317,7 +317,7 @@ impl<'a, S: Stored> Job<'a, S> {
             // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
             // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
             unsafe {
-                (code.kernel)(high, vectors)(&Tile {
+                (code.kernel)(high, vectors, a.2 == 1)(&Tile {
                     depth,
                     a,
                     ahead,

@@ -3,7 +3,7 @@
 //! ```text
 //! for p in 0..depth:   NV vectors of row p of B;  for each of MR rows: broadcast A[i][p], NV multiply-adds
 //! ```
-//! B comes from a packed panel (or from a matrix in place); A is read where it lies, with any strides. What the tile is
+//! B comes from a packed panel (or from a matrix in place); A is read where it lies, its rows or its columns neighbours. What the tile is
 //! added to are further operands: a matrix (C itself, perhaps) and a bias, one row for all rows.
 //!
 //! What comes from far is asked for while the tile is computed, a little at a time: a processor waits for some ten lines at
@@ -11,12 +11,13 @@
 //! are rows; each begins by asking for a row of what the tile ends with, and goes on, step by step, with addresses that the
 //! caller names ([`Ahead`]).
 use super::vector::Vector;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The operands of one tile of C, `rows` x (`vectors` * LANES); both counts are the kernel's own.
 pub(super) struct Tile {
     /// Products to be summed.
     pub depth: usize,
-    /// A's first element, and the distances between its rows and columns.
+    /// A's first element, and the distances between its rows and columns, one of which is 1.
     pub a: (*const f32, usize, usize),
     /// What is asked for.
     pub ahead: Ahead,
@@ -52,7 +53,7 @@ impl Ahead {
     }
     /// From `at`, `step` on with each step of a tile of this depth and so many rows.
     pub(super) fn line(at: *const f32, step: usize, depth: usize, rows: usize) -> Ahead {
-        Ahead { at, row: depth.div_ceil(rows) * step, step }
+        Ahead { at, row: stretch(depth, rows) * step, step }
     }
     /// Part `part` of `parts` of the next tile's rows, which follow this one's at `a`, `row` apart.
     pub(super) fn next(
@@ -66,6 +67,15 @@ impl Ahead {
     }
 }
 
+/// Steps of depth that are written out one after the other. Beside the multiply-adds there is then little else to be
+/// issued, which counts where two threads share a core.
+const UNROLL: usize = 4;
+
+/// Steps between two rows that are asked for.
+fn stretch(depth: usize, rows: usize) -> usize {
+    depth.div_ceil(rows).next_multiple_of(UNROLL)
+}
+
 /// A tile of a certain size.
 ///
 /// # Safety
@@ -75,53 +85,54 @@ impl Ahead {
 /// written.
 pub(super) type Kernel = unsafe fn(&Tile);
 
-/// The body of every [`Kernel`] of MR rows and NV vectors.
+/// Where a tile is in its operands.
+struct At {
+    /// Every third row of A. An address is one of them and up to twice the distance between rows, which costs no
+    /// instruction of its own.
+    a: [*const f32; 5],
+    b: *const f32,
+    ahead: *const f32,
+    keep: *mut f32,
+}
+
+/// The body of every [`Kernel`] of MR rows and NV vectors. ALONG: A's columns are neighbours; else its rows are.
 ///
 /// # Safety
 /// As for a [`Kernel`].
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
-pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile) {
-    let (mut a, a_row, a_col) = t.a;
-    let (mut b, b_row) = t.b;
+pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const ALONG: bool>(t: &Tile) {
+    let (a, a_row, _) = t.a;
+    let thirds = std::array::from_fn(|i| a.wrapping_add(if ALONG { 3 * i * a_row } else { 0 }));
+    let mut at = At { a: thirds, b: t.b.0, ahead: t.ahead.at, keep: t.keep };
     // SAFETY: every access lies inside the areas that the caller vouches for (see `Kernel`). The pointers wrap, because
     // after the last step they may point past the areas.
     unsafe {
         let mut acc = [[V::zero(); NV]; MR];
-        let (mut left, mut stretch, mut keep) = (t.depth, 0, t.keep);
+        let (mut left, mut row) = (t.depth, 0);
         while left > 0 {
-            let mut ahead = t.ahead.at.wrapping_add(stretch * t.ahead.row);
             for j in 0..NV {
                 if !t.start.0.is_null() {
-                    V::prefetch(t.start.0.wrapping_add(stretch * t.start.1 + V::LANES * j));
+                    V::prefetch(t.start.0.wrapping_add(row * t.start.1 + V::LANES * j));
                 }
-                V::prefetch(t.c.0.wrapping_add(stretch * t.c.1 + V::LANES * j));
+                V::prefetch(t.c.0.wrapping_add(row * t.c.1 + V::LANES * j));
             }
-            let steps = t.depth.div_ceil(MR).min(left);
-            for _ in 0..steps {
-                V::prefetch(ahead);
-                ahead = ahead.wrapping_add(t.ahead.step);
-                let mut row = [V::zero(); NV];
-                for j in 0..NV {
-                    row[j] = V::load(b.add(V::LANES * j));
+            at.ahead = t.ahead.at.wrapping_add(row * t.ahead.row);
+            let n = stretch(t.depth, MR).min(left);
+            if at.keep.is_null() {
+                for _ in 0..n / UNROLL {
+                    steps::<V, MR, NV, ALONG, false, UNROLL>(t, &mut at, &mut acc);
                 }
-                if !keep.is_null() {
-                    for j in 0..NV {
-                        row[j].store(keep.add(V::LANES * j));
-                    }
-                    keep = keep.wrapping_add(V::LANES * NV);
+                for _ in 0..n % UNROLL {
+                    steps::<V, MR, NV, ALONG, false, 1>(t, &mut at, &mut acc);
                 }
-                for i in 0..MR {
-                    let x = V::splat(a.add(i * a_row));
-                    for j in 0..NV {
-                        acc[i][j] = x.mul_add(row[j], acc[i][j]);
-                    }
+            } else {
+                for _ in 0..n {
+                    steps::<V, MR, NV, ALONG, true, 1>(t, &mut at, &mut acc);
                 }
-                a = a.wrapping_add(a_col);
-                b = b.wrapping_add(b_row);
             }
-            left -= steps;
-            stretch += 1;
+            left -= n;
+            row += 1;
         }
         if !t.start.0.is_null() {
             for i in 0..MR {
@@ -150,6 +161,63 @@ pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(t: &Tile)
                     acc[i][j].store_first(p, t.last);
                 }
             }
+        }
+    }
+}
+
+/// N steps of depth. KEEP: B's rows are written down.
+///
+/// # Safety
+/// As for a [`Kernel`], from `at` on.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // as above
+unsafe fn steps<
+    V: Vector,
+    const MR: usize,
+    const NV: usize,
+    const ALONG: bool,
+    const KEEP: bool,
+    const N: usize,
+>(
+    t: &Tile,
+    at: &mut At,
+    acc: &mut [[V; NV]; MR],
+) {
+    let (_, a_row, a_col) = t.a;
+    // SAFETY: the precondition.
+    unsafe {
+        for n in 0..N {
+            // not earlier: the vectors of several steps do not fit in the registers
+            compiler_fence(Ordering::SeqCst);
+            V::prefetch(at.ahead.wrapping_add(n * t.ahead.step));
+            let mut row = [V::zero(); NV];
+            for j in 0..NV {
+                row[j] = V::load(at.b.add(n * t.b.1 + V::LANES * j));
+                if KEEP {
+                    row[j].store(at.keep.add(V::LANES * (n * NV + j)));
+                }
+            }
+            for third in 0..MR.div_ceil(3) {
+                let x = match ALONG {
+                    true => at.a[third].add(n),
+                    false => at.a[0].add(n * a_col + 3 * third),
+                };
+                for i in 3 * third..MR.min(3 * third + 3) {
+                    let x = V::splat(x.add((i - 3 * third) * if ALONG { a_row } else { 1 }));
+                    for j in 0..NV {
+                        acc[i][j] = x.mul_add(row[j], acc[i][j]);
+                    }
+                }
+            }
+        }
+        for a in &mut at.a[..if ALONG { MR.div_ceil(3) } else { 1 }] {
+            // or the compiler would see how they are related, and add its way from one to the next
+            *a = V::opaque(a.wrapping_add(N * if ALONG { 1 } else { a_col }));
+        }
+        at.b = at.b.wrapping_add(N * t.b.1);
+        at.ahead = at.ahead.wrapping_add(N * t.ahead.step);
+        if KEEP {
+            at.keep = at.keep.wrapping_add(N * NV * V::LANES);
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn load_nf4(p: *const u8, scale: f32) -> Self;
     /// Asks for the cache line of `p`, which may be any address.
     unsafe fn prefetch<T>(p: *const T);
+    /// `p`, of which the compiler knows nothing.
+    fn opaque(p: *const f32) -> *const f32;
     unsafe fn store(self, p: *mut f32);
     /// The first `n` values from `p`, 1 <= n <= LANES, and zeros; nothing behind them is read.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
