@@ -42,6 +42,9 @@ use operands::Strided;
 pub(crate) use operands::{Base, Start};
 use plan::Plan;
 pub(crate) use plan::Tiles;
+pub(crate) use tile::Ahead;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tile::{UNROLL, stretch};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use vector::{MOST_LANES, Vector};
 

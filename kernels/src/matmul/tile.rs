@@ -38,7 +38,7 @@ pub(super) struct Tile {
 /// Addresses to be asked for, one with each step of depth. They may be any; one that is in the cache anyway costs next to
 /// nothing.
 #[derive(Clone, Copy)]
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     /// The first one.
     pub at: *const f32,
     /// How far apart two rows of the tile begin.
@@ -48,7 +48,7 @@ pub(super) struct Ahead {
 }
 impl Ahead {
     /// Nothing new: what is at `near` is in the cache.
-    pub(super) fn nothing(near: *const f32) -> Ahead {
+    pub(crate) fn nothing(near: *const f32) -> Ahead {
         Ahead { at: near, row: 0, step: 0 }
     }
     /// From `at`, `step` on with each step of a tile of this depth and so many rows.
@@ -56,7 +56,7 @@ impl Ahead {
         Ahead { at, row: stretch(depth, rows) * step, step }
     }
     /// Part `part` of `parts` of the next tile's rows, which follow this one's at `a`, `row` apart.
-    pub(super) fn next(
+    pub(crate) fn next(
         a: *const f32,
         row: usize,
         rows: usize,
@@ -69,10 +69,10 @@ impl Ahead {
 
 /// Steps of depth that are written out one after the other. Beside the multiply-adds there is then little else to be
 /// issued, which counts where two threads share a core.
-const UNROLL: usize = 4;
+pub(crate) const UNROLL: usize = 4;
 
 /// Steps between two rows that are asked for.
-fn stretch(depth: usize, rows: usize) -> usize {
+pub(crate) fn stretch(depth: usize, rows: usize) -> usize {
     depth.div_ceil(rows).next_multiple_of(UNROLL)
 }
 

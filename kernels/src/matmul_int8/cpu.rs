@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Cpu,
-    matmul::{Base, Start, Tiles},
+    matmul::{Ahead, Base, Start, Tiles},
     team::Shared,
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Tile {
     pub words: usize,
     /// A's first byte, aligned to words, and the distance between its rows.
     pub a: (*const u8, usize),
+    /// What is asked for: words, like A.
+    pub ahead: Ahead,
     /// A packed panel, `vectors` * lanes wide.
     pub b: *const u32,
     /// A's scales.
@@ -172,6 +174,7 @@ pub(super) fn burst(d: &Cpu, path: Path, tasks: usize) -> f64 {
                 tile(&Tile {
                     words,
                     a: (a.as_ptr().cast(), 4 * words),
+                    ahead: Ahead::nothing(a.as_ptr().cast()),
                     b: b.as_ptr(),
                     scales: scales.as_ptr(),
                     onto: std::ptr::null(),
@@ -212,12 +215,15 @@ impl Job<'_> {
                 let wide = panel.min(cols - j);
                 let vectors = wide.div_ceil(lanes);
                 let at = (i0 + i) * plan.cols + j0 + j;
+                let left = a.q.as_ptr().wrapping_add((i0 + i) * a.stride);
+                let part = (j / panel, cols.div_ceil(panel));
                 // SAFETY: the tile lies in the task's block of C and its operands in A and in what was packed, the
                 // extents of which were asserted; panels in front of this one are whole.
                 unsafe {
                     (code.tile)(high, vectors)(&Tile {
                         words,
-                        a: (a.q.as_ptr().add((i0 + i) * a.stride), a.stride),
+                        a: (left, a.stride),
+                        ahead: Ahead::next(left.cast(), a.stride / 4, high, words, part),
                         b: packed.add(j * (TOP + words)),
                         scales: a.scales.as_ptr().add(i0 + i),
                         onto: match self.plus.onto {

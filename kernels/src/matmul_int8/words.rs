@@ -7,7 +7,8 @@ use super::{
     cpu::{Piece, Tile},
     plan::TOP,
 };
-use crate::matmul::{MOST_LANES, Vector};
+use crate::matmul::{MOST_LANES, UNROLL, Vector, stretch};
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// A vector of 32-bit words: sums, or four bytes each.
 pub(super) trait Words: Copy {
@@ -62,36 +63,48 @@ pub(super) trait Words: Copy {
     }
 }
 
-/// The body of every [`super::cpu::TileFn`] of MR rows and NV vectors.
+/// Where a tile is in its operands: every third row of A, as in [`crate::matmul`], B, and what is asked for.
+struct At {
+    a: [*const f32; 3],
+    b: *const u32,
+    ahead: *const f32,
+}
+
+/// The body of every [`super::cpu::TileFn`] of MR <= 9 rows and NV vectors.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
 pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) {
-    let (mut a, a_row) = t.a;
-    let mut b = t.b;
+    let a: [*const f32; 3] = std::array::from_fn(|i| t.a.0.wrapping_add(3 * i * t.a.1).cast());
+    let mut at = At { a, b: t.b.wrapping_add(TOP * W::LANES * NV), ahead: t.ahead.at };
     // SAFETY: every access lies inside the areas that the caller vouches for (see `TileFn`). The pointers wrap, because
     // after the last step they point behind the areas.
     unsafe {
         let mut row = [W::of(W::Floats::zero()); NV];
         for j in 0..NV {
-            row[j] = W::load(b.add(W::LANES * j));
+            row[j] = W::load(t.b.add(W::LANES * j));
         }
         let mut sums = [row; MR];
-        b = b.wrapping_add(TOP * W::LANES * NV);
-        for _ in 0..t.words {
+        let (mut left, mut row) = (t.words, 0);
+        while left > 0 {
             for j in 0..NV {
-                row[j] = W::load(b.add(W::LANES * j));
-            }
-            for i in 0..MR {
-                let x = W::left(a.add(i * a_row));
-                for j in 0..NV {
-                    sums[i][j] = sums[i][j].dot(x, row[j]);
+                if !t.onto.is_null() {
+                    W::Floats::prefetch(t.onto.wrapping_add(row * t.c.1 + W::LANES * j));
                 }
+                W::Floats::prefetch(t.c.0.wrapping_add(row * t.c.1 + W::LANES * j));
             }
-            a = a.wrapping_add(4);
-            b = b.wrapping_add(W::LANES * NV);
+            at.ahead = t.ahead.at.wrapping_add(row * t.ahead.row);
+            let n = stretch(t.words, MR).min(left);
+            for _ in 0..n / UNROLL {
+                steps::<W, MR, NV, UNROLL>(t, &mut at, &mut sums);
+            }
+            for _ in 0..n % UNROLL {
+                steps::<W, MR, NV, 1>(t, &mut at, &mut sums);
+            }
+            left -= n;
+            row += 1;
         }
         let mut out = [[W::Floats::zero(); NV]; MR];
         for i in 0..MR {
@@ -121,6 +134,43 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) 
                 }
             }
         }
+    }
+}
+
+/// N words of depth.
+///
+/// # Safety
+/// As for [`tile`], from `at` on.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // as above
+unsafe fn steps<W: Words, const MR: usize, const NV: usize, const N: usize>(
+    t: &Tile,
+    at: &mut At,
+    sums: &mut [[W; NV]; MR],
+) {
+    // SAFETY: the precondition.
+    unsafe {
+        for n in 0..N {
+            compiler_fence(Ordering::SeqCst); // as in f32
+            W::Floats::prefetch(at.ahead.wrapping_add(n * t.ahead.step));
+            let mut row = [W::of(W::Floats::zero()); NV];
+            for j in 0..NV {
+                row[j] = W::load(at.b.add(W::LANES * (n * NV + j)));
+            }
+            for third in 0..MR.div_ceil(3) {
+                for i in 3 * third..MR.min(3 * third + 3) {
+                    let x = W::left(at.a[third].add(n).cast::<u8>().add((i - 3 * third) * t.a.1));
+                    for j in 0..NV {
+                        sums[i][j] = sums[i][j].dot(x, row[j]);
+                    }
+                }
+            }
+        }
+        for a in &mut at.a[..MR.div_ceil(3)] {
+            *a = W::Floats::opaque(a.wrapping_add(N));
+        }
+        at.b = at.b.wrapping_add(N * W::LANES * NV);
+        at.ahead = at.ahead.wrapping_add(N * t.ahead.step);
     }
 }
 
