@@ -3,8 +3,8 @@
 //! ```text
 //! for p in 0..depth:   NV vectors of row p of B;  for each of MR rows: broadcast A[i][p], NV multiply-adds
 //! ```
-//! B comes from a packed panel (or from a matrix in place); A is read where it lies, its rows or its columns neighbours. What the tile is
-//! added to are further operands: a matrix (C itself, perhaps) and a bias, one row for all rows.
+//! B comes from a packed panel (or from a matrix in place); A is read where it lies, its rows or its columns neighbours.
+//! What the tile is added to are further operands: a matrix (C itself, perhaps) and a bias, one row for all rows.
 //!
 //! What comes from far is asked for while the tile is computed, a little at a time: a processor waits for some ten lines at
 //! once, and the next load, though from a near cache, would wait behind them. So the depth is cut in as many stretches as there
