@@ -8,7 +8,7 @@ use super::{
 };
 use crate::storage::{nf4::LEVELS, view::Stored};
 use half::{bf16, f16};
-use std::arch::{asm, x86_64::*};
+use std::arch::x86_64::*;
 
 /// Sixteen f32.
 #[derive(Clone, Copy)]
@@ -74,12 +74,6 @@ impl Vector for F32x16 {
     unsafe fn prefetch<T>(p: *const T) {
         // SAFETY: a prefetch of an address that cannot be read does nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    fn opaque(mut p: *const f32) -> *const f32 {
-        // SAFETY: no instruction at all.
-        unsafe { asm!("/* {} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags)) };
-        p
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {

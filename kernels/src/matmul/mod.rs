@@ -46,7 +46,7 @@ pub(crate) use tile::Ahead;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use tile::{UNROLL, stretch};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use vector::{MOST_LANES, Vector};
+pub(crate) use vector::{MOST_LANES, Vector, opaque};
 
 const NAME: &str = "matmul";
 /// The registry row.

@@ -10,7 +10,7 @@
 //! once, and the next load, though from a near cache, would wait behind them. So the depth is cut in as many stretches as there
 //! are rows; each begins by asking for a row of what the tile ends with, and goes on, step by step, with addresses that the
 //! caller names ([`Ahead`]).
-use super::vector::Vector;
+use super::vector::{Vector, opaque};
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The operands of one tile of C, `rows` x (`vectors` * LANES); both counts are the kernel's own.
@@ -212,7 +212,7 @@ unsafe fn steps<
         }
         for a in &mut at.a[..if ALONG { MR.div_ceil(3) } else { 1 }] {
             // or the compiler would see how they are related, and add its way from one to the next
-            *a = V::opaque(a.wrapping_add(N * if ALONG { 1 } else { a_col }));
+            *a = opaque(a.wrapping_add(N * if ALONG { 1 } else { a_col }));
         }
         at.b = at.b.wrapping_add(N * t.b.1);
         at.ahead = at.ahead.wrapping_add(N * t.ahead.step);

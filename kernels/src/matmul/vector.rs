@@ -25,8 +25,6 @@ pub(crate) trait Vector: Copy {
     unsafe fn load_nf4(p: *const u8, scale: f32) -> Self;
     /// Asks for the cache line of `p`, which may be any address.
     unsafe fn prefetch<T>(p: *const T);
-    /// `p`, of which the compiler knows nothing.
-    fn opaque(p: *const f32) -> *const f32;
     unsafe fn store(self, p: *mut f32);
     /// The first `n` values from `p`, 1 <= n <= LANES, and zeros; nothing behind them is read.
     unsafe fn load_first(p: *const f32, n: usize) -> Self;
@@ -37,6 +35,18 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// Transposes the square block of the first `LANES` vectors.
     unsafe fn transpose(block: &mut [Self; MOST_LANES]);
+}
+
+/// `p`, of which the compiler knows nothing.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+pub(crate) fn opaque(mut p: *const f32) -> *const f32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags));
+    }
+    p
 }
 
 /// A float in storage: how it becomes f32.

@@ -7,7 +7,7 @@ use super::{
     cpu::{Piece, Tile},
     plan::TOP,
 };
-use crate::matmul::{MOST_LANES, UNROLL, Vector, stretch};
+use crate::matmul::{MOST_LANES, UNROLL, Vector, opaque, stretch};
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// A vector of 32-bit words: sums, or four bytes each.
@@ -167,7 +167,7 @@ unsafe fn steps<W: Words, const MR: usize, const NV: usize, const N: usize>(
             }
         }
         for a in &mut at.a[..MR.div_ceil(3)] {
-            *a = W::Floats::opaque(a.wrapping_add(N));
+            *a = opaque(a.wrapping_add(N));
         }
         at.b = at.b.wrapping_add(N * W::LANES * NV);
         at.ahead = at.ahead.wrapping_add(N * t.ahead.step);
