@@ -176,7 +176,7 @@ impl Cpu {
     pub fn threads(&self) -> usize {
         self.team.threads()
     }
-    /// Runs `f(task, thread)` for every task below `n`, the tasks taken from one counter by all threads. What a task
+    /// Runs `f(task, thread)` for every task below `n`; each thread takes a share of neighbouring tasks first. What a task
     /// computes must depend on its number alone: then results do not depend on the number of threads. No two calls that
     /// run at once have the same `thread`, which is below `threads()`.
     pub(crate) fn each(&self, n: usize, f: impl Fn(usize, usize) + Sync) {

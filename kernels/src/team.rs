@@ -5,6 +5,10 @@
 //! **follow**, which is to wait for launches, spinning for a moment before they sleep. A follower joins a launch whenever it
 //! comes; the leader takes tasks all the while and waits only for those who have one in hand.
 //!
+//! Tasks that follow one another often share data: the columns of a weight, or the rows that the last kernel wrote. So each
+//! thread has a contiguous share of them, the same in every launch, and takes from its front; when its own is empty, it takes
+//! from the back of the fullest.
+//!
 //! What a task computes must depend on its number alone: then results do not depend on the number of threads.
 use std::{
     any::Any,
@@ -13,7 +17,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{
-            AtomicPtr, AtomicUsize,
+            AtomicPtr, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
@@ -68,6 +72,8 @@ struct Desk {
     number: Apart<AtomicUsize>,
     /// What runs; null between launches.
     launch: AtomicPtr<Launch<'static>>,
+    /// What is left of each thread's share of the launch.
+    shares: Box<[Apart<Share>]>,
     /// Followers that may hold what they read from `launch`.
     inside: Apart<AtomicUsize>,
     /// Followers that sleep or are about to.
@@ -76,29 +82,68 @@ struct Desk {
     bell: Condvar,
 }
 
-/// Tasks below `tasks`, taken from one counter.
+/// Tasks of one launch.
 struct Launch<'a> {
     run: &'a (dyn Fn(usize, usize) + Sync),
-    tasks: usize,
-    next: Apart<AtomicUsize>,
+    shares: &'a [Apart<Share>],
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Launch<'_> {
     fn work(&self, thread: usize) {
         let done = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let i = self.next.0.fetch_add(1, Relaxed);
-                if i >= self.tasks {
-                    return;
-                }
+            while let Some(i) = self.next(thread) {
                 (self.run)(i, thread);
             }
         }));
         if let Err(e) = done {
-            self.next.0.store(self.tasks, Relaxed); // nobody need begin another
+            self.shares.iter().for_each(|s| s.0.set(0, 0)); // nobody need begin another
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
         }
+    }
+    /// The next task for this thread.
+    fn next(&self, thread: usize) -> Option<usize> {
+        if let Some(i) = self.shares[thread].0.front() {
+            return Some(i);
+        }
+        loop {
+            let fullest = self.shares.iter().max_by_key(|s| s.0.left())?;
+            if fullest.0.left() == 0 {
+                return None;
+            }
+            if let Some(i) = fullest.0.back() {
+                return Some(i);
+            }
+        }
+    }
+}
+
+/// Neighbouring tasks that nobody has taken yet: the first one's number in the upper half, the end in the lower.
+#[derive(Debug, Default)]
+struct Share(AtomicU64);
+impl Share {
+    fn set(&self, first: u32, end: u32) {
+        self.0.store(u64::from(first) << 32 | u64::from(end), Relaxed);
+    }
+    fn split(v: u64) -> (u32, u32) {
+        ((v >> 32) as u32, v as u32)
+    }
+    fn left(&self) -> u32 {
+        let (first, end) = Self::split(self.0.load(Relaxed));
+        end - first
+    }
+    /// Takes the first task.
+    fn front(&self) -> Option<usize> {
+        self.take(|v| v + (1 << 32)).map(|(first, _)| first as usize)
+    }
+    /// Takes the last task.
+    fn back(&self) -> Option<usize> {
+        self.take(|v| v - 1).map(|(_, end)| end as usize - 1)
+    }
+    /// What there was, unless it was nothing, before `rest` of it was left.
+    fn take(&self, rest: impl Fn(u64) -> u64) -> Option<(u32, u32)> {
+        let some = |v| (Self::split(v).0 < Self::split(v).1).then(|| rest(v));
+        self.0.fetch_update(Relaxed, Relaxed, some).ok().map(Self::split)
     }
 }
 
@@ -114,6 +159,7 @@ impl Team {
             leader: AtomicUsize::new(NOBODY),
             number: Apart::default(),
             launch: AtomicPtr::new(null_mut()),
+            shares: (0..pool.current_num_threads()).map(|_| Apart::default()).collect(),
             inside: Apart::default(),
             asleep: Apart::default(),
             bed: Mutex::default(),
@@ -176,7 +222,12 @@ impl Desk {
     }
     /// On the leader's thread: all tasks of a launch.
     fn launch(&self, tasks: usize, me: usize, run: &(dyn Fn(usize, usize) + Sync)) {
-        let launch = Launch { run, tasks, next: Apart::default(), panic: Mutex::default() };
+        let tasks = u64::from(u32::try_from(tasks).expect("fewer than four billion tasks"));
+        let threads = self.shares.len() as u64;
+        for (t, share) in (0..).zip(&self.shares) {
+            share.0.set((tasks * t / threads) as u32, (tasks * (t + 1) / threads) as u32);
+        }
+        let launch = Launch { run, shares: &self.shares, panic: Mutex::default() };
         self.launch.store((&raw const launch).cast_mut().cast(), SeqCst);
         self.number.0.fetch_add(1, SeqCst);
         self.ring();

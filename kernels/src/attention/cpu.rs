@@ -1,6 +1,7 @@
 //! A task is some heads of one sequence (forward: of some of its queries), one after the other: what the next one needs is
 //! read ahead. A head's queries are worked through in blocks whose scores stay in the second-level cache, with K and V
-//! packed once; tasks are taken in the order of their cost, the largest first, so that the last ones to finish are small.
+//! packed once; each thread takes its tasks in the order of their cost, the largest first, so that the last ones to finish are
+//! small.
 use super::{
     ahead::Ahead,
     product::{Finish, Product, Right, pack, pack_transposed, packed, product},
@@ -54,7 +55,8 @@ struct Task<'a> {
     heads: Range<usize>,
     q: Range<usize>,
 }
-/// The tasks for this many threads, those with most to do first. What a head's result is does not depend on them.
+/// The tasks for this many threads, dealt to them by cost: each thread's share begins with the largest ones, so that what is
+/// left at the end is small. What a head's result is does not depend on them.
 fn tasks<'a>(a: &Attention<'a>, threads: usize, backward: bool) -> Vec<Task<'a>> {
     let (all, wanted) = (a.heads * a.spans.len(), TASKS * threads);
     let groups = a.heads.div_ceil((all / wanted).max(1));
@@ -68,7 +70,9 @@ fn tasks<'a>(a: &Attention<'a>, threads: usize, backward: bool) -> Vec<Task<'a>>
         }
     }
     tasks.sort_by_key(|t| std::cmp::Reverse(t.heads.len() * t.q.len() * t.span.kv.len()));
-    tasks
+    let mut hands: Vec<Vec<Task<'a>>> = (0..threads).map(|_| vec![]).collect();
+    tasks.into_iter().enumerate().for_each(|(i, t)| hands[i % threads].push(t));
+    hands.into_iter().flatten().collect()
 }
 
 /// A buffer of which each task writes elements of its own: its head's columns of its rows. Rows of different spans are

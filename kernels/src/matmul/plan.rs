@@ -37,7 +37,8 @@ const IN_PLACE_DEPTH: usize = 192;
 /// Up to so many rows of activations, of so many values at most, those are packed and the weight is read where it lies ...
 const FLIPPED_ROWS: usize = 128;
 const FLIPPED_VALUES: usize = 320 << 10;
-/// ... by tasks of at least so many of its lines.
+/// ... by so many tasks, of at least so many of its lines.
+const FLIPPED_TASKS: usize = 16;
 const FLIPPED_LINES: usize = 48;
 /// Columns are cut into blocks of at most so many ...
 const BLOCK: usize = 192;
@@ -45,7 +46,7 @@ const BLOCK: usize = 192;
 const BLOCKS: usize = 8;
 const BLOCKS_PACKING_A: usize = 4;
 /// Tasks are cut smaller until there are so many ...
-const TASKS: usize = 16;
+const TASKS: usize = 64;
 /// ... or they have so few rows: below, packing would take too large a share (more so if each task packs for itself).
 const TASK_ROWS: usize = 128;
 const TASK_ROWS_REPACKED: usize = 512;
@@ -131,7 +132,7 @@ impl Plan {
             (_, v) => (v.min(2), 6),
         };
         let nc = m.next_multiple_of(vectors * lanes(isa));
-        let mc = n.div_ceil(TASKS).max(FLIPPED_LINES).next_multiple_of(lanes(isa));
+        let mc = n.div_ceil(FLIPPED_TASKS).max(FLIPPED_LINES).next_multiple_of(lanes(isa));
         let (m, cols) = (n, m);
         Plan { m, cols, vectors, tile_rows, mc, nc, flipped: true, whole: true, ..plan }
     }
