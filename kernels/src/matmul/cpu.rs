@@ -141,7 +141,6 @@ pub(super) fn multiply<S: Stored>(
     let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
     assert!(!plan.flipped || (plan.isa != Isa::Portable && plan.group == 0));
-    assert!(!plan.whole || plan.nc >= cols);
     if let Base::Rows(rows) = start.onto {
         assert!(holds(rows.len(), high, c_row, wide, 1), "the rows are too short");
     }

@@ -50,8 +50,8 @@ const TASKS: usize = 64;
 /// ... or they have so few rows: below, packing would take too large a share (more so if each task packs for itself).
 const TASK_ROWS: usize = 128;
 const TASK_ROWS_REPACKED: usize = 512;
-/// Values of a piece of B if there is one block of columns only: deep, so that it is packed once.
-const SINGLE: usize = 192 << 10;
+/// Values of a piece of B that is packed once: deeper than others if there is one block of columns only, or narrower.
+const ONCE: usize = 192 << 10;
 /// Values of a group of packed tiles of A.
 const GROUP: usize = 64 << 10;
 /// Floats in front of a thread's panels: what they hold. A cache line, so that panels stay aligned.
@@ -80,15 +80,19 @@ impl Plan {
         // depth: what is packed at a time must leave room in a second-level cache
         let deepest = match isa {
             _ if in_place => IN_PLACE_DEPTH,
-            Isa::Avx512 if blocks == 1 => (SINGLE / nc).max(768),
+            Isa::Avx512 if blocks == 1 => (ONCE / nc).max(768),
             Isa::Avx512 if pack_a => 512,
             Isa::Avx512 => 768,
             _ => 384,
         };
         let parts = depth.div_ceil(deepest).max(1);
         let kc = depth.div_ceil(parts).next_multiple_of(16);
+        let narrow = ONCE / depth.max(1) / panel * panel;
+        let whole = vectorised && !in_place && !pack_a && parts > 1 && narrow > 0;
+        let nc = if whole { nc.min(narrow) } else { nc };
+        let blocks = cols.div_ceil(nc);
         // rows: blocks where there are few blocks of columns
-        let least = if parts > 1 { TASK_ROWS_REPACKED } else { TASK_ROWS };
+        let least = if parts > 1 && !whole { TASK_ROWS_REPACKED } else { TASK_ROWS };
         let rows = if in_place { 1 } else { (TASKS / blocks.max(1)).clamp(1, (m / least).max(1)) };
         let mc = m.div_ceil(rows);
         let group = if pack_a {
@@ -96,21 +100,7 @@ impl Plan {
         } else {
             0
         };
-        Plan {
-            isa,
-            m,
-            depth,
-            cols,
-            vectors,
-            tile_rows,
-            mc,
-            nc,
-            kc,
-            in_place,
-            group,
-            flipped: false,
-            whole: false,
-        }
+        Plan { isa, m, depth, cols, vectors, tile_rows, mc, nc, kc, in_place, group, flipped: false, whole }
     }
     /// y (m x n) = x Wᵀ, W (n x depth), which is plain f32 or not. With few rows, its transpose W xᵀ is computed: then
     /// what must be turned for the tiles is x and not the weight. How sums are grouped does not depend on that, so a
