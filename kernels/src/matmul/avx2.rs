@@ -137,18 +137,21 @@ impl Vector for F32x8 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn entry<const MR: usize, const NV: usize, const ALONG: bool>(t: &Tile) {
+unsafe fn entry<const MR: usize, const NV: usize, const ALONG: bool, const PACKED: bool>(t: &Tile) {
     // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { tile::<F32x8, MR, NV, ALONG>(t) }
+    unsafe { tile::<F32x8, MR, NV, ALONG, PACKED>(t) }
 }
 
-/// The kernel for tiles of `rows` x 8 `vectors`. `along`: A's columns are neighbours; else its rows are.
-pub(super) fn kernel(rows: usize, vectors: usize, along: bool) -> Kernel {
+/// The kernel for tiles of `rows` x 8 `vectors`. `along`: A's columns are neighbours; else its rows are. `packed`:
+/// B's rows follow one another.
+pub(super) fn kernel(rows: usize, vectors: usize, along: bool, packed: bool) -> Kernel {
     macro_rules! pick {
         ($nv:literal: $($mr:literal)*) => {
-            match (rows, along) {
-                $(($mr, true) => entry::<$mr, $nv, true>,)*
-                $(($mr, false) => entry::<$mr, $nv, false>,)*
+            match (rows, along, packed) {
+                $(($mr, true, true) => entry::<$mr, $nv, true, true>,)*
+                $(($mr, true, false) => entry::<$mr, $nv, true, false>,)*
+                $(($mr, false, true) => entry::<$mr, $nv, false, true>,)*
+                $(($mr, false, false) => entry::<$mr, $nv, false, false>,)*
                 _ => unreachable!("{rows} rows of {vectors} vectors"),
             }
         };

@@ -83,7 +83,7 @@ impl Target {
 
 /// The code for one instruction set.
 struct Code<'a, S> {
-    kernel: fn(usize, usize, bool) -> Kernel,
+    kernel: fn(usize, usize, bool, bool) -> Kernel,
     pack: unsafe fn(&Piece<S>, usize, *mut f32),
     /// For A.
     pack_f32: unsafe fn(&Piece<Floats<'a, f32>>, usize, *mut f32),
@@ -316,7 +316,7 @@ impl<'a, S: Stored> Job<'a, S> {
             // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
             // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
             unsafe {
-                (code.kernel)(high, vectors, a.2 == 1)(&Tile {
+                (code.kernel)(high, vectors, a.2 == 1, !plan.in_place)(&Tile {
                     depth,
                     a,
                     ahead,

@@ -179,10 +179,10 @@ impl<'a> Panels<'a> {
             // SAFETY: the processor has the instructions (asserted in `new`). The tile is in C and its operands in A, in
             // the packed panel, in the start and in the bias (precondition).
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { avx512::kernel(rows, vectors, true)(&tile) },
+            Isa::Avx512 => unsafe { avx512::kernel(rows, vectors, true, true)(&tile) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { avx2::kernel(rows, vectors, true)(&tile) },
+            Isa::Avx2 => unsafe { avx2::kernel(rows, vectors, true, true)(&tile) },
             _ => {}
         }
     }

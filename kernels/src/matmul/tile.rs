@@ -21,9 +21,9 @@ pub(super) struct Tile {
     pub a: (*const f32, usize, usize),
     /// What is asked for.
     pub ahead: Ahead,
-    /// B's first element, and the distance between its rows. Whole vectors are read.
+    /// B's first element, and the distance between its rows: if B is packed, their length. Whole vectors are read.
     pub b: (*const f32, usize),
-    /// Where B's rows are written as they are read, without gaps; null: nowhere.
+    /// Where B's rows, if it is not packed, are written as they are read, without gaps; null: nowhere.
     pub keep: *mut f32,
     /// What the products are added to, and the distance between its rows; null for nothing.
     pub start: (*const f32, usize),
@@ -71,6 +71,9 @@ impl Ahead {
 /// issued, which counts where two threads share a core.
 pub(crate) const UNROLL: usize = 4;
 
+/// Rows between the one that is read of a packed B, which lies in the second-level cache, and the one that is asked for.
+const NEAR: usize = 16;
+
 /// Steps between two rows that are asked for.
 pub(crate) fn stretch(depth: usize, rows: usize) -> usize {
     depth.div_ceil(rows).next_multiple_of(UNROLL)
@@ -95,13 +98,22 @@ struct At {
     keep: *mut f32,
 }
 
-/// The body of every [`Kernel`] of MR rows and NV vectors. ALONG: A's columns are neighbours; else its rows are.
+/// The body of every [`Kernel`] of MR rows and NV vectors. ALONG: A's columns are neighbours; else its rows are. PACKED: B's rows
+/// follow one another.
 ///
 /// # Safety
 /// As for a [`Kernel`].
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
-pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const ALONG: bool>(t: &Tile) {
+pub(super) unsafe fn tile<
+    V: Vector,
+    const MR: usize,
+    const NV: usize,
+    const ALONG: bool,
+    const PACKED: bool,
+>(
+    t: &Tile,
+) {
     let (a, a_row, _) = t.a;
     let thirds = std::array::from_fn(|i| a.wrapping_add(if ALONG { 3 * i * a_row } else { 0 }));
     let mut at = At { a: thirds, b: t.b.0, ahead: t.ahead.at, keep: t.keep };
@@ -119,16 +131,16 @@ pub(super) unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const ALO
             }
             at.ahead = t.ahead.at.wrapping_add(row * t.ahead.row);
             let n = stretch(t.depth, MR).min(left);
-            if at.keep.is_null() {
+            if PACKED || at.keep.is_null() {
                 for _ in 0..n / UNROLL {
-                    steps::<V, MR, NV, ALONG, false, UNROLL>(t, &mut at, &mut acc);
+                    steps::<V, MR, NV, ALONG, PACKED, false, UNROLL>(t, &mut at, &mut acc);
                 }
                 for _ in 0..n % UNROLL {
-                    steps::<V, MR, NV, ALONG, false, 1>(t, &mut at, &mut acc);
+                    steps::<V, MR, NV, ALONG, PACKED, false, 1>(t, &mut at, &mut acc);
                 }
             } else {
                 for _ in 0..n {
-                    steps::<V, MR, NV, ALONG, true, 1>(t, &mut at, &mut acc);
+                    steps::<V, MR, NV, ALONG, PACKED, true, 1>(t, &mut at, &mut acc);
                 }
             }
             left -= n;
@@ -176,6 +188,7 @@ unsafe fn steps<
     const MR: usize,
     const NV: usize,
     const ALONG: bool,
+    const PACKED: bool,
     const KEEP: bool,
     const N: usize,
 >(
@@ -184,6 +197,7 @@ unsafe fn steps<
     acc: &mut [[V; NV]; MR],
 ) {
     let (_, a_row, a_col) = t.a;
+    let b_row = if PACKED { NV * V::LANES } else { t.b.1 };
     // SAFETY: the precondition.
     unsafe {
         for n in 0..N {
@@ -192,7 +206,11 @@ unsafe fn steps<
             V::prefetch(at.ahead.wrapping_add(n * t.ahead.step));
             let mut row = [V::zero(); NV];
             for j in 0..NV {
-                row[j] = V::load(at.b.add(n * t.b.1 + V::LANES * j));
+                let b = at.b.add(n * b_row + V::LANES * j);
+                row[j] = V::load(b);
+                if PACKED && N > 1 {
+                    V::prefetch(b.wrapping_add(NEAR * b_row));
+                }
                 if KEEP {
                     row[j].store(at.keep.add(V::LANES * (n * NV + j)));
                 }
@@ -214,7 +232,7 @@ unsafe fn steps<
             // or the compiler would see how they are related, and add its way from one to the next
             *a = opaque(a.wrapping_add(N * if ALONG { 1 } else { a_col }));
         }
-        at.b = at.b.wrapping_add(N * t.b.1);
+        at.b = at.b.wrapping_add(N * b_row);
         at.ahead = at.ahead.wrapping_add(N * t.ahead.step);
         if KEEP {
             at.keep = at.keep.wrapping_add(N * NV * V::LANES);
