@@ -224,6 +224,7 @@ impl Desk {
     fn launch(&self, tasks: usize, me: usize, run: &(dyn Fn(usize, usize) + Sync)) {
         let tasks = u64::from(u32::try_from(tasks).expect("fewer than four billion tasks"));
         let threads = self.shares.len() as u64;
+        // nobody takes from them: all have left the last launch (see below)
         for (t, share) in (0..).zip(&self.shares) {
             share.0.set((tasks * t / threads) as u32, (tasks * (t + 1) / threads) as u32);
         }

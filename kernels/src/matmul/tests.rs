@@ -213,6 +213,21 @@ fn shapes() -> impl Strategy<Value = Shape> {
         })
 }
 
+/// What is packed for all depths of some columns is there for the next task with these columns.
+#[test]
+fn a_deep_weight_packed_once_serves_several_tasks() {
+    for (transposed, start, threads) in [(true, 1, 1), (true, 2, 2), (false, 0, 1), (false, 2, 3)] {
+        let (m, depth, cols) = (300, 900, 100);
+        let s = Shape { m, depth, cols, transposed, by_columns: false, gaps: (1, 2, 3), start, threads };
+        for isa in sets() {
+            let plan = Plan::new(isa, m, depth, cols, false, !transposed);
+            assert!(isa == Isa::Portable || (plan.whole && plan.row_blocks() > 1 && plan.kc < depth));
+            floats::<f32>(isa, |x| x, &s);
+            floats::<bf16>(isa, bf16::from_f32, &s);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
