@@ -107,11 +107,12 @@ impl Launch<'_> {
             return Some(i);
         }
         loop {
-            let fullest = self.shares.iter().max_by_key(|s| s.0.left())?;
-            if fullest.0.left() == 0 {
+            // looked at once: who leaves has seen every share empty
+            let (left, fullest) = self.shares.iter().map(|s| (s.0.left(), &s.0)).max_by_key(|s| s.0)?;
+            if left == 0 {
                 return None;
             }
-            if let Some(i) = fullest.0.back() {
+            if let Some(i) = fullest.back() {
                 return Some(i);
             }
         }
