@@ -16,6 +16,28 @@ pub enum Error {
         /// Elements found.
         got: usize,
     },
+    /// A matrix of another shape than the launch needs.
+    #[error("{kernel}: `{argument}` is {got:?}, expected {expected:?}")]
+    Shape {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// Its argument.
+        argument: &'static str,
+        /// (rows, columns) needed.
+        expected: (usize, usize),
+        /// (rows, columns) found.
+        got: (usize, usize),
+    },
+    /// A part that is not inside its matrix.
+    #[error("rows {rows:?} and columns {cols:?} are not inside a matrix of {of:?}")]
+    Part {
+        /// The rows asked for.
+        rows: std::ops::Range<usize>,
+        /// The columns asked for.
+        cols: std::ops::Range<usize>,
+        /// Its (rows, columns).
+        of: (usize, usize),
+    },
     /// A buffer holds another element type than the kernel takes.
     #[error("{kernel}: `{argument}` is {got}, expected {expected}")]
     DType {

@@ -36,6 +36,7 @@ pub mod reduce;
 mod simd;
 pub mod storage;
 mod team;
+mod view;
 
 pub use buffer::{Buffer, DType, Element, Nf4Pair};
 pub use case::{Case, Kernel, Run};
@@ -46,6 +47,7 @@ pub use isa::{Isa, isa};
 pub use ledger::{Class, Ledger, Usage};
 pub use profile::Cost;
 pub use storage::Storage;
+pub use view::{View, ViewMut};
 
 /// Every kernel. Parity tests, benches and the profiler iterate this list.
 pub const KERNELS: &[Kernel] = &[
