@@ -102,7 +102,7 @@ impl Tensor {
     }
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         let (rows, cols) = self.dims();
-        Matrix { data: &self.buf, scales: self.scales.as_ref(), rows, cols }
+        Matrix::stored(&self.buf, self.scales.as_ref(), rows, cols)
     }
 }
 

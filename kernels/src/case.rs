@@ -126,7 +126,7 @@ pub(crate) fn store(
 pub(crate) fn kept(v: &[f32], [rows, cols]: [usize; 2], storage: Storage) -> Vec<f64> {
     let decode = || -> Result<Vec<f32>> {
         let (data, scales) = store(&Device::cpu(1)?, v, [rows, cols], storage)?;
-        Matrix { data: &data, scales: scales.as_ref(), rows, cols }.decode()
+        Matrix::stored(&data, scales.as_ref(), rows, cols).decode()
     };
     wide(&decode().expect("the processor stores a matrix"))
 }

@@ -282,7 +282,7 @@ fn quantised_weights_are_refused_by_name() {
     let codes = d.upload(Class::Backbone, &[255u8; 2]).unwrap();
     let blocks = Scales::Blocks { codes, ranges: d.upload(Class::Backbone, &[0.5f32, 0.25]).unwrap() };
     for (data, scales, name) in [(&int8, &rows, "int8"), (&nf4, &blocks, "nf4")] {
-        let w = matmul::Matrix { data, scales: Some(scales), rows: 2, cols: 2 };
+        let w = matmul::Matrix::stored(data, Some(scales), 2, 2);
         for r in [
             matmul::times_transposed(&d, &x, 2, w, Plus::NOTHING, &mut y),
             matmul::times(&d, &x, 2, w, Plus::NOTHING, &mut y),

@@ -42,7 +42,7 @@ fn rows_case(n: usize, rows: usize, cols: usize, storage: Storage, accumulate: b
             let y = d.upload(Class::Scratch, &noise(2, len))?;
             let d = d.clone();
             Ok(Run::new(vec![y], move |y| {
-                let table = Matrix { data: &table, scales: scales.as_ref(), rows, cols };
+                let table = Matrix::stored(&table, scales.as_ref(), rows, cols);
                 super::rows(&d, table, &index, &mut y[0], accumulate)
             }))
         }),

@@ -126,7 +126,7 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
         let bias = device.upload(Class::Backbone, &bias)?;
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
-            let w = Matrix { data: &b, scales: scales.as_ref(), rows: n, cols: k };
+            let w = Matrix::stored(&b, scales.as_ref(), n, k);
             match product {
                 TimesTransposed => times_transposed(&device, &a, m, w, Plus::bias(&plus), &mut y[0]),
                 TransposedRows => {

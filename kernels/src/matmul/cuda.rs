@@ -65,6 +65,14 @@ fn unsupported(weight: DType) -> Error {
     Error::Unsupported { kernel, device: "cuda" }
 }
 
+/// Refuses some of a weight's rows.
+fn whole(w: Matrix<'_>) -> Result<()> {
+    match w.first {
+        0 => Ok(()),
+        _ => Err(Error::Unsupported { kernel: "matmul with some rows of a weight", device: "cuda" }),
+    }
+}
+
 pub(super) fn times_transposed(
     d: &Cuda,
     x: &Buffer,
@@ -73,6 +81,7 @@ pub(super) fn times_transposed(
     plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
+    whole(w)?;
     let name = match w.data.dtype() {
         DType::Bf16 => "matmul_times_transposed_bf16",
         DType::F16 => "matmul_times_transposed_f16",
@@ -92,6 +101,7 @@ pub(super) fn times(
     plus: Plus<'_>,
     y: &mut Buffer,
 ) -> Result<()> {
+    whole(w)?;
     let name = match w.data.dtype() {
         DType::Bf16 => "matmul_times_bf16",
         DType::F16 => "matmul_times_f16",

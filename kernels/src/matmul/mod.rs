@@ -142,8 +142,9 @@ pub fn times_transposed(
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
-            let (a, b) = if plan.flipped { (w.data, Matrix::plain(x, m, w.cols)) } else { (x, w) };
-            let a = Strided { data: a.host()?, row: w.cols, col: 1 };
+            let (a, b) =
+                if plan.flipped { (w.host(w.cols)?, Matrix::plain(x, m, w.cols)) } else { (x.host()?, w) };
+            let a = Strided { data: a, row: w.cols, col: 1 };
             cpu::product(d, plan, a, (b, true), plus.start()?, y)
         }
         Device::Cuda(d) => cuda::times_transposed(d, x, m, w, plus, y),

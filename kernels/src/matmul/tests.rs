@@ -161,7 +161,7 @@ fn quantised(isa: Isa, s: &Shape) {
     let stride = pairs + s.gaps.1;
     let data = apart(&data, pairs, stride, Nf4Pair(0xff));
     let ranges = ranges.read::<f32>().unwrap();
-    strided(isa, Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks }, s);
+    strided(isa, Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks, before: 0 }, s);
 }
 /// Lines of `each`, moved apart; nothing follows the last.
 fn apart<T: Copy>(data: &[T], each: usize, stride: usize, fill: T) -> Vec<T> {

@@ -88,7 +88,7 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed:
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
             let Scales::Rows(by) = &scales else { unreachable!() };
-            let w = Matrix { data: &w, scales: Some(&scales), rows: n, cols: k };
+            let w = Matrix::stored(&w, Some(&scales), n, k);
             quantize_rows(&device, &x, (!transposed).then_some(by), &mut q)?;
             let go = if transposed { times_transposed } else { times };
             let onto = added.onto(&start);

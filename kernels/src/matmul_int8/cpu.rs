@@ -302,8 +302,8 @@ pub(super) fn product(
 ) -> Result<()> {
     let mut workspace = workspace(w.data.device(), &plan)?;
     let a = Left { q: x.q.host()?, stride: stride(x.cols), scales: x.scales.host()? };
-    let scales = scales.map(Buffer::host).transpose()?;
-    let b = Right { data: w.data.host()?, transposed: scales.is_some(), stride: w.cols, scales };
+    let scales = scales.map(|s| Ok::<_, Error>(&s.host()?[w.first..])).transpose()?;
+    let b = Right { data: w.host(w.cols)?, transposed: scales.is_some(), stride: w.cols, scales };
     multiply(d, plan, a, b, plus.start()?, y.host_mut()?, workspace.host_mut()?);
     Ok(())
 }

@@ -211,7 +211,7 @@ fn what_is_not_finite_stays_so_and_zeros_stay_zero() {
     let (cols, d) = (37, Device::cpu(1).unwrap());
     let w = d.upload(Class::Backbone, &vec![3i8; 2 * cols]).unwrap();
     let scales = Scales::Rows(check::up(&d, &[1.0, 2.0]));
-    let w = Matrix { data: &w, scales: Some(&scales), rows: 2, cols };
+    let w = Matrix::stored(&w, Some(&scales), 2, cols);
     for (place, bad) in [(0, f32::NAN), (20, f32::INFINITY), (36, f32::NEG_INFINITY), (36, -f32::NAN)] {
         let mut x = noise(1, 2 * cols);
         x[place] = bad;
@@ -235,7 +235,7 @@ fn the_product_is_close_to_the_one_that_is_not_quantised() {
     let d = Device::cpu(2).unwrap();
     let w = noise(2, n * k);
     let stored = convert(Matrix::plain(&check::up(&d, &w), n, k), Storage::Int8, Class::Backbone).unwrap();
-    let weight = Matrix { data: &stored.0, scales: stored.1.as_ref(), rows: n, cols: k };
+    let weight = Matrix::stored(&stored.0, stored.1.as_ref(), n, k);
     let Some(Scales::Rows(scales)) = weight.scales else { unreachable!() };
     for transposed in [true, false] {
         let (depth, cols) = if transposed { (k, n) } else { (n, k) };
@@ -259,7 +259,7 @@ fn what_does_not_fit_is_refused() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
     let data = d.upload(Class::Backbone, &[1i8; 6]).unwrap();
     let (scales, mut y) = (Scales::Rows(check::up(&d, &[1.0; 2])), check::up(&d, &[0.0; 4]));
-    let w = Matrix { data: &data, scales: Some(&scales), rows: 2, cols: 3 };
+    let w = Matrix::stored(&data, Some(&scales), 2, 3);
     let rows = |m, k| Rows::alloc(&d, Class::Scratch, m, k).unwrap();
     let length = |r: Result<()>, what: &str| {
         assert!(matches!(r, Err(Error::Length { argument, .. }) if argument == what), "{r:?}");

@@ -60,7 +60,7 @@ fn from_floats<E: Source>(
     class: Class,
 ) -> Result<(Buffer, Option<Scales>)> {
     let (rows, cols) = (from.rows, from.cols);
-    let source = || Ok::<_, Error>(&from.data.host::<E>()?[..rows * cols]);
+    let source = || Ok::<_, Error>(&from.host::<E>(cols)?[..rows * cols]);
     match to {
         Storage::F32 => floats::<E, f32>(device, from, class, |x| x),
         Storage::Bf16 => floats::<E, bf16>(device, from, class, bf16::from_f32),
@@ -97,7 +97,7 @@ fn floats<E: Source, T: Element>(
     let len = from.rows * from.cols;
     let mut data = device.alloc::<T>(class, len)?;
     if let Device::Cpu(d) = device {
-        let source = &from.data.host::<E>()?[..len];
+        let source = &from.host::<E>(from.cols)?[..len];
         d.rows(data.host_mut::<T>()?, from.cols, ROWS, |first, piece| {
             let source = &source[first * from.cols..][..piece.len()];
             piece.iter_mut().zip(source).for_each(|(to, x)| *to = round(x.wide()));

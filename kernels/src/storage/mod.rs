@@ -16,9 +16,10 @@ pub mod nf4;
 mod tests;
 pub(crate) mod view;
 
-use crate::{Buffer, DType, Device, Error, Nf4Pair, Result, need};
+use crate::{Buffer, DType, Device, Element, Error, Nf4Pair, Result, need};
 pub use convert::convert;
 use half::{bf16, f16};
+use std::ops::Range;
 use view::{Floats, Int8, Nf4, Stored};
 
 /// A storage type.
@@ -114,6 +115,8 @@ pub struct Matrix<'a> {
     pub data: &'a Buffer,
     /// What they are multiplied by, if they are i8 or nf4.
     pub scales: Option<&'a Scales>,
+    /// The row of the buffers at which it starts.
+    pub(crate) first: usize,
     /// N: outputs of a linear layer stored (out, in).
     pub rows: usize,
     /// K: its inputs.
@@ -123,7 +126,22 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// A matrix of f32, bf16 or f16.
     pub fn plain(data: &'a Buffer, rows: usize, cols: usize) -> Matrix<'a> {
-        Matrix { data, scales: None, rows, cols }
+        Matrix::stored(data, None, rows, cols)
+    }
+    /// A matrix of any storage type: what [`convert`] makes.
+    pub fn stored(data: &'a Buffer, scales: Option<&'a Scales>, rows: usize, cols: usize) -> Matrix<'a> {
+        Matrix { data, scales, first: 0, rows, cols }
+    }
+    /// These of its rows.
+    pub fn rows_of(self, rows: Range<usize>) -> Result<Matrix<'a>> {
+        if rows.start > rows.end || rows.end > self.rows {
+            return Err(Error::Part { rows, cols: 0..self.cols, of: (self.rows, self.cols) });
+        }
+        Ok(Matrix { first: self.first + rows.start, rows: rows.len(), ..self })
+    }
+    /// Its elements in host memory, of which a row has `each`, from its first row on.
+    pub(crate) fn host<T: Element>(&self, each: usize) -> Result<&'a [T]> {
+        Ok(&self.data.host::<T>()?[self.first * each..])
     }
     /// Bytes it is stored in.
     pub(crate) fn bytes(&self) -> usize {
@@ -139,24 +157,20 @@ impl<'a> Matrix<'a> {
             let too_many = Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
             a.checked_mul(b).ok_or(too_many)
         };
-        let len = area(self.rows, self.cols)?;
+        let lines = self.first.checked_add(self.rows).unwrap_or(usize::MAX);
+        let len = area(lines, self.cols)?;
         match (self.data.dtype(), self.scales) {
             (DType::F32, None) => need::<f32>(kernel, device, argument, self.data, len),
             (DType::Bf16, None) => need::<bf16>(kernel, device, argument, self.data, len),
             (DType::F16, None) => need::<f16>(kernel, device, argument, self.data, len),
             (DType::I8, Some(Scales::Rows(scales))) => {
                 need::<i8>(kernel, device, argument, self.data, len)?;
-                need::<f32>(kernel, device, "scales", scales, self.rows)
+                need::<f32>(kernel, device, "scales", scales, lines)
             }
             (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
-                need::<Nf4Pair>(
-                    kernel,
-                    device,
-                    argument,
-                    self.data,
-                    area(self.rows, nf4::pairs(self.cols))?,
-                )?;
-                let blocks = area(self.rows, nf4::blocks(self.cols))?;
+                let pairs = area(lines, nf4::pairs(self.cols))?;
+                need::<Nf4Pair>(kernel, device, argument, self.data, pairs)?;
+                let blocks = area(lines, nf4::blocks(self.cols))?;
                 need::<u8>(kernel, device, "scales", codes, blocks)?;
                 need::<f32>(kernel, device, "ranges", ranges, nf4::ranges(blocks))
             }
@@ -169,30 +183,28 @@ impl<'a> Matrix<'a> {
     /// The values, row-major, decoded one by one. The Null device gives zeros.
     pub fn decode(&self) -> Result<Vec<f32>> {
         self.validate()?;
-        let (rows, cols) = (self.rows, self.cols);
+        let (lines, stride) = (self.first..self.first + self.rows, self.cols);
         match (self.data.dtype(), self.scales) {
             (DType::I8, Some(Scales::Rows(scales))) => {
                 let (data, scales) = (self.data.read()?, scales.read()?);
-                Ok(decoded(Int8 { data: &data, scales: &scales, stride: cols }, rows, cols))
+                Ok(decoded(Int8 { data: &data, scales: &scales, stride }, lines, stride))
             }
             (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
                 let (data, codes, ranges) = (self.data.read()?, codes.read()?, ranges.read()?);
-                let (stride, blocks) = (nf4::pairs(cols), nf4::blocks(cols));
-                let view = Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks };
-                Ok(decoded(view, rows, cols))
+                let (stride, blocks) = (nf4::pairs(self.cols), nf4::blocks(self.cols));
+                let view = Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks, before: 0 };
+                Ok(decoded(view, lines, self.cols))
             }
             (DType::Bf16, _) => {
-                Ok(decoded(Floats { data: &self.data.read::<bf16>()?, stride: cols }, rows, cols))
+                Ok(decoded(Floats { data: &self.data.read::<bf16>()?, stride }, lines, stride))
             }
-            (DType::F16, _) => {
-                Ok(decoded(Floats { data: &self.data.read::<f16>()?, stride: cols }, rows, cols))
-            }
-            _ => Ok(decoded(Floats { data: &self.data.read::<f32>()?, stride: cols }, rows, cols)),
+            (DType::F16, _) => Ok(decoded(Floats { data: &self.data.read::<f16>()?, stride }, lines, stride)),
+            _ => Ok(decoded(Floats { data: &self.data.read::<f32>()?, stride }, lines, stride)),
         }
     }
 }
-fn decoded(from: impl Stored, rows: usize, cols: usize) -> Vec<f32> {
-    let mut to = vec![0.0; rows * cols];
-    to.chunks_mut(cols.max(1)).enumerate().for_each(|(i, row)| from.decode(i, 0, row));
+fn decoded(from: impl Stored, lines: Range<usize>, cols: usize) -> Vec<f32> {
+    let mut to = vec![0.0; lines.len() * cols];
+    to.chunks_mut(cols.max(1)).zip(lines).for_each(|(row, line)| from.decode(line, 0, row));
     to
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     Class, Element,
     case::{noise, store},
+    matmul,
 };
 use proptest::prelude::*;
 
@@ -28,7 +29,7 @@ fn nf4(v: &[f32], rows: usize, cols: usize) -> (Vec<u8>, Vec<u8>, Vec<f32>) {
 }
 fn decoded(v: &[f32], rows: usize, cols: usize, to: Storage) -> Vec<f32> {
     let (data, scales) = store(&Device::cpu(2).unwrap(), v, [rows, cols], to).unwrap();
-    Matrix { data: &data, scales: scales.as_ref(), rows, cols }.decode().unwrap()
+    Matrix::stored(&data, scales.as_ref(), rows, cols).decode().unwrap()
 }
 /// Rows that are odd, short, single, empty, and longer than a group of blocks.
 const SHAPES: [(usize, usize); 11] = [
@@ -228,7 +229,7 @@ fn halves_are_converted_as_their_values() {
     let half = d.upload(Class::Scratch, &half).unwrap();
     for storage in Storage::ALL {
         let (data, scales) = convert(Matrix::plain(&half, 3, 70), storage, Class::Backbone).unwrap();
-        let got = Matrix { data: &data, scales: scales.as_ref(), rows: 3, cols: 70 }.decode().unwrap();
+        let got = Matrix::stored(&data, scales.as_ref(), 3, 70).decode().unwrap();
         assert_eq!(got, decoded(&v, 3, 70, storage), "{storage}");
     }
 }
@@ -239,7 +240,7 @@ fn what_does_not_belong_together_is_refused() {
     let (data, scales) = store(&d, &noise(9, 130), [2, 65], Storage::Int8).unwrap();
     let (pairs, blocks) = store(&d, &noise(9, 130), [2, 65], Storage::Nf4).unwrap();
     let (scales, blocks) = (scales.unwrap(), blocks.unwrap());
-    let matrix = |data, scales, rows, cols| Matrix { data, scales, rows, cols };
+    let matrix = Matrix::stored;
     assert!(matrix(&data, Some(&scales), 2, 65).validate().is_ok());
     assert!(matrix(&pairs, Some(&blocks), 2, 65).validate().is_ok());
     for (data, scales) in [(&data, None), (&pairs, None), (&data, Some(&blocks)), (&pairs, Some(&scales))] {
@@ -259,6 +260,33 @@ fn what_does_not_belong_together_is_refused() {
     let elsewhere = Device::cpu(1).unwrap();
     let refused = matrix(&data, Some(&scales), 2, 65).check("x", "y", &elsewhere);
     assert!(matches!(refused, Err(Error::Elsewhere { .. })));
+}
+
+#[test]
+fn some_rows_of_a_matrix_are_a_matrix() {
+    let (d, x) = (Device::cpu(2).unwrap(), noise(11, 3 * 70));
+    let up = d.upload(Class::Scratch, &x).unwrap();
+    for storage in Storage::ALL {
+        let (data, scales) = store(&d, &noise(10, 300 * 70), [300, 70], storage).unwrap();
+        let whole = Matrix::stored(&data, scales.as_ref(), 300, 70);
+        let all = whole.decode().unwrap();
+        for (part, rows) in [
+            (whole.rows_of(0..300), 0..300),
+            (whole.rows_of(7..290).unwrap().rows_of(124..125), 131..132),
+            (whole.rows_of(131..290), 131..290),
+            (whole.rows_of(300..300), 300..300),
+        ] {
+            let (part, n) = (part.unwrap(), rows.len());
+            let values = &all[rows.start * 70..rows.end * 70];
+            assert_eq!(part.decode().unwrap(), values, "{storage}");
+            let mut y = d.alloc::<f32>(Class::Scratch, 3 * n).unwrap();
+            matmul::times_transposed(&d, &up, 3, part, matmul::Plus::NOTHING, &mut y).unwrap();
+            let want = matmul::reference(3, 70, n, (&x, 70, 1), (values, 1, 70), None);
+            let near = |(y, w): (f32, &f32)| assert!((y - w).abs() < 1e-4, "{storage}: {y} {w}");
+            y.read::<f32>().unwrap().into_iter().zip(&want).for_each(near);
+        }
+        assert!(matches!(whole.rows_of(299..301), Err(Error::Part { .. })));
+    }
 }
 
 proptest! {

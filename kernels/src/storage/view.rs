@@ -127,6 +127,8 @@ pub(crate) struct Nf4<'a> {
     pub stride: usize,
     /// Blocks of a line.
     pub blocks: usize,
+    /// Blocks in front of the first line, which `ranges` count too.
+    pub before: usize,
 }
 impl Nf4<'_> {
     /// The scale of the block that element `at` of a line is in.
@@ -136,7 +138,7 @@ impl Nf4<'_> {
     #[inline(always)]
     unsafe fn scale(&self, line: usize, at: usize) -> f32 {
         let block = line * self.blocks + at / nf4::BLOCK;
-        let group = block / nf4::GROUP * 2;
+        let group = (self.before + block) / nf4::GROUP * 2;
         // SAFETY: the precondition: `holds` has counted blocks and groups.
         unsafe {
             let range = (*self.ranges.get_unchecked(group), *self.ranges.get_unchecked(group + 1));
@@ -150,7 +152,7 @@ impl Stored for Nf4<'_> {
         fits(self.data.len(), lines, self.stride, nf4::pairs(each))
             && (lines == 0 || nf4::blocks(each) <= self.blocks)
             && self.codes.len() >= blocks
-            && self.ranges.len() >= nf4::ranges(blocks)
+            && blocks.checked_add(self.before).is_some_and(|n| self.ranges.len() >= nf4::ranges(n))
     }
     #[inline(always)]
     unsafe fn load<V: Vector>(&self, line: usize, at: usize) -> V {
@@ -186,7 +188,7 @@ impl Stored for Nf4<'_> {
             let pair = self.data[line * self.stride + k / 2].0;
             if k.is_multiple_of(nf4::BLOCK) || scale.is_none() {
                 let block = line * self.blocks + k / nf4::BLOCK;
-                let group = block / nf4::GROUP * 2;
+                let group = (self.before + block) / nf4::GROUP * 2;
                 scale = Some(nf4::scale((self.ranges[group], self.ranges[group + 1]), self.codes[block]));
             }
             let code = if k.is_multiple_of(2) { pair & 15 } else { pair >> 4 };
@@ -205,30 +207,27 @@ macro_rules! stored {
         let w: $crate::matmul::Matrix<'_> = $w;
         match (w.data.dtype(), w.scales) {
             ($crate::DType::I8, Some(Scales::Rows(scales))) => {
-                let $view = Int8 { data: w.data.host()?, scales: scales.host()?, stride: w.cols };
+                let $view =
+                    Int8 { data: w.host(w.cols)?, scales: &scales.host()?[w.first..], stride: w.cols };
                 $body
             }
             ($crate::DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
                 let (stride, blocks) = (nf4::pairs(w.cols), nf4::blocks(w.cols));
-                let $view = Nf4 {
-                    data: w.data.host()?,
-                    codes: codes.host()?,
-                    ranges: ranges.host()?,
-                    stride,
-                    blocks,
-                };
+                let before = w.first * blocks;
+                let (codes, ranges) = (&codes.host()?[before..], ranges.host()?);
+                let $view = Nf4 { data: w.host(stride)?, codes, ranges, stride, blocks, before };
                 $body
             }
             ($crate::DType::Bf16, _) => {
-                let $view = Floats { data: w.data.host::<half::bf16>()?, stride: w.cols };
+                let $view = Floats { data: w.host::<half::bf16>(w.cols)?, stride: w.cols };
                 $body
             }
             ($crate::DType::F16, _) => {
-                let $view = Floats { data: w.data.host::<half::f16>()?, stride: w.cols };
+                let $view = Floats { data: w.host::<half::f16>(w.cols)?, stride: w.cols };
                 $body
             }
             _ => {
-                let $view = Floats { data: w.data.host::<f32>()?, stride: w.cols };
+                let $view = Floats { data: w.host::<f32>(w.cols)?, stride: w.cols };
                 $body
             }
         }
