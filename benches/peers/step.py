@@ -35,16 +35,25 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--minilm", type=Path, required=True, help="MiniLM-L6-H384 as a Hugging Face directory")
     p.add_argument("--train", type=Path, required=True, help="TSV of real sentences: text, label")
+    p.add_argument("--steps", type=int, help="per epoch; default: 20 on MiniLM, 3 on BERT-base")
+    add_common(p, CASES)
+    return checked(p)
+
+
+def add_common(p, cases):
+    """What every run of two sides has."""
     p.add_argument("--engraft", type=Path, help="the program")
     p.add_argument("--only", choices=["torch", "engraft"])
-    p.add_argument("--case", action="append", help="minilm, base-dropout or base; default: all")
+    p.add_argument("--case", action="append", choices=cases, help="default: all")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--steps", type=int, help="per epoch; default: 20 on MiniLM, 3 on BERT-base")
     p.add_argument("--epochs", type=int, default=3, help="the first is not counted")
     p.add_argument("--variant", action="append", default=[], help="NAME=FLAGS: engraft again with these flags")
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--work", type=Path, help="keeps the random BERT-base (440 MB) between runs")
+    p.add_argument("--work", type=Path, help="keeps the random model between runs (BERT-base: 440 MB)")
     p.add_argument("--json", type=Path, help="also write the result here")
+
+
+def checked(p):
     args = p.parse_args()
     if args.only != "torch" and not args.engraft:
         p.error("--engraft PATH is needed, or --only torch")
@@ -55,10 +64,7 @@ def arguments():
 
 def cases(args, work):
     """name: what to run. Only what is asked for is made, since BERT-base is large."""
-    wanted = args.case or CASES
-    if not set(wanted) <= set(CASES):
-        sys.exit(f"cases are {', '.join(CASES)}")
-    for name in wanted:
+    for name in args.case or CASES:
         if name == "minilm":
             model, batch, steps, dropout = args.minilm, 32, args.steps or 20, None
             train = head(args.train, batch * steps, work / "sentences.tsv")
@@ -66,7 +72,7 @@ def cases(args, work):
             model, batch, steps = base_directory(args.minilm, work), 16, args.steps or 3
             dropout = None if name == "base-dropout" else 0
             train = long_lines(model, batch * steps, work / "long.tsv")
-        yield name, dict(model=model, train=train, batch=batch, steps=steps, dropout=dropout)
+        yield name, dict(model=model, train=train, batch=batch, steps=steps, dropout=dropout, tokens=count_tokens(model, train))
 
 
 def head(source, n, out):
@@ -100,11 +106,11 @@ def read_tokenizer(model):
     return tokenizer
 
 
-def count_tokens(case):
-    """Real tokens of one run: every line of its file, once."""
-    with open(case["train"], encoding="utf-8") as f:
+def count_tokens(model, train):
+    """Real tokens of one epoch: every line of its file, once."""
+    with open(train, encoding="utf-8") as f:
         texts = [line.split("\t")[0] for line in islice(f, 1, None)]
-    return sum(min(len(e.ids), LENGTH) for e in read_tokenizer(case["model"]).encode_batch(texts))
+    return sum(min(len(e.ids), LENGTH) for e in read_tokenizer(model).encode_batch(texts))
 
 
 def long_lines(model, n, out, length=LENGTH):
@@ -179,36 +185,57 @@ def table(results):
             yield f"| {name} | {title} | " + " | ".join(cells) + " |"
 
 
-def main():
-    args = arguments()
+def side_by_side(cases, sides, args, scratch):
+    """Runs the sides in turn, round after round; {case: summary}."""
+    results = {}
+    for name, case in cases:
+        runs = {side: [] for side in sides}
+        for i in range(args.rounds):
+            for n, (side, command) in enumerate(sides.items()):
+                line = command(case, args, scratch / f"{name}-{i}-{n}")
+                runs[side].append(measure(line, case["steps"], case["tokens"]))
+                print(f"{name} round {i + 1} {side}: {runs[side][-1]}", file=sys.stderr, flush=True)
+        results[name] = summary(runs)
+    return results
+
+
+def load_before():
+    """The machine's load. On a busy one PyTorch's threads are told to sleep while they wait."""
     load = os.getloadavg()[0]
     if load > 0.5:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         print(f"warning: the machine is busy (load {load:.1f}); expect noise", file=sys.stderr)
-    sides = {} if args.only == "engraft" else {"PyTorch": torch_command}
-    if args.only != "torch":
-        sides["engraft"] = engraft_command([])
-        for variant in args.variant:
-            name, flags = variant.split("=", 1)
-            sides[name] = engraft_command(flags.split())
-    results = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        work = args.work or Path(scratch)
-        work.mkdir(parents=True, exist_ok=True)
-        for name, case in cases(args, work):
-            runs, tokens = {side: [] for side in sides}, count_tokens(case)
-            for i in range(args.rounds):
-                for n, (side, command) in enumerate(sides.items()):
-                    command_line = command(case, args, Path(scratch) / f"{name}-{i}-{n}")
-                    runs[side].append(measure(command_line, case["steps"], tokens))
-                    print(f"{name} round {i + 1} {side}: {runs[side][-1]}", file=sys.stderr, flush=True)
-            results[name] = summary(runs)
+    return load
+
+
+def report(results, args, load):
     print("\n".join(table(results)))
     text = json.dumps(dict(machine=processor(), threads=args.threads, load_before=load,
                            omp_wait_policy=os.environ.get("OMP_WAIT_POLICY"), cases=results))
     if args.json:
         args.json.write_text(text + "\n")
     print(text)
+
+
+def sides_of(args, torch_command, engraft_command):
+    """name: a function of a case that gives a command line."""
+    sides = {} if args.only == "engraft" else {"PyTorch": torch_command}
+    if args.only != "torch":
+        sides["engraft"] = engraft_command([])
+        for variant in args.variant:
+            name, flags = variant.split("=", 1)
+            sides[name] = engraft_command(flags.split())
+    return sides
+
+
+def main():
+    args = arguments()
+    load = load_before()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = args.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        sides = sides_of(args, torch_command, engraft_command)
+        report(side_by_side(cases(args, work), sides, args, Path(scratch)), args, load)
 
 
 if __name__ == "__main__":
