@@ -1,10 +1,10 @@
 """Compares the program `engraft` with the reference libraries, both ways.
 
     roundtrip.py --engraft PATH                              # every fixture: hidden states, logits, loss, gradients
-    roundtrip.py --engraft PATH --adapter DIR --model DIR    # an adapter engraft trained, read by `adapters`
-    roundtrip.py                                             # `adapters` reads its own fixtures back (checks this file)
+    roundtrip.py --engraft PATH --adapter DIR --model DIR    # an adapter engraft trained, read by `adapters` or PEFT
+    roundtrip.py                                             # the libraries read the fixtures back (checks this file)
 
-The first needs no more than safetensors; the others run `adapters` in float64, one sequence at a time. An
+The first needs no more than safetensors; the others run the libraries in float64, one sequence at a time. An
 error is the largest difference in a tensor over its largest value. Exits with 1 above the tolerance.
 """
 
@@ -19,18 +19,20 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "bert"
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+FOLDERS = ("bert", "lora", "tagging", "gpt2")
 
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--engraft", type=Path, help="the program")
-    p.add_argument("--case", action="append", help="only these fixtures")
+    p.add_argument("--case", action="append", help="only these fixtures, as in lora/qv")
     p.add_argument("--adapter", type=Path, help="a directory engraft saved")
     p.add_argument("--model", type=Path, help="the backbone it was trained on")
-    p.add_argument("--ids", type=Path, default=FIXTURES / "plain" / "input.json")
+    p.add_argument("--ids", type=Path, help="sequences of ids; those of bert/plain if not given")
     p.add_argument("--tolerance", type=float, default=1e-4)
     args = p.parse_args()
+    args.ids = args.ids or FIXTURES / "bert" / "plain" / "input.json"
     if args.adapter and not (args.model and args.engraft):
         p.error("--adapter needs --model and --engraft")
     return args
@@ -49,29 +51,68 @@ def engraft_forward(program, model, ids, adapter=None, grad=False):
         return load_file(out)
 
 
-def adapters_forward(model, ids, adapter):
-    """The same from `adapters`, which must find every tensor it expects and no other."""
+def library_forward(model, ids, adapter):
+    """What the library that wrote such a directory gives: logits, or hidden states if there is no head."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
-    from adapters import BertAdapterModel
 
-    logging.getLogger("adapters").setLevel(logging.ERROR)
-    bert = BertAdapterModel.from_pretrained(model)
-    info = {}
-    name = bert.load_adapter(str(adapter), use_safetensors=True, set_active=True, loading_info=info)
-    if info["missing_keys"] or info["unexpected_keys"]:
-        raise RuntimeError(f"adapters: {info}")
-    if name not in bert.heads:
-        raise RuntimeError(f"adapters: no head in {adapter}")
-    bert.active_head = name
-    bert.double().eval()
+    for library in ("adapters", "transformers", "peft"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    card = json.loads((adapter / "adapter_config.json").read_text())
+    module = (with_peft if "peft_type" in card else with_adapters)(model, adapter, card)
+    module.double().eval()
     batch = json.loads(Path(ids).read_text())
-    logits = []
+    out = []
     with torch.no_grad():
         for i, row in enumerate(batch["input_ids"]):
-            types = batch.get("token_type_ids", [[0] * len(r) for r in batch["input_ids"]])[i]
-            logits.append(bert(input_ids=torch.tensor([row]), token_type_ids=torch.tensor([types])).logits[0])
-    return {"logits": torch.stack(logits).numpy()}
+            inputs = dict(input_ids=torch.tensor([row]))
+            if "token_type_ids" in batch and module.config.model_type == "bert":
+                inputs["token_type_ids"] = torch.tensor([batch["token_type_ids"][i]])
+            out.append(module(**inputs))
+    if "logits" not in out[0]:
+        return {"last_hidden_state": torch.cat([o.last_hidden_state[0] for o in out]).numpy()}
+    rows = [o.logits[0] for o in out]  # (labels) of a sequence, or (tokens, labels)
+    return {"logits": (torch.stack(rows) if rows[0].dim() == 1 else torch.cat(rows)).numpy()}
+
+
+def with_adapters(model, adapter, _card):
+    """`adapters` must find every tensor it expects and no other. Without a head the model's own predicts the next token."""
+    import adapters
+    from transformers import AutoModelForCausalLM
+
+    head, info = (adapter / "head_config.json").exists(), {}
+    if head:
+        module = adapters.AutoAdapterModel.from_pretrained(model)
+    else:
+        module = AutoModelForCausalLM.from_pretrained(model)
+        adapters.init(module)
+    name = module.load_adapter(str(adapter), use_safetensors=True, set_active=True, loading_info=info, with_head=head)
+    tied = module.get_input_embeddings().weight  # a head may leave this out
+    missing = [k for k in info["missing_keys"] if module.get_parameter(k) is not tied]
+    if missing or info["unexpected_keys"]:
+        raise RuntimeError(f"adapters: missing {missing}, unexpected {info['unexpected_keys']}")
+    if head:
+        module.active_head = name
+    return module
+
+
+def with_peft(model, adapter, card):
+    """PEFT must find every tensor it expects and no other."""
+    import transformers
+    from peft import PeftConfig, get_peft_model
+    from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+
+    weights = load_peft_weights(str(adapter), device="cpu")
+    labels = [w.shape[0] for k, w in weights.items() if k.endswith(("classifier.weight", "score.weight"))]
+    kind = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification", "CAUSAL_LM": "ForCausalLM"}
+    auto = getattr(transformers, "AutoModel" + kind.get(card["task_type"], ""))
+    base = auto.from_pretrained(model, **(dict(num_labels=labels[0]) if labels else {}))
+    module = get_peft_model(base, PeftConfig.from_pretrained(str(adapter)))
+    found = set_peft_model_state_dict(module, weights)
+    missing = [k for k in found.missing_keys if "lora_" in k or "modules_to_save" in k]
+    if missing or found.unexpected_keys:
+        raise RuntimeError(f"peft: missing {missing}, unexpected {found.unexpected_keys}")
+    return module
 
 
 def find(tensors, name):
@@ -99,34 +140,46 @@ def compare(title, got, want, tolerance):
         errors[name] = error(find(got, name), w)
     worst = sorted(errors, key=errors.get, reverse=True)
     good = errors[worst[0]] <= tolerance
-    print(f"{'ok  ' if good else 'FAIL'} {title:16} {len(errors):3} tensors, worst {errors[worst[0]]:.1e} {worst[0]}")
+    print(f"{'ok  ' if good else 'FAIL'} {title:24} {len(errors):3} tensors, worst {errors[worst[0]]:.1e} {worst[0]}")
     for name in worst[1:6] if not good else []:
         print(f"     {errors[name]:.1e} {name}")
     return good
 
 
+def backbone(folder):
+    """The model that a case stands on: its own, that of its folder, or that of the family in its name."""
+    if (folder / "model.safetensors").exists():
+        return folder
+    of_family = FIXTURES / folder.name.split("-")[0] / "model"
+    in_folder = folder.parent / "model"
+    return next(d for d in (of_family, in_folder, FIXTURES / "bert" / "model") if d.exists())
+
+
 def fixtures(args):
-    for folder in sorted(FIXTURES.iterdir()):
+    for folder in sorted(f for name in FOLDERS for f in (FIXTURES / name).iterdir()):
+        title = f"{folder.parent.name}/{folder.name}"
         adapter = folder if (folder / "adapter_config.json").exists() else None
-        if not (adapter or folder.name == "plain") or (args.case and folder.name not in args.case):
+        if not (adapter or folder.name == "plain") or (args.case and title not in args.case):
             continue
         want, ids = load_file(folder / "expected.safetensors"), folder / "input.json"
         try:
             if args.engraft:
-                got = engraft_forward(args.engraft, FIXTURES / "model", ids, adapter, grad=adapter is not None)
-                want.pop("pooler_output", None)  # `engraft forward` has none to show
+                got = engraft_forward(args.engraft, backbone(folder), ids, adapter, grad="loss" in want)
+                if not adapter:  # `engraft forward` without an adapter has only these to show
+                    want = {k: want[k] for k in ("last_hidden_state", "cu_seqlens")}
             elif adapter:
-                got, want = adapters_forward(FIXTURES / "model", ids, adapter), {"logits": want["logits"]}
+                got = library_forward(backbone(folder), ids, adapter)
+                want = {k: want[k] for k in got}
             else:
                 continue
-            yield compare(folder.name, got, want, args.tolerance)
+            yield compare(title, got, want, args.tolerance)
         except RuntimeError as e:
-            print(f"FAIL {folder.name:16} {e}")
+            print(f"FAIL {title:24} {e}")
             yield False
 
 
 def trained(args):
-    want = adapters_forward(args.model, args.ids, args.adapter)
+    want = library_forward(args.model, args.ids, args.adapter)
     got = engraft_forward(args.engraft, args.model, args.ids, args.adapter)
     yield compare(args.adapter.name, got, want, args.tolerance)
 
