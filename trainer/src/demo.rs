@@ -2,13 +2,8 @@
 //!
 //! They are ordinary files, unpacked into the output directory, so that every other command works on them and a reader can look
 //! at them. How the backbone was made is in `trainer/backbone`, how the data in `trainer/examples/demo_data.rs`.
-use crate::{Result, config::Options, output};
+use crate::{Result, output};
 use std::path::{Path, PathBuf};
-
-/// Where the demonstration goes unless said otherwise.
-pub const OUT: &str = "engraft-demo";
-/// A text to try a trained demonstration on.
-pub const SAMPLE: &str = "The sleeping car was impressive, but the website was not pleasant this morning.";
 
 const BACKBONE: [(&str, &[u8]); 3] = [
     ("config.json", include_bytes!("../assets/backbone/config.json")),
@@ -20,20 +15,6 @@ const DATA: [(&str, &[u8]); 2] = [
     ("eval.tsv", include_bytes!("../assets/demo/eval.tsv")),
 ];
 
-/// The settings of the demonstration in `out`, for whatever the user does not say.
-pub fn options(out: &Path) -> Options {
-    Options {
-        model: Some(out.join("backbone")),
-        train: Some(out.join("data/train.tsv")),
-        eval: Some(out.join("data/eval.tsv")),
-        out: Some(out.into()),
-        bottleneck: Some(32),
-        epochs: Some(5),
-        lr: Some(2e-3),
-        max_length: Some(64),
-        ..Options::default()
-    }
-}
 /// Unpacks the backbone and the data under `out`.
 pub fn unpack(out: &Path) -> Result<()> {
     unpack_backbone(out)?;

@@ -137,11 +137,13 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    pub(crate) fn file(path: &Path, why: impl Into<String>) -> Self {
+    /// [`Error::File`].
+    pub fn file(path: &Path, why: impl Into<String>) -> Self {
         Self::File { path: path.into(), why: why.into() }
     }
 
-    pub(crate) fn line(path: &Path, line: usize, why: impl Into<String>) -> Self {
+    /// [`Error::Line`].
+    pub fn line(path: &Path, line: usize, why: impl Into<String>) -> Self {
         Self::Line { path: path.into(), line, why: why.into() }
     }
 }

@@ -1,10 +1,10 @@
 //! Train adapters on frozen transformers.
 //!
-//! A [`classifier::Backbone`] is a frozen model, loaded once. A [`classifier::Classifier`] grafts an adapter and a head onto it,
-//! a [`classifier::Trainer`] takes steps, and what comes out is saved in AdapterHub's format:
+//! A [`learner::Backbone`] is a frozen model, loaded once. A [`learner::Classifier`] grafts an adapter and a head onto it,
+//! a [`run::step::Trainer`] takes steps, and what comes out is saved in AdapterHub's format:
 //!
 //! ```
-//! use engraft::{BnConfig, AdamW, Device, batch::Batch, classifier::{Backbone, Opening, Trainer}};
+//! use engraft::{BnConfig, AdamW, Device, learner::{Backbone, Opening}, run::step::Trainer, text::batch::Batch};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let directory = engraft::demo::unpack_backbone(dir.path())?;
@@ -27,33 +27,21 @@
 //! # }
 //! ```
 //!
-//! [`memory::account`] says what a step holds, by class and layer, and [`plan::plan`] which layers must recompute their activations
-//! so that a run fits into a number of bytes; [`Trainer::with_activations`](classifier::Trainer::with_activations) obeys it.
+//! [`run::account`] says what a step holds, by class and layer, and [`run::plan`] which layers must recompute their activations
+//! so that a run fits into a number of bytes; [`Trainer::with_activations`](run::step::Trainer::with_activations) obeys it.
 //!
-//! [`train::train`] is the program's run: data files, tokeniser, schedule, evaluation, the best checkpoint kept.
+//! [`run::train`] is a whole run: schedule, evaluation, the best checkpoint kept. The program `engraft` adds options, files and a terminal.
 #![forbid(unsafe_code)]
 
-pub mod args;
-mod backbone;
-pub mod batch;
-pub mod classifier;
-pub mod config;
+#[macro_use]
+pub mod choice;
 pub mod data;
 pub mod demo;
 mod error;
-pub mod evaluate;
-pub mod memory;
-pub mod metrics;
-pub mod plan;
-pub mod prefix;
-pub mod profile;
-pub mod progress;
-pub mod report;
-pub mod schedule;
-mod step;
-mod storage;
-pub mod tokenizer;
-pub mod train;
+pub mod learner;
+pub mod reports;
+pub mod run;
+pub mod text;
 
 pub use engraft_adapters::{self as adapters, BnConfig, HeadConfig};
 pub use engraft_engine::{self as engine, AdamW, Device, Storage, output};

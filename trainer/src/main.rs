@@ -1,15 +1,18 @@
 //! The program `engraft`.
 #![forbid(unsafe_code)]
 
-mod commands;
+#[macro_use]
+extern crate engraft;
+
+mod program;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match commands::run() {
+    match program::commands::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            commands::tell(&format!("error: {}", commands::reason(&error)));
+            program::print::tell(&format!("error: {}", program::print::reason(&error)));
             ExitCode::FAILURE
         }
     }

@@ -2,10 +2,13 @@
 mod support;
 use engraft::{
     BnConfig, Device,
-    batch::Batch,
-    classifier::{Backbone, Opening, Trainer},
     engine::{Activations, AdamW, Keep},
-    plan::{Work, plan},
+    learner::{Backbone, Opening},
+    run::{
+        plan::{Work, plan},
+        step::Trainer,
+    },
+    text::batch::Batch,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;

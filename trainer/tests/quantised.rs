@@ -2,8 +2,8 @@
 mod support;
 use engraft::{
     Device, Storage,
-    classifier::{Backbone, Opening},
     engine::Class,
+    learner::{Backbone, Opening},
 };
 use serde_json::Value;
 use support::*;

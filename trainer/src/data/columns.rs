@@ -34,16 +34,24 @@ impl fmt::Display for Column {
     }
 }
 
-/// Whether the first row names the columns. Says nothing about JSONL, which names them in every row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Header {
-    /// Found out from the first row; an error where it could be either.
-    #[default]
-    Auto,
-    /// It does.
-    Yes,
-    /// It is data.
-    No,
+by_text!(Column);
+
+choices! {
+    /// Whether the first row names the columns. Says nothing about JSONL, which names them in every row.
+    pub enum Header {
+        /// Found out from the first row; an error where it could be either
+        Auto = "auto",
+        /// It does
+        Yes = "yes",
+        /// It is data
+        No = "no",
+    }
+}
+
+impl Default for Header {
+    fn default() -> Self {
+        Self::Auto
+    }
 }
 
 /// What the user says about the columns; what is `None` is found by its usual name.

@@ -1,0 +1,133 @@
+//! A frozen model, and what is grafted onto it.
+use super::opening::Opening;
+use crate::{Error, Result};
+use engraft_adapters::{HeadConfig, Host};
+use engraft_engine::{
+    Cx, Device, ParamSet, Pass, Plain,
+    checkpoint::{TensorData, serialize},
+};
+use engraft_models::{Model, Rows, Tokens};
+use ndarray::Array2;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A model directory, loaded. Cheap to clone: any number of classifiers share one frozen model.
+#[derive(Clone)]
+pub struct Backbone {
+    pub(super) model: Arc<dyn Model>,
+    directory: PathBuf,
+    device: Device,
+    host: Host,
+    unused: Vec<String>,
+    pub(super) trains: Option<Arc<ParamSet>>,
+}
+
+impl Backbone {
+    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards.
+    pub fn open(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, how, false)
+    }
+    /// Loads a model all of whose weights will train: full fine-tuning, the baseline. They are f32; another storage type
+    /// is refused.
+    pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
+        Backbone::load(directory.as_ref(), device, how, true)
+    }
+    fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
+        how.check(train)?;
+        let Opening { dropout, storage, compute } = how;
+        let mut set = ParamSet::new();
+        let mut loaded = match train {
+            true => engraft_models::load(directory, device, &mut set, true)?,
+            false => engraft_models::load_frozen(directory, device, storage, compute)?,
+        };
+        if let Some(p) = dropout {
+            loaded.model.set_dropout(p);
+        }
+        let host = Host {
+            hidden_size: loaded.model.channels(),
+            model_class: loaded.model.checkpoint_class().into(),
+            model_name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            model_type: loaded.model.model_type().into(),
+        };
+        Ok(Backbone {
+            model: loaded.model.into(),
+            directory: directory.into(),
+            device: device.clone(),
+            host,
+            unused: loaded.unused,
+            trains: train.then(|| Arc::new(set)),
+        })
+    }
+    /// The model.
+    pub fn model(&self) -> &dyn Model {
+        &*self.model
+    }
+    /// Where it was loaded from.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+    /// What it lives on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+    /// What adapters made for it say about it.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+    /// Tensors of its files that it has no use for.
+    pub fn unused(&self) -> &[String] {
+        &self.unused
+    }
+    /// Last hidden states of the plain model, (tokens, channels).
+    pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
+        self.device.install(|| {
+            let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
+            Ok(self.model.forward(&mut cx, tokens, Rows::All)?.to_array()?)
+        })
+    }
+    /// A linear head's configuration: over the pooler where there is one.
+    pub fn linear_head(&self, labels: &[String]) -> HeadConfig {
+        HeadConfig::linear(labels, self.model.has_pooler())
+    }
+    pub(super) fn check_head(&self, head: &HeadConfig) -> Result<()> {
+        if head.use_pooler && !self.model.has_pooler() {
+            return Err(Error::Model(format!(
+                "the head reads a pooler, which {} does not have",
+                self.directory.display()
+            )));
+        }
+        Ok(())
+    }
+    /// The set whose slots follow those of the model's own trained weights.
+    pub(super) fn continue_set(&self) -> Result<ParamSet> {
+        match &self.trains {
+            None => Ok(ParamSet::new()),
+            Some(set) if Arc::strong_count(set) == 1 => Ok(ParamSet::clone(set)),
+            Some(_) => Err(Error::Model("a model whose weights train serves one classifier only".into())),
+        }
+    }
+    /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
+    /// storage types that they have here.
+    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut files = self.companions()?;
+        files.push(("model.safetensors".into(), self.weights()?));
+        Ok(files)
+    }
+    pub(crate) fn weights(&self) -> Result<Vec<u8>> {
+        let mut tensors = vec![];
+        for (name, t) in self.model.named() {
+            tensors.extend(TensorData::of(&name, t)?);
+        }
+        Ok(serialize(&tensors)?)
+    }
+    pub(crate) fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let read = |name: &str| {
+            let path = self.directory().join(name);
+            let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
+            Ok((name.to_string(), bytes))
+        };
+        ["config.json", "tokenizer.json"].into_iter().map(read).collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! A frozen model and what is grafted onto it to be trained.
+pub mod backbone;
+#[expect(clippy::module_inception, reason = "what the others are there for")]
+pub mod learner;
+pub mod opening;
+pub mod prefix;
+
+pub use backbone::Backbone;
+pub use learner::{Classifier, Output};
+pub use opening::Opening;

@@ -1,0 +1,391 @@
+//! The arguments of the program.
+
+mod profile;
+mod shared;
+
+pub use profile::Profile;
+pub use shared::{Grafted, Reading, Run, Stored};
+
+use shared::at_least_one;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::choose::one_of;
+use super::options::{Activations, BackboneDtype, Backend, Options, ReductionFactor, Settings};
+use engraft::Result;
+use engraft::data::Column;
+
+/// Train adapters on frozen transformers.
+///
+/// Without arguments, `engraft` does what `engraft train` does without arguments: it trains an adapter on a
+/// small backbone and a small data set that are built in.
+#[derive(Debug, Parser)]
+#[command(name = "engraft", version)]
+pub struct Arguments {
+    /// What to do; `train` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train an adapter and a head on texts with labels
+    Train(Box<Train>),
+    /// Evaluate a saved adapter and head on texts with labels
+    Eval(Eval),
+    /// Predict the labels of texts
+    Predict(Predict),
+    /// Show a model's layers, parameters, trainable share and bytes
+    Inspect(Inspect),
+    /// Show what a training step holds in memory: predicted and, if asked for, measured
+    Memory(Memory),
+    /// Run a model on token ids, without dropout, and save hidden states, logits, loss and gradients
+    Forward(Forward),
+    /// Take some training steps and say where the time goes
+    Profile(Box<Profile>),
+    /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
+    Quantize(Quantize),
+}
+
+/// `engraft train`.
+#[derive(Debug, Default, Args)]
+pub struct Train {
+    /// Read options from a file; its keys are the flags below without their dashes. Flags win over the file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Every option, as a flag.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+impl Train {
+    fn given(&self) -> Result<Options> {
+        let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
+        Ok(self.options.clone().over(file))
+    }
+    /// Flags over the file over `presets` over defaults.
+    pub fn settings(&self, presets: Options) -> Result<Settings> {
+        self.given()?.over(presets).resolve()
+    }
+    /// The output directory, if a flag or the file names one.
+    pub fn out(&self) -> Result<Option<PathBuf>> {
+        Ok(self.given()?.out)
+    }
+}
+
+/// `engraft eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// The model.
+    #[command(flatten)]
+    pub grafted: Grafted,
+    /// Texts with labels: a .tsv, .csv or .jsonl file
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// The label's column
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    pub label_column: Option<Column>,
+    /// How the file is read.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// How to run.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// `engraft predict`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("texts").required(true).args(["text", "input"]))]
+pub struct Predict {
+    /// The model.
+    #[command(flatten)]
+    pub grafted: Grafted,
+    /// Texts, one an argument
+    #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["text_column", "text_pair_column"])]
+    pub text: Vec<String>,
+    /// Texts in a .tsv, .csv or .jsonl file
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// How the file is read.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// How to run.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// `engraft inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The backbone's directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// An adapter's directory
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+choices! {
+    /// What is trained.
+    pub enum Method {
+        /// The whole backbone and a head
+        Full = "full",
+        /// Adapters after attention and after the feed-forward block (Houlsby et al. 2019)
+        Houlsby = "houlsby",
+        /// Adapters after the feed-forward block (Pfeiffer et al. 2020)
+        Pfeiffer = "pfeiffer",
+        /// Adapters beside the feed-forward block (He et al. 2021)
+        Parallel = "parallel",
+        /// The same with a learned scale
+        ScaledParallel = "scaled-parallel",
+        /// The head alone
+        Head = "head",
+    }
+}
+
+/// `engraft memory`.
+#[derive(Debug, Clone, Args)]
+pub struct Memory {
+    /// The backbone's directory; a prediction needs its config.json, and takes weights that are not there to be f32
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// Texts in the batch
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Tokens of each text
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    pub length: usize,
+    /// What is trained below a linear head
+    #[arg(
+        long,
+        value_name = "METHODS",
+        value_parser = one_of::<Method>(),
+        value_delimiter = ',',
+        default_value = "full,houlsby,pfeiffer,parallel,scaled-parallel,head"
+    )]
+    pub methods: Vec<Method>,
+    /// Width of the bottleneck; the preset's if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "reduction_factor")]
+    pub bottleneck: Option<usize>,
+    /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
+    #[arg(long, value_name = "F")]
+    pub reduction_factor: Option<ReductionFactor>,
+    /// What every layer keeps for the backward pass
+    #[arg(long, value_delimiter = ',', value_parser = one_of::<Activations>(), default_value = "f32,recompute")]
+    pub activations: Vec<Activations>,
+    /// Take the steps really, each in a process of its own, and compare; fails if a byte differs
+    #[arg(long)]
+    pub measure: bool,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV
+    #[arg(long)]
+    pub csv: bool,
+    /// Measure in this very process and print what was found: what `--measure` starts
+    #[arg(long, hide = true)]
+    pub here: bool,
+}
+
+/// `engraft forward`.
+#[derive(Debug, Args)]
+pub struct Forward {
+    /// The backbone's directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// An adapter's directory
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// JSON with `input_ids`, a list of lists, and perhaps `token_type_ids` and `labels`
+    #[arg(long, value_name = "FILE.json")]
+    pub ids: PathBuf,
+    /// Where to save `last_hidden_state`, `cu_seqlens`, `logits` and, with labels, `loss`
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+    /// Save the loss's gradient of every trained tensor too, as `grad.NAME`; needs labels
+    #[arg(long)]
+    pub grad: bool,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Where to compute
+    #[arg(long, value_parser = one_of::<Backend>(), default_value = "cpu")]
+    pub device: Backend,
+}
+
+/// `engraft quantize`.
+#[derive(Debug, Args)]
+pub struct Quantize {
+    /// The backbone's directory
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What its matrices are to be stored as
+    #[arg(long, value_name = "TYPE", value_parser = one_of::<BackboneDtype>())]
+    pub dtype: BackboneDtype,
+    /// Where config.json, tokenizer.json and model.safetensors are written
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Arguments {
+    /// Reads the program's arguments; prints help, version and mistakes itself and ends the program with them.
+    pub fn from_env() -> Self {
+        let matches = Self::documented().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line, its training flags with their defaults, which clap does not know because a default
+    /// must not win over a file.
+    fn documented() -> clap::Command {
+        let defaults = toml::Table::try_from(Settings::default().to_options()).unwrap_or_default();
+        let with_defaults = |command: clap::Command| {
+            command.mut_args(|arg| {
+                let Some(value) = arg.get_long().and_then(|flag| defaults.get(flag)) else { return arg };
+                let value = match value {
+                    toml::Value::Boolean(_) => return arg,
+                    toml::Value::String(text) => text.clone(),
+                    toml::Value::Float(small) if *small < 1e-3 => format!("{small:e}"),
+                    other => other.to_string(),
+                };
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                arg.help(format!("{help} [default: {value}]"))
+            })
+        };
+        Self::command().mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
+            let of_a_run =
+                |arg: &clap::Arg| arg.get_long().is_some_and(|flag| profile::OF_A_RUN.contains(&flag));
+            with_defaults(profile)
+                .mut_args(|arg| if of_a_run(&arg) { arg.hide(true) } else { arg })
+                .mut_arg("train", |arg| {
+                    arg.help("Training data: a .tsv, .csv or .jsonl file; random tokens if there is none")
+                })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::options::{Adapter, Scaling};
+    use engraft::text::batch::Size;
+
+    fn parse(line: &str) -> Result<Arguments, String> {
+        Arguments::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+    }
+
+    fn train(line: &str) -> Train {
+        match parse(line).unwrap().command {
+            Some(Command::Train(train)) => *train,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::documented().debug_assert();
+        assert!(parse("engraft").unwrap().command.is_none());
+        assert_eq!(train("engraft train").options, Options::default());
+    }
+
+    #[test]
+    fn every_option_is_a_flag_with_help() {
+        let mut command = Arguments::documented();
+        let train = command.find_subcommand_mut("train").unwrap();
+        for key in Options::keys() {
+            let arg = train.get_arguments().find(|arg| arg.get_long() == Some(&key)).unwrap();
+            assert!(arg.get_help().is_some(), "{key}");
+        }
+        let help = train.render_long_help().to_string();
+        for part in ["Training:", "[default: 5e-4]", "[default: engraft-out]", "[default: houlsby]"] {
+            assert!(help.contains(part), "{part}: {help}");
+        }
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let line = "engraft train --model m --adapter double_seq_bn --reduction-factor 8,0=4 --scaling learned \
+                    --no-shuffle --ln-before=false --ln-after --lr 1e-3 --text-column 2";
+        let options = train(line).options;
+        assert_eq!((options.adapter, options.scaling), (Some(Adapter::Houlsby), Some(Scaling::Learned)));
+        assert_eq!(
+            (options.no_shuffle, options.ln_before, options.ln_after),
+            (Some(true), Some(false), Some(true))
+        );
+        assert_eq!((options.lr, options.text_column), (Some(1e-3), Some(Column::Index(2))));
+        assert!(parse("engraft train --layers 5-3").unwrap_err().contains("are no layers"));
+        assert!(parse("engraft train --adapter lora").unwrap_err().contains("houlsby"));
+        assert!(parse("engraft train --rank 8").is_err());
+        let error = train("engraft train --lr -1").settings(Options::default()).unwrap_err().to_string();
+        assert_eq!(error, "`lr` cannot be -1: it is a number above 0");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("run.toml");
+        std::fs::write(&file, "lr = 0.1\nseed = 7\n").unwrap();
+        let presets = Options { seed: Some(1), epochs: Some(9), ..Options::default() };
+        let line = format!("engraft train --lr 0.2 --config {}", file.display());
+        let settings = train(&line).settings(presets).unwrap();
+        assert_eq!((settings.lr, settings.seed, settings.epochs), (0.2, 7, Some(9)));
+    }
+
+    #[test]
+    fn the_other_commands_are_read() {
+        assert!(parse("engraft eval --model m --adapter a --data d.tsv --json").is_ok());
+        assert!(parse("engraft eval --model m --data d.tsv").unwrap_err().contains("--adapter"));
+        let eval =
+            |flags: &str| match parse(&format!("engraft eval --model m --adapter a --data d.tsv{flags}")) {
+                Ok(Arguments { command: Some(Command::Eval(eval)) }) => Ok(eval.reading.batch()),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error),
+            };
+        assert_eq!(eval(""), Ok(Size::Examples(64)));
+        assert_eq!(eval(" --batch-size 8"), Ok(Size::Examples(8)));
+        assert_eq!(eval(" --batch-tokens 8"), Ok(Size::Tokens(8)));
+        assert!(eval(" --batch-size 0").is_err() && eval(" --batch-tokens 0").is_err());
+        assert!(eval(" --batch-size 8 --batch-tokens 8").unwrap_err().contains("cannot be used with"));
+        match parse("engraft predict --model m --adapter a --text x y --json").unwrap().command {
+            Some(Command::Predict(predict)) => assert_eq!(predict.text, ["x", "y"]),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("engraft predict --model m --adapter a").is_err(), "texts or a file");
+        assert!(parse("engraft predict --model m --adapter a --text x --input f.tsv").is_err(), "not both");
+        assert!(parse("engraft inspect --model m").is_ok());
+        assert!(parse("engraft memory --model m --methods full,head --activations bf16 --measure").is_ok());
+        assert!(parse("engraft memory --model m --methods lora").unwrap_err().contains("houlsby"));
+        assert!(parse("engraft memory --model m --batch 0").is_err());
+        assert!(parse("engraft memory --model m --json --csv").is_err());
+        match parse("engraft quantize --model m --dtype nf4 --out q").unwrap().command {
+            Some(Command::Quantize(q)) => assert_eq!(q.dtype, BackboneDtype::Nf4),
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("engraft quantize --model m --out q").unwrap_err().contains("--dtype"));
+        assert!(parse("engraft quantize --model m --dtype int4 --out q").unwrap_err().contains("nf4"));
+        assert!(parse("engraft forward --model m --ids i.json --out o.safetensors --grad").is_ok());
+    }
+}

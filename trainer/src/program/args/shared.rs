@@ -1,0 +1,132 @@
+//! Arguments that several commands share.
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::program::choose::one_of;
+use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Options};
+use engraft::data::{Column, Columns, Header};
+use engraft::learner::Opening;
+use engraft::text::batch::Size;
+
+/// How the backbone is stored in memory, and how it computes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Stored {
+    /// What the frozen backbone's matrices are stored as; as in the run.toml beside the adapter if there is one and nothing
+    /// is given, else as its files have them
+    #[arg(long, value_name = "TYPE", value_parser = one_of::<BackboneDtype>())]
+    pub backbone_dtype: Option<BackboneDtype>,
+    /// How the products with the frozen backbone are computed; as in the run.toml beside the adapter if there is one and
+    /// nothing is given, else f32
+    #[arg(long, value_name = "HOW", value_parser = one_of::<BackboneCompute>())]
+    pub backbone_compute: Option<BackboneCompute>,
+}
+
+impl Stored {
+    /// What is left open is as in the run whose options are `saved`, where that goes with what is given.
+    pub fn or(&self, saved: &Options) -> Stored {
+        let beside = Options {
+            backbone_dtype: saved.backbone_dtype,
+            backbone_compute: saved.backbone_compute,
+            ..Options::default()
+        };
+        let given = Options {
+            backbone_dtype: self.backbone_dtype,
+            backbone_compute: self.backbone_compute,
+            ..Options::default()
+        };
+        let Options { backbone_dtype, backbone_compute, .. } = given.over(beside);
+        Stored { backbone_dtype, backbone_compute }
+    }
+    /// The same, for the library.
+    pub fn opening(&self) -> Opening {
+        Opening {
+            storage: self.backbone_dtype.map(Into::into),
+            compute: self.backbone_compute.map(Into::into).unwrap_or_default(),
+            ..Opening::default()
+        }
+    }
+}
+
+/// The model and what is grafted on it.
+#[derive(Debug, Args)]
+pub struct Grafted {
+    /// The backbone: a directory with config.json, tokenizer.json and model.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// How it is stored.
+    #[command(flatten)]
+    pub stored: Stored,
+    /// The adapter and the head: a directory that `engraft train` wrote
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+}
+
+/// How to run and what to print.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine and output")]
+pub struct Run {
+    /// Threads to use; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Where to compute
+    #[arg(long, value_parser = one_of::<Backend>(), default_value = "cpu")]
+    pub device: Backend,
+    /// End with one JSON object on the last line of stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// How texts are read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub struct Reading {
+    /// The text's column, by name or counted from 0; found by its usual name if not given
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<Column>,
+    /// The second text's column, for pairs
+    #[arg(long, value_name = "COLUMN")]
+    pub text_pair_column: Option<Column>,
+    /// Whether the first row of a .tsv or .csv file names the columns
+    #[arg(long, value_parser = one_of::<Header>(), default_value = "auto")]
+    pub header: Header,
+    /// The most tokens of a text; as in the run.toml beside the adapter if not given, else 128
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// Texts in a batch [default: 64]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch_size: Option<usize>,
+    /// Instead: tokens in a batch at most; a longer text is a batch of its own
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "batch_size")]
+    pub batch_tokens: Option<usize>,
+}
+
+impl Reading {
+    /// How much a batch holds.
+    pub fn batch(&self) -> Size {
+        match self.batch_tokens {
+            Some(n) => Size::Tokens(n),
+            None => Size::Examples(self.batch_size.unwrap_or(64)),
+        }
+    }
+    /// Where the columns are; `label` says where the labels are.
+    pub fn columns(&self, label: Option<&Column>) -> Columns {
+        Columns {
+            text: self.text_column.clone(),
+            pair: self.text_pair_column.clone(),
+            label: label.cloned(),
+            header: self.header,
+        }
+    }
+}
+
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it is at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(_) => Err("it is a whole number".into()),
+    }
+}

@@ -1,0 +1,104 @@
+//! `engraft forward`: how anybody checks engraft against anything.
+use crate::program::{args::Forward, print::note_unused, setup::open};
+use anyhow::{Context, Result, bail};
+use engraft::learner::Backbone;
+use engraft_engine::{
+    Gradients,
+    checkpoint::{TensorData, save},
+};
+use engraft_models::Tokens;
+use ndarray::Array2;
+use serde::Deserialize;
+
+/// The file of `--ids`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    input_ids: Vec<Vec<u32>>,
+    token_type_ids: Option<Vec<Vec<u32>>>,
+    labels: Option<Vec<u32>>,
+}
+impl Input {
+    fn tokens(&self) -> Result<Tokens> {
+        let mut tokens = Tokens::new(&self.input_ids);
+        if let Some(types) = &self.token_type_ids {
+            if types.len() != self.input_ids.len() {
+                bail!("`token_type_ids` has {} lists, `input_ids` {}", types.len(), self.input_ids.len());
+            }
+            if let Some(i) = (0..types.len()).find(|i| types[*i].len() != self.input_ids[*i].len()) {
+                bail!("list {i}: {} token types for {} ids", types[i].len(), self.input_ids[i].len());
+            }
+            tokens.types = types.concat();
+        }
+        if tokens.lengths.is_empty() {
+            bail!("`input_ids` is empty");
+        }
+        if let Some(n) = self.labels.as_ref().map(Vec::len).filter(|n| *n != tokens.lengths.len()) {
+            bail!("{n} labels for {} sequences", tokens.lengths.len());
+        }
+        Ok(tokens)
+    }
+}
+
+fn tensor(a: &Array2<f32>) -> TensorData {
+    TensorData::f32(&a.iter().copied().collect::<Vec<_>>(), a.shape())
+}
+
+pub fn run(f: &Forward) -> Result<()> {
+    let text = std::fs::read_to_string(&f.ids).with_context(|| format!("cannot read {}", f.ids.display()))?;
+    let input: Input = serde_json::from_str(&text).with_context(|| f.ids.display().to_string())?;
+    let tokens = input.tokens().with_context(|| f.ids.display().to_string())?;
+    let device = open(f.device, f.threads)?;
+    let full = f.grad
+        && f.adapter
+            .as_ref()
+            .is_some_and(|a| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists());
+    let backbone = match full {
+        true => Backbone::open_to_train(&f.model, &device, f.stored.opening())?,
+        false => Backbone::open(&f.model, &device, f.stored.opening())?,
+    };
+    note_unused(&backbone);
+    let blame = |e: engraft::Error| match e {
+        engraft::Error::Models(engraft_models::Error::Input(_)) => {
+            anyhow::Error::from(e).context(f.ids.display().to_string())
+        }
+        e => e.into(),
+    };
+    let mut ends = vec![0i64];
+    tokens.lengths.iter().for_each(|n| ends.push(ends[ends.len() - 1] + *n as i64));
+    let mut out = vec![("cu_seqlens".to_string(), TensorData::i64(&ends, &[ends.len()]))];
+    let Some(adapter) = &f.adapter else {
+        if f.grad || input.labels.is_some() {
+            bail!("`labels` and --grad need a head: pass --adapter");
+        }
+        let hidden = backbone.hidden_states(&tokens).map_err(blame)?;
+        out.push(("last_hidden_state".into(), tensor(&hidden)));
+        return Ok(save(&f.out, &out)?);
+    };
+    let classifier = backbone.load_classifier(adapter)?;
+    if f.grad && input.labels.is_none() {
+        bail!("{}: --grad needs `labels`", f.ids.display());
+    }
+    let classes = classifier.labels().len();
+    if let Some(l) = input.labels.iter().flatten().find(|l| **l as usize >= classes) {
+        bail!("{}: label {l} is not among the head's {classes}", f.ids.display());
+    }
+    let mut gradients = Gradients::new();
+    let r = classifier
+        .examine(&tokens, input.labels.as_deref(), f.grad.then_some(&mut gradients))
+        .map_err(blame)?;
+    out.push(("last_hidden_state".into(), tensor(&r.hidden)));
+    out.push(("logits".into(), tensor(&r.logits)));
+    out.extend(r.loss.map(|l| ("loss".into(), TensorData::f32(&[l], &[]))));
+    let mut read = Ok(());
+    classifier.visit(&mut |p| {
+        if let Some(g) = gradients.get(p) {
+            match g.read::<f32>() {
+                Ok(v) => out.push((format!("grad.{}", p.name()), TensorData::f32(&v, p.tensor().shape()))),
+                Err(e) => read = Err(engraft_engine::Error::from(e)),
+            }
+        }
+    });
+    read?;
+    Ok(save(&f.out, &out)?)
+}

@@ -1,0 +1,112 @@
+//! `engraft inspect`.
+use crate::program::{
+    args::Inspect,
+    print::{note_unused, say},
+};
+use anyhow::Result;
+use engraft::learner::Backbone;
+use engraft_engine::{Device, Tensor};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Numbers and bytes of one part.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Part {
+    parameters: usize,
+    bytes: usize,
+}
+impl Part {
+    fn add(&mut self, t: &Tensor) {
+        self.parameters += t.elements();
+        self.bytes += t.bytes();
+    }
+}
+#[derive(Serialize)]
+struct Table {
+    model_type: &'static str,
+    channels: usize,
+    layers: usize,
+    vocabulary: usize,
+    positions: usize,
+    storage: BTreeMap<&'static str, usize>,
+    backbone: BTreeMap<String, Part>,
+    adapter: BTreeMap<String, Part>,
+    head: Part,
+    trainable_parameters: usize,
+    total_parameters: usize,
+    labels: Vec<String>,
+    unused: Vec<String>,
+}
+
+/// `bert.encoder.layer.3.output...` counts for "layer 03", everything else for the module in front of its weight.
+fn part(name: &str) -> String {
+    let mut words = name.split('.');
+    match words.by_ref().find(|w| *w == "layer").and_then(|_| words.next()) {
+        Some(n) => format!("layer {n:0>2}"),
+        None => name.split('.').find(|w| *w != "bert").unwrap_or(name).to_string(),
+    }
+}
+fn group(named: Vec<(String, &Tensor)>) -> BTreeMap<String, Part> {
+    let mut parts = BTreeMap::<String, Part>::new();
+    named.iter().for_each(|(n, t)| parts.entry(part(n)).or_default().add(t));
+    parts
+}
+
+pub fn run(i: &Inspect) -> Result<()> {
+    let device = Device::cpu(1).map_err(engraft_engine::Error::from)?;
+    let backbone = Backbone::open(&i.model, &device, i.stored.opening())?;
+    note_unused(&backbone);
+    let m = backbone.model();
+    let mut storage = BTreeMap::new();
+    m.named().iter().for_each(|(_, t)| *storage.entry(t.storage().name()).or_default() += t.bytes());
+    let mut table = Table {
+        model_type: m.model_type(),
+        channels: m.channels(),
+        layers: m.layers(),
+        vocabulary: m.vocabulary(),
+        positions: m.positions(),
+        storage,
+        backbone: group(m.named()),
+        adapter: BTreeMap::new(),
+        head: Part::default(),
+        trainable_parameters: 0,
+        total_parameters: m.named().iter().map(|(_, t)| t.elements()).sum(),
+        labels: vec![],
+        unused: backbone.unused().to_vec(),
+    };
+    if let Some(directory) = &i.adapter {
+        let c = backbone.load_classifier(directory)?;
+        let size = c.size();
+        (table.trainable_parameters, table.total_parameters) = (size.trainable, size.total);
+        table.adapter = c.adapter().map(|a| group(a.named())).unwrap_or_default();
+        c.head().named().iter().for_each(|(_, t)| table.head.add(t));
+        table.labels = c.labels().to_vec();
+    }
+    if i.json {
+        return say(&serde_json::to_string(&table)?);
+    }
+    show(&table)
+}
+
+fn show(t: &Table) -> Result<()> {
+    say(&format!(
+        "{}: {} layers of {} channels, {} tokens, {} positions",
+        t.model_type, t.layers, t.channels, t.vocabulary, t.positions
+    ))?;
+    let stored: Vec<String> = t.storage.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
+    say(&format!("stored as {}", stored.join(", ")))?;
+    say(&format!("{:<14} {:>12} {:>12} {:>12}", "part", "parameters", "bytes", "adapter"))?;
+    for (name, p) in &t.backbone {
+        let a = t.adapter.get(name).copied().unwrap_or_default();
+        say(&format!("{name:<14} {:>12} {:>12} {:>12}", p.parameters, p.bytes, a.parameters))?;
+    }
+    if !t.labels.is_empty() {
+        say(&format!("{:<14} {:>12} {:>12} {:>12}", "head", "", "", t.head.parameters))?;
+        let share = 100.0 * t.trainable_parameters as f64 / t.total_parameters as f64;
+        say(&format!("trainable: {} of {} ({share:.2} %)", t.trainable_parameters, t.total_parameters))?;
+        say(&format!("labels: {}", t.labels.join(", ")))?;
+    } else {
+        say(&format!("in all: {} parameters", t.total_parameters))?;
+    }
+    Ok(())
+}

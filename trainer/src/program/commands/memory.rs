@@ -1,0 +1,245 @@
+//! `engraft memory`.
+use crate::program::{
+    args::{Memory, Method},
+    options::{Activations, Backend},
+    print::say,
+    setup::{open, reduction},
+};
+use anyhow::{Context, Result, bail};
+use engraft::{
+    BnConfig,
+    adapters::Reduction,
+    choice::Choice,
+    learner::Backbone,
+    reports::{
+        bytes::Bytes,
+        process::{peak_rss_bytes, rss_bytes},
+        report::json_line,
+    },
+    run::account::{Account, account},
+    text::batch::Batch,
+};
+use engraft_engine::Device;
+use serde::{Deserialize, Serialize};
+use std::process::{Command, Stdio};
+
+/// What a process that measures reports.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    /// What the ledger counted.
+    ledger: Account,
+    /// The process before it loaded the model, and at its largest; none where the system does not say.
+    rss_before_bytes: Option<u64>,
+    rss_peak_bytes: Option<u64>,
+}
+impl Measured {
+    fn growth(&self) -> Option<u64> {
+        self.rss_peak_bytes?.checked_sub(self.rss_before_bytes?)
+    }
+}
+/// A method with a policy.
+#[derive(Serialize)]
+struct Row {
+    method: String,
+    activations: String,
+    predicted: Account,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger_equals_predicted: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rss_growth_bytes: Option<u64>,
+    #[serde(flatten)]
+    measured: Option<Measured>,
+}
+#[derive(Serialize)]
+struct Table<'a> {
+    model: &'a std::path::Path,
+    batch: usize,
+    length: usize,
+    threads: usize,
+    rows: Vec<Row>,
+}
+
+/// What two steps on synthetic tokens hold on a device.
+fn ask(m: &Memory, method: Method, activations: Activations, device: &Device) -> engraft::Result<Account> {
+    let labels = ["0", "1"].map(String::from);
+    let opening = m.stored.opening();
+    let backbone = match method {
+        Method::Full => Backbone::open_to_train(&m.model, device, opening)?,
+        _ => Backbone::open(&m.model, device, opening)?,
+    };
+    let preset = match method {
+        Method::Full | Method::Head => None,
+        Method::Houlsby => Some(BnConfig::houlsby()),
+        Method::Pfeiffer => Some(BnConfig::pfeiffer()),
+        Method::Parallel => Some(BnConfig::parallel()),
+        Method::ScaledParallel => Some(BnConfig::scaled_parallel()),
+    };
+    let reduction = match (m.bottleneck, &m.reduction_factor) {
+        (Some(width), _) => Some(Reduction::to_width(backbone.model().channels(), width)),
+        (None, Some(r)) => Some(reduction(r, backbone.model().layers())?),
+        (None, None) => None,
+    };
+    let adapter = preset.map(|c| BnConfig { reduction_factor: reduction.unwrap_or(c.reduction_factor), ..c });
+    let head = backbone.linear_head(&labels);
+    let vocabulary = backbone.model().vocabulary();
+    let mut classifier = backbone.classifier("memory", adapter, head, 0)?;
+    let mut batch = Batch::blank(&vec![m.length; m.batch]);
+    batch.ids.iter_mut().enumerate().for_each(|(i, id)| *id = (i * 7919 % vocabulary) as u32);
+    batch.labels.iter_mut().enumerate().for_each(|(i, l)| *l = i as u32 % 2);
+    account(&mut classifier, &batch, activations.into())
+}
+
+pub fn run(m: &Memory) -> Result<()> {
+    if m.here {
+        let [(method, activations)] = pairs(m)[..] else { bail!("--here measures one method and policy") };
+        let rss_before_bytes = rss_bytes();
+        let device = open(Backend::Cpu, m.threads)?;
+        let ledger = ask(m, method, activations, &device)?;
+        return say(&json_line(&Measured { ledger, rss_before_bytes, rss_peak_bytes: peak_rss_bytes() }));
+    }
+    let threads = open(Backend::Cpu, m.threads)?.threads();
+    let mut rows = vec![];
+    for (method, activations) in pairs(m) {
+        let predicted = ask(m, method, activations, &Device::null(threads))?;
+        let measured = if m.measure { Some(measure(m, method, activations, threads)?) } else { None };
+        rows.push(Row {
+            method: method.name().into(),
+            activations: activations.name().into(),
+            ledger_equals_predicted: measured.as_ref().map(|r| r.ledger == predicted),
+            rss_growth_bytes: measured.as_ref().and_then(Measured::growth),
+            predicted,
+            measured,
+        });
+    }
+    let table = Table { model: &m.model, batch: m.batch, length: m.length, threads, rows };
+    match (m.json, m.csv) {
+        (true, _) => say(&json_line(&table))?,
+        (_, true) => say(csv(&table)?.trim_end())?,
+        _ => show(&table)?,
+    }
+    let wrong: Vec<String> = table
+        .rows
+        .iter()
+        .filter(|r| r.ledger_equals_predicted == Some(false))
+        .map(|r| format!("{} with {}", r.method, r.activations))
+        .collect();
+    if !wrong.is_empty() {
+        bail!("the ledger does not hold the predicted bytes: {}", wrong.join(", "));
+    }
+    Ok(())
+}
+fn pairs(m: &Memory) -> Vec<(Method, Activations)> {
+    m.methods.iter().flat_map(|method| m.activations.iter().map(|a| (*method, *a))).collect()
+}
+
+/// Takes the steps in a process of its own, so that nothing else is in its memory.
+fn measure(m: &Memory, method: Method, activations: Activations, threads: usize) -> Result<Measured> {
+    let what = format!("{} with {}", method.name(), activations.name());
+    let mut c = Command::new(std::env::current_exe().context("the program cannot find itself")?);
+    c.args(["memory", "--here", "--model"]).arg(&m.model);
+    c.args(["--methods", method.name(), "--activations", activations.name()]);
+    for (flag, value) in [("--batch", m.batch), ("--length", m.length), ("--threads", threads)] {
+        c.args([flag, &value.to_string()]);
+    }
+    if let Some(dtype) = &m.stored.backbone_dtype {
+        c.args(["--backbone-dtype", dtype.name()]);
+    }
+    if let Some(compute) = &m.stored.backbone_compute {
+        c.args(["--backbone-compute", compute.name()]);
+    }
+    if let Some(width) = m.bottleneck {
+        c.args(["--bottleneck", &width.to_string()]);
+    }
+    if let Some(factor) = &m.reduction_factor {
+        c.args(["--reduction-factor", &factor.to_string()]);
+    }
+    let out = c.stdin(Stdio::null()).stderr(Stdio::piped()).output().with_context(|| what.clone())?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        bail!("{what}: {}", said.trim().strip_prefix("error: ").unwrap_or(said.trim()));
+    }
+    serde_json::from_slice(&out.stdout).with_context(|| format!("{what}: what it measured"))
+}
+
+const CLASSES: [&str; 6] = ["backbone", "adapter", "gradient", "optimiser", "saved", "scratch"];
+
+fn csv(t: &Table<'_>) -> Result<String> {
+    let mut w = csv::Writer::from_writer(vec![]);
+    let head = ["method", "activations", "part"].into_iter().chain(CLASSES);
+    w.write_record(head.chain(["at_once", "ledger", "rss_growth"]))?;
+    for r in &t.rows {
+        let layers = r.predicted.layers.iter().enumerate().map(|(l, b)| (l.to_string(), b));
+        let parts = layers.chain([("rest".into(), &r.predicted.rest), ("all".into(), &r.predicted.highest)]);
+        for (part, bytes) in parts {
+            let mut record = vec![r.method.clone(), r.activations.clone(), part.clone()];
+            record.extend(bytes.by_class().map(|(_, b)| b.to_string()));
+            let total = (part == "all").then_some(r.predicted.total as u64);
+            let ledger = r.measured.as_ref().map(|m| m.ledger.total as u64).and(total);
+            let growth = total.and(r.rss_growth_bytes);
+            record.extend([total, ledger, growth].map(|b| b.map(|b| b.to_string()).unwrap_or_default()));
+            w.write_record(record)?;
+        }
+    }
+    Ok(String::from_utf8(w.into_inner().map_err(|e| e.into_error())?)?)
+}
+
+fn mib(bytes: usize) -> String {
+    format!("{:.2}", bytes as f64 / 1_048_576.0)
+}
+fn cells(bytes: &Bytes) -> String {
+    bytes.by_class().map(|(_, b)| format!("{:>10}", mib(b))).concat()
+}
+/// A line without blanks at its end.
+fn line(text: &str) -> Result<()> {
+    say(text.trim_end())
+}
+
+fn show(t: &Table<'_>) -> Result<()> {
+    let (path, n) = (t.model.display(), t.threads);
+    line(&format!("{path}: steps on {} x {} tokens, {n} threads; MiB", t.batch, t.length))?;
+    line("")?;
+    let heads = CLASSES.map(|c| format!("{c:>10}")).concat();
+    let measured = t.rows.iter().any(|r| r.measured.is_some());
+    let more = if measured { "    ledger  RSS growth" } else { "" };
+    line(&format!("{:<16}{:<10}{heads}{:>10}{more}", "predicted", "", "at once"))?;
+    for r in &t.rows {
+        let mut text = format!("{:<16}{:<10}{}", r.method, r.activations, cells(&r.predicted.highest));
+        text += &format!("{:>10}", mib(r.predicted.total));
+        if let Some(m) = &r.measured {
+            text += &format!("{:>10}", mib(m.ledger.total));
+            text += &match r.rss_growth_bytes {
+                Some(b) => {
+                    let off = 100.0 * (b as f64 / m.ledger.total.max(1) as f64 - 1.0);
+                    format!("{:>12}  {off:+.1} %", mib(b as usize))
+                }
+                None => format!("{:>12}", "unknown"),
+            };
+        }
+        line(&text)?;
+    }
+    line("")?;
+    line(
+        "Each class at its highest; they are not at the same moment, so the most held at once is less than their sum.",
+    )?;
+    if measured {
+        let equal = t.rows.iter().all(|r| r.ledger_equals_predicted == Some(true));
+        let said = if equal { "Every byte was predicted." } else { "NOT every byte was predicted." };
+        line(&format!("{said} The growth of the process holds the program's own memory too."))?;
+    }
+    for r in &t.rows {
+        line("")?;
+        line(&format!("{:<26}{heads}", format!("{}, {}", r.method, r.activations)))?;
+        let mut from = 0;
+        for run in r.predicted.layers.chunk_by(|a, b| a == b) {
+            let last = from + run.len() - 1;
+            let title = match run.len() {
+                1 => format!("layer {from}"),
+                _ => format!("layers {from}-{last}, each"),
+            };
+            line(&format!("  {title:<24}{}", cells(&run[0])))?;
+            from = last + 1;
+        }
+        line(&format!("  {:<24}{}", "rest", cells(&r.predicted.rest)))?;
+    }
+    Ok(())
+}

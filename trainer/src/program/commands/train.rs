@@ -1,0 +1,134 @@
+//! `engraft train`.
+use crate::program::{
+    args::Train,
+    demo,
+    options::{Adapter, Options, Settings},
+    print::{note_unused, say, tell},
+    setup::{open, train},
+};
+use anyhow::Result;
+use engraft::{
+    demo::{unpack, unpack_backbone},
+    reports::{
+        progress::Mode,
+        report::{Report, json_line},
+    },
+    run::train::Outcome,
+};
+use engraft_engine::Storage;
+
+pub fn run(t: &Train) -> Result<()> {
+    let mut s = t.settings(Options::default())?;
+    let is_demo = s.train.is_none();
+    if is_demo {
+        let out = t.out()?.unwrap_or_else(|| demo::OUT.into());
+        s = t.settings(demo::options(&out))?;
+        open(s.device, s.threads)?; // refused before anything is written
+        unpack(&out)?;
+    } else if s.model.is_none() {
+        s.model = Some(unpack_backbone(&s.out)?);
+    }
+    let mode = Mode::detect(s.quiet);
+    let head_only = match is_demo
+        && s.adapter.is_some_and(|a| !matches!(a, Adapter::None | Adapter::Full))
+        && s.init.is_none()
+    {
+        true => Some(head_only(&s, mode)?),
+        false => None,
+    };
+    if mode != Mode::Quiet {
+        tell(&heading(&s));
+    }
+    let Outcome { report, classifier, .. } = train(&s, mode)?;
+    if !s.quiet {
+        note_unused(classifier.backbone());
+        summarise(&s, &report, head_only.as_ref())?;
+    }
+    if s.json {
+        say(&json_line(&report))?;
+    }
+    Ok(())
+}
+
+fn heading(s: &Settings) -> String {
+    let show =
+        |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    let what = match s.adapter {
+        Some(Adapter::None) => "the head alone",
+        Some(Adapter::Full) => "the whole backbone and a head",
+        Some(_) => "an adapter and a head",
+        None => "a saved adapter and head on",
+    };
+    format!("training {what} on {} with {}", show(&s.model), show(&s.train))
+}
+
+/// The comparison that makes the demonstration: the same head on the same backbone, without an adapter.
+fn head_only(s: &Settings, mode: Mode) -> Result<Report> {
+    let folder = s.out.join("head-only");
+    let bare = Options { adapter: Some(Adapter::None), out: Some(folder), ..Options::default() };
+    let plain = Settings { profile: None, ..bare.over(s.to_options()).resolve()? };
+    if mode != Mode::Quiet {
+        tell(&heading(&plain));
+    }
+    Ok(train(&plain, mode)?.report)
+}
+
+fn summarise(s: &Settings, r: &Report, head_only: Option<&Report>) -> Result<()> {
+    let share = 100.0 * r.trainable_parameters as f64 / r.total_parameters.max(1) as f64;
+    say(&format!(
+        "trained {} of {} parameters ({share:.2} %)",
+        count(r.trainable_parameters),
+        count(r.total_parameters)
+    ))?;
+    let losses: Vec<String> = r.epochs.iter().map(|e| format!("{:.4}", e.loss)).collect();
+    say(&format!("loss by epoch: {}", losses.join("  ")))?;
+    if let Some(m) = &r.metrics {
+        let plain = head_only.and_then(|h| h.metrics.as_ref());
+        if let Some(p) = plain {
+            say(&format!(
+                "held-out accuracy: head only {:.1} %, adapter {:.1} %",
+                100.0 * p.scores.accuracy,
+                100.0 * m.scores.accuracy
+            ))?;
+        } else {
+            let (a, f) = (100.0 * m.scores.accuracy, m.scores.macro_f1);
+            say(&format!(
+                "held-out: accuracy {a:.2} %, macro F1 {f:.4}, Matthews {:.4}, loss {:.4}",
+                m.scores.matthews, m.scores.loss
+            ))?;
+        }
+    }
+    say(&format!(
+        "{:.1} s of training, {:.0} tokens/s; saved in {}",
+        r.train_seconds,
+        r.tokens_per_second,
+        r.out.display()
+    ))?;
+    if let (Some(p), Some(file)) = (&r.profile, &s.profile) {
+        say(&format!("{p}\ntrace in {}; https://ui.perfetto.dev opens it", file.display()))?;
+    }
+    if let Some(model) = &s.model {
+        let program = std::env::args().next().unwrap_or_else(|| "engraft".into());
+        let model = if s.adapter == Some(Adapter::Full) { &s.out } else { model };
+        let text = if head_only.is_some() { demo::SAMPLE } else { "..." };
+        say("next:")?;
+        let stored = match s.backbone_dtype {
+            Some(dtype) if s.adapter != Some(Adapter::Full) => {
+                format!(" --backbone-dtype {}", Storage::from(dtype))
+            }
+            _ => String::new(),
+        };
+        say(&format!(
+            "  {program} predict --model {} --adapter {}{stored} --text \"{text}\"",
+            model.display(),
+            r.out.display()
+        ))?;
+    }
+    Ok(())
+}
+/// 1234567 as 1,234,567.
+fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|g| String::from_utf8_lossy(g).into_owned());
+    groups.collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,8 @@
+//! The program: options and arguments, what each command does, and what it prints.
+pub mod args;
+pub mod choose;
+pub mod commands;
+pub mod demo;
+pub mod options;
+pub mod print;
+pub mod setup;

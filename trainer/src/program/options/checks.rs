@@ -1,0 +1,205 @@
+//! Options that do not go together, and values out of range.
+
+use super::choices::{Adapter, BackboneCompute, BackboneDtype};
+use super::table::{Options, Settings};
+use engraft::engine::Compute;
+use engraft::learner::Opening;
+use engraft::{Error, Result};
+
+impl Options {
+    /// Pairs of options that exclude each other.
+    fn exclusive(&self) -> [[(&'static str, bool); 2]; 5] {
+        [
+            [
+                ("bottleneck", self.bottleneck.is_some()),
+                ("reduction-factor", self.reduction_factor.is_some()),
+            ],
+            [("warmup-ratio", self.warmup_ratio.is_some()), ("warmup-steps", self.warmup_steps.is_some())],
+            [("layers", self.layers.is_some()), ("leave-out", self.leave_out.is_some())],
+            [("batch-size", self.batch_size.is_some()), ("batch-tokens", self.batch_tokens.is_some())],
+            [("activations", self.activations.is_some()), ("memory-budget", self.memory_budget.is_some())],
+        ]
+    }
+
+    /// Removes from `lower` what excludes an option given here.
+    pub(super) fn displace(&self, lower: &mut Self) {
+        let [shape, warmup, layers, batch, memory] =
+            self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
+        if shape {
+            (lower.bottleneck, lower.reduction_factor) = (None, None);
+        }
+        if warmup {
+            (lower.warmup_ratio, lower.warmup_steps) = (None, None);
+        }
+        if layers {
+            (lower.layers, lower.leave_out) = (None, None);
+        }
+        if batch {
+            (lower.batch_size, lower.batch_tokens) = (None, None);
+        }
+        if memory {
+            (lower.activations, lower.memory_budget) = (None, None);
+        }
+        if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
+            lower.unshape();
+        }
+        if self.adapter == Some(Adapter::Full) {
+            (lower.backbone_dtype, lower.backbone_compute) = (None, None);
+        }
+        // products in integers and weights that are stored as anything but them
+        if self.backbone_compute.is_some_and(|c| c != BackboneCompute::F32) {
+            lower.backbone_dtype = lower.backbone_dtype.filter(|d| integers_read(*d));
+        }
+        if self.backbone_dtype.is_some_and(|d| !integers_read(d)) {
+            lower.backbone_compute = None;
+        }
+        if self.init.is_some() {
+            lower.unshape();
+            (lower.adapter, lower.head, lower.name) = (None, None, None);
+        } else if self.makes_new().is_some() {
+            lower.init = None;
+        }
+    }
+
+    /// An option that says what a new adapter and head are like, which saved ones know themselves.
+    fn makes_new(&self) -> Option<&'static str> {
+        let preset = self.adapter.is_some_and(|a| a != Adapter::Full);
+        let new = [("adapter", preset), ("head", self.head.is_some()), ("name", self.name.is_some())];
+        new.into_iter().chain(self.shaping()).find(|(_, given)| *given).map(|(option, _)| option)
+    }
+
+    /// Forgets what only an adapter can use.
+    fn unshape(&mut self) {
+        (self.bottleneck, self.reduction_factor, self.placement, self.scaling) = (None, None, None, None);
+        (self.non_linearity, self.adapter_dropout, self.adapter_init) = (None, None, None);
+        (self.ln_before, self.ln_after, self.layers, self.leave_out) = (None, None, None, None);
+    }
+
+    /// Options that only an adapter can use.
+    fn shaping(&self) -> [(&'static str, bool); 11] {
+        [
+            ("bottleneck", self.bottleneck.is_some()),
+            ("reduction-factor", self.reduction_factor.is_some()),
+            ("placement", self.placement.is_some()),
+            ("non-linearity", self.non_linearity.is_some()),
+            ("adapter-dropout", self.adapter_dropout.is_some()),
+            ("scaling", self.scaling.is_some()),
+            ("ln-before", self.ln_before.is_some()),
+            ("ln-after", self.ln_after.is_some()),
+            ("adapter-init", self.adapter_init.is_some()),
+            ("layers", self.layers.is_some()),
+            ("leave-out", self.leave_out.is_some()),
+        ]
+    }
+
+    /// Checks what one option says about another.
+    pub(super) fn check_together(&self) -> Result<()> {
+        for [(one, a), (other, b)] in self.exclusive() {
+            if a && b {
+                return Err(Error::Exclusive { one, other });
+            }
+        }
+        if self.memory_budget.is_some() && self.cache_prefix.is_some() {
+            // what a cached step holds depends on what was cached before
+            return Err(Error::Exclusive { one: "memory-budget", other: "cache-prefix" });
+        }
+        let needs = [
+            ("eval", self.eval.is_some(), "train", self.train.is_some()),
+            ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
+            ("text-pair-column", self.text_pair_column.is_some(), "train", self.train.is_some()),
+            ("label-column", self.label_column.is_some(), "train", self.train.is_some()),
+            // The built-in demonstration brings data to evaluate on.
+            ("eval-every", self.eval_every.is_some() && self.train.is_some(), "eval", self.eval.is_some()),
+            ("patience", self.patience.is_some() && self.train.is_some(), "eval", self.eval.is_some()),
+        ];
+        if let Some((option, _, needs, _)) = needs.into_iter().find(|(_, given, _, there)| *given && !*there)
+        {
+            return Err(Error::Needs { option, needs });
+        }
+        if let (true, Some(other)) = (self.init.is_some(), self.makes_new()) {
+            return Err(Error::Exclusive { one: "init", other });
+        }
+        let opening = Opening {
+            dropout: None,
+            storage: self.backbone_dtype.map(Into::into),
+            compute: self.backbone_compute.map(Into::into).unwrap_or_default(),
+        };
+        opening.check(self.adapter == Some(Adapter::Full))?;
+        let bare = match self.adapter {
+            Some(Adapter::None) => "none",
+            Some(Adapter::Full) => "full",
+            _ => return Ok(()),
+        };
+        match self.shaping().into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                let why = format!("`adapter` is {bare}, so there is no adapter that it could shape");
+                Err(Error::Option { option, value: "given".into(), why })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether products in 8-bit integers go with a backbone that is asked for like this.
+fn integers_read(dtype: BackboneDtype) -> bool {
+    let opening = Opening { storage: Some(dtype.into()), compute: Compute::Int8, ..Opening::default() };
+    opening.check(false).is_ok()
+}
+
+impl Settings {
+    /// Checks that every value is in range. Names of activations are checked where they are looked up, layers
+    /// and lengths where the model is known.
+    pub(super) fn check_values(&self) -> Result<()> {
+        let least = |option, value: Option<u64>, least: u64| match value {
+            Some(value) if value < least => Err(refused(option, value, format!("it is at least {least}"))),
+            _ => Ok(()),
+        };
+        let size = |option, value: usize| least(option, Some(value as u64), 1);
+        least("batch-size", self.batch_size.map(|n| n as u64), 1)?;
+        least("batch-tokens", self.batch_tokens.map(|n| n as u64), 1)?;
+        size("eval-batch-size", self.eval_batch_size)?;
+        size("gradient-accumulation", self.gradient_accumulation)?;
+        least("max-length", self.max_length.map(|n| n as u64), 1)?;
+        least("bottleneck", self.bottleneck.map(|n| n as u64), 1)?;
+        least("epochs", self.epochs, 1)?;
+        least("max-steps", self.max_steps, 1)?;
+        least("eval-every", self.eval_every, 1)?;
+        least("patience", self.patience, 1)?;
+
+        let above = |option, x: f64| check(option, x, x > 0.0 && x.is_finite(), "it is a number above 0");
+        let from = |option, x: f64| check(option, x, x >= 0.0 && x.is_finite(), "it is a number from 0");
+        let below_one = |option, x: f64| check(option, x, (0.0..1.0).contains(&x), "it is from 0 to below 1");
+        above("lr", self.lr)?;
+        above("adam-eps", self.adam_eps)?;
+        from("weight-decay", self.weight_decay)?;
+        from("clip", self.clip)?;
+        below_one("adam-beta1", self.adam_beta1)?;
+        below_one("adam-beta2", self.adam_beta2)?;
+        self.dropout.map_or(Ok(()), |x| below_one("dropout", x))?;
+        self.adapter_dropout.map_or(Ok(()), |x| below_one("adapter-dropout", x))?;
+        let share = |x: f64| check("warmup-ratio", x, (0.0..=1.0).contains(&x), "it is from 0 to 1");
+        self.warmup_ratio.map_or(Ok(()), share)?;
+
+        if i64::try_from(self.seed).is_err() {
+            return Err(refused("seed", self.seed, format!("it is at most {}", i64::MAX)));
+        }
+        if let Some(name) =
+            self.name.as_ref().filter(|n| n.is_empty() || n.contains(['/', '\\', ',', '.', '\n']))
+        {
+            let why = "it names tensors and is a word without slashes, dots and commas";
+            return Err(refused("name", format!("`{name}`"), why));
+        }
+        if self.out.as_os_str().is_empty() {
+            return Err(refused("out", "empty", "it is a directory"));
+        }
+        Ok(())
+    }
+}
+
+fn check(option: &'static str, value: f64, good: bool, why: &str) -> Result<()> {
+    if good { Ok(()) } else { Err(refused(option, value, why)) }
+}
+
+fn refused(option: &'static str, value: impl ToString, why: impl Into<String>) -> Error {
+    Error::Option { option, value: value.to_string(), why: why.into() }
+}

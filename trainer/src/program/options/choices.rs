@@ -1,0 +1,118 @@
+//! Values that options take out of a short list.
+use engraft::{
+    Storage,
+    engine::{Compute, Keep},
+};
+
+choices! {
+    /// What is trained below the head. The four adapters are AdapterHub's presets of the bottleneck adapter.
+    pub enum Adapter {
+        /// After attention and after the feed-forward block (Houlsby et al. 2019)
+        Houlsby = "houlsby" | "double_seq_bn",
+        /// After the feed-forward block (Pfeiffer et al. 2020)
+        Pfeiffer = "pfeiffer" | "seq_bn",
+        /// Beside the feed-forward block (He et al. 2021)
+        Parallel = "parallel" | "par_bn",
+        /// The same with a learned scale
+        ScaledParallel = "scaled-parallel" | "scaled_par_bn" | "scaled_parallel",
+        /// No adapter: the head alone
+        None = "none",
+        /// No adapter: the whole backbone, for comparison
+        Full = "full",
+    }
+    /// Where adapters stand in a layer.
+    pub enum Placement {
+        /// After attention
+        Attention = "attention",
+        /// After the feed-forward block
+        Output = "output",
+        /// After both
+        Both = "both",
+    }
+    /// How a new adapter is initialised; biases are 0.
+    pub enum AdapterInit {
+        /// Weights N(0, 0.02)
+        Bert = "bert",
+        /// Down uniform by Kaiming with a = sqrt(5), up 0
+        MamAdapter = "mam_adapter" | "mam-adapter",
+        /// Weights N(0, 0.01), cut at two standard deviations
+        Houlsby = "houlsby",
+        /// Down N(0, 0.02), up N(0, 0.001)
+        NearIdentity = "near-identity",
+    }
+    /// The head over the backbone.
+    pub enum Head {
+        /// Two layers over the first token, as AdapterHub's classification head
+        Classification = "classification",
+        /// One layer over the pooled output, as BertForSequenceClassification
+        Linear = "linear",
+    }
+    /// In what arithmetic the products with the frozen backbone are computed.
+    pub enum BackboneCompute {
+        /// In f32
+        F32 = "f32",
+        /// Forward in 8-bit integers, gradients in f32
+        Int8Forward = "int8-forward",
+        /// Forward and gradients in 8-bit integers
+        Int8 = "int8",
+    }
+    /// Where to compute.
+    pub enum Backend {
+        /// The processor
+        Cpu = "cpu",
+        /// The first CUDA device
+        Cuda = "cuda",
+    }
+    /// What layers keep for the backward pass.
+    pub enum Activations {
+        /// What it needs, as it is
+        F32 = "f32",
+        /// The same, rounded to bf16: an approximation
+        Bf16 = "bf16",
+        /// Each layer's input; the rest is computed again, to the same bits
+        Recompute = "recompute",
+    }
+    /// What the matrices of a frozen backbone are stored as.
+    pub enum BackboneDtype {
+        /// Single precision
+        F32 = "f32",
+        /// The upper half of single precision
+        Bf16 = "bf16",
+        /// Half precision
+        F16 = "f16",
+        /// Integers of 8 bits with a scale for each output channel
+        Int8 = "int8",
+        /// NormalFloat of 4 bits in blocks of 64 with quantised scales, as QLoRA
+        Nf4 = "nf4",
+    }
+}
+
+impl From<BackboneCompute> for Compute {
+    fn from(compute: BackboneCompute) -> Compute {
+        match compute {
+            BackboneCompute::F32 => Compute::F32,
+            BackboneCompute::Int8Forward => Compute::Int8Forward,
+            BackboneCompute::Int8 => Compute::Int8,
+        }
+    }
+}
+impl From<Activations> for Keep {
+    fn from(a: Activations) -> Keep {
+        match a {
+            Activations::F32 => Keep::F32,
+            Activations::Bf16 => Keep::Bf16,
+            Activations::Recompute => Keep::Recompute,
+        }
+    }
+}
+impl From<BackboneDtype> for Storage {
+    fn from(dtype: BackboneDtype) -> Storage {
+        match dtype {
+            BackboneDtype::F32 => Storage::F32,
+            BackboneDtype::Bf16 => Storage::Bf16,
+            BackboneDtype::F16 => Storage::F16,
+            BackboneDtype::Int8 => Storage::Int8,
+            BackboneDtype::Nf4 => Storage::Nf4,
+        }
+    }
+}

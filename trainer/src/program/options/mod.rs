@@ -1,0 +1,171 @@
+//! The configuration of a run of training.
+//!
+//! There is one list of options, in `table.rs`. It makes [`Options`], in which every option may be missing:
+//! the flags of `engraft train` and the keys of `run.toml` (a flag's name without its dashes). And it makes
+//! [`Settings`], in which every option has its value: what a run works with, and what it writes into its
+//! output directory as `run.toml`, so that `--config out/run.toml` repeats it.
+//!
+//! Flags win over the file, the file over presets, presets over defaults. Of two options that exclude each
+//! other the one that wins takes the other's place: `--bottleneck 64` overrides a `reduction-factor` in the
+//! file, and `--adapter none` everything in it that shapes an adapter. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
+//! relative to the working directory wherever they stand.
+
+mod bytes;
+mod checks;
+mod choices;
+mod table;
+mod texts;
+
+use std::path::Path;
+
+pub use bytes::ByteSize;
+pub use choices::{
+    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement,
+};
+pub use table::{Options, Settings};
+pub use texts::{ReductionFactor, Scaling};
+
+use engraft::data::Columns;
+use engraft::engine::{Activations as Kept, Keep};
+use engraft::run::{recipe::Recipe, schedule::Warmup};
+use engraft::text::batch::Size;
+use engraft::{Error, Result};
+
+/// Texts in a batch unless something is said.
+const DEFAULT_BATCH: usize = 32;
+
+/// The name under which a run's settings are saved.
+pub const FILE: &str = "run.toml";
+
+impl Options {
+    /// Reads a `run.toml`.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of a `run.toml`; `path` only names it in errors.
+    pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Self> {
+        let path = path.as_ref();
+        toml::from_str(text).map_err(|error| {
+            let message = error.message();
+            let why = match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
+                Some((key, _)) => unknown(key),
+                None => message.replace('\n', " "),
+            };
+            match error.span() {
+                Some(span) => Error::line(path, 1 + text[..span.start].matches('\n').count(), why),
+                None => Error::file(path, why),
+            }
+        })
+    }
+
+    /// These options, and those of `lower` where these say nothing.
+    pub fn over(self, mut lower: Self) -> Self {
+        self.displace(&mut lower);
+        self.or(lower)
+    }
+
+    /// Checks everything and fills in the defaults.
+    pub fn resolve(mut self) -> Result<Settings> {
+        self.check_together()?;
+        if self.epochs.is_none() && self.max_steps.is_none() {
+            self.epochs = Some(3);
+        }
+        if self.batch_size.is_none() && self.batch_tokens.is_none() {
+            self.batch_size = Some(DEFAULT_BATCH);
+        }
+        if self.warmup_ratio.is_none() && self.warmup_steps.is_none() {
+            self.warmup_ratio = Some(0.06);
+        }
+        if self.adapter.is_none() && self.init.is_none() {
+            self.adapter = Some(Adapter::Houlsby);
+        }
+        if self.lr.is_none() && self.adapter == Some(Adapter::Full) {
+            self.lr = Some(5e-5);
+        }
+        let settings = self.fill();
+        settings.check_values()?;
+        Ok(settings)
+    }
+}
+
+/// What to say of a key that does not exist.
+fn unknown(key: &str) -> String {
+    let dashed = key.replace('_', "-");
+    if Options::keys().contains(&dashed) {
+        return format!("unknown key `{key}`; did you mean `{dashed}`?");
+    }
+    format!("unknown key `{key}`; the keys are {}", Options::keys().join(", "))
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Options::default().resolve().expect("the defaults are valid")
+    }
+}
+
+impl Settings {
+    /// The text of a `run.toml` that gives these settings again.
+    pub fn to_toml(&self) -> String {
+        let options = toml::to_string(&self.to_options()).expect("options are plain values");
+        format!("# The settings of this run. `engraft train --config {FILE}` repeats it.\n{options}")
+    }
+
+    /// Where the columns of the data files are.
+    pub fn columns(&self) -> Columns {
+        Columns {
+            text: self.text_column.clone(),
+            pair: self.text_pair_column.clone(),
+            label: self.label_column.clone(),
+            header: self.header,
+        }
+    }
+
+    /// The schedule's warm-up.
+    fn warmup(&self) -> Warmup {
+        match self.warmup_steps {
+            Some(steps) => Warmup::Steps(steps),
+            None => Warmup::Ratio(self.warmup_ratio.unwrap_or(0.0)),
+        }
+    }
+
+    /// How much a batch of training holds.
+    fn batch(&self) -> Size {
+        match (self.batch_tokens, self.batch_size) {
+            (Some(n), _) => Size::Tokens(n),
+            (None, n) => Size::Examples(n.unwrap_or(DEFAULT_BATCH)),
+        }
+    }
+
+    /// How the run goes.
+    pub fn recipe(&self) -> Recipe {
+        Recipe {
+            batch: self.batch(),
+            accumulation: self.gradient_accumulation,
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            shuffle: !self.no_shuffle,
+            seed: self.seed,
+            lr: self.lr,
+            schedule: self.schedule,
+            warmup: self.warmup(),
+            weight_decay: self.weight_decay,
+            betas: (self.adam_beta1, self.adam_beta2),
+            epsilon: self.adam_eps,
+            clip: self.clip,
+            activations: Kept::all(self.activations.map_or(Keep::F32, Keep::from)),
+            eval_every: self.eval_every,
+            eval_batch: Size::Examples(self.eval_batch_size),
+            metric: self.metric,
+            patience: self.patience,
+            out: self.out.clone(),
+            beside: vec![(FILE.into(), self.to_toml().into_bytes())],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

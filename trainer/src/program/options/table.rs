@@ -1,0 +1,241 @@
+//! The one list of training options.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::ByteSize;
+use super::choices::{
+    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement,
+};
+use super::texts::{Layers, ReductionFactor, Scaling};
+use crate::program::choose::one_of;
+use engraft::data::{Column, Header};
+use engraft::learner::prefix::Precision;
+use engraft::reports::confusion::Metric;
+use engraft::run::schedule::Decay;
+
+/// The type of a settled option: its own with a default, an `Option` without.
+macro_rules! settled {
+    ($ty:ty) => { Option<$ty> };
+    ($ty:ty, $default:expr) => { $ty };
+}
+
+/// A settled option's value.
+macro_rules! settle {
+    ($value:expr) => {
+        $value
+    };
+    ($value:expr, $default:expr) => {
+        $value.unwrap_or_else(|| $default)
+    };
+}
+
+/// The way back.
+macro_rules! unsettle {
+    ($value:expr) => {
+        $value
+    };
+    ($value:expr, $default:expr) => {
+        Some($value)
+    };
+}
+
+/// Each line is `name: type = default;` or `name: type;`, under its documentation (the flag's help) and in
+/// brackets what clap should know besides. From it come the field of [`Options`] with its flag and its key,
+/// the field of [`Settings`], and their parts in everything that goes over all options.
+macro_rules! options {
+    ($($heading:literal {
+        $($(#[doc = $doc:literal])* $([$($arg:tt)*])? $name:ident: $ty:ty $(= $default:expr)?;)*
+    })*) => {
+        /// Options as they are given, by flags or by a `run.toml`: any may be missing.
+        #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct Options {
+            $($(
+                $(#[doc = $doc])*
+                #[arg(long, help_heading = $heading, allow_negative_numbers = true $(, $($arg)*)?)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $name: Option<$ty>,
+            )*)*
+        }
+
+        /// The settled options of a run; `None` where an option is off or left to the model.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Settings {
+            $($(
+                $(#[doc = $doc])*
+                pub $name: settled!($ty $(, $default)?),
+            )*)*
+        }
+
+        impl Options {
+            /// The names of all options, as keys of a `run.toml`.
+            pub fn keys() -> Vec<String> {
+                vec![$($(stringify!($name).replace('_', "-")),*),*]
+            }
+
+            pub(super) fn or(self, lower: Self) -> Self {
+                Self { $($($name: self.$name.or(lower.$name),)*)* }
+            }
+
+            pub(super) fn fill(self) -> Settings {
+                Settings { $($($name: settle!(self.$name $(, $default)?),)*)* }
+            }
+        }
+
+        impl Settings {
+            /// These settings as options that are all given.
+            pub fn to_options(&self) -> Options {
+                let settings = self.clone();
+                Options { $($($name: unsettle!(settings.$name $(, $default)?),)*)* }
+            }
+        }
+    };
+}
+
+options! {
+    "Model and data" {
+        /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
+        /// that is built in if there is none
+        [value_name = "DIR"] model: PathBuf;
+        /// What the frozen backbone's matrices are stored as; as its files have them if not given
+        [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype;
+        /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
+        /// three times faster where the processor has VNNI
+        [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32;
+        /// Training data: a .tsv, .csv or .jsonl file; the built-in demonstration if there is none
+        [value_name = "FILE"] train: PathBuf;
+        /// Data to evaluate on while training
+        [value_name = "FILE"] eval: PathBuf;
+        /// Where the adapter, the head and run.toml are saved
+        [value_name = "DIR"] out: PathBuf = "engraft-out".into();
+        /// The text's column, by name or counted from 0; found by its usual name if not given
+        [value_name = "COLUMN"] text_column: Column;
+        /// The second text's column, for pairs
+        [value_name = "COLUMN"] text_pair_column: Column;
+        /// The label's column
+        [value_name = "COLUMN"] label_column: Column;
+        /// Whether the first row of a .tsv or .csv file names the columns
+        [value_parser = one_of::<Header>()] header: Header = Header::Auto;
+        /// The most tokens of a text, special tokens included; longer texts are cut. 128, or as many as the model
+        /// takes, if not given
+        [value_name = "N"] max_length: usize;
+    }
+    "Adapter" {
+        /// What is trained below the head; the saved adapter with --init
+        [value_name = "PRESET", value_parser = one_of::<Adapter>()] adapter: Adapter;
+        /// Start from a saved adapter and head, as they are
+        [value_name = "DIR"] init: PathBuf;
+        /// The adapter's name, under which it is saved; `default` if not given
+        name: String;
+        /// Width of the bottleneck
+        [value_name = "N"] bottleneck: usize;
+        /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
+        [value_name = "F"] reduction_factor: ReductionFactor;
+        /// After which sub-layer the adapter stands; the preset's if not given
+        [value_parser = one_of::<Placement>()] placement: Placement;
+        /// The adapter's activation, as relu, gelu, gelu_new, tanh, swish or leakyrelu; the preset's if not
+        /// given
+        [value_name = "NAME"] non_linearity: String;
+        /// Dropout of the adapter's output while training
+        [value_name = "P"] adapter_dropout: f64;
+        /// A factor for the adapter's output: a number, `learned` or, per channel, `channel`; the preset's if
+        /// not given
+        [value_name = "S"] scaling: Scaling;
+        /// A new layer norm before the bottleneck
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        ln_before: bool;
+        /// A new layer norm after the bottleneck
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        ln_after: bool;
+        /// How the adapter is initialised; the preset's if not given
+        [value_parser = one_of::<AdapterInit>()] adapter_init: AdapterInit;
+        /// The layers that get adapters, counted from 0, as in `3-5,7`; all if not given
+        layers: Layers;
+        /// The layers that get none
+        [value_name = "LAYERS"] leave_out: Layers;
+        /// The head over the backbone; classification if not given
+        [value_parser = one_of::<Head>()] head: Head;
+    }
+    "Training" {
+        /// Passes over the training data; no limit if only --max-steps is given
+        [value_name = "N"] epochs: u64;
+        /// Optimiser steps, if they end before the epochs do
+        [value_name = "N"] max_steps: u64;
+        /// Texts in a batch
+        [value_name = "N"] batch_size: usize;
+        /// Instead: tokens in a batch at most. Texts are taken in their order until the next one does not fit; a longer text is a
+        /// batch of its own
+        [value_name = "N"] batch_tokens: usize;
+        /// Batches in an optimiser step
+        [value_name = "N"] gradient_accumulation: usize = 1;
+        /// The highest learning rate; lower, at 5e-5, with --adapter full
+        [value_name = "LR"] lr: f64 = 5e-4;
+        /// What becomes of the learning rate after the warm-up
+        [value_parser = one_of::<Decay>()] schedule: Decay = Decay::Linear;
+        /// The warm-up's share of all steps
+        [value_name = "SHARE"] warmup_ratio: f64;
+        /// Steps of warm-up
+        [value_name = "N"] warmup_steps: u64;
+        /// AdamW's weight decay
+        [value_name = "W"] weight_decay: f64 = 0.01;
+        /// AdamW's decay of the mean gradient
+        [value_name = "B"] adam_beta1: f64 = 0.9;
+        /// AdamW's decay of the mean squared gradient
+        [value_name = "B"] adam_beta2: f64 = 0.999;
+        /// AdamW's epsilon
+        [value_name = "E"] adam_eps: f64 = 1e-8;
+        /// The norm to which gradients are clipped; 0 for no clipping
+        [value_name = "NORM"] clip: f64 = 1.0;
+        /// Dropout of the backbone and the head while training; what the model's config says if not given
+        [value_name = "P"] dropout: f64;
+        /// The seed of initialisation, shuffling and dropout
+        [value_name = "N"] seed: u64 = 42;
+        /// Take the training data in the order of the file
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        no_shuffle: bool = false;
+        /// Keep the activations below the first trained layer in this directory: later epochs and runs start
+        /// there. Needs --dropout 0, and adapters in upper layers only
+        [value_name = "DIR"] cache_prefix: PathBuf;
+        /// How --cache-prefix keeps them
+        [value_parser = one_of::<Precision>()] cache_dtype: Precision = Precision::F32;
+    }
+    "Evaluation" {
+        /// Evaluate every so many optimiser steps; after each epoch if not given
+        [value_name = "STEPS"] eval_every: u64;
+        /// Texts in a batch of evaluation
+        [value_name = "N"] eval_batch_size: usize = 64;
+        /// What the best checkpoint is best at
+        [value_parser = one_of::<Metric>()] metric: Metric = Metric::Accuracy;
+        /// Stop after so many evaluations without a better one; never if not given
+        [value_name = "N"] patience: u64;
+    }
+    "Memory" {
+        /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
+        /// twice and gives the same bits; bf16 is an approximation
+        [value_parser = one_of::<Activations>()] activations: Activations;
+        /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
+        /// activations, but not the program and its data. As few layers as possible recompute
+        [value_name = "BYTES"] memory_budget: ByteSize;
+    }
+    "Machine and output" {
+        /// Threads to use; 0 for one per core
+        [value_name = "N"] threads: usize = 0;
+        /// Where to compute
+        [value_parser = one_of::<Backend>()] device: Backend = Backend::Cpu;
+        /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where the time went
+        [value_name = "FILE"] profile: PathBuf;
+        /// End with one JSON object on the last line of stdout
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        json: bool = false;
+        /// Show no progress
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        quiet: bool = false;
+    }
+}

@@ -1,0 +1,7 @@
+//! What is said of a run: metrics, progress, reports and profiles.
+pub mod bytes;
+pub mod confusion;
+pub mod process;
+pub mod profile;
+pub mod progress;
+pub mod report;

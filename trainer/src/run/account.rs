@@ -1,0 +1,87 @@
+//! What a training step holds, by what it is held for: predicted on the Null device, or measured.
+//!
+//! Both are the same code, [`account`]: it takes two steps (from the second one on there is optimiser state) and reads the
+//! ledger of the device that the model lives on. The Null device allocates and computes nothing, so its ledger is a
+//! prediction, of every byte.
+use super::step::Trainer;
+use crate::{Result, learner::Classifier, reports::bytes::Bytes, text::batch::Batch};
+use engraft_engine::{Activations, AdamW, Class, Keep, kernels::Usage};
+use serde::{Deserialize, Serialize};
+
+/// Steps of an account.
+const STEPS: u64 = 2;
+
+/// What steps held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Numbers that train.
+    pub trainable_parameters: usize,
+    /// The most held at any moment.
+    pub total: usize,
+    /// What that was.
+    pub at_once: Bytes,
+    /// The most held for each purpose, at different moments.
+    pub highest: Bytes,
+    /// Layer by layer; `saved` is what the layer keeps when the forward pass is over.
+    pub layers: Vec<Bytes>,
+    /// What is in no layer: embeddings, pooler, head, scratch memory, and what a layer that is being recomputed holds.
+    pub rest: Bytes,
+}
+
+/// The layer that a weight belongs to: 3 of `bert.encoder.layer.3.output...`.
+fn layer(name: &str) -> Option<usize> {
+    let mut words = name.split('.');
+    words.by_ref().find(|w| *w == "layer").and_then(|_| words.next())?.parse().ok()
+}
+
+/// What two steps on a batch hold in all since the device was opened, with layers that keep what `keep` says.
+pub fn account(c: &mut Classifier, batch: &Batch, keep: Keep) -> Result<Account> {
+    let mut trainer = Trainer::new(AdamW::new(0.01), 1.0, 0).with_activations(Activations::all(keep));
+    for _ in 0..STEPS {
+        trainer.step(c, std::slice::from_ref(batch), 1e-4)?;
+    }
+    let usage = c.backbone().device().ledger().usage();
+    Ok(sum_up(c, trainer.kept_by_layer(), &usage))
+}
+
+fn sum_up(c: &Classifier, kept: &[usize], usage: &Usage) -> Account {
+    let mut layers = vec![Bytes::default(); c.backbone().model().layers()];
+    let mut rest = Bytes::default();
+    let mut trainable_parameters = 0;
+    {
+        let mut at = |name: &str, f: &dyn Fn(&mut Bytes)| {
+            f(layer(name).and_then(|l| layers.get_mut(l)).unwrap_or(&mut rest));
+        };
+        let added = c.adapter().map(|a| a.named()).unwrap_or_default();
+        for (name, t) in c.backbone().model().named().into_iter().chain(added).chain(c.head().named()) {
+            at(&name, &|b| match t.buffer().class() {
+                Class::Backbone => b.backbone += t.bytes(),
+                _ => b.adapter += t.bytes(),
+            });
+        }
+        c.visit(&mut |p| {
+            let bytes = p.tensor().buffer().bytes();
+            trainable_parameters += p.tensor().buffer().len();
+            // AdamW's mean and mean square
+            at(p.name(), &|b| (b.gradient, b.optimiser) = (b.gradient + bytes, b.optimiser + 2 * bytes));
+        });
+    }
+    layers.iter_mut().zip(kept).for_each(|(l, k)| l.saved = *k);
+    let highest = Bytes::highest(usage);
+    rest.saved = highest.saved.saturating_sub(kept.iter().sum());
+    rest.scratch = highest.scratch;
+    let (total, at_once) = (usage.peak_total(), Bytes::at_once(usage));
+    Account { trainable_parameters, total, at_once, highest, layers, rest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_know_their_layer() {
+        assert_eq!(layer("bert.encoder.layer.11.output.adapters.a.adapter_up.weight"), Some(11));
+        assert_eq!(layer("bert.embeddings.word_embeddings.weight"), None);
+        assert_eq!(layer("heads.layer.x.weight"), None);
+    }
+}

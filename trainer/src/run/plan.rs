@@ -1,0 +1,240 @@
+//! Which layers keep their activations and which recompute them, so that a run fits into a number of bytes.
+//!
+//! The run is priced before it begins: the Null device takes its steps and evaluations, of the real lengths, and its ledger
+//! holds at its highest what the run will hold. Recomputing a layer costs its forward pass a second time, the same for every
+//! layer, so the fastest plan recomputes the fewest: first those that give back most, and of equals the lowest, whose
+//! activations are needed last. What is rounded to bf16 changes numbers, so a plan never does that.
+use super::{recipe::Recipe, step::Trainer};
+use crate::{
+    Error, Result,
+    learner::{Classifier, learner::packed},
+    reports::bytes::{Bytes, show},
+    text::batch::{self, Batch, Example, Order, Size},
+};
+use engraft_engine::{Activations, AdamW, Keep};
+use std::collections::BTreeSet;
+
+/// Batches of one kind that are priced: more than that are never needed, as small ones cost less than large ones.
+const MOST: usize = 4096;
+/// Batches of one kind with which plans are compared before one is priced with all.
+const FEW: usize = 16;
+
+/// Different batches, as their lengths in order of size; those with most tokens, if there are too many.
+#[derive(Clone, Debug, Default)]
+struct Batches(BTreeSet<(usize, Vec<usize>)>);
+impl Batches {
+    fn add(&mut self, mut lengths: Vec<usize>) {
+        lengths.sort_unstable();
+        self.0.insert((lengths.iter().sum(), lengths));
+        if self.0.len() > MOST {
+            self.0.pop_first();
+        }
+    }
+    fn largest(&self, n: usize) -> impl Iterator<Item = Batch> + '_ {
+        self.0.iter().rev().take(n).map(|(_, lengths)| Batch::blank(lengths))
+    }
+}
+
+/// The batches of a run, as far as memory goes.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// The first step: there is no optimiser state yet.
+    first: Vec<Batch>,
+    /// Batches that begin a later step.
+    begin: Batches,
+    /// Batches that follow in a later step, when there are gradients already.
+    follow: Batches,
+    evaluated: Batches,
+}
+impl Work {
+    /// No batches.
+    pub fn new() -> Work {
+        Work::default()
+    }
+    /// One more step of training, on batches of texts of these lengths, whose gradients are accumulated.
+    pub fn step(&mut self, batches: &[Vec<usize>]) {
+        if self.first.is_empty() {
+            self.first = batches.iter().map(|b| Batch::blank(b)).collect();
+            return;
+        }
+        for (i, b) in batches.iter().enumerate() {
+            if i == 0 { &mut self.begin } else { &mut self.follow }.add(b.clone());
+        }
+    }
+    /// One more batch of evaluation, after a step.
+    pub fn evaluation(&mut self, lengths: &[usize]) {
+        self.evaluated.add(lengths.to_vec());
+    }
+    /// A run that goes by a recipe, which visits the data in orders that are known before.
+    pub fn of_run(s: &Recipe, examples: &[Example], eval: Option<&[Example]>) -> Work {
+        let lengths = |of: &[Example], order: Order, size: Size| -> Vec<Vec<usize>> {
+            batch::Batches::new(of, size, order).map(|b| b.lengths).collect()
+        };
+        let (mut work, mut taken) = (Work::new(), 0);
+        let most = s.max_steps.unwrap_or(u64::MAX);
+        for epoch in 0..s.epochs.unwrap_or(u64::MAX) {
+            if taken >= most || examples.is_empty() {
+                break;
+            }
+            let batches = lengths(examples, s.order(epoch), s.batch);
+            for step in batches.chunks(s.accumulation) {
+                if taken < most {
+                    work.step(step);
+                    taken += 1;
+                }
+            }
+        }
+        for batch in lengths(eval.unwrap_or_default(), Order::Longest, s.eval_batch) {
+            work.evaluation(&batch);
+        }
+        work
+    }
+    /// What the run holds at its highest, and what the layers keep of the last batch; `c` lives on the Null device. Only so
+    /// many batches of each kind are looked at.
+    fn price(&self, c: &mut Classifier, policy: &Activations, most: usize) -> Result<Price> {
+        let device = c.backbone().device().clone();
+        device.ledger().reset_peak();
+        let mut trainer = Trainer::new(AdamW::new(0.0), 1.0, 0).with_activations(policy.clone());
+        trainer.step(c, &self.first, 1.0)?;
+        let kept = trainer.kept_by_layer().to_vec();
+        for b in self.begin.largest(most) {
+            trainer.step(c, &[b], 1.0)?;
+        }
+        for b in self.follow.largest(most) {
+            trainer.step(c, &[Batch::blank(&[1]), b], 1.0)?;
+        }
+        let training = device.ledger().usage().peak_total();
+        for b in self.evaluated.largest(most) {
+            c.predict(&packed(&b))?;
+        }
+        let usage = device.ledger().usage();
+        let (total, at_once) = (usage.peak_total(), Bytes::at_once(&usage));
+        Ok(Price { total, in_training: training == total, at_once, kept })
+    }
+}
+struct Price {
+    total: usize,
+    /// It is while training that most is held, not while evaluating.
+    in_training: bool,
+    at_once: Bytes,
+    kept: Vec<usize>,
+}
+
+/// What a run will keep, and hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Bytes that it may hold.
+    pub budget: usize,
+    /// Bytes that it will hold at most.
+    pub total: usize,
+    /// What they are at that moment.
+    pub at_once: Bytes,
+    /// What each layer keeps: [`Keep::F32`] or [`Keep::Recompute`].
+    pub layers: Vec<Keep>,
+}
+impl Plan {
+    /// The policy of its passes.
+    pub fn activations(&self) -> Activations {
+        Activations::by_layer(&self.layers)
+    }
+}
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = |keep| {
+            let layers: Vec<usize> = (0..self.layers.len()).filter(|l| self.layers[*l] == keep).collect();
+            ranges(&layers)
+        };
+        let (recomputed, kept) = (of(Keep::Recompute), of(Keep::F32));
+        let classes = self.at_once.by_class().map(|(name, b)| format!("{name} {}", show(b)));
+        writeln!(
+            f,
+            "plan for {}: layers that recompute: {recomputed}; that keep: {kept}",
+            show(self.budget)
+        )?;
+        write!(f, "at most {} at once: {}", show(self.total), classes.join(", "))
+    }
+}
+/// `0-3, 7`, or `none`.
+fn ranges(layers: &[usize]) -> String {
+    let runs = layers.chunk_by(|a, b| a + 1 == *b).map(|r| match r {
+        [one] => one.to_string(),
+        _ => format!("{}-{}", r[0], r[r.len() - 1]),
+    });
+    match runs.collect::<Vec<_>>() {
+        none if none.is_empty() => "none".into(),
+        some => some.join(", "),
+    }
+}
+
+/// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser state, activations and scratch
+/// memory, in training and in evaluation; the program itself and its data come on top. `c` is the run's classifier on the Null
+/// device with as many threads as will compute. Where no plan fits, the error names the least budget for which one does.
+pub fn plan(c: &mut Classifier, work: &Work, budget: usize) -> Result<Plan> {
+    let layers = c.backbone().model().layers();
+    let kept = work.price(c, &Activations::default(), FEW)?;
+    let input = work.price(c, &Activations::all(Keep::Recompute), FEW)?.kept;
+    let of = |v: &[usize], l: usize| v.get(l).copied().unwrap_or(0);
+    let gain = |l| of(&kept.kept, l).saturating_sub(of(&input, l));
+    // (bytes that recomputing gives back, layer)
+    let mut order: Vec<(usize, usize)> =
+        (0..layers).map(|l| (gain(l), l)).filter(|(gain, _)| *gain > 0).collect();
+    order.sort_by_key(|(gain, l)| (std::cmp::Reverse(*gain), *l));
+
+    let (mut least, mut smaller) = (usize::MAX, "batch-size");
+    for n in 0..=order.len() {
+        let mut layers = vec![Keep::F32; layers];
+        order[..n].iter().for_each(|(_, l)| layers[*l] = Keep::Recompute);
+        let policy = Activations::by_layer(&layers);
+        if work.price(c, &policy, FEW)?.total > budget.max(least.saturating_sub(1)) {
+            continue;
+        }
+        let Price { total, in_training, at_once, .. } = work.price(c, &policy, MOST)?;
+        if total <= budget {
+            return Ok(Plan { budget, total, at_once, layers });
+        }
+        if total < least {
+            (least, smaller) = (total, if in_training { "batch-size" } else { "eval-batch-size" });
+        }
+    }
+    Err(Error::Option {
+        option: "memory-budget",
+        value: format!("{budget} ({})", show(budget)),
+        why: format!(
+            "this run needs at least {least} ({}), layers that recompute included; a smaller `{smaller}` needs less",
+            show(least)
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_listed_in_ranges() {
+        assert_eq!([ranges(&[]), ranges(&[3]), ranges(&[0, 1, 2, 5, 7, 8])], ["none", "3", "0-2, 5, 7-8"]);
+    }
+
+    #[test]
+    fn work_knows_every_batch_of_a_run() {
+        let example = |n: usize| Example { ids: vec![0; n], types: vec![0; n], label: Some(0) };
+        let examples: Vec<Example> = (1..=7).map(example).collect();
+        let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
+        let work = Work::of_run(&s, &examples, Some(&examples[..3]));
+        let of = |b: &Batches| b.0.iter().map(|(_, l)| l.clone()).collect::<Vec<_>>();
+        assert_eq!(work.first.iter().map(|b| b.lengths.clone()).collect::<Vec<_>>(), [[1, 2], [3, 4]]);
+        // the second step of each epoch, and the first one of later epochs
+        assert_eq!(of(&work.begin), [vec![1, 2], vec![5, 6]]);
+        assert_eq!(of(&work.follow), [vec![3, 4], vec![7]]);
+        assert_eq!(of(&work.evaluated), [vec![1, 2, 3]]);
+        let once = Work::of_run(&Recipe { max_steps: Some(1), ..s }, &examples, None);
+        assert!(once.begin.0.is_empty() && once.follow.0.is_empty() && once.evaluated.0.is_empty());
+    }
+
+    #[test]
+    fn of_too_many_batches_the_largest_are_kept() {
+        let mut b = Batches::default();
+        (1..=MOST + 9).for_each(|n| b.add(vec![n]));
+        assert_eq!((b.0.len(), b.largest(1).next().unwrap().tokens()), (MOST, MOST + 9));
+    }
+}

@@ -1,0 +1,83 @@
+//! Some steps of training, for their times alone: nothing is evaluated and nothing saved.
+use super::{recipe::Recipe, step::Trainer};
+use crate::{
+    Error, Result,
+    learner::Classifier,
+    reports::{
+        profile::{Recorded, Recording},
+        progress::{Mode, Progress},
+    },
+    text::batch::{Batch, Batches, Example, Size, below},
+};
+use engraft_engine::kernels::profile::Roofline;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+/// How many steps are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps that are recorded.
+    pub steps: u64,
+    /// Steps before them that are not: they allocate what later ones reuse.
+    pub warmup: u64,
+}
+
+/// Takes the steps of the plan at the recipe's highest rate, and says where the time went. `roofline` is what the machine was
+/// measured at before the model was loaded.
+pub fn run(
+    recipe: &Recipe,
+    classifier: &mut Classifier,
+    mut batches: impl Iterator<Item = Batch>,
+    roofline: Roofline,
+    plan: &Plan,
+    mode: Mode,
+) -> Result<Recorded> {
+    let device = classifier.backbone().device().clone();
+    let mut trainer = Trainer::new(recipe.optimiser(), recipe.clip, recipe.seed)
+        .with_activations(recipe.activations.clone());
+    let total = plan.warmup.saturating_add(plan.steps);
+    let mut progress = Progress::new(mode, "profile", total);
+    let mut recording = None;
+    while trainer.steps() < total {
+        let step: Vec<Batch> = batches.by_ref().take(recipe.accumulation).collect();
+        if trainer.steps() == plan.warmup {
+            recording = Some(Recording::start(&device, roofline, trainer.steps())?);
+        }
+        let done = trainer.step(classifier, &step, recipe.lr)?;
+        progress.step(Some(done.loss), step.iter().map(Batch::tokens).sum::<usize>() as u64);
+    }
+    let recorded = recording.and_then(|r| r.end(trainer.steps()));
+    progress.finish();
+    recorded.ok_or_else(|| Error::Option {
+        option: "steps",
+        value: plan.steps.to_string(),
+        why: "it is at least 1".into(),
+    })
+}
+
+/// The batches of training, epoch after epoch.
+pub fn batches_of<'a>(recipe: &'a Recipe, examples: &'a [Example]) -> impl Iterator<Item = Batch> + 'a {
+    (0..).flat_map(move |epoch| Batches::new(examples, recipe.batch, recipe.order(epoch)))
+}
+
+/// Batches of random texts of `length` tokens out of `vocabulary`, with random labels out of `classes`.
+pub fn random_batches(
+    recipe: &Recipe,
+    length: usize,
+    vocabulary: usize,
+    classes: usize,
+) -> impl Iterator<Item = Batch> {
+    let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
+    let texts = match recipe.batch {
+        Size::Examples(n) => n,
+        Size::Tokens(n) => (n / length).max(1),
+    };
+    let mut one = move || {
+        let ids = (0..length).map(|_| below(&mut rng, vocabulary as u64) as u32).collect();
+        let label = Some(below(&mut rng, classes as u64) as u32);
+        Example { ids, types: vec![0; length], label }
+    };
+    std::iter::repeat_with(move || {
+        let examples: Vec<Example> = (0..texts).map(|_| one()).collect();
+        Batch::pack(&examples, &(0..texts).collect::<Vec<_>>())
+    })
+}

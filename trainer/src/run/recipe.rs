@@ -1,0 +1,117 @@
+//! What a run of training does: how far it goes, in what steps, and by what the best of it is known.
+use super::schedule::{Decay, Schedule, Warmup};
+use crate::{
+    reports::confusion::Metric,
+    text::batch::{Batches, Example, Order, Size},
+};
+use engraft_engine::{Activations, AdamW};
+use std::path::PathBuf;
+
+/// How a run goes.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// How much a batch holds.
+    pub batch: Size,
+    /// Batches in an optimiser step.
+    pub accumulation: usize,
+    /// Passes over the data; no limit if `None`.
+    pub epochs: Option<u64>,
+    /// Optimiser steps, if they end before the epochs do.
+    pub max_steps: Option<u64>,
+    /// Whether each epoch visits the data in an order of its own.
+    pub shuffle: bool,
+    /// The seed of shuffling and dropout.
+    pub seed: u64,
+    /// The highest learning rate.
+    pub lr: f64,
+    /// What becomes of it after the warm-up.
+    pub schedule: Decay,
+    /// The warm-up.
+    pub warmup: Warmup,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// AdamW's decay of the mean gradient and of the mean squared gradient.
+    pub betas: (f64, f64),
+    /// AdamW's epsilon.
+    pub epsilon: f64,
+    /// The norm to which gradients are clipped; 0 for no clipping.
+    pub clip: f64,
+    /// What layers keep for the backward pass.
+    pub activations: Activations,
+    /// Evaluate every so many optimiser steps; after each epoch if `None`.
+    pub eval_every: Option<u64>,
+    /// How much a batch of evaluation holds.
+    pub eval_batch: Size,
+    /// What the best checkpoint is best at.
+    pub metric: Metric,
+    /// Stop after so many evaluations without a better one.
+    pub patience: Option<u64>,
+    /// Where the best is saved.
+    pub out: PathBuf,
+    /// Files to be saved beside it, by name.
+    pub beside: Vec<(String, Vec<u8>)>,
+}
+
+impl Recipe {
+    /// The order of an epoch, counted from 0.
+    pub fn order(&self, epoch: u64) -> Order {
+        if self.shuffle { Order::Shuffled { seed: self.seed, epoch } } else { Order::File }
+    }
+    /// The optimiser.
+    pub fn optimiser(&self) -> AdamW {
+        AdamW::new(self.weight_decay).with(self.betas.0, self.betas.1, self.epsilon)
+    }
+    /// The learning rate's course over so many optimiser steps.
+    pub fn rates(&self, total: u64) -> Schedule {
+        Schedule::new(self.schedule, self.warmup, total)
+    }
+    /// Optimiser steps of the whole run: whichever of `epochs` and `max_steps` ends first. How many batches of so many tokens
+    /// there are depends on the order: then every epoch is counted.
+    pub fn steps(&self, examples: &[Example]) -> u64 {
+        let of = |epoch| {
+            Batches::new(examples, self.batch, self.order(epoch)).len().div_ceil(self.accumulation) as u64
+        };
+        let most = self.max_steps.unwrap_or(u64::MAX);
+        let Some(epochs) = self.epochs else { return most };
+        if !self.shuffle || matches!(self.batch, Size::Examples(_)) {
+            return most.min(epochs.saturating_mul(of(0)));
+        }
+        let mut total = 0u64;
+        for epoch in 0..epochs {
+            if total >= most {
+                break;
+            }
+            total = total.saturating_add(of(epoch));
+        }
+        total.min(most)
+    }
+}
+
+impl Default for Recipe {
+    /// Three epochs in shuffled batches of 32 at a rate of 5e-4, which rises over 6 % of the steps and falls straight to zero;
+    /// saved in `engraft-out`.
+    fn default() -> Recipe {
+        Recipe {
+            batch: Size::Examples(32),
+            accumulation: 1,
+            epochs: Some(3),
+            max_steps: None,
+            shuffle: true,
+            seed: 42,
+            lr: 5e-4,
+            schedule: Decay::Linear,
+            warmup: Warmup::Ratio(0.06),
+            weight_decay: 0.01,
+            betas: (0.9, 0.999),
+            epsilon: 1e-8,
+            clip: 1.0,
+            activations: Activations::default(),
+            eval_every: None,
+            eval_batch: Size::Examples(64),
+            metric: Metric::Accuracy,
+            patience: None,
+            out: "engraft-out".into(),
+            beside: vec![],
+        }
+    }
+}

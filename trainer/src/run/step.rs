@@ -1,0 +1,73 @@
+//! A step of training.
+use crate::{Error, Result, learner::Classifier, text::batch::Batch};
+use engraft_engine::{Activations, AdamW, Gradients, Pass, kernels::profile::Mark, optim::clip_factor};
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The mean loss over the examples of the step, before its update.
+    pub loss: f64,
+    /// The norm of the gradients of all trained weights, before clipping.
+    pub norm: f64,
+}
+
+/// The state of a training run: optimiser, and which random numbers come next.
+#[derive(Debug)]
+pub struct Trainer {
+    optimiser: AdamW,
+    clip: f64,
+    seed: u64,
+    passes: u64,
+    steps: u64,
+    activations: Activations,
+    kept_by_layer: Vec<usize>,
+}
+
+impl Trainer {
+    /// A run; gradients are clipped to the norm `clip` (0: not at all).
+    pub fn new(optimiser: AdamW, clip: f64, seed: u64) -> Trainer {
+        let (activations, kept_by_layer) = (Activations::default(), vec![]);
+        Trainer { optimiser, clip, seed, passes: 0, steps: 0, activations, kept_by_layer }
+    }
+    /// The same run with another policy for what the layers keep for the backward pass; without it they keep f32.
+    pub fn with_activations(self, activations: Activations) -> Trainer {
+        Trainer { activations, ..self }
+    }
+    /// Bytes that each layer kept for the backward pass of the last batch.
+    pub fn kept_by_layer(&self) -> &[usize] {
+        &self.kept_by_layer
+    }
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+    /// One update from one batch, or from several whose gradients are accumulated: the mean over all their examples. A loss
+    /// that is not a number is an error, and changes nothing.
+    pub fn step(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
+        let device = c.backbone().device().clone();
+        device.install(|| {
+            let _span = device.mark(Mark::Step(self.steps + 1));
+            self.take(c, batches, lr)
+        })
+    }
+    fn take(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
+        let examples: usize = batches.iter().map(Batch::len).sum();
+        let (mut gradients, mut loss) = (Gradients::new(), 0.0);
+        for b in batches {
+            let share = b.len() as f64 / examples as f64;
+            let pass = Pass::train(self.seed, self.passes);
+            self.passes += 1;
+            let (mean, kept) = c.learn(b, pass, &self.activations, share as f32, &mut gradients)?;
+            loss += share * mean;
+            self.kept_by_layer = kept;
+        }
+        let norm = if loss.is_finite() { gradients.sum_of_squares()?.sqrt() } else { f64::NAN };
+        if !norm.is_finite() {
+            return Err(Error::Diverged { step: self.steps + 1, loss, norm });
+        }
+        let factor = clip_factor(norm, self.clip);
+        self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?;
+        self.steps += 1;
+        Ok(Step { loss, norm })
+    }
+}

@@ -1,0 +1,350 @@
+//! Batches of tokenised examples: packed one after the other, never padded.
+//!
+//! The order of an epoch is a pure function of the seed and the epoch's number, so a run can be repeated and
+//! taken up again anywhere. Nothing in it depends on another crate's choice of algorithm: the random numbers
+//! are ChaCha8's, the shuffle is written out here.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::tokenizer::Tokens;
+
+/// One text, ready for the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Token types, one per token.
+    pub types: Vec<u32>,
+    /// The class, where it is known.
+    pub label: Option<u32>,
+}
+
+impl Example {
+    /// Joins tokens with their classes; `labels` is empty or as long as `tokens`.
+    pub fn join(tokens: Vec<Tokens>, labels: &[u32]) -> Vec<Self> {
+        assert!(labels.is_empty() || labels.len() == tokens.len(), "as many labels as texts, or none");
+        let join = |(i, Tokens { ids, types })| Self { ids, types, label: labels.get(i).copied() };
+        tokens.into_iter().enumerate().map(join).collect()
+    }
+}
+
+/// A few examples, packed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// Token ids of all examples, one after the other, (tokens,).
+    pub ids: Vec<u32>,
+    /// Token types, (tokens,).
+    pub types: Vec<u32>,
+    /// Tokens of each example, (examples,).
+    pub lengths: Vec<usize>,
+    /// Classes, (examples,); empty if an example has none.
+    pub labels: Vec<u32>,
+    /// Where each example stands in the data, (examples,).
+    pub items: Vec<usize>,
+}
+
+impl Batch {
+    /// Packs the examples at `items`, in that order.
+    pub fn pack(examples: &[Example], items: &[usize]) -> Self {
+        let mut batch = Self { items: items.to_vec(), ..Self::default() };
+        for &item in items {
+            let Example { ids, types, label } = &examples[item];
+            batch.ids.extend(ids);
+            batch.types.extend(types);
+            batch.lengths.push(ids.len());
+            batch.labels.extend(label);
+        }
+        if batch.labels.len() < items.len() {
+            batch.labels.clear();
+        }
+        batch
+    }
+
+    /// Texts of one segment with their classes, as (token ids, class).
+    pub fn of(texts: &[(&[u32], u32)]) -> Self {
+        let example = |(ids, label): &(&[u32], u32)| Example {
+            ids: ids.to_vec(),
+            types: vec![0; ids.len()],
+            label: Some(*label),
+        };
+        let examples: Vec<Example> = texts.iter().map(example).collect();
+        Self::pack(&examples, &(0..texts.len()).collect::<Vec<_>>())
+    }
+
+    /// Texts of these lengths, of the token 0 and the class 0: for counting bytes.
+    pub fn blank(lengths: &[usize]) -> Self {
+        let n = lengths.iter().sum();
+        Self {
+            ids: vec![0; n],
+            types: vec![0; n],
+            lengths: lengths.to_vec(),
+            labels: vec![0; lengths.len()],
+            items: (0..lengths.len()).collect(),
+        }
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+/// The order in which an epoch visits the examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they stand in the file.
+    File,
+    /// At random, each order as likely as any other.
+    Shuffled {
+        /// The run's seed.
+        seed: u64,
+        /// The epoch, each with an order of its own.
+        epoch: u64,
+    },
+    /// Longest first, so that batches are even: for evaluation, whose results [`put_back`] returns to the
+    /// order of the file.
+    Longest,
+}
+
+impl Order {
+    /// The examples' places in the data, in the order of the visit.
+    pub fn of(self, examples: &[Example]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        match self {
+            Self::File => {}
+            Self::Shuffled { seed, epoch } => shuffle(&mut order, seed, epoch),
+            Self::Longest => order.sort_by_key(|&i| std::cmp::Reverse(examples[i].ids.len())),
+        }
+        order
+    }
+}
+
+/// How much a batch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// So many examples.
+    Examples(usize),
+    /// As many examples as together have at most so many tokens, and one at least. They are taken in the order of the epoch as
+    /// they come, until the next one does not fit: nothing is sorted by length, so every order of the examples stays as likely as
+    /// any other.
+    Tokens(usize),
+}
+
+impl From<usize> for Size {
+    fn from(examples: usize) -> Self {
+        Self::Examples(examples)
+    }
+}
+
+/// The batches of one epoch; the last one may be short.
+#[derive(Debug, Clone)]
+pub struct Batches<'a> {
+    examples: &'a [Example],
+    order: Vec<usize>,
+    next: usize,
+    size: Size,
+}
+
+impl<'a> Batches<'a> {
+    /// Batches of `size`: a number of examples, or of tokens.
+    pub fn new(examples: &'a [Example], size: impl Into<Size>, order: Order) -> Self {
+        let size = size.into();
+        assert!(!matches!(size, Size::Examples(0)), "a batch holds at least one example");
+        Self { examples, order: order.of(examples), next: 0, size }
+    }
+
+    /// Where the batch ends that begins at place `from` of the order.
+    fn end(&self, from: usize) -> usize {
+        let rest = &self.order[from..];
+        let holds = match self.size {
+            Size::Examples(n) => n.min(rest.len()),
+            Size::Tokens(most) => {
+                let mut tokens = 0usize;
+                let fits = |item: &&usize| {
+                    tokens += self.examples[**item].ids.len();
+                    tokens <= most
+                };
+                rest.iter().take_while(fits).count().max(1).min(rest.len())
+            }
+        };
+        from + holds
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let items = &self.order[self.next..self.end(self.next)];
+        self.next += items.len();
+        (!items.is_empty()).then(|| Batch::pack(self.examples, items))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match self.size {
+            Size::Examples(n) => (self.order.len() - self.next).div_ceil(n),
+            Size::Tokens(_) => {
+                let ends = std::iter::successors(Some(self.next), |from| Some(self.end(*from)));
+                ends.take_while(|from| *from < self.order.len()).count()
+            }
+        };
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Batches<'_> {}
+
+/// Returns results, each with its place in the data ([`Batch::items`]), to the order of the data.
+pub fn put_back<T>(mut results: Vec<(usize, T)>) -> Vec<T> {
+    results.sort_by_key(|&(item, _)| item);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Fisher and Yates, from the end.
+fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&epoch.to_le_bytes());
+    let mut rng = ChaCha8Rng::from_seed(key);
+    for last in (1..order.len()).rev() {
+        order.swap(last, below(&mut rng, last as u64 + 1) as usize);
+    }
+}
+
+/// A whole number below `n`, without bias: draws that would favour small numbers are thrown away.
+pub(crate) fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
+    let fair = u64::MAX - u64::MAX % n; // a multiple of n
+    loop {
+        let draw = rng.next_u64();
+        if draw < fair {
+            return draw % n;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Examples of 1, 2, .. tokens in a scrambled order of lengths; token i of example k is 100 k + i.
+    fn examples(n: usize) -> Vec<Example> {
+        let one = |k: usize| {
+            let ids: Vec<u32> = (0..(k * 7) % n + 1).map(|i| (100 * k + i) as u32).collect();
+            Example { types: vec![0; ids.len()], ids, label: Some(k as u32 % 3) }
+        };
+        (0..n).map(one).collect()
+    }
+
+    #[test]
+    fn batches_hold_everything_once() {
+        let examples = examples(10);
+        for order in [Order::File, Order::Longest, Order::Shuffled { seed: 1, epoch: 0 }] {
+            let batches = Batches::new(&examples, 4, order);
+            assert_eq!(batches.len(), 3);
+            let batches: Vec<Batch> = batches.collect();
+            assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 2]);
+            let mut found = Vec::new();
+            for batch in &batches {
+                assert_eq!(batch.tokens(), batch.lengths.iter().sum::<usize>());
+                let mut from = 0;
+                for (i, &item) in batch.items.iter().enumerate() {
+                    assert_eq!(batch.ids[from..from + batch.lengths[i]], examples[item].ids);
+                    assert_eq!(Some(batch.labels[i]), examples[item].label);
+                    from += batch.lengths[i];
+                    found.push((item, item));
+                }
+            }
+            assert_eq!(put_back(found), (0..10).collect::<Vec<_>>());
+        }
+        let lengths: Vec<usize> =
+            Batches::new(&examples, 3, Order::Longest).flat_map(|batch| batch.lengths).collect();
+        assert!(lengths.is_sorted_by(|a, b| a >= b));
+        assert_eq!(Batches::new(&[], 3, Order::File).count(), 0);
+    }
+
+    #[test]
+    fn batches_of_tokens_are_filled_in_order() {
+        let examples = examples(10); // of 1, 8, 5, 2, 9, 6, 3, 10, 7, 4 tokens
+        let items = |most, order| -> Vec<Vec<usize>> {
+            let batches = Batches::new(&examples, Size::Tokens(most), order);
+            let (len, batches) = (batches.len(), batches.collect::<Vec<Batch>>());
+            assert_eq!(batches.len(), len);
+            for (i, b) in batches.iter().enumerate() {
+                assert!(b.tokens() <= most || b.len() == 1, "{most}: {:?}", b.lengths);
+                let next = batches.get(i + 1).map_or(usize::MAX, |next| next.lengths[0]);
+                assert!(b.tokens().saturating_add(next) > most, "the next one would have fitted");
+            }
+            batches.into_iter().map(|b| b.items).collect()
+        };
+        assert_eq!(
+            items(9, Order::File),
+            [vec![0, 1], vec![2, 3], vec![4], vec![5, 6], vec![7], vec![8], vec![9]]
+        );
+        assert_eq!(items(1, Order::File).len(), 10, "longer texts stand alone");
+        assert_eq!(items(55, Order::File).len(), 1);
+        assert_eq!(items(1000, Order::Longest).len(), 1);
+        for most in [1, 9, 10, 17, 54, 55] {
+            let mut counts = vec![];
+            for epoch in 0..4 {
+                let order = Order::Shuffled { seed: 5, epoch };
+                let batches = items(most, order);
+                assert_eq!(batches.concat(), order.of(&examples), "nothing is moved");
+                counts.push(batches.len());
+            }
+            assert!(most != 17 || counts.iter().any(|n| *n != counts[0]), "{counts:?}");
+        }
+        let none = Batches::new(&[], Size::Tokens(3), Order::File);
+        assert_eq!((none.len(), none.count()), (0, 0));
+        // what is left is counted while batches are taken
+        let mut batches = Batches::new(&examples, Size::Tokens(9), Order::File);
+        batches.next();
+        assert_eq!(batches.len(), 6);
+    }
+
+    #[test]
+    fn orders_are_kept_for_ever() {
+        let examples = examples(10);
+        let order = |seed, epoch| Order::Shuffled { seed, epoch }.of(&examples);
+        // These numbers may not change: they are what a seed means.
+        assert_eq!(order(42, 0), EPOCH_0);
+        assert_eq!(order(42, 1), EPOCH_1);
+        assert_ne!(order(43, 0), order(42, 0));
+    }
+
+    const EPOCH_0: [usize; 10] = [2, 1, 4, 3, 7, 0, 5, 8, 6, 9];
+    const EPOCH_1: [usize; 10] = [2, 6, 1, 5, 4, 3, 0, 9, 8, 7];
+
+    #[test]
+    fn shuffles_are_fair() {
+        // Every place gets every example about equally often: chi-squared with 25 degrees of freedom.
+        let examples = examples(6);
+        let mut counts = [[0f64; 6]; 6];
+        for epoch in 0..6000 {
+            let order = Order::Shuffled { seed: 7, epoch };
+            for (place, item) in order.of(&examples).into_iter().enumerate() {
+                counts[place][item] += 1.0;
+            }
+        }
+        let chi: f64 = counts.iter().flatten().map(|n| (n - 1000.0).powi(2) / 1000.0).sum();
+        assert!(chi < 52.6, "{chi}: p < 0.001");
+    }
+
+    #[test]
+    fn labels_are_all_or_none() {
+        let tokens = |n| vec![Tokens { ids: vec![1], types: vec![0] }; n];
+        assert_eq!(Example::join(tokens(2), &[1, 0])[1].label, Some(0));
+        let unlabelled = Example::join(tokens(2), &[]);
+        assert!(Batch::pack(&unlabelled, &[0, 1]).labels.is_empty());
+    }
+}

@@ -1,0 +1,3 @@
+//! From texts to batches of tokens.
+pub mod batch;
+pub mod tokenizer;
