@@ -5,10 +5,9 @@ use crate::{
     files::{Card, tensors, write},
 };
 use engraft_engine::{
-    Act, Activation, Checkpoint, Cx, Device, Frozen, Hooks, Load, NormRef, Param, ParamSet, Parameters,
-    Pending, Site, SiteInfo, SiteKind, Tensor, Weight,
+    Act, Activation, Checkpoint, Cx, Device, Fresh, Frozen, Hooks, Load, NormRef, Param, ParamSet, Parameters,
+    Pending, Site, SiteInfo, SiteKind, Source, Tensor, Weight,
 };
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use std::{collections::BTreeMap, path::Path};
 
 const CONFIG: &str = "adapter_config.json";
@@ -60,12 +59,12 @@ impl Adapter<Param> {
         }
         config.check()?;
         check_layers(&config, all)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut fresh = Fresh::new(device, set, seed);
         let mut modules = BTreeMap::new();
         for (site, channels, path) in sites(&config, all, name) {
             let width = config.reduction_factor.width(channels, site.layer)?;
             let new = New { config: &config, channels, width, path: &path };
-            let module = Bottleneck::new(new, device, set, &mut rng)?;
+            let module = Bottleneck::build(new, &mut Source::New(&mut fresh))?;
             modules.insert(site, (path, module));
         }
         if modules.is_empty() {
@@ -113,7 +112,8 @@ impl<P: Weight> Adapter<P> {
             let short = path.split_once('.').map_or("", |(_, rest)| rest);
             let plain = checkpoint.names().any(|n| n.starts_with(short));
             let at = if plain { short } else { &path };
-            let module = Bottleneck::load(New { config: &config, channels, width, path: at }, &mut load)?;
+            let new = New { config: &config, channels, width, path: at };
+            let module = Bottleneck::build(new, &mut Source::File(&mut load))?;
             modules.insert(site, (path, module));
         }
         if let Some(left) = load.unused().first() {
@@ -135,7 +135,7 @@ impl<P: Weight> Adapter<P> {
     pub fn named(&self) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
         for (path, m) in self.modules.values() {
-            m.each(path, &mut |name, w| v.push((name, w.get().tensor)));
+            m.each(path, &mut |name, w| v.push((name, w.tensor())));
         }
         v
     }
@@ -164,7 +164,7 @@ impl<P: Weight> Hooks for Adapter<P> {
     ) -> engraft_engine::Result<Act> {
         let Some((_, m)) = self.modules.get(&s) else { return cx.drop_add_norm(h, r, norm) };
         let h = cx.dropped(h)?;
-        let (m, at) = (m.get(&self.config, self.act), At { r, norm });
+        let (m, at) = (m.get(&self.config, self.act), At { r, norm: norm.as_ref() });
         let state = m.enter(cx, &h, at)?;
         let x = m.run(cx, state, s)?;
         m.leave(cx, x, &h, at)

@@ -14,10 +14,9 @@ use crate::{
     config::{Residual, TrainedScaling},
 };
 use engraft_engine::{
-    Act, Activation, Class, Cx, Device, Frozen, Init, Linear, LinearRef, Load, Norm, NormRef, Param,
-    ParamSet, Parameters, Site, W, Weight,
+    Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Norm, NormRef, Param, Parameters, Role, Site, Source, W,
+    Weight,
 };
-use rand_chacha::ChaCha8Rng;
 
 /// The epsilon of an adapter's own norms.
 const EPS: f32 = 1e-5;
@@ -43,7 +42,7 @@ pub(crate) struct State {
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a, 'm> {
     pub r: &'a Act,
-    pub norm: Option<NormRef<'m>>,
+    pub norm: Option<&'a NormRef<'m>>,
 }
 
 /// What a new bottleneck is made of.
@@ -55,55 +54,6 @@ pub(crate) struct New<'a> {
 }
 
 impl Bottleneck<Param> {
-    /// New weights, as the configuration says they start.
-    pub(crate) fn new(
-        n: New<'_>,
-        device: &Device,
-        set: &mut ParamSet,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Bottleneck<Param>> {
-        let (c, b) = (n.channels, n.width);
-        let (down, up) = n.config.init_weights.of();
-        let index = u8::from(n.config.ln_before);
-        let mut make = |name: &str, shape: &[usize], init: Init| -> Result<Param> {
-            let tensor = init.tensor(device, Class::Adapter, shape, rng)?;
-            Ok(set.param(&format!("{}.{name}", n.path), tensor)?)
-        };
-        let (zero, one) = (Init::Constant(0.0), Init::Constant(1.0));
-        Ok(Bottleneck {
-            ln_before: match n.config.ln_before {
-                true => Some(Norm {
-                    w: make("adapter_norm_before.weight", &[c], one)?,
-                    b: make("adapter_norm_before.bias", &[c], zero)?,
-                    eps: EPS,
-                }),
-                false => None,
-            },
-            down: Linear {
-                w: make(&format!("adapter_down.{index}.weight"), &[b, c], down)?,
-                b: Some(make(&format!("adapter_down.{index}.bias"), &[b], zero)?),
-                in_out: false,
-            },
-            up: Linear {
-                w: make("adapter_up.weight", &[c, b], up)?,
-                b: Some(make("adapter_up.bias", &[c], zero)?),
-                in_out: false,
-            },
-            scaling: match n.config.scaling {
-                Scaling::Fixed(_) => None,
-                Scaling::Trained(TrainedScaling::Learned) => Some(make("scaling", &[1], one)?),
-                Scaling::Trained(TrainedScaling::Channel) => Some(make("scaling", &[c], one)?),
-            },
-            ln_after: match n.config.ln_after {
-                true => Some(Norm {
-                    w: make("adapter_norm_after.weight", &[c], one)?,
-                    b: make("adapter_norm_after.bias", &[c], zero)?,
-                    eps: EPS,
-                }),
-                false => None,
-            },
-        })
-    }
     /// Trains no more.
     pub fn freeze(self) -> Bottleneck<Frozen> {
         Bottleneck {
@@ -117,33 +67,34 @@ impl Bottleneck<Param> {
 }
 
 impl<P: Weight> Bottleneck<P> {
-    /// The weights under `n.path` of a checkpoint.
-    pub(crate) fn load(n: New<'_>, load: &mut Load<'_>) -> Result<Bottleneck<P>> {
+    /// Made or loaded under `n.path`.
+    pub(crate) fn build(n: New<'_>, from: &mut Source<'_, '_>) -> Result<Bottleneck<P>> {
         let (c, b, path) = (n.channels, n.width, n.path);
+        let (down, up) = n.config.init_weights.of();
+        let zero = Some(Init::Constant(0.0));
         // the library's Sequential puts the norm in front: it is adapter_down.0, and adapter_norm_before too
         let index = u8::from(n.config.ln_before);
         if n.config.ln_before {
-            load.mark(&format!("{path}.adapter_down.0.weight"));
-            load.mark(&format!("{path}.adapter_down.0.bias"));
+            from.mark(&format!("{path}.adapter_down.0.weight"));
+            from.mark(&format!("{path}.adapter_down.0.bias"));
         }
-        let norm = |load: &mut Load<'_>, on: bool, name: &str| match on {
-            true => load.norm(&format!("{path}.{name}"), c, EPS).map(Some),
+        let norm = |from: &mut Source<'_, '_>, on: bool, name: &str| match on {
+            true => from.norm(&format!("{path}.{name}"), c, EPS).map(Some),
             false => Ok(None),
         };
+        let scaling = |from: &mut Source<'_, '_>, n: usize| {
+            from.get(&format!("{path}.scaling"), &[n], Role::WEIGHT, Init::Constant(1.0)).map(Some)
+        };
         Ok(Bottleneck {
-            ln_before: norm(load, n.config.ln_before, "adapter_norm_before")?,
-            down: load.linear(&format!("{path}.adapter_down.{index}"), c, b)?,
-            up: load.linear(&format!("{path}.adapter_up"), b, c)?,
+            ln_before: norm(from, n.config.ln_before, "adapter_norm_before")?,
+            down: from.linear(&format!("{path}.adapter_down.{index}"), (c, b), down, zero)?,
+            up: from.linear(&format!("{path}.adapter_up"), (b, c), up, zero)?,
             scaling: match n.config.scaling {
                 Scaling::Fixed(_) => None,
-                Scaling::Trained(TrainedScaling::Learned) => {
-                    Some(load.get(&format!("{path}.scaling"), &[1])?)
-                }
-                Scaling::Trained(TrainedScaling::Channel) => {
-                    Some(load.get(&format!("{path}.scaling"), &[c])?)
-                }
+                Scaling::Trained(TrainedScaling::Learned) => scaling(from, 1)?,
+                Scaling::Trained(TrainedScaling::Channel) => scaling(from, c)?,
             },
-            ln_after: norm(load, n.config.ln_after, "adapter_norm_after")?,
+            ln_after: norm(from, n.config.ln_after, "adapter_norm_after")?,
         })
     }
     /// Every weight under its checkpoint name; the norm in front under both of its names.
@@ -189,7 +140,6 @@ impl<P: Weight> Parameters for Bottleneck<P> {
 }
 
 /// A [`Bottleneck`] borrowed for a pass.
-#[derive(Clone, Copy)]
 pub(crate) struct BottleneckRef<'m> {
     config: &'m BnConfig,
     act: Activation,
@@ -213,12 +163,12 @@ impl<'m> BottleneckRef<'m> {
             let s = if c.residual_before_ln == Residual::Named(crate::config::PostAdd::PostAdd) {
                 let s = cx.add(h, at.r)?;
                 x = match at.norm {
-                    Some(n) => cx.norm(&s, n)?,
+                    Some(n) => cx.normalise(&s, n.clone())?,
                     None => s.clone(),
                 };
                 s
             } else {
-                x = cx.add_norm(h, at.r, at.norm)?;
+                x = cx.add_norm(h, at.r, at.norm.cloned())?;
                 x.clone()
             };
             sum = Some(s);
@@ -233,29 +183,29 @@ impl<'m> BottleneckRef<'m> {
     /// The bottleneck and its residual.
     pub fn run(&self, cx: &mut Cx<'m>, s: State, site: Site) -> engraft_engine::Result<Act> {
         let State { x, res } = s;
-        let x = match self.ln_before {
-            Some(n) => cx.norm(&x, n)?,
+        let x = match &self.ln_before {
+            Some(n) => cx.normalise(&x, n.clone())?,
             None => x,
         };
         let c = self.config;
         let plain = self.scaling.is_none() && matches!(c.scaling, Scaling::Fixed(1.0)) && c.dropout == 0.0;
         if plain && !c.is_parallel && self.ln_after.is_none() {
-            return cx.bottleneck(&x, self.down, self.act, self.up, Some(&res)); // the sum costs no pass of its own
+            return cx.bottleneck(&x, self.down.clone(), self.act, self.up.clone(), Some(&res)); // the sum costs no pass of its own
         }
-        let up = cx.bottleneck(&x, self.down, self.act, self.up, None)?; // (T, C)
-        let up = match (self.scaling, &self.config.scaling) {
-            (Some(w), _) => cx.mul_row(&up, w)?,
+        let up = cx.bottleneck(&x, self.down.clone(), self.act, self.up.clone(), None)?; // (T, C)
+        let up = match (&self.scaling, &self.config.scaling) {
+            (Some(w), _) => cx.mul_row(&up, w.clone())?,
             (None, Scaling::Fixed(s)) if *s != 1.0 => cx.scale(up, *s as f32)?,
             _ => up,
         };
         let y = cx.dropout(up, self.config.dropout as f32, site, 1)?;
-        let norm = |cx: &mut Cx<'m>, y: Act| match self.ln_after {
-            Some(n) => cx.norm(&y, n),
+        let norm = |cx: &mut Cx<'m>, y: Act| match &self.ln_after {
+            Some(n) => cx.normalise(&y, n.clone()),
             None => Ok(y),
         };
-        Ok(match (self.config.is_parallel, self.config.adapter_residual_before_ln, self.ln_after) {
+        Ok(match (self.config.is_parallel, self.config.adapter_residual_before_ln, &self.ln_after) {
             (true, ..) => norm(cx, y)?,
-            (false, true, n) => cx.add_norm(&y, &res, n)?,
+            (false, true, n) => cx.add_norm(&y, &res, n.clone())?,
             (false, false, _) => {
                 let y = norm(cx, y)?;
                 cx.add(&y, &res)?
@@ -265,6 +215,6 @@ impl<'m> BottleneckRef<'m> {
     /// Back into the model.
     pub fn leave(&self, cx: &mut Cx<'m>, x: Act, h: &Act, at: At<'_, 'm>) -> engraft_engine::Result<Act> {
         let x = if self.config.is_parallel { cx.add(&x, h)? } else { x };
-        Ok(if self.config.original_ln_after { cx.add_norm(&x, at.r, at.norm)? } else { x })
+        Ok(if self.config.original_ln_after { cx.add_norm(&x, at.r, at.norm.cloned())? } else { x })
     }
 }

@@ -10,10 +10,9 @@ use crate::{
     files::{Card, tensors, write},
 };
 use engraft_engine::{
-    Act, Activation, Checkpoint, Class, Cx, Device, Frozen, Init, Linear, Load, Param, ParamSet, Parameters,
-    Site, Tensor, Weight,
+    Act, Activation, Checkpoint, Cx, Device, Fresh, Frozen, Init, Linear, Load, Param, ParamSet, Parameters, Site,
+    Source, Tensor, Weight,
 };
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
@@ -140,6 +139,22 @@ impl HeadConfig {
     }
 }
 
+/// The layers of a head, made with N(0, 0.02²) and biases of 0, or loaded.
+fn build<P: Weight>(
+    config: &HeadConfig,
+    name: &str,
+    channels: usize,
+    from: &mut Source<'_, '_>,
+) -> Result<Vec<(String, Linear<P>)>> {
+    let layer = |(i, input, output, bias): (usize, usize, usize, bool)| {
+        let path = format!("heads.{name}.{i}");
+        let bias = bias.then_some(Init::Constant(0.0));
+        let layer = from.linear(&path, (input, output), Init::Normal(0.02), bias)?;
+        Ok((path, layer))
+    };
+    config.shapes(channels).into_iter().map(layer).collect()
+}
+
 /// A classification head, trained (`Param`) or not (`Frozen`).
 #[derive(Debug)]
 pub struct ClassificationHead<P: Weight> {
@@ -160,18 +175,7 @@ impl ClassificationHead<Param> {
         seed: u64,
     ) -> Result<Self> {
         config.check()?;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut layers = vec![];
-        for (i, input, output, bias) in config.shapes(channels) {
-            let path = format!("heads.{name}.{i}");
-            let mut make = |n: &str, shape: &[usize], init: Init| -> Result<Param> {
-                let tensor = init.tensor(device, Class::Adapter, shape, &mut rng)?;
-                Ok(set.param(&format!("{path}.{n}"), tensor)?)
-            };
-            let w = make("weight", &[output, input], Init::Normal(0.02))?;
-            let b = if bias { Some(make("bias", &[output], Init::Constant(0.0))?) } else { None };
-            layers.push((path, Linear { w, b, in_out: false }));
-        }
+        let layers = build(&config, name, channels, &mut Source::New(&mut Fresh::new(device, set, seed)))?;
         Ok(ClassificationHead { name: name.into(), labels: config.labels()?, config, layers })
     }
     /// Trains no more.
@@ -191,13 +195,7 @@ impl<P: Weight> ClassificationHead<P> {
         let name = card.name.ok_or_else(|| bad("no field `name`".into()))?;
         let checkpoint = Checkpoint::open(&directory.join(TENSORS))?;
         let mut load = Load::new(&checkpoint, device, set);
-        let mut layers = vec![];
-        for (i, input, output, bias) in config.shapes(host.hidden_size) {
-            let path = format!("heads.{name}.{i}");
-            let w = load.get(&format!("{path}.weight"), &[output, input])?;
-            let b = if bias { Some(load.get(&format!("{path}.bias"), &[output])?) } else { None };
-            layers.push((path, Linear { w, b, in_out: false }));
-        }
+        let layers = build(&config, &name, host.hidden_size, &mut Source::File(&mut load))?;
         if let Some(left) = load.unused().first() {
             let path = directory.join(TENSORS);
             return Err(Error::File { path, what: format!("tensor `{left}` has no place in this head") });
@@ -216,7 +214,7 @@ impl<P: Weight> ClassificationHead<P> {
     /// Every weight under its checkpoint name.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
-        self.layers.iter().for_each(|(path, l)| l.each(path, &mut |name, w| v.push((name, w.get().tensor))));
+        self.layers.iter().for_each(|(path, l)| l.each(path, &mut |name, w| v.push((name, w.tensor()))));
         v
     }
     /// Its name.

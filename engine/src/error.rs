@@ -19,6 +19,14 @@ pub enum Error {
         /// The other.
         right: Vec<usize>,
     },
+    /// What an operation is not made for.
+    #[error("{op}: {what} is not supported")]
+    Unsupported {
+        /// The operation.
+        op: &'static str,
+        /// What it was asked for.
+        what: &'static str,
+    },
     /// A sequence attends to an item that has no keys.
     #[error("{op}: no keys for item {item} of the batch")]
     NoKeys {

@@ -1,5 +1,5 @@
 //! How new weights start.
-use crate::{Result, Tensor, weight::upload};
+use crate::{Result, Tensor, tensor::upload};
 use engraft_kernels::{Class, Device};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, StandardUniform};

@@ -4,11 +4,12 @@
 //! operation, so a model without adapters is the plain model, and an adapter can change an input, read a weight, fuse the work
 //! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
 use crate::{Act, Cx, LinearRef, NormRef, Result, ops::Pending};
+use std::ops::Range;
 
 /// A place in a model.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Site {
-    /// The layer, from 0.
+    /// The layer, from 0. In an encoder-decoder the layers of the decoder count on from those of the encoder.
     pub layer: usize,
     /// Which part of the layer.
     pub part: Part,
@@ -24,8 +25,12 @@ pub enum Part {
     Layer,
     /// Self-attention.
     Attn,
+    /// Attention of a decoder to the encoder's output.
+    Cross,
     /// The feed-forward network.
     Ffn,
+    /// The encoder's output, as a decoder reads it.
+    Memory,
     /// Behind the last layer.
     Head,
 }
@@ -40,14 +45,22 @@ pub enum Point {
     K,
     /// The value projection.
     V,
+    /// The query, key and value projections as one linear layer, their outputs side by side.
+    Qkv,
+    /// Keys and values beside those of the tokens.
+    Prefix,
     /// The attention probabilities.
     Probs,
     /// The output projection.
     O,
     /// The first feed-forward projection.
     Up,
+    /// The projection whose activation is multiplied with the first one's output.
+    Gate,
     /// The second feed-forward projection.
     Down,
+    /// A norm that stands by itself.
+    Norm,
     /// The end of the sub-layer: residual and norm.
     Close,
 }
@@ -55,6 +68,8 @@ pub enum Point {
 impl Site {
     /// Behind the embeddings.
     pub const EMBED: Site = Site { layer: 0, part: Part::Embed, point: Point::Stream };
+    /// The norm of the embeddings.
+    pub const EMBED_NORM: Site = Site { layer: 0, part: Part::Embed, point: Point::Norm };
     /// In front of layer `l`.
     pub fn layer(layer: usize) -> Site {
         Site { layer, part: Part::Layer, point: Point::Stream }
@@ -71,6 +86,10 @@ impl Site {
     pub fn ffn(layer: usize, point: Point) -> Site {
         Site { layer, part: Part::Ffn, point }
     }
+    /// A point of the cross-attention of a layer.
+    pub fn cross(layer: usize, point: Point) -> Site {
+        Site { layer, part: Part::Cross, point }
+    }
     /// The end of the feed-forward network of a layer.
     pub fn after_ffn(layer: usize) -> Site {
         Site::ffn(layer, Point::Close)
@@ -79,6 +98,8 @@ impl Site {
     pub fn head() -> Site {
         Site { layer: 0, part: Part::Head, point: Point::Stream }
     }
+    /// The norm behind the last layer.
+    pub const LAST_NORM: Site = Site { layer: 0, part: Part::Head, point: Point::Norm };
     /// A number for the random choices made here; `salt` tells several of them apart.
     pub(crate) fn place(self, salt: u8) -> u64 {
         (self.layer as u64) << 24 | (self.part as u64) << 16 | (self.point as u64) << 8 | u64::from(salt)
@@ -94,24 +115,60 @@ pub struct SiteInfo {
     pub kind: SiteKind,
     /// The path under which checkpoints name what hangs there.
     pub path: String,
+    /// The site whose module answers here: this one, unless layers share their weights.
+    pub module: Site,
+}
+impl SiteInfo {
+    /// A site with a module of its own.
+    pub fn new(site: Site, kind: SiteKind, path: impl Into<String>) -> SiteInfo {
+        SiteInfo { site, kind, path: path.into(), module: site }
+    }
 }
 /// What happens at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SiteKind {
     /// The residual stream.
-    Stream,
+    Stream {
+        /// Channels.
+        channels: usize,
+    },
     /// A linear layer; the path is its Hugging Face module.
     Linear {
         /// Inputs.
         input: usize,
-        /// Outputs.
+        /// Outputs, of all parts together.
         output: usize,
+        /// Projections of equal width whose outputs stand side by side: 3 where query, key and value are one layer.
+        parts: usize,
+        /// True if the weight is stored (in, out).
+        in_out: bool,
+    },
+    /// Keys and values of an attention; the path is the module that AdapterHub gives a prefix.
+    Prefix {
+        /// Channels of keys and of values.
+        channels: usize,
+    },
+    /// A norm that stands by itself; the path is its Hugging Face module.
+    Norm {
+        /// Channels.
+        channels: usize,
     },
     /// The end of a sub-layer; the path is the module in which AdapterHub keeps `adapters`.
     Close {
         /// Channels.
         channels: usize,
     },
+}
+
+/// Keys and values that stand beside those of the tokens.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// Keys, (rows, channels): sequences may share rows.
+    pub k: Act,
+    /// Values, (rows, channels).
+    pub v: Act,
+    /// For each sequence of the queries the rows that it attends to besides its own.
+    pub of: Vec<Range<usize>>,
 }
 
 /// What adapters answer. Object-safe; every method's default is the model's own operation.
@@ -123,6 +180,14 @@ pub trait Hooks: Sync {
     /// y = x Wᵀ + b.
     fn linear<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
         cx.matmul(x, w)
+    }
+    /// Keys and values beside those of the tokens, for an attention whose input is x.
+    fn prefix<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, _x: &Act) -> Result<Option<Prefix>> {
+        Ok(None)
+    }
+    /// A norm that stands by itself: in front of a sub-layer, behind the embeddings or the last layer.
+    fn norm<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, n: NormRef<'m>) -> Result<Act> {
+        cx.normalise(x, n)
     }
     /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model. What reads h by itself asks for [`Cx::dropped`]
     /// first.

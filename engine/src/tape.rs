@@ -1,6 +1,10 @@
 //! Recording, and the backward pass.
 use crate::{
-    Act, Hooks, LinearRef, NormRef, Result, Site, ops::Pending, segment::Keeping, spot::Spot, weight::Param,
+    Act, Group, Hooks, LinearRef, NormRef, Parameters, Prefix, Result, Site,
+    ops::Pending,
+    segment::Keeping,
+    spot::Spot,
+    weight::{Param, Target},
 };
 use engraft_kernels::{
     Buffer, Class, Device,
@@ -9,7 +13,7 @@ use engraft_kernels::{
     matmul::Plus,
     profile::{Mark, Place},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The place of a recorded operation on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,8 +90,8 @@ impl<'m> Cx<'m> {
         Ok(self.device.alloc::<f32>(Class::Scratch, len)?)
     }
     /// True if an operation with these inputs and weights must be recorded.
-    pub(crate) fn needed(&self, inputs: &[Option<NodeId>], slots: &[Option<usize>]) -> bool {
-        let trains = inputs.iter().any(Option::is_some) || slots.iter().any(Option::is_some);
+    pub(crate) fn needed(&self, inputs: &[Option<NodeId>], weights: &[Target]) -> bool {
+        let trains = inputs.iter().any(Option::is_some) || weights.iter().any(|t| t.is_some());
         self.pass.record && trains && self.keeping.records()
     }
     /// Puts an operation on the tape as the source of `y`.
@@ -127,6 +131,17 @@ impl<'m> Cx<'m> {
     pub fn close(&mut self, s: Site, h: Pending, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
         self.enter(s);
         self.hooks.close(self, s, h, r, norm)
+    }
+
+    /// Keys and values that an adapter adds to the attention at `s`, whose input is x: see [`Hooks::prefix`].
+    pub fn prefix(&mut self, s: Site, x: &Act) -> Result<Option<Prefix>> {
+        self.enter(s);
+        self.hooks.prefix(self, s, x)
+    }
+    /// A norm that stands by itself at `s`: see [`Hooks::norm`].
+    pub fn norm(&mut self, s: Site, x: &Act, n: NormRef<'m>) -> Result<Act> {
+        self.enter(s);
+        self.hooks.norm(self, s, x, n)
     }
 
     // ---- backward -----------------------------------------------------------------------------------------------------
@@ -178,12 +193,40 @@ impl Gradients {
     pub fn clear(&mut self) {
         self.by_slot.clear();
     }
-    /// Σ g² over all of them, in the order of the slots.
-    pub fn sum_of_squares(&self) -> Result<f64> {
-        let _span = self.device().map(|d| d.mark(Mark::Phase("optimiser")));
-        let Some(d) = self.device() else { return Ok(0.0) };
-        let pairs: Vec<_> = self.by_slot.iter().flatten().map(|b| (b, b)).collect();
-        Ok(engraft_kernels::reduce::dots(d, &pairs)?)
+    /// The norms of the gradients of the weights inside `of`: of each group, summed in the order of the slots.
+    pub fn norms(&self, of: &[&dyn Parameters]) -> Result<Norms> {
+        let mut norms = Norms::default();
+        let Some(d) = self.device() else { return Ok(norms) };
+        let _span = d.mark(Mark::Phase("optimiser"));
+        let mut by_group: BTreeMap<Group, BTreeMap<usize, &Buffer>> = BTreeMap::new();
+        for p in of {
+            p.visit(&mut |p| {
+                if let Some(g) = self.get(p) {
+                    by_group.entry(p.role().group).or_default().insert(p.slot(), g);
+                }
+            });
+        }
+        for (group, gradients) in by_group {
+            let pairs: Vec<_> = gradients.into_values().map(|b| (b, b)).collect();
+            norms.squares.insert(group, engraft_kernels::reduce::dots(d, &pairs)?);
+        }
+        Ok(norms)
+    }
+}
+
+/// The norms of gradients, group by group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Norms {
+    squares: BTreeMap<Group, f64>,
+}
+impl Norms {
+    /// √ Σ g² over the weights of a group; 0 for a group without gradients.
+    pub fn of(&self, group: Group) -> f64 {
+        self.squares.get(&group).copied().unwrap_or(0.0).sqrt()
+    }
+    /// √ Σ g² over the weights of all groups.
+    pub fn total(&self) -> f64 {
+        self.squares.values().sum::<f64>().sqrt()
     }
 }
 
@@ -243,14 +286,23 @@ impl Grads<'_> {
         };
         self.node(id, Arc::new(sum))
     }
-    /// The gradient buffer of a trained weight: `f(buffer, accumulate)` sets it the first time and adds to it afterwards.
-    pub fn param(
+    /// The gradient of a weight, if it trains or was computed from one that does: `f(device, buffer, accumulate)` sets the
+    /// buffer, or adds to it where another use of the weight has left its gradient.
+    pub(crate) fn weight(
         &mut self,
-        slot: Option<usize>,
+        to: Target,
         len: usize,
         f: impl FnOnce(&Device, &mut Buffer, bool) -> Result<()>,
     ) -> Result<()> {
-        let Some(slot) = slot else { return Ok(()) };
+        let slot = match to {
+            Target::Nothing => return Ok(()),
+            Target::Node(node) => {
+                let mut d = self.device.alloc::<f32>(Class::Scratch, len)?;
+                f(&self.device, &mut d, false)?;
+                return self.node(Some(node), Arc::new(d));
+            }
+            Target::Slot(slot) => slot,
+        };
         let v = &mut self.params.by_slot;
         if v.len() <= slot {
             v.resize_with(slot + 1, || None);

@@ -1,110 +1,9 @@
 //! `Frozen` and `Param` in storage; `W`, their borrowed sum, at the point of use.
 //!
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
-//! erased: an operation needs the values and a gradient slot or none, and hooks must be object-safe.
-use crate::{Error, Result};
-use engraft_kernels::{Buffer, Class, DType, Device, Storage, matmul::Matrix, storage::Scales};
-
-/// In what arithmetic the products with a frozen weight are computed.
-///
-/// In 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
-/// [`engraft_kernels::matmul_int8`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compute {
-    /// In f32.
-    #[default]
-    F32,
-    /// y = x Wᵀ in integers, x rounded for each token; dx = dy W in f32.
-    Int8Forward,
-    /// Both in integers, dy rounded for each token too.
-    Int8,
-}
-
-/// Values with a shape, in any storage type.
-#[derive(Debug)]
-pub struct Tensor {
-    buf: Buffer,
-    scales: Option<Scales>,
-    shape: Vec<usize>,
-    compute: Compute,
-}
-
-impl Tensor {
-    /// Floats of the given shape.
-    pub fn new(buf: Buffer, shape: &[usize]) -> Result<Tensor> {
-        if buf.len() != shape.iter().product::<usize>() {
-            return Err(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![buf.len()] });
-        }
-        let tensor = Tensor { buf, scales: None, shape: shape.to_vec(), compute: Compute::F32 };
-        tensor.matrix().validate()?;
-        Ok(tensor)
-    }
-    /// A matrix (rows, cols) in the buffers that `convert` makes.
-    pub fn stored(buf: Buffer, scales: Option<Scales>, [rows, cols]: [usize; 2]) -> Result<Tensor> {
-        let tensor = Tensor { buf, scales, shape: vec![rows, cols], compute: Compute::F32 };
-        tensor.matrix().validate()?;
-        Ok(tensor)
-    }
-    /// The tensor of a model whose frozen products are computed like this. It is its own products if it is the weight of a
-    /// linear layer, stored as int8; of a norm it is those that read its output.
-    pub fn computing(self, compute: Compute) -> Tensor {
-        Tensor { compute, ..self }
-    }
-    /// In what arithmetic the frozen products of its model are computed.
-    pub fn compute(&self) -> Compute {
-        self.compute
-    }
-    /// The scales of its rows, if products with it are computed in 8-bit integers.
-    pub(crate) fn integers(&self) -> Option<&Buffer> {
-        match (self.compute, &self.scales) {
-            (Compute::Int8Forward | Compute::Int8, Some(Scales::Rows(scales))) => Some(scales),
-            _ => None,
-        }
-    }
-    /// The shape.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    /// Its values: the product of the shape.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-    /// What it is stored as.
-    pub fn storage(&self) -> Storage {
-        Storage::of(self.buf.dtype()).unwrap_or(Storage::F32) // `validate` leaves no other
-    }
-    /// Bytes, scales included.
-    pub fn bytes(&self) -> usize {
-        self.buffers().map(Buffer::bytes).sum()
-    }
-    /// The values, row-major; codes of them, if they are quantised.
-    pub fn buffer(&self) -> &Buffer {
-        &self.buf
-    }
-    /// What quantised values are multiplied by.
-    pub fn scales(&self) -> Option<&Scales> {
-        self.scales.as_ref()
-    }
-    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        std::iter::once(&self.buf).chain(self.scales.iter().flat_map(Scales::buffers))
-    }
-    /// The values as f32, whatever they are stored as.
-    pub fn to_f32(&self) -> Result<Vec<f32>> {
-        Ok(self.matrix().decode()?)
-    }
-    /// (rows, cols): one row for a vector.
-    pub(crate) fn dims(&self) -> (usize, usize) {
-        match self.shape[..] {
-            [n] => (1, n),
-            [r, c] => (r, c),
-            _ => (1, self.elements()),
-        }
-    }
-    pub(crate) fn matrix(&self) -> Matrix<'_> {
-        let (rows, cols) = self.dims();
-        Matrix::stored(&self.buf, self.scales.as_ref(), rows, cols)
-    }
-}
+//! erased: an operation needs the values and a place for their gradient or none, and hooks must be object-safe.
+use crate::{Act, Result, Tensor, Compute, tape::NodeId};
+use engraft_kernels::{Buffer, Class, DType, Storage, matmul::Matrix};
 
 /// A weight that never changes: no gradient slot, no `&mut` access to its values, any storage type.
 #[derive(Debug)]
@@ -115,9 +14,33 @@ pub struct Frozen(Tensor);
 pub struct Param {
     slot: usize,
     name: String,
-    decays: bool,
+    role: Role,
     tensor: Tensor,
 }
+
+/// What a trained weight is for, as its maker says: nothing is read from its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Role {
+    /// False for biases and the weights of norms, which weight decay leaves alone.
+    pub decays: bool,
+    /// Whose learning rate, weight decay and clipping apply.
+    pub group: Group,
+}
+impl Role {
+    /// A weight that decays, in the first group.
+    pub const WEIGHT: Role = Role { decays: true, group: Group(0) };
+    /// A bias or the weight of a norm, in the first group: it does not decay.
+    pub const BIAS: Role = Role { decays: false, group: Group(0) };
+    /// The same role in another group.
+    pub fn of(self, group: Group) -> Role {
+        Role { group, ..self }
+    }
+}
+
+/// Weights that share a learning rate, a weight decay and a norm to which gradients are clipped: one adapter of several that
+/// train in company, say. What is not told otherwise is in group 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group(pub u32);
 
 impl Frozen {
     /// Freezes values.
@@ -140,9 +63,9 @@ impl Param {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// False for biases and the weights of norms, which weight decay leaves alone.
-    pub fn decays(&self) -> bool {
-        self.decays
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.role
     }
     /// The values.
     pub fn tensor(&self) -> &Tensor {
@@ -150,7 +73,7 @@ impl Param {
     }
     /// The values, to be changed by an optimiser.
     pub fn buffer_mut(&mut self) -> &mut Buffer {
-        &mut self.tensor.buf
+        self.tensor.buffer_mut()
     }
     /// Trains no more.
     pub fn freeze(self) -> Frozen {
@@ -169,23 +92,20 @@ impl ParamSet {
     pub fn new() -> ParamSet {
         ParamSet::default()
     }
-    /// A new member. The values must be f32. Weight decay passes over biases and norms, recognised by their names as
-    /// Hugging Face's trainer does.
-    pub fn param(&mut self, name: &str, tensor: Tensor) -> Result<Param> {
-        if tensor.buf.dtype() != DType::F32 {
+    /// A new member. The values must be f32.
+    pub fn param(&mut self, name: &str, tensor: Tensor, role: Role) -> Result<Param> {
+        if tensor.buffer().dtype() != DType::F32 {
             return Err(engraft_kernels::Error::DType {
                 kernel: "param",
                 argument: "tensor",
                 expected: "f32",
-                got: tensor.buf.dtype(),
+                got: tensor.buffer().dtype(),
             }
             .into());
         }
-        tensor.buf.set_class(Class::Adapter);
-        self.elements.push(tensor.buf.len());
-        let lower = name.to_lowercase();
-        let decays = !(lower.contains("bias") || lower.contains("norm"));
-        Ok(Param { slot: self.elements.len() - 1, name: name.into(), decays, tensor })
+        tensor.buffer().set_class(Class::Adapter);
+        self.elements.push(tensor.elements());
+        Ok(Param { slot: self.elements.len() - 1, name: name.into(), role, tensor })
     }
     /// Members.
     pub fn len(&self) -> usize {
@@ -212,9 +132,11 @@ pub trait Weight: sealed::Sealed + Sized + Send + Sync + 'static {
     /// True for [`Param`].
     const TRAINABLE: bool;
     /// Takes a tensor into storage under a checkpoint name.
-    fn make(set: &mut ParamSet, name: &str, tensor: Tensor) -> Result<Self>;
+    fn make(set: &mut ParamSet, name: &str, tensor: Tensor, role: Role) -> Result<Self>;
     /// The weight at its point of use.
     fn get(&self) -> W<'_>;
+    /// Its values.
+    fn tensor(&self) -> &Tensor;
     /// Itself, if it trains.
     fn param(&self) -> Option<&Param>;
     /// Itself, if it trains.
@@ -222,11 +144,14 @@ pub trait Weight: sealed::Sealed + Sized + Send + Sync + 'static {
 }
 impl Weight for Frozen {
     const TRAINABLE: bool = false;
-    fn make(_: &mut ParamSet, _: &str, tensor: Tensor) -> Result<Frozen> {
+    fn make(_: &mut ParamSet, _: &str, tensor: Tensor, _: Role) -> Result<Frozen> {
         Ok(Frozen::new(tensor))
     }
     fn get(&self) -> W<'_> {
-        W { tensor: &self.0, slot: None }
+        W::Stored { tensor: &self.0, slot: None }
+    }
+    fn tensor(&self) -> &Tensor {
+        &self.0
     }
     fn param(&self) -> Option<&Param> {
         None
@@ -237,11 +162,14 @@ impl Weight for Frozen {
 }
 impl Weight for Param {
     const TRAINABLE: bool = true;
-    fn make(set: &mut ParamSet, name: &str, tensor: Tensor) -> Result<Param> {
-        set.param(name, tensor)
+    fn make(set: &mut ParamSet, name: &str, tensor: Tensor, role: Role) -> Result<Param> {
+        set.param(name, tensor, role)
     }
     fn get(&self) -> W<'_> {
-        W { tensor: &self.tensor, slot: Some(self.slot) }
+        W::Stored { tensor: &self.tensor, slot: Some(self.slot) }
+    }
+    fn tensor(&self) -> &Tensor {
+        &self.tensor
     }
     fn param(&self) -> Option<&Param> {
         Some(self)
@@ -251,13 +179,105 @@ impl Weight for Param {
     }
 }
 
-/// A borrowed weight: its values, and its gradient slot if it trains.
-#[derive(Clone, Copy, Debug)]
-pub struct W<'m> {
-    /// The values.
-    pub tensor: &'m Tensor,
-    /// Where its gradient goes; none for a frozen weight.
-    pub slot: Option<usize>,
+/// A weight at its point of use.
+#[derive(Clone, Debug)]
+pub enum W<'m> {
+    /// Stored values, and where their gradient goes if they train.
+    Stored {
+        /// The values.
+        tensor: &'m Tensor,
+        /// The place among the gradients of a [`ParamSet`]; none for a frozen weight.
+        slot: Option<usize>,
+    },
+    /// An activation used as a weight (rows, cols): what was computed from other weights. Its gradient goes on to them.
+    Computed(Act),
+}
+
+/// Where the gradient of a weight goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Nowhere: nothing that trains stands behind the weight.
+    Nothing,
+    /// To the gradients of a set.
+    Slot(usize),
+    /// To the operation that computed the weight.
+    Node(NodeId),
+}
+impl Target {
+    /// True if somebody wants the gradient.
+    pub fn is_some(self) -> bool {
+        self != Target::Nothing
+    }
+}
+
+impl W<'_> {
+    pub(crate) fn target(&self) -> Target {
+        match self {
+            W::Stored { slot, .. } => slot.map_or(Target::Nothing, Target::Slot),
+            W::Computed(x) => x.node.map_or(Target::Nothing, Target::Node),
+        }
+    }
+    /// The values, row-major; codes of them, if they are quantised.
+    pub fn buffer(&self) -> &Buffer {
+        match self {
+            W::Stored { tensor, .. } => tensor.buffer(),
+            W::Computed(x) => x.buffer(),
+        }
+    }
+    /// The shape: (rows, cols) of what was computed.
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            W::Stored { tensor, .. } => tensor.shape().to_vec(),
+            W::Computed(x) => vec![x.rows(), x.cols()],
+        }
+    }
+    /// Its values: the product of the shape.
+    pub fn elements(&self) -> usize {
+        match self {
+            W::Stored { tensor, .. } => tensor.elements(),
+            W::Computed(x) => x.rows() * x.cols(),
+        }
+    }
+    /// (rows, cols): one row for a vector.
+    pub fn dims(&self) -> (usize, usize) {
+        match self {
+            W::Stored { tensor, .. } => tensor.dims(),
+            W::Computed(x) => (x.rows(), x.cols()),
+        }
+    }
+    /// What the values are stored as.
+    pub fn storage(&self) -> Storage {
+        match self {
+            W::Stored { tensor, .. } => tensor.storage(),
+            W::Computed(_) => Storage::F32,
+        }
+    }
+    /// In what arithmetic the frozen products of its model are computed.
+    pub fn compute(&self) -> Compute {
+        match self {
+            W::Stored { tensor, .. } => tensor.compute(),
+            W::Computed(_) => Compute::F32,
+        }
+    }
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
+        match self {
+            W::Stored { tensor, .. } => tensor.matrix(),
+            W::Computed(x) => Matrix::plain(x.buffer(), x.rows(), x.cols()),
+        }
+    }
+    /// The scales of its rows, if products with it are computed in 8-bit integers.
+    pub(crate) fn integers(&self) -> Option<&Buffer> {
+        match self {
+            W::Stored { tensor, .. } => tensor.integers(),
+            W::Computed(_) => None,
+        }
+    }
+    /// The backward pass will read the values: those of a computed weight are held for it.
+    pub(crate) fn hold(&self) {
+        if let W::Computed(x) = self {
+            x.hold();
+        }
+    }
 }
 
 /// Whatever holds weights that may train.
@@ -276,110 +296,3 @@ impl<P: Weight> Parameters for P {
     }
 }
 
-/// y = x Wᵀ + b, or x W + b where the checkpoint stores (in, out) as GPT-2's `Conv1D` does.
-#[derive(Debug)]
-pub struct Linear<P: Weight> {
-    /// W.
-    pub w: P,
-    /// b.
-    pub b: Option<P>,
-    /// True if W is stored (in, out).
-    pub in_out: bool,
-}
-/// A borrowed [`Linear`].
-#[derive(Clone, Copy, Debug)]
-pub struct LinearRef<'m> {
-    /// W.
-    pub w: W<'m>,
-    /// b.
-    pub b: Option<W<'m>>,
-    /// True if W is stored (in, out).
-    pub in_out: bool,
-}
-impl<P: Weight> Linear<P> {
-    /// At its point of use.
-    pub fn get(&self) -> LinearRef<'_> {
-        LinearRef { w: self.w.get(), b: self.b.as_ref().map(P::get), in_out: self.in_out }
-    }
-    /// Calls `f` on its weights, named `{path}.weight` and `{path}.bias`.
-    pub fn each<'a>(&'a self, path: &str, f: &mut dyn FnMut(String, &'a P)) {
-        f(format!("{path}.weight"), &self.w);
-        self.b.iter().for_each(|b| f(format!("{path}.bias"), b));
-    }
-}
-impl<P: Weight> Parameters for Linear<P> {
-    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
-        self.w.visit(f);
-        self.b.iter().for_each(|b| b.visit(f));
-    }
-    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
-        self.w.visit_mut(f);
-        self.b.iter_mut().for_each(|b| b.visit_mut(f));
-    }
-}
-impl Linear<Param> {
-    /// Trains no more.
-    pub fn freeze(self) -> Linear<Frozen> {
-        Linear { w: self.w.freeze(), b: self.b.map(Param::freeze), in_out: self.in_out }
-    }
-}
-impl LinearRef<'_> {
-    /// (inputs, outputs).
-    pub fn dims(&self) -> (usize, usize) {
-        let (r, c) = self.w.tensor.dims();
-        if self.in_out { (r, c) } else { (c, r) }
-    }
-}
-
-/// LayerNorm over the channels of a row: (x - mean) / √(var + eps) γ + β.
-#[derive(Debug)]
-pub struct Norm<P: Weight> {
-    /// γ.
-    pub w: P,
-    /// β.
-    pub b: P,
-    /// Added to the variance.
-    pub eps: f32,
-}
-/// A borrowed [`Norm`].
-#[derive(Clone, Copy, Debug)]
-pub struct NormRef<'m> {
-    /// γ.
-    pub w: W<'m>,
-    /// β.
-    pub b: W<'m>,
-    /// Added to the variance.
-    pub eps: f32,
-}
-impl<P: Weight> Norm<P> {
-    /// At its point of use.
-    pub fn get(&self) -> NormRef<'_> {
-        NormRef { w: self.w.get(), b: self.b.get(), eps: self.eps }
-    }
-    /// Calls `f` on its weights, named `{path}.weight` and `{path}.bias`.
-    pub fn each<'a>(&'a self, path: &str, f: &mut dyn FnMut(String, &'a P)) {
-        f(format!("{path}.weight"), &self.w);
-        f(format!("{path}.bias"), &self.b);
-    }
-}
-impl<P: Weight> Parameters for Norm<P> {
-    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
-        self.w.visit(f);
-        self.b.visit(f);
-    }
-    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
-        self.w.visit_mut(f);
-        self.b.visit_mut(f);
-    }
-}
-impl Norm<Param> {
-    /// Trains no more.
-    pub fn freeze(self) -> Norm<Frozen> {
-        Norm { w: self.w.freeze(), b: self.b.freeze(), eps: self.eps }
-    }
-}
-
-/// A device to put new tensors on, and how.
-pub(crate) fn upload(device: &Device, class: Class, values: &[f32], shape: &[usize]) -> Result<Tensor> {
-    Tensor::new(device.upload(class, values)?, shape)
-}

@@ -1,277 +1,205 @@
 //! BERT (Devlin et al. 2018), post-norm; names as in Hugging Face `BertModel`.
 //!
 //! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the feed-forward network.
-use crate::{Config, Model, Result, Rows, Tokens};
+use crate::{
+    Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
+    weights::{Id, Layout, LinearId, NormId, Weights},
+};
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, Linear, Load, Norm, Param, Parameters, Point, Site, SiteInfo,
-    SiteKind, Tensor, Weight, ops::Heads,
+    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters, Point,
+    Site, SiteInfo, SiteKind, Tensor, Weight, ops::Heads,
 };
 use std::ops::Range;
+
+/// The registry row.
+pub const FAMILY: Family = Family {
+    name: "bert",
+    prefix: "bert.",
+    aliases: &[],
+    frozen: build::<Frozen>,
+    trained: build::<Param>,
+};
 
 /// BERT over frozen or trained weights.
 #[derive(Debug)]
 pub struct Bert<P: Weight> {
-    word: P,
-    position: P,
-    kind: P,
-    ln: Norm<P>,
-    layers: Vec<Layer<P>>,
-    pooler: Option<Linear<P>>,
-    how: Settings,
-}
-#[derive(Debug)]
-struct Layer<P: Weight> {
-    q: Linear<P>,
-    k: Linear<P>,
-    v: Linear<P>,
-    o: Linear<P>,
-    ln_1: Norm<P>,
-    up: Linear<P>,
-    down: Linear<P>,
-    ln_2: Norm<P>,
-}
-#[derive(Debug)]
-struct Settings {
-    vocabulary: usize,
-    positions: usize,
-    segments: usize,
-    channels: usize,
-    inner: usize,
+    weights: Weights<P>,
+    word: Id,
+    position: Id,
+    kind: Id,
+    ln: NormId,
+    layers: Vec<Layer>,
+    pooler: Option<LinearId>,
+    info: ModelInfo,
     act: Activation,
     heads: Heads,
     dropout: f32,
-    head_dropout: f32,
+}
+#[derive(Clone, Copy, Debug)]
+struct Layer {
+    q: LinearId,
+    k: LinearId,
+    v: LinearId,
+    o: LinearId,
+    ln_1: NormId,
+    up: LinearId,
+    down: LinearId,
+    ln_2: NormId,
 }
 
-pub(crate) fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Model>> {
+fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Model>> {
     Ok(Box::new(Bert::<P>::load(config, load)?))
 }
 
 impl<P: Weight> Bert<P> {
     /// Loads the weights that a configuration describes.
     pub fn load(config: &Config, load: &mut Load<'_>) -> Result<Bert<P>> {
-        let (layers, heads) = (config.count("num_hidden_layers")?, config.count("num_attention_heads")?);
+        let heads = config.count("num_attention_heads")?;
         let name = config.text("hidden_act", "gelu")?;
         let act = Activation::from_name(&name)
             .ok_or_else(|| config.error(format!("`hidden_act` is `{name}`, which is not supported")))?;
         let dropout = config.probability("hidden_dropout_prob", 0.1)?;
-        let how = Settings {
-            vocabulary: config.count("vocab_size")?,
-            positions: config.count("max_position_embeddings")?,
-            segments: config.count("type_vocab_size")?,
+        let heads = Heads { count: heads, dropout: config.probability("attention_probs_dropout_prob", 0.1)? };
+        let mut info = ModelInfo {
+            family: FAMILY.name,
+            kind: Kind::Encoder,
             channels: config.count("hidden_size")?,
-            inner: config.count("intermediate_size")?,
-            act,
-            heads: Heads { count: heads, dropout: config.probability("attention_probs_dropout_prob", 0.1)? },
-            dropout,
+            layers: config.count("num_hidden_layers")?,
+            vocabulary: config.count("vocab_size")?,
+            positions: Some(config.count("max_position_embeddings")?),
+            segments: config.count("type_vocab_size")?,
+            class: "BertAdapterModel",
+            dropout: dropout.max(heads.dropout),
             head_dropout: config.probability("classifier_dropout", f64::from(dropout))?,
+            summary: Rows::First,
+            has_pooler: false,
         };
+        let (c, f) = (info.channels, config.count("intermediate_size")?);
         let eps = config.epsilon("layer_norm_eps", 1e-12)?;
-        let position = config.text("position_embedding_type", "absolute")?;
-        if position != "absolute" {
+        config.only("position_embedding_type", "\"absolute\"")?;
+        config.only("is_decoder", "false")?;
+        config.only("add_cross_attention", "false")?;
+        if !c.is_multiple_of(heads.count) {
+            let n = heads.count;
             return Err(config
-                .error(format!("`position_embedding_type` is `{position}`; only `absolute` is supported")));
+                .error(format!("`hidden_size` {c} is not a multiple of `num_attention_heads` {n}")));
         }
-        if !how.channels.is_multiple_of(heads) {
-            return Err(config.error(format!(
-                "`hidden_size` {} is not a multiple of `num_attention_heads` {heads}",
-                how.channels
-            )));
-        }
-        config.finish()?;
+        config.finish()?; // what is refused is refused before a weight is read
 
-        let (c, f) = (how.channels, how.inner);
-        let b = if load.checkpoint().has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
-        let e = format!("{b}embeddings");
-        let layer = |load: &mut Load<'_>, n: usize| -> Result<Layer<P>> {
-            let p = format!("{b}encoder.layer.{n}");
-            Ok(Layer {
-                q: load.linear(&format!("{p}.attention.self.query"), c, c)?,
-                k: load.linear(&format!("{p}.attention.self.key"), c, c)?,
-                v: load.linear(&format!("{p}.attention.self.value"), c, c)?,
-                o: load.linear(&format!("{p}.attention.output.dense"), c, c)?,
-                ln_1: load.norm(&format!("{p}.attention.output.LayerNorm"), c, eps)?,
-                up: load.linear(&format!("{p}.intermediate.dense"), c, f)?,
-                down: load.linear(&format!("{p}.output.dense"), f, c)?,
-                ln_2: load.norm(&format!("{p}.output.LayerNorm"), c, eps)?,
-            })
+        let mut at = Layout::<P>::new(load);
+        let ln = NormKind::Layer;
+        let e = "bert.embeddings";
+        let word = at.table(&format!("{e}.word_embeddings.weight"), info.vocabulary, c)?;
+        let positions = info.positions.unwrap_or_default();
+        let position = at.table(&format!("{e}.position_embeddings.weight"), positions, c)?;
+        let kind = at.table(&format!("{e}.token_type_embeddings.weight"), info.segments, c)?;
+        let embedded = at.norm(Some(Site::EMBED_NORM), &format!("{e}.LayerNorm"), c, eps, ln)?;
+        at.site(Site::EMBED, SiteKind::Stream { channels: c }, "bert");
+        let layer = |at: &mut Layout<'_, '_, P>, l: usize| -> Result<Layer> {
+            let p = |module: &str| format!("bert.encoder.layer.{l}.{module}");
+            let linear = |at: &mut Layout<'_, '_, P>, site, module: &str, dims| {
+                at.linear(site, &p(module), dims, LinearForm::default(), 1)
+            };
+            let (stream, close) = (SiteKind::Stream { channels: c }, SiteKind::Close { channels: c });
+            at.site(Site::layer(l), stream, &format!("bert.encoder.layer.{l}"));
+            let q = linear(at, Site::attn(l, Point::Q), "attention.self.query", (c, c))?;
+            let k = linear(at, Site::attn(l, Point::K), "attention.self.key", (c, c))?;
+            let v = linear(at, Site::attn(l, Point::V), "attention.self.value", (c, c))?;
+            let o = linear(at, Site::attn(l, Point::O), "attention.output.dense", (c, c))?;
+            let ln_1 = at.norm(None, &p("attention.output.LayerNorm"), c, eps, ln)?;
+            at.site(Site::after_attn(l), close, &p("attention.output"));
+            let up = linear(at, Site::ffn(l, Point::Up), "intermediate.dense", (c, f))?;
+            let down = linear(at, Site::ffn(l, Point::Down), "output.dense", (f, c))?;
+            let ln_2 = at.norm(None, &p("output.LayerNorm"), c, eps, ln)?;
+            at.site(Site::after_ffn(l), close, &p("output"));
+            Ok(Layer { q, k, v, o, ln_1, up, down, ln_2 })
         };
-        let pooler = format!("{b}pooler.dense");
-        Ok(Bert {
-            word: load.get(&format!("{e}.word_embeddings.weight"), &[how.vocabulary, c])?,
-            position: load.get(&format!("{e}.position_embeddings.weight"), &[how.positions, c])?,
-            kind: load.get(&format!("{e}.token_type_embeddings.weight"), &[how.segments, c])?,
-            ln: load.norm(&format!("{e}.LayerNorm"), c, eps)?,
-            layers: (0..layers).map(|n| layer(load, n)).collect::<Result<_>>()?,
-            pooler: match load.checkpoint().has(&format!("{pooler}.weight")) {
-                true => Some(load.linear(&pooler, c, c)?),
-                false => None,
-            },
-            how,
-        })
+        let layers = (0..info.layers).map(|l| layer(&mut at, l)).collect::<Result<_>>()?;
+        info.has_pooler = at.has("bert.pooler.dense.weight");
+        let pooler = match info.has_pooler {
+            true => Some(at.plain_linear("bert.pooler.dense", (c, c), LinearForm::default())?),
+            false => None,
+        };
+        let weights = at.finish();
+        Ok(Bert { weights, word, position, kind, ln: embedded, layers, pooler, info, act, heads, dropout })
     }
     // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
-    fn layer<'m>(
-        &'m self,
-        cx: &mut Cx<'m>,
-        l: usize,
-        w: &'m Layer<P>,
-        x: Act,
-        rows: Rows,
-    ) -> engine::Result<Act> {
+    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: Act, rows: &Rows) -> engine::Result<Act> {
+        let (w, m) = (self.layers[l], &self.weights);
         let keys = cx.stream(Site::layer(l), x)?;
-        let mut x = rows.of(cx, &keys)?;
-        let a = self.attention(cx, l, w, &x, keys)?;
-        let a = cx.drop_later(a, self.how.dropout, Site::attn(l, Point::O), 0);
-        x = cx.close(Site::after_attn(l), a, &x, Some(w.ln_1.get()))?; // x = LN(x + Attn(x))
-        let mut f = cx.linear(Site::ffn(l, Point::Up), &x, w.up.get())?;
-        f = cx.activate_for(&f, self.how.act, w.down.get())?; //          (T, F)
-        f = cx.linear(Site::ffn(l, Point::Down), &f, w.down.get())?;
-        let f = cx.drop_later(f, self.how.dropout, Site::ffn(l, Point::Down), 0);
-        cx.close(Site::after_ffn(l), f, &x, Some(w.ln_2.get())) //        x = LN(x + FFN(x))
+        let mut x = cx.take_rows(&keys, rows)?;
+        let a = self.attention(cx, l, &x, keys)?;
+        let a = cx.drop_later(a, self.dropout, Site::attn(l, Point::O), 0);
+        x = cx.close(Site::after_attn(l), a, &x, Some(m.norm(w.ln_1)))?; // x = LN(x + Attn(x))
+        let mut f = cx.linear(Site::ffn(l, Point::Up), &x, m.linear(w.up))?;
+        f = cx.activate_for(&f, self.act, &m.linear(w.down))?; //            (T, F)
+        f = cx.linear(Site::ffn(l, Point::Down), &f, m.linear(w.down))?;
+        let f = cx.drop_later(f, self.dropout, Site::ffn(l, Point::Down), 0);
+        cx.close(Site::after_ffn(l), f, &x, Some(m.norm(w.ln_2))) //         x = LN(x + FFN(x))
     }
     /// The rows of x attend to those of their sequences in `keys`.
-    fn attention<'m>(
-        &'m self,
-        cx: &mut Cx<'m>,
-        l: usize,
-        w: &'m Layer<P>,
-        x: &Act,
-        keys: Act,
-    ) -> engine::Result<Act> {
-        let q = cx.linear(Site::attn(l, Point::Q), x, w.q.get())?;
-        let k = cx.linear(Site::attn(l, Point::K), &keys, w.k.get())?;
-        let v = cx.linear(Site::attn(l, Point::V), &keys, w.v.get())?;
+    fn attention<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: &Act, keys: Act) -> engine::Result<Act> {
+        let (w, m) = (self.layers[l], &self.weights);
+        let q = cx.linear(Site::attn(l, Point::Q), x, m.linear(w.q))?;
+        let k = cx.linear(Site::attn(l, Point::K), &keys, m.linear(w.k))?;
+        let v = cx.linear(Site::attn(l, Point::V), &keys, m.linear(w.v))?;
         drop(keys);
-        let a = cx.attend(Site::attn(l, Point::Probs), &q, &k, &v, self.how.heads)?;
-        cx.linear(Site::attn(l, Point::O), &a, w.o.get())
+        let a = cx.attend(Site::attn(l, Point::Probs), &q, &k, &v, self.heads)?;
+        cx.linear(Site::attn(l, Point::O), &a, m.linear(w.o))
     }
 }
 
 impl<P: Weight> Model for Bert<P> {
-    fn model_type(&self) -> &'static str {
-        "bert"
-    }
-    fn channels(&self) -> usize {
-        self.how.channels
-    }
-    fn layers(&self) -> usize {
-        self.layers.len()
-    }
-    fn vocabulary(&self) -> usize {
-        self.how.vocabulary
-    }
-    fn positions(&self) -> usize {
-        self.how.positions
-    }
-    fn head_dropout(&self) -> f32 {
-        self.how.head_dropout
-    }
-    fn checkpoint_class(&self) -> &'static str {
-        "BertAdapterModel"
+    fn info(&self) -> &ModelInfo {
+        &self.info
     }
     fn set_dropout(&mut self, p: f32) {
-        self.how.dropout = p;
-        self.how.heads.dropout = p;
-        self.how.head_dropout = p;
+        self.dropout = p;
+        self.heads.dropout = p;
+        self.info.dropout = p;
+        self.info.head_dropout = p;
     }
-    fn has_pooler(&self) -> bool {
-        self.pooler.is_some()
+    fn sites(&self) -> &[SiteInfo] {
+        self.weights.sites()
     }
-    fn dropout(&self) -> f32 {
-        self.how.dropout.max(self.how.heads.dropout)
+    fn named(&self) -> Vec<(String, &Tensor)> {
+        self.weights.named()
     }
     fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
-        t.check(self.how.vocabulary, self.how.positions, self.how.segments)?;
+        t.check(&self.info)?;
+        let m = &self.weights;
         let tables = [
-            (self.word.get(), &*t.ids),
-            (self.kind.get(), &*t.types),
-            (self.position.get(), &*t.positions()),
+            (m.get(self.word), &*t.ids),
+            (m.get(self.kind), &*t.types),
+            (m.get(self.position), &*t.positions()),
         ];
         let x = cx.embed(&tables, t.seqs())?;
-        let x = cx.norm(&x, self.ln.get())?;
-        let x = cx.dropout(x, self.how.dropout, Site::EMBED, 0)?;
+        let x = cx.norm(Site::EMBED_NORM, &x, m.norm(self.ln))?;
+        let x = cx.dropout(x, self.dropout, Site::EMBED, 0)?;
         Ok(cx.stream(Site::EMBED, x)?)
     }
-    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: Rows) -> Result<Act> {
-        for (l, w) in self.layers.iter().enumerate().take(layers.end).skip(layers.start) {
-            let rows = if l + 1 == self.layers.len() { rows } else { Rows::All };
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, w, x, rows))?;
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: &Rows) -> Result<Act> {
+        for l in layers {
+            let rows = if l + 1 == self.layers.len() { rows.clone() } else { Rows::All };
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, &rows))?;
         }
         Ok(x)
     }
-    fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act> {
+    fn pool<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Act> {
         cx.enter(Site::head());
-        let first = cx.first_tokens(hidden)?;
-        match &self.pooler {
-            Some(w) if pooler => {
-                let y = cx.matmul(&first, w.get())?;
-                Ok(cx.activate(&y, Activation::Tanh)?)
-            }
-            _ => Ok(first),
-        }
+        let Some(w) = self.pooler else { return Ok(x.clone()) };
+        let y = cx.matmul(x, self.weights.linear(w))?;
+        Ok(cx.activate(&y, Activation::Tanh)?)
     }
-    fn sites(&self) -> Vec<SiteInfo> {
-        let (c, f) = (self.how.channels, self.how.inner);
-        let mut v = vec![SiteInfo { site: Site::EMBED, kind: SiteKind::Stream, path: "bert".into() }];
-        for l in 0..self.layers.len() {
-            let mut add = |site, kind, path: &str| {
-                v.push(SiteInfo { site, kind, path: format!("bert.encoder.layer.{l}.{path}") });
-            };
-            let linear = |input, output| SiteKind::Linear { input, output };
-            add(Site::attn(l, Point::Q), linear(c, c), "attention.self.query");
-            add(Site::attn(l, Point::K), linear(c, c), "attention.self.key");
-            add(Site::attn(l, Point::V), linear(c, c), "attention.self.value");
-            add(Site::attn(l, Point::O), linear(c, c), "attention.output.dense");
-            add(Site::after_attn(l), SiteKind::Close { channels: c }, "attention.output");
-            add(Site::ffn(l, Point::Up), linear(c, f), "intermediate.dense");
-            add(Site::ffn(l, Point::Down), linear(f, c), "output.dense");
-            add(Site::after_ffn(l), SiteKind::Close { channels: c }, "output");
-        }
-        v
-    }
-    fn named(&self) -> Vec<(String, &Tensor)> {
-        let mut v = vec![];
-        self.each(&mut |name, w| v.push((name, w.get().tensor)));
-        v
-    }
-}
-impl<P: Weight> Bert<P> {
-    /// Every weight under its checkpoint name.
-    fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a P)) {
-        f("bert.embeddings.word_embeddings.weight".into(), &self.word);
-        f("bert.embeddings.position_embeddings.weight".into(), &self.position);
-        f("bert.embeddings.token_type_embeddings.weight".into(), &self.kind);
-        self.ln.each("bert.embeddings.LayerNorm", f);
-        for (l, w) in self.layers.iter().enumerate() {
-            let p = format!("bert.encoder.layer.{l}");
-            w.q.each(&format!("{p}.attention.self.query"), f);
-            w.k.each(&format!("{p}.attention.self.key"), f);
-            w.v.each(&format!("{p}.attention.self.value"), f);
-            w.o.each(&format!("{p}.attention.output.dense"), f);
-            w.ln_1.each(&format!("{p}.attention.output.LayerNorm"), f);
-            w.up.each(&format!("{p}.intermediate.dense"), f);
-            w.down.each(&format!("{p}.output.dense"), f);
-            w.ln_2.each(&format!("{p}.output.LayerNorm"), f);
-        }
-        self.pooler.iter().for_each(|w| w.each("bert.pooler.dense", f));
+    fn to_vocabulary<'m>(&'m self, _: &mut Cx<'m>, _: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
+        Ok(None) // the masked-language-model head is not loaded
     }
 }
 impl<P: Weight> Parameters for Bert<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
-        self.each(&mut |_, w| w.visit(f));
+        self.weights.visit(f);
     }
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
-        let Bert { word, position, kind, ln, layers, pooler, .. } = self;
-        let mut v: Vec<&mut dyn Parameters> = vec![word, position, kind, ln];
-        for w in layers {
-            v.extend(
-                [&mut w.q, &mut w.k, &mut w.v, &mut w.o, &mut w.up, &mut w.down]
-                    .map(|m| m as &mut dyn Parameters),
-            );
-            v.extend([&mut w.ln_1, &mut w.ln_2].map(|m| m as &mut dyn Parameters));
-        }
-        v.extend(pooler.iter_mut().map(|m| m as &mut dyn Parameters));
-        v.into_iter().for_each(|m| m.visit_mut(f));
+        self.weights.visit_mut(f);
     }
 }

@@ -1,7 +1,9 @@
 //! Reading `config.json` so that nothing in it is silently ignored.
 //!
-//! A field is used, or known to change nothing, or refused. What a model reads, it takes with [`Config::number`] and its
-//! siblings; [`Config::finish`] then refuses whatever is left and not on the list of harmless fields.
+//! What `transformers`' code of a family reads, that family reads here too, and computes or refuses: it takes fields with
+//! [`Config::number`] and its siblings, and names with [`Config::only`] those that it computes at one value alone. A field that
+//! `transformers` does not read cannot change the computation: files in the world are full of them. [`Config::finish`] lists those
+//! that are not well known, as notes.
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::{
@@ -15,10 +17,13 @@ const HARMLESS: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
     "_num_labels",
+    "adapters",
     "architectures",
     "attn_implementation",
     "bos_token_id",
+    "chunk_size_feed_forward",
     "cls_token_id",
+    "cross_attention_hidden_size",
     "decoder_start_token_id",
     "directionality",
     "dtype",
@@ -39,6 +44,7 @@ const HARMLESS: &[&str] = &[
     "output_hidden_states",
     "output_past",
     "pad_token_id",
+    "prediction_heads",
     "pooler_fc_size",
     "pooler_num_attention_heads",
     "pooler_num_fc_layers",
@@ -60,16 +66,8 @@ const HARMLESS: &[&str] = &[
     "unk_token_id",
     "use_cache",
 ];
-/// Fields that change the computation unless they have this value.
-const NEUTRAL: &[(&str, &str)] = &[
-    ("add_cross_attention", "false"),
-    ("chunk_size_feed_forward", "0"),
-    ("cross_attention_hidden_size", "null"),
-    ("is_decoder", "false"),
-    ("is_encoder_decoder", "false"),
-    ("pruned_heads", "{}"),
-    ("quantization_config", "null"),
-];
+/// Fields that `transformers` reads for every family and that change the computation unless they have this value.
+const NEUTRAL: &[(&str, &str)] = &[("pruned_heads", "{}"), ("quantization_config", "null")];
 
 /// A model's `config.json`.
 #[derive(Debug)]
@@ -77,6 +75,7 @@ pub struct Config {
     path: PathBuf,
     fields: Map<String, Value>,
     read: RefCell<BTreeSet<String>>,
+    aliases: &'static [(&'static str, &'static str)],
 }
 
 impl Config {
@@ -87,7 +86,7 @@ impl Config {
             .map_err(|source| engraft_engine::Error::Io { path: path.clone(), source })?;
         let bad = |what: String| Error::Config { path: path.clone(), what };
         match serde_json::from_str(&text).map_err(|e| bad(e.to_string()))? {
-            Value::Object(fields) => Ok(Config { path, fields, read: RefCell::default() }),
+            Value::Object(fields) => Ok(Config { path, fields, read: RefCell::default(), aliases: &[] }),
             _ => Err(bad("not a JSON object".into())),
         }
     }
@@ -95,13 +94,34 @@ impl Config {
     pub fn error(&self, what: impl Into<String>) -> Error {
         Error::Config { path: self.path.clone(), what: what.into() }
     }
+    /// (name, other name) of fields that files may call by another name. Where a file has both, they must agree.
+    pub fn with_aliases(mut self, aliases: &'static [(&'static str, &'static str)]) -> Result<Config> {
+        self.aliases = aliases;
+        for (name, other) in aliases {
+            if let (Some(a), Some(b)) = (self.fields.get(*name), self.fields.get(*other))
+                && a != b
+            {
+                return Err(self.error(format!("`{name}` is {a}, but its other name `{other}` is {b}")));
+            }
+        }
+        Ok(self)
+    }
     fn take(&self, name: &str) -> Option<&Value> {
-        self.read.borrow_mut().insert(name.into());
-        self.fields.get(name).filter(|v| !v.is_null())
+        let other = self.aliases.iter().find(|(n, _)| *n == name).map(|(_, other)| *other);
+        self.read.borrow_mut().extend(std::iter::once(name).chain(other).map(String::from));
+        let field = |name: &str| self.fields.get(name).filter(|v| !v.is_null());
+        field(name).or_else(|| field(other?))
     }
     /// A count of at least 1.
     pub fn count(&self, name: &str) -> Result<usize> {
         let v = self.take(name).ok_or_else(|| self.error(format!("no field `{name}`")))?;
+        self.as_count(name, v)
+    }
+    /// A count of at least 1, or `default` where there is none.
+    pub fn count_or(&self, name: &str, default: usize) -> Result<usize> {
+        self.take(name).map_or(Ok(default), |v| self.as_count(name, v))
+    }
+    fn as_count(&self, name: &str, v: &Value) -> Result<usize> {
         let n = v.as_u64().filter(|n| (1..1 << 31).contains(n));
         n.map(|n| n as usize)
             .ok_or_else(|| self.error(format!("`{name}` is {v}, expected a number of at least 1")))
@@ -132,27 +152,29 @@ impl Config {
         let Some(v) = self.take(name) else { return Ok(default.into()) };
         v.as_str().map(String::from).ok_or_else(|| self.error(format!("`{name}` is {v}, expected a text")))
     }
-    /// Refuses what has not been read, is not harmless and is not at its neutral value.
-    pub fn finish(&self) -> Result<()> {
-        let read = self.read.borrow();
-        for (name, value) in &self.fields {
-            if read.contains(name) || HARMLESS.contains(&name.as_str()) {
-                continue;
+    /// A truth value, or `default` where there is none.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        let Some(v) = self.take(name) else { return Ok(default) };
+        v.as_bool().ok_or_else(|| self.error(format!("`{name}` is {v}, expected true or false")))
+    }
+    /// Refuses a field that has another value than this one, written as JSON.
+    pub fn only(&self, name: &str, neutral: &str) -> Result<()> {
+        match self.take(name) {
+            Some(v) if v.to_string() != neutral => {
+                Err(self.error(format!("`{name}` is {v}; only {neutral} is supported")))
             }
-            let text = value.to_string();
-            match NEUTRAL.iter().find(|(n, _)| n == name) {
-                Some((_, neutral)) if text == *neutral || value.is_null() => {}
-                Some((_, neutral)) => {
-                    return Err(self.error(format!("`{name}` is {value}; only {neutral} is supported")));
-                }
-                None if GENERATION.contains(&name.as_str()) => {}
-                None => {
-                    let hint = "remove it if it does not change what the model computes";
-                    return Err(self.error(format!("field `{name}` is not known ({hint})")));
-                }
-            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+    /// Fields that nothing has read and that are not well known to change nothing.
+    pub fn finish(&self) -> Result<Vec<String>> {
+        for (name, neutral) in NEUTRAL {
+            self.only(name, neutral)?;
+        }
+        let read = self.read.borrow();
+        let is_known = |name: &&str| HARMLESS.contains(name) || GENERATION.contains(name);
+        let unread = self.fields.keys().map(String::as_str).filter(|name| !read.contains(*name));
+        Ok(unread.filter(|name| !is_known(name)).map(String::from).collect())
     }
 }
 

@@ -1,16 +1,21 @@
 //! Hand-written forward passes.
 //!
 //! A model calls the hooks of `engraft_engine` at its sites and lists those sites; it never names an adapter. It is generic
-//! over the weight: `Bert<Frozen>` is the product, `Bert<Param>` is full fine-tuning, from the same code. [`load`] reads a
-//! Hugging Face directory and picks the model by its `model_type` from [`MODELS`].
+//! over the weight: `Bert<Frozen>` is the product, `Bert<Param>` is full fine-tuning, from the same code. [`load_frozen`] reads a
+//! Hugging Face directory and picks the family by its `model_type` from [`FAMILIES`].
 #![forbid(unsafe_code)]
 
 pub mod bert;
 mod config;
 mod error;
 mod model;
+mod registry;
+pub mod weights;
 
 pub use bert::Bert;
 pub use config::Config;
+pub use engraft_engine::Rows;
 pub use error::{Error, Result};
-pub use model::{Loaded, MODELS, Model, ModelType, Rows, Tokens, load, load_frozen};
+pub use model::{Kind, Model, ModelInfo, Tokens};
+pub use registry::{Build, FAMILIES, Family, Holding, Loaded, load_as, load_frozen, load_trained};
+pub use weights::{Layout, Weights};

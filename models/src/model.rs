@@ -1,10 +1,7 @@
-//! What every model offers, and the registry.
-use crate::{Config, Error, Result, bert};
-use engraft_engine::{
-    Act, Checkpoint, Compute, Cx, Device, Frozen, Load, Param, ParamSet, Parameters, Seq, SiteInfo, Storage,
-    Tensor, pack,
-};
-use std::{ops::Range, path::Path, sync::Arc};
+//! What every model offers.
+use crate::{Error, Result};
+use engraft_engine::{Act, Cx, LinearRef, Parameters, Rows, Seq, SiteInfo, Tensor, pack};
+use std::{ops::Range, sync::Arc};
 
 /// A batch of token sequences, one after the other, without padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,16 +31,16 @@ impl Tokens {
     pub fn positions(&self) -> Vec<u32> {
         self.lengths.iter().flat_map(|n| 0..*n as u32).collect()
     }
-    /// Refuses what a model with these limits cannot take.
-    pub(crate) fn check(&self, vocabulary: usize, positions: usize, segments: usize) -> Result<()> {
+    /// Refuses what such a model cannot take.
+    pub(crate) fn check(&self, model: &ModelInfo) -> Result<()> {
         if self.lengths.is_empty() {
             return Err(Error::Input("there is no sequence in the batch".into()));
         }
-        if let Some(i) = self.lengths.iter().position(|n| *n == 0 || *n > positions) {
+        let most = model.positions.unwrap_or(usize::MAX);
+        if let Some(i) = self.lengths.iter().position(|n| *n == 0 || *n > most) {
             let n = self.lengths[i];
-            return Err(Error::Input(format!(
-                "sequence {i} has {n} tokens; the model takes 1 to {positions}"
-            )));
+            let limits = model.positions.map_or("at least 1".into(), |most| format!("1 to {most}"));
+            return Err(Error::Input(format!("sequence {i} has {n} tokens; the model takes {limits}")));
         }
         let total: usize = self.lengths.iter().sum();
         if self.ids.len() != total || self.types.len() != total {
@@ -53,134 +50,80 @@ impl Tokens {
                 self.types.len()
             )));
         }
-        if let Some(id) = self.ids.iter().find(|id| **id as usize >= vocabulary) {
-            return Err(Error::Input(format!(
-                "token id {id} is not in the model's vocabulary of {vocabulary}"
-            )));
+        if let Some(id) = self.ids.iter().find(|id| **id as usize >= model.vocabulary) {
+            let n = model.vocabulary;
+            return Err(Error::Input(format!("token id {id} is not in the model's vocabulary of {n}")));
         }
-        if let Some(t) = self.types.iter().find(|t| **t as usize >= segments) {
-            return Err(Error::Input(format!("token type {t} is not among the model's {segments}")));
+        if let Some(t) = self.types.iter().find(|t| **t as usize >= model.segments) {
+            let n = model.segments;
+            return Err(Error::Input(format!("token type {t} is not among the model's {n}")));
         }
         Ok(())
     }
 }
 
-/// Which of the last hidden states somebody reads. The last layer computes no others.
+/// How a model reads its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// Those of all tokens.
-    All,
-    /// That of the first token of every sequence: all that a classification head reads. The rest of the last layer's
-    /// queries, attention output and feed-forward network is work for nothing.
-    First,
+pub enum Kind {
+    /// Every token sees all others.
+    Encoder,
+    /// A token sees those before it.
+    Decoder,
 }
-impl Rows {
-    /// The rows of x that are read.
-    pub(crate) fn of<'m>(self, cx: &mut Cx<'m>, x: &Act) -> engraft_engine::Result<Act> {
-        Ok(match self {
-            Rows::All => x.clone(),
-            Rows::First => cx.first_tokens(x)?,
-        })
-    }
+
+/// What a model is, for those who do not know its family.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// `model_type` in `config.json`.
+    pub family: &'static str,
+    /// How it reads its tokens.
+    pub kind: Kind,
+    /// Channels of the residual stream.
+    pub channels: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Token ids.
+    pub vocabulary: usize,
+    /// The longest sequence; none if any length will do.
+    pub positions: Option<usize>,
+    /// Segments (token types).
+    pub segments: usize,
+    /// The class under which AdapterHub's files name this kind of model with heads.
+    pub class: &'static str,
+    /// The largest dropout probability below the head while training.
+    pub dropout: f32,
+    /// Dropout of a task head while training, where the head names none itself.
+    pub head_dropout: f32,
+    /// The token that stands for its sequence in classification.
+    pub summary: Rows,
+    /// True if there is a pooler, a layer between that token and a classification head.
+    pub has_pooler: bool,
 }
 
 /// A model over frozen or trained weights.
 pub trait Model: Parameters + Send + Sync {
-    /// The `model_type`.
-    fn model_type(&self) -> &'static str;
-    /// Channels of the residual stream.
-    fn channels(&self) -> usize;
-    /// Layers.
-    fn layers(&self) -> usize;
-    /// Token ids.
-    fn vocabulary(&self) -> usize;
-    /// The longest sequence.
-    fn positions(&self) -> usize;
-    /// The class under which AdapterHub's files name this kind of model.
-    fn checkpoint_class(&self) -> &'static str;
-    /// Dropout of a task head while training, where the head names none itself.
-    fn head_dropout(&self) -> f32;
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
     /// Replaces every dropout probability of the configuration.
     fn set_dropout(&mut self, p: f32);
-    /// Where hooks are called.
-    fn sites(&self) -> Vec<SiteInfo>;
-    /// True if there is a pooler.
-    fn has_pooler(&self) -> bool;
-    /// The largest dropout probability below the head while training.
-    fn dropout(&self) -> f32;
+    /// Where hooks are called: every place, and no others.
+    fn sites(&self) -> &[SiteInfo];
+    /// Every weight under its checkpoint name.
+    fn named(&self) -> Vec<(String, &Tensor)>;
     /// Tokens to the residual stream in front of the first layer: (tokens, channels).
     fn embed<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act>;
     /// Some layers, in order; x is the residual stream in front of them, and the result is that behind them: (tokens,
-    /// channels), or (sequences, channels) behind the last layer if only the first tokens are asked for.
-    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: Rows) -> Result<Act>;
-    /// Tokens to last hidden states: (tokens, channels), or (sequences, channels) if only the first tokens are asked for.
-    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<Act> {
+    /// channels). Behind the last layer the last hidden states of these rows: (rows, channels); nothing is computed for others
+    /// where that can be left out.
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act>;
+    /// Tokens to the last hidden states of these rows: (rows, channels).
+    fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: &Rows) -> Result<Act> {
         let x = self.embed(cx, tokens)?;
-        self.run(cx, 0..self.layers(), x, rows)
+        self.run(cx, 0..self.info().layers, x, rows)
     }
-    /// Last hidden states, of all rows or of the first tokens, to one row for each sequence: the first token, through the pooler if asked for: (sequences,
-    /// channels).
-    fn pool<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act, pooler: bool) -> Result<Act>;
-    /// Every weight under its checkpoint name.
-    fn named(&self) -> Vec<(String, &Tensor)>;
-}
-
-/// A model and what came with it.
-pub struct Loaded {
-    /// The model.
-    pub model: Box<dyn Model>,
-    /// Tensors of the checkpoint that the model has no use for.
-    pub unused: Vec<String>,
-    /// The file or files it came from.
-    pub checkpoint: Checkpoint,
-}
-
-type Build = fn(&Config, &mut Load<'_>) -> Result<Box<dyn Model>>;
-/// A row of the registry.
-pub struct ModelType {
-    /// `model_type` in `config.json`.
-    pub name: &'static str,
-    frozen: Build,
-    trained: Build,
-}
-/// Every kind of model.
-pub const MODELS: &[ModelType] =
-    &[ModelType { name: "bert", frozen: bert::build::<Frozen>, trained: bert::build::<Param> }];
-
-/// Loads a Hugging Face model directory: `config.json` and `model.safetensors`, or its shards. With `train` all its weights
-/// are registered in `set` as [`Param`]s, else they are [`Frozen`], stored as the files have them. The Null device reads no
-/// values, and where there are no weights takes them to be there, in f32.
-pub fn load(directory: &Path, device: &Device, set: &mut ParamSet, train: bool) -> Result<Loaded> {
-    let how = if train { |m: &ModelType| m.trained } else { |m: &ModelType| m.frozen };
-    build(directory, device, set, how, (None, Compute::F32))
-}
-/// Loads a model directory with [`Frozen`] weights, its matrices stored as `storage` says, or as the files have them.
-/// Biases and the weights of norms are f32 always. The products of its linear layers are computed as `compute` says; in
-/// integers, their weights are stored as int8.
-pub fn load_frozen(
-    directory: &Path,
-    device: &Device,
-    storage: Option<Storage>,
-    compute: Compute,
-) -> Result<Loaded> {
-    build(directory, device, &mut ParamSet::new(), |m| m.frozen, (storage, compute))
-}
-fn build(
-    directory: &Path,
-    device: &Device,
-    set: &mut ParamSet,
-    how: fn(&ModelType) -> Build,
-    (storage, compute): (Option<Storage>, Compute),
-) -> Result<Loaded> {
-    let config = Config::open(directory)?;
-    let name = config.text("model_type", "")?;
-    let Some(kind) = MODELS.iter().find(|m| m.name == name) else {
-        let known: Vec<_> = MODELS.iter().map(|m| m.name).collect();
-        return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
-    };
-    let checkpoint = Checkpoint::open_for(directory, device)?;
-    let mut load = Load::new(&checkpoint, device, set).storing(storage).computing(compute);
-    let model = how(kind)(&config, &mut load)?;
-    let unused = load.unused();
-    Ok(Loaded { model, unused, checkpoint })
+    /// The pooler over last hidden states, row by row; x itself where there is none. (rows, channels)
+    fn pool<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Act>;
+    /// Last hidden states as the model's own language-modelling head multiplies them with its vocabulary, and that product's
+    /// weight: (rows, channels) and a layer from channels to the vocabulary. None for a model without such a head.
+    fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>>;
 }

@@ -14,8 +14,10 @@
 //! ```
 //! What the numbers mean is in [`engraft_kernels::storage`]. Everything that is not a matrix is a float.
 mod frozen;
+mod load;
 mod read;
 mod write;
 
-pub use read::{Checkpoint, Load};
+pub use load::{LinearForm, Load};
+pub use read::Checkpoint;
 pub use write::{TensorData, save, serialize};

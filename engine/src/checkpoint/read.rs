@@ -1,6 +1,6 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
-use crate::{Compute, Error, Linear, Norm, ParamSet, Result, Tensor, Weight};
-use engraft_kernels::{Class, DType, Device, MappedFile, Storage};
+use crate::{Error, Result, Tensor};
+use engraft_kernels::{Class, DType, Device, MappedFile};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -216,11 +216,11 @@ impl Checkpoint {
         Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default())).collect())
     }
     /// A tensor of the given shape, for weights that train or are small: in f32.
-    fn copied(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn copied(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {
         if device.is_null() {
             return self.described(device, class, name, shape);
         }
-        let tensor = crate::weight::upload(device, class, &self.values(name, shape)?, shape)?;
+        let tensor = crate::tensor::upload(device, class, &self.values(name, shape)?, shape)?;
         let t = self.find(name)?;
         self.files[t.file].release(t.offset..t.offset + t.bytes);
         Ok(tensor)
@@ -233,89 +233,5 @@ impl Checkpoint {
         let len = shape.iter().try_fold(1usize, |n, s| n.checked_mul(*s));
         let len = len.ok_or(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![] })?;
         Tensor::new(device.alloc::<f32>(class, len)?, shape)
-    }
-}
-
-/// Loading a module: tensors by name from a checkpoint onto a device, `Param`s registered in a set.
-pub struct Load<'a> {
-    from: &'a Checkpoint,
-    device: &'a Device,
-    set: &'a mut ParamSet,
-    storage: Option<Storage>,
-    compute: Compute,
-    used: BTreeSet<String>,
-}
-
-impl<'a> Load<'a> {
-    /// A loader.
-    pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
-        Load { from, device, set, storage: None, compute: Compute::F32, used: BTreeSet::new() }
-    }
-    /// Frozen matrices shall be stored like that; as the checkpoint has them if it is `None`.
-    pub fn storing(mut self, storage: Option<Storage>) -> Load<'a> {
-        self.storage = storage;
-        self
-    }
-    /// The products of frozen linear layers shall be computed like that: in integers, their weights are stored as int8,
-    /// whatever the other matrices are.
-    pub fn computing(mut self, compute: Compute) -> Load<'a> {
-        self.compute = compute;
-        self
-    }
-    /// The checkpoint.
-    pub fn checkpoint(&self) -> &'a Checkpoint {
-        self.from
-    }
-    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file, unless
-    /// [`Load::storing`] asks for another type: then they are converted, one after the other. Everything else becomes f32;
-    /// what is quantised cannot train.
-    pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize]) -> Result<P> {
-        self.stored(name, shape, self.storage)
-    }
-    fn stored<P: Weight>(&mut self, name: &str, shape: &[usize], storage: Option<Storage>) -> Result<P> {
-        self.used.insert(name.into());
-        let quantised = self.from.quantised(name);
-        let tensor = match (P::TRAINABLE, shape) {
-            (true, _) => {
-                if let Some((stored, _)) = quantised {
-                    let what = format!(
-                        "is stored as {stored} and cannot train: take the model that it was made from"
-                    );
-                    return Err(self.from.wrong(name, what));
-                }
-                self.from.copied(self.device, Class::Adapter, name, shape)?
-            }
-            (false, &[rows, cols]) => {
-                self.used.extend(quantised.into_iter().flat_map(|(_, beside)| beside));
-                self.from.matrix(self.device, name, [rows, cols], storage)?.computing(self.compute)
-            }
-            _ => self.from.copied(self.device, Class::Backbone, name, shape)?.computing(self.compute),
-        };
-        P::make(self.set, name, tensor)
-    }
-    /// Says that a tensor is known, and held under another name too.
-    pub fn mark(&mut self, name: &str) {
-        self.used.insert(name.into());
-    }
-    /// A weight under the first of several names that exists.
-    pub fn either<P: Weight>(&mut self, names: &[String], shape: &[usize]) -> Result<P> {
-        let name = names.iter().find(|n| self.from.has(n)).or(names.first());
-        self.get(name.map_or("", String::as_str), shape)
-    }
-    /// `{path}.weight` (output, input) and `{path}.bias` (output).
-    pub fn linear<P: Weight>(&mut self, path: &str, input: usize, output: usize) -> Result<Linear<P>> {
-        let storage = if self.compute == Compute::F32 { self.storage } else { Some(Storage::Int8) };
-        let w = self.stored(&format!("{path}.weight"), &[output, input], storage)?;
-        Ok(Linear { w, b: Some(self.get(&format!("{path}.bias"), &[output])?), in_out: false })
-    }
-    /// `{path}.weight` and `{path}.bias`, called `gamma` and `beta` in checkpoints converted from TensorFlow.
-    pub fn norm<P: Weight>(&mut self, path: &str, channels: usize, eps: f32) -> Result<Norm<P>> {
-        let w = self.either(&[format!("{path}.weight"), format!("{path}.gamma")], &[channels])?;
-        let b = self.either(&[format!("{path}.bias"), format!("{path}.beta")], &[channels])?;
-        Ok(Norm { w, b, eps })
-    }
-    /// Tensors of the checkpoint that nothing asked for.
-    pub fn unused(&self) -> Vec<String> {
-        self.from.names().filter(|n| !self.used.contains(*n)).map(String::from).collect()
     }
 }

@@ -19,8 +19,8 @@ impl<'m> Cx<'m> {
         self.activated(x, f, false)
     }
     /// f(x), which `reader` will read: rounded as it is produced if that computes in 8-bit integers.
-    pub fn activate_for(&mut self, x: &Act, f: Activation, reader: LinearRef<'m>) -> Result<Act> {
-        self.activated(x, f, reader.w.tensor.integers().is_some() && !reader.in_out)
+    pub fn activate_for(&mut self, x: &Act, f: Activation, reader: &LinearRef<'m>) -> Result<Act> {
+        self.activated(x, f, reader.w.integers().is_some() && !reader.in_out)
     }
     fn activated(&mut self, x: &Act, f: Activation, quantize: bool) -> Result<Act> {
         let mut y = self.alloc(x.buf.len())?;

@@ -35,7 +35,7 @@ impl<'m> Cx<'m> {
         up: LinearRef<'m>,
         r: Option<&Act>,
     ) -> Result<Act> {
-        if !(plain(down) && plain(up) && down.dims() == (up.dims().1, up.dims().0)) {
+        if !(plain(&down) && plain(&up) && down.dims() == (up.dims().1, up.dims().0)) {
             let a = self.matmul(x, down)?;
             let h = self.activate(&a, f)?;
             return match r {
@@ -45,41 +45,39 @@ impl<'m> Cx<'m> {
         }
         let (c, b) = down.dims();
         if x.cols != c {
-            let right = down.w.tensor.shape().to_vec();
+            let right = down.w.shape();
             return Err(Error::Shape { op: "bottleneck", left: vec![x.rows, x.cols], right });
         }
         r.map_or(Ok(()), |r| x.same_shape("bottleneck", r))?;
         let mut a = self.alloc(x.rows * b)?;
         let mut y = self.alloc(x.rows * c)?;
         let onto = r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf));
-        bottleneck::forward(self.device(), launch(down, f, up, x.rows), &x.buf, onto, &mut a, &mut y)?;
+        bottleneck::forward(self.device(), launch(&down, f, &up, x.rows), &x.buf, onto, &mut a, &mut y)?;
         let y = x.like(y, c);
         let residual = r.and_then(|r| r.node);
-        let slot = |w: LinearRef<'_>| [w.w.slot, w.b.and_then(|b| b.slot)];
-        let slots = [slot(down), slot(up)].concat();
-        if !self.needed(&[x.node, residual], &slots) {
+        if !self.needed(&[x.node, residual], &[down.targets(), up.targets()].concat()) {
             return Ok(y);
         }
         let a = self.keep(&Arc::new(a))?;
-        let kept = down.w.slot.map(|_| self.keep(&x.buf)).transpose()?;
+        let kept = if down.w.target().is_some() { Some(self.keep(&x.buf)?) } else { None };
+        [&down, &up].iter().for_each(|w| w.w.hold());
         Ok(self.record(y, Op { down, up, f, rows: x.rows, a, kept, x: x.node, residual }))
     }
 }
 /// Is this what the kernel reads: f32, stored (out, in)?
-fn plain(w: LinearRef<'_>) -> bool {
-    w.w.tensor.storage() == Storage::F32 && w.w.tensor.integers().is_none() && !w.in_out
+fn plain(w: &LinearRef<'_>) -> bool {
+    w.w.storage() == Storage::F32 && w.w.integers().is_none() && !w.in_out
 }
-fn launch<'a>(down: LinearRef<'a>, f: Activation, up: LinearRef<'a>, rows: usize) -> Bottleneck<'a> {
+fn launch<'a>(down: &'a LinearRef<'_>, f: Activation, up: &'a LinearRef<'_>, rows: usize) -> Bottleneck<'a> {
     let (channels, width) = down.dims();
-    let values = |w: W<'a>| w.tensor.buffer();
     Bottleneck {
         rows,
         channels,
         width,
-        down: values(down.w),
-        down_bias: down.b.map(values),
-        up: values(up.w),
-        up_bias: up.b.map(values),
+        down: down.w.buffer(),
+        down_bias: down.b.as_ref().map(W::buffer),
+        up: up.w.buffer(),
+        up_bias: up.b.as_ref().map(W::buffer),
         f,
     }
 }
@@ -93,22 +91,21 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let ((c, b), m, a) = (self.down.dims(), self.rows, self.a.get()?);
-        let bias = |w: LinearRef<'_>| w.b.and_then(|b| b.slot);
-        if self.up.w.slot.is_some() {
+        if self.up.w.target().is_some() {
             let mut h = cx.alloc(m * b)?;
             activation::forward(cx.device(), self.f, &a, &mut h)?;
-            g.param(self.up.w.slot, c * b, |d, to, acc| {
+            g.weight(self.up.w.target(), c * b, |d, to, acc| {
                 Ok(matmul::transposed_times(d, &dy, c, &h, b, m, to, acc)?)
             })?;
         }
-        g.param(bias(self.up), c, |d, to, acc| Ok(reduce::column_sums(d, &dy, m, c, to, acc)?))?;
+        g.weight(self.up.bias_target(), c, |d, to, acc| Ok(reduce::column_sums(d, &dy, m, c, to, acc)?))?;
         // first: if x is the residual too, its gradient is then what the products are added to
         g.node(self.residual, dy.clone())?;
-        if self.x.is_none() && self.down.w.slot.is_none() && bias(self.down).is_none() {
+        if self.x.is_none() && !self.down.targets().iter().any(|t| t.is_some()) {
             return Ok(());
         }
         let mut da = cx.alloc(m * b)?;
-        let w = launch(self.down, self.f, self.up, m);
+        let w = launch(&self.down, self.f, &self.up, m);
         match self.x {
             Some(_) => g.node_plus(self.x, m * c, |d, plus, dx| {
                 Ok(bottleneck::backward(d, w, &a, &dy, &mut da, Some((plus, dx)))?)
@@ -117,10 +114,10 @@ impl<'m> Backward<'m> for Op<'m> {
         }
         if let Some(x) = &self.kept {
             let x = x.get()?;
-            g.param(self.down.w.slot, b * c, |d, to, acc| {
+            g.weight(self.down.w.target(), b * c, |d, to, acc| {
                 Ok(matmul::transposed_times(d, &da, b, &x, c, m, to, acc)?)
             })?;
         }
-        g.param(bias(self.down), b, |d, to, acc| Ok(reduce::column_sums(d, &da, m, b, to, acc)?))
+        g.weight(self.down.bias_target(), b, |d, to, acc| Ok(reduce::column_sums(d, &da, m, b, to, acc)?))
     }
 }

@@ -42,21 +42,22 @@ impl<'m> Cx<'m> {
     }
     /// Every row of x times v: a value for each channel, or one for all. (T, C)
     pub fn mul_row(&mut self, x: &Act, v: W<'m>) -> Result<Act> {
-        let n = v.tensor.buffer().len();
+        let n = v.elements();
         if n != 1 && n != x.cols {
             return Err(Error::Shape {
                 op: "mul_row",
                 left: vec![x.rows, x.cols],
-                right: v.tensor.shape().to_vec(),
+                right: v.shape(),
             });
         }
         let mut y = self.alloc(x.buf.len())?;
-        elementwise::mul_row(self.device(), &x.buf, v.tensor.buffer(), x.cols, &mut y)?;
+        elementwise::mul_row(self.device(), &x.buf, v.buffer(), x.cols, &mut y)?;
         let y = x.like(y, x.cols);
-        if !self.needed(&[x.node], &[v.slot]) {
+        if !self.needed(&[x.node], &[v.target()]) {
             return Ok(y);
         }
-        let kept = v.slot.map(|_| self.keep(&x.buf)).transpose()?;
+        let kept = if v.target().is_some() { Some(self.keep(&x.buf)?) } else { None };
+        v.hold();
         Ok(self.record(y, MulRow { v, kept, rows: x.rows, cols: x.cols, x: x.node }))
     }
 }
@@ -93,10 +94,10 @@ impl<'m> Backward<'m> for MulRow<'m> {
         self.kept.as_ref().map_or(0, |k| k.bytes())
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
-        let v = self.v.tensor.buffer();
+        let v = self.v.buffer();
         if let Some(x) = &self.kept {
             let x = &*x.get()?;
-            g.param(self.v.slot, v.len(), |d, b, acc| match v.len() {
+            g.weight(self.v.target(), v.len(), |d, b, acc| match v.len() {
                 1 => {
                     // one number for all channels: the dot product of all elements is that of the columns' sums with ones
                     let mut columns = d.alloc::<f32>(Class::Scratch, self.cols)?;

@@ -11,26 +11,26 @@ impl<'m> Cx<'m> {
     /// Row t is the sum over the tables of the row that `index[t]` names. Each index holds one number for every row that
     /// `seqs` packs.
     pub fn embed(&mut self, tables: &[(W<'m>, &[u32])], seqs: Arc<[Seq]>) -> Result<Act> {
-        let cols = tables.first().map_or(0, |(w, _)| w.tensor.dims().1);
+        let cols = tables.first().map_or(0, |(w, _)| w.dims().1);
         let rows = seqs.iter().map(|s| s.start + s.len).max().unwrap_or(0);
         let mut y = self.alloc(rows * cols)?;
         let mut kept = vec![];
         for (i, (w, index)) in tables.iter().enumerate() {
-            if index.len() != rows || w.tensor.dims().1 != cols {
+            if index.len() != rows || w.dims().1 != cols {
                 return Err(Error::Shape {
                     op: "embed",
                     left: vec![rows, cols],
-                    right: vec![index.len(), w.tensor.dims().1],
+                    right: vec![index.len(), w.dims().1],
                 });
             }
             let index = self.device().upload(Class::Scratch, index)?;
-            gather::rows(self.device(), w.tensor.matrix(), &index, &mut y, i > 0)?;
-            if w.slot.is_some() {
-                kept.push((*w, index));
+            gather::rows(self.device(), w.matrix(), &index, &mut y, i > 0)?;
+            if w.target().is_some() {
+                kept.push((w.clone(), index));
             }
         }
         let y = Act::new(y, cols, seqs)?;
-        if !self.needed(&[], &kept.iter().map(|(w, _)| w.slot).collect::<Vec<_>>()) {
+        if !self.needed(&[], &kept.iter().map(|(w, _)| w.target()).collect::<Vec<_>>()) {
             return Ok(y);
         }
         kept.iter().for_each(|(_, i)| i.set_class(Class::Saved));
@@ -46,7 +46,7 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         for (w, index) in &self.tables {
-            g.param(w.slot, w.tensor.buffer().len(), |d, b, acc| {
+            g.weight(w.target(), w.elements(), |d, b, acc| {
                 if !acc {
                     b.clear()?;
                 }

@@ -34,7 +34,7 @@ impl<'m> Cx<'m> {
             return Err(Error::Shape {
                 op: "linear",
                 left: vec![m, x.cols],
-                right: w.w.tensor.shape().to_vec(),
+                right: w.w.shape(),
             });
         }
         if let Some(r) = r.filter(|r| (r.rows, r.cols) != (m, output)) {
@@ -42,11 +42,11 @@ impl<'m> Cx<'m> {
         }
         let mut y = self.alloc(m * output)?;
         let plus = Plus {
-            bias: w.b.map(|b| b.tensor.buffer()),
+            bias: w.b.as_ref().map(|b| b.buffer()),
             onto: r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf)),
         };
-        let (d, matrix) = (self.device(), w.w.tensor.matrix());
-        match w.w.tensor.integers() {
+        let (d, matrix) = (self.device(), w.w.matrix());
+        match w.w.integers() {
             Some(scales) if w.in_out => {
                 let q = quantize(d, &x.buf, (m, input), Some(scales))?;
                 matmul_int8::times(d, &q, matrix, plus, &mut y)?;
@@ -59,26 +59,27 @@ impl<'m> Cx<'m> {
         }
         let y = x.like(y, output);
         let residual = r.and_then(|r| r.node);
-        if !self.needed(&[x.node, residual], &[w.w.slot, w.b.and_then(|b| b.slot)]) {
+        if !self.needed(&[x.node, residual], &w.targets()) {
             return Ok(y);
         }
-        let kept = w.w.slot.map(|_| self.keep(&x.buf)).transpose()?;
+        let kept = if w.w.target().is_some() { Some(self.keep(&x.buf)?) } else { None };
+        w.w.hold();
         Ok(self.record(y, Op { w, kept, rows: m, x: x.node, residual }))
     }
 }
 impl Op<'_> {
     /// dx = dy W + ..
     fn input_gradient(&self, d: &Device, dy: &Buffer, plus: Plus<'_>, dx: &mut Buffer) -> Result<()> {
-        let (in_out, tensor, m) = (self.w.in_out, self.w.w.tensor, self.rows);
-        match tensor.integers().filter(|_| tensor.compute() == Compute::Int8) {
+        let (in_out, w, m) = (self.w.in_out, &self.w.w, self.rows);
+        match w.integers().filter(|_| w.compute() == Compute::Int8) {
             Some(scales) => {
                 let q = quantize(d, dy, (m, self.w.dims().1), (!in_out).then_some(scales))?;
                 let go = if in_out { matmul_int8::times_transposed } else { matmul_int8::times };
-                go(d, &q, tensor.matrix(), plus, dx)?;
+                go(d, &q, w.matrix(), plus, dx)?;
             }
             None => {
                 let go = if in_out { matmul::times_transposed } else { matmul::times };
-                go(d, dy, m, tensor.matrix(), plus, dx)?;
+                go(d, dy, m, w.matrix(), plus, dx)?;
             }
         }
         Ok(())
@@ -114,7 +115,7 @@ impl<'m> Backward<'m> for Op<'m> {
         let ((input, output), m) = (self.w.dims(), self.rows);
         if let Some(x) = &self.kept {
             let x = x.get()?;
-            g.param(self.w.w.slot, input * output, |d, b, acc| {
+            g.weight(self.w.w.target(), input * output, |d, b, acc| {
                 let (left, right) = if self.w.in_out {
                     ((&*x, input), (&*dy, output))
                 } else {
@@ -123,7 +124,7 @@ impl<'m> Backward<'m> for Op<'m> {
                 Ok(matmul::transposed_times(d, left.0, left.1, right.0, right.1, m, b, acc)?)
             })?;
         }
-        g.param(self.w.b.and_then(|b| b.slot), output, |d, b, acc| {
+        g.weight(self.w.bias_target(), output, |d, b, acc| {
             Ok(reduce::column_sums(d, &dy, m, output, b, acc)?)
         })?;
         g.node_plus(self.x, m * input, |d, plus, dx| self.input_gradient(d, &dy, plus, dx))?;

@@ -15,3 +15,4 @@ mod rows;
 
 pub use attention::Heads;
 pub use dropout::Pending;
+pub use rows::Rows;

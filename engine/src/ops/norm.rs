@@ -1,6 +1,9 @@
 //! The end of a sub-layer: LayerNorm(h + r), or h + r, h dropped out on the way. Keeps the normalised rows and 1/σ.
 use super::{Pending, linear};
-use crate::{Act, Backward, Compute, Cx, Error, Grads, NormRef, Result, kept::Kept as Held, tape::NodeId};
+use crate::{
+    Act, Backward, Compute, Cx, Error, Grads, NormKind, NormRef, Result, W, kept::Kept as Held, tape::NodeId,
+    weight::Target,
+};
 use engraft_kernels::{
     Buffer, Class,
     dropout::Dropout,
@@ -19,9 +22,16 @@ struct Op<'m> {
     h: Option<NodeId>,
     r: Option<NodeId>,
 }
-fn shape<'m>(n: NormRef<'m>, rows: usize, cols: usize, dropout: Option<Dropout>) -> layernorm::Norm<'m> {
-    let (gamma, beta) = (n.w.tensor.buffer(), n.b.tensor.buffer());
-    layernorm::Norm { gamma, beta, eps: n.eps, rows, cols, dropout }
+fn shape<'a>(
+    n: &'a NormRef<'_>,
+    rows: usize,
+    cols: usize,
+    dropout: Option<Dropout>,
+) -> Result<layernorm::Norm<'a>> {
+    let (NormKind::Layer, Some(b)) = (n.kind, &n.b) else {
+        return Err(Error::Unsupported { op: "norm", what: "a norm without a mean or without a bias" });
+    };
+    Ok(layernorm::Norm { gamma: n.w.buffer(), beta: b.buffer(), eps: n.eps, rows, cols, dropout })
 }
 
 impl<'m> Cx<'m> {
@@ -29,7 +39,7 @@ impl<'m> Cx<'m> {
     pub fn add_norm(&mut self, h: &Act, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
         h.same_shape("add_norm", r)?;
         match norm {
-            Some(n) => self.normalise(h, None, Some(r), n),
+            Some(n) => self.normalise_sum(h, None, Some(r), n),
             None => self.add(h, r),
         }
     }
@@ -37,18 +47,18 @@ impl<'m> Cx<'m> {
     pub fn drop_add_norm(&mut self, h: Pending, r: &Act, norm: Option<NormRef<'m>>) -> Result<Act> {
         h.x.same_shape("drop_add_norm", r)?;
         match norm {
-            Some(n) => self.normalise(&h.x, h.how, Some(r), n),
+            Some(n) => self.normalise_sum(&h.x, h.how, Some(r), n),
             None => {
                 let h = self.dropped(h)?;
                 self.add(&h, r)
             }
         }
     }
-    /// LayerNorm(x). (T, C)
-    pub fn norm(&mut self, x: &Act, n: NormRef<'m>) -> Result<Act> {
-        self.normalise(x, None, None, n)
+    /// norm(x). (T, C)
+    pub fn normalise(&mut self, x: &Act, n: NormRef<'m>) -> Result<Act> {
+        self.normalise_sum(x, None, None, n)
     }
-    fn normalise(
+    fn normalise_sum(
         &mut self,
         h: &Act,
         dropout: Option<Dropout>,
@@ -56,23 +66,23 @@ impl<'m> Cx<'m> {
         n: NormRef<'m>,
     ) -> Result<Act> {
         let (rows, cols) = (h.rows, h.cols);
-        if n.w.tensor.shape() != [cols] {
+        if n.w.elements() != cols {
             return Err(Error::Shape {
                 op: "norm",
                 left: vec![rows, cols],
-                right: n.w.tensor.shape().to_vec(),
+                right: n.w.shape(),
             });
         }
         let mut y = self.alloc(rows * cols)?;
         let (hn, rn) = (h.node, r.and_then(|r| r.node));
         let rb = r.map(|r| &*r.buf);
         // integer products of the same model read what its norms give
-        let mut q = match n.w.tensor.compute() {
+        let mut q = match n.w.compute() {
             Compute::F32 => None,
             _ => Some(linear::rows(self.device(), (rows, cols))?),
         };
-        let shape = shape(n, rows, cols, dropout);
-        if !self.needed(&[hn, rn], &[n.w.slot, n.b.slot]) {
+        let shape = shape(&n, rows, cols, dropout)?;
+        if !self.needed(&[hn, rn], &n.targets()) {
             layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, None, q.as_mut())?;
             return Ok(h.like(y, cols).and(q));
         }
@@ -82,6 +92,7 @@ impl<'m> Cx<'m> {
         layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, Some(kept), q.as_mut())?;
         let normed = self.keep(&Arc::new(normed))?;
         let y = h.like(y, cols).and(q);
+        n.w.hold();
         Ok(self.record(y, Op { n, normed, rstd, rows, cols, dropout, h: hn, r: rn }))
     }
 }
@@ -94,16 +105,17 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let (rows, cols, normed) = (self.rows, self.cols, self.normed.get()?);
-        g.param(self.n.w.slot, cols, |d, b, acc| {
+        g.weight(self.n.w.target(), cols, |d, b, acc| {
             Ok(reduce::column_dots(d, &dy, &normed, rows, cols, b, acc)?)
         })?;
-        g.param(self.n.b.slot, cols, |d, b, acc| Ok(reduce::column_sums(d, &dy, rows, cols, b, acc)?))?;
+        let bias = self.n.b.as_ref().map_or(Target::Nothing, W::target);
+        g.weight(bias, cols, |d, b, acc| Ok(reduce::column_sums(d, &dy, rows, cols, b, acc)?))?;
         if self.h.is_some() || self.r.is_some() {
             let mut ds = cx.alloc(rows * cols)?;
             // where h was dropped out, its gradient is another one
             let drops = self.h.and(self.dropout).is_some();
             let mut dh = if drops { Some(cx.alloc(rows * cols)?) } else { None };
-            let shape = shape(self.n, rows, cols, self.dropout);
+            let shape = shape(&self.n, rows, cols, self.dropout)?;
             layernorm::backward(cx.device(), &dy, &normed, &self.rstd, shape, &mut ds, dh.as_mut())?;
             drop(dy);
             let ds = Arc::new(ds);

@@ -1,7 +1,32 @@
-//! Chosen rows: the first token of each sequence.
-use crate::{Act, Backward, Cx, Grads, Result, Seq, pack, tape::NodeId};
+//! Chosen rows of every sequence: the first token, the last one, those that carry a label.
+use crate::{Act, Backward, Cx, Error, Grads, Result, Seq, tape::NodeId};
 use engraft_kernels::{Buffer, Class, gather, matmul::Matrix};
 use std::sync::Arc;
+
+/// Which rows of each sequence are meant. Rows that are no tokens (prompts) are never among them, nor counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    /// Those of all tokens.
+    #[default]
+    All,
+    /// That of the first token.
+    First,
+    /// That of the last token.
+    Last,
+    /// For each sequence these tokens, counted from 0 within the sequence.
+    These(Arc<[Vec<usize>]>),
+}
+impl Rows {
+    /// The rows of one sequence, as places among its tokens; `i` is the sequence's number.
+    fn of(&self, i: usize, tokens: usize) -> Vec<usize> {
+        match self {
+            Rows::All => (0..tokens).collect(),
+            Rows::First => (0..tokens.min(1)).collect(),
+            Rows::Last => (tokens.saturating_sub(1)..tokens).collect(),
+            Rows::These(rows) => rows.get(i).cloned().unwrap_or_default(),
+        }
+    }
+}
 
 struct Op {
     index: Buffer,
@@ -10,24 +35,34 @@ struct Op {
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
-    /// The first token of every sequence that has one, after its prompt: (sequences, C), each a sequence of one row. What
-    /// has no other rows is given back as it is.
-    pub fn first_tokens(&mut self, x: &Act) -> Result<Act> {
-        if x.rows == x.seqs.len() && x.seqs.iter().all(|s| (s.len, s.extra) == (1, 0)) {
+    /// These rows of every sequence of x (T, C), packed in the same order: (chosen rows, C). A sequence none of whose rows are
+    /// chosen stays, with no rows. Where every row is chosen x is given back as it is.
+    pub fn take_rows(&mut self, x: &Act, rows: &Rows) -> Result<Act> {
+        if let Rows::These(chosen) = rows
+            && chosen.len() != x.seqs.len()
+        {
+            return Err(Error::Shape { op: "take_rows", left: vec![x.seqs.len()], right: vec![chosen.len()] });
+        }
+        let (mut index, mut seqs): (Vec<u32>, Vec<Seq>) = (vec![], vec![]);
+        for (i, s) in x.seqs.iter().enumerate() {
+            let (first, tokens) = (s.start + s.extra.min(s.len), s.len.saturating_sub(s.extra));
+            let start = index.len();
+            for place in rows.of(i, tokens) {
+                if place >= tokens {
+                    return Err(Error::Shape { op: "take_rows", left: vec![tokens], right: vec![place] });
+                }
+                index.push((first + place) as u32);
+            }
+            seqs.push(Seq { start, len: index.len() - start, extra: 0, ..s.clone() });
+        }
+        if index.len() == x.rows && index.iter().enumerate().all(|(i, row)| i == *row as usize) {
             return Ok(x.clone());
         }
-        let firsts: Vec<&Seq> = x.seqs.iter().filter(|s| s.len > s.extra).collect();
-        let index: Vec<u32> = firsts.iter().map(|s| (s.start + s.extra) as u32).collect();
-        let packed = pack(index.iter().map(|_| 1));
-        let seqs = packed
-            .iter()
-            .zip(&firsts)
-            .map(|(p, s)| Seq { item: s.item, route: s.route, ..p.clone() })
-            .collect();
+        let rows = index.len();
         let index = self.device().upload(Class::Scratch, &index)?;
-        let mut y = self.alloc(firsts.len() * x.cols)?;
+        let mut y = self.alloc(rows * x.cols)?;
         gather::rows(self.device(), Matrix::plain(&x.buf, x.rows, x.cols), &index, &mut y, false)?;
-        let y = Act::new(y, x.cols, seqs)?;
+        let y = Act::new(y, x.cols, seqs.into())?;
         if !self.needed(&[x.node], &[]) {
             return Ok(y);
         }
@@ -37,7 +72,7 @@ impl<'m> Cx<'m> {
 }
 impl<'m> Backward<'m> for Op {
     fn name(&self) -> &'static str {
-        "first_tokens"
+        "take_rows"
     }
     fn saved(&self) -> usize {
         self.index.bytes()

@@ -13,16 +13,15 @@ pub(super) fn cases() -> Vec<Case> {
     v.push(case(&[2 * 768 * 768], true));
     v
 }
-/// w, g, m, v of a weight, and its decay.
-fn weight(i: usize, n: usize) -> ([Vec<f32>; 4], f64) {
+/// w, g, m, v of a weight, and its step: each has taken another number of them, and every second one decays.
+fn weight(i: usize, n: usize) -> ([Vec<f32>; 4], Step) {
     let of = |k: usize| noise((4 * i + k) as u64, n);
-    (
-        [of(1), of(2), of(3), of(4).iter().map(|x| x * x).collect()],
-        if i.is_multiple_of(2) { 0.01 } else { 0.0 },
-    )
+    let weight_decay = if i.is_multiple_of(2) { 0.01 } else { 0.0 };
+    let t = 7 + i as u64;
+    let step = Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, t, weight_decay, grad_scale: 0.5 };
+    ([of(1), of(2), of(3), of(4).iter().map(|x| x * x).collect()], step)
 }
 fn case(sizes: &[usize], timed: bool) -> Case {
-    let step_of = Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, t: 7, grad_scale: 0.5 };
     let (sizes, n) = (sizes.to_vec(), sizes.iter().sum());
     let again = sizes.clone();
     Case {
@@ -36,26 +35,26 @@ fn case(sizes: &[usize], timed: bool) -> Case {
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let (mut outputs, mut gradients) = (vec![], vec![]);
             for (i, n) in sizes.iter().enumerate() {
-                let ([w, g, m, v], decay) = weight(i, *n);
+                let ([w, g, m, v], step) = weight(i, *n);
                 outputs.extend([up(&w)?, up(&m)?, up(&v)?]);
-                gradients.push((up(&g)?, decay));
+                gradients.push((up(&g)?, step));
             }
             let d = d.clone();
             Ok(Run::new(outputs, move |y| {
                 let weights = y.as_chunks_mut::<3>().0.iter_mut().zip(&gradients);
                 let mut parts: Vec<Part<'_>> = vec![];
-                for ([w, m, v], (g, decay)) in weights {
-                    parts.push(Part { w, g, m, v, weight_decay: *decay });
+                for ([w, m, v], (g, step)) in weights {
+                    parts.push(Part { w, g, m, v, step: *step });
                 }
-                step(&d, step_of, &mut parts)
+                step(&d, &mut parts)
             }))
         }),
         reference: Box::new(move || {
             let mut all = vec![];
             for (i, n) in again.iter().enumerate() {
-                let (buffers, decay) = weight(i, *n);
+                let (buffers, step) = weight(i, *n);
                 let [w, g, m, v] = buffers.map(|x| wide(&x));
-                let (w, m, v) = reference(step_of, decay, [&w, &g, &m, &v]);
+                let (w, m, v) = reference(step, [&w, &g, &m, &v]);
                 all.extend([w, m, v].concat());
             }
             all

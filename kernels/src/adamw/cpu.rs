@@ -8,10 +8,10 @@ use crate::{
 /// Weights of a piece.
 const PIECE: usize = 16 * 1024;
 
-pub(super) fn step(d: &Cpu, s: Step, all: &mut [Part<'_>]) -> Result<()> {
+pub(super) fn step(d: &Cpu, all: &mut [Part<'_>]) -> Result<()> {
     let (level, mut pieces) = (Level::current()?, vec![]);
     for p in all {
-        let (f, n) = (s.factors(p.weight_decay), p.w.len());
+        let (f, n) = (p.step.factors(), p.w.len());
         let (w, g) = (p.w.host_mut::<f32>()?.chunks_mut(PIECE), p.g.host::<f32>()?[..n].chunks(PIECE));
         let (m, v) = (p.m.host_mut::<f32>()?.chunks_mut(PIECE), p.v.host_mut::<f32>()?.chunks_mut(PIECE));
         pieces.extend(w.zip(g).zip(m.zip(v)).map(|((w, g), (m, v))| (f, w, g, m, v)));

@@ -17,7 +17,7 @@ const NAME: &str = "adamw";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
-/// The numbers of one step.
+/// The numbers of one step of one weight.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Learning rate.
@@ -30,6 +30,8 @@ pub struct Step {
     pub eps: f64,
     /// t, from 1.
     pub t: u64,
+    /// λ.
+    pub weight_decay: f64,
     /// Multiplied into the gradient first: 1 / accumulated batches, and clipping.
     pub grad_scale: f64,
 }
@@ -45,8 +47,8 @@ pub struct Part<'a> {
     pub m: &'a mut Buffer,
     /// The mean squared gradient.
     pub v: &'a mut Buffer,
-    /// λ.
-    pub weight_decay: f64,
+    /// How it is updated.
+    pub step: Step,
 }
 
 /// What a step multiplies by, in the precision in which it is taken.
@@ -64,12 +66,12 @@ struct Factors<T> {
 }
 impl Step {
     /// As PyTorch does: in double precision, and rounded where they are used.
-    fn factors<T: Float>(&self, weight_decay: f64) -> Factors<T> {
+    fn factors<T: Float>(&self) -> Factors<T> {
         let t = |x: f64| T::from(x).unwrap_or_else(T::nan);
         let debias = |b: f64| 1.0 - b.powf(self.t as f64);
         Factors {
             grad: t(self.grad_scale),
-            keep: t(1.0 - self.lr * weight_decay),
+            keep: t(1.0 - self.lr * self.weight_decay),
             lr: t(self.lr / debias(self.beta1)),
             root: t(debias(self.beta2).sqrt()),
             eps: t(self.eps),
@@ -95,7 +97,7 @@ fn cost(n: usize) -> Cost {
 }
 
 /// One step of all `parts`.
-pub fn step(device: &Device, s: Step, parts: &mut [Part<'_>]) -> Result<()> {
+pub fn step(device: &Device, parts: &mut [Part<'_>]) -> Result<()> {
     for Part { w, g, m, v, .. } in &*parts {
         let n = w.len();
         need::<f32>(NAME, device, "w", w, n)?;
@@ -105,15 +107,15 @@ pub fn step(device: &Device, s: Step, parts: &mut [Part<'_>]) -> Result<()> {
     }
     let _span = device.span(NAME, "step", || cost(parts.iter().map(|p| p.w.len()).sum()));
     match device {
-        Device::Cpu(d) => cpu::step(d, s, parts),
+        Device::Cpu(d) => cpu::step(d, parts),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
 }
 
 /// Plain loops: (w, m, v) after a step.
-pub fn reference<T: Float>(s: Step, weight_decay: f64, [w, g, m, v]: [&[T]; 4]) -> (Vec<T>, Vec<T>, Vec<T>) {
-    let f = s.factors::<T>(weight_decay);
+pub fn reference<T: Float>(s: Step, [w, g, m, v]: [&[T]; 4]) -> (Vec<T>, Vec<T>, Vec<T>) {
+    let f = s.factors::<T>();
     let (mut a, mut b, mut c) = (vec![], vec![], vec![]);
     for i in 0..w.len() {
         let (w, m, v) = f.step(w[i], g[i], m[i], v[i]);

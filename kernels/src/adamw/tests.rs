@@ -6,11 +6,12 @@ fn every_case_on_every_level() {
     check::cases(KERNEL);
 }
 
-const STEP: Step = Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, t: 1, grad_scale: 1.0 };
+const STEP: Step =
+    Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, t: 1, weight_decay: 0.01, grad_scale: 1.0 };
 
-/// A step of one weight that decays.
+/// A step of one weight.
 fn one(d: &Device, s: Step, w: &mut Buffer, g: &Buffer, m: &mut Buffer, v: &mut Buffer) -> Result<()> {
-    step(d, s, &mut [Part { w, g, m, v, weight_decay: 0.01 }])
+    step(d, &mut [Part { w, g, m, v, step: s }])
 }
 
 /// Three steps of `torch.optim.AdamW(lr=1e-3, weight_decay=0.01)`, PyTorch 2 on a CPU.
@@ -72,9 +73,9 @@ fn a_weight_gets_the_same_bits_alone_and_among_others() {
         }
         let mut parts = vec![];
         for [w, g, m, v] in &mut together {
-            parts.push(Part { w, g, m, v, weight_decay: 0.01 });
+            parts.push(Part { w, g, m, v, step: STEP });
         }
-        step(&d, STEP, &mut parts).unwrap();
+        step(&d, &mut parts).unwrap();
         for (a, b) in alone.iter().flatten().zip(together.iter().flatten()) {
             assert!(check::same(&a.read().unwrap(), &b.read().unwrap()), "{level:?}");
         }

@@ -1,0 +1,79 @@
+//! Every family, and loading a model of any.
+use crate::{Config, Model, Result, bert};
+use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
+use std::path::Path;
+
+/// A model and what came with it.
+pub struct Loaded {
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// Tensors of the checkpoint that the model has no use for.
+    pub unused: Vec<String>,
+    /// Fields of `config.json` that nothing reads and that are not well known.
+    pub unread: Vec<String>,
+    /// The file or files it came from.
+    pub checkpoint: Checkpoint,
+}
+
+/// Reads the configuration and takes the weights that it describes out of a checkpoint.
+pub type Build = fn(&Config, &mut Load<'_>) -> Result<Box<dyn Model>>;
+/// A row of the registry.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub name: &'static str,
+    /// The beginning of tensors' names that files of a model without heads leave out.
+    pub prefix: &'static str,
+    /// (name, other name) of fields of `config.json`.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// With weights that never change.
+    pub frozen: Build,
+    /// With weights that train.
+    pub trained: Build,
+}
+/// Every family of models.
+pub const FAMILIES: &[Family] = &[bert::FAMILY];
+
+/// How a model's weights are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// What frozen matrices are stored as; as the files have them if it is `None`. Biases and the weights of norms are f32 always.
+    pub storage: Option<Storage>,
+    /// How the products of the linear layers are computed; in integers, their weights are stored as int8.
+    pub compute: Compute,
+}
+
+/// Loads a Hugging Face model directory, `config.json` and `model.safetensors` or its shards, of a family in [`FAMILIES`], with
+/// frozen weights. The Null device reads no values, and where there are no weights takes them to be there, in f32.
+pub fn load_frozen(directory: &Path, device: &Device, how: Holding) -> Result<Loaded> {
+    load_as(FAMILIES, directory, device, None, how)
+}
+/// The same with all weights registered in `set` as parameters that train.
+pub fn load_trained(directory: &Path, device: &Device, set: &mut ParamSet) -> Result<Loaded> {
+    load_as(FAMILIES, directory, device, Some(set), Holding::default())
+}
+/// The same for families of the caller's own choice. With a set the weights train.
+pub fn load_as(
+    families: &[Family],
+    directory: &Path,
+    device: &Device,
+    train: Option<&mut ParamSet>,
+    how: Holding,
+) -> Result<Loaded> {
+    let config = Config::open(directory)?;
+    let name = config.text("model_type", "")?;
+    let Some(family) = families.iter().find(|f| f.name == name) else {
+        let known: Vec<_> = families.iter().map(|f| f.name).collect();
+        return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
+    };
+    let config = config.with_aliases(family.aliases)?;
+    let checkpoint = Checkpoint::open_for(directory, device)?;
+    let build = if train.is_some() { family.trained } else { family.frozen };
+    let mut none = ParamSet::new();
+    let set = train.unwrap_or(&mut none);
+    let load = Load::new(&checkpoint, device, set).without(family.prefix);
+    let mut load = load.storing(how.storage).computing(how.compute);
+    let model = build(&config, &mut load)?;
+    let unused = load.unused();
+    Ok(Loaded { model, unused, unread: config.finish()?, checkpoint })
+}

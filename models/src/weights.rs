@@ -1,0 +1,133 @@
+//! A family describes its weights and sites once: a traversal of its modules, on which loading, names, sites and visits rest.
+//!
+//! [`Layout`] is handed through a model's modules when it is loaded; each call names a weight and says at which site it stands.
+//! What comes back are handles; the values, the names and the list of sites are in [`Weights`].
+use engraft_engine::{
+    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo, SiteKind,
+    Tensor, W, Weight,
+};
+
+/// A weight among [`Weights`].
+#[derive(Clone, Copy, Debug)]
+pub struct Id(usize);
+/// A linear layer among [`Weights`].
+#[derive(Clone, Copy, Debug)]
+pub struct LinearId {
+    w: Id,
+    b: Option<Id>,
+    in_out: bool,
+}
+/// A norm among [`Weights`].
+#[derive(Clone, Copy, Debug)]
+pub struct NormId {
+    w: Id,
+    b: Option<Id>,
+    eps: f32,
+    kind: NormKind,
+}
+
+/// All weights of a model under their checkpoint names, and its sites.
+#[derive(Debug)]
+pub struct Weights<P: Weight> {
+    named: Vec<(String, P)>,
+    sites: Vec<SiteInfo>,
+}
+impl<P: Weight> Weights<P> {
+    /// A weight at its point of use.
+    pub fn get(&self, id: Id) -> W<'_> {
+        self.named[id.0].1.get()
+    }
+    /// A linear layer at its point of use.
+    pub fn linear(&self, l: LinearId) -> LinearRef<'_> {
+        LinearRef { w: self.get(l.w), b: l.b.map(|b| self.get(b)), in_out: l.in_out }
+    }
+    /// A norm at its point of use.
+    pub fn norm(&self, n: NormId) -> NormRef<'_> {
+        NormRef { w: self.get(n.w), b: n.b.map(|b| self.get(b)), eps: n.eps, kind: n.kind }
+    }
+    /// Where the model calls hooks.
+    pub fn sites(&self) -> &[SiteInfo] {
+        &self.sites
+    }
+    /// Every weight under its checkpoint name.
+    pub fn named(&self) -> Vec<(String, &Tensor)> {
+        self.named.iter().map(|(name, w)| (name.clone(), w.tensor())).collect()
+    }
+}
+impl<P: Weight> Parameters for Weights<P> {
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
+        self.named.iter().for_each(|(_, w)| w.visit(f));
+    }
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
+        self.named.iter_mut().for_each(|(_, w)| w.visit_mut(f));
+    }
+}
+
+/// The traversal of a model's modules.
+pub struct Layout<'s, 'a, P: Weight> {
+    load: &'s mut Load<'a>,
+    weights: Weights<P>,
+}
+impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
+    /// A traversal that loads.
+    pub fn new(load: &'s mut Load<'a>) -> Layout<'s, 'a, P> {
+        Layout { load, weights: Weights { named: vec![], sites: vec![] } }
+    }
+    /// The weights and sites that it has come past.
+    pub fn finish(self) -> Weights<P> {
+        self.weights
+    }
+    /// True if the checkpoint has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.load.has(name)
+    }
+    /// A hook is called here; `path` is where checkpoints keep what hangs here.
+    pub fn site(&mut self, site: Site, kind: SiteKind, path: &str) {
+        self.weights.sites.push(SiteInfo::new(site, kind, path));
+    }
+    fn add(&mut self, name: String, w: P) -> Id {
+        self.weights.named.push((name, w));
+        Id(self.weights.named.len() - 1)
+    }
+    /// A table (rows, cols) of embeddings.
+    pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
+        let w = self.load.get(name, &[rows, cols], Role::WEIGHT)?;
+        Ok(self.add(name.into(), w))
+    }
+    /// A linear layer of the module `path`, where no hook is called.
+    pub fn plain_linear(&mut self, path: &str, dims: (usize, usize), form: LinearForm) -> Result<LinearId> {
+        let l = self.load.linear::<P>(path, dims, form)?;
+        let w = self.add(format!("{path}.weight"), l.w);
+        let b = l.b.map(|b| self.add(format!("{path}.bias"), b));
+        Ok(LinearId { w, b, in_out: form.in_out })
+    }
+    /// A linear layer of the module `path` at a site; its outputs are those of `parts` projections side by side.
+    pub fn linear(
+        &mut self,
+        site: Site,
+        path: &str,
+        (input, output): (usize, usize),
+        form: LinearForm,
+        parts: usize,
+    ) -> Result<LinearId> {
+        self.site(site, SiteKind::Linear { input, output, parts, in_out: form.in_out }, path);
+        self.plain_linear(path, (input, output), form)
+    }
+    /// A norm of the module `path`; where it stands by itself, its site.
+    pub fn norm(
+        &mut self,
+        site: Option<Site>,
+        path: &str,
+        channels: usize,
+        eps: f32,
+        kind: NormKind,
+    ) -> Result<NormId> {
+        if let Some(site) = site {
+            self.site(site, SiteKind::Norm { channels }, path);
+        }
+        let n = self.load.norm::<P>(path, channels, eps, kind)?;
+        let w = self.add(format!("{path}.weight"), n.w);
+        let b = n.b.map(|b| self.add(format!("{path}.bias"), b));
+        Ok(NormId { w, b, eps, kind })
+    }
+}
