@@ -20,7 +20,7 @@ fn method(name: &str, device: &Device) -> Case<Param> {
     let adapter = (name == "upper").then(|| {
         let mut c = BnConfig { reduction_factor: Reduction::Factor(4.0), ..BnConfig::houlsby() };
         (c.leave_out, c.dropout) = (vec![0, 1], 0.1);
-        Adapter::new("task", c, &model.sites(), device, &mut set, 5).unwrap()
+        Adapter::new("task", c, model.sites(), device, &mut set, 5).unwrap()
     });
     let head = HeadConfig::classification(&["no", "yes"].map(String::from));
     let head = ClassificationHead::new("task", head, 32, device, &mut set, 6).unwrap();
@@ -74,7 +74,7 @@ fn recomputed_gradients_are_the_same_bits() {
 /// The tape of a training pass, what its layers kept, and all that was kept.
 fn tape(case: &Case<Param>, policy: &Activations) -> (Vec<(&'static str, usize)>, Vec<usize>, usize) {
     let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients()).with_activations(policy);
-    let x = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
+    let x = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
     (cx.tape().collect(), cx.kept_by_layer().to_vec(), {
         drop(x);
         case.device.ledger().usage().live(Class::Saved)
@@ -160,7 +160,7 @@ fn predicted_bytes_are_measured_bytes() {
                     for n in 0..2 {
                         let mut g = Gradients::new();
                         case.pass_with(&Activations::all(keep), Pass::train(3, n), &mut g);
-                        optimiser.step(&mut case.parameters(), &g, 1e-2, 1.0).unwrap();
+                        step(&mut optimiser, &mut case.parameters(), &g, 1e-2, 1.0);
                     }
                     device.ledger().usage()
                 };

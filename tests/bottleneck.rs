@@ -32,8 +32,12 @@ fn bottlenecks(shape @ [m, c, b]: [usize; 3], f: Activation, of: Bottlenecks) {
         Pass::gradients(),
         &leaves,
         |cx, w| {
-            let [x, other] = [0, 5].map(|i| input(cx, w[i], &pack([m])));
-            let layer = |i: usize| LinearRef { w: w[i], b: of.bias.then_some(w[i + 1]), in_out: of.in_out };
+            let [x, other] = [0, 5].map(|i| input(cx, w[i].clone(), &pack([m])));
+            let layer = |i: usize| LinearRef {
+                w: w[i].clone(),
+                b: of.bias.then_some(w[i + 1].clone()),
+                in_out: of.in_out,
+            };
             let r = of.residual.map(|same| if same { &x } else { &other });
             cx.bottleneck(&x, layer(1), f, layer(3), r).unwrap()
         },

@@ -167,7 +167,7 @@ fn tokens_that_the_model_does_not_know_are_refused() {
     let model = model(&device, &mut ParamSet::new(), false).model;
     let run = |t: Tokens| {
         let mut cx = Cx::new(&device, &Plain, Pass::infer());
-        model.forward(&mut cx, &t, Rows::All).map(drop).map_err(|e| e.to_string())
+        model.forward(&mut cx, &t, &Rows::All).map(drop).map_err(|e| e.to_string())
     };
     run(Tokens::new(&[vec![1; 24], vec![60]])).unwrap();
     says(run(Tokens::new(&[vec![1], vec![2, 61]])), &["token id 61", "61"]);
@@ -183,8 +183,8 @@ fn tokens_that_the_model_does_not_know_are_refused() {
     let case = Case::<Frozen>::load("houlsby", &device);
     let logits = |labels: &[u32]| {
         let mut cx = Cx::new(&device, case.hooks(), Pass::infer());
-        let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
-        let pooled = case.model.pool(&mut cx, &hidden, false).unwrap();
+        let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
+        let pooled = pooled(&mut cx, &*case.model, &hidden, false);
         let z = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
         cx.cross_entropy(&z, labels).map(drop).map_err(|e| e.to_string())
     };

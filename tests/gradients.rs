@@ -28,11 +28,11 @@ fn linear([m, k, n]: [usize; 3], [in_out, bias, trains, residual]: [bool; 4], se
         &what,
         &leaves,
         |cx, w| {
-            let x = input(cx, w[0], &pack([m]));
-            let layer = LinearRef { w: w[1], b: w.get(3).copied(), in_out };
+            let x = input(cx, w[0].clone(), &pack([m]));
+            let layer = LinearRef { w: w[1].clone(), b: w.get(3).cloned(), in_out };
             match residual {
                 true => {
-                    let r = input(cx, w[2], &pack([m]));
+                    let r = input(cx, w[2].clone(), &pack([m]));
                     cx.matmul_plus(&x, layer, &r).unwrap()
                 }
                 false => cx.matmul(&x, layer).unwrap(),
@@ -63,12 +63,12 @@ fn norm(rows: usize, cols: usize, eps: f32, residual: bool, trains: bool, seed: 
         &format!("norm {rows} {cols} residual {residual} trains {trains}"),
         &leaves,
         |cx, w| {
-            let x = input(cx, w[0], &pack([rows]));
-            let n = NormRef { w: w[1], b: w[2], eps };
+            let x = input(cx, w[0].clone(), &pack([rows]));
+            let n = NormRef { w: w[1].clone(), b: Some(w[2].clone()), eps, kind: NormKind::Layer };
             match w.get(3) {
-                None => cx.norm(&x, n).unwrap(),
+                None => cx.normalise(&x, n).unwrap(),
                 Some(r) => {
-                    let r = input(cx, *r, &pack([rows]));
+                    let r = input(cx, r.clone(), &pack([rows]));
                     cx.add_norm(&x, &r, Some(n)).unwrap()
                 }
             }
@@ -103,7 +103,7 @@ fn every_activation() {
             &format!("{f:?}"),
             &[x],
             |cx, w| {
-                let x = input(cx, w[0], &pack([4, 5]));
+                let x = input(cx, w[0].clone(), &pack([4, 5]));
                 cx.activate(&x, f).unwrap()
             },
             |x| x[0].iter().map(|x| activation::value(f, *x)).collect(),
@@ -121,7 +121,7 @@ fn sums_and_products() {
             "add",
             &[two(1), two(2)],
             |cx, w| {
-                let (a, b) = (input(cx, w[0], &seqs), input(cx, w[1], &seqs));
+                let (a, b) = (input(cx, w[0].clone(), &seqs), input(cx, w[1].clone(), &seqs));
                 cx.add(&a, &b).unwrap()
             },
             sum,
@@ -130,7 +130,7 @@ fn sums_and_products() {
             "add_norm without a norm",
             &[two(1), two(2)],
             |cx, w| {
-                let (a, b) = (input(cx, w[0], &seqs), input(cx, w[1], &seqs));
+                let (a, b) = (input(cx, w[0].clone(), &seqs), input(cx, w[1].clone(), &seqs));
                 cx.add_norm(&a, &b, None).unwrap()
             },
             sum,
@@ -139,7 +139,7 @@ fn sums_and_products() {
             "scale",
             &[two(3)],
             |cx, w| {
-                let x = input(cx, w[0], &seqs);
+                let x = input(cx, w[0].clone(), &seqs);
                 cx.scale(x, -1.75).unwrap()
             },
             |x| x[0].iter().map(|x| -1.75 * x).collect(),
@@ -149,8 +149,8 @@ fn sums_and_products() {
                 &format!("mul_row {n}"),
                 &[two(4), make(5, &[n])],
                 |cx, w| {
-                    let x = input(cx, w[0], &seqs);
-                    cx.mul_row(&x, w[1]).unwrap()
+                    let x = input(cx, w[0].clone(), &seqs);
+                    cx.mul_row(&x, w[1].clone()).unwrap()
                 },
                 |x| {
                     x[0].iter()
@@ -171,11 +171,11 @@ fn what_is_used_several_times_gets_the_sum_of_the_gradients() {
         "fan-out",
         &[leaf(1, &[rows, c]), leaf(2, &[c, c])],
         |cx, w| {
-            let x = input(cx, w[0], &pack([rows]));
-            let layer = LinearRef { w: w[1], b: None, in_out: false };
+            let x = input(cx, w[0].clone(), &pack([rows]));
+            let layer = LinearRef { w: w[1].clone(), b: None, in_out: false };
             let a = cx.add(&x, &x).unwrap();
             let b = cx.scale(x.clone(), 2.0).unwrap();
-            let d = cx.matmul(&x, layer).unwrap();
+            let d = cx.matmul(&x, layer.clone()).unwrap();
             let e = cx.matmul(&d, layer).unwrap();
             let y = cx.add(&a, &b).unwrap();
             cx.add(&y, &e).unwrap()
@@ -209,7 +209,7 @@ fn dropout_in_a_training_pass() {
             pass,
             &[leaf(8, &[rows, cols])],
             |cx, w| {
-                let x = input(cx, w[0], &pack([rows]));
+                let x = input(cx, w[0].clone(), &pack([rows]));
                 cx.dropout(x, p, s, 4).unwrap()
             },
             |x| x[0].iter().zip(&keep).map(|(x, k)| x * k).collect(),
@@ -230,9 +230,20 @@ fn the_end_of_a_sub_layer_drops_out_what_it_adds() {
                 pass,
                 &[rows_of(1), make(2, &[cols]), make(3, &[cols]), rows_of(4)],
                 |cx, w| {
-                    let (x, r) = (input(cx, w[0], &pack([rows])), input(cx, w[3], &pack([rows])));
+                    let (x, r) =
+                        (input(cx, w[0].clone(), &pack([rows])), input(cx, w[3].clone(), &pack([rows])));
                     let h = cx.drop_later(x, p, s, 2);
-                    cx.drop_add_norm(h, &r, has_norm.then_some(NormRef { w: w[1], b: w[2], eps })).unwrap()
+                    cx.drop_add_norm(
+                        h,
+                        &r,
+                        has_norm.then_some(NormRef {
+                            w: w[1].clone(),
+                            b: Some(w[2].clone()),
+                            eps,
+                            kind: NormKind::Layer,
+                        }),
+                    )
+                    .unwrap()
                 },
                 |x| {
                     let dropped = x[0].iter().zip(&keep).map(|(x, k)| x * k);
@@ -253,7 +264,10 @@ fn embeddings_sum_the_rows_of_several_tables() {
     plain(
         "embed",
         &[leaf(1, &[5, 4]), leaf(2, &[2, 4]), frozen(3, &[5, 4])],
-        |cx, w| cx.embed(&[(w[0], &word), (w[1], &kind), (w[2], &word)], pack([2, 3])).unwrap(),
+        |cx, w| {
+            cx.embed(&[(w[0].clone(), &word), (w[1].clone(), &kind), (w[2].clone(), &word)], pack([2, 3]))
+                .unwrap()
+        },
         |x| {
             let at = |i: usize, j: usize| {
                 x[0][word[i] as usize * 4 + j]
@@ -273,8 +287,8 @@ fn first_tokens_skip_prompts_and_sequences_that_are_only_prompts() {
         "first_tokens",
         &[leaf(1, &[10, 3])],
         |cx, w| {
-            let x = input(cx, w[0], &seqs);
-            let y = cx.first_tokens(&x).unwrap();
+            let x = input(cx, w[0].clone(), &seqs);
+            let y = cx.take_rows(&x, &Rows::First).unwrap();
             assert_eq!(y.seqs().iter().map(|s| s.item).collect::<Vec<_>>(), [0, 1, 3]);
             y
         },
@@ -327,7 +341,8 @@ fn attend(q: &[usize], kv: &[usize], heads: usize, c: usize, p: f32, seed: u64) 
         &leaves,
         |cx, w| {
             let (sq, sk) = (pack(q.iter().copied()), pack(kv.iter().copied()));
-            let (q, k, v) = (input(cx, w[0], &sq), input(cx, w[1], &sk), input(cx, w[2], &sk));
+            let (q, k, v) =
+                (input(cx, w[0].clone(), &sq), input(cx, w[1].clone(), &sk), input(cx, w[2].clone(), &sk));
             cx.attend(s, &q, &k, &v, Heads { count: heads, dropout: p }).unwrap()
         },
         |x| attention(q, kv, heads, c, &|i, n| f[i * wide + n], x),
@@ -351,7 +366,7 @@ fn cross_entropy_of_logits() {
             &format!("cross_entropy {rows} {classes}"),
             &[leaf(1, &[rows, classes])],
             |cx, w| {
-                let z = input(cx, w[0], &pack(labels.iter().map(|_| 1)));
+                let z = input(cx, w[0].clone(), &pack(labels.iter().map(|_| 1)));
                 cx.cross_entropy(&z, &labels).unwrap()
             },
             |x| {
@@ -399,7 +414,7 @@ fn a_wrong_gradient_is_caught() {
             "lost",
             &[leaf(1, &[2, 2])],
             |cx, w| {
-                let x = input(cx, w[0], &pack([2]));
+                let x = input(cx, w[0].clone(), &pack([2]));
                 let copy = x.buffer().duplicate(Class::Scratch).unwrap();
                 let copy = Act::new(copy, 2, pack([2])).unwrap();
                 cx.add(&x, &copy).unwrap()

@@ -15,7 +15,7 @@ fn build(preset: &str, device: &Device, configure: impl Fn(&mut BnConfig)) -> Ca
     let mut config =
         BnConfig { reduction_factor: Reduction::Factor(4.0), ..BnConfig::preset(preset).unwrap() };
     configure(&mut config);
-    let adapter = Adapter::new("task", config, &model.sites(), device, &mut set, 5).unwrap();
+    let adapter = Adapter::new("task", config, model.sites(), device, &mut set, 5).unwrap();
     let labels = ["no", "yes"].map(String::from);
     let head = HeadConfig::classification(&labels);
     let head = ClassificationHead::new("task", head, 32, device, &mut set, 6).unwrap();
@@ -31,8 +31,8 @@ fn large() -> (Tokens, Vec<u32>) {
 /// What the tape of a training pass lists.
 fn tape<P: Weight>(case: &Case<P>) -> Vec<(&'static str, usize)> {
     let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients());
-    let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
-    let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
+    let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
+    let pooled = case.pooled(&mut cx, &hidden);
     let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
     cx.cross_entropy(&logits, &case.labels).unwrap();
     cx.tape().collect()
@@ -40,7 +40,7 @@ fn tape<P: Weight>(case: &Case<P>) -> Vec<(&'static str, usize)> {
 fn step(case: &mut Case<Param>, optimiser: &mut AdamW, number: u64) -> (f32, Gradients) {
     let mut g = Gradients::new();
     let loss = case.pass(Pass::train(3, number), &mut g).2;
-    optimiser.step(&mut case.parameters(), &g, 1e-2, 1.0).unwrap();
+    support::step(&mut optimiser, &mut case.parameters(), &g, 1e-2, 1.0);
     (loss, g)
 }
 fn trained(case: &Case<Param>) -> Vec<Vec<f32>> {
@@ -52,7 +52,7 @@ fn trained(case: &Case<Param>) -> Vec<Vec<f32>> {
 }
 fn hidden(case: &Case<Param>, pass: Pass) -> Vec<f32> {
     let mut cx = Cx::new(&case.device, case.hooks(), pass);
-    case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap().read().unwrap()
+    case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap().read().unwrap()
 }
 
 #[test]
@@ -106,8 +106,8 @@ fn nothing_is_recorded_below_the_first_adapter() {
     // adapter. The head: first_tokens, linear, act, linear, cross_entropy
     assert_eq!([0, 1, 2].map(count), [(7 + 24 + 5, 2), (7 + 12 + 5, 1), (7 + 5, 0)]);
     let case = build("houlsby", &cpu(), |c| c.leave_out = vec![0, 1]);
-    assert_eq!(first_touched(case.hooks(), &case.model.sites()), Some(2));
-    assert_eq!(first_touched(&Plain, &case.model.sites()), None);
+    assert_eq!(first_touched(case.hooks(), case.model.sites()), Some(2));
+    assert_eq!(first_touched(&Plain, case.model.sites()), None);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_sequence_of_a_mixed_batch_gets_what_it_gets_alone() {
         let run = |t: &Tokens| {
             let hooks: &dyn Hooks = if name == "plain" { &Plain } else { case.hooks() };
             let mut cx = Cx::new(&device, hooks, Pass::infer());
-            case.model.forward(&mut cx, t, Rows::All).unwrap().read().unwrap()
+            case.model.forward(&mut cx, t, &Rows::All).unwrap().read().unwrap()
         };
         let (whole, mut at, mut worst) = (run(&tokens), 0, 0f64);
         for n in &tokens.lengths {
@@ -202,7 +202,7 @@ fn dropout_within_the_norm_gives_the_bits_of_dropout_in_front_of_it() {
         let (tokens, _) = large();
         let run = |hooks: &dyn Hooks| {
             let mut cx = Cx::new(&device, hooks, Pass::train(5, 6));
-            let y = case.model.forward(&mut cx, &tokens, Rows::All).unwrap();
+            let y = case.model.forward(&mut cx, &tokens, &Rows::All).unwrap();
             let (values, mut g) = (y.read().unwrap(), Gradients::new());
             let dropouts = cx.tape().filter(|n| n.0 == "dropout").count();
             let dy = device.upload(Class::Scratch, &noise(4, values.len())).unwrap();
@@ -237,13 +237,13 @@ fn a_pass_from_a_cached_layer_equals_the_whole_pass() {
         let capture = Capture { layer: from, inner: adapter, seen: Mutex::default() };
         let mut cx = Cx::new(&device, &capture, Pass::gradients());
         let x = bert.embed(&mut cx, &tokens).unwrap();
-        let y = bert.run(&mut cx, 0..3, x, Rows::All).unwrap();
+        let y = bert.run(&mut cx, 0..3, x, &Rows::All).unwrap();
         let whole = finish(cx, y);
 
         let seen = if from < 3 { capture.seen.lock().unwrap().clone() } else { whole.0.clone() };
         let cached = Act::new(device.upload(Class::Scratch, &seen).unwrap(), 32, tokens.seqs()).unwrap();
         let mut cx = Cx::new(&device, adapter, Pass::gradients());
-        let y = bert.run(&mut cx, from..3, cached, Rows::All).unwrap();
+        let y = bert.run(&mut cx, from..3, cached, &Rows::All).unwrap();
         let again = finish(cx, y);
         assert!(whole.0 == again.0, "from layer {from}: hidden states");
         assert!(from == 3 || whole.1 == again.1, "from layer {from}: gradients");
@@ -336,8 +336,8 @@ fn two_half_batches_accumulate_to_the_whole() {
                 lengths: case.tokens.lengths[from..to].into(),
             };
             let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients());
-            let hidden = case.model.forward(&mut cx, &tokens, Rows::All).unwrap();
-            let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
+            let hidden = case.model.forward(&mut cx, &tokens, &Rows::All).unwrap();
+            let pooled = case.pooled(&mut cx, &hidden);
             let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
             let loss = cx.cross_entropy(&logits, &case.labels[from..to]).unwrap();
             let dy = case.device.upload(Class::Scratch, &[weight]).unwrap();
@@ -407,7 +407,7 @@ fn models_and_adapters_of_one_process_do_not_disturb_each_other() {
     let (tokens, _) = input("houlsby");
     let hidden = |case: &Case<Param>| {
         let mut cx = Cx::new(&device, case.hooks(), Pass::infer());
-        model.forward(&mut cx, &tokens, Rows::All).unwrap().read().unwrap()
+        model.forward(&mut cx, &tokens, &Rows::All).unwrap().read().unwrap()
     };
     let (a, b) = (build("houlsby", &device, |_| ()), build("pfeiffer", &device, |_| ()));
     let (first, second) = (hidden(&a), hidden(&b));
@@ -419,7 +419,7 @@ fn weights_of_two_sets_that_share_a_slot_are_refused() {
     let device = cpu();
     let make = |name: &str| {
         let one = device.upload(Class::Adapter, &[1f32]).unwrap();
-        ParamSet::new().param(name, Tensor::new(one, &[1]).unwrap()).unwrap()
+        ParamSet::new().param(name, Tensor::new(one, &[1]).unwrap(), Role::WEIGHT).unwrap()
     };
     let (mut a, mut b, mut g) = (make("a"), make("b"), Gradients::new());
     let up = || device.upload(Class::Scratch, &[1f32, 2.0]).unwrap();
@@ -427,9 +427,9 @@ fn weights_of_two_sets_that_share_a_slot_are_refused() {
     let y = cx.mul_row(&Act::new(up(), 2, pack([1])).unwrap(), a.get()).unwrap();
     cx.backward(&y, up(), &mut g).unwrap();
     let mut optimiser = AdamW::new(0.01);
-    let e = optimiser.step(&mut [&mut a, &mut b], &g, 1e-3, 1.0).unwrap_err();
+    let e = optimiser.step(&mut [&mut a, &mut b], &g, &Norms::default(), 1e-3, 1.0).unwrap_err();
     assert!(e.to_string().starts_with("`b` shares its gradient"), "{e}");
     assert_eq!(a.tensor().buffer().read::<f32>().unwrap(), [1.0], "nothing has changed");
-    optimiser.step(&mut [&mut a], &g, 1e-3, 1.0).unwrap();
+    optimiser.step(&mut [&mut a], &g, &Norms::default(), 1e-3, 1.0).unwrap();
     assert!(a.tensor().buffer().read::<f32>().unwrap() != [1.0]);
 }

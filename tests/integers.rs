@@ -2,7 +2,7 @@
 mod support;
 use engraft_engine::kernels::{DType, Usage, matmul::Matrix, storage::convert};
 use engraft_engine::*;
-use engraft_models::{Rows, load_frozen};
+use engraft_models::{Holding, Rows, load_frozen};
 use support::{files::*, *};
 
 const INTEGERS: [Compute; 2] = [Compute::Int8Forward, Compute::Int8];
@@ -31,7 +31,7 @@ fn through(d: &Device, layer: &Linear<Frozen>, rows: usize) -> (Vec<f32>, Vec<f3
     for i in 0..rows {
         let mut set = ParamSet::new();
         let ones = Tensor::new(d.upload(Class::Adapter, &vec![1f32; input]).unwrap(), &[input]).unwrap();
-        let v = set.param("v", ones).unwrap();
+        let v = set.param("v", ones, Role::WEIGHT).unwrap();
         let mut cx = Cx::new(d, &Plain, Pass::gradients());
         let row = d.upload(Class::Scratch, &x[i * input..][..input]).unwrap();
         let row = Act::new(row, input, pack([1])).unwrap();
@@ -111,9 +111,9 @@ fn rounding<'m>(
     layer: &'m Linear<Frozen>,
 ) -> Act {
     match which {
-        0 => cx.norm(x, norm.get()),
+        0 => cx.normalise(x, norm.get()),
         1 => cx.add_norm(x, x, Some(norm.get())),
-        _ => cx.activate_for(x, Activation::Gelu, layer.get()),
+        _ => cx.activate_for(x, Activation::Gelu, &layer.get()),
     }
     .unwrap()
 }
@@ -133,7 +133,7 @@ fn norms_and_activations_round_what_they_give_and_later_changes_are_seen() {
         let t = Tensor::new(d.upload(Class::Backbone, &noise(seed, c)).unwrap(), &[c]).unwrap();
         Frozen::new(t.computing(Compute::Int8))
     };
-    let norm = Norm { w: weight(7), b: weight(8), eps: 1e-5 };
+    let norm = Norm { w: weight(7), b: Some(weight(8)), eps: 1e-5, kind: NormKind::Layer };
     let mut cx = Cx::new(&d, &Plain, Pass::train(1, 1));
     let x = act(&d, rows, c);
     for which in 0..3 {
@@ -150,14 +150,14 @@ fn norms_and_activations_round_what_they_give_and_later_changes_are_seen() {
     }
     // nothing is rounded that nobody asked for
     let before = scratch(&d);
-    let y = cx.activate_for(&x, Activation::Gelu, plain.get()).unwrap();
+    let y = cx.activate_for(&x, Activation::Gelu, &plain.get()).unwrap();
     assert_eq!(scratch(&d), before + rows * c * 4);
     drop(y);
 }
 
 /// A case on a model that computes like this.
 fn case(name: &str, device: &Device, compute: Compute) -> Case<Param> {
-    let model = load_frozen(&fixture("model"), device, None, compute).unwrap().model;
+    let model = load_frozen(&fixture("model"), device, Holding { storage: None, compute }).unwrap().model;
     Case { model, ..Case::load(name, device) }
 }
 /// Loss and all gradients, one after the other.
@@ -212,7 +212,7 @@ fn frozen_products_save_nothing_more_and_are_held_as_integers_only() {
     let tape = |compute| {
         let case = case("houlsby", &cpu(), compute);
         let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients());
-        let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
+        let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
         drop(hidden);
         cx.tape().collect::<Vec<_>>()
     };
@@ -221,8 +221,9 @@ fn frozen_products_save_nothing_more_and_are_held_as_integers_only() {
         let model = ModelFiles::fixture();
         let dir = if stored == "F32" { model } else { model.map(|t| t.to(stored)) }.write();
         let d = cpu();
-        let model = load_frozen(dir.path(), &d, None, Compute::Int8).unwrap().model;
-        let plain = engraft_models::load(dir.path(), &cpu(), &mut ParamSet::new(), false).unwrap().model;
+        let model =
+            load_frozen(dir.path(), &d, Holding { storage: None, compute: Compute::Int8 }).unwrap().model;
+        let plain = engraft_models::load_frozen(dir.path(), &cpu(), Holding::default()).unwrap().model;
         let mut bytes = 0;
         for ((name, t), (_, exact)) in model.named().into_iter().zip(plain.named()) {
             let product = t.shape().len() == 2 && !name.contains("embeddings");
@@ -244,9 +245,9 @@ fn layers_that_are_computed_again_round_again() {
             let case = case("houlsby", &cpu(), compute);
             let mut cx =
                 Cx::new(&case.device, case.hooks(), Pass::train(3, 1)).with_activations(&policy(keep));
-            let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
+            let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
             let kept = case.device.ledger().usage().live(Class::Scratch);
-            let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
+            let pooled = case.pooled(&mut cx, &hidden);
             let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
             let loss = cx.cross_entropy(&logits, &case.labels).unwrap();
             drop((hidden, pooled, logits));
@@ -264,11 +265,15 @@ fn layers_that_are_computed_again_round_again() {
 #[test]
 fn weights_in_nf4_are_refused() {
     let dir = ModelFiles::fixture().write();
-    let nf4 = load_frozen(dir.path(), &cpu(), Some(Storage::Nf4), Compute::F32).unwrap().model;
+    let nf4 = load_frozen(dir.path(), &cpu(), Holding { storage: Some(Storage::Nf4), compute: Compute::F32 })
+        .unwrap()
+        .model;
     let tensors: Vec<_> =
         nf4.named().iter().flat_map(|(n, t)| checkpoint::TensorData::of(n, t).unwrap()).collect();
     checkpoint::save(&dir.path().join("model.safetensors"), &tensors).unwrap();
-    let error =
-        load_frozen(dir.path(), &cpu(), None, Compute::Int8).err().expect("it is refused").to_string();
+    let error = load_frozen(dir.path(), &cpu(), Holding { storage: None, compute: Compute::Int8 })
+        .err()
+        .expect("it is refused")
+        .to_string();
     assert!(error.contains("stored as nf4") && error.contains("int8"), "{error}");
 }

@@ -21,16 +21,17 @@ fn step_keeping(name: &str, device: &Device, keep: Keep) -> (Profile, Vec<(&'sta
     device.start_profile(machine(device)).unwrap();
     let pass = Pass::train(1, 2);
     let mut cx = Cx::new(device, case.hooks(), pass).with_activations(&Activations::all(keep));
-    let hidden = case.model.forward(&mut cx, &case.tokens, Rows::All).unwrap();
-    let pooled = case.model.pool(&mut cx, &hidden, case.head.config().use_pooler).unwrap();
+    let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
+    let pooled = case.pooled(&mut cx, &hidden);
     let logits = case.head.forward(&mut cx, &pooled, 0.1).unwrap();
     let loss = cx.cross_entropy(&logits, &case.labels).unwrap();
     drop((hidden, pooled, logits));
     let tape = cx.tape().collect();
     let dy = device.upload(Class::Scratch, &[1f32]).unwrap();
     cx.backward(&loss, dy, &mut g).unwrap();
-    g.sum_of_squares().unwrap();
-    optimiser.step(&mut case.parameters(), &g, 1e-3, 1.0).unwrap();
+    let mut all = case.parameters();
+    g.norms(&all.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>()).unwrap();
+    support::step(&mut optimiser, &mut case.parameters(), &g, 1e-3, 1.0);
     (device.end_profile().unwrap(), tape)
 }
 /// Calls of an operation of a kernel in a phase.

@@ -6,22 +6,25 @@ use engraft_engine::{
     kernels::Usage,
     *,
 };
-use engraft_models::{Loaded, Rows, load_frozen};
+use engraft_models::{Holding, Loaded, Rows, load_frozen};
 use std::path::Path;
 use support::{files::*, *};
 
 const QUANTISED: [Storage; 2] = [Storage::Int8, Storage::Nf4];
 
 fn load(dir: &Path, device: &Device, storage: Option<Storage>) -> Loaded {
-    load_frozen(dir, device, storage, Compute::F32).unwrap()
+    load_frozen(dir, device, Holding { storage, compute: Compute::F32 }).unwrap()
 }
 fn refused(dir: &Path, storage: Option<Storage>) -> String {
-    load_frozen(dir, &cpu(), storage, Compute::F32).err().expect("it is refused").to_string()
+    load_frozen(dir, &cpu(), Holding { storage, compute: Compute::F32 })
+        .err()
+        .expect("it is refused")
+        .to_string()
 }
 /// Last hidden states of the fixture's batch.
 fn hidden(loaded: &Loaded, device: &Device) -> Vec<f32> {
     let mut cx = Cx::new(device, &Plain, Pass::infer());
-    loaded.model.forward(&mut cx, &input("plain").0, Rows::All).unwrap().read().unwrap()
+    loaded.model.forward(&mut cx, &input("plain").0, &Rows::All).unwrap().read().unwrap()
 }
 /// A model directory with what a model holds, as it is stored or as f32.
 fn written(loaded: &Loaded, as_f32: bool) -> tempfile::TempDir {
@@ -200,7 +203,7 @@ fn what_is_quantised_becomes_nothing_else() {
             assert!(e.contains("model.safetensors: tensor `bert.embeddings.word_embeddings.weight`"), "{e}");
             assert!(e.contains("take the model that it was made from"), "{e}");
         }
-        let trained = engraft_models::load(dir.path(), &cpu(), &mut ParamSet::new(), true);
+        let trained = engraft_models::load_trained(dir.path(), &cpu(), &mut ParamSet::new());
         let e = trained.err().expect("it is refused").to_string();
         assert!(e.contains("word_embeddings.weight` is stored as") && e.contains("cannot train"), "{e}");
     }

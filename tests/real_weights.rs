@@ -23,16 +23,16 @@ fn hidden_states_of_minilm_are_those_of_transformers() {
     let tokens =
         Tokens { ids: ids.concat(), types: types.concat(), lengths: ids.iter().map(Vec::len).collect() };
 
-    let (device, mut set) = (cpu(), ParamSet::new());
+    let device = cpu();
     let Loaded { model, unused, .. } =
-        engraft_models::load(Path::new(&dir), &device, &mut set, false).unwrap();
-    assert_eq!((model.channels(), model.layers(), model.vocabulary()), (384, 6, 30522));
+        engraft_models::load_frozen(Path::new(&dir), &device, engraft_models::Holding::default()).unwrap();
+    assert_eq!((model.info().channels, model.info().layers, model.info().vocabulary), (384, 6, 30522));
     println!("tensors without use: {unused:?}");
     let mut trained = 0;
     model.visit(&mut |_: &Param| trained += 1);
     assert_eq!(trained, 0);
     let mut cx = Cx::new(&device, &Plain, Pass::infer());
-    let hidden = model.forward(&mut cx, &tokens, Rows::All).unwrap();
+    let hidden = model.forward(&mut cx, &tokens, &Rows::All).unwrap();
     assert_eq!(cx.recorded(), 0);
     let hidden = hidden.read().unwrap();
 

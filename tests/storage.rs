@@ -8,13 +8,13 @@ use support::{files::*, *};
 
 fn load(dir: &Path) -> (Loaded, Device) {
     let device = cpu();
-    (engraft_models::load(dir, &device, &mut ParamSet::new(), false).unwrap(), device)
+    (engraft_models::load_frozen(dir, &device, Holding::default()).unwrap(), device)
 }
 /// Last hidden states of the fixture's batch.
 fn hidden(dir: &Path) -> Vec<f32> {
     let (loaded, device) = load(dir);
     let mut cx = Cx::new(&device, &Plain, Pass::infer());
-    loaded.model.forward(&mut cx, &input("plain").0, Rows::All).unwrap().read().unwrap()
+    loaded.model.forward(&mut cx, &input("plain").0, &Rows::All).unwrap().read().unwrap()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn half_precision_weights_stay_as_they_are_stored_and_compute_as_their_values() 
         assert!(e > 0.0 && e < near, "{name}: {e:.1e}");
         // what trains is f32
         let mut set = ParamSet::new();
-        let trained = engraft_models::load(half.path(), &cpu(), &mut set, true).unwrap().model;
+        let trained = engraft_models::load_trained(half.path(), &cpu(), &mut set).unwrap().model;
         assert!(trained.named().iter().all(|(_, t)| t.buffer().dtype() == DType::F32));
         assert_eq!(set.len(), trained.named().len());
     }
@@ -74,7 +74,7 @@ fn names_with_and_without_the_prefix_of_the_model_are_one() {
         assert!(hidden(dir.path()) == want, "{what}");
         let (loaded, _) = load(dir.path());
         assert!(loaded.unused.is_empty(), "{what}: {:?}", loaded.unused);
-        assert!(loaded.model.has_pooler());
+        assert!(loaded.model.info().has_pooler);
         assert_eq!(loaded.model.named()[0].0, "bert.embeddings.word_embeddings.weight");
     }
 }
@@ -83,11 +83,11 @@ fn names_with_and_without_the_prefix_of_the_model_are_one() {
 fn a_model_without_a_pooler_gives_the_first_token() {
     let dir = ModelFiles::fixture().named(|n| (!n.contains("pooler")).then(|| n.into())).write();
     let (loaded, device) = load(dir.path());
-    assert!(!loaded.model.has_pooler());
+    assert!(!loaded.model.info().has_pooler);
     let (tokens, _) = input("plain");
     let mut cx = Cx::new(&device, &Plain, Pass::infer());
-    let hidden = loaded.model.forward(&mut cx, &tokens, Rows::All).unwrap();
-    let pooled = loaded.model.pool(&mut cx, &hidden, true).unwrap().read().unwrap();
+    let hidden = loaded.model.forward(&mut cx, &tokens, &Rows::All).unwrap();
+    let pooled = pooled(&mut cx, &*loaded.model, &hidden, true).read().unwrap();
     let (all, mut at) = (hidden.read().unwrap(), 0);
     for (i, n) in tokens.lengths.iter().enumerate() {
         assert_eq!(pooled[i * 32..(i + 1) * 32], all[at * 32..(at + 1) * 32]);

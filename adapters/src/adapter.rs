@@ -5,8 +5,8 @@ use crate::{
     files::{Card, tensors, write},
 };
 use engraft_engine::{
-    Act, Activation, Checkpoint, Cx, Device, Fresh, Frozen, Hooks, Load, NormRef, Param, ParamSet, Parameters,
-    Pending, Site, SiteInfo, SiteKind, Source, Tensor, Weight,
+    Act, Activation, Checkpoint, Cx, Device, Fresh, Frozen, Hooks, Load, NormRef, Param, ParamSet,
+    Parameters, Pending, Site, SiteInfo, SiteKind, Source, Tensor, Weight,
 };
 use std::{collections::BTreeMap, path::Path};
 

@@ -14,8 +14,8 @@ use crate::{
     config::{Residual, TrainedScaling},
 };
 use engraft_engine::{
-    Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Norm, NormRef, Param, Parameters, Role, Site, Source, W,
-    Weight,
+    Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Norm, NormRef, Param, Parameters, Role, Site,
+    Source, W, Weight,
 };
 
 /// The epsilon of an adapter's own norms.

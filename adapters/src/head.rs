@@ -10,8 +10,8 @@ use crate::{
     files::{Card, tensors, write},
 };
 use engraft_engine::{
-    Act, Activation, Checkpoint, Cx, Device, Fresh, Frozen, Init, Linear, Load, Param, ParamSet, Parameters, Site,
-    Source, Tensor, Weight,
+    Act, Activation, Checkpoint, Cx, Device, Fresh, Frozen, Init, Linear, Load, Param, ParamSet, Parameters,
+    Site, Source, Tensor, Weight,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};

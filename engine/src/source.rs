@@ -52,7 +52,8 @@ impl Source<'_, '_> {
         bias: Option<Init>,
     ) -> Result<Linear<P>> {
         let w = self.get(&format!("{path}.weight"), &[output, input], Role::WEIGHT, weight)?;
-        let b = bias.map(|init| self.get(&format!("{path}.bias"), &[output], Role::BIAS, init)).transpose()?;
+        let b =
+            bias.map(|init| self.get(&format!("{path}.bias"), &[output], Role::BIAS, init)).transpose()?;
         Ok(Linear { w, b, in_out: false })
     }
     /// A LayerNorm that starts as the identity: `{path}.weight` and `{path}.bias`.

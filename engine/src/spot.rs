@@ -45,7 +45,9 @@ impl From<Site> for Place {
     fn from(s: Site) -> Place {
         match s.part {
             Part::Embed => Place { name: "embeddings", index: None },
-            Part::Layer | Part::Attn | Part::Cross | Part::Ffn => Place { name: "layer", index: Some(s.layer) },
+            Part::Layer | Part::Attn | Part::Cross | Part::Ffn => {
+                Place { name: "layer", index: Some(s.layer) }
+            }
             Part::Memory => Place { name: "memory", index: None },
             Part::Head => Place { name: "head", index: None },
         }

@@ -6,19 +6,14 @@ use crate::{
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters, Point,
-    Site, SiteInfo, SiteKind, Tensor, Weight, ops::Heads,
+    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
+    Point, Site, SiteInfo, SiteKind, Tensor, Weight, ops::Heads,
 };
 use std::ops::Range;
 
 /// The registry row.
-pub const FAMILY: Family = Family {
-    name: "bert",
-    prefix: "bert.",
-    aliases: &[],
-    frozen: build::<Frozen>,
-    trained: build::<Param>,
-};
+pub const FAMILY: Family =
+    Family { name: "bert", prefix: "bert.", aliases: &[], frozen: build::<Frozen>, trained: build::<Param> };
 
 /// BERT over frozen or trained weights.
 #[derive(Debug)]
@@ -81,8 +76,9 @@ impl<P: Weight> Bert<P> {
         config.only("add_cross_attention", "false")?;
         if !c.is_multiple_of(heads.count) {
             let n = heads.count;
-            return Err(config
-                .error(format!("`hidden_size` {c} is not a multiple of `num_attention_heads` {n}")));
+            return Err(
+                config.error(format!("`hidden_size` {c} is not a multiple of `num_attention_heads` {n}"))
+            );
         }
         config.finish()?; // what is refused is refused before a weight is read
 

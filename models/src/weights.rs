@@ -3,8 +3,8 @@
 //! [`Layout`] is handed through a model's modules when it is loaded; each call names a weight and says at which site it stands.
 //! What comes back are handles; the values, the names and the list of sites are in [`Weights`].
 use engraft_engine::{
-    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo, SiteKind,
-    Tensor, W, Weight,
+    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo,
+    SiteKind, Tensor, W, Weight,
 };
 
 /// A weight among [`Weights`].

@@ -29,7 +29,7 @@ pub fn narrow(v: &[f64]) -> Vec<f32> {
 
 /// The activation whose rows are those of a tensor.
 pub fn input<'m>(cx: &mut Cx<'m>, w: W<'m>, seqs: &Arc<[Seq]>) -> Act {
-    let index: Vec<u32> = (0..w.tensor.shape()[0] as u32).collect();
+    let index: Vec<u32> = (0..w.shape()[0] as u32).collect();
     cx.embed(&[(w, &index)], seqs.clone()).unwrap()
 }
 /// The derivative of Σ f · cot with respect to every number of every tensor.
@@ -82,7 +82,7 @@ pub fn check(
         .map(|l| {
             let t = Tensor::new(device.upload(Class::Scratch, &l.values).unwrap(), &l.shape).unwrap();
             match l.trains {
-                true => Stored::Param(set.param("leaf", t).unwrap()),
+                true => Stored::Param(set.param("leaf", t, Role::WEIGHT).unwrap()),
                 false => Stored::Frozen(Frozen::new(t)),
             }
         })

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 /// What a model directory does: an error, or one forward and backward pass.
 pub fn try_model(dir: &Path) -> Result<(), String> {
     let (device, mut set) = (cpu(), ParamSet::new());
-    let model = engraft_models::load(dir, &device, &mut set, true).map_err(|e| e.to_string())?.model;
+    let model = engraft_models::load_trained(dir, &device, &mut set).map_err(|e| e.to_string())?.model;
     let mut cx = Cx::new(&device, &Plain, Pass::train(1, 1));
     model
-        .forward(&mut cx, &Tokens::new(&[vec![1, 2], vec![3]]), Rows::All)
+        .forward(&mut cx, &Tokens::new(&[vec![1, 2], vec![3]]), &Rows::All)
         .map(drop)
         .map_err(|e| e.to_string())
 }
@@ -21,7 +21,7 @@ pub fn try_checkpoint(path: &Path) -> Result<(), String> {
 }
 pub fn try_adapter(dir: &Path) -> Result<Adapter<Param>, String> {
     let (device, mut set) = (cpu(), ParamSet::new());
-    let sites = model(&device, &mut set, false).model.sites();
+    let sites = model(&device, &mut set, false).model.sites().to_vec();
     Adapter::load(dir, &host(), &sites, &device, &mut set).map_err(|e| e.to_string())
 }
 pub fn try_head(dir: &Path) -> Result<ClassificationHead<Param>, String> {

@@ -8,10 +8,10 @@ pub mod files;
 use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
-    Activations, Checkpoint, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain,
-    Weight,
+    Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Norms, Param, ParamSet,
+    Parameters, Pass, Plain, Weight,
 };
-use engraft_models::{Loaded, Model, Rows, Tokens};
+use engraft_models::{Holding, Loaded, Model, Rows, Tokens};
 use std::path::{Path, PathBuf};
 
 /// `tests/fixtures/bert/<name>`.
@@ -89,7 +89,21 @@ pub fn cpu() -> Device {
     Device::cpu(2).unwrap()
 }
 pub fn model(device: &Device, set: &mut ParamSet, train: bool) -> Loaded {
-    engraft_models::load(&fixture("model"), device, set, train).unwrap()
+    let dir = fixture("model");
+    match train {
+        true => engraft_models::load_trained(&dir, device, set),
+        false => engraft_models::load_frozen(&dir, device, Holding::default()),
+    }
+    .unwrap()
+}
+/// One step without clipping.
+pub fn step(o: &mut AdamW, of: &mut [&mut dyn Parameters], g: &Gradients, lr: f64, scale: f64) {
+    o.step(of, g, &Norms::default(), lr, scale).unwrap();
+}
+/// The rows that a classification head reads: through the pooler if it asks for that.
+pub fn pooled<'m>(cx: &mut Cx<'m>, model: &'m dyn Model, hidden: &Act, pooler: bool) -> Act {
+    let x = cx.take_rows(hidden, &model.info().summary).unwrap();
+    if pooler { model.pool(cx, &x).unwrap() } else { x }
 }
 /// The head of `BertForSequenceClassification` (`classifier`), as a head of AdapterHub: the same layer under other names.
 fn classifier(dir: &Path) -> PathBuf {
@@ -116,8 +130,7 @@ impl<P: Weight> Case<P> {
         let full = name == "full";
         let model = model(device, &mut set, full).model;
         let dir = fixture(name);
-        let adapter =
-            (!full).then(|| Adapter::load(&dir, &host(), &model.sites(), device, &mut set).unwrap());
+        let adapter = (!full).then(|| Adapter::load(&dir, &host(), model.sites(), device, &mut set).unwrap());
         let head = if full { classifier(&dir) } else { dir };
         let head = ClassificationHead::load(&head, &host(), device, &mut set).unwrap();
         let (tokens, labels) = input(name);
@@ -138,9 +151,9 @@ impl<P: Weight> Case<P> {
         into: &mut Gradients,
     ) -> (Vec<f32>, Vec<f32>, f32, usize) {
         let mut cx = Cx::new(&self.device, self.hooks(), pass).with_activations(policy);
-        let hidden = self.model.forward(&mut cx, &self.tokens, self.rows).unwrap();
-        let pooled = self.model.pool(&mut cx, &hidden, self.head.config().use_pooler).unwrap();
-        let logits = self.head.forward(&mut cx, &pooled, self.model.head_dropout()).unwrap();
+        let hidden = self.model.forward(&mut cx, &self.tokens, &self.rows).unwrap();
+        let pooled = self.pooled(&mut cx, &hidden);
+        let logits = self.head.forward(&mut cx, &pooled, self.model.info().head_dropout).unwrap();
         let loss = cx.cross_entropy(&logits, &self.labels).unwrap();
         let out = (hidden.read().unwrap(), logits.read().unwrap(), loss.read().unwrap()[0], cx.recorded());
         drop(hidden);
@@ -149,6 +162,10 @@ impl<P: Weight> Case<P> {
             cx.backward(&loss, dy, into).unwrap();
         }
         out
+    }
+    /// The rows that the head reads.
+    pub fn pooled<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act) -> Act {
+        pooled(cx, &*self.model, hidden, self.head.config().use_pooler)
     }
     /// Every `Param`, with its gradient.
     pub fn gradients(&self, g: &Gradients) -> Vec<(String, Option<Vec<f32>>)> {

@@ -17,7 +17,7 @@
 //!
 //! // any iterator of batches: token ids of all texts one after the other, their lengths, their labels
 //! let batches = (0..3).map(|_| Batch::of(&[(&[2, 17, 11, 3], 0), (&[2, 25, 3], 1)]));
-//! let mut trainer = Trainer::new(AdamW::new(0.01), 1.0, 42);
+//! let mut trainer = Trainer::new(AdamW::new(0.01).clipping(1.0), 42);
 //! for batch in batches {
 //!     let step = trainer.step(&mut classifier, &[batch], 1e-3)?;
 //!     assert!(step.loss.is_finite());

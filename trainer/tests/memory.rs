@@ -226,7 +226,7 @@ fn the_library_plans_too() {
     let run = |policy: Activations| {
         let device = Device::cpu(threads).unwrap();
         let mut c = make(&device);
-        let mut t = Trainer::new(AdamW::new(0.01), 1.0, 42).with_activations(policy);
+        let mut t = Trainer::new(AdamW::new(0.01).clipping(1.0), 42).with_activations(policy);
         for l in &lengths {
             t.step(&mut c, &[Batch::blank(l)], 1e-3).unwrap();
         }

@@ -216,7 +216,13 @@ impl Checkpoint {
         Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default())).collect())
     }
     /// A tensor of the given shape, for weights that train or are small: in f32.
-    pub(super) fn copied(&self, device: &Device, class: Class, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn copied(
+        &self,
+        device: &Device,
+        class: Class,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Tensor> {
         if device.is_null() {
             return self.described(device, class, name, shape);
         }

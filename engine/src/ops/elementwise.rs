@@ -44,11 +44,7 @@ impl<'m> Cx<'m> {
     pub fn mul_row(&mut self, x: &Act, v: W<'m>) -> Result<Act> {
         let n = v.elements();
         if n != 1 && n != x.cols {
-            return Err(Error::Shape {
-                op: "mul_row",
-                left: vec![x.rows, x.cols],
-                right: v.shape(),
-            });
+            return Err(Error::Shape { op: "mul_row", left: vec![x.rows, x.cols], right: v.shape() });
         }
         let mut y = self.alloc(x.buf.len())?;
         elementwise::mul_row(self.device(), &x.buf, v.buffer(), x.cols, &mut y)?;

@@ -31,11 +31,7 @@ impl<'m> Cx<'m> {
     fn matmul_onto(&mut self, x: &Act, w: LinearRef<'m>, r: Option<&Act>) -> Result<Act> {
         let ((input, output), m) = (w.dims(), x.rows);
         if x.cols != input {
-            return Err(Error::Shape {
-                op: "linear",
-                left: vec![m, x.cols],
-                right: w.w.shape(),
-            });
+            return Err(Error::Shape { op: "linear", left: vec![m, x.cols], right: w.w.shape() });
         }
         if let Some(r) = r.filter(|r| (r.rows, r.cols) != (m, output)) {
             return Err(Error::Shape { op: "linear", left: vec![m, output], right: vec![r.rows, r.cols] });

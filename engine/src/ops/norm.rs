@@ -67,11 +67,7 @@ impl<'m> Cx<'m> {
     ) -> Result<Act> {
         let (rows, cols) = (h.rows, h.cols);
         if n.w.elements() != cols {
-            return Err(Error::Shape {
-                op: "norm",
-                left: vec![rows, cols],
-                right: n.w.shape(),
-            });
+            return Err(Error::Shape { op: "norm", left: vec![rows, cols], right: n.w.shape() });
         }
         let mut y = self.alloc(rows * cols)?;
         let (hn, rn) = (h.node, r.and_then(|r| r.node));

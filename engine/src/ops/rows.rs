@@ -41,7 +41,11 @@ impl<'m> Cx<'m> {
         if let Rows::These(chosen) = rows
             && chosen.len() != x.seqs.len()
         {
-            return Err(Error::Shape { op: "take_rows", left: vec![x.seqs.len()], right: vec![chosen.len()] });
+            return Err(Error::Shape {
+                op: "take_rows",
+                left: vec![x.seqs.len()],
+                right: vec![chosen.len()],
+            });
         }
         let (mut index, mut seqs): (Vec<u32>, Vec<Seq>) = (vec![], vec![]);
         for (i, s) in x.seqs.iter().enumerate() {

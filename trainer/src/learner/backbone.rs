@@ -6,7 +6,7 @@ use engraft_engine::{
     Cx, Device, ParamSet, Pass, Plain,
     checkpoint::{TensorData, serialize},
 };
-use engraft_models::{Model, Rows, Tokens};
+use engraft_models::{Holding, Model, Rows, Tokens};
 use ndarray::Array2;
 use std::{
     path::{Path, PathBuf},
@@ -39,17 +39,17 @@ impl Backbone {
         let Opening { dropout, storage, compute } = how;
         let mut set = ParamSet::new();
         let mut loaded = match train {
-            true => engraft_models::load(directory, device, &mut set, true)?,
-            false => engraft_models::load_frozen(directory, device, storage, compute)?,
+            true => engraft_models::load_trained(directory, device, &mut set)?,
+            false => engraft_models::load_frozen(directory, device, Holding { storage, compute })?,
         };
         if let Some(p) = dropout {
             loaded.model.set_dropout(p);
         }
         let host = Host {
-            hidden_size: loaded.model.channels(),
-            model_class: loaded.model.checkpoint_class().into(),
+            hidden_size: loaded.model.info().channels,
+            model_class: loaded.model.info().class.into(),
             model_name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            model_type: loaded.model.model_type().into(),
+            model_type: loaded.model.info().family.into(),
         };
         Ok(Backbone {
             model: loaded.model.into(),
@@ -84,15 +84,15 @@ impl Backbone {
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
         self.device.install(|| {
             let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
-            Ok(self.model.forward(&mut cx, tokens, Rows::All)?.to_array()?)
+            Ok(self.model.forward(&mut cx, tokens, &Rows::All)?.to_array()?)
         })
     }
     /// A linear head's configuration: over the pooler where there is one.
     pub fn linear_head(&self, labels: &[String]) -> HeadConfig {
-        HeadConfig::linear(labels, self.model.has_pooler())
+        HeadConfig::linear(labels, self.model.info().has_pooler)
     }
     pub(super) fn check_head(&self, head: &HeadConfig) -> Result<()> {
-        if head.use_pooler && !self.model.has_pooler() {
+        if head.use_pooler && !self.model.info().has_pooler {
             return Err(Error::Model(format!(
                 "the head reads a pooler, which {} does not have",
                 self.directory.display()

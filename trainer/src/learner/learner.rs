@@ -7,7 +7,7 @@ use crate::{Error, Result, text::batch::Batch};
 use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig};
 use engraft_engine::{
     Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
-    Plain, first_touched, kernels,
+    Plain, Site, first_touched, kernels,
 };
 use engraft_models::{Rows, Tokens};
 use ndarray::Array2;
@@ -158,10 +158,14 @@ impl Classifier {
         let model = &*self.backbone.model;
         let hidden = match &self.prefix {
             Some(p) if rows == Rows::First => p.hidden(model, cx, tokens)?,
-            _ => model.forward(cx, tokens, rows)?,
+            _ => model.forward(cx, tokens, &rows)?,
         };
-        let pooled = model.pool(cx, &hidden, self.head.config().use_pooler)?;
-        let logits = self.head.forward(cx, &pooled, model.head_dropout())?;
+        cx.enter(Site::head());
+        let mut pooled = cx.take_rows(&hidden, &model.info().summary)?;
+        if self.head.config().use_pooler {
+            pooled = model.pool(cx, &pooled)?;
+        }
+        let logits = self.head.forward(cx, &pooled, model.info().head_dropout)?;
         Ok((hidden, logits))
     }
     /// From now on what lies below the first trained module is computed once for each text and kept in `directory`: see
@@ -176,13 +180,13 @@ impl Classifier {
         if self.is_full() {
             return refused("the whole backbone trains, so nothing in it is a constant".into());
         }
-        if model.dropout() > 0.0 {
-            let p = model.dropout();
+        if model.info().dropout > 0.0 {
+            let p = model.info().dropout;
             return refused(format!(
                 "below the first trained layer the backbone drops out with probability {p}: set `dropout` to 0"
             ));
         }
-        let from = first_touched(self.hooks(), &model.sites()).unwrap_or(model.layers());
+        let from = first_touched(self.hooks(), model.sites()).unwrap_or(model.info().layers);
         if from == 0 {
             return refused("the first layer has an adapter, so there is nothing below to cache".into());
         }
@@ -206,7 +210,8 @@ impl Classifier {
             ("products", if in_integers { "int8" } else { "f32" }.into()),
             ("kernels", isa.name().into()),
         ];
-        self.prefix = Some(Prefix::open(directory, &setting, precision, from, model.channels(), b.device())?);
+        self.prefix =
+            Some(Prefix::open(directory, &setting, precision, from, model.info().channels, b.device())?);
         Ok(())
     }
     /// The cache of the frozen prefix, if there is one.

@@ -99,7 +99,7 @@ impl Prefix {
     /// or from the start where a text is new, whose rows are added.
     pub fn hidden<'m>(&self, model: &'m dyn Model, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act> {
         let x = self.rows(model, tokens)?;
-        Ok(model.run(cx, self.from..model.layers(), x, Rows::First)?)
+        Ok(model.run(cx, self.from..model.info().layers, x, &Rows::First)?)
     }
     fn rows(&self, model: &dyn Model, tokens: &Tokens) -> Result<Act> {
         let mut store = self.lock();
@@ -109,7 +109,7 @@ impl Prefix {
         }
         let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
         let x = model.embed(&mut cx, tokens)?;
-        let x = model.run(&mut cx, 0..self.from, x, Rows::First)?;
+        let x = model.run(&mut cx, 0..self.from, x, &Rows::First)?;
         let values = x.read()?;
         for (text, s) in texts.into_iter().zip(x.seqs().iter()) {
             store.add(text, &values[s.start * x.cols()..][..s.len * x.cols()])?;

@@ -123,14 +123,14 @@ pub fn tokenizer(s: &Settings, backbone: &Backbone) -> Result<Tokenizer> {
     let (m, name) = (backbone.model(), backbone.directory().display().to_string());
     let fit = Fit {
         model: &name,
-        vocabulary: m.vocabulary(),
-        positions: Some(m.positions()),
+        vocabulary: m.info().vocabulary,
+        positions: m.info().positions,
         max_length: max_length(s, backbone),
     };
     Tokenizer::load(backbone.directory(), fit)
 }
 fn max_length(s: &Settings, backbone: &Backbone) -> usize {
-    s.max_length.unwrap_or(DEFAULT_LENGTH.min(backbone.model().positions()))
+    s.max_length.unwrap_or(DEFAULT_LENGTH.min(backbone.model().info().positions.unwrap_or(usize::MAX)))
 }
 /// The adapter and the head that the settings describe, or those that were saved, on a backbone. `data` is told the labels
 /// of a saved head, and gives those of the data with whatever else it has.
@@ -140,7 +140,7 @@ pub fn graft<T>(
     data: impl FnOnce(Option<Labels>) -> Result<(Labels, T)>,
 ) -> Result<(Classifier, T)> {
     let m = backbone.model();
-    adapter_config(s, m.channels(), m.layers())?; // refused before the data is read
+    adapter_config(s, m.info().channels, m.info().layers)?; // refused before the data is read
     if s.init.is_some() {
         let c = grafted(s, backbone, &[])?;
         let known = Labels::from_names(c.labels().to_vec())?;
@@ -156,7 +156,7 @@ fn grafted(s: &Settings, backbone: Backbone, labels: &[String]) -> Result<Classi
         return backbone.load_classifier(from);
     }
     let m = backbone.model();
-    let config = adapter_config(s, m.channels(), m.layers())?;
+    let config = adapter_config(s, m.info().channels, m.info().layers)?;
     let head = match s.head.unwrap_or(Head::Classification) {
         Head::Classification => HeadConfig::classification(labels),
         Head::Linear => backbone.linear_head(labels),

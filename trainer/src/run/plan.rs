@@ -94,7 +94,7 @@ impl Work {
     fn price(&self, c: &mut Classifier, policy: &Activations, most: usize) -> Result<Price> {
         let device = c.backbone().device().clone();
         device.ledger().reset_peak();
-        let mut trainer = Trainer::new(AdamW::new(0.0), 1.0, 0).with_activations(policy.clone());
+        let mut trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_activations(policy.clone());
         trainer.step(c, &self.first, 1.0)?;
         let kept = trainer.kept_by_layer().to_vec();
         for b in self.begin.largest(most) {
@@ -170,7 +170,7 @@ fn ranges(layers: &[usize]) -> String {
 /// memory, in training and in evaluation; the program itself and its data come on top. `c` is the run's classifier on the Null
 /// device with as many threads as will compute. Where no plan fits, the error names the least budget for which one does.
 pub fn plan(c: &mut Classifier, work: &Work, budget: usize) -> Result<Plan> {
-    let layers = c.backbone().model().layers();
+    let layers = c.backbone().model().info().layers;
     let kept = work.price(c, &Activations::default(), FEW)?;
     let input = work.price(c, &Activations::all(Keep::Recompute), FEW)?.kept;
     let of = |v: &[usize], l: usize| v.get(l).copied().unwrap_or(0);

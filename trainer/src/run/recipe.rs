@@ -59,7 +59,8 @@ impl Recipe {
     }
     /// The optimiser.
     pub fn optimiser(&self) -> AdamW {
-        AdamW::new(self.weight_decay).with(self.betas.0, self.betas.1, self.epsilon)
+        let optimiser = AdamW::new(self.weight_decay).clipping(self.clip);
+        optimiser.with(self.betas.0, self.betas.1, self.epsilon)
     }
     /// The learning rate's course over so many optimiser steps.
     pub fn rates(&self, total: u64) -> Schedule {

@@ -1,6 +1,6 @@
 //! A step of training.
 use crate::{Error, Result, learner::Classifier, text::batch::Batch};
-use engraft_engine::{Activations, AdamW, Gradients, Pass, kernels::profile::Mark, optim::clip_factor};
+use engraft_engine::{Activations, AdamW, Gradients, Parameters, Pass, kernels::profile::Mark};
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,7 +15,6 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Trainer {
     optimiser: AdamW,
-    clip: f64,
     seed: u64,
     passes: u64,
     steps: u64,
@@ -24,10 +23,10 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A run; gradients are clipped to the norm `clip` (0: not at all).
-    pub fn new(optimiser: AdamW, clip: f64, seed: u64) -> Trainer {
+    /// A run; `seed` decides what is dropped out.
+    pub fn new(optimiser: AdamW, seed: u64) -> Trainer {
         let (activations, kept_by_layer) = (Activations::default(), vec![]);
-        Trainer { optimiser, clip, seed, passes: 0, steps: 0, activations, kept_by_layer }
+        Trainer { optimiser, seed, passes: 0, steps: 0, activations, kept_by_layer }
     }
     /// The same run with another policy for what the layers keep for the backward pass; without it they keep f32.
     pub fn with_activations(self, activations: Activations) -> Trainer {
@@ -61,12 +60,14 @@ impl Trainer {
             loss += share * mean;
             self.kept_by_layer = kept;
         }
-        let norm = if loss.is_finite() { gradients.sum_of_squares()?.sqrt() } else { f64::NAN };
+        let mut parameters = c.parameters()?;
+        let norms =
+            gradients.norms(&parameters.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>())?;
+        let norm = if loss.is_finite() { norms.total() } else { f64::NAN };
         if !norm.is_finite() {
             return Err(Error::Diverged { step: self.steps + 1, loss, norm });
         }
-        let factor = clip_factor(norm, self.clip);
-        self.optimiser.step(&mut c.parameters()?, &gradients, lr, factor)?;
+        self.optimiser.step(&mut parameters, &gradients, &norms, lr, 1.0)?;
         self.steps += 1;
         Ok(Step { loss, norm })
     }

@@ -27,7 +27,7 @@ struct Table {
     channels: usize,
     layers: usize,
     vocabulary: usize,
-    positions: usize,
+    positions: Option<usize>,
     storage: BTreeMap<&'static str, usize>,
     backbone: BTreeMap<String, Part>,
     adapter: BTreeMap<String, Part>,
@@ -60,11 +60,11 @@ pub fn run(i: &Inspect) -> Result<()> {
     let mut storage = BTreeMap::new();
     m.named().iter().for_each(|(_, t)| *storage.entry(t.storage().name()).or_default() += t.bytes());
     let mut table = Table {
-        model_type: m.model_type(),
-        channels: m.channels(),
-        layers: m.layers(),
-        vocabulary: m.vocabulary(),
-        positions: m.positions(),
+        model_type: m.info().family,
+        channels: m.info().channels,
+        layers: m.info().layers,
+        vocabulary: m.info().vocabulary,
+        positions: m.info().positions,
         storage,
         backbone: group(m.named()),
         adapter: BTreeMap::new(),
@@ -89,9 +89,10 @@ pub fn run(i: &Inspect) -> Result<()> {
 }
 
 fn show(t: &Table) -> Result<()> {
+    let positions = t.positions.map_or("any number of positions".into(), |n| format!("{n} positions"));
     say(&format!(
-        "{}: {} layers of {} channels, {} tokens, {} positions",
-        t.model_type, t.layers, t.channels, t.vocabulary, t.positions
+        "{}: {} layers of {} channels, {} tokens, {positions}",
+        t.model_type, t.layers, t.channels, t.vocabulary
     ))?;
     let stored: Vec<String> = t.storage.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
     say(&format!("stored as {}", stored.join(", ")))?;

@@ -75,13 +75,13 @@ fn ask(m: &Memory, method: Method, activations: Activations, device: &Device) ->
         Method::ScaledParallel => Some(BnConfig::scaled_parallel()),
     };
     let reduction = match (m.bottleneck, &m.reduction_factor) {
-        (Some(width), _) => Some(Reduction::to_width(backbone.model().channels(), width)),
-        (None, Some(r)) => Some(reduction(r, backbone.model().layers())?),
+        (Some(width), _) => Some(Reduction::to_width(backbone.model().info().channels, width)),
+        (None, Some(r)) => Some(reduction(r, backbone.model().info().layers)?),
         (None, None) => None,
     };
     let adapter = preset.map(|c| BnConfig { reduction_factor: reduction.unwrap_or(c.reduction_factor), ..c });
     let head = backbone.linear_head(&labels);
-    let vocabulary = backbone.model().vocabulary();
+    let vocabulary = backbone.model().info().vocabulary;
     let mut classifier = backbone.classifier("memory", adapter, head, 0)?;
     let mut batch = Batch::blank(&vec![m.length; m.batch]);
     batch.ids.iter_mut().enumerate().for_each(|(i, id)| *id = (i * 7919 % vocabulary) as u32);

@@ -44,9 +44,10 @@ fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokeni
         note_unused(&backbone);
     }
     let name = g.model.display().to_string();
-    let (vocabulary, positions) = (backbone.model().vocabulary(), backbone.model().positions());
-    let max_length = reading.max_length.or(saved.max_length).unwrap_or(DEFAULT_LENGTH.min(positions));
+    let m = backbone.model().info();
+    let (vocabulary, positions) = (m.vocabulary, m.positions);
+    let max_length = reading.max_length.or(saved.max_length).unwrap_or(DEFAULT_LENGTH.min(positions.unwrap_or(usize::MAX)));
     let tokenizer =
-        Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions: Some(positions), max_length })?;
+        Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions, max_length })?;
     Ok((backbone.load_classifier(&g.adapter)?, tokenizer))
 }

@@ -62,7 +62,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
             profile(&recipe, &mut classifier, batches_of(&recipe, &examples), roofline, &plan, mode)
         }
         None => {
-            let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().vocabulary());
+            let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
             let (mut classifier, classes) = graft(s, backbone, |known| {
                 let labels = known.map_or_else(|| Labels::from_names(vec!["0".into(), "1".into()]), Ok)?;
                 let classes = labels.names().len();
@@ -76,7 +76,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
 
 /// Tokens of each random text: as many as training would keep of a text, if nothing is said.
 fn length(backbone: &Backbone, given: Option<usize>) -> engraft::Result<usize> {
-    let positions = backbone.model().positions();
+    let positions = backbone.model().info().positions.unwrap_or(usize::MAX);
     let length = given.unwrap_or(DEFAULT_LENGTH.min(positions));
     if !(1..=positions).contains(&length) {
         let why = format!("{} takes 1 to {positions} tokens", backbone.directory().display());
