@@ -81,6 +81,10 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     pub fn has(&self, name: &str) -> bool {
         self.load.has(name)
     }
+    /// The checkpoint may hold this tensor, and nothing is lost without it.
+    pub fn ignore(&mut self, name: &str) {
+        self.load.mark(name);
+    }
     /// A hook is called here; `path` is where checkpoints keep what hangs here.
     pub fn site(&mut self, site: Site, kind: SiteKind, path: &str) {
         self.weights.sites.push(SiteInfo::new(site, kind, path));
