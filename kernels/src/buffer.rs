@@ -226,6 +226,10 @@ impl Buffer {
             _ => Err(Error::Unsupported { kernel: "host access", device: self.device.name() }),
         }
     }
+    /// Where the elements begin, in host memory that is ours to change.
+    pub(crate) fn host_start<T: Element>(&mut self) -> Option<std::ptr::NonNull<T>> {
+        std::ptr::NonNull::new(self.host_mut::<T>().ok()?.as_mut_ptr())
+    }
     pub(crate) fn cuda(&self) -> Result<&CudaMem> {
         match &self.mem {
             Mem::Cuda(m) => Ok(m),

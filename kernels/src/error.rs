@@ -38,6 +38,14 @@ pub enum Error {
         /// Its (rows, columns).
         of: (usize, usize),
     },
+    /// Parts that must be disjoint are not.
+    #[error("{kernel}: `{argument}` overlap")]
+    Overlap {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// Its argument.
+        argument: &'static str,
+    },
     /// A buffer holds another element type than the kernel takes.
     #[error("{kernel}: `{argument}` is {got}, expected {expected}")]
     DType {

@@ -47,7 +47,7 @@ pub use isa::{Isa, isa};
 pub use ledger::{Class, Ledger, Usage};
 pub use profile::Cost;
 pub use storage::Storage;
-pub use view::{View, ViewMut};
+pub use view::{ColsMut, View, ViewMut};
 
 /// Every kernel. Parity tests, benches and the profiler iterate this list.
 pub const KERNELS: &[Kernel] = &[

@@ -4,7 +4,7 @@
 //! the buffer. So a third of a fused product, the rows of one adapter or the filled part of a cache is an argument and not a
 //! copy. A view is checked when it is made; a launch then compares shapes and devices ([`View::expect`]).
 use crate::{Buffer, Device, Element, Error, Result, need};
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range, ptr::NonNull};
 
 /// Where in a buffer the elements are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,22 @@ impl<'a> ViewMut<'a> {
     pub fn view(&self) -> View<'_> {
         View { buffer: self.buffer, place: self.place }
     }
+    /// Several ranges of its columns, each to be written by itself: the gradients of the parts of a fused product.
+    ///
+    /// # Errors
+    /// If a range is not inside the matrix, or two of them overlap.
+    pub fn split_cols(self, parts: &[Range<usize>]) -> Result<Vec<ColsMut<'a>>> {
+        let mut sorted: Vec<&Range<usize>> = parts.iter().filter(|r| !r.is_empty()).collect();
+        sorted.sort_by_key(|r| r.start);
+        if sorted.windows(2).any(|w| w[0].end > w[1].start) {
+            return Err(Error::Overlap { kernel: "view", argument: "columns" });
+        }
+        let all = ColsMut::from(self);
+        let rows = 0..all.place.rows;
+        let part =
+            |cols: &Range<usize>| Ok(ColsMut { place: all.place.part(rows.clone(), cols.clone())?, ..all });
+        parts.iter().map(part).collect()
+    }
     /// The buffer, for kernels that run on its device.
     pub(crate) fn buffer(self) -> &'a mut Buffer {
         self.buffer
@@ -157,6 +173,66 @@ impl<'a> ViewMut<'a> {
     pub(crate) fn host<T: Element>(self) -> Result<&'a mut [T]> {
         let end = self.place.end().unwrap_or(self.place.start);
         Ok(&mut self.buffer.host_mut::<T>()?[self.place.start..end])
+    }
+}
+
+/// Columns of a matrix in a buffer, to be written: nobody else has access to them, but others may write other columns of
+/// the same rows meanwhile. So kernels get no slice of the rows, only where they begin.
+#[derive(Debug)]
+pub struct ColsMut<'a> {
+    buffer: &'a Buffer,
+    /// The buffer's first element, if it is f32 in host memory that may be changed.
+    memory: Option<NonNull<f32>>,
+    place: Place,
+    lent: PhantomData<&'a mut [f32]>,
+}
+// SAFETY: the pointer is only handed on; whoever writes through it says why that is sound.
+unsafe impl Send for ColsMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for ColsMut<'_> {}
+
+impl<'a> From<ViewMut<'a>> for ColsMut<'a> {
+    fn from(v: ViewMut<'a>) -> ColsMut<'a> {
+        let ViewMut { buffer, place } = v;
+        let memory = buffer.host_start();
+        ColsMut { buffer, memory, place, lent: PhantomData }
+    }
+}
+impl ColsMut<'_> {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.place.rows
+    }
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.place.cols
+    }
+    /// As [`View::expect`].
+    pub(crate) fn expect<T: Element>(
+        &self,
+        kernel: &'static str,
+        device: &Device,
+        argument: &'static str,
+        shape: (usize, usize),
+    ) -> Result<()> {
+        View { buffer: self.buffer, place: self.place }.expect::<T>(kernel, device, argument, shape)
+    }
+    /// From row to row.
+    pub(crate) fn stride(&self) -> usize {
+        self.place.stride
+    }
+    /// Refuses what kernels on the processor cannot write: other memory, or no f32.
+    pub(crate) fn on_host(&self) -> Result<NonNull<f32>> {
+        self.memory.ok_or(Error::Unsupported { kernel: "host access", device: self.buffer.device().name() })
+    }
+    /// Where a block of it begins, in host memory: valid for writes of these rows and columns. Null if there is nothing to
+    /// write.
+    pub(crate) fn block(&self, rows: Range<usize>, cols: Range<usize>) -> Result<*mut f32> {
+        let part = self.place.part(rows, cols)?;
+        if part.rows == 0 || part.cols == 0 {
+            return Ok(std::ptr::null_mut());
+        }
+        Ok(self.on_host()?.as_ptr().wrapping_add(part.start))
     }
 }
 
@@ -192,6 +268,30 @@ mod tests {
         let wrong = x.expect::<f32>("test", &device, "x", (12, 4)).unwrap_err();
         assert_eq!(wrong.to_string(), "test: `x` is (4, 12), expected (12, 4)");
         assert!(ViewMut::of(&mut buffer, 60, 1).is_err());
+    }
+    #[test]
+    fn columns_are_written_side_by_side() {
+        let device = Device::cpu(1).unwrap();
+        let mut buffer = device.upload(Class::Scratch, &[0f32; 24]).unwrap();
+        let whole = ViewMut::of(&mut buffer, 4, 6).unwrap().rows_of(1..4).unwrap();
+        let parts = whole.split_cols(&[4..6, 0..1, 2..2]).unwrap();
+        assert_eq!(parts.iter().map(|p| (p.rows(), p.cols())).collect::<Vec<_>>(), [(3, 2), (3, 1), (3, 0)]);
+        for (n, p) in parts.iter().enumerate() {
+            for i in 0..p.rows() {
+                let to = p.block(i..i + 1, 0..p.cols()).unwrap();
+                // SAFETY: the columns of a row of this part
+                (0..p.cols()).for_each(|j| unsafe { *to.add(j) = (1 + n) as f32 });
+            }
+            assert!(p.block(0..4, 0..1).is_err() && p.block(0..1, 0..7).is_err());
+        }
+        let row = [2.0, 0.0, 0.0, 0.0, 1.0, 1.0];
+        assert_eq!(buffer.read::<f32>().unwrap(), [[0.0; 6], row, row, row].concat());
+        let mut split =
+            |parts: &[Range<usize>]| ViewMut::of(&mut buffer, 4, 6).unwrap().split_cols(parts).map(drop);
+        assert!(matches!(split(&[0..3, 2..4]), Err(Error::Overlap { .. })));
+        assert!(matches!(split(&[0..3, 3..7]), Err(Error::Part { .. })));
+        let mut ids = device.upload(Class::Scratch, &[0u32; 2]).unwrap();
+        assert!(ColsMut::from(ViewMut::of(&mut ids, 1, 2).unwrap()).block(0..1, 0..1).is_err());
     }
     proptest! {
         #[test]

@@ -6,13 +6,20 @@
 
 use crate::simd::LINE;
 
+/// Rows of a matrix to ask for.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub first: *const f32,
+    pub rows: usize,
+    /// From row to row.
+    pub stride: usize,
+    /// Values of a row.
+    pub cols: usize,
+}
+
 /// Rows to ask for, spread over an amount of work.
 pub(super) struct Ahead {
-    /// First row and rows of each matrix.
-    parts: [(*const f32, usize); PARTS],
-    /// From row to row, and a row's values.
-    stride: usize,
-    cols: usize,
+    parts: [Part; PARTS],
     /// The next row, as a part and a row of it.
     next: (usize, usize),
     /// Rows asked for, and rows in all.
@@ -28,20 +35,14 @@ const PARTS: usize = 7;
 impl Ahead {
     /// Nothing to ask for.
     pub(super) fn none() -> Ahead {
-        Ahead::new([].into_iter(), 0, 0, 0)
+        Ahead::new([].into_iter(), 0)
     }
-    /// Matrices given by their first rows and numbers of rows, of `cols` values, `stride` apart, during `work`
-    /// multiplications.
-    pub(super) fn new(
-        from: impl Iterator<Item = (*const f32, usize)>,
-        stride: usize,
-        cols: usize,
-        work: usize,
-    ) -> Ahead {
-        let mut parts = [(std::ptr::null(), 0); PARTS];
+    /// These rows, during `work` multiplications.
+    pub(super) fn new(from: impl Iterator<Item = Part>, work: usize) -> Ahead {
+        let mut parts = [Part { first: std::ptr::null(), rows: 0, stride: 0, cols: 0 }; PARTS];
         parts.iter_mut().zip(from).for_each(|(p, from)| *p = from);
-        let rows = parts.iter().map(|p| p.1).sum();
-        Ahead { parts, stride, cols, next: (0, 0), asked: 0, rows, done: 0, work: work.max(1) }
+        let rows = parts.iter().map(|p| p.rows).sum();
+        Ahead { parts, next: (0, 0), asked: 0, rows, done: 0, work: work.max(1) }
     }
     /// That much work was done: asks for its share of the rows.
     #[inline(always)]
@@ -55,12 +56,13 @@ impl Ahead {
     fn ask(&mut self) {
         let due = (self.done as f32 / self.work as f32 * self.rows as f32) as usize;
         while self.asked < due.min(self.rows) {
-            while self.next.1 >= self.parts[self.next.0].1 {
+            while self.next.1 >= self.parts[self.next.0].rows {
                 self.next = (self.next.0 + 1, 0);
             }
-            let row = self.parts[self.next.0].0.wrapping_add(self.next.1 * self.stride);
+            let part = self.parts[self.next.0];
+            let row = part.first.wrapping_add(self.next.1 * part.stride);
             // rows begin anywhere within a line
-            for col in (0..self.cols).step_by(LINE).chain(self.cols.checked_sub(1)) {
+            for col in (0..part.cols).step_by(LINE).chain(part.cols.checked_sub(1)) {
                 prefetch(row.wrapping_add(col));
             }
             self.next.1 += 1;

@@ -61,6 +61,16 @@ impl<'a> Right<'a> {
     pub(super) fn rows(level: Level, from: &'a [f32], stride: usize) -> Self {
         Right { from, row: stride, panel: 2 * level.lanes() }
     }
+    /// Without its first rows.
+    pub(super) fn skip_rows(self, rows: usize) -> Self {
+        Right { from: &self.from[(rows * self.row).min(self.from.len())..], ..self }
+    }
+    /// Without its first columns, whole panels of every level.
+    pub(super) fn skip_cols(self, level: Level, cols: usize) -> Self {
+        debug_assert!(cols.is_multiple_of(2 * level.lanes()), "whole panels");
+        let start = cols / (2 * level.lanes()) * self.panel;
+        Right { from: &self.from[start.min(self.from.len())..], ..self }
+    }
     /// Whether k rows of n columns, n rounded up to whole vectors of `l`, can be read.
     fn holds(&self, k: usize, n: usize, l: usize) -> bool {
         let (panels, rest) = ((n - 1) / (2 * l), (n - 1) % (2 * l) + 1);

@@ -1,9 +1,48 @@
-//! The row sweeps of attention: scores to exponentials, and back. Rows of scores are whole vectors long; what lies behind
-//! their values becomes zeros.
+//! The row sweeps of attention: scores to exponentials, and back. Rows of scores are whole vectors long; what a query does not
+//! see, and what lies behind the last key, becomes zeros.
+use super::{Mask, Span};
 use crate::{
     dropout::{Dropout, Row},
     simd::{F32s, Simd, math, simd},
 };
+use std::ops::Range;
+
+/// What the queries of a block see of a range of keys.
+#[derive(Clone, Copy)]
+pub(super) struct Sight {
+    /// The position of the first query.
+    position: usize,
+    /// Positions in front of a query's own and behind it that it sees.
+    reach: (usize, usize),
+    /// The first keys, which all queries see.
+    free: usize,
+    /// The number of the first key of the range, and its keys.
+    first: usize,
+    n: usize,
+}
+impl Sight {
+    /// All queries and all keys of a span.
+    pub(super) fn of_span(s: &Span, mask: Mask) -> Sight {
+        Sight { position: s.position, reach: mask.reach(), free: s.free, first: 0, n: s.keys() }
+    }
+    /// The queries from the i-th on, and some of the keys: from the first on if there are free ones.
+    pub(super) fn part(self, i: usize, keys: &Range<usize>) -> Sight {
+        Sight { position: self.position.saturating_add(i), first: keys.start, n: keys.len(), ..self }
+    }
+    /// What the i-th query sees, as places in the range: free keys, and those that the mask lets through. The first is empty
+    /// if the second goes on where it ends, or reaches into it.
+    #[inline(always)]
+    pub(super) fn of(&self, i: usize) -> [Range<usize>; 2] {
+        let at = self.position.saturating_add(i);
+        let inside = |key: usize| key.saturating_sub(self.first).min(self.n);
+        let free = inside(self.free);
+        let (start, end) = (
+            inside(at.saturating_sub(self.reach.0)),
+            inside(at.saturating_add(self.reach.1).saturating_add(1)),
+        );
+        if start <= free { [0..0, 0..end.max(free)] } else { [0..free, start..end.max(start)] }
+    }
+}
 
 /// Dropout on a block of probabilities: its first row, and the column of its first key.
 #[derive(Clone, Copy)]
@@ -20,23 +59,47 @@ impl Drop {
     }
 }
 
+/// The last part of a row of scores that is seen: of whole vectors, where the row has room for them.
+#[inline(always)]
+fn last_part<'a>(row: &'a mut [f32], seen: &Range<usize>, lanes: usize) -> &'a mut [f32] {
+    let end = (seen.start + seen.len().next_multiple_of(lanes)).min(row.len());
+    &mut row[seen.start..end]
+}
+/// Zeros in a row of scores where nothing is seen, but where [`last_part`] reaches.
+#[inline(always)]
+fn clear(row: &mut [f32], [free, own]: &[Range<usize>; 2], lanes: usize) {
+    let behind = (own.start + own.len().next_multiple_of(lanes)).clamp(free.end, row.len());
+    row[free.end..own.start.max(free.end)].fill(0.0);
+    row[behind..].fill(0.0);
+}
+
 simd! {
-    /// Rows of raw scores x, `stride` apart, `n` values each, become exp(scale x - top), top the largest of them, dropped
-    /// out; `tops` and `sums`, one number for each row: top, and the sum before dropout.
-    pub(super) fn softmax<S>(s, x: &mut [f32], stride: usize, n: usize, scale: f32, drop: Option<Drop>,
+    /// Rows of raw scores x, `stride` apart, of whole vectors that hold the keys of `sight`, become exp(scale x - top), top
+    /// the largest that is seen, dropped out; `tops` and `sums`, one number for each row: top, and the sum before dropout.
+    pub(super) fn softmax<S>(s, x: &mut [f32], stride: usize, sight: Sight, scale: f32, drop: Option<Drop>,
         tops: &mut [f32], sums: &mut [f32]) {
+        let width = sight.n.next_multiple_of(S::V::LANES);
         for (i, (top, sum)) in tops.iter_mut().zip(sums).enumerate() {
-            let row = &mut x[i * stride..][..n.next_multiple_of(S::V::LANES)];
-            *top = math::largest(s, &row[..n], scale);
-            *sum = match drop {
-                None => exponentials(s, row, n, scale, *top, None),
-                Some(d) => exponentials(s, row, n, scale, *top, Some(d.of(i))),
+            let row = &mut x[i * stride..][..width];
+            let [free, own] = sight.of(i);
+            let drop = drop.map(|d| d.of(i));
+            *top = math::largest(s, &row[own.clone()], scale);
+            *sum = 0.0;
+            if !free.is_empty() {
+                *top = top.max(math::largest(s, &row[free.clone()], scale));
+                *sum = exponentials(s, &mut row[free.clone()], free.len(), scale, *top, drop);
+            }
+            let first = drop.map(|d| d.after(own.start));
+            *sum += match first {
+                None => exponentials(s, last_part(row, &own, S::V::LANES), own.len(), scale, *top, None),
+                Some(d) => exponentials(s, last_part(row, &own, S::V::LANES), own.len(), scale, *top, Some(d)),
             };
+            clear(row, &[free, own], S::V::LANES);
         }
     }
 }
 
-/// x = exp(scale x - top), dropped out, and the sum before that.
+/// The first `n` values x = exp(scale x - top), dropped out, and the sum before that; zeros behind them.
 #[inline(always)]
 fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, drop: Option<Row>) -> f32 {
     let l = S::V::LANES;
@@ -52,35 +115,50 @@ fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, dr
         }
     }
     if !end.is_empty() {
-        let e = math::exp(s.load(end).fma(scale, low)).first(n % l);
+        let e = math::exp(s.load_part(end).fma(scale, low)).first(n % l);
         sum = sum + e;
         match drop {
-            None => e.store(end),
-            Some(f) => (e * f.at(s, n / l * l)).store(end),
+            None => e.store_part(end),
+            Some(f) => (e * f.at(s, n / l * l)).store_part(end),
         }
     }
     sum.sum()
 }
 
 simd! {
-    /// Rows of raw scores x and of d = dO Vᵀ, `stride` apart, `n` values each. The scores become probabilities
+    /// Rows of raw scores x and of d = dO Vᵀ, as [`softmax`] takes them. The scores become probabilities
     /// P = exp(scale x - lse), dropped out; d becomes the gradient of the raw scores:
     /// scale · P ∘ (dP - rowsum(P ∘ dP)), dP = d dropped out.
-    pub(super) fn softmax_backward<S>(s, x: &mut [f32], d: &mut [f32], stride: usize, n: usize, scale: f32,
+    pub(super) fn softmax_backward<S>(s, x: &mut [f32], d: &mut [f32], stride: usize, sight: Sight, scale: f32,
         drop: Option<Drop>, lse: &[f32]) {
         let (l, zero) = (S::V::LANES, s.splat(0.0));
-        let width = n.next_multiple_of(l);
+        let width = sight.n.next_multiple_of(l);
         for (i, lse) in lse.iter().enumerate() {
             let (x, d) = (&mut x[i * stride..][..width], &mut d[i * stride..][..width]);
+            let [free, own] = sight.of(i);
+            let row = drop.map(|d| d.of(i));
+            let mut sum = 0.0;
+            if !free.is_empty() {
+                let part = &mut x[free.clone()];
+                sum = probabilities(s, part, &d[free.clone()], free.len(), (scale, *lse), row);
+            }
+            let part = last_part(x, &own, l);
+            let of_d = &d[own.start..][..part.len()];
+            sum += match row {
+                None => probabilities(s, part, of_d, own.len(), (scale, *lse), None),
+                Some(row) => {
+                    probabilities(s, part, of_d, own.len(), (scale, *lse), Some(row.after(own.start)))
+                }
+            };
+            clear(x, &[free, own], l);
             match drop {
                 None => {
-                    let low = s.splat(-scale * probabilities(s, x, d, n, (scale, *lse), None));
+                    let low = s.splat(-scale * sum);
                     for (x, d) in x.chunks_exact_mut(l).zip(d.chunks_exact_mut(l)) {
                         (s.load(x) * s.load(d).fma(s.splat(scale), low)).store(d);
                     }
                 }
                 Some(drop) => {
-                    let sum = probabilities(s, x, d, n, (scale, *lse), Some(drop.of(i)));
                     let low = s.splat(-scale * sum * (1.0 - drop.dropout.p()));
                     for (x, d) in x.chunks_exact_mut(l).zip(d.chunks_exact_mut(l)) {
                         let signed = s.load(x);
@@ -93,8 +171,8 @@ simd! {
         }
     }
 }
-/// x becomes P = exp(scale x - lse); with dropout P / (1 - p), its sign that of what is dropped. Returns the sum of the
-/// products of P, dropped out, and d.
+/// The first `n` values x become P = exp(scale x - lse); with dropout P / (1 - p), its sign that of what is dropped; zeros
+/// behind them. Returns the sum of the products of P, dropped out, and d.
 #[inline(always)]
 fn probabilities<S: Simd>(
     s: S,
@@ -107,17 +185,55 @@ fn probabilities<S: Simd>(
     let l = S::V::LANES;
     let (scale, low) = (s.splat(scale), s.splat(-lse));
     let mut sum = s.splat(0.0);
-    for (j, (x, d)) in x.chunks_exact_mut(l).zip(d.chunks_exact(l)).enumerate() {
+    let (whole, end) = x.split_at_mut(n / l * l);
+    let (d, d_end) = d.split_at(n / l * l);
+    let dropped = |p: S::V| if drop.is_some() { s.splat(0.0).max(p) } else { p };
+    for (j, (x, d)) in whole.chunks_exact_mut(l).zip(d.chunks_exact(l)).enumerate() {
         let mut p = math::exp(s.load(x).fma(scale, low));
-        if n - j * l < l {
-            p = p.first(n - j * l);
-        }
         if let Some(f) = drop {
             p = p * f.signed(s, j * l);
         }
         p.store(x);
-        let dropped = if drop.is_some() { s.splat(0.0).max(p) } else { p };
-        sum = dropped.fma(s.load(d), sum);
+        sum = dropped(p).fma(s.load(d), sum);
+    }
+    if !end.is_empty() {
+        let mut p = math::exp(s.load_part(end).fma(scale, low)).first(n % l);
+        if let Some(f) = drop {
+            p = p * f.signed(s, n / l * l);
+        }
+        p.store_part(end);
+        sum = dropped(p).fma(s.load_part(d_end), sum);
     }
     sum.sum()
+}
+
+simd! {
+    /// Rows of raw scores x, `stride` apart and `n` long, become scale x + b; the bias of the first value of row i is
+    /// `bias[first - i]`.
+    pub(super) fn add_bias<S>(s, x: &mut [f32], stride: usize, rows: usize, n: usize, scale: f32, bias: &[f32],
+        first: usize) {
+        let l = S::V::LANES;
+        for i in 0..rows {
+            let (x, b) = (&mut x[i * stride..][..n], &bias[first - i..][..n]);
+            for (x, b) in x.chunks_mut(l).zip(b.chunks(l)) {
+                s.load_part(x).fma(s.splat(scale), s.load_part(b)).store_part(x);
+            }
+        }
+    }
+}
+simd! {
+    /// Rows of gradients d of biased scores, as [`add_bias`] takes them, are added to the gradient of the bias; then they are
+    /// multiplied by `scale`.
+    pub(super) fn add_to_bias<S>(s, d: &mut [f32], stride: usize, rows: usize, n: usize, scale: f32,
+        gradient: &mut [f32], first: usize) {
+        let l = S::V::LANES;
+        for i in 0..rows {
+            let (d, g) = (&mut d[i * stride..][..n], &mut gradient[first - i..][..n]);
+            for (d, g) in d.chunks_mut(l).zip(g.chunks_mut(l)) {
+                let x = s.load_part(d);
+                (s.load_part(g) + x).store_part(g);
+                (x * scale).store_part(d);
+            }
+        }
+    }
 }

@@ -1,9 +1,8 @@
-use super::*;
-use crate::{
-    Class,
-    case::{noise, wide},
-    simd::check,
+use super::{
+    cases::{Problem, packed, prefixed},
+    *,
 };
+use crate::{Buffer, Class, case::noise, simd::check};
 use proptest::prelude::*;
 
 #[test]
@@ -13,111 +12,261 @@ fn every_case_on_every_level() {
 
 #[test]
 fn the_gradients_are_slopes() {
-    let spans = [Span { q: 0..2, kv: 0..3 }, Span { q: 2..5, kv: 3..5 }];
-    for dropout in [None, Some(Dropout::new(0.3, 1, 2, 3))] {
-        let a = Attention { heads: 2, head_dim: 3, scale: 0.6, dropout, spans: &spans };
-        let [q, k, v, d_o] = [1, 2, 3, 4].map(|i| wide(&noise(i, 5 * 6)));
-        let loss = |q: &[f64], k: &[f64], v: &[f64]| {
-            reference(a, q, k, v).0.iter().zip(&d_o).map(|(o, d)| o * d).sum::<f64>()
-        };
-        let (dq, dk, dv) = reference_backward(a, &q, &k, &v, &d_o);
-        check::differences(&q, &dq, |q| loss(q, &k, &v));
-        check::differences(&k, &dk, |k| loss(&q, k, &v));
-        check::differences(&v, &dv, |v| loss(&q, &k, v));
+    let spans = vec![Span::new(0..2, 0..3), Span::new(2..5, 3..5)];
+    let plain = Problem { scale: 0.6, ..Problem::new("plain", spans, 2, 3) };
+    let dropout = Some(Dropout::new(0.3, 1, 2, 3));
+    let prefixed = Problem { spans: prefixed(&[(2, 3), (0, 1), (3, 2)]), kv_heads: 1, ..plain.clone() };
+    let window = Mask::Window { before: 1, after: 1 };
+    for p in [
+        Problem { dropout, ..plain.clone() },
+        plain,
+        Problem { mask: Mask::Causal, dropout, ..prefixed.clone() },
+        Problem { mask: window, buckets: 4, ..prefixed },
+    ] {
+        let (x, d_o) = (p.wide(), p.d_o());
+        let loss = |x: &[Vec<f64>]| p.o(x)[0].iter().zip(&d_o).map(|(o, d)| o * f64::from(*d)).sum::<f64>();
+        for (i, gradient) in p.gradients(&x).iter().enumerate() {
+            check::differences(&x[i], gradient, |changed| {
+                let mut x = x.clone();
+                x[i] = changed.to_vec();
+                loss(&x)
+            });
+        }
     }
 }
 
-/// o, lse, dq, dk, dv.
-fn run(d: &Device, a: Attention<'_>, q: &[f32], k: &[f32], v: &[f32], d_o: &[f32]) -> [Vec<f32>; 5] {
-    let up = |x: &[f32]| check::up(d, x);
-    let alloc = |n: usize| d.zeros::<f32>(Class::Scratch, n).unwrap();
-    let (qb, kb, vb) = (up(q), up(k), up(v));
-    let x = Qkv { q: &qb, k: &kb, v: &vb };
-    let (mut o, mut lse) = (alloc(q.len()), alloc(q.len() / a.head_dim));
-    forward(d, a, x, &mut o, Some(&mut lse)).unwrap();
-    let mut without = alloc(q.len());
-    forward(d, a, x, &mut without, None).unwrap();
-    assert!(check::same(&o.read().unwrap(), &without.read().unwrap()));
-    let (mut dq, mut dk, mut dv) = (alloc(q.len()), alloc(k.len()), alloc(k.len()));
-    let g = Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv };
-    backward(d, a, x, &lse, &up(d_o), g).unwrap();
-    [o, lse, dq, dk, dv].map(|b| b.read().unwrap())
+/// Some queries of a sequence, and its keys: shared ones, those of a cache, its own.
+#[derive(Clone, Debug)]
+struct Sequence {
+    prefix: Range<usize>,
+    past: usize,
+    own: usize,
+    queries: usize,
+}
+fn sequence() -> impl Strategy<Value = Sequence> {
+    let prefix = prop_oneof![Just((0, 0)), (0usize..6, 0usize..9)];
+    let past = prop_oneof![Just(0), 0usize..40];
+    (prefix, past, 0usize..50, 0usize..50).prop_map(|((first, len), past, own, queries)| Sequence {
+        prefix: first..first + len,
+        past,
+        own,
+        queries: queries.min(own),
+    })
+}
+fn mask() -> impl Strategy<Value = Mask> {
+    let window = (0usize..40, 0usize..5).prop_map(|(before, after)| Mask::Window { before, after });
+    prop_oneof![Just(Mask::None), Just(Mask::Causal), window]
+}
+/// The last queries of each sequence, in rows one after the other.
+fn spans(sequences: &[Sequence], shifted: bool) -> Vec<Span> {
+    let (mut row, mut past, mut own) = (0, 0, 0);
+    let span = |s: &Sequence| {
+        let keys = [(1, s.prefix.clone()), (2, past..past + s.past), (0, own..own + s.own)];
+        let free = s.prefix.len();
+        let position = free + s.past + s.own - s.queries;
+        let q = row..row + s.queries;
+        (row, past, own) = (row + s.queries, past + s.past, own + s.own);
+        let kv = keys.into_iter().map(|(of, rows)| Keys { of, rows }).collect();
+        Span { q, kv, position, free, bias_position: if shifted { position - free } else { position } }
+    };
+    sequences.iter().map(span).collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn any_shape(
-        lengths in prop::collection::vec((0usize..50, 0usize..50), 0..5),
-        heads in 1usize..4,
+        sequences in prop::collection::vec(sequence(), 0..5),
+        (kv_heads, group) in (1usize..4, 1usize..4),
         head_dim in 1usize..70,
+        mask in mask(),
+        buckets in prop_oneof![Just(0), 1usize..12],
         p in prop::option::of(0.05f32..0.6),
-        threads in 1usize..4,
+        (shifted, threads) in (any::<bool>(), 2usize..4),
     ) {
-        let (mut q_end, mut k_end, mut spans) = (0, 0, vec![]);
-        for (q, k) in lengths {
-            let k = if q > 0 { k.max(1) } else { k };
-            spans.push(Span { q: q_end..q_end + q, kv: k_end..k_end + k });
-            (q_end, k_end) = (q_end + q, k_end + k);
+        let problem = Problem {
+            kv_heads,
+            scale: 0.3,
+            mask,
+            dropout: p.map(|p| Dropout::new(p, 5, 6, 7)),
+            buckets,
+            ..Problem::new("any", spans(&sequences, shifted), kv_heads * group, head_dim)
+        };
+        compare(&problem, threads);
+    }
+    #[test]
+    fn any_shape_of_columns(
+        lengths in prop::collection::vec(0usize..40, 0..5),
+        (kv_heads, group) in (1usize..3, 1usize..4),
+        head_dim in 1usize..40,
+        mask in mask(),
+        threads in 2usize..4,
+    ) {
+        let new = Problem::new("columns", packed(&lengths), kv_heads * group, head_dim);
+        compare(&Problem { kv_heads, mask, fused: true, ..new }, threads);
+    }
+}
+/// Both directions on every level, with one thread and with several.
+fn compare(problem: &Problem, threads: usize) {
+    let x = problem.wide();
+    let want = [problem.o(&x).concat(), problem.arranged(&problem.gradients(&x)).concat()];
+    check::levels(|level| {
+        for (back, want) in want.iter().enumerate() {
+            let run = |threads| {
+                let d = Device::cpu(threads).unwrap();
+                let mut run = if back > 0 { problem.backward(&d) } else { problem.forward(&d) }.unwrap();
+                run.launch().unwrap();
+                run.read().unwrap()
+            };
+            let one = run(1);
+            assert!(check::same(&one, &run(threads)), "{level:?} {back}: {threads} threads");
+            // not relative to the largest value alone: with one key the gradients of q and k are zero
+            let got: Vec<f32> = one.into_iter().chain([1.0]).collect();
+            let want: Vec<f64> = want.iter().copied().chain([1.0]).collect();
+            let far = check::distance(&got, &want);
+            assert!(far < 2e-5, "{level:?} {back}: {far:e}");
         }
-        let c = heads * head_dim;
-        let dropout = p.map(|p| Dropout::new(p, 5, 6, 7));
-        let a = Attention { heads, head_dim, scale: 0.3, dropout, spans: &spans };
-        let [q, k, v, d_o] = [(1, q_end), (2, k_end), (3, k_end), (4, q_end)].map(|(i, n)| noise(i, n * c));
-        let [wq, wk, wv, wo] = [&q, &k, &v, &d_o].map(|x| wide(x));
-        let (o, lse) = reference(a, &wq, &wk, &wv);
-        let (dq, dk, dv) = reference_backward(a, &wq, &wk, &wv, &wo);
+    });
+}
+
+fn qkv<'a>(q: View<'a>, kv: &'a [Kv<'a>]) -> Qkv<'a> {
+    Qkv { q, kv, bias: None }
+}
+fn plain(spans: &[Span], head_dim: usize, scale: f32) -> Attention<'_> {
+    Attention { heads: 1, kv_heads: 1, head_dim, scale, mask: Mask::None, dropout: None, spans }
+}
+
+#[test]
+fn large_scores_stay_finite() {
+    for sign in [-1.0, 1.0] {
+        let p = Problem { scale: 100.0 * sign, ..Problem::new("large", vec![Span::new(0..9, 0..21)], 1, 4) };
         check::levels(|level| {
-            let got = run(&Device::cpu(threads).unwrap(), a, &q, &k, &v, &d_o);
-            for (i, (got, want)) in got.iter().zip([&o, &lse, &dq, &dk, &dv]).enumerate() {
-                // not relative to the largest value alone: with one key the gradients of q and k are zero
-                let with_one = |v: &[f64]| v.iter().copied().chain([1.0]).collect::<Vec<_>>();
-                let got: Vec<f32> = got.iter().copied().chain([1.0]).collect();
-                let far = check::distance(&got, &with_one(want));
-                assert!(far < 2e-5, "{level:?} output {i}: {far:e}");
+            let d = Device::cpu(1).unwrap();
+            for mut run in [p.forward(&d).unwrap(), p.backward(&d).unwrap()] {
+                run.launch().unwrap();
+                assert!(run.read().unwrap().iter().all(|x| x.is_finite()), "{level:?}");
             }
         });
     }
 }
 
 #[test]
-fn large_scores_stay_finite() {
-    let spans = [Span { q: 0..9, kv: 0..21 }];
-    let a = Attention { heads: 1, head_dim: 4, scale: 100.0, dropout: None, spans: &spans };
-    for sign in [-1.0, 1.0] {
-        let q: Vec<f32> = noise(1, 36).iter().map(|x| x * sign).collect();
-        let k = noise(2, 84);
-        check::levels(|level| {
-            let out = run(&Device::cpu(1).unwrap(), a, &q, &k, &k, &q);
-            assert!(out.iter().flatten().all(|x| x.is_finite()), "{level:?}");
-        });
+fn a_pass_over_the_past_is_the_whole_pass() {
+    // the last queries alone, and the last ones behind keys that lie elsewhere, bit by bit
+    let (n, c) = (77, 10);
+    fn view((buffer, rows): &(Buffer, usize)) -> View<'_> {
+        View::of(buffer, *rows, 10).unwrap()
     }
+    let x: [Vec<f32>; 3] = [1, 2, 3].map(|i| noise(i, n * c));
+    let d = Device::cpu(2).unwrap();
+    let run = |spans: &[Span], q: &[f32], kv: &[[&[f32]; 2]]| {
+        let up = |x: &[f32]| (check::up(&d, x), x.len() / c);
+        let (q, kv): (_, Vec<_>) = (up(q), kv.iter().map(|kv| kv.map(up)).collect());
+        let mut o = d.zeros::<f32>(Class::Scratch, q.1 * c).unwrap();
+        let a = Attention {
+            heads: 2,
+            kv_heads: 2,
+            mask: Mask::Window { before: 40, after: 0 },
+            ..plain(spans, 5, 0.4)
+        };
+        let kv: Vec<_> = kv
+            .iter()
+            .map(|[k, v]| Kv { k: View::of(&k.0, k.1, c).unwrap(), v: View::of(&v.0, v.1, c).unwrap() })
+            .collect();
+        forward(&d, a, qkv(view(&q), &kv), ViewMut::of(&mut o, q.1, c).unwrap(), None).unwrap();
+        o.read::<f32>().unwrap()
+    };
+    check::levels(|_| {
+        let whole = run(&[Span::new(0..n, 0..n)], &x[0], &[[&x[1], &x[2]]]);
+        for first in [n - 1, n - 3, 30] {
+            let (q, last) = (&x[0][first * c..], &whole[first * c..]);
+            let span = Span { position: first, ..Span::new(0..n - first, 0..n) };
+            assert!(check::same(&run(std::slice::from_ref(&span), q, &[[&x[1], &x[2]]]), last));
+            let [k, v] = [&x[1], &x[2]].map(|x| x.split_at(first * c));
+            let kv = vec![Keys { of: 1, rows: 0..first }, Keys { of: 0, rows: 0..n - first }];
+            assert!(check::same(&run(&[Span { kv, ..span }], q, &[[k.1, v.1], [k.0, v.0]]), last));
+        }
+    });
 }
 
 #[test]
-fn rows_outside_the_spans_are_left_alone() {
-    let spans = [Span { q: 1..2, kv: 2..4 }];
-    let a = Attention { heads: 1, head_dim: 2, scale: 1.0, dropout: None, spans: &spans };
-    let x = noise(1, 10);
-    let out = run(&Device::cpu(2).unwrap(), a, &x, &x, &x, &x);
-    assert!(out[0][..2].iter().chain(&out[0][4..]).all(|x| *x == 0.0));
-    assert!(out[3][..4].iter().chain(&out[3][8..]).all(|x| *x == 0.0));
+fn gradients_that_nobody_wants_are_left_out() {
+    let d = Device::cpu(1).unwrap();
+    let spans = prefixed(&[(2, 3), (2, 1)]);
+    let a = Attention { heads: 2, kv_heads: 2, mask: Mask::Causal, ..plain(&spans, 3, 1.0) };
+    let up = |seed, rows: usize| check::up(&d, &noise(seed, rows * 6));
+    let (queries, k, v) = (up(1, 4), up(2, 4), up(3, 4));
+    let (pk, pv, d_o) = (up(4, 2), up(5, 2), up(6, 4));
+    let view = |b, rows| View::of(b, rows, 6).unwrap();
+    let kv = [Kv { k: view(&k, 4), v: view(&v, 4) }, Kv { k: view(&pk, 2), v: view(&pv, 2) }];
+    let (mut o, mut lse) = (up(0, 4), check::up(&d, &[0.0; 8]));
+    let to = (ViewMut::of(&mut o, 4, 6).unwrap(), ViewMut::of(&mut lse, 4, 2).unwrap());
+    forward(&d, a, qkv(view(&queries, 4), &kv), to.0, Some(to.1)).unwrap();
+    let run = |wanted: [bool; 5]| {
+        let rows = [4, 4, 4, 2, 2];
+        let mut out: Vec<_> = rows.map(|rows| d.zeros::<f32>(Class::Scratch, rows * 6).unwrap()).into();
+        let mut to: Vec<Option<ColsMut<'_>>> = out
+            .iter_mut()
+            .zip(rows)
+            .zip(wanted)
+            .map(|((b, rows), wanted)| wanted.then(|| ViewMut::of(b, rows, 6).unwrap().into()))
+            .collect();
+        let [q, k, v, pk, pv] = [0, 1, 2, 3, 4].map(|i| to[i].take());
+        let g = Gradients { q, kv: vec![[k, v], [pk, pv]], bias: None };
+        let lse = View::of(&lse, 4, 2).unwrap();
+        backward(&d, a, qkv(view(&queries, 4), &kv), lse, view(&d_o, 4), g).unwrap();
+        drop(to);
+        out.iter().map(|b| b.read::<f32>().unwrap()).collect::<Vec<_>>()
+    };
+    let all = run([true; 5]);
+    assert!(all.iter().all(|x| x.iter().all(|x| *x != 0.0)));
+    for i in 0..5 {
+        let only = run(std::array::from_fn(|j| j == i));
+        for (j, (got, want)) in only.iter().zip(&all).enumerate() {
+            assert!(if i == j { check::same(got, want) } else { got.iter().all(|x| *x == 0.0) });
+        }
+    }
 }
 
 #[test]
 fn refusals() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
-    let spans = [Span { q: 0..2, kv: 0..2 }, Span { q: 1..3, kv: 2..3 }];
-    let a = Attention { heads: 1, head_dim: 2, scale: 1.0, dropout: None, spans: &spans };
-    let (x, mut o) = (check::up(&d, &[0.0; 6]), check::up(&d, &[0.0; 6]));
-    let qkv = Qkv { q: &x, k: &x, v: &x };
-    assert!(forward(&d, a, qkv, &mut o, None).unwrap_err().to_string().contains("overlap"));
+    let spans = [Span::new(0..2, 0..2), Span::new(1..3, 2..3)];
+    let a = plain(&spans, 2, 1.0);
+    let (x, mut o, short, ids) = (
+        check::up(&d, &[0.0; 6]),
+        check::up(&d, &[0.0; 6]),
+        check::up(&d, &[0.0; 2]),
+        check::indices(&d, &[0; 6]),
+    );
+    let view = |b, rows| View::of(b, rows, 2).unwrap();
+    let kv = [Kv { k: view(&x, 3), v: view(&x, 3) }];
+    let mut run = |device: &Device, a: Attention<'_>, x: Qkv<'_>| {
+        forward(device, a, x, ViewMut::of(&mut o, 3, 2).unwrap(), None).unwrap_err()
+    };
+    let good = qkv(view(&x, 3), &kv);
+    assert!(run(&d, a, good).to_string().contains("`spans` overlap"));
     let a = Attention { spans: &spans[..1], ..a };
-    assert!(matches!(forward(&other, a, qkv, &mut o, None), Err(Error::Elsewhere { .. })));
-    let short = check::up(&d, &[0.0; 3]);
-    let qkv = Qkv { k: &short, ..qkv };
-    assert!(matches!(forward(&d, a, qkv, &mut o, None), Err(Error::Length { argument: "k", .. })));
-    let ids = check::indices(&d, &[0; 6]);
-    let qkv = Qkv { q: &ids, k: &x, v: &x };
-    assert!(matches!(forward(&d, a, qkv, &mut o, None), Err(Error::DType { argument: "q", .. })));
+    assert!(matches!(run(&other, a, good), Error::Elsewhere { .. }));
+    let few = [Kv { k: view(&short, 1), ..kv[0] }];
+    assert!(matches!(run(&d, a, qkv(view(&x, 3), &few)), Error::Shape { argument: "k", .. }));
+    assert!(matches!(run(&d, a, qkv(view(&ids, 3), &kv)), Error::DType { argument: "q", .. }));
+    assert!(matches!(run(&d, a, qkv(view(&x, 3), &[])), Error::Length { argument: "kv", .. }));
+    let uneven = Attention { heads: 2, kv_heads: 0, head_dim: 1, ..a };
+    assert!(matches!(run(&d, uneven, good), Error::Length { argument: "kv_heads", .. }));
+    let bias = |bucket, zero| Some(Bias { table: View::of(&x, 2, 1).unwrap(), bucket, zero });
+    for (bucket, zero) in [(&[0u32, 0][..], 1), (&[0, 0], 0), (&[0, 0, 2], 1), (&[], 0)] {
+        let e = run(&d, a, Qkv { bias: bias(bucket, zero), ..good });
+        assert!(matches!(e, Error::Length { argument: "bias" | "bucket", .. }), "{e}");
+    }
+    assert!(
+        forward(
+            &d,
+            a,
+            Qkv { bias: bias(&[0, 1, 0], 1), ..good },
+            ViewMut::of(&mut check::up(&d, &[0.0; 6]), 3, 2).unwrap(),
+            None
+        )
+        .is_ok()
+    );
 }

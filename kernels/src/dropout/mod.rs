@@ -80,6 +80,11 @@ impl Row {
     pub(crate) fn from(self, first: u32) -> Row {
         Row { first, ..self }
     }
+    /// The same, from a later column on.
+    #[inline(always)]
+    pub(crate) fn after(self, cols: usize) -> Row {
+        Row { first: self.first.wrapping_add(cols as u32), ..self }
+    }
     /// Those of the columns from `col` on.
     #[inline(always)]
     pub(crate) fn at<S: Simd>(self, s: S, col: usize) -> S::V {
