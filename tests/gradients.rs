@@ -1,7 +1,7 @@
 //! Every differentiable operation against central differences of its forward pass in double precision.
 mod support;
 use engraft_engine::kernels::{activation, layernorm, matmul};
-use engraft_engine::ops::Heads;
+use engraft_engine::ops::{Heads, Qkv};
 use engraft_engine::*;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -343,7 +343,8 @@ fn attend(q: &[usize], kv: &[usize], heads: usize, c: usize, p: f32, seed: u64) 
             let (sq, sk) = (pack(q.iter().copied()), pack(kv.iter().copied()));
             let (q, k, v) =
                 (input(cx, w[0].clone(), &sq), input(cx, w[1].clone(), &sk), input(cx, w[2].clone(), &sk));
-            cx.attend(s, &q, &k, &v, Heads { count: heads, dropout: p }).unwrap()
+            let how = Heads { count: heads, dropout: p, ..Heads::default() };
+            cx.attend(s, Qkv::of(&q, &k, &v), how).unwrap()
         },
         |x| attention(q, kv, heads, c, &|i, n| f[i * wide + n], x),
     );

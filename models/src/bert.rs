@@ -7,7 +7,8 @@ use crate::{
 };
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
-    Point, Site, SiteInfo, SiteKind, Tensor, Weight, ops::Heads,
+    Point, Site, SiteInfo, SiteKind, Tensor, Weight,
+    ops::{Heads, Qkv},
 };
 use std::ops::Range;
 
@@ -54,7 +55,11 @@ impl<P: Weight> Bert<P> {
         let act = Activation::from_name(&name)
             .ok_or_else(|| config.error(format!("`hidden_act` is `{name}`, which is not supported")))?;
         let dropout = config.probability("hidden_dropout_prob", 0.1)?;
-        let heads = Heads { count: heads, dropout: config.probability("attention_probs_dropout_prob", 0.1)? };
+        let heads = Heads {
+            count: heads,
+            dropout: config.probability("attention_probs_dropout_prob", 0.1)?,
+            ..Heads::default()
+        };
         let mut info = ModelInfo {
             family: FAMILY.name,
             kind: Kind::Encoder,
@@ -140,7 +145,7 @@ impl<P: Weight> Bert<P> {
         let k = cx.linear(Site::attn(l, Point::K), &keys, m.linear(w.k))?;
         let v = cx.linear(Site::attn(l, Point::V), &keys, m.linear(w.v))?;
         drop(keys);
-        let a = cx.attend(Site::attn(l, Point::Probs), &q, &k, &v, self.heads)?;
+        let a = cx.attend(Site::attn(l, Point::Probs), Qkv::of(&q, &k, &v), self.heads)?;
         cx.linear(Site::attn(l, Point::O), &a, m.linear(w.o))
     }
 }

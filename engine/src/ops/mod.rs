@@ -13,6 +13,6 @@ mod linear;
 mod norm;
 mod rows;
 
-pub use attention::Heads;
+pub use attention::{Cols, Heads, Mask, Qkv};
 pub use dropout::Pending;
 pub use rows::Rows;
