@@ -40,7 +40,12 @@ pub(crate) const AWKWARD: [(usize, usize, usize); 14] = [
 const SEVERAL: [(usize, usize, usize); 4] =
     [(200, 208, 130), (300, 259, 801), (64, 130, 1601), (90, 100, 200)];
 /// BERT-base and MiniLM: attention and feed-forward weights, and the two of a bottleneck adapter.
-const TIMED: [(usize, usize, usize); 7] = [
+const TIMED: [(usize, usize, usize); 12] = [
+    (1, 768, 768),
+    (16, 768, 768),
+    (96, 768, 768),
+    (64, 3072, 768),
+    (64, 768, 3072),
     (64, 768, 768),
     (700, 768, 768),
     (700, 3072, 768),

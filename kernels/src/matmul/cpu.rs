@@ -213,7 +213,7 @@ impl<'a, S: Stored> Job<'a, S> {
             let piece = self.piece(p, j0, depth, cols);
             let b = match piece.in_place() {
                 Some((at, row)) if plan.in_place => {
-                    let keep = if tiles.count > 2 { slot.wrapping_add(HEADER) } else { null_mut() };
+                    let keep = if tiles.count > 1 { slot.wrapping_add(HEADER) } else { null_mut() };
                     PanelsAt { at, panel: plan.panel(), row, skip: 0, keep }
                 }
                 _ => {
@@ -309,14 +309,15 @@ impl<'a, S: Stored> Job<'a, S> {
             };
             let dense = vectors * lanes;
             let row = if b.row > 0 { b.row } else { dense };
-            let (from, keep) = match (b.keep.is_null(), t) {
-                (false, 1..) => ((b.keep.cast_const(), dense), null_mut()),
-                _ => ((b.at.wrapping_add(s * b.panel + b.skip * row), row), b.keep),
+            let copied = t > 0 && !b.keep.is_null();
+            let (from, keep) = match copied {
+                true => ((b.keep.cast_const(), dense), null_mut()),
+                false => ((b.at.wrapping_add(s * b.panel + b.skip * row), row), b.keep),
             };
             // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
             // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
             unsafe {
-                (code.kernel)(high, vectors, a.2 == 1, !plan.in_place)(&Tile {
+                (code.kernel)(high, vectors, a.2 == 1, copied || !plan.in_place)(&Tile {
                     depth,
                     a,
                     ahead,

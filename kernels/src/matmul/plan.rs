@@ -30,9 +30,10 @@ pub(super) struct Plan {
 
 /// Up to so many rows of C, B is not worth packing if it can be read in place
 const IN_PLACE_ROWS: usize = 96;
-/// (more, if A would be packed too) ...
+/// (more, if A would be packed too).
 const IN_PLACE_TURNED: usize = 160;
-/// ... in blocks of this depth: its rows are far apart, and a panel should stay in the first-level cache or near it.
+/// A weight's gradient that is computed in place has blocks of this depth: B's rows are far apart, and a panel should stay
+/// in the first-level cache or near it. (Products with a weight sum as if it were packed: see [`Plan::new`].)
 const IN_PLACE_DEPTH: usize = 192;
 /// Up to so many rows of activations, of so many values at most, those are packed and the weight is read where it lies ...
 const FLIPPED_ROWS: usize = 128;
@@ -59,6 +60,9 @@ pub(super) const HEADER: usize = 16;
 
 impl Plan {
     /// `turned`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
+    ///
+    /// A block of depth is what is summed before it is added to C. Unless `turned` it depends on depth and columns alone,
+    /// so that a row of C is the same whatever rows stand beside it.
     pub(super) fn new(isa: Isa, m: usize, depth: usize, cols: usize, turned: bool, by_rows: bool) -> Plan {
         let vectorised = isa != Isa::Portable;
         let few = if turned { IN_PLACE_TURNED } else { IN_PLACE_ROWS };
@@ -79,7 +83,7 @@ impl Plan {
         let blocks = cols.div_ceil(nc);
         // depth: what is packed at a time must leave room in a second-level cache
         let deepest = match isa {
-            _ if in_place => IN_PLACE_DEPTH,
+            _ if in_place && turned => IN_PLACE_DEPTH,
             Isa::Avx512 if blocks == 1 => (ONCE / nc).max(768),
             Isa::Avx512 if pack_a => 512,
             Isa::Avx512 => 768,
