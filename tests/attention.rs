@@ -7,12 +7,8 @@ use engraft_engine::*;
 use support::differences::*;
 
 const SITE: Site = Site { layer: 1, part: Part::Attn, point: Point::Probs };
-const MASKS: [Mask; 4] = [
-    Mask::None,
-    Mask::Causal,
-    Mask::Window { before: 2, after: 0 },
-    Mask::Window { before: 1, after: 1 },
-];
+const MASKS: [Mask; 4] =
+    [Mask::None, Mask::Causal, Mask::Window { before: 2, after: 0 }, Mask::Window { before: 1, after: 1 }];
 
 /// Sequences of these lengths, one after the other.
 fn spans(lengths: &[usize]) -> Vec<Span> {
@@ -27,15 +23,8 @@ fn spans(lengths: &[usize]) -> Vec<Span> {
 fn plain(how: Heads, d: usize, spans: &[Span], q: &[f64], kv: &[[&[f64]; 2]]) -> Vec<f64> {
     let kv_heads = how.kv.unwrap_or(how.count);
     let scale = how.scale.unwrap_or(1.0 / (d as f32).sqrt());
-    let a = Attention {
-        heads: how.count,
-        kv_heads,
-        head_dim: d,
-        scale,
-        mask: how.mask,
-        dropout: None,
-        spans,
-    };
+    let a =
+        Attention { heads: how.count, kv_heads, head_dim: d, scale, mask: how.mask, dropout: None, spans };
     reference(a, &Inputs { q, kv, bias: None }).0
 }
 /// Columns of a matrix.

