@@ -1,7 +1,7 @@
 //! Attention in all its forms against central differences: masks, scales, grouped queries, fused projections, fewer queries
 //! than keys, prefixes.
 mod support;
-use engraft_engine::kernels::attention::{Attention, Inputs, Keys, Mask, Span, reference};
+use engraft_engine::kernels::attention::{Attention, Inputs, Mask, Span, reference};
 use engraft_engine::ops::{Heads, Qkv};
 use engraft_engine::*;
 use support::differences::*;

@@ -92,7 +92,7 @@ fn a_second_batch_adds_to_the_gradients_of_a_bottleneck() {
     let (device, mut set) = (cpu(), ParamSet::new());
     let mut make = |seed: u64, shape: &[usize]| {
         let values = device.upload(Class::Scratch, &noise(seed, shape.iter().product())).unwrap();
-        set.param("leaf", Tensor::new(values, shape).unwrap()).unwrap()
+        set.param("leaf", Tensor::new(values, shape).unwrap(), Role::WEIGHT).unwrap()
     };
     let w = [make(1, &[b, c]), make(2, &[b]), make(3, &[c, b]), make(4, &[c])];
     let layer = |i: usize| LinearRef { w: w[i].get(), b: Some(w[i + 1].get()), in_out: false };

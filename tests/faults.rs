@@ -1,7 +1,7 @@
 //! Bad models and inputs: each is refused with an error that names the file and what is wrong in it, and nothing panics.
 mod support;
 use engraft_engine::{Cx, Device, Frozen, ParamSet, Pass, Plain};
-use engraft_models::{Rows, Tokens};
+use engraft_models::{Holding, Rows, Tokens};
 use serde_json::{Value, json};
 use std::path::Path;
 use support::{faults::*, files::*, *};
@@ -95,8 +95,7 @@ fn a_configuration_that_cannot_be_honoured_is_refused_by_field() {
     for (field, value, also) in [
         ("hidden_act", json!("xielu"), "xielu"),
         ("hidden_act", json!(3), "expected a text"),
-        ("position_embedding_type", json!("relative_key"), "only `absolute`"),
-        ("a_new_field", json!(1), "not known"),
+        ("position_embedding_type", json!("relative_key"), "only \"absolute\""),
         ("is_decoder", json!(true), "only false"),
         ("add_cross_attention", json!(true), "only false"),
         ("quantization_config", json!({"bits": 4}), "only null"),
@@ -118,6 +117,10 @@ fn a_configuration_that_cannot_be_honoured_is_refused_by_field() {
         let dir = ModelFiles::fixture().with(field, value).write();
         says(try_model(dir.path()), &["config.json", field, also]);
     }
+    // what nothing reads cannot change the computation: it is listed
+    let dir = ModelFiles::fixture().with("a_new_field", json!(1)).with("prediction_heads", json!({})).write();
+    let loaded = engraft_models::load_frozen(dir.path(), &cpu(), Holding::default()).unwrap();
+    assert_eq!(loaded.unread, ["a_new_field"]);
     for (text, also) in [("", "EOF"), ("{", "EOF"), ("[]", "not a JSON object"), ("{\"a\": 1,}", "line 1")] {
         let dir = ModelFiles::fixture().write();
         std::fs::write(dir.path().join("config.json"), text).unwrap();

@@ -40,7 +40,7 @@ fn tape<P: Weight>(case: &Case<P>) -> Vec<(&'static str, usize)> {
 fn step(case: &mut Case<Param>, optimiser: &mut AdamW, number: u64) -> (f32, Gradients) {
     let mut g = Gradients::new();
     let loss = case.pass(Pass::train(3, number), &mut g).2;
-    support::step(&mut optimiser, &mut case.parameters(), &g, 1e-2, 1.0);
+    support::step(optimiser, &mut case.parameters(), &g, 1e-2, 1.0);
     (loss, g)
 }
 fn trained(case: &Case<Param>) -> Vec<Vec<f32>> {

@@ -40,7 +40,7 @@ fn the_plain_model() {
 #[test]
 fn hidden_states_logits_loss_and_gradients() {
     for (name, rows) in CASES.into_iter().flat_map(|c| [(c, Rows::All), (c, Rows::First)]) {
-        let case = Case::<Param> { rows, ..Case::load(name, &cpu()) };
+        let case = Case::<Param> { rows: rows.clone(), ..Case::load(name, &cpu()) };
         let mut g = Gradients::new();
         let (hidden, logits, loss, _) = case.pass(Pass::gradients(), &mut g);
         let want = Expected::of(name);

@@ -29,7 +29,7 @@ fn step_keeping(name: &str, device: &Device, keep: Keep) -> (Profile, Vec<(&'sta
     let tape = cx.tape().collect();
     let dy = device.upload(Class::Scratch, &[1f32]).unwrap();
     cx.backward(&loss, dy, &mut g).unwrap();
-    let mut all = case.parameters();
+    let all = case.parameters();
     g.norms(&all.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>()).unwrap();
     support::step(&mut optimiser, &mut case.parameters(), &g, 1e-3, 1.0);
     (device.end_profile().unwrap(), tape)

@@ -6,8 +6,8 @@ use crate::{
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters, Point,
-    Site, SiteInfo, SiteKind, Tensor, Weight,
+    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
+    Point, Site, SiteInfo, SiteKind, Tensor, Weight,
     ops::{Heads, Mask, Qkv},
 };
 use std::ops::Range;
@@ -195,11 +195,10 @@ impl<P: Weight> Gpt2<P> {
         drop(n);
         let q = cx.take_rows(&qkv, rows)?;
         let mut x = Qkv::fused(&qkv, &heads)?;
-        let last: Vec<usize> = qkv.seqs().iter().map(|s| s.len.saturating_sub(1)).collect();
-        if q.rows() < qkv.rows() {
-            x.q = q.cols_of(0..self.info.channels)?;
-            x.first = (*rows == Rows::Last).then_some(&last);
-        }
+        x.q = q.cols_of(0..self.info.channels)?;
+        let place = |tokens: usize| if *rows == Rows::Last { tokens.saturating_sub(1) } else { 0 };
+        let first: Vec<usize> = qkv.seqs().iter().map(|s| place(s.len)).collect();
+        x.first = Some(&first);
         let a = cx.attend(Site::attn(l, Point::Probs), x, heads)?;
         drop((q, qkv));
         cx.linear(Site::attn(l, Point::O), &a, m.linear(w.o))

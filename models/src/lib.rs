@@ -8,6 +8,7 @@
 pub mod bert;
 mod config;
 mod error;
+pub mod gpt2;
 mod model;
 mod registry;
 pub mod weights;
@@ -16,6 +17,7 @@ pub use bert::Bert;
 pub use config::Config;
 pub use engraft_engine::Rows;
 pub use error::{Error, Result};
+pub use gpt2::Gpt2;
 pub use model::{Kind, Model, ModelInfo, Tokens};
 pub use registry::{Build, FAMILIES, Family, Holding, Loaded, load_as, load_frozen, load_trained};
 pub use weights::{Layout, Weights};

@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Model, Result, bert};
+use crate::{Config, Model, Result, bert, gpt2};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub struct Family {
     pub trained: Build,
 }
 /// Every family of models.
-pub const FAMILIES: &[Family] = &[bert::FAMILY];
+pub const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
 
 /// How a model's weights are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

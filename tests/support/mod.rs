@@ -9,7 +9,7 @@ use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
     Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Norms, Param, ParamSet,
-    Parameters, Pass, Plain, Weight,
+    Parameters, Pass, Plain, Site, Weight,
 };
 use engraft_models::{Holding, Loaded, Model, Rows, Tokens};
 use std::path::{Path, PathBuf};
@@ -102,6 +102,7 @@ pub fn step(o: &mut AdamW, of: &mut [&mut dyn Parameters], g: &Gradients, lr: f6
 }
 /// The rows that a classification head reads: through the pooler if it asks for that.
 pub fn pooled<'m>(cx: &mut Cx<'m>, model: &'m dyn Model, hidden: &Act, pooler: bool) -> Act {
+    cx.enter(Site::head());
     let x = cx.take_rows(hidden, &model.info().summary).unwrap();
     if pooler { model.pool(cx, &x).unwrap() } else { x }
 }
