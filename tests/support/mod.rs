@@ -22,7 +22,11 @@ pub fn fixture(name: &str) -> PathBuf {
 pub struct Expected(Checkpoint);
 impl Expected {
     pub fn of(case: &str) -> Expected {
-        Expected(Checkpoint::open(&fixture(case).join("expected.safetensors")).unwrap())
+        Expected::at(&fixture(case))
+    }
+    /// Those in the directory of a case.
+    pub fn at(case: &Path) -> Expected {
+        Expected(Checkpoint::open(&case.join("expected.safetensors")).unwrap())
     }
     pub fn get(&self, name: &str) -> Vec<f32> {
         let shape = self.0.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();

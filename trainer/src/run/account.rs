@@ -36,7 +36,8 @@ fn layer(name: &str) -> Option<usize> {
 
 /// What two steps on a batch hold in all since the device was opened, with layers that keep what `keep` says.
 pub fn account(c: &mut Classifier, batch: &Batch, keep: Keep) -> Result<Account> {
-    let mut trainer = Trainer::new(AdamW::new(0.01).clipping(1.0), 0).with_activations(Activations::all(keep));
+    let mut trainer =
+        Trainer::new(AdamW::new(0.01).clipping(1.0), 0).with_activations(Activations::all(keep));
     for _ in 0..STEPS {
         trainer.step(c, std::slice::from_ref(batch), 1e-4)?;
     }

@@ -32,8 +32,8 @@ pub fn run(
     mode: Mode,
 ) -> Result<Recorded> {
     let device = classifier.backbone().device().clone();
-    let mut trainer = Trainer::new(recipe.optimiser(), recipe.seed)
-        .with_activations(recipe.activations.clone());
+    let mut trainer =
+        Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
     let total = plan.warmup.saturating_add(plan.steps);
     let mut progress = Progress::new(mode, "profile", total);
     let mut recording = None;

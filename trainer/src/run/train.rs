@@ -76,8 +76,7 @@ pub fn train(
     mode: Mode,
 ) -> Result<Outcome> {
     let total = recipe.steps(examples);
-    let trainer = Trainer::new(recipe.optimiser(), recipe.seed)
-        .with_activations(recipe.activations.clone());
+    let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
     let progress = Progress::new(mode, "train", total);
     let state = State::default();
     let eval_seconds = 0.0;

@@ -46,8 +46,10 @@ fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokeni
     let name = g.model.display().to_string();
     let m = backbone.model().info();
     let (vocabulary, positions) = (m.vocabulary, m.positions);
-    let max_length = reading.max_length.or(saved.max_length).unwrap_or(DEFAULT_LENGTH.min(positions.unwrap_or(usize::MAX)));
-    let tokenizer =
-        Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions, max_length })?;
+    let max_length = reading
+        .max_length
+        .or(saved.max_length)
+        .unwrap_or(DEFAULT_LENGTH.min(positions.unwrap_or(usize::MAX)));
+    let tokenizer = Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions, max_length })?;
     Ok((backbone.load_classifier(&g.adapter)?, tokenizer))
 }

@@ -1,0 +1,124 @@
+//! GPT-2 beside `transformers` (fixtures by `tests/reference/gpt2.py`): hidden states, logits, loss, every gradient of full
+//! fine-tuning, a training curve.
+mod support;
+use engraft_engine::{
+    Act, AdamW, Class, Cx, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain, Rows,
+};
+use engraft_models::{Holding, Model, Tokens};
+use std::path::{Path, PathBuf};
+use support::{Expected, cpu, relative};
+
+fn case(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2").join(name)
+}
+/// A batch, and for each sequence the label of every token; none where it has no label.
+fn input(name: &str) -> (Tokens, Vec<Vec<Option<u32>>>) {
+    let text = std::fs::read_to_string(case(name).join("input.json")).unwrap();
+    let v: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let lists = |key: &str| -> Vec<Vec<i64>> { serde_json::from_value(v[key].clone()).unwrap_or_default() };
+    let ids: Vec<Vec<u32>> =
+        lists("input_ids").iter().map(|s| s.iter().map(|x| *x as u32).collect()).collect();
+    let label = |x: &i64| u32::try_from(*x).ok();
+    (Tokens::new(&ids), lists("labels").iter().map(|s| s.iter().map(label).collect()).collect())
+}
+/// Where the model of a case is: its own, or the one that most share.
+fn directory(name: &str) -> PathBuf {
+    let own = case(name);
+    if own.join("config.json").exists() { own } else { case("model") }
+}
+/// The mean loss of a language model, as transformers shifts the labels, and the hidden states' values.
+fn loss<'m>(
+    cx: &mut Cx<'m>,
+    model: &'m dyn Model,
+    tokens: &Tokens,
+    labels: &[Vec<Option<u32>>],
+) -> (Vec<f32>, Vec<f32>, Act) {
+    let hidden = model.forward(cx, tokens, &Rows::All).unwrap();
+    let (x, vocabulary) = model.to_vocabulary(cx, &hidden).unwrap().unwrap();
+    let logits = cx.matmul(&x, vocabulary.clone()).unwrap();
+    // the row in front of a token predicts it
+    let places = |s: &Vec<Option<u32>>| (1..s.len()).filter(|i| s[*i].is_some()).map(|i| i - 1).collect();
+    let rows: Vec<Vec<usize>> = labels.iter().map(places).collect();
+    let targets: Vec<u32> = labels.iter().flat_map(|s| s.iter().skip(1).flatten().copied()).collect();
+    let x = cx.take_rows(&x, &Rows::These(rows.into())).unwrap();
+    let z = cx.matmul(&x, vocabulary).unwrap();
+    let loss = cx.cross_entropy(&z, &targets).unwrap();
+    (hidden.read().unwrap(), logits.read().unwrap(), loss)
+}
+
+const VARIANTS: [&str; 5] = ["wide", "inverse-layer", "unscaled", "reorder", "untied"];
+
+#[test]
+fn the_plain_model_and_its_variants() {
+    for name in ["plain", "full"].into_iter().chain(VARIANTS) {
+        let device = cpu();
+        let loaded = engraft_models::load_frozen(&directory(name), &device, Holding::default()).unwrap();
+        assert_eq!((&*loaded.unused, &*loaded.unread), (&[][..], &[][..]), "{name}");
+        let (tokens, _) = input(name);
+        let mut cx = Cx::new(&device, &Plain, Pass::infer());
+        let hidden = loaded.model.forward(&mut cx, &tokens, &Rows::All).unwrap();
+        let (x, vocabulary) = loaded.model.to_vocabulary(&mut cx, &hidden).unwrap().unwrap();
+        let logits = cx.matmul(&x, vocabulary).unwrap();
+        let want = Expected::at(&case(name));
+        let (a, b) = (
+            relative(&hidden.read().unwrap(), &want.get("last_hidden_state")),
+            relative(&logits.read().unwrap(), &want.get("logits")),
+        );
+        println!("{name}: hidden {a:.1e}, logits {b:.1e}");
+        assert!(a < 1e-5 && b < 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn every_gradient_of_full_fine_tuning() {
+    for name in ["full"].into_iter().chain(VARIANTS) {
+        let (device, mut set) = (cpu(), ParamSet::new());
+        let model = engraft_models::load_trained(&directory(name), &device, &mut set).unwrap().model;
+        let ((tokens, labels), want) = (input(name), Expected::at(&case(name)));
+        let mut cx = Cx::new(&device, &Plain as &dyn Hooks, Pass::gradients());
+        let (_, _, y) = loss(&mut cx, &*model, &tokens, &labels);
+        assert!(relative(&y.read().unwrap(), &want.get("loss")) < 1e-5, "{name}");
+        let mut g = Gradients::new();
+        cx.backward(&y, device.upload(Class::Scratch, &[1f32]).unwrap(), &mut g).unwrap();
+        let (mut compared, mut worst) = (0, 0f64);
+        model.visit(&mut |p: &Param| {
+            let got: Vec<f32> = g.get(p).unwrap_or_else(|| panic!("{name}: {}", p.name())).read().unwrap();
+            let want = want.get(&format!("grad.{}", p.name()));
+            let e = relative(&got, &want);
+            assert!(e < 1e-4, "{name}: {} {e:.1e}", p.name());
+            (compared, worst) = (compared + 1, worst.max(e));
+        });
+        assert_eq!(compared, want.gradients().len(), "{name}: every gradient of the library");
+        println!("{name}: {compared} gradients {worst:.1e}");
+    }
+}
+
+#[test]
+fn ten_steps_of_adamw() {
+    let (device, mut set) = (cpu(), ParamSet::new());
+    let mut model = engraft_models::load_trained(&directory("full"), &device, &mut set).unwrap().model;
+    let (tokens, labels) = input("full");
+    let text = std::fs::read_to_string(case("full").join("curve.json")).unwrap();
+    let how: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let listed = |k: &str, n: &str| how[k].as_array().unwrap().iter().any(|x| x == n);
+    model.visit(&mut |p| {
+        let list = if p.role().decays { "decayed" } else { "not_decayed" };
+        assert!(listed(list, p.name()), "{} is not {list}", p.name());
+    });
+    let number = |key: &str| how[key].as_f64().unwrap();
+    let mut optimiser = AdamW::new(number("weight_decay")).clipping(number("clip_norm"));
+    let want = Expected::at(&case("full")).get("curve");
+    let mut got = vec![];
+    for step in 0..want.len() {
+        let (mut g, mut cx) = (Gradients::new(), Cx::new(&device, &Plain, Pass::gradients()));
+        let (_, _, y) = loss(&mut cx, &*model, &tokens, &labels);
+        got.push(y.read().unwrap()[0]);
+        cx.backward(&y, device.upload(Class::Scratch, &[1f32]).unwrap(), &mut g).unwrap();
+        let norms = g.norms(&[&*model as &dyn Parameters]).unwrap();
+        let lr = how["lr_of_step"][step].as_f64().unwrap();
+        optimiser.step(&mut [&mut *model], &g, &norms, lr, 1.0).unwrap();
+    }
+    let e = relative(&got, &want);
+    println!("curve {e:.1e}");
+    assert!(e < 1e-4, "{e:.1e}\n{got:?}\n{want:?}");
+}
