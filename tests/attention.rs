@@ -1,8 +1,8 @@
 //! Attention in all its forms against central differences: masks, scales, grouped queries, fused projections, fewer queries
-//! than keys, prefixes.
+//! than keys, prefixes, biases of relative positions.
 mod support;
-use engraft_engine::kernels::attention::{Attention, Inputs, Mask, Span, reference};
-use engraft_engine::ops::{Heads, Qkv};
+use engraft_engine::kernels::attention::{Attention, Inputs, Keys, Mask, Span, reference};
+use engraft_engine::ops::{Heads, Qkv, Relative};
 use engraft_engine::*;
 use support::differences::*;
 
@@ -19,13 +19,16 @@ fn spans(lengths: &[usize]) -> Vec<Span> {
     };
     lengths.iter().map(next).collect()
 }
+/// As the kernel takes it.
+fn attention(how: Heads, d: usize, spans: &[Span]) -> Attention<'_> {
+    let Heads { count: heads, mask, .. } = how;
+    let kv_heads = how.kv.unwrap_or(heads);
+    let scale = how.scale.unwrap_or(1.0 / (d as f32).sqrt());
+    Attention { heads, kv_heads, head_dim: d, scale, mask, dropout: None, spans }
+}
 /// O by plain loops.
 fn plain(how: Heads, d: usize, spans: &[Span], q: &[f64], kv: &[[&[f64]; 2]]) -> Vec<f64> {
-    let kv_heads = how.kv.unwrap_or(how.count);
-    let scale = how.scale.unwrap_or(1.0 / (d as f32).sqrt());
-    let a =
-        Attention { heads: how.count, kv_heads, head_dim: d, scale, mask: how.mask, dropout: None, spans };
-    reference(a, &Inputs { q, kv, bias: None }).0
+    reference(attention(how, d, spans), &Inputs { q, kv, bias: None }).0
 }
 /// Columns of a matrix.
 fn columns(x: &[f64], width: usize, cols: std::ops::Range<usize>) -> Vec<f64> {
@@ -86,7 +89,7 @@ fn projections_side_by_side() {
             |cx, w| {
                 let x = input(cx, w[0].clone(), &pack(lengths));
                 let cols = |first| x.cols_of(first..first + q).unwrap();
-                let qkv = Qkv { q: cols(1), k: cols(2), v: cols(2), first: None };
+                let qkv = Qkv { q: cols(1), k: cols(2), v: cols(2), ..Qkv::of(&x, &x, &x) };
                 cx.attend(SITE, qkv, Heads { kv: None, ..how }).unwrap()
             },
             |x| {
@@ -124,6 +127,90 @@ fn fewer_queries_than_keys() {
                 cx.attend(SITE, qkv, how).unwrap()
             },
             |x| plain(how, 3, &spans, &x[0], &[[&x[1], &x[2]]]),
+        );
+    }
+}
+
+/// Rows of a prefix in front of each sequence, whose queries do not count them.
+fn behind(prefixes: &[std::ops::Range<usize>], lengths: &[usize], counts: bool) -> Vec<Span> {
+    let mut spans = spans(lengths);
+    for (s, rows) in spans.iter_mut().zip(prefixes) {
+        let p = rows.len();
+        s.kv.insert(0, Keys { of: 1, rows: rows.clone() });
+        (s.free, s.position, s.bias_position) = (p, p, if counts { 0 } else { p });
+    }
+    spans
+}
+
+#[test]
+fn prefixes_that_sequences_share() {
+    let (lengths, prefixes) = ([3, 2, 4, 1], [1..3, 0..0, 0..2, 2..3]);
+    for mask in MASKS {
+        for (count, kv) in [(2, None), (2, Some(1))] {
+            let how = Heads { count, kv, mask, ..Heads::default() };
+            let width = kv.unwrap_or(count) * 3;
+            let (own, shared) = ([10, width], [4, width]);
+            let leaves =
+                [leaf(1, &[10, count * 3]), leaf(2, &own), leaf(3, &own), leaf(4, &shared), leaf(5, &shared)];
+            check(
+                &format!("prefix {how:?}"),
+                Pass::gradients(),
+                &leaves,
+                |cx, w| {
+                    let (seqs, rows) = (pack(lengths), pack([4]));
+                    let [q, k, v] = [0, 1, 2].map(|i| input(cx, w[i].clone(), &seqs));
+                    let [pk, pv] = [3, 4].map(|i| input(cx, w[i].clone(), &rows));
+                    let prefix = Prefix { k: pk, v: pv, of: prefixes.to_vec() };
+                    cx.attend(SITE, Qkv { prefix: Some(&prefix), ..Qkv::of(&q, &k, &v) }, how).unwrap()
+                },
+                |x| {
+                    let kv = [[&*x[1], &*x[2]], [&*x[3], &*x[4]]];
+                    plain(how, 3, &behind(&prefixes, &lengths, false), &x[0], &kv)
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bias_of_relative_positions() {
+    let (lengths, prefixes) = ([3, 1, 5], [0..2, 0..0, 1..3]);
+    let (zero, buckets) = (6, 4);
+    // the nearer the finer, as T5's
+    let bucket: std::sync::Arc<[u32]> =
+        (0..15).map(|i: i32| [0, 1, 2, 2, 3][(i - zero).unsigned_abs().min(4) as usize]).collect();
+    let zero = zero as usize;
+    for (mask, counts, trains) in
+        [(Mask::None, true, true), (Mask::Causal, false, true), (Mask::None, false, false)]
+    {
+        let how = Heads { count: 2, scale: Some(1.3), mask, ..Heads::default() };
+        let table = if trains { leaf(6, &[buckets, 2]) } else { frozen(6, &[buckets, 2]) };
+        let (own, shared) = ([9, 4], [3, 4]);
+        let leaves = [leaf(1, &own), leaf(2, &own), leaf(3, &own), leaf(4, &shared), leaf(5, &shared), table];
+        check(
+            &format!("bias {mask:?} {counts} {trains}"),
+            Pass::gradients(),
+            &leaves,
+            |cx, w| {
+                let (seqs, rows) = (pack(lengths), pack([3]));
+                let [q, k, v] = [0, 1, 2].map(|i| input(cx, w[i].clone(), &seqs));
+                let [pk, pv] = [3, 4].map(|i| input(cx, w[i].clone(), &rows));
+                let prefix = Prefix { k: pk, v: pv, of: prefixes.to_vec() };
+                let bias =
+                    Relative { table: w[5].clone(), bucket: bucket.clone(), zero, prefix_counts: counts };
+                let qkv = Qkv { prefix: Some(&prefix), bias: Some(bias), ..Qkv::of(&q, &k, &v) };
+                // two layers read the same table
+                let y = cx.attend(SITE, qkv.clone(), how).unwrap();
+                let z = cx.attend(SITE, qkv, how).unwrap();
+                cx.add(&y, &z).unwrap()
+            },
+            |x| {
+                let kv = [[&*x[1], &*x[2]], [&*x[3], &*x[4]]];
+                let spans = behind(&prefixes, &lengths, counts);
+                let a = attention(how, 2, &spans);
+                let o = reference(a, &Inputs { q: &x[0], kv: &kv, bias: Some((&x[5], &bucket, zero)) }).0;
+                o.iter().map(|o| 2.0 * o).collect()
+            },
         );
     }
 }

@@ -13,6 +13,6 @@ mod linear;
 mod norm;
 mod rows;
 
-pub use attention::{Cols, Heads, Mask, Qkv};
+pub use attention::{Cols, Heads, Mask, Qkv, Relative};
 pub use dropout::Pending;
 pub use rows::Rows;
