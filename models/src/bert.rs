@@ -106,6 +106,8 @@ impl<P: Weight> Bert<P> {
             let q = linear(at, Site::attn(l, Point::Q), "attention.self.query", (c, c))?;
             let k = linear(at, Site::attn(l, Point::K), "attention.self.key", (c, c))?;
             let v = linear(at, Site::attn(l, Point::V), "attention.self.value", (c, c))?;
+            let keys = SiteKind::Prefix { channels: c };
+            at.site(Site::attn(l, Point::Prefix), keys, &p("attention.self"));
             let o = linear(at, Site::attn(l, Point::O), "attention.output.dense", (c, c))?;
             let ln_1 = at.norm(None, &p("attention.output.LayerNorm"), c, eps, ln)?;
             at.site(Site::after_attn(l), close, &p("attention.output"));
@@ -144,8 +146,10 @@ impl<P: Weight> Bert<P> {
         let q = cx.linear(Site::attn(l, Point::Q), x, m.linear(w.q))?;
         let k = cx.linear(Site::attn(l, Point::K), &keys, m.linear(w.k))?;
         let v = cx.linear(Site::attn(l, Point::V), &keys, m.linear(w.v))?;
+        let prefix = cx.prefix(Site::attn(l, Point::Prefix), &keys)?;
         drop(keys);
-        let a = cx.attend(Site::attn(l, Point::Probs), Qkv::of(&q, &k, &v), self.heads)?;
+        let x = Qkv { prefix: prefix.as_ref(), ..Qkv::of(&q, &k, &v) };
+        let a = cx.attend(Site::attn(l, Point::Probs), x, self.heads)?;
         cx.linear(Site::attn(l, Point::O), &a, m.linear(w.o))
     }
 }

@@ -136,6 +136,7 @@ impl<P: Weight> Gpt2<P> {
             at.site(Site::layer(l), stream, &format!("transformer.h.{l}"));
             let ln_1 = at.norm(Some(Site::attn(l, Point::Norm)), &p("ln_1"), c, eps, ln)?;
             let qkv = at.linear(Site::attn(l, Point::Qkv), &p("attn.c_attn"), (c, 3 * c), form, 3)?;
+            at.site(Site::attn(l, Point::Prefix), SiteKind::Prefix { channels: c }, &p("attn"));
             let o = at.linear(Site::attn(l, Point::O), &p("attn.c_proj"), (c, c), form, 1)?;
             at.site(Site::after_attn(l), close, &p("attention_adapters"));
             let ln_2 = at.norm(Some(Site::ffn(l, Point::Norm)), &p("ln_2"), c, eps, ln)?;
@@ -192,13 +193,14 @@ impl<P: Weight> Gpt2<P> {
             ..Heads::default()
         };
         let qkv = cx.linear(Site::attn(l, Point::Qkv), &n, m.linear(w.qkv))?; // (T, 3C)
+        let prefix = cx.prefix(Site::attn(l, Point::Prefix), &n)?;
         drop(n);
         let q = cx.take_rows(&qkv, rows)?;
         let mut x = Qkv::fused(&qkv, &heads)?;
         x.q = q.cols_of(0..self.info.channels)?;
         let place = |tokens: usize| if *rows == Rows::Last { tokens.saturating_sub(1) } else { 0 };
         let first: Vec<usize> = qkv.seqs().iter().map(|s| place(s.len)).collect();
-        x.first = Some(&first);
+        (x.first, x.prefix) = (Some(&*first), prefix.as_ref());
         let a = cx.attend(Site::attn(l, Point::Probs), x, heads)?;
         drop((q, qkv));
         cx.linear(Site::attn(l, Point::O), &a, m.linear(w.o))
