@@ -3,7 +3,7 @@
 //! The rows of all sequences of a batch stand one after the other, and the activation says which rows are whose. That one
 //! decision means no padding anywhere, lets a hook change the rows in the middle of a model, lets queries and keys differ in
 //! length, and makes a replayed or cached layer a function of the activation alone.
-use crate::{Error, Result, tape::NodeId};
+use crate::{Error, Result, node::NodeId};
 use engraft_kernels::{Buffer, Class, matmul_int8::Rows};
 use ndarray::Array2;
 use std::sync::{Arc, OnceLock};

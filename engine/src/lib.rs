@@ -6,9 +6,10 @@
 //!
 //! * [`weight`]: `Frozen` and `Param` in storage, [`W`] at the point of use; [`Source`]: where a module's weights come from
 //! * [`act`]: an activation is (tokens, channels) and carries its packing: there is no padding and no batch argument
-//! * [`tape`]: recording and the backward pass; [`segment`]: what a layer keeps for it
+//! * [`tape`]: a pass: what models call and adapters answer, recording, the backward pass; [`gradients`]: what comes of it
+//! * [`keeping`]: what a layer keeps for the backward pass; [`segment`]: layers that are computed again
 //! * [`ops`]: the differentiable operations, one file each
-//! * [`site`]: where a model asks and an adapter answers
+//! * [`site`]: the places where a model asks and an adapter answers
 //! * [`checkpoint`]: safetensors in and out
 //! * [`optim`]: AdamW, which takes `Param`s and nothing else
 //! * [`output`]: files that are written whole or not at all
@@ -17,12 +18,16 @@
 pub mod act;
 pub mod checkpoint;
 mod error;
+pub mod gradients;
 pub mod init;
+pub mod keeping;
 mod kept;
 mod layers;
+mod node;
 pub mod ops;
 pub mod optim;
 pub mod output;
+mod pending;
 pub mod segment;
 pub mod site;
 mod source;
@@ -35,13 +40,15 @@ pub use act::{Act, Seq, pack};
 pub use checkpoint::{Checkpoint, LinearForm, Load};
 pub use engraft_kernels::{self as kernels, Buffer, Class, Device, Storage, activation::Activation};
 pub use error::{Error, Result};
+pub use gradients::{Gradients, Grads, Norms};
 pub use init::Init;
+pub use keeping::{Activations, Keep};
 pub use layers::{Linear, LinearRef, Norm, NormKind, NormRef};
-pub use ops::{Pending, Rows};
+pub use ops::Rows;
 pub use optim::{AdamW, Rule};
-pub use segment::{Activations, Keep};
-pub use site::{Hooks, Part, Plain, Point, Prefix, Site, SiteInfo, SiteKind, first_touched};
+pub use pending::Pending;
+pub use site::{Part, Point, Prefix, Site, SiteInfo, SiteKind};
 pub use source::{Fresh, Source};
-pub use tape::{Backward, Cx, Gradients, Grads, Norms, Pass};
+pub use tape::{Backward, Cx, Hooks, Pass, Plain, first_touched};
 pub use tensor::{Compute, Tensor};
 pub use weight::{Frozen, Group, Param, ParamSet, Parameters, Role, W, Weight};

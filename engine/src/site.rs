@@ -1,9 +1,5 @@
-//! The boundary between models and adapters.
-//!
-//! A model calls a hook at a site, an adapter answers. Each hook *owns* the model's operation there and its default *is* that
-//! operation, so a model without adapters is the plain model, and an adapter can change an input, read a weight, fuse the work
-//! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
-use crate::{Act, Cx, LinearRef, NormRef, Result, ops::Pending};
+//! The places in a model where adapters answer, as the model lists them.
+use crate::Act;
 use std::ops::Range;
 
 /// A place in a model.
@@ -169,50 +165,4 @@ pub struct Prefix {
     pub v: Act,
     /// For each sequence of the queries the rows that it attends to besides its own.
     pub of: Vec<Range<usize>>,
-}
-
-/// What adapters answer. Object-safe; every method's default is the model's own operation.
-pub trait Hooks: Sync {
-    /// The residual stream where its rows may change: behind the embeddings, in front of each layer.
-    fn stream<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, x: Act) -> Result<Act> {
-        Ok(x)
-    }
-    /// y = x Wᵀ + b.
-    fn linear<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
-        cx.matmul(x, w)
-    }
-    /// Keys and values beside those of the tokens, for an attention whose input is x.
-    fn prefix<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, _x: &Act) -> Result<Option<Prefix>> {
-        Ok(None)
-    }
-    /// A norm that stands by itself: in front of a sub-layer, behind the embeddings or the last layer.
-    fn norm<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, n: NormRef<'m>) -> Result<Act> {
-        cx.normalise(x, n)
-    }
-    /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model. What reads h by itself asks for [`Cx::dropped`]
-    /// first.
-    fn close<'m>(
-        &'m self,
-        cx: &mut Cx<'m>,
-        _s: Site,
-        h: Pending,
-        r: &Act,
-        norm: Option<NormRef<'m>>,
-    ) -> Result<Act> {
-        cx.drop_add_norm(h, r, norm)
-    }
-    /// Is the answer here anything but the model's own? Where not, the engine may fuse across the site.
-    fn touches(&self, _s: Site) -> bool {
-        false
-    }
-}
-
-/// The model as it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Plain;
-impl Hooks for Plain {}
-
-/// The first layer that the hooks touch: below it activations are constants.
-pub fn first_touched(hooks: &dyn Hooks, sites: &[SiteInfo]) -> Option<usize> {
-    sites.iter().filter(|i| hooks.touches(i.site)).map(|i| i.site.layer).min()
 }

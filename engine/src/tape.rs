@@ -1,23 +1,16 @@
-//! Recording, and the backward pass.
+//! A pass: what models call, what adapters answer, what is recorded, and the backward pass.
+//!
+//! A model calls a hook at a site, an adapter answers. Each hook *owns* the model's operation there and its default *is* that
+//! operation, so a model without adapters is the plain model, and an adapter can change an input, read a weight, fuse the work
+//! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
 use crate::{
-    Act, Group, Hooks, LinearRef, NormRef, Parameters, Prefix, Result, Site,
-    ops::Pending,
-    segment::Keeping,
-    spot::Spot,
-    weight::{Param, Target},
+    Act, Gradients, Grads, LinearRef, NormRef, Pending, Prefix, Result, Site, SiteInfo, keeping::Keeping,
+    spot::Spot, weight::Target,
 };
-use engraft_kernels::{
-    Buffer, Class, Device,
-    dropout::Dropout,
-    elementwise,
-    matmul::Plus,
-    profile::{Mark, Place},
-};
-use std::{collections::BTreeMap, sync::Arc};
+use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, profile::Place};
+use std::sync::Arc;
 
-/// The place of a recorded operation on the tape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeId(usize);
+pub(crate) use crate::node::NodeId;
 
 /// One recorded operation. Its fields are what its backward pass needs, so a tape can be listed and priced.
 pub trait Backward<'m> {
@@ -49,6 +42,52 @@ impl Pass {
     pub fn train(seed: u64, number: u64) -> Pass {
         Pass { record: true, random: Some((seed, number)) }
     }
+}
+
+/// What adapters answer. Object-safe; every method's default is the model's own operation.
+pub trait Hooks: Sync {
+    /// The residual stream where its rows may change: behind the embeddings, in front of each layer.
+    fn stream<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, x: Act) -> Result<Act> {
+        Ok(x)
+    }
+    /// y = x Wᵀ + b.
+    fn linear<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
+        cx.matmul(x, w)
+    }
+    /// Keys and values beside those of the tokens, for an attention whose input is x.
+    fn prefix<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, _x: &Act) -> Result<Option<Prefix>> {
+        Ok(None)
+    }
+    /// A norm that stands by itself: in front of a sub-layer, behind the embeddings or the last layer.
+    fn norm<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, n: NormRef<'m>) -> Result<Act> {
+        cx.normalise(x, n)
+    }
+    /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model. What reads h by itself asks for [`Cx::dropped`]
+    /// first.
+    fn close<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        _s: Site,
+        h: Pending,
+        r: &Act,
+        norm: Option<NormRef<'m>>,
+    ) -> Result<Act> {
+        cx.drop_add_norm(h, r, norm)
+    }
+    /// Is the answer here anything but the model's own? Where not, the engine may fuse across the site.
+    fn touches(&self, _s: Site) -> bool {
+        false
+    }
+}
+
+/// The model as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+impl Hooks for Plain {}
+
+/// The first layer that the hooks touch: below it activations are constants.
+pub fn first_touched(hooks: &dyn Hooks, sites: &[SiteInfo]) -> Option<usize> {
+    sites.iter().filter(|i| hooks.touches(i.site)).map(|i| i.site.layer).min()
 }
 
 /// One forward pass: the tape, the hooks, the device. The model and the adapters outlive it (`'m`).
@@ -150,172 +189,16 @@ impl<'m> Cx<'m> {
     /// top, freeing what it kept as it goes.
     pub fn backward(mut self, y: &Act, dy: Buffer, into: &mut Gradients) -> Result<()> {
         self.turn("backward");
-        let mut g = Grads { device: self.device.clone(), nodes: vec![], params: into };
+        let mut g = Grads::new(&self.device, into);
         g.node(y.node, Arc::new(dy))?;
         while let Some(Node { op, at }) = self.nodes.pop() {
             let i = self.nodes.len();
-            if let Some(dy) = g.nodes.get_mut(i).and_then(Option::take) {
+            if let Some(dy) = g.take(NodeId(i)) {
                 self.spot.enter(&self.device, at);
                 op.run(dy, &mut g, &mut self)?;
             }
         }
         Ok(())
-    }
-}
-
-/// The gradients of trained weights, by slot. They hold exactly the `Param`s that took part.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    by_slot: Vec<Option<Buffer>>,
-}
-impl Gradients {
-    /// None yet.
-    pub fn new() -> Gradients {
-        Gradients::default()
-    }
-    /// The gradient of a weight, if it took part.
-    pub fn get(&self, p: &Param) -> Option<&Buffer> {
-        self.by_slot.get(p.slot())?.as_ref()
-    }
-    /// Weights that took part.
-    pub fn len(&self) -> usize {
-        self.by_slot.iter().flatten().count()
-    }
-    /// True if no weight took part.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Where they live; nothing, if there are none.
-    pub(crate) fn device(&self) -> Option<&Device> {
-        self.by_slot.iter().flatten().next().map(Buffer::device)
-    }
-    /// Forgets them all.
-    pub fn clear(&mut self) {
-        self.by_slot.clear();
-    }
-    /// The norms of the gradients of the weights inside `of`: of each group, summed in the order of the slots.
-    pub fn norms(&self, of: &[&dyn Parameters]) -> Result<Norms> {
-        let mut norms = Norms::default();
-        let Some(d) = self.device() else { return Ok(norms) };
-        let _span = d.mark(Mark::Phase("optimiser"));
-        let mut by_group: BTreeMap<Group, BTreeMap<usize, &Buffer>> = BTreeMap::new();
-        for p in of {
-            p.visit(&mut |p| {
-                if let Some(g) = self.get(p) {
-                    by_group.entry(p.role().group).or_default().insert(p.slot(), g);
-                }
-            });
-        }
-        for (group, gradients) in by_group {
-            let pairs: Vec<_> = gradients.into_values().map(|b| (b, b)).collect();
-            norms.squares.insert(group, engraft_kernels::reduce::dots(d, &pairs)?);
-        }
-        Ok(norms)
-    }
-}
-
-/// The norms of gradients, group by group.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Norms {
-    squares: BTreeMap<Group, f64>,
-}
-impl Norms {
-    /// √ Σ g² over the weights of a group; 0 for a group without gradients.
-    pub fn of(&self, group: Group) -> f64 {
-        self.squares.get(&group).copied().unwrap_or(0.0).sqrt()
-    }
-    /// √ Σ g² over the weights of all groups.
-    pub fn total(&self) -> f64 {
-        self.squares.values().sum::<f64>().sqrt()
-    }
-}
-
-/// Gradients on their way through the tape. They attach lazily: the first one is taken as it is, later ones are added.
-pub struct Grads<'g> {
-    device: Device,
-    nodes: Vec<Option<Arc<Buffer>>>,
-    params: &'g mut Gradients,
-}
-impl Grads<'_> {
-    /// A gradient for the source of an activation, if it was recorded.
-    pub fn node(&mut self, id: Option<NodeId>, d: Arc<Buffer>) -> Result<()> {
-        let Some(NodeId(i)) = id else { return Ok(()) };
-        if self.nodes.len() <= i {
-            self.nodes.resize_with(i + 1, || None);
-        }
-        let sum = match self.nodes[i].take() {
-            None => d,
-            Some(mut a) => {
-                if let Some(y) = Arc::get_mut(&mut a) {
-                    elementwise::axpy(&self.device, 1.0, &d, y)?;
-                    a
-                } else {
-                    let mut y = self.device.alloc::<f32>(Class::Scratch, d.len())?;
-                    elementwise::add(&self.device, &a, &d, &mut y)?;
-                    Arc::new(y)
-                }
-            }
-        };
-        self.nodes[i] = Some(sum);
-        Ok(())
-    }
-    /// A gradient of `len` values for the source of an activation, if it was recorded, computed by a product:
-    /// `f(device, plus, buffer)` sets the buffer to the product plus what has come for this source so far. The sum costs no
-    /// pass of its own.
-    pub fn node_plus(
-        &mut self,
-        id: Option<NodeId>,
-        len: usize,
-        f: impl FnOnce(&Device, Plus<'_>, &mut Buffer) -> Result<()>,
-    ) -> Result<()> {
-        let Some(NodeId(i)) = id else { return Ok(()) };
-        let so_far = self.nodes.get_mut(i).and_then(Option::take);
-        let sum = match so_far.map(Arc::try_unwrap) {
-            Some(Ok(mut y)) => {
-                f(&self.device, Plus::OUTPUT, &mut y)?;
-                y
-            }
-            shared => {
-                let mut y = self.device.alloc::<f32>(Class::Scratch, len)?;
-                match &shared {
-                    Some(Err(rows)) => f(&self.device, Plus::rows(rows), &mut y)?,
-                    _ => f(&self.device, Plus::NOTHING, &mut y)?,
-                }
-                y
-            }
-        };
-        self.node(id, Arc::new(sum))
-    }
-    /// The gradient of a weight, if it trains or was computed from one that does: `f(device, buffer, accumulate)` sets the
-    /// buffer, or adds to it where another use of the weight has left its gradient.
-    pub(crate) fn weight(
-        &mut self,
-        to: Target,
-        len: usize,
-        f: impl FnOnce(&Device, &mut Buffer, bool) -> Result<()>,
-    ) -> Result<()> {
-        let slot = match to {
-            Target::Nothing => return Ok(()),
-            Target::Node(node) => {
-                let mut d = self.device.alloc::<f32>(Class::Scratch, len)?;
-                f(&self.device, &mut d, false)?;
-                return self.node(Some(node), Arc::new(d));
-            }
-            Target::Slot(slot) => slot,
-        };
-        let v = &mut self.params.by_slot;
-        if v.len() <= slot {
-            v.resize_with(slot + 1, || None);
-        }
-        match &mut v[slot] {
-            Some(b) => f(&self.device, b, true),
-            none => {
-                let mut b = self.device.alloc::<f32>(Class::Grad, len)?;
-                f(&self.device, &mut b, false)?;
-                *none = Some(b);
-                Ok(())
-            }
-        }
     }
 }
 

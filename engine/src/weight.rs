@@ -2,7 +2,7 @@
 //!
 //! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
 //! erased: an operation needs the values and a place for their gradient or none, and hooks must be object-safe.
-use crate::{Act, Compute, Result, Tensor, tape::NodeId};
+use crate::{Act, Compute, Result, Tensor, node::NodeId};
 use engraft_kernels::{Buffer, Class, DType, Storage, matmul::Matrix};
 
 /// A weight that never changes: no gradient slot, no `&mut` access to its values, any storage type.

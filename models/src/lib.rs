@@ -8,6 +8,7 @@
 pub mod bert;
 mod config;
 mod error;
+mod family;
 pub mod gpt2;
 mod model;
 mod registry;
@@ -17,7 +18,8 @@ pub use bert::Bert;
 pub use config::Config;
 pub use engraft_engine::Rows;
 pub use error::{Error, Result};
+pub use family::{Build, Family};
 pub use gpt2::Gpt2;
 pub use model::{Kind, Model, ModelInfo, Tokens};
-pub use registry::{Build, FAMILIES, Family, Holding, Loaded, load_as, load_frozen, load_trained};
+pub use registry::{FAMILIES, Holding, Loaded, load_as, load_frozen, load_trained};
 pub use weights::{Layout, Weights};

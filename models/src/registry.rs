@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Model, Result, bert, gpt2};
+use crate::{Config, Family, Model, Result, bert, gpt2};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -15,22 +15,6 @@ pub struct Loaded {
     pub checkpoint: Checkpoint,
 }
 
-/// Reads the configuration and takes the weights that it describes out of a checkpoint.
-pub type Build = fn(&Config, &mut Load<'_>) -> Result<Box<dyn Model>>;
-/// A row of the registry.
-#[derive(Clone, Copy)]
-pub struct Family {
-    /// `model_type` in `config.json`.
-    pub name: &'static str,
-    /// The beginning of tensors' names that files of a model without heads leave out.
-    pub prefix: &'static str,
-    /// (name, other name) of fields of `config.json`.
-    pub aliases: &'static [(&'static str, &'static str)],
-    /// With weights that never change.
-    pub frozen: Build,
-    /// With weights that train.
-    pub trained: Build,
-}
 /// Every family of models.
 pub const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
 

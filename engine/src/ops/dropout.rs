@@ -3,7 +3,7 @@
 //! What is dropped out only to be added to something need not be dropped out in a pass of its own: [`Pending`] says that it is
 //! still to be done.
 use crate::{
-    Act, Backward, Cx, Grads, Result, Site,
+    Act, Backward, Cx, Grads, Pending, Result, Site,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{
@@ -11,14 +11,6 @@ use engraft_kernels::{
     dropout::{self, Dropout},
 };
 use std::sync::Arc;
-
-/// An activation that is still to be dropped out: by [`Cx::dropped`], or by what reads it ([`Cx::drop_add_norm`]). The numbers
-/// are the same.
-#[derive(Clone, Debug)]
-pub struct Pending {
-    pub(super) x: Act,
-    pub(super) how: Option<Dropout>,
-}
 
 struct Op {
     how: Dropout,

@@ -14,5 +14,4 @@ mod norm;
 mod rows;
 
 pub use attention::{Cols, Heads, Mask, Qkv, Relative};
-pub use dropout::Pending;
 pub use rows::Rows;

@@ -1,8 +1,8 @@
 //! The end of a sub-layer: LayerNorm(h + r), or h + r, h dropped out on the way. Keeps the normalised rows and 1/σ.
-use super::{Pending, linear};
+use super::linear;
 use crate::{
-    Act, Backward, Compute, Cx, Error, Grads, NormKind, NormRef, Result, W, kept::Kept as Held, tape::NodeId,
-    weight::Target,
+    Act, Backward, Compute, Cx, Error, Grads, NormKind, NormRef, Pending, Result, W, kept::Kept as Held,
+    tape::NodeId, weight::Target,
 };
 use engraft_kernels::{
     Buffer, Class,
