@@ -4,7 +4,7 @@
 //! decision means no padding anywhere, lets a hook change the rows in the middle of a model, lets queries and keys differ in
 //! length, and makes a replayed or cached layer a function of the activation alone.
 use crate::{Error, Result, node::NodeId};
-use engraft_kernels::{Buffer, Class, matmul_int8::Rows};
+use engraft_kernels::{Buffer, Class, View, matmul_int8::Rows};
 use ndarray::Array2;
 use std::sync::{Arc, OnceLock};
 
@@ -70,6 +70,10 @@ impl Act {
     /// The values, (rows, cols).
     pub fn buffer(&self) -> &Buffer {
         &self.buf
+    }
+    /// The values, as launches take them.
+    pub(crate) fn view(&self) -> Result<View<'_>> {
+        Ok(View::of(&self.buf, self.rows, self.cols)?)
     }
     /// A copy of the values in host memory.
     pub fn read(&self) -> Result<Vec<f32>> {

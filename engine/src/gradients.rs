@@ -1,6 +1,6 @@
 //! Gradients: of trained weights, which the optimiser takes, and on their way through a tape.
 use crate::{Group, Param, Parameters, Result, node::NodeId, weight::Target};
-use engraft_kernels::{Buffer, Class, Device, elementwise, matmul::Plus, profile::Mark};
+use engraft_kernels::{Buffer, Class, Device, View, ViewMut, elementwise, matmul::Plus, profile::Mark};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The gradients of trained weights, by slot. They hold exactly the `Param`s that took part.
@@ -106,28 +106,29 @@ impl<'g> Grads<'g> {
         self.nodes[i] = Some(sum);
         Ok(())
     }
-    /// A gradient of `len` values for the source of an activation, if it was recorded, computed by a product:
-    /// `f(device, plus, buffer)` sets the buffer to the product plus what has come for this source so far. The sum costs no
-    /// pass of its own.
+    /// A gradient (rows, cols) for the source of an activation, if it was recorded, computed by a product:
+    /// `f(device, plus, to)` sets `to` to the product plus what has come for this source so far. The sum costs no pass of
+    /// its own.
     pub fn node_plus(
         &mut self,
         id: Option<NodeId>,
-        len: usize,
-        f: impl FnOnce(&Device, Plus<'_>, &mut Buffer) -> Result<()>,
+        (rows, cols): (usize, usize),
+        f: impl FnOnce(&Device, Plus<'_>, ViewMut<'_>) -> Result<()>,
     ) -> Result<()> {
         let Some(NodeId(i)) = id else { return Ok(()) };
         let so_far = self.nodes.get_mut(i).and_then(Option::take);
         let sum = match so_far.map(Arc::try_unwrap) {
             Some(Ok(mut y)) => {
-                f(&self.device, Plus::OUTPUT, &mut y)?;
+                f(&self.device, Plus::OUTPUT, ViewMut::of(&mut y, rows, cols)?)?;
                 y
             }
             shared => {
-                let mut y = self.device.alloc::<f32>(Class::Scratch, len)?;
-                match &shared {
-                    Some(Err(rows)) => f(&self.device, Plus::rows(rows), &mut y)?,
-                    _ => f(&self.device, Plus::NOTHING, &mut y)?,
-                }
+                let mut y = self.device.alloc::<f32>(Class::Scratch, rows * cols)?;
+                let plus = match &shared {
+                    Some(Err(so_far)) => Plus::rows(View::of(so_far, rows, cols)?),
+                    _ => Plus::NOTHING,
+                };
+                f(&self.device, plus, ViewMut::of(&mut y, rows, cols)?)?;
                 y
             }
         };

@@ -1,7 +1,7 @@
 //! A kernel's entry in the registry: what it is called, and the shapes on which it is checked and timed.
 use crate::{
-    Buffer, Class, Device, Result,
-    matmul::{Matrix, Onto},
+    Buffer, Class, Device, Result, View,
+    matmul::{Base, Matrix},
     storage::{Scales, Storage, convert},
 };
 use half::{bf16, f16};
@@ -73,13 +73,13 @@ pub(crate) enum Added {
 impl Added {
     pub(crate) const ALL: [Added; 3] = [Added::Nothing, Added::Rows, Added::Output];
 
-    /// For a launch; `rows` are what is added if it is rows.
-    pub(crate) fn onto(self, rows: &Buffer) -> Onto<'_> {
-        match self {
-            Added::Nothing => Onto::Nothing,
-            Added::Rows => Onto::Rows(rows),
-            Added::Output => Onto::Output,
-        }
+    /// For a launch; `rows` hold the matrix (of this shape) that is added if it is rows.
+    pub(crate) fn base(self, rows: &Buffer, shape: (usize, usize)) -> Result<Base<View<'_>>> {
+        Ok(match self {
+            Added::Nothing => Base::Nothing,
+            Added::Rows => Base::Rows(View::of(rows, shape.0, shape.1)?),
+            Added::Output => Base::Output,
+        })
     }
 }
 

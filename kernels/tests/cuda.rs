@@ -3,7 +3,8 @@
 //! With `--features cuda-sim` that is the stand-in of `kernels/cuda-sim`. Without it, it is the machine's first GPU, and
 //! on a machine that has none the tests only look at the error that says so. What was done is printed in any case.
 use engraft_kernels::{
-    Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Nf4Pair, Run, Storage, layernorm,
+    Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Nf4Pair, Run, Storage, View, ViewMut,
+    layernorm,
     matmul::{self, Plus},
     storage::{Scales, convert},
 };
@@ -153,10 +154,10 @@ fn product(transposed: bool, [m, n, k]: [usize; 3], dtype: DType, biased: bool) 
             let plus = if biased { Plus::bias(&bias) } else { Plus::NOTHING };
             if transposed {
                 let w = matmul::Matrix::plain(&w, n, k);
-                matmul::times_transposed(&d, &x, m, w, plus, &mut out[0])
+                matmul::times_transposed(&d, View::of(&x, m, k)?, w, plus, ViewMut::of(&mut out[0], m, n)?)
             } else {
                 let w = matmul::Matrix::plain(&w, k, n);
-                matmul::times(&d, &x, m, w, plus, &mut out[0])
+                matmul::times(&d, View::of(&x, m, k)?, w, plus, ViewMut::of(&mut out[0], m, n)?)
             }
         }))
     };
@@ -178,7 +179,8 @@ fn gradient([m, n, k]: [usize; 3], accumulate: bool) -> Case {
         let (dy, x, g) = (up(0)?, up(1)?, up(2)?);
         let d = d.clone();
         Ok(Run::new(vec![g], move |out| {
-            matmul::transposed_times(&d, &dy, n, &x, k, m, &mut out[0], accumulate)
+            let (dy, x) = (View::of(&dy, m, n)?, View::of(&x, m, k)?);
+            matmul::transposed_times(&d, dy, x, ViewMut::of(&mut out[0], n, k)?, accumulate)
         }))
     };
     let reference = move || {
@@ -283,9 +285,10 @@ fn quantised_weights_are_refused_by_name() {
     let blocks = Scales::Blocks { codes, ranges: d.upload(Class::Backbone, &[0.5f32, 0.25]).unwrap() };
     for (data, scales, name) in [(&int8, &rows, "int8"), (&nf4, &blocks, "nf4")] {
         let w = matmul::Matrix::stored(data, Some(scales), 2, 2);
+        let square = View::of(&x, 2, 2).unwrap();
         for r in [
-            matmul::times_transposed(&d, &x, 2, w, Plus::NOTHING, &mut y),
-            matmul::times(&d, &x, 2, w, Plus::NOTHING, &mut y),
+            matmul::times_transposed(&d, square, w, Plus::NOTHING, ViewMut::of(&mut y, 2, 2).unwrap()),
+            matmul::times(&d, square, w, Plus::NOTHING, ViewMut::of(&mut y, 2, 2).unwrap()),
         ] {
             assert!(r.unwrap_err().to_string().contains(&format!("an {name} weight does not run on cuda")));
         }
@@ -310,17 +313,22 @@ fn empty_launches_do_nothing() {
         layernorm::backward(&d, &empty, &empty, &some, n, &mut out, None).unwrap();
     }
     let none = |rows, cols| matmul::Matrix::plain(&some, rows, cols);
-    matmul::times_transposed(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
-    matmul::times_transposed(&d, &some, 2, none(0, 3), Plus::bias(&some), &mut out).unwrap();
-    matmul::times(&d, &some, 0, none(2, 3), Plus::bias(&some), &mut out).unwrap();
-    matmul::times(&d, &some, 2, none(3, 0), Plus::bias(&some), &mut out).unwrap();
-    matmul::transposed_times(&d, &some, 0, &some, 3, 2, &mut out, false).unwrap();
-    matmul::transposed_times(&d, &some, 2, &some, 0, 3, &mut out, false).unwrap();
+    let bias = Plus::bias(&some);
+    let of = |b, rows, cols| View::of(b, rows, cols).unwrap();
+    fn to(b: &mut Buffer, rows: usize, cols: usize) -> ViewMut<'_> {
+        ViewMut::of(b, rows, cols).unwrap()
+    }
+    matmul::times_transposed(&d, of(&some, 0, 3), none(2, 3), bias, to(&mut out, 0, 2)).unwrap();
+    matmul::times_transposed(&d, of(&some, 2, 3), none(0, 3), bias, to(&mut out, 2, 0)).unwrap();
+    matmul::times(&d, of(&some, 0, 2), none(2, 3), bias, to(&mut out, 0, 3)).unwrap();
+    matmul::times(&d, of(&some, 2, 3), none(3, 0), bias, to(&mut out, 2, 0)).unwrap();
+    matmul::transposed_times(&d, of(&some, 2, 0), of(&some, 2, 3), to(&mut out, 0, 3), false).unwrap();
+    matmul::transposed_times(&d, of(&some, 3, 2), of(&some, 3, 0), to(&mut out, 2, 0), false).unwrap();
     assert_eq!(out.read::<f32>().unwrap(), [3.0; 6]);
     // a product over nothing is zero, or what was there
-    matmul::transposed_times(&d, &empty, 2, &empty, 3, 0, &mut out, true).unwrap();
+    matmul::transposed_times(&d, of(&empty, 0, 2), of(&empty, 0, 3), to(&mut out, 2, 3), true).unwrap();
     assert_eq!(out.read::<f32>().unwrap(), [3.0; 6]);
-    matmul::transposed_times(&d, &empty, 2, &empty, 3, 0, &mut out, false).unwrap();
+    matmul::transposed_times(&d, of(&empty, 0, 2), of(&empty, 0, 3), to(&mut out, 2, 3), false).unwrap();
     assert_eq!(out.read::<f32>().unwrap(), [0.0; 6]);
 }
 
@@ -394,9 +402,13 @@ fn arguments_of_another_device_are_refused() {
         refused(layernorm::forward(&d, &here, Some(&x), n, &mut y, None));
         refused(layernorm::backward(&d, &x, &here, &here, n, &mut y, None));
         let w = matmul::Matrix::plain(&x, 2, 2);
-        refused(matmul::times(&d, &here, 2, w, Plus::NOTHING, &mut y));
-        refused(matmul::times_transposed(&d, &here, 2, w, Plus::NOTHING, &mut y));
-        refused(matmul::transposed_times(&d, &here, 2, &x, 2, 2, &mut y, false));
+        let of = |b| View::of(b, 2, 2).unwrap();
+
+        refused(matmul::times(&d, of(&here), w, Plus::NOTHING, ViewMut::of(&mut y, 2, 2).unwrap()));
+        let to = ViewMut::of(&mut y, 2, 2).unwrap();
+        refused(matmul::times_transposed(&d, of(&here), w, Plus::NOTHING, to));
+        let to = ViewMut::of(&mut y, 2, 2).unwrap();
+        refused(matmul::transposed_times(&d, of(&here), of(&x), to, false));
     }
     assert_eq!(y.read::<f32>().unwrap(), [0.0; 4]);
 }

@@ -6,10 +6,10 @@
 //! ```
 use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, Storage, W, kept::Kept, tape::NodeId};
 use engraft_kernels::{
-    Buffer,
+    Buffer, View, ViewMut,
     activation::{self, Activation},
     bottleneck::{self, Bottleneck},
-    matmul::{self, Onto},
+    matmul::{self, Base},
     reduce,
 };
 use std::sync::Arc;
@@ -51,8 +51,12 @@ impl<'m> Cx<'m> {
         r.map_or(Ok(()), |r| x.same_shape("bottleneck", r))?;
         let mut a = self.alloc(x.rows * b)?;
         let mut y = self.alloc(x.rows * c)?;
-        let onto = r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf));
-        bottleneck::forward(self.device(), launch(&down, f, &up, x.rows), &x.buf, onto, &mut a, &mut y)?;
+        let base = match r {
+            Some(r) => Base::Rows(r.view()?),
+            None => Base::Nothing,
+        };
+        let to = (ViewMut::of(&mut a, x.rows, b)?, ViewMut::of(&mut y, x.rows, c)?);
+        bottleneck::forward(self.device(), launch(&down, f, &up)?, x.view()?, base, to.0, to.1)?;
         let y = x.like(y, c);
         let residual = r.and_then(|r| r.node);
         if !self.needed(&[x.node, residual], &[down.targets(), up.targets()].concat()) {
@@ -68,18 +72,15 @@ impl<'m> Cx<'m> {
 fn plain(w: &LinearRef<'_>) -> bool {
     w.w.storage() == Storage::F32 && w.w.integers().is_none() && !w.in_out
 }
-fn launch<'a>(down: &'a LinearRef<'_>, f: Activation, up: &'a LinearRef<'_>, rows: usize) -> Bottleneck<'a> {
-    let (channels, width) = down.dims();
-    Bottleneck {
-        rows,
-        channels,
-        width,
-        down: down.w.buffer(),
+fn launch<'a>(down: &'a LinearRef<'_>, f: Activation, up: &'a LinearRef<'_>) -> Result<Bottleneck<'a>> {
+    let (c, b) = down.dims();
+    Ok(Bottleneck {
+        down: View::of(down.w.buffer(), b, c)?,
         down_bias: down.b.as_ref().map(W::buffer),
-        up: up.w.buffer(),
+        up: View::of(up.w.buffer(), c, b)?,
         up_bias: up.b.as_ref().map(W::buffer),
         f,
-    }
+    })
 }
 
 impl<'m> Backward<'m> for Op<'m> {
@@ -91,11 +92,13 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let ((c, b), m, a) = (self.down.dims(), self.rows, self.a.get()?);
+        let rows = View::of(&dy, m, c)?;
         if self.up.w.target().is_some() {
             let mut h = cx.alloc(m * b)?;
             activation::forward(cx.device(), self.f, &a, &mut h)?;
             g.weight(self.up.w.target(), c * b, |d, to, acc| {
-                Ok(matmul::transposed_times(d, &dy, c, &h, b, m, to, acc)?)
+                let h = View::of(&h, m, b)?;
+                Ok(matmul::transposed_times(d, rows, h, ViewMut::of(to, c, b)?, acc)?)
             })?;
         }
         g.weight(self.up.bias_target(), c, |d, to, acc| Ok(reduce::column_sums(d, &dy, m, c, to, acc)?))?;
@@ -105,17 +108,19 @@ impl<'m> Backward<'m> for Op<'m> {
             return Ok(());
         }
         let mut da = cx.alloc(m * b)?;
-        let w = launch(&self.down, self.f, &self.up, m);
+        let w = launch(&self.down, self.f, &self.up)?;
+        let (a, to) = (View::of(&a, m, b)?, ViewMut::of(&mut da, m, b)?);
         match self.x {
-            Some(_) => g.node_plus(self.x, m * c, |d, plus, dx| {
-                Ok(bottleneck::backward(d, w, &a, &dy, &mut da, Some((plus, dx)))?)
+            Some(_) => g.node_plus(self.x, (m, c), |d, plus, dx| {
+                Ok(bottleneck::backward(d, w, a, rows, to, Some((plus, dx)))?)
             })?,
-            None => bottleneck::backward(cx.device(), w, &a, &dy, &mut da, None)?,
+            None => bottleneck::backward(cx.device(), w, a, rows, to, None)?,
         }
         if let Some(x) = &self.kept {
             let x = x.get()?;
             g.weight(self.down.w.target(), b * c, |d, to, acc| {
-                Ok(matmul::transposed_times(d, &da, b, &x, c, m, to, acc)?)
+                let (da, x) = (View::of(&da, m, b)?, View::of(&x, m, c)?);
+                Ok(matmul::transposed_times(d, da, x, ViewMut::of(to, b, c)?, acc)?)
             })?;
         }
         g.weight(self.down.bias_target(), b, |d, to, acc| Ok(reduce::column_sums(d, &da, m, b, to, acc)?))

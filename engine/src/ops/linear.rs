@@ -4,8 +4,8 @@
 //! scales of W's rows are factors of the result where rows are its columns, and of what is rounded where they are summed over.
 use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, kept::Kept, tape::NodeId};
 use engraft_kernels::{
-    Buffer, Class, Device,
-    matmul::{self, Onto, Plus},
+    Buffer, Class, Device, View, ViewMut,
+    matmul::{self, Base, Plus},
     matmul_int8::{self, Rows},
     reduce,
 };
@@ -39,18 +39,22 @@ impl<'m> Cx<'m> {
         let mut y = self.alloc(m * output)?;
         let plus = Plus {
             bias: w.b.as_ref().map(|b| b.buffer()),
-            onto: r.map_or(Onto::Nothing, |r| Onto::Rows(&r.buf)),
+            base: match r {
+                Some(r) => Base::Rows(r.view()?),
+                None => Base::Nothing,
+            },
         };
+        let to = ViewMut::of(&mut y, m, output)?;
         let (d, matrix) = (self.device(), w.w.matrix());
         match w.w.integers() {
             Some(scales) if w.in_out => {
-                let q = quantize(d, &x.buf, (m, input), Some(scales))?;
-                matmul_int8::times(d, &q, matrix, plus, &mut y)?;
+                let q = quantize(d, x.view()?, Some(scales))?;
+                matmul_int8::times(d, &q, matrix, plus, to)?;
             }
-            Some(_) => matmul_int8::times_transposed(d, x.quantized(d)?, matrix, plus, &mut y)?,
+            Some(_) => matmul_int8::times_transposed(d, x.quantized(d)?, matrix, plus, to)?,
             None => {
                 let go = if w.in_out { matmul::times } else { matmul::times_transposed };
-                go(d, &x.buf, m, matrix, plus, &mut y)?;
+                go(d, x.view()?, matrix, plus, to)?;
             }
         }
         let y = x.like(y, output);
@@ -65,17 +69,17 @@ impl<'m> Cx<'m> {
 }
 impl Op<'_> {
     /// dx = dy W + ..
-    fn input_gradient(&self, d: &Device, dy: &Buffer, plus: Plus<'_>, dx: &mut Buffer) -> Result<()> {
-        let (in_out, w, m) = (self.w.in_out, &self.w.w, self.rows);
+    fn input_gradient(&self, d: &Device, dy: View<'_>, plus: Plus<'_>, dx: ViewMut<'_>) -> Result<()> {
+        let (in_out, w) = (self.w.in_out, &self.w.w);
         match w.integers().filter(|_| w.compute() == Compute::Int8) {
             Some(scales) => {
-                let q = quantize(d, dy, (m, self.w.dims().1), (!in_out).then_some(scales))?;
+                let q = quantize(d, dy, (!in_out).then_some(scales))?;
                 let go = if in_out { matmul_int8::times_transposed } else { matmul_int8::times };
                 go(d, &q, w.matrix(), plus, dx)?;
             }
             None => {
                 let go = if in_out { matmul::times_transposed } else { matmul::times };
-                go(d, dy, m, w.matrix(), plus, dx)?;
+                go(d, dy, w.matrix(), plus, dx)?;
             }
         }
         Ok(())
@@ -85,8 +89,8 @@ impl Op<'_> {
 pub(super) fn rows(d: &Device, (rows, cols): (usize, usize)) -> Result<Rows> {
     Ok(Rows::alloc(d, Class::Scratch, rows, cols)?)
 }
-fn quantize(d: &Device, x: &Buffer, shape: (usize, usize), by: Option<&Buffer>) -> Result<Rows> {
-    let mut q = rows(d, shape)?;
+fn quantize(d: &Device, x: View<'_>, by: Option<&Buffer>) -> Result<Rows> {
+    let mut q = rows(d, (x.rows(), x.cols()))?;
     matmul_int8::quantize_rows(d, x, by, &mut q)?;
     Ok(q)
 }
@@ -96,7 +100,7 @@ impl Act {
         if let Some(q) = self.quantized.get() {
             return Ok(q);
         }
-        let q = quantize(d, &self.buf, (self.rows, self.cols), None)?;
+        let q = quantize(d, self.view()?, None)?;
         Ok(self.quantized.get_or_init(|| q))
     }
 }
@@ -112,18 +116,17 @@ impl<'m> Backward<'m> for Op<'m> {
         if let Some(x) = &self.kept {
             let x = x.get()?;
             g.weight(self.w.w.target(), input * output, |d, b, acc| {
-                let (left, right) = if self.w.in_out {
-                    ((&*x, input), (&*dy, output))
-                } else {
-                    ((&*dy, output), (&*x, input))
-                };
-                Ok(matmul::transposed_times(d, left.0, left.1, right.0, right.1, m, b, acc)?)
+                let (x, dy) = (View::of(&x, m, input)?, View::of(&dy, m, output)?);
+                let (left, right) = if self.w.in_out { (x, dy) } else { (dy, x) };
+                let to = ViewMut::of(b, left.cols(), right.cols())?;
+                Ok(matmul::transposed_times(d, left, right, to, acc)?)
             })?;
         }
         g.weight(self.w.bias_target(), output, |d, b, acc| {
             Ok(reduce::column_sums(d, &dy, m, output, b, acc)?)
         })?;
-        g.node_plus(self.x, m * input, |d, plus, dx| self.input_gradient(d, &dy, plus, dx))?;
+        let rows = View::of(&dy, m, output)?;
+        g.node_plus(self.x, (m, input), |d, plus, dx| self.input_gradient(d, rows, plus, dx))?;
         g.node(self.residual, dy)
     }
 }

@@ -75,10 +75,9 @@ impl Inputs {
 
 fn case(way: Way, f: Activation, shape: [usize; 3], added: Added, timed: bool) -> Case {
     let [m, c, b] = shape;
-    let onto = if added == Nothing { Onto::Nothing } else { Onto::Output };
     let cost = match way {
-        Forward => forward_cost(shape, onto),
-        Backward => backward_cost(shape, Some(onto)),
+        Forward => forward_cost(shape, added != Nothing),
+        Backward => backward_cost(shape, Some(added != Nothing)),
         Narrow => backward_cost(shape, None),
     };
     let prepare = move |device: &Device| {
@@ -95,24 +94,23 @@ fn case(way: Way, f: Activation, shape: [usize; 3], added: Added, timed: bool) -
         let device = device.clone();
         Ok(Run::new(outputs, move |out| {
             let w = Bottleneck {
-                rows: m,
-                channels: c,
-                width: b,
-                down: &down,
+                down: View::of(&down, b, c)?,
                 down_bias: (b_d.len() == b && way == Forward).then_some(&b_d),
-                up: &wide,
+                up: View::of(&wide, c, b)?,
                 up_bias: (b_u.len() == c && way == Forward).then_some(&b_u),
                 f,
             };
-            let onto = added.onto(&plus);
+            let base = added.base(&plus, (m, c))?;
+            let (x, a) = (View::of(&x, m, c)?, View::of(&a, m, b)?);
             let (narrow, wide) = out.split_at_mut(1);
+            let narrow = ViewMut::of(&mut narrow[0], m, b)?;
             match way {
-                Forward => forward(&device, w, &x, onto, &mut narrow[0], &mut wide[0]),
+                Forward => forward(&device, w, x, base, narrow, ViewMut::of(&mut wide[0], m, c)?),
                 Backward => {
-                    let dx = Some((Plus { bias: None, onto }, &mut wide[0]));
-                    backward(&device, w, &a, &x, &mut narrow[0], dx)
+                    let dx = Some((Plus { bias: None, base }, ViewMut::of(&mut wide[0], m, c)?));
+                    backward(&device, w, a, x, narrow, dx)
                 }
-                Narrow => backward(&device, w, &a, &x, &mut narrow[0], None),
+                Narrow => backward(&device, w, a, x, narrow, None),
             }
         }))
     };

@@ -5,13 +5,14 @@ use crate::{
     Class, Cpu, Isa,
     activation::{derivatives, values},
     matmul::{
-        Base,
+        OnHost,
         panels::{Operands, Panels},
     },
     simd::{LINE, Level},
+    storage::view::{Floats, fits},
     team::Shared,
 };
-use std::{ptr::null, slice::from_raw_parts_mut};
+use std::slice::from_raw_parts_mut;
 
 /// Rows of a block at most: whole tiles of 14 and of 9.
 const ROWS: usize = 126;
@@ -39,64 +40,79 @@ pub(super) fn workspace(device: &Device, isa: Isa, shape: [usize; 3], kept: bool
     device.alloc::<f32>(Class::Scratch, packed + device.threads() * each)
 }
 
-/// Two products, the second of which is added to something, or the first one alone.
+/// Two products, with what is added to them, or the first one alone.
 struct Products<'a> {
     shape: [usize; 3],
     isa: Isa,
-    first: Panels<'a>,
-    bias: Option<&'a [f32]>,
-    second: Option<(Panels<'a>, Plus<'a>)>,
+    first: (Panels<'a>, OnHost<'a>),
+    second: Option<(Panels<'a>, OnHost<'a>)>,
     /// What is between them writes its result apart.
     kept: bool,
+}
+
+/// f32 rows in host memory, and the distance between them.
+type Rows<'a> = (&'a [f32], usize);
+type RowsMut<'a> = (&'a mut [f32], usize);
+
+fn weight(w: View<'_>) -> Result<Floats<'_, f32>> {
+    Ok(Floats { data: w.host()?, stride: w.stride() })
+}
+fn rows_mut(v: ViewMut<'_>) -> Result<RowsMut<'_>> {
+    let stride = v.view().stride();
+    Ok((v.host()?, stride))
 }
 
 pub(super) fn forward(
     device: &Device,
     d: &Cpu,
     w: Bottleneck<'_>,
-    x: &Buffer,
+    x: View<'_>,
     plus: Plus<'_>,
-    a: &mut Buffer,
-    y: &mut Buffer,
+    a: ViewMut<'_>,
+    y: ViewMut<'_>,
 ) -> Result<()> {
-    let (isa, level, c, b) = (isa()?, Level::current()?, w.channels, w.width);
+    let (isa, level, c, b) = (isa()?, Level::current()?, w.channels(), w.width());
+    let bias = Plus { bias: w.down_bias, base: Base::Nothing };
     let p = Products {
-        shape: [w.rows, c, b],
+        shape: [x.rows(), c, b],
         isa,
-        first: Panels::new(isa, w.down.host()?, true, c, b),
-        bias: w.down_bias.map(Buffer::host).transpose()?,
-        second: Some((Panels::new(isa, w.up.host()?, true, b, c), plus)),
+        first: (Panels::new(isa, weight(w.down)?, true, c, b), bias.host()?),
+        second: Some((Panels::new(isa, weight(w.up)?, true, b, c), plus.host()?)),
         kept: true,
     };
     let mut space = workspace(device, isa, p.shape, p.kept)?;
-    let (a, y) = (a.host_mut()?, y.host_mut()?);
-    p.run(d, x.host()?, a, y, space.host_mut()?, |_, a, h| values(level, w.f, a, h))
+    let (x, y) = ((x.host()?, x.stride()), rows_mut(y)?);
+    p.run(d, x, a.host()?, y, space.host_mut()?, |_, a, h| values(level, w.f, a, h));
+    Ok(())
 }
 
 pub(super) fn backward(
     device: &Device,
     d: &Cpu,
     w: Bottleneck<'_>,
-    a: &Buffer,
-    dy: &Buffer,
-    da: &mut Buffer,
-    dx: Option<(Plus<'_>, &mut Buffer)>,
+    a: View<'_>,
+    dy: View<'_>,
+    da: ViewMut<'_>,
+    dx: Option<(Plus<'_>, ViewMut<'_>)>,
 ) -> Result<()> {
-    let (isa, level, c, b) = (isa()?, Level::current()?, w.channels, w.width);
-    let (plus, dx) = dx.unzip();
-    let down = w.down.host()?;
+    let (isa, level, c, b) = (isa()?, Level::current()?, w.channels(), w.width());
+    let (second, dx) = match dx {
+        Some((plus, dx)) => {
+            (Some((Panels::new(isa, weight(w.down)?, false, b, c), plus.host()?)), rows_mut(dx)?)
+        }
+        None => (None, (&mut [][..], c)),
+    };
     let p = Products {
-        shape: [w.rows, c, b],
+        shape: [dy.rows(), c, b],
         isa,
-        first: Panels::new(isa, w.up.host()?, false, c, b),
-        bias: None,
-        second: plus.map(|plus| (Panels::new(isa, down, false, b, c), plus)),
+        first: (Panels::new(isa, weight(w.up)?, false, c, b), OnHost::NOTHING),
+        second,
         kept: false,
     };
     let mut space = workspace(device, isa, p.shape, p.kept)?;
-    let (a, da) = (a.host()?, da.host_mut()?);
-    let dx = dx.map_or(Ok(&mut [][..]), Buffer::host_mut)?;
-    p.run(d, dy.host()?, da, dx, space.host_mut()?, |i, da, _| derivatives(level, w.f, &a[i * b..], da))
+    let (a, dy) = (a.host()?, (dy.host()?, dy.stride()));
+    p.run(d, dy, da.host()?, dx, space.host_mut()?, |i, da, _| derivatives(level, w.f, &a[i * b..], da));
+    Ok(())
 }
 
 impl Products<'_> {
@@ -104,72 +120,59 @@ impl Products<'_> {
     fn run(
         &self,
         d: &Cpu,
-        x: &[f32],
+        (x, x_row): Rows<'_>,
         narrow: &mut [f32],
-        y: &mut [f32],
+        (y, y_row): RowsMut<'_>,
         space: &mut [f32],
         between: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
-    ) -> Result<()> {
+    ) {
         let [m, c, b] = self.shape;
         if m == 0 {
-            return Ok(());
+            return;
         }
-        let start = self.second.map_or(Plus::NOTHING, |s| s.1).start()?;
         let (packed, each) = floats(self.isa, self.shape, self.kept);
+        let (first, first_plus) = &self.first;
         // these are what the unsafe code below relies on
-        assert!(x.len() >= m * c && narrow.len() >= m * b, "x or a is too short");
-        assert!(self.second.is_none() || y.len() >= m * c, "y is too short");
-        assert!(self.bias.is_none_or(|v| v.len() >= b) && start.bias.is_none_or(|v| v.len() >= c));
-        assert!(!matches!(start.onto, Base::Rows(rows) if rows.len() < m * c), "the rows are too short");
+        assert!(fits(x.len(), m, x_row, c) && narrow.len() >= m * b, "x or a is too short");
+        assert!(first_plus.covers(m, b), "what is added is too short");
+        if let Some((_, plus)) = &self.second {
+            assert!(y_row >= c && fits(y.len(), m, y_row, c), "y is too short");
+            assert!(plus.covers(m, c), "what is added is too short");
+        }
         assert!(space.len() >= packed + d.threads() * each, "the workspace is too small");
 
         let [space, narrow, y] = [space, narrow, y].map(|v| Shared(v.as_mut_ptr()));
         let behind = Panels::floats(self.isa, c, b);
-        let pieces = self.first.pieces();
+        let pieces = first.pieces();
         let all = pieces + self.second.map_or(0, |s| s.0.pieces());
         d.each(all, |i, _| match &self.second {
             // SAFETY: both matrices have room in the workspace, the second one behind the first (asserted), and every
             // piece is packed once.
             Some((second, _)) if i >= pieces => unsafe { second.pack(i - pieces, space.get().add(behind)) },
             // SAFETY: as above.
-            _ => unsafe { self.first.pack(i, space.get()) },
+            _ => unsafe { first.pack(i, space.get()) },
         });
         let rows = rows(m);
-        let row = |v: Option<&[f32]>| v.map_or(null(), <[f32]>::as_ptr);
         d.each(m.div_ceil(rows), |block, thread| {
             let i = block * rows;
             let high = rows.min(m - i);
-            // SAFETY: rows i .. i + high of x, narrow, y and what y is added to exist (asserted), and no other task
-            // touches these of narrow and y, which are borrowed mutably and so overlap nothing else. The matrices are
-            // packed. `thread` is below `threads()` and no two threads that run at once share it, so that its part of
-            // the workspace, which holds as many rows of B (asserted), belongs to this call.
+            // SAFETY: rows i .. i + high of x, narrow, y and what is added exist (asserted), and no other task touches
+            // these of narrow and y, which are borrowed mutably and so overlap nothing else. The matrices are packed.
+            // `thread` is below `threads()` and no two threads that run at once share it, so that its part of the
+            // workspace, which holds as many rows of B (asserted), belongs to this call.
             unsafe {
                 let at = narrow.get().add(i * b);
-                let of = Operands {
-                    a: (x.as_ptr().add(i * c), c),
-                    start: (null(), 0),
-                    bias: row(self.bias),
-                    c: (at, b),
-                };
-                self.first.multiply(space.get(), high, of);
+                let a = x.as_ptr().wrapping_add(i * x_row);
+                let of = Operands { a: (a, x_row), plus: first_plus.at(i, 0), c: (at, b) };
+                first.multiply(space.get(), high, of);
                 let own = space.get().add(packed + thread * each);
                 let kept = if self.kept { high * b } else { 0 };
                 between(i, from_raw_parts_mut(at, high * b), from_raw_parts_mut(own, kept));
-                let Some((second, _)) = &self.second else { return };
-                let out = y.get().add(i * c);
-                let of = Operands {
-                    a: (if self.kept { own } else { at }, b),
-                    start: match start.onto {
-                        Base::Zero => (null(), 0),
-                        Base::Rows(rows) => (rows.as_ptr().add(i * c), c),
-                        Base::Output => (out, c),
-                    },
-                    bias: row(start.bias),
-                    c: (out, c),
-                };
-                second.multiply(space.get().add(behind), high, of);
+                let Some((second, plus)) = &self.second else { return };
+                let a = (if self.kept { own.cast_const() } else { at.cast_const() }, b);
+                let c = (y.get().wrapping_add(i * y_row), y_row);
+                second.multiply(space.get().add(behind), high, Operands { a, plus: plus.at(i, 0), c });
             }
         });
-        Ok(())
     }
 }

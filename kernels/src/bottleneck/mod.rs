@@ -12,10 +12,10 @@ mod cpu;
 mod tests;
 
 use crate::{
-    Buffer, Cost, Device, Error, Kernel, Result,
+    Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut,
     activation::{self, Activation},
     isa,
-    matmul::{self, Onto, Plus, area},
+    matmul::{self, Base, Plus},
     need,
 };
 
@@ -24,21 +24,15 @@ const NAME: &str = "bottleneck";
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
-/// Sizes, weights and the non-linearity of a launch.
+/// Weights and the non-linearity of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Bottleneck<'a> {
-    /// m.
-    pub rows: usize,
-    /// C.
-    pub channels: usize,
-    /// B.
-    pub width: usize,
     /// W_d (B, C).
-    pub down: &'a Buffer,
+    pub down: View<'a>,
     /// b_d (B).
     pub down_bias: Option<&'a Buffer>,
     /// W_u (C, B).
-    pub up: &'a Buffer,
+    pub up: View<'a>,
     /// b_u (C).
     pub up_bias: Option<&'a Buffer>,
     /// f.
@@ -46,16 +40,20 @@ pub struct Bottleneck<'a> {
 }
 
 impl Bottleneck<'_> {
-    fn check(&self, device: &Device) -> Result<()> {
-        let all = area(NAME, "down", self.channels, self.width)?;
-        need::<f32>(NAME, device, "down", self.down, all)?;
-        need::<f32>(NAME, device, "up", self.up, all)?;
-        self.down_bias.map_or(Ok(()), |b| need::<f32>(NAME, device, "down_bias", b, self.width))?;
-        self.up_bias.map_or(Ok(()), |b| need::<f32>(NAME, device, "up_bias", b, self.channels))
+    /// C.
+    fn channels(&self) -> usize {
+        self.down.cols()
     }
-    /// Elements of a matrix of m rows of C, and of B.
-    fn areas(&self) -> Result<(usize, usize)> {
-        Ok((area(NAME, "x", self.rows, self.channels)?, area(NAME, "a", self.rows, self.width)?))
+    /// B.
+    fn width(&self) -> usize {
+        self.down.rows()
+    }
+    fn check(&self, device: &Device) -> Result<()> {
+        let (c, b) = (self.channels(), self.width());
+        self.down.expect::<f32>(NAME, device, "down", (b, c))?;
+        self.up.expect::<f32>(NAME, device, "up", (c, b))?;
+        self.down_bias.map_or(Ok(()), |v| need::<f32>(NAME, device, "down_bias", v, b))?;
+        self.up_bias.map_or(Ok(()), |v| need::<f32>(NAME, device, "up_bias", v, c))
     }
 }
 
@@ -68,35 +66,48 @@ fn cost([m, c, b]: [usize; 3], products: usize, wide: usize, narrow: usize) -> C
         ..Cost::default()
     }
 }
-fn forward_cost(shape: [usize; 3], onto: Onto<'_>) -> Cost {
-    cost(shape, 2, if matches!(onto, Onto::Nothing) { 2 } else { 3 }, 1)
+/// `added`: y is added to a matrix.
+fn forward_cost(shape: [usize; 3], added: bool) -> Cost {
+    cost(shape, 2, if added { 3 } else { 2 }, 1)
 }
-fn backward_cost(shape: [usize; 3], onto: Option<Onto<'_>>) -> Cost {
-    match onto {
+/// The same of dx, if it is computed.
+fn backward_cost(shape: [usize; 3], added: Option<bool>) -> Cost {
+    match added {
         None => cost(shape, 1, 1, 2),
-        Some(Onto::Nothing) => cost(shape, 2, 2, 2),
-        Some(_) => cost(shape, 2, 3, 2),
+        Some(false) => cost(shape, 2, 2, 2),
+        Some(true) => cost(shape, 2, 3, 2),
     }
 }
 
-/// a (m, B) and y (m, C) from x (m, C).
+/// What is between the products is computed on all of a block at once.
+fn dense(v: View<'_>, argument: &'static str, device: &Device, shape: (usize, usize)) -> Result<()> {
+    v.expect::<f32>(NAME, device, argument, shape)?;
+    if !v.is_dense() {
+        return Err(Error::Unsupported {
+            kernel: "bottleneck with gaps between the rows of a",
+            device: "any device",
+        });
+    }
+    Ok(())
+}
+
+/// a (m, B), whose rows follow each other without gaps, and y (m, C) from x (m, C).
 pub fn forward(
     device: &Device,
     w: Bottleneck<'_>,
-    x: &Buffer,
-    onto: Onto<'_>,
-    a: &mut Buffer,
-    y: &mut Buffer,
+    x: View<'_>,
+    base: Base<View<'_>>,
+    a: ViewMut<'_>,
+    y: ViewMut<'_>,
 ) -> Result<()> {
+    let shape @ [m, c, b] = [x.rows(), w.channels(), w.width()];
     w.check(device)?;
-    let (wide, narrow) = w.areas()?;
-    need::<f32>(NAME, device, "x", x, wide)?;
-    need::<f32>(NAME, device, "a", a, narrow)?;
-    need::<f32>(NAME, device, "y", y, wide)?;
-    let plus = Plus { bias: w.up_bias, onto };
-    plus.check(NAME, device, w.rows, w.channels)?;
-    let shape = [w.rows, w.channels, w.width];
-    let _span = device.span(NAME, "forward", || forward_cost(shape, onto));
+    x.expect::<f32>(NAME, device, "x", (m, c))?;
+    dense(a.view(), "a", device, (m, b))?;
+    y.view().expect::<f32>(NAME, device, "y", (m, c))?;
+    let plus = Plus { bias: w.up_bias, base };
+    plus.check(NAME, device, (m, c))?;
+    let _span = device.span(NAME, "forward", || forward_cost(shape, plus.has_base()));
     match device {
         Device::Cpu(d) => cpu::forward(device, d, w, x, plus, a, y),
         Device::Cuda(_) => Err(REFUSED),
@@ -104,27 +115,27 @@ pub fn forward(
     }
 }
 
-/// da (m, B) from a (m, B) and dy (m, C), and dx (m, C) with what it is added to; without it da alone.
+/// da (m, B) from a (m, B), both without gaps between their rows, and dy (m, C), and dx (m, C) with what it is added to;
+/// without it da alone.
 pub fn backward(
     device: &Device,
     w: Bottleneck<'_>,
-    a: &Buffer,
-    dy: &Buffer,
-    da: &mut Buffer,
-    dx: Option<(Plus<'_>, &mut Buffer)>,
+    a: View<'_>,
+    dy: View<'_>,
+    da: ViewMut<'_>,
+    dx: Option<(Plus<'_>, ViewMut<'_>)>,
 ) -> Result<()> {
+    let shape @ [m, c, b] = [dy.rows(), w.channels(), w.width()];
     w.check(device)?;
-    let (wide, narrow) = w.areas()?;
-    need::<f32>(NAME, device, "a", a, narrow)?;
-    need::<f32>(NAME, device, "dy", dy, wide)?;
-    need::<f32>(NAME, device, "da", da, narrow)?;
+    dense(a, "a", device, (m, b))?;
+    dy.expect::<f32>(NAME, device, "dy", (m, c))?;
+    dense(da.view(), "da", device, (m, b))?;
     if let Some((plus, dx)) = &dx {
-        plus.check(NAME, device, w.rows, w.channels)?;
-        need::<f32>(NAME, device, "dx", dx, wide)?;
+        plus.check(NAME, device, (m, c))?;
+        dx.view().expect::<f32>(NAME, device, "dx", (m, c))?;
     }
-    let shape = [w.rows, w.channels, w.width];
-    let _span =
-        device.span(NAME, "backward", || backward_cost(shape, dx.as_ref().map(|(plus, _)| plus.onto)));
+    let added = dx.as_ref().map(|(plus, _)| plus.has_base());
+    let _span = device.span(NAME, "backward", || backward_cost(shape, added));
     match device {
         Device::Cpu(d) => cpu::backward(device, d, w, a, dy, da, dx),
         Device::Cuda(_) => Err(REFUSED),

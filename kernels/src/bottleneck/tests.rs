@@ -54,42 +54,62 @@ fn the_backward_reference_is_the_slope_of_the_forward_one() {
     }
 }
 
+fn to(v: &mut Buffer, rows: usize, cols: usize) -> ViewMut<'_> {
+    ViewMut::of(v, rows, cols).unwrap()
+}
 #[test]
-fn nothing_behind_the_operands_is_read_or_written() {
-    // buffers with something behind what the launch may touch
-    let ([m, c, b], spare) = ([45, 37, 21], 40);
+fn parts_of_matrices_are_arguments_and_nothing_else_is_read_or_written() {
+    // columns of wider matrices, in buffers with something behind
+    let ([m, c, b], gap, spare) = ([45, 37, 21], 5, 40);
     for isa in sets() {
         with(isa, || {
             let d = Device::cpu(2).unwrap();
-            let up = |seed: u64, n: usize| {
-                let mut v = noise(seed, n);
-                v.resize(n + spare, f32::NAN);
+            // `gap` columns in front that are no numbers
+            let up = |seed: u64, rows: usize, cols: usize, gap: usize| {
+                let mut v = vec![f32::NAN; rows * (cols + gap) + spare];
+                for (i, row) in noise(seed, rows * cols).chunks(cols).enumerate() {
+                    v[i * (cols + gap) + gap..][..cols].copy_from_slice(row);
+                }
                 d.upload(Class::Scratch, &v).unwrap()
             };
-            let (x, down, wide, b_d, b_u) = (up(1, m * c), up(2, b * c), up(3, b * c), up(4, b), up(5, c));
-            let w = Bottleneck {
-                rows: m,
-                channels: c,
-                width: b,
-                down: &down,
-                down_bias: Some(&b_d),
-                up: &wide,
-                up_bias: Some(&b_u),
-                f: Activation::Relu,
+            let run = |gap: usize| {
+                let (x, down, wide) = (up(1, m, c, gap), up(2, b, c, gap), up(3, c, b, gap));
+                let (b_d, b_u) = (up(4, 1, b, 0), up(5, 1, c, 0));
+                let part =
+                    |v, rows, cols| View::of(v, rows, cols + gap).unwrap().cols_of(gap..cols + gap).unwrap();
+                let w = Bottleneck {
+                    down: part(&down, b, c),
+                    down_bias: Some(&b_d),
+                    up: part(&wide, c, b),
+                    up_bias: Some(&b_u),
+                    f: Activation::Relu,
+                };
+                let sevens = |n: usize| d.upload(Class::Scratch, &vec![7f32; n + spare]).unwrap();
+                let clean = |v: &Buffer, rows: usize, cols: usize, gap: usize| {
+                    let v = v.read::<f32>().unwrap();
+                    let (inside, behind) = v.split_at(rows * (cols + gap));
+                    assert!(behind.iter().all(|x| *x == 7.0), "{isa:?}");
+                    let rows = inside.chunks(cols + gap);
+                    assert!(rows.clone().all(|r| r[..gap].iter().all(|x| *x == 7.0)), "{isa:?}");
+                    let values: Vec<f32> = rows.flat_map(|r| r[gap..].to_vec()).collect();
+                    assert!(values.iter().all(|x| x.is_finite()), "{isa:?}");
+                    values
+                };
+                let (mut a, mut y) = (sevens(m * b), sevens(m * (c + gap)));
+                let x = part(&x, m, c);
+                let out = to(&mut y, m, c + gap).cols_of(gap..c + gap).unwrap();
+                forward(&d, w, x, Base::Rows(x), to(&mut a, m, b), out).unwrap();
+                let mut all = clean(&a, m, b, 0);
+                all.extend(clean(&y, m, c, gap));
+                let (mut da, mut dx) = (sevens(m * b), sevens(m * (c + gap)));
+                let out = to(&mut dx, m, c + gap).cols_of(gap..c + gap).unwrap();
+                let a = View::of(&a, m, b).unwrap();
+                backward(&d, w, a, x, to(&mut da, m, b), Some((Plus::OUTPUT, out))).unwrap();
+                all.extend(clean(&da, m, b, 0));
+                all.extend(clean(&dx, m, c, gap));
+                all
             };
-            let sevens = |n: usize| d.upload(Class::Scratch, &vec![7f32; n + spare]).unwrap();
-            let clean = |v: &Buffer, n: usize| {
-                let v = v.read::<f32>().unwrap();
-                assert!(v[..n].iter().all(|x| x.is_finite()) && v[n..].iter().all(|x| *x == 7.0), "{isa:?}");
-            };
-            let (mut a, mut y) = (sevens(m * b), sevens(m * c));
-            forward(&d, w, &x, Onto::Rows(&x), &mut a, &mut y).unwrap();
-            clean(&a, m * b);
-            clean(&y, m * c);
-            let (mut da, mut dx) = (sevens(m * b), sevens(m * c));
-            backward(&d, w, &a, &x, &mut da, Some((Plus::OUTPUT, &mut dx))).unwrap();
-            clean(&da, m * b);
-            clean(&dx, m * c);
+            assert!(same(&run(0), &run(gap)), "{isa:?}");
         });
     }
 }
@@ -99,35 +119,30 @@ fn refusals() {
     let d = Device::cpu(1).unwrap();
     let six = || check::up(&d, &[1.0; 6]);
     let (x, v, short, ids) = (six(), six(), check::up(&d, &[1.0]), check::indices(&d, &[1; 6]));
-    let (mut a, mut y) = (six(), six());
+    let (mut a, mut y) = (check::up(&d, &[1.0; 8]), six());
+    let of = |b, rows, cols| View::of(b, rows, cols).unwrap();
     let w = Bottleneck {
-        rows: 2,
-        channels: 3,
-        width: 2,
-        down: &v,
+        down: of(&v, 2, 3),
         down_bias: None,
-        up: &v,
+        up: of(&v, 3, 2),
         up_bias: None,
         f: Activation::Relu,
     };
-    let mut go = |w: Bottleneck<'_>, onto: Onto<'_>| forward(&d, w, &x, onto, &mut a, &mut y);
-    let is_length = |r: Result<()>| matches!(r, Err(Error::Length { kernel: NAME, .. }));
-    assert!(go(w, Onto::Nothing).is_ok());
-    assert!(is_length(go(w, Onto::Rows(&short))));
-    assert!(is_length(go(Bottleneck { rows: 3, ..w }, Onto::Nothing)));
-    assert!(is_length(go(Bottleneck { rows: usize::MAX, ..w }, Onto::Nothing)));
-    assert!(is_length(go(Bottleneck { channels: usize::MAX, ..w }, Onto::Nothing)));
-    assert!(is_length(go(Bottleneck { width: 3, ..w }, Onto::Nothing)));
-    assert!(is_length(go(Bottleneck { up: &short, ..w }, Onto::Nothing)));
-    assert!(is_length(go(Bottleneck { down_bias: Some(&short), ..w }, Onto::Nothing)));
-    assert!(is_length(go(Bottleneck { up_bias: Some(&short), ..w }, Onto::Nothing)));
-    assert!(matches!(go(Bottleneck { down: &ids, ..w }, Onto::Nothing), Err(Error::DType { .. })));
-    let (mut da, mut dx) = (six(), check::up(&d, &[1.0; 5]));
-    assert!(is_length(backward(&d, w, &short, &x, &mut da, None)));
-    assert!(is_length(backward(&d, w, &x, &x, &mut da, Some((Plus::NOTHING, &mut dx)))));
-    let elsewhere = Device::cpu(1).unwrap();
-    assert!(matches!(backward(&elsewhere, w, &x, &x, &mut da, None), Err(Error::Elsewhere { .. })));
-    // no rows and no width, whatever the channels
-    let none = Bottleneck { rows: 0, width: 0, channels: usize::MAX, ..w };
-    assert!(forward(&d, none, &x, Onto::Nothing, &mut da, &mut dx).is_ok());
+    let mut go = |w: Bottleneck<'_>, base: Base<View<'_>>, x: View<'_>, gap: usize| {
+        let a = ViewMut::of(&mut a, 2, 2 + gap).unwrap().cols_of(0..2).unwrap();
+        forward(&d, w, x, base, a, ViewMut::of(&mut y, 2, 3).unwrap())
+    };
+    let mut refused = |w: Bottleneck<'_>, base| go(w, base, of(&x, 2, 3), 0).unwrap_err();
+    let is_length = |e: Error| matches!(e, Error::Length { kernel: NAME, .. });
+    let is_shape = |e: Error| matches!(e, Error::Shape { kernel: NAME, .. });
+    assert!(is_shape(refused(w, Base::Rows(of(&short, 1, 1)))));
+    assert!(is_shape(refused(Bottleneck { down: of(&v, 3, 2), ..w }, Base::Nothing)));
+    assert!(is_shape(refused(Bottleneck { up: of(&v, 2, 3), ..w }, Base::Nothing)));
+    assert!(is_length(refused(Bottleneck { down_bias: Some(&short), ..w }, Base::Nothing)));
+    assert!(is_length(refused(Bottleneck { up_bias: Some(&short), ..w }, Base::Nothing)));
+    let ints = Bottleneck { down: of(&ids, 2, 3), ..w };
+    assert!(matches!(refused(ints, Base::Nothing), Error::DType { .. }));
+    assert!(is_shape(go(w, Base::Nothing, of(&x, 3, 2), 0).unwrap_err()));
+    assert!(matches!(go(w, Base::Nothing, of(&x, 2, 3), 1), Err(Error::Unsupported { .. })));
+    assert!(go(w, Base::Nothing, of(&x, 2, 3), 0).is_ok());
 }

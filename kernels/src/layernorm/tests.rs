@@ -97,7 +97,8 @@ fn quantised_rows_are_those_of_the_output() {
                 let mut q = [0, 1].map(|_| Rows::alloc(&d, Class::Scratch, rows, cols).unwrap());
                 let [plain, normed, rstd] = &mut y;
                 forward(&d, &x, None, n, plain, None).unwrap();
-                matmul_int8::quantize_rows(&d, plain, None, &mut q[0]).unwrap();
+                let view = crate::View::of(plain, rows, cols).unwrap();
+                matmul_int8::quantize_rows(&d, view, None, &mut q[0]).unwrap();
                 let mut y = d.alloc::<f32>(Class::Scratch, rows * cols).unwrap();
                 let keep = keep.then_some(Kept { normed, rstd });
                 forward_quantized(&d, &x, None, n, &mut y, keep, Some(&mut q[1])).unwrap();

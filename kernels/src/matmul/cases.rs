@@ -131,17 +131,22 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
         let bias = device.upload(Class::Backbone, &bias)?;
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
-            let w = Matrix::stored(&b, scales.as_ref(), n, k);
+            let y = ViewMut::of(&mut y[0], rows, cols)?;
+            if gradient {
+                let (dy, x) = (View::of(&a, m, n)?, View::of(&b, m, k)?);
+                return transposed_times(&device, dy, x, y, product == Accumulate);
+            }
+            let (x, w) = (View::of(&a, m, depth)?, Matrix::stored(&b, scales.as_ref(), n, k));
+            let onto = || View::of(&plus, rows, cols);
             match product {
-                TimesTransposed => times_transposed(&device, &a, m, w, Plus::bias(&plus), &mut y[0]),
                 TransposedRows => {
-                    let plus = Plus { bias: Some(&bias), onto: Onto::Rows(&plus) };
-                    times_transposed(&device, &a, m, w, plus, &mut y[0])
+                    let plus = Plus { bias: Some(&bias), base: Base::Rows(onto()?) };
+                    times_transposed(&device, x, w, plus, y)
                 }
-                Times => times(&device, &a, m, w, Plus::bias(&plus), &mut y[0]),
-                TimesRows => times(&device, &a, m, w, Plus::rows(&plus), &mut y[0]),
-                TimesOutput => times(&device, &a, m, w, Plus::OUTPUT, &mut y[0]),
-                _ => transposed_times(&device, &a, n, &b, k, m, &mut y[0], product == Accumulate),
+                Times => times(&device, x, w, Plus::bias(&plus), y),
+                TimesRows => times(&device, x, w, Plus::rows(onto()?), y),
+                TimesOutput => times(&device, x, w, Plus::OUTPUT, y),
+                _ => times_transposed(&device, x, w, Plus::bias(&plus), y),
             }
         }))
     };

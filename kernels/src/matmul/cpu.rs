@@ -1,7 +1,7 @@
 //! The products on the processor: one driver for all three.
 //!
 //! ```text
-//! C (m x cols) = A (m x depth) B (depth x cols)  [+ bias | + C]
+//! C (m x cols) = A (m x depth) B (depth x cols) + ..
 //! ```
 //! A, the activations, is f32 and read where it lies. B is a weight (or, for a weight's gradient, activations). C is cut
 //! into blocks of columns, and of rows where that gives too few ([`Plan`]): those are the tasks. **The thread that takes
@@ -23,7 +23,7 @@
 use super::{avx2, avx512};
 use super::{
     flip::Block,
-    operands::{Base, Lines, Start, Strided},
+    operands::{Lines, Strided},
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
@@ -35,30 +35,24 @@ use crate::{
     storage::view::{Floats, Stored, stored},
     team::Shared,
 };
-use std::{
-    ops::Range,
-    ptr::{null, null_mut},
-};
+use std::{ops::Range, ptr::null_mut};
 
 /// A launch whose arguments have been checked.
 pub(super) struct Job<'a, S> {
     pub plan: Plan,
     pub a: Strided<'a>,
     pub b: Lines<S>,
-    pub start: Start<'a>,
+    pub plus: OnHost<'a>,
     pub c: Shared<f32>,
     /// Distance between C's rows.
     pub c_row: usize,
 }
 
-/// Where a task's block of C lies (address, distance between rows), and what is added to it next: a matrix (address,
-/// distance between rows) and a row (null: nothing).
+/// Where a task's block of C lies (address, distance between rows), and what is added to it next.
 #[derive(Clone, Copy)]
 struct Target {
-    c: *mut f32,
-    row: usize,
-    start: (*const f32, usize),
-    bias: *const f32,
+    c: (*mut f32, usize),
+    plus: AtTile,
 }
 
 /// Where the panels of a block of B lie.
@@ -72,13 +66,6 @@ struct PanelsAt {
     skip: usize,
     /// Where the first tile puts a panel for the others; null: nowhere.
     keep: *mut f32,
-}
-
-impl Target {
-    fn start_at(&self, i: usize, j: usize) -> (*const f32, usize) {
-        let (at, row) = self.start;
-        (if at.is_null() { at } else { at.wrapping_add(i * row + j) }, row)
-    }
 }
 
 /// The code for one instruction set.
@@ -109,14 +96,14 @@ fn code<'a, S: Stored>(_isa: Isa) -> Option<Code<'a, S>> {
     None
 }
 
-/// C (m x cols, rows `c_row` apart; if the plan is flipped, Cᵀ) = start + A B, with `workspace` for what `plan` says the
+/// C (m x cols, rows `c_row` apart; if the plan is flipped, Cᵀ) = A B + .., with `workspace` for what `plan` says the
 /// threads need.
 pub(super) fn multiply<S: Stored>(
     d: &Cpu,
     plan: Plan,
     a: Strided<'_>,
     b: Lines<S>,
-    start: Start<'_>,
+    plus: OnHost<'_>,
     (c, c_row): (&mut [f32], usize),
     workspace: &mut [f32],
 ) {
@@ -141,17 +128,14 @@ pub(super) fn multiply<S: Stored>(
     let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
     assert!(!plan.flipped || (plan.isa != Isa::Portable && plan.group == 0));
-    if let Base::Rows(rows) = start.onto {
-        assert!(holds(rows.len(), high, c_row, wide, 1), "the rows are too short");
-    }
-    assert!(start.bias.is_none_or(|b| b.len() >= wide), "the bias is too short");
+    assert!(plus.covers(high, wide), "what is added is too short");
     let each = plan.floats(!S::IS_F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
 
     for slot in workspace.chunks_exact_mut(each.max(HEADER)) {
         slot[..2].fill(f32::from_bits(u32::MAX)); // holds nothing yet
     }
-    let job = Job { plan, a, b, start, c: Shared(c.as_mut_ptr()), c_row };
+    let job = Job { plan, a, b, plus, c: Shared(c.as_mut_ptr()), c_row };
     let workspace = Shared(workspace.as_mut_ptr());
     let code = code::<S>(plan.isa);
     d.each(plan.tasks(), |task, thread| {
@@ -174,17 +158,9 @@ impl<'a, S: Stored> Job<'a, S> {
     /// # Safety
     /// As of `run`.
     unsafe fn target(&self, i: usize, j: usize) -> Target {
-        // SAFETY: (i, j) is in C, the bias has an element for each column, and the rows are as long as C (asserted).
-        unsafe {
-            let c = self.c.get().add(i * self.c_row + j);
-            let start = match self.start.onto {
-                Base::Zero => (null(), 0),
-                Base::Rows(rows) => (rows.as_ptr().add(i * self.c_row + j), self.c_row),
-                Base::Output => (c.cast_const(), self.c_row),
-            };
-            let bias = self.start.bias.map_or(null(), |b| b.as_ptr().add(j));
-            Target { c, row: self.c_row, start, bias }
-        }
+        // SAFETY: (i, j) is in C (asserted).
+        let c = unsafe { self.c.get().add(i * self.c_row + j) };
+        Target { c: (c, self.c_row), plus: self.plus.at(i, j) }
     }
     /// The piece of B from row `p` and column `j`.
     pub(super) fn piece(&self, p: usize, j: usize, depth: usize, cols: usize) -> Piece<S> {
@@ -246,7 +222,7 @@ impl<'a, S: Stored> Job<'a, S> {
                     packed.cast_const()
                 };
                 let to = match plan.flipped {
-                    true => Target { c: block, row: plan.nc, start: (null(), 0), bias: null() },
+                    true => Target { c: (block, plan.nc), plus: AtTile::NOTHING },
                     false => target,
                 };
                 // SAFETY: as of this function; A and B have just been put there. A flipped task has room for `mc` x `nc`
@@ -254,12 +230,12 @@ impl<'a, S: Stored> Job<'a, S> {
                 unsafe { self.block(code, &to, &piece, (tiles, these), a, &b) };
             }
             if plan.flipped {
-                let Target { c, row, start, bias } = target;
-                let block = Block { from: (block, plan.nc), rows, cols, start, bias, c: (c, row) };
+                let Target { c, plus } = target;
+                let block = Block { from: (block, plan.nc), rows, cols, plus, c };
                 // SAFETY: the block has just been computed, and its place in C is this task's.
                 unsafe { (code.unflip)(&block) };
             }
-            (target.start, target.bias) = ((target.c.cast_const(), target.row), null());
+            target.plus = AtTile::OUTPUT;
             p += depth;
             if p >= plan.depth {
                 return;
@@ -267,7 +243,7 @@ impl<'a, S: Stored> Job<'a, S> {
         }
     }
 
-    /// Tiles `these` of a task's rows times all panels of `piece`, added to `to.start`. A's tiles begin at `a` and B's
+    /// Tiles `these` of a task's rows times all panels of `piece`, with what is added. A's tiles begin at `a` and B's
     /// panels at `b`.
     ///
     /// # Safety
@@ -323,9 +299,8 @@ impl<'a, S: Stored> Job<'a, S> {
                     ahead,
                     b: from,
                     keep,
-                    start: to.start_at(i, j),
-                    bias: if to.bias.is_null() { null() } else { to.bias.add(j) },
-                    c: (to.c.add(i * to.row + j), to.row),
+                    plus: to.plus.moved(i, j),
+                    c: (to.c.0.add(i * to.c.1 + j), to.c.1),
                     last: wide - (vectors - 1) * lanes,
                 });
             }
@@ -362,18 +337,20 @@ pub(super) fn workspace(device: &Device, plan: &Plan, b: DType) -> Result<Buffer
     device.alloc::<f32>(Class::Scratch, device.threads() * plan.floats(b != DType::F32))
 }
 
-/// C = start + A B, where B is `w` or, if `transposed`, its transpose.
+/// C = A B + .., where B is `w` or, if `transposed`, its transpose.
 pub(super) fn product(
+    device: &Device,
     d: &Cpu,
     plan: Plan,
     a: Strided<'_>,
     (w, transposed): (Matrix<'_>, bool),
-    start: Start<'_>,
-    c: &mut Buffer,
+    plus: Plus<'_>,
+    c: ViewMut<'_>,
 ) -> Result<()> {
-    let mut workspace = workspace(w.data.device(), &plan, w.data.dtype())?;
-    let c_row = if plan.flipped { plan.m } else { plan.cols };
-    let (c, workspace) = ((c.host_mut()?, c_row), workspace.host_mut()?);
-    stored!(w, from => multiply(d, plan, a, Lines { from, transposed }, start, c, workspace));
+    let mut workspace = workspace(device, &plan, w.data.dtype())?;
+    let c_row = c.view().stride();
+    let (c, workspace) = ((c.host()?, c_row), workspace.host_mut()?);
+    let plus = plus.host()?;
+    stored!(w, from => multiply(d, plan, a, Lines { from, transposed }, plus, c, workspace));
     Ok(())
 }

@@ -16,20 +16,27 @@ const MOST_BLOCKS: usize = 1 << 16;
 /// C (m, n) = A B + ..
 ///
 /// # Safety
-/// A holds m k values of f32, B k n of the type that the kernel `name` takes, a bias n and C m n of f32, all on `d`.
-#[allow(clippy::too_many_arguments)]
+/// A holds m k values of f32, B k n of the type that the kernel `name` takes, both from the start of their buffers and without
+/// gaps; a bias holds n values of f32; C and what is added to it are (m, n), f32. All are on `d`.
 unsafe fn product(
     d: &Cuda,
     name: &'static str,
     a: &Buffer,
     b: &Buffer,
     plus: Plus<'_>,
-    c: &mut Buffer,
-    [m, n, k]: [usize; 3],
+    c: ViewMut<'_>,
+    k: usize,
 ) -> Result<()> {
+    let (m, n) = (c.view().rows(), c.view().cols());
+    whole(c.view())?;
+    let rows = match plus.base {
+        Base::Rows(rows) => Some(whole(rows)?),
+        Base::Nothing | Base::Output => None,
+    };
     if m == 0 || n == 0 {
         return Ok(());
     }
+    let c = c.buffer();
     let f = d.function(&PROGRAM, name)?;
     let tiles = m.div_ceil(TILE).saturating_mul(n.div_ceil(TILE));
     let config = LaunchConfig {
@@ -38,10 +45,10 @@ unsafe fn product(
         shared_mem_bytes: 0,
     };
     let (m, n, k) = (m as u64, n as u64, k as u64);
-    if let Onto::Rows(rows) = plus.onto {
+    if let Some(rows) = rows {
         c.cuda_mut()?.copy(rows.cuda()?)?;
     }
-    let accumulate = i32::from(!matches!(plus.onto, Onto::Nothing));
+    let accumulate = i32::from(plus.has_base());
     let bias = plus.bias.map(Buffer::cuda).transpose()?;
     let mut launch = d.stream.launch_builder(&f);
     launch.arg(&a.cuda()?.0).arg(&b.cuda()?.0);
@@ -56,74 +63,54 @@ unsafe fn product(
     Ok(())
 }
 
-fn unsupported(weight: DType) -> Error {
-    let kernel = match weight {
+const PARTS: Error = Error::Unsupported { kernel: "matmul with a part of a matrix", device: "cuda" };
+
+/// The buffer of a matrix that lies at its start, without gaps.
+fn whole(v: View<'_>) -> Result<&Buffer> {
+    if v.start() == 0 && v.is_dense() { Ok(v.buffer()) } else { Err(PARTS) }
+}
+/// The same of a weight, and which of the kernels for f32, bf16 and f16 reads it.
+fn stored<'a>(w: Matrix<'a>, kernels: [&'static str; 3]) -> Result<(&'a Buffer, &'static str)> {
+    let kernel = match w.data.dtype() {
+        _ if w.first != (0, 0) || (w.stride != w.cols && w.rows > 1) => return Err(PARTS),
+        DType::F32 => return Ok((w.data, kernels[0])),
+        DType::Bf16 => return Ok((w.data, kernels[1])),
+        DType::F16 => return Ok((w.data, kernels[2])),
         DType::I8 => "matmul with an int8 weight",
         DType::Nf4 => "matmul with an nf4 weight",
         _ => "matmul with such a weight",
     };
-    Error::Unsupported { kernel, device: "cuda" }
-}
-
-/// Refuses some of a weight's rows.
-fn whole(w: Matrix<'_>) -> Result<()> {
-    match w.first {
-        0 => Ok(()),
-        _ => Err(Error::Unsupported { kernel: "matmul with some rows of a weight", device: "cuda" }),
-    }
+    Err(Error::Unsupported { kernel, device: "cuda" })
 }
 
 pub(super) fn times_transposed(
     d: &Cuda,
-    x: &Buffer,
-    m: usize,
+    x: View<'_>,
     w: Matrix<'_>,
     plus: Plus<'_>,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
 ) -> Result<()> {
-    whole(w)?;
-    let name = match w.data.dtype() {
-        DType::Bf16 => "matmul_times_transposed_bf16",
-        DType::F16 => "matmul_times_transposed_f16",
-        DType::F32 => "matmul_times_transposed_f32",
-        other => return Err(unsupported(other)),
-    };
-    // SAFETY: `super::times_transposed` has checked the device, the types and the lengths; the kernel is that of the
+    let kernels =
+        ["matmul_times_transposed_f32", "matmul_times_transposed_bf16", "matmul_times_transposed_f16"];
+    let (data, name) = stored(w, kernels)?;
+    // SAFETY: `super::times_transposed` has checked the device, the types and the shapes; the kernel is that of the
     // weight's type.
-    unsafe { product(d, name, x, w.data, plus, y, [m, w.rows, w.cols]) }
+    unsafe { product(d, name, whole(x)?, data, plus, y, w.cols) }
 }
 
-pub(super) fn times(
-    d: &Cuda,
-    x: &Buffer,
-    m: usize,
-    w: Matrix<'_>,
-    plus: Plus<'_>,
-    y: &mut Buffer,
-) -> Result<()> {
-    whole(w)?;
-    let name = match w.data.dtype() {
-        DType::Bf16 => "matmul_times_bf16",
-        DType::F16 => "matmul_times_f16",
-        DType::F32 => "matmul_times_f32",
-        other => return Err(unsupported(other)),
-    };
-    // SAFETY: `super::times` has checked the device, the types and the lengths.
-    unsafe { product(d, name, x, w.data, plus, y, [m, w.cols, w.rows]) }
+pub(super) fn times(d: &Cuda, x: View<'_>, w: Matrix<'_>, plus: Plus<'_>, y: ViewMut<'_>) -> Result<()> {
+    let (data, name) = stored(w, ["matmul_times_f32", "matmul_times_bf16", "matmul_times_f16"])?;
+    // SAFETY: `super::times` has checked the device, the types and the shapes.
+    unsafe { product(d, name, whole(x)?, data, plus, y, w.rows) }
 }
 
-#[allow(clippy::too_many_arguments)]
 pub(super) fn transposed_times(
     d: &Cuda,
-    dy: &Buffer,
-    n: usize,
-    x: &Buffer,
-    k: usize,
-    m: usize,
-    g: &mut Buffer,
-    accumulate: bool,
+    dy: View<'_>,
+    x: View<'_>,
+    plus: Plus<'_>,
+    g: ViewMut<'_>,
 ) -> Result<()> {
-    let plus = if accumulate { Plus::OUTPUT } else { Plus::NOTHING };
-    // SAFETY: `super::transposed_times` has checked the device, the types and the lengths.
-    unsafe { product(d, "matmul_transposed_times", dy, x, plus, g, [n, k, m]) }
+    // SAFETY: `super::transposed_times` has checked the device, the types and the shapes.
+    unsafe { product(d, "matmul_transposed_times", whole(dy)?, whole(x)?, plus, g, dy.rows()) }
 }

@@ -1,5 +1,8 @@
 //! A block of C that was computed transposed, and is now written to its place.
-use super::vector::{MOST_LANES, Vector};
+use super::{
+    AtTile,
+    vector::{MOST_LANES, Vector},
+};
 
 /// A block of Cᵀ, `rows` x `cols`, and where its transpose goes.
 pub(super) struct Block {
@@ -7,27 +10,26 @@ pub(super) struct Block {
     pub from: (*const f32, usize),
     pub rows: usize,
     pub cols: usize,
-    /// What is added to C, as it lies there, and the distance between its rows; null for nothing.
-    pub start: (*const f32, usize),
-    /// A row that is added to every row of C; null for none.
-    pub bias: *const f32,
+    /// What is added, as C lies.
+    pub plus: AtTile,
     /// C's first element, and the distance between its rows.
     pub c: (*mut f32, usize),
 }
 
-/// C = blockᵀ + start + bias, in this order, as the tiles do it. Squares are transposed in registers.
+/// C = blockᵀ + base + bias, in this order, as the tiles do it. Squares are transposed in registers.
 ///
 /// # Safety
 /// The processor has `V`'s instructions. Of the block, all rows and whole vectors of columns may be read; of C's cols x rows
-/// elements, `start` (if any) may be read and C written, and nobody else touches C. The bias (if any) has `rows` elements.
+/// elements and of its columns, what is added may be read; C may be written, and nobody else touches it.
 #[inline(always)]
 pub(super) unsafe fn unflip<V: Vector>(b: &Block) {
+    let ((base, base_row), bias) = b.plus.addresses(b.c);
     for x in (0..b.rows).step_by(V::LANES) {
         let high = V::LANES.min(b.rows - x);
         for y in (0..b.cols).step_by(V::LANES) {
             let wide = V::LANES.min(b.cols - y);
             // SAFETY: row x + i < rows of the block has a whole vector at `y`; row y + i < cols of C has `high` elements
-            // at `x`, and so have `start` and the bias.
+            // at `x`, and so has what is added.
             unsafe {
                 let mut square = [V::zero(); MOST_LANES];
                 for (i, v) in square[..high].iter_mut().enumerate() {
@@ -36,11 +38,11 @@ pub(super) unsafe fn unflip<V: Vector>(b: &Block) {
                 V::transpose(&mut square);
                 for (i, v) in square[..wide].iter().enumerate() {
                     let mut v = *v;
-                    if !b.start.0.is_null() {
-                        v = v.add(some(b.start.0.add((y + i) * b.start.1 + x), high));
+                    if !base.is_null() {
+                        v = v.add(some(base.add((y + i) * base_row + x), high));
                     }
-                    if !b.bias.is_null() {
-                        v = v.add(some(b.bias.add(x), high));
+                    if !bias.is_null() {
+                        v = v.add(some(bias.add(x), high));
                     }
                     let to = b.c.0.add((y + i) * b.c.1 + x);
                     if high == V::LANES {

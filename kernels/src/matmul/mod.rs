@@ -5,8 +5,8 @@
 //! times              y (m, K) = x (m, N) W  [+ ..]  its dX, and the forward of one stored (in, out)
 //! transposed_times   G (N, K) = dyᵀ x  [+ G]        the gradient of a trained weight
 //! ```
-//! What is added ([`Plus`]) costs no pass of its own: it is where the sums start.
-//! W is (N, K), row-major, in any [`crate::Storage`] type; no second copy of it is made.
+//! What is added ([`Plus`]) costs no pass of its own. W is (N, K), row-major, in any [`crate::Storage`] type, or some of the rows
+//! and columns of one; no second copy of it is made. x, y, g and what is added are [`View`]s: parts of matrices.
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -15,6 +15,7 @@ mod cases;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod cpu;
 mod cuda;
+mod epilogue;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod flip;
 mod operands;
@@ -31,15 +32,16 @@ mod tile;
 pub(crate) mod vector;
 
 pub use crate::storage::Matrix;
-use crate::{Buffer, Cost, DType, Device, Error, Kernel, Result, isa, need};
+use crate::{Buffer, Cost, DType, Device, Error, Kernel, Result, View, ViewMut, isa};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
 pub(crate) use cases::AWKWARD;
+pub(crate) use epilogue::{AtTile, OnHost};
+pub use epilogue::{Base, Epilogue, Plus};
 use num_traits::Float;
 use operands::Strided;
-pub(crate) use operands::{Base, Start};
 use plan::Plan;
 pub(crate) use plan::Tiles;
 pub(crate) use tile::Ahead;
@@ -58,61 +60,6 @@ pub(crate) fn area(kernel: &'static str, argument: &'static str, rows: usize, co
     rows.checked_mul(cols).ok_or(too_many)
 }
 
-/// What is added to a product.
-#[derive(Clone, Copy, Debug)]
-pub struct Plus<'a> {
-    /// A row, the same for all rows.
-    pub bias: Option<&'a Buffer>,
-    /// A matrix of the output's shape.
-    pub onto: Onto<'a>,
-}
-/// A matrix that a product is added to.
-#[derive(Clone, Copy, Debug)]
-pub enum Onto<'a> {
-    /// None.
-    Nothing,
-    /// This one.
-    Rows(&'a Buffer),
-    /// What the output holds.
-    Output,
-}
-impl<'a> Plus<'a> {
-    /// Nothing.
-    pub const NOTHING: Plus<'static> = Plus { bias: None, onto: Onto::Nothing };
-    /// What the output holds.
-    pub const OUTPUT: Plus<'static> = Plus { bias: None, onto: Onto::Output };
-    /// A row, the same for all rows.
-    pub fn bias(b: &'a Buffer) -> Plus<'a> {
-        Plus { bias: Some(b), onto: Onto::Nothing }
-    }
-    /// A matrix of the output's shape.
-    pub fn rows(r: &'a Buffer) -> Plus<'a> {
-        Plus { bias: None, onto: Onto::Rows(r) }
-    }
-    pub(crate) fn check(self, kernel: &'static str, device: &Device, rows: usize, cols: usize) -> Result<()> {
-        if let Some(b) = self.bias {
-            need::<f32>(kernel, device, "bias", b, cols)?;
-        }
-        match self.onto {
-            Onto::Rows(r) => need::<f32>(kernel, device, "plus", r, area(kernel, "plus", rows, cols)?),
-            Onto::Nothing | Onto::Output => Ok(()),
-        }
-    }
-    pub(crate) fn reads(self) -> bool {
-        !matches!(self.onto, Onto::Nothing)
-    }
-    pub(crate) fn start(self) -> Result<Start<'a>> {
-        Ok(Start {
-            bias: self.bias.map(Buffer::host).transpose()?,
-            onto: match self.onto {
-                Onto::Nothing => Base::Zero,
-                Onto::Rows(r) => Base::Rows(r.host()?),
-                Onto::Output => Base::Output,
-            },
-        })
-    }
-}
-
 /// C (rows, cols) from (rows, depth) and (depth, cols), the latter of `stored` bytes, set or added to a matrix.
 fn cost([rows, depth, cols]: [usize; 3], stored: usize, added: bool) -> Cost {
     let (rows, depth, cols) = (rows as f64, depth as f64, cols as f64);
@@ -127,82 +74,77 @@ fn cost([rows, depth, cols]: [usize; 3], stored: usize, added: bool) -> Cost {
 /// y (m, N) = x (m, K) Wᵀ + ..
 pub fn times_transposed(
     device: &Device,
-    x: &Buffer,
-    m: usize,
+    x: View<'_>,
     w: Matrix<'_>,
     plus: Plus<'_>,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
 ) -> Result<()> {
+    let m = x.rows();
     w.check(NAME, "w", device)?;
-    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.cols)?)?;
-    need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.rows)?)?;
-    plus.check(NAME, device, m, w.rows)?;
+    x.expect::<f32>(NAME, device, "x", (m, w.cols))?;
+    y.view().expect::<f32>(NAME, device, "y", (m, w.rows))?;
+    plus.check(NAME, device, (m, w.rows))?;
     let plan = || Ok::<_, Error>(Plan::forward(isa()?, m, w.cols, w.rows, w.data.dtype() == DType::F32));
-    let _span = device.span(NAME, "times_transposed", || cost([m, w.cols, w.rows], w.bytes(), plus.reads()));
+    let _span =
+        device.span(NAME, "times_transposed", || cost([m, w.cols, w.rows], w.bytes(), plus.has_base()));
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
-            let (a, b) =
-                if plan.flipped { (w.host(w.cols)?, Matrix::plain(x, m, w.cols)) } else { (x.host()?, w) };
-            let a = Strided { data: a, row: w.cols, col: 1 };
-            cpu::product(d, plan, a, (b, true), plus.start()?, y)
+            if plan.flipped {
+                let w = w.floats(w.data.host()?);
+                let a = Strided { data: w.data, row: w.stride, col: 1 };
+                return cpu::product(device, d, plan, a, (x.into(), true), plus, y);
+            }
+            let a = Strided { data: x.host()?, row: x.stride(), col: 1 };
+            cpu::product(device, d, plan, a, (w, true), plus, y)
         }
-        Device::Cuda(d) => cuda::times_transposed(d, x, m, w, plus, y),
+        Device::Cuda(d) => cuda::times_transposed(d, x, w, plus, y),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
 
 /// y (m, K) = x (m, N) W + ..
-pub fn times(
-    device: &Device,
-    x: &Buffer,
-    m: usize,
-    w: Matrix<'_>,
-    plus: Plus<'_>,
-    y: &mut Buffer,
-) -> Result<()> {
+pub fn times(device: &Device, x: View<'_>, w: Matrix<'_>, plus: Plus<'_>, y: ViewMut<'_>) -> Result<()> {
+    let m = x.rows();
     w.check(NAME, "w", device)?;
-    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, w.rows)?)?;
-    need::<f32>(NAME, device, "y", y, area(NAME, "y", m, w.cols)?)?;
-    plus.check(NAME, device, m, w.cols)?;
+    x.expect::<f32>(NAME, device, "x", (m, w.rows))?;
+    y.view().expect::<f32>(NAME, device, "y", (m, w.cols))?;
+    plus.check(NAME, device, (m, w.cols))?;
     let plan = || Ok::<_, Error>(Plan::new(isa()?, m, w.rows, w.cols, false, w.data.dtype() == DType::F32));
-    let _span = device.span(NAME, "times", || cost([m, w.rows, w.cols], w.bytes(), plus.reads()));
+    let _span = device.span(NAME, "times", || cost([m, w.rows, w.cols], w.bytes(), plus.has_base()));
     match device {
         Device::Cpu(d) => {
-            let a = Strided { data: x.host()?, row: w.rows, col: 1 };
-            cpu::product(d, plan()?, a, (w, false), plus.start()?, y)
+            let a = Strided { data: x.host()?, row: x.stride(), col: 1 };
+            cpu::product(device, d, plan()?, a, (w, false), plus, y)
         }
-        Device::Cuda(d) => cuda::times(d, x, m, w, plus, y),
+        Device::Cuda(d) => cuda::times(d, x, w, plus, y),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
 
 /// g (n, k) = dyᵀ x, or g += dyᵀ x; dy (m, n), x (m, k).
-#[allow(clippy::too_many_arguments)]
 pub fn transposed_times(
     device: &Device,
-    dy: &Buffer,
-    n: usize,
-    x: &Buffer,
-    k: usize,
-    m: usize,
-    g: &mut Buffer,
+    dy: View<'_>,
+    x: View<'_>,
+    g: ViewMut<'_>,
     accumulate: bool,
 ) -> Result<()> {
-    need::<f32>(NAME, device, "dy", dy, area(NAME, "dy", m, n)?)?;
-    need::<f32>(NAME, device, "x", x, area(NAME, "x", m, k)?)?;
-    need::<f32>(NAME, device, "g", g, area(NAME, "g", n, k)?)?;
+    let (m, n, k) = (dy.rows(), dy.cols(), x.cols());
+    dy.expect::<f32>(NAME, device, "dy", (m, n))?;
+    x.expect::<f32>(NAME, device, "x", (m, k))?;
+    g.view().expect::<f32>(NAME, device, "g", (n, k))?;
     let plan = || Ok::<_, Error>(Plan::gradient(isa()?, n, m, k));
     let _span = device.span(NAME, "transposed_times", || cost([n, m, k], 4 * m * k, accumulate));
+    let plus = if accumulate { Plus::OUTPUT } else { Plus::NOTHING };
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
-            let start = if accumulate { Plus::OUTPUT } else { Plus::NOTHING }.start()?;
-            let ((a, row), (b, col)) = if plan.flipped { ((x, k), (dy, n)) } else { ((dy, n), (x, k)) };
-            let a = Strided { data: a.host()?, row: 1, col: row };
-            cpu::product(d, plan, a, (Matrix::plain(b, m, col), false), start, g)
+            let (a, b) = if plan.flipped { (x, dy) } else { (dy, x) };
+            let a = Strided { data: a.host()?, row: 1, col: a.stride() };
+            cpu::product(device, d, plan, a, (b.into(), false), plus, g)
         }
-        Device::Cuda(d) => cuda::transposed_times(d, dy, n, x, k, m, g, accumulate),
+        Device::Cuda(d) => cuda::transposed_times(d, dy, x, plus, g),
         Device::Null(_) => cpu::workspace(device, &plan()?, DType::F32).map(drop),
     }
 }

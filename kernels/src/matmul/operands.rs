@@ -13,17 +13,3 @@ pub(super) struct Lines<S> {
     pub from: S,
     pub transposed: bool,
 }
-/// What is added to the products: a row, the same for all rows, and a matrix.
-#[derive(Clone, Copy)]
-pub(crate) struct Start<'a> {
-    pub bias: Option<&'a [f32]>,
-    pub onto: Base<'a>,
-}
-#[derive(Clone, Copy)]
-pub(crate) enum Base<'a> {
-    Zero,
-    /// A matrix that lies as C does.
-    Rows(&'a [f32]),
-    /// C as it is.
-    Output,
-}

@@ -2,17 +2,21 @@
 //! second-level cache.
 //!
 //! ```text
-//! C (rows x cols) = A (rows x depth) B (depth x cols)  [+ start]  [+ bias]
+//! C (rows x cols) = A (rows x depth) B (depth x cols) + ..
 //! ```
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
 use super::{
+    AtTile,
     pack::Piece,
     plan::{Tiles, lanes},
     tile::{Ahead, Tile},
 };
-use crate::{Isa, storage::view::Floats};
-use std::ptr::{null, null_mut};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+use crate::{
+    Isa,
+    storage::view::{Floats, Stored},
+};
+use std::ptr::null_mut;
 
 /// Depth of a block of panels at most.
 const DEEPEST: usize = 768;
@@ -23,11 +27,11 @@ const SMALL: usize = 128 << 10;
 /// A depth from which on there is time to ask for the next tile of A.
 const AHEAD: usize = 256;
 
-/// B, (depth, cols) in memory or, if it is transposed, (cols, depth), and how its panels are cut.
+/// B, (depth, cols) in memory or, if it is transposed, (cols, depth), its lines `stride` apart, and how its panels are cut.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
     isa: Isa,
-    w: &'a [f32],
+    w: Floats<'a, f32>,
     transposed: bool,
     depth: usize,
     cols: usize,
@@ -38,22 +42,26 @@ pub(crate) struct Panels<'a> {
     kc: usize,
 }
 
-/// Where the operands of a product lie: the first element, and the distance between rows. Null: there is none.
+/// Where the operands of a product lie: the first element, and the distance between rows; and what is added to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands {
     pub a: (*const f32, usize),
-    /// What the product is added to: C itself, perhaps.
-    pub start: (*const f32, usize),
-    /// A row that is added to every row.
-    pub bias: *const f32,
+    pub plus: AtTile,
     pub c: (*mut f32, usize),
 }
 
 impl<'a> Panels<'a> {
     /// `w` holds depth x cols values.
-    pub(crate) fn new(isa: Isa, w: &'a [f32], transposed: bool, depth: usize, cols: usize) -> Panels<'a> {
+    pub(crate) fn new(
+        isa: Isa,
+        w: Floats<'a, f32>,
+        transposed: bool,
+        depth: usize,
+        cols: usize,
+    ) -> Panels<'a> {
         // these are what the unsafe code below relies on
-        assert!(isa.available() && depth.checked_mul(cols).is_some_and(|n| n <= w.len()), "B is too short");
+        let (lines, each) = if transposed { (cols, depth) } else { (depth, cols) };
+        assert!(isa.available() && w.holds(lines, each), "B is too short");
         let (vectors, tile_rows) = match (isa, cols.div_ceil(lanes(isa))) {
             (Isa::Avx512, 0 | 1) => (1, 9),
             (Isa::Avx512, n) if n % 2 == 0 && n % 3 != 0 => (2, 14),
@@ -98,9 +106,8 @@ impl<'a> Panels<'a> {
     pub(crate) unsafe fn pack(&self, i: usize, to: *mut f32) {
         let (p, j) = (i / self.panels() * self.kc, i % self.panels() * self.panel());
         let (depth, cols) = (self.kc.min(self.depth - p), self.panel().min(self.cols - j));
-        let (line, at, stride) = if self.transposed { (j, p, self.depth) } else { (p, j, self.cols) };
-        let from = Floats { data: self.w, stride };
-        let piece = Piece { from, line, at, transposed: self.transposed, depth, cols };
+        let (line, at) = if self.transposed { (j, p) } else { (p, j) };
+        let piece = Piece { from: self.w, line, at, transposed: self.transposed, depth, cols };
         let to = to.wrapping_add(self.place(p, depth, j));
         match self.isa {
             // SAFETY: the processor has the instructions and the piece is in `w`, as `new` has asserted. Every piece has
@@ -116,9 +123,8 @@ impl<'a> Panels<'a> {
     /// The product of `rows` rows.
     ///
     /// # Safety
-    /// `packed` points to what `pack` has made of all pieces. Of the operands, as many rows and columns as the product
-    /// needs may be read (of C: written, and nobody else touches them); a start is C itself or, like A and the bias, does
-    /// not overlap it.
+    /// `packed` points to what `pack` has made of all pieces. Of the operands and of what is added, as many rows and columns as
+    /// the product needs may be read (of C: written, and nobody else touches them); A and what is added do not overlap C.
     pub(crate) unsafe fn multiply(&self, packed: *const f32, rows: usize, of: Operands) {
         if rows == 0 || self.cols == 0 {
             return;
@@ -129,7 +135,7 @@ impl<'a> Panels<'a> {
         }
         let (tiles, panels) = (Tiles::even(rows, self.tile_rows), self.panels());
         let by_tiles = self.by_tiles();
-        let (mut p, mut start, mut bias) = (0, of.start, of.bias);
+        let (mut p, mut plus) = (0, of.plus);
         loop {
             let depth = self.kc.min(self.depth - p);
             for x in 0..panels * tiles.count {
@@ -137,9 +143,9 @@ impl<'a> Panels<'a> {
                     if by_tiles { (x % panels, x / panels) } else { (x / tiles.count, x % tiles.count) };
                 let b = packed.wrapping_add(self.place(p, depth, s * self.panel()));
                 // SAFETY: the precondition.
-                unsafe { self.tile(&Operands { start, bias, ..of }, b, (p, depth), tiles.at(t), s) };
+                unsafe { self.tile(&Operands { plus, ..of }, b, (p, depth), tiles.at(t), s) };
             }
-            (start, bias) = ((of.c.0.cast_const(), of.c.1), null());
+            plus = AtTile::OUTPUT;
             p += depth;
             if p >= self.depth {
                 return;
@@ -161,7 +167,6 @@ impl<'a> Panels<'a> {
         let (j, lanes) = (s * self.panel(), lanes(self.isa));
         let cols = self.panel().min(self.cols - j);
         let vectors = cols.div_ceil(lanes);
-        let past = |at: *const f32, n: usize| if at.is_null() { at } else { at.wrapping_add(n) };
         let a = of.a.0.wrapping_add(i * of.a.1 + p);
         let part = if self.by_tiles() { (s, self.panels()) } else { (0, 1) };
         let tile = Tile {
@@ -170,14 +175,13 @@ impl<'a> Panels<'a> {
             ahead: if depth >= AHEAD { Ahead::next(a, of.a.1, rows, depth, part) } else { Ahead::nothing(a) },
             b: (b, vectors * lanes),
             keep: null_mut(),
-            start: (past(of.start.0, i * of.start.1 + j), of.start.1),
-            bias: past(of.bias, j),
+            plus: of.plus.moved(i, j),
             c: (of.c.0.wrapping_add(i * of.c.1 + j), of.c.1),
             last: cols - (vectors - 1) * lanes,
         };
         match self.isa {
             // SAFETY: the processor has the instructions (asserted in `new`). The tile is in C and its operands in A, in
-            // the packed panel, in the start and in the bias (precondition).
+            // the packed panel and in what is added (precondition).
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { avx512::kernel(rows, vectors, true, true)(&tile) },
             // SAFETY: as above.
@@ -189,14 +193,15 @@ impl<'a> Panels<'a> {
     /// # Safety
     /// As of `multiply`.
     unsafe fn multiply_portable(&self, rows: usize, of: Operands) {
-        let (row, col) = if self.transposed { (1, self.depth) } else { (self.cols, 1) };
+        let (row, col) = if self.transposed { (1, self.w.stride) } else { (self.w.stride, 1) };
+        let ((base, base_row), bias) = of.plus.addresses(of.c);
         for i in 0..rows {
             for j in 0..self.cols {
                 // SAFETY: the precondition; (i, j) is in C.
                 unsafe {
-                    let start = if of.start.0.is_null() { 0.0 } else { *of.start.0.add(i * of.start.1 + j) };
-                    let bias = if of.bias.is_null() { 0.0 } else { *of.bias.add(j) };
-                    *of.c.0.add(i * of.c.1 + j) = start + bias;
+                    let base = if base.is_null() { 0.0 } else { *base.add(i * base_row + j) };
+                    let bias = if bias.is_null() { 0.0 } else { *bias.add(j) };
+                    *of.c.0.add(i * of.c.1 + j) = base + bias;
                 }
             }
         }
@@ -210,7 +215,7 @@ impl<'a> Panels<'a> {
                 of.a.0,
                 of.a.1 as isize,
                 1,
-                self.w.as_ptr(),
+                self.w.data.as_ptr(),
                 row as isize,
                 col as isize,
                 1.0,

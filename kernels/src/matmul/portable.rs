@@ -1,6 +1,6 @@
 //! Any processor: the multiply of the `matrixmultiply` crate, once per task, on the calling thread. It takes any strides
 //! and packs for itself, so f32 goes in as it is; other storage is decoded block by block into the workspace.
-use super::{cpu::Job, operands::Base, plan::HEADER};
+use super::{cpu::Job, epilogue::Base, plan::HEADER};
 use crate::storage::view::Stored;
 
 /// Computes one task.
@@ -17,12 +17,12 @@ pub(super) unsafe fn run<S: Stored>(job: &Job<'_, S>, task: usize, slot: *mut f3
     for r in 0..rows {
         // SAFETY: row r < rows of the block, `cols` values, which only this call touches.
         let row = unsafe { std::slice::from_raw_parts_mut(c.add(r * job.c_row), cols) };
-        match job.start.onto {
-            Base::Zero => row.fill(0.0),
-            Base::Rows(rows) => row.copy_from_slice(&rows[(i + r) * job.c_row + j..][..cols]),
+        match job.plus.base {
+            Base::Nothing => row.fill(0.0),
+            Base::Rows((rows, stride)) => row.copy_from_slice(&rows[(i + r) * stride + j..][..cols]),
             Base::Output => {}
         }
-        if let Some(bias) = job.start.bias {
+        if let Some(bias) = job.plus.bias {
             row.iter_mut().zip(&bias[j..]).for_each(|(c, b)| *c += b);
         }
     }

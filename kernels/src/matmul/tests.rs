@@ -3,6 +3,7 @@ use crate::{
     Class, Isa, Nf4Pair, Storage,
     case::{noise, store, wide},
     isa::with,
+    simd::check,
     storage::{
         Scales, nf4,
         view::{Floats, Int8, Nf4, Stored},
@@ -93,12 +94,12 @@ fn strided<S: Stored>(isa: Isa, from: S, s: &Shape) {
     let device = Device::cpu(threads).unwrap();
     let Device::Cpu(d) = &device else { unreachable!() };
     let mut workspace = vec![f32::NAN; threads * plan.floats(!S::IS_F32)];
-    let onto = Start {
+    let plus = OnHost {
         bias: (start == 1).then_some(&bias[..]),
-        onto: if start > 1 { Base::Output } else { Base::Zero },
+        base: if start > 1 { Base::Output } else { Base::Nothing },
     };
     let (x, w) = (Strided { data: &a, row: a_row, col: a_col }, Lines { from, transposed });
-    multiply(d, plan, x, w, onto, (&mut c, c_row), &mut workspace);
+    multiply(d, plan, x, w, plus, (&mut c, c_row), &mut workspace);
 
     let (wide_a, wide_b, wide_bias) = (wide(&a), wide(&decoded), wide(&bias));
     let mut want = reference(
@@ -161,7 +162,7 @@ fn quantised(isa: Isa, s: &Shape) {
     let stride = pairs + s.gaps.1;
     let data = apart(&data, pairs, stride, Nf4Pair(0xff));
     let ranges = ranges.read::<f32>().unwrap();
-    strided(isa, Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks, before: 0 }, s);
+    strided(isa, Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks, first_block: 0 }, s);
 }
 /// Lines of `each`, moved apart; nothing follows the last.
 fn apart<T: Copy>(data: &[T], each: usize, stride: usize, fill: T) -> Vec<T> {
@@ -247,11 +248,12 @@ fn same_rows(
         let product = |m: usize| {
             let (x, r, mut y) =
                 (on_device(&x[..m * depth]), on_device(&r[..m * cols]), on_device(&r[..m * cols]));
-            let onto = [Onto::Nothing, Onto::Rows(&r), Onto::Output][plus];
-            let plus = Plus { bias: (plus > 0).then_some(&bias), onto };
+            let base = [Base::Nothing, Base::Rows(View::of(&r, m, cols).unwrap()), Base::Output][plus];
+            let plus = Plus { bias: (plus > 0).then_some(&bias), base };
             let go = if transposed { times_transposed } else { times };
+            let (x, to) = (View::of(&x, m, depth).unwrap(), ViewMut::of(&mut y, m, cols).unwrap());
             let w = Matrix::stored(&w, scales.as_ref(), n, k);
-            with(isa, || go(&device, &x, m, w, plus, &mut y)).unwrap();
+            with(isa, || go(&device, x, w, plus, to)).unwrap();
             y.read::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let all = product(many);
@@ -296,7 +298,9 @@ proptest! {
         let (dy, x) = (device.upload(Class::Saved, &dy).unwrap(), device.upload(Class::Saved, &x).unwrap());
         for isa in sets() {
             let mut g = device.upload(Class::Grad, &before).unwrap();
-            with(isa, || transposed_times(&device, &dy, n, &x, k, m, &mut g, add)).unwrap();
+            let (dy, x) = (View::of(&dy, m, n).unwrap(), View::of(&x, m, k).unwrap());
+            let to = ViewMut::of(&mut g, n, k).unwrap();
+            with(isa, || transposed_times(&device, dy, x, to, add)).unwrap();
             let mut got = g.read::<f32>().unwrap();
             // not relative to the largest output alone: there may be only one
             got.push((m as f32).sqrt().max(1.0));
@@ -342,6 +346,9 @@ proptest! {
     }
 }
 
+fn to(b: &mut Buffer, rows: usize, cols: usize) -> ViewMut<'_> {
+    ViewMut::of(b, rows, cols).unwrap()
+}
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
     let device = Device::cpu(1).unwrap();
@@ -349,23 +356,105 @@ fn shapes_that_do_not_fit_are_refused() {
     let ids = device.upload(Class::Saved, &[1u32; 6]).unwrap();
     let mut y = device.alloc::<f32>(Class::Scratch, 6).unwrap();
     let w = Matrix::plain;
+    let of = |rows, cols| View::of(&x, rows, cols).unwrap();
     let is_length = |r: Result<()>| matches!(r, Err(Error::Length { kernel: NAME, .. }));
-    assert!(is_length(times(&device, &x, 1, w(&x, usize::MAX, 2), Plus::NOTHING, &mut y)));
-    assert!(is_length(times(&device, &x, usize::MAX, w(&x, 2, 3), Plus::NOTHING, &mut y)));
-    assert!(is_length(times_transposed(&device, &x, 3, w(&x, 3, 2), Plus::NOTHING, &mut y)));
-    assert!(is_length(times_transposed(
-        &device,
-        &x,
-        1,
-        w(&x, 1, 6),
-        Plus::bias(&device.zeros::<f32>(Class::Adapter, 0).unwrap()),
-        &mut y
-    )));
-    assert!(is_length(transposed_times(&device, &x, 3, &x, 3, 2, &mut y, false)));
-    assert!(matches!(times(&device, &x, 1, w(&ids, 2, 3), Plus::NOTHING, &mut y), Err(Error::DType { .. })));
+    let is_shape = |r: Result<()>, what| matches!(r, Err(Error::Shape { kernel: NAME, argument, .. }) if argument == what);
+    assert!(is_length(times(&device, of(1, 2), w(&x, usize::MAX, 2), Plus::NOTHING, to(&mut y, 1, 2))));
+    assert!(is_shape(times(&device, of(1, 3), w(&x, 2, 3), Plus::NOTHING, to(&mut y, 1, 3)), "x"));
+    assert!(is_shape(times_transposed(&device, of(3, 2), w(&x, 3, 2), Plus::NOTHING, to(&mut y, 2, 3)), "y"));
+    let none = device.zeros::<f32>(Class::Adapter, 0).unwrap();
+    let bias = Plus::bias(&none);
+    assert!(is_length(times_transposed(&device, of(1, 6), w(&x, 1, 6), bias, to(&mut y, 1, 1))));
+    let rows = Plus::rows(of(2, 1));
+    assert!(is_shape(times_transposed(&device, of(1, 3), w(&x, 2, 3), rows, to(&mut y, 1, 2)), "plus"));
+    assert!(is_shape(transposed_times(&device, of(2, 3), of(2, 3), to(&mut y, 2, 3), false), "g"));
+    assert!(is_shape(transposed_times(&device, of(2, 3), of(3, 2), to(&mut y, 3, 2), false), "x"));
+    let wrong = times(&device, of(1, 2), w(&ids, 2, 3), Plus::NOTHING, to(&mut y, 1, 3));
+    assert!(matches!(wrong, Err(Error::DType { .. })));
     let elsewhere = Device::cpu(1).unwrap();
-    assert!(matches!(
-        times(&elsewhere, &x, 1, w(&x, 2, 3), Plus::NOTHING, &mut y),
-        Err(Error::Elsewhere { .. })
-    ));
+    let wrong = times(&elsewhere, of(1, 2), w(&x, 2, 3), Plus::NOTHING, to(&mut y, 1, 3));
+    assert!(matches!(wrong, Err(Error::Elsewhere { .. })));
+}
+
+/// Parts of larger matrices: `before` rows and columns in front, `behind` of them behind.
+struct Frame {
+    before: (usize, usize),
+    behind: (usize, usize),
+}
+impl Frame {
+    fn size(&self, rows: usize, cols: usize) -> (usize, usize) {
+        (self.before.0 + rows + self.behind.0, self.before.1 + cols + self.behind.1)
+    }
+    /// The matrix inside, and NaN around it.
+    fn around(&self, v: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+        let (high, wide) = self.size(rows, cols);
+        let mut all = vec![f32::NAN; high * wide];
+        for (i, row) in v.chunks(cols.max(1)).enumerate().take(rows) {
+            all[(self.before.0 + i) * wide + self.before.1..][..cols].copy_from_slice(row);
+        }
+        all
+    }
+    fn part(&self, rows: usize, cols: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+        (self.before.0..self.before.0 + rows, self.before.1..self.before.1 + cols)
+    }
+    fn view<'a>(&self, b: &'a Buffer, rows: usize, cols: usize) -> View<'a> {
+        let ((high, wide), (r, c)) = (self.size(rows, cols), self.part(rows, cols));
+        View::of(b, high, wide).unwrap().rows_of(r).unwrap().cols_of(c).unwrap()
+    }
+    fn view_mut<'a>(&self, b: &'a mut Buffer, rows: usize, cols: usize) -> ViewMut<'a> {
+        let ((high, wide), (r, c)) = (self.size(rows, cols), self.part(rows, cols));
+        ViewMut::of(b, high, wide).unwrap().rows_of(r).unwrap().cols_of(c).unwrap()
+    }
+}
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    /// A launch on parts gives the bits that it gives on copies of them, and touches nothing else.
+    #[test]
+    fn parts_of_matrices_are_arguments(
+        m in prop_oneof![0..40usize, 90..200usize], n in 0..70usize, k in 0..70usize, plus in 0..3usize,
+        product in 0..3usize, storage in 0..5usize, before in (0..3usize, 0..3usize), behind in (0..3usize, 0..3usize),
+    ) {
+        let (device, frame) = (Device::cpu(2).unwrap(), Frame { before, behind });
+        // columns of nf4 begin with a block
+        let storage = Storage::ALL[if product == 2 { 0 } else { storage }];
+        let step = if storage == Storage::Nf4 { nf4::BLOCK } else { 1 };
+        let of_w = Frame { before: (before.0, before.1 * step), behind };
+        let up = |v: &[f32]| device.upload(Class::Scratch, v).unwrap();
+        let (rows, depth, cols) = [(m, k, n), (m, n, k), (n, m, k)][product];
+        let (a_rows, a_cols) = if product == 2 { (m, n) } else { (rows, depth) };
+        let (w_rows, w_cols) = if product == 2 { (m, k) } else { (n, k) };
+        let (a, w, r) = (noise(1, a_rows * a_cols), noise(2, w_rows * w_cols), noise(3, rows * cols));
+        let bias = up(&noise(4, cols));
+        // not NaN: it would be quantised with the rest
+        let around: Vec<f32> = of_w.around(&w, w_rows, w_cols).iter().map(|x| if x.is_nan() { 0.5 } else { *x }).collect();
+        let size = of_w.size(w_rows, w_cols);
+        let (stored, scales) = store(&device, &around, [size.0, size.1], storage).unwrap();
+        let (r_w, c_w) = of_w.part(w_rows, w_cols);
+        let part = Matrix::stored(&stored, scales.as_ref(), size.0, size.1).rows_of(r_w).unwrap().cols_of(c_w).unwrap();
+        let copy = up(&part.decode().unwrap());
+        for isa in sets() {
+            let go = |a: View<'_>, w: Matrix<'_>, x: View<'_>, r: View<'_>, y: ViewMut<'_>| {
+                let base = [Base::Nothing, Base::Rows(r), Base::Output][plus];
+                let plus = Plus { bias: (plus < 2).then_some(&bias), base };
+                with(isa, || match product {
+                    0 => times_transposed(&device, a, w, plus, y),
+                    1 => times(&device, a, w, plus, y),
+                    _ => transposed_times(&device, a, x, y, base_is_output(plus)),
+                }).unwrap();
+            };
+            let (dense_a, dense_r, mut want) = (up(&a), up(&r), up(&r));
+            let dense = |b, rows, cols| View::of(b, rows, cols).unwrap();
+            let weight = Matrix::plain(&copy, w_rows, w_cols);
+            go(dense(&dense_a, a_rows, a_cols), weight, dense(&copy, w_rows, w_cols), dense(&dense_r, rows, cols), ViewMut::of(&mut want, rows, cols).unwrap());
+            let in_frame = |v: &[f32], rows, cols| up(&frame.around(v, rows, cols));
+            let (framed_a, framed_x) = (in_frame(&a, a_rows, a_cols), in_frame(&w, w_rows, w_cols));
+            let (framed_r, mut got) = (in_frame(&r, rows, cols), in_frame(&r, rows, cols));
+            go(frame.view(&framed_a, a_rows, a_cols), part, frame.view(&framed_x, w_rows, w_cols), frame.view(&framed_r, rows, cols), frame.view_mut(&mut got, rows, cols));
+            let (want, got) = (frame.around(&want.read::<f32>().unwrap(), rows, cols), got.read::<f32>().unwrap());
+            prop_assert!(check::same(&got, &want), "{}", isa.name());
+        }
+    }
+}
+fn base_is_output(plus: Plus<'_>) -> bool {
+    matches!(plus.base, Base::Output)
 }

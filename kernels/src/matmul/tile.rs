@@ -10,7 +10,10 @@
 //! once, and the next load, though from a near cache, would wait behind them. So the depth is cut in as many stretches as there
 //! are rows; each begins by asking for a row of what the tile ends with, and goes on, step by step, with addresses that the
 //! caller names ([`Ahead`]).
-use super::vector::{Vector, opaque};
+use super::{
+    AtTile,
+    vector::{Vector, opaque},
+};
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The operands of one tile of C, `rows` x (`vectors` * LANES); both counts are the kernel's own.
@@ -25,13 +28,11 @@ pub(super) struct Tile {
     pub b: (*const f32, usize),
     /// Where B's rows, if it is not packed, are written as they are read, without gaps; null: nowhere.
     pub keep: *mut f32,
-    /// What the products are added to, and the distance between its rows; null for nothing.
-    pub start: (*const f32, usize),
-    /// A row that is added to every row; null for none.
-    pub bias: *const f32,
+    /// What is added to the products.
+    pub plus: AtTile,
     /// C's first element, and the distance between its rows.
     pub c: (*mut f32, usize),
-    /// Columns of the last vector that exist in C, in `start` and in `bias`.
+    /// Columns of the last vector that exist in C and in what is added.
     pub last: usize,
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn stretch(depth: usize, rows: usize) -> usize {
 ///
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth elements of A, depth x
-/// V L of B, and R x ((V - 1) L + last) of C and, unless null, of `start` and one row of `bias` lie in memory that may be
+/// V L of B, and R x ((V - 1) L + last) of C and of what is added lie in memory that may be
 /// read (C: written, and touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L values there be
 /// written.
 pub(super) type Kernel = unsafe fn(&Tile);
@@ -115,6 +116,7 @@ pub(super) unsafe fn tile<
     t: &Tile,
 ) {
     let (a, a_row, _) = t.a;
+    let ((base, base_row), bias) = t.plus.addresses(t.c);
     let thirds = std::array::from_fn(|i| a.wrapping_add(if ALONG { 3 * i * a_row } else { 0 }));
     let mut at = At { a: thirds, b: t.b.0, ahead: t.ahead.at, keep: t.keep };
     // SAFETY: every access lies inside the areas that the caller vouches for (see `Kernel`). The pointers wrap, because
@@ -124,8 +126,8 @@ pub(super) unsafe fn tile<
         let (mut left, mut row) = (t.depth, 0);
         while left > 0 {
             for j in 0..NV {
-                if !t.start.0.is_null() {
-                    V::prefetch(t.start.0.wrapping_add(row * t.start.1 + V::LANES * j));
+                if !base.is_null() {
+                    V::prefetch(base.wrapping_add(row * base_row + V::LANES * j));
                 }
                 V::prefetch(t.c.0.wrapping_add(row * t.c.1 + V::LANES * j));
             }
@@ -146,18 +148,18 @@ pub(super) unsafe fn tile<
             left -= n;
             row += 1;
         }
-        if !t.start.0.is_null() {
+        if !base.is_null() {
             for i in 0..MR {
                 for j in 0..NV {
-                    let p = t.start.0.add(i * t.start.1 + V::LANES * j);
+                    let p = base.add(i * base_row + V::LANES * j);
                     let s = if j + 1 < NV { V::load(p) } else { V::load_first(p, t.last) };
                     acc[i][j] = acc[i][j].add(s);
                 }
             }
         }
-        if !t.bias.is_null() {
+        if !bias.is_null() {
             for j in 0..NV {
-                let p = t.bias.add(V::LANES * j);
+                let p = bias.add(V::LANES * j);
                 let b = if j + 1 < NV { V::load(p) } else { V::load_first(p, t.last) };
                 for i in 0..MR {
                     acc[i][j] = acc[i][j].add(b);

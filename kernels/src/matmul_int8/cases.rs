@@ -89,10 +89,10 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed:
         Ok(Run::new(vec![y], move |y| {
             let Scales::Rows(by) = &scales else { unreachable!() };
             let w = Matrix::stored(&w, Some(&scales), n, k);
-            quantize_rows(&device, &x, (!transposed).then_some(by), &mut q)?;
+            quantize_rows(&device, View::of(&x, m, depth)?, (!transposed).then_some(by), &mut q)?;
             let go = if transposed { times_transposed } else { times };
-            let onto = added.onto(&start);
-            go(&device, &q, w, Plus { bias: Some(&bias), onto }, &mut y[0])
+            let base = added.base(&start, (m, cols))?;
+            go(&device, &q, w, Plus { bias: Some(&bias), base }, ViewMut::of(&mut y[0], m, cols)?)
         }))
     };
     Case {
@@ -139,7 +139,7 @@ fn rows_case(rows: usize, cols: usize, fold: bool, timed: bool) -> Case {
             let scales = device.alloc::<f32>(Class::Scratch, rows)?;
             let device = device.clone();
             Ok(Run::new(vec![scales], move |out| {
-                quantize_rows(&device, &x, fold.then_some(&by), &mut q)?;
+                quantize_rows(&device, View::of(&x, rows, cols)?, fold.then_some(&by), &mut q)?;
                 // the case's output; a copy of a few bytes
                 std::mem::swap(&mut out[0], &mut q.scales);
                 Ok(())

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     Cpu,
-    matmul::{Ahead, Base, Start, Tiles},
+    matmul::{Ahead, AtTile, OnHost, Tiles},
+    storage::view::fits,
     team::Shared,
 };
 
@@ -50,21 +51,21 @@ pub(super) struct Tile {
     pub b: *const u32,
     /// A's scales.
     pub scales: *const f32,
-    /// What is added at last, with rows as far apart as C's; null for nothing. It may be C.
-    pub onto: *const f32,
+    /// What is added at last. The bias is in the panel.
+    pub plus: AtTile,
     /// C's first element, and the distance between its rows.
     pub c: (*mut f32, usize),
     /// Columns of the last vector that exist.
     pub last: usize,
 }
 
-/// A tile of a certain size: C = A B · A's scale · the column's + bias + `onto`, in this order, rounded after each
+/// A tile of a certain size: C = A B · A's scale · the column's + bias + base, in this order, rounded after each
 /// step.
 ///
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R rows of 4 `words` bytes of A, R
-/// scales, a panel of (TOP + words) V L words, and (V - 1) L + last values of each of C's R rows and, unless null, those of
-/// `onto` lie in memory that may be read (C: written, and touched by nobody else), and 1 <= last <= L.
+/// scales, a panel of (TOP + words) V L words, and (V - 1) L + last values of each of C's R rows and of what is
+/// added lie in memory that may be read (C: written, and touched by nobody else), and 1 <= last <= L.
 pub(super) type TileFn = unsafe fn(&Tile);
 
 /// Packs a piece into panels of so many columns (whole vectors): all but rows 1 and 2.
@@ -109,14 +110,14 @@ pub(super) struct Right<'a> {
     pub scales: Option<&'a [f32]>,
 }
 
-/// C (m x cols, without gaps) = A B + .., with `workspace` for what `plan` says the threads need.
+/// C (m x cols, rows `c_row` apart) = A B + .., with `workspace` for what `plan` says the threads need.
 pub(super) fn multiply(
     d: &Cpu,
     plan: Plan,
     a: Left<'_>,
     b: Right<'_>,
-    plus: Start<'_>,
-    c: &mut [f32],
+    plus: OnHost<'_>,
+    (c, c_row): (&mut [f32], usize),
     workspace: &mut [u32],
 ) {
     let Plan { path, m, depth, cols, .. } = plan;
@@ -134,16 +135,16 @@ pub(super) fn multiply(
         b.stride >= line && (lines == 0 || b.data.len() >= (lines - 1) * b.stride + line),
         "B is too short"
     );
-    assert!(b.scales.is_none_or(|s| s.len() >= cols) && plus.bias.is_none_or(|b| b.len() >= cols));
-    assert!(c.len() >= m * cols, "C is too short");
-    assert!(!matches!(plus.onto, Base::Rows(rows) if rows.len() < m * cols), "what is added is too short");
+    assert!(b.scales.is_none_or(|s| s.len() >= cols), "B's scales are too few");
+    assert!(c_row >= cols && fits(c.len(), m, c_row, cols), "C is too short");
+    assert!(plus.covers(m, cols), "what is added is too short");
     let each = plan.workspace();
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
 
     for slot in workspace.chunks_exact_mut(each) {
         slot[..2].fill(u32::MAX); // holds nothing yet
     }
-    let job = Job { plan, a, b, plus, c: Shared(c.as_mut_ptr()) };
+    let job = Job { plan, a, b, plus, c: Shared(c.as_mut_ptr()), c_row };
     let workspace = Shared(workspace.as_mut_ptr());
     let code = code(path);
     d.each(plan.tasks(), |task, thread| {
@@ -177,7 +178,7 @@ pub(super) fn burst(d: &Cpu, path: Path, tasks: usize) -> f64 {
                     ahead: Ahead::nothing(a.as_ptr().cast()),
                     b: b.as_ptr(),
                     scales: scales.as_ptr(),
-                    onto: std::ptr::null(),
+                    plus: AtTile::NOTHING,
                     c: (c.as_mut_ptr(), cols),
                     last: path.lanes(),
                 });
@@ -192,8 +193,9 @@ struct Job<'a> {
     plan: Plan,
     a: Left<'a>,
     b: Right<'a>,
-    plus: Start<'a>,
+    plus: OnHost<'a>,
     c: Shared<f32>,
+    c_row: usize,
 }
 
 impl Job<'_> {
@@ -214,7 +216,6 @@ impl Job<'_> {
             for j in (0..cols).step_by(panel) {
                 let wide = panel.min(cols - j);
                 let vectors = wide.div_ceil(lanes);
-                let at = (i0 + i) * plan.cols + j0 + j;
                 let left = a.q.as_ptr().wrapping_add((i0 + i) * a.stride);
                 let part = (j / panel, cols.div_ceil(panel));
                 // SAFETY: the tile lies in the task's block of C and its operands in A and in what was packed, the
@@ -226,12 +227,8 @@ impl Job<'_> {
                         ahead: Ahead::next(left.cast(), a.stride / 4, high, words, part),
                         b: packed.add(j * (TOP + words)),
                         scales: a.scales.as_ptr().add(i0 + i),
-                        onto: match self.plus.onto {
-                            Base::Zero => std::ptr::null(),
-                            Base::Rows(rows) => rows.as_ptr().add(at),
-                            Base::Output => self.c.get().add(at).cast_const(),
-                        },
-                        c: (self.c.get().add(at), plan.cols),
+                        plus: self.plus.at(i0 + i, j0 + j),
+                        c: (self.c.get().add((i0 + i) * self.c_row + j0 + j), self.c_row),
                         last: wide - (vectors - 1) * lanes,
                     });
                 }
@@ -293,17 +290,20 @@ pub(super) fn workspace(device: &Device, plan: &Plan) -> Result<Buffer> {
 
 /// y = x W + .. or, with the scales of W's rows, x Wᵀ + ..
 pub(super) fn product(
+    device: &Device,
     d: &Cpu,
     plan: Plan,
     x: &Rows,
     (w, scales): (Matrix<'_>, Option<&Buffer>),
     plus: Plus<'_>,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
 ) -> Result<()> {
-    let mut workspace = workspace(w.data.device(), &plan)?;
+    let mut workspace = workspace(device, &plan)?;
     let a = Left { q: x.q.host()?, stride: stride(x.cols), scales: x.scales.host()? };
-    let scales = scales.map(|s| Ok::<_, Error>(&s.host()?[w.first..])).transpose()?;
-    let b = Right { data: w.host(w.cols)?, transposed: scales.is_some(), stride: w.cols, scales };
-    multiply(d, plan, a, b, plus.start()?, y.host_mut()?, workspace.host_mut()?);
+    let (transposed, given) = (scales.is_some(), scales.map_or(Ok(&[][..]), Buffer::host)?);
+    let w = w.int8(w.data.host()?, given);
+    let b = Right { data: w.data, transposed, stride: w.stride, scales: transposed.then_some(w.scales) };
+    let y_row = y.view().stride();
+    multiply(d, plan, a, b, plus.host()?, (y.host()?, y_row), workspace.host_mut()?);
     Ok(())
 }

@@ -28,7 +28,7 @@ mod tests;
 mod words;
 
 use crate::{
-    Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, isa,
+    Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, View, ViewMut, isa,
     matmul::{self, Matrix, Plus, area},
     need,
     storage::Scales,
@@ -133,8 +133,8 @@ fn product_cost([m, depth, cols]: [usize; 3], added: bool) -> Cost {
 }
 
 /// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).
-pub fn quantize_rows(device: &Device, x: &Buffer, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
-    need::<f32>(NAME, device, "x", x, area(NAME, "x", to.rows, to.cols)?)?;
+pub fn quantize_rows(device: &Device, x: View<'_>, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
+    x.expect::<f32>(NAME, device, "x", (to.rows, to.cols))?;
     to.check(NAME, "rows", device, to.rows, to.cols)?;
     if let Some(by) = by {
         need::<f32>(NAME, device, "by", by, to.cols)?;
@@ -153,13 +153,13 @@ pub fn times_transposed(
     x: &Rows,
     w: Matrix<'_>,
     plus: Plus<'_>,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
 ) -> Result<()> {
     product(device, x, w, true, plus, y)
 }
 
 /// y (m, K) = x (m, N) W + .., where W is without its scales: they are the `by` with which x was quantised.
-pub fn times(device: &Device, x: &Rows, w: Matrix<'_>, plus: Plus<'_>, y: &mut Buffer) -> Result<()> {
+pub fn times(device: &Device, x: &Rows, w: Matrix<'_>, plus: Plus<'_>, y: ViewMut<'_>) -> Result<()> {
     product(device, x, w, false, plus, y)
 }
 
@@ -169,18 +169,18 @@ fn product(
     w: Matrix<'_>,
     transposed: bool,
     plus: Plus<'_>,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
 ) -> Result<()> {
     let (depth, cols) = if transposed { (w.cols, w.rows) } else { (w.rows, w.cols) };
     let scales = scales(device, w, depth)?;
     x.check(NAME, "x", device, x.rows, depth)?;
-    need::<f32>(NAME, device, "y", y, area(NAME, "y", x.rows, cols)?)?;
-    plus.check(NAME, device, x.rows, cols)?;
+    y.view().expect::<f32>(NAME, device, "y", (x.rows, cols))?;
+    plus.check(NAME, device, (x.rows, cols))?;
     let operation = if transposed { "times_transposed" } else { "times" };
-    let _span = device.span(NAME, operation, || product_cost([x.rows, depth, cols], plus.reads()));
+    let _span = device.span(NAME, operation, || product_cost([x.rows, depth, cols], plus.has_base()));
     let plan = || Ok::<_, Error>(Plan::new(Path::of(isa()?), x.rows, depth, cols));
     match device {
-        Device::Cpu(d) => cpu::product(d, plan()?, x, (w, transposed.then_some(scales)), plus, y),
+        Device::Cpu(d) => cpu::product(device, d, plan()?, x, (w, transposed.then_some(scales)), plus, y),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => cpu::workspace(device, &plan()?).map(drop),
     }

@@ -16,6 +16,7 @@ fn bytes(word: u32) -> [i8; 4] {
 /// # Safety
 /// As of [`TileFn`], with one vector of 8.
 unsafe fn rows<const R: usize>(t: &Tile) {
+    let ((base, base_row), _) = t.plus.addresses(t.c);
     // SAFETY: every access lies inside the areas that the caller vouches for; A's rows are aligned words.
     unsafe {
         let mut sums = [[0i32; LANES]; R];
@@ -34,8 +35,9 @@ unsafe fn rows<const R: usize>(t: &Tile) {
             (*t.b.add(LANES).cast(), *t.b.add(2 * LANES).cast());
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums[..t.last].iter().enumerate() {
-                let (at, v) = (i * t.c.1 + j, *sum as f32 * *t.scales.add(i) * scales[j] + bias[j]);
-                *t.c.0.add(at) = if t.onto.is_null() { v } else { v + *t.onto.add(at) };
+                let v = *sum as f32 * *t.scales.add(i) * scales[j] + bias[j];
+                let base = if base.is_null() { None } else { Some(*base.add(i * base_row + j)) };
+                *t.c.0.add(i * t.c.1 + j) = base.map_or(v, |b| v + b);
             }
         }
     }

@@ -110,18 +110,20 @@ pub(crate) fn pieces<'a>(
 }
 
 simd! {
-    /// Quantises the rows of a piece.
-    fn fill<S>(s, x: &[f32], by: Option<&[f32]>, cols: usize, to: RowsMut<'_>) {
+    /// Quantises the rows of a piece, which are `stride` apart in x.
+    fn fill<S>(s, x: &[f32], stride: usize, by: Option<&[f32]>, cols: usize, to: RowsMut<'_>) {
         for (i, scale) in to.scales.iter_mut().enumerate() {
-            *scale = quantize_row(s, &x[i * cols..][..cols], by, &mut to.q[i * to.stride..][..to.stride]);
+            *scale = quantize_row(s, &x[i * stride..][..cols], by, &mut to.q[i * to.stride..][..to.stride]);
         }
     }
 }
-pub(super) fn rows(d: &Cpu, x: &Buffer, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
+pub(super) fn rows(d: &Cpu, x: View<'_>, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
     let (level, cols) = (Level::current()?, to.cols);
-    let x = x.host::<f32>()?;
+    let (x, stride) = (x.host::<f32>()?, x.stride());
     let by = by.map(|b| b.host::<f32>()).transpose()?;
     let each = (PIECE / cols.max(1)).max(1);
-    parts(d, pieces(Some(to), each)?.flatten(), |i, to| fill(level, &x[i * each * cols..], by, cols, to));
+    parts(d, pieces(Some(to), each)?.flatten(), |i, to| {
+        fill(level, &x[i * each * stride..], stride, by, cols, to);
+    });
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::{
     Isa,
     case::{noise, wide},
     isa::with,
-    matmul::{Base, Start},
+    matmul::{Base, OnHost},
     simd::check,
     storage::{Storage, convert},
 };
@@ -71,16 +71,25 @@ fn on_path(path: Path, s: &Shape, q: &[i8], w: &[i8], threads: usize) -> Vec<f32
     }
     let (rows, scales, bias) = (noise(5, m), noise(6, cols), noise(7, cols));
     let (scales, bias) = (with_scales.then_some(&scales[..]), with_bias.then_some(&bias[..]));
-    let added = noise(8, m * cols);
-    let mut c = if onto == 2 { added.clone() } else { vec![f32::NAN; m * cols] };
-    c.extend([f32::NAN; 3]);
+    let (added, c_row) = (noise(8, m * cols), cols + gap);
+    let mut c = vec![f32::NAN; m * c_row + 3];
+    if onto == 2 {
+        c.chunks_mut(c_row.max(1))
+            .zip(added.chunks(cols.max(1)))
+            .for_each(|(c, a)| c[..cols].copy_from_slice(a));
+    }
     let mut workspace = vec![u32::MAX; threads * plan.workspace()];
     let left = Left { q: a.host().unwrap(), stride: width, scales: &rows };
     let right = Right { data: &stored, transposed, stride, scales };
-    let base = [Base::Zero, Base::Rows(&added), Base::Output][onto];
-    multiply(d, plan, left, right, Start { bias, onto: base }, &mut c, &mut workspace);
-    assert!(c[m * cols..].iter().all(|x| x.is_nan()), "written behind the output: {s:?} {path:?}");
-    c.truncate(m * cols);
+    let base = [Base::Nothing, Base::Rows((&added[..], cols)), Base::Output][onto];
+    multiply(d, plan, left, right, OnHost { bias, base }, (&mut c, c_row), &mut workspace);
+    let (mut got, mut others) = (vec![], c.split_off(m * c_row));
+    for row in c.chunks(c_row.max(1)) {
+        got.extend_from_slice(&row[..cols]);
+        others.extend_from_slice(&row[cols..]);
+    }
+    assert!(others.iter().all(|x| x.is_nan()), "written beside the output: {s:?} {path:?}");
+    let c = got;
     let b = if transposed { (w, 1, depth) } else { (w, cols, 1) };
     let want = bits((m, depth, cols), q, b, &rows, scales, bias, (onto > 0).then_some(&added[..]));
     assert!(check::same(&c, &want), "{s:?} on {path:?} with {threads} threads");
@@ -143,7 +152,8 @@ proptest! {
         check::levels(|level| {
             let d = Device::cpu(2).unwrap();
             let mut to = Rows::alloc(&d, Class::Scratch, rows, cols).unwrap();
-            quantize_rows(&d, &check::up(&d, &x), fold.then_some(&check::up(&d, &by)), &mut to).unwrap();
+            let (x, by) = (check::up(&d, &x), check::up(&d, &by));
+            quantize_rows(&d, View::of(&x, rows, cols).unwrap(), fold.then_some(&by), &mut to).unwrap();
             let got = to.read().unwrap();
             assert_eq!(got.0, q, "{level:?}");
             assert!(check::same(&got.1, &scales), "{level:?}");
@@ -196,7 +206,8 @@ fn halves_are_rounded_to_even_and_the_ends_are_kept() {
     check::levels(|level| {
         let d = Device::cpu(1).unwrap();
         let mut to = Rows::alloc(&d, Class::Scratch, 1, x.len()).unwrap();
-        quantize_rows(&d, &check::up(&d, &x), None, &mut to).unwrap();
+        let up = check::up(&d, &x);
+        quantize_rows(&d, View::of(&up, 1, x.len()).unwrap(), None, &mut to).unwrap();
         let (q, scale) = to.read().unwrap();
         assert_eq!(
             (&q[..], &scale[..]),
@@ -218,9 +229,10 @@ fn what_is_not_finite_stays_so_and_zeros_stay_zero() {
         x.extend(vec![0.0; cols]);
         check::levels(|level| {
             let mut q = Rows::alloc(&d, Class::Scratch, 3, cols).unwrap();
-            quantize_rows(&d, &check::up(&d, &x), None, &mut q).unwrap();
+            let up = check::up(&d, &x);
+            quantize_rows(&d, View::of(&up, 3, cols).unwrap(), None, &mut q).unwrap();
             let mut y = check::up(&d, &[9.0; 6]);
-            times_transposed(&d, &q, w, Plus::NOTHING, &mut y).unwrap();
+            times_transposed(&d, &q, w, Plus::NOTHING, ViewMut::of(&mut y, 3, 2).unwrap()).unwrap();
             let y = y.read::<f32>().unwrap();
             assert!(y[..2].iter().all(|y| y.is_nan()), "{level:?}: {bad} at {place} gives {y:?}");
             assert!(y[2..4].iter().all(|y| y.is_finite() && *y != 0.0), "{level:?}: {y:?}");
@@ -243,10 +255,12 @@ fn the_product_is_close_to_the_one_that_is_not_quantised() {
         let b = if transposed { (1, k) } else { (k, 1) };
         let want = matmul::reference(m, depth, cols, (&wide(&x), depth, 1), (&wide(&w), b.0, b.1), None);
         let mut rows = Rows::alloc(&d, Class::Scratch, m, depth).unwrap();
-        quantize_rows(&d, &check::up(&d, &x), (!transposed).then_some(scales), &mut rows).unwrap();
+        let up = check::up(&d, &x);
+        quantize_rows(&d, View::of(&up, m, depth).unwrap(), (!transposed).then_some(scales), &mut rows)
+            .unwrap();
         let mut y = d.alloc::<f32>(Class::Scratch, m * cols).unwrap();
         let go = if transposed { times_transposed } else { times };
-        go(&d, &rows, weight, Plus::NOTHING, &mut y).unwrap();
+        go(&d, &rows, weight, Plus::NOTHING, ViewMut::of(&mut y, m, cols).unwrap()).unwrap();
         let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
         let off = norm(&mut y.read::<f32>().unwrap().iter().zip(&want).map(|(y, w)| f64::from(*y) - w));
         let share = off / norm(&mut want.iter().copied());
@@ -254,31 +268,99 @@ fn the_product_is_close_to_the_one_that_is_not_quantised() {
     }
 }
 
+/// In both orders a row has the same bits among any number of rows; and parts of the weight and of the output are arguments.
+#[test]
+fn a_row_is_the_same_in_any_company_and_so_is_a_part() {
+    let (d, n, k, gap) = (Device::cpu(2).unwrap(), 100, 200, 3);
+    let (w, scales) = {
+        let w = check::up(&d, &noise(2, (n + gap) * (k + gap)));
+        convert(Matrix::plain(&w, n + gap, k + gap), Storage::Int8, Class::Backbone).unwrap()
+    };
+    let Some(Scales::Rows(factors)) = &scales else { unreachable!() };
+    let factors = check::up(&d, &factors.read::<f32>().unwrap()[gap..]);
+    let w = Matrix::stored(&w, scales.as_ref(), n + gap, k + gap);
+    let w = w.rows_of(gap..n + gap).unwrap().cols_of(gap..k + gap).unwrap();
+    // the integers and scales of the part alone
+    let (values, whole) =
+        (w.decode().unwrap(), w.scales.map(Scales::buffers).unwrap()[0].read::<f32>().unwrap());
+    let integers =
+        values.iter().enumerate().map(|(i, x)| (x / whole[gap + i / k]).round() as i8).collect::<Vec<_>>();
+    let integers = d.upload(Class::Backbone, &integers).unwrap();
+    let own = Scales::Rows(check::up(&d, &whole[gap..]));
+    let copy = Matrix::stored(&integers, Some(&own), n, k);
+    for isa in Isa::ALL.into_iter().filter(|i| i.available()) {
+        for transposed in [true, false] {
+            let (depth, cols) = if transposed { (k, n) } else { (n, k) };
+            let x = check::up(&d, &noise(1, 700 * depth));
+            let product = |m: usize, w: Matrix<'_>, gap: usize| {
+                let mut q = Rows::alloc(&d, Class::Scratch, m, depth).unwrap();
+                let mut y = check::up(&d, &vec![7.0; m * (cols + gap)]);
+                let to = ViewMut::of(&mut y, m, cols + gap).unwrap().cols_of(gap..cols + gap).unwrap();
+                let go = if transposed { times_transposed } else { times };
+                with(isa, || {
+                    let x = View::of(&x, m, depth)?;
+                    quantize_rows(&d, x, (!transposed).then_some(&factors), &mut q)?;
+                    go(&d, &q, w, Plus::NOTHING, to)
+                })
+                .unwrap();
+                let y = y.read::<f32>().unwrap();
+                assert!(y.chunks(cols + gap).all(|row| row[..gap].iter().all(|y| *y == 7.0)));
+                y.chunks(cols + gap).flat_map(|row| row[gap..].to_vec()).collect::<Vec<_>>()
+            };
+            let all = product(700, copy, 0);
+            for m in [1, 64, 96, 97, 700] {
+                assert!(check::same(&product(m, w, gap), &all[..m * cols]), "{m} rows on {}", isa.name());
+            }
+        }
+    }
+}
+
+fn to(b: &mut Buffer, rows: usize, cols: usize) -> ViewMut<'_> {
+    ViewMut::of(b, rows, cols).unwrap()
+}
 #[test]
 fn what_does_not_fit_is_refused() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
     let data = d.upload(Class::Backbone, &[1i8; 6]).unwrap();
-    let (scales, mut y) = (Scales::Rows(check::up(&d, &[1.0; 2])), check::up(&d, &[0.0; 4]));
+    let (scales, mut y) = (Scales::Rows(check::up(&d, &[1.0; 2])), check::up(&d, &[0.0; 6]));
     let w = Matrix::stored(&data, Some(&scales), 2, 3);
     let rows = |m, k| Rows::alloc(&d, Class::Scratch, m, k).unwrap();
     let length = |r: Result<()>, what: &str| {
         assert!(matches!(r, Err(Error::Length { argument, .. }) if argument == what), "{r:?}");
     };
+    let shape = |r: Result<()>, what: &str| {
+        assert!(matches!(r, Err(Error::Shape { argument, .. }) if argument == what), "{r:?}");
+    };
     let plain = Plus::NOTHING;
-    length(times_transposed(&d, &rows(2, 4), w, plain, &mut y), "x");
-    length(times(&d, &rows(2, 3), w, plain, &mut y), "x");
-    length(times_transposed(&d, &rows(3, 3), w, plain, &mut y), "y");
-    length(times_transposed(&d, &rows(1, 3), Matrix { rows: 3, ..w }, plain, &mut y), "w");
-    length(times(&d, &rows(1, 6), Matrix { rows: 6, cols: 1, ..w }, plain, &mut y), "scales");
+    length(times_transposed(&d, &rows(2, 4), w, plain, to(&mut y, 2, 2)), "x");
+    length(times(&d, &rows(2, 3), w, plain, to(&mut y, 2, 3)), "x");
+    shape(times_transposed(&d, &rows(3, 3), w, plain, to(&mut y, 2, 2)), "y");
+    length(
+        times_transposed(
+            &d,
+            &rows(1, 3),
+            Matrix::stored(&data, Some(&scales), 3, 3),
+            plain,
+            to(&mut y, 1, 3),
+        ),
+        "w",
+    );
+    length(
+        times(&d, &rows(1, 6), Matrix::stored(&data, Some(&scales), 6, 1), plain, to(&mut y, 1, 1)),
+        "scales",
+    );
     let (none, one) = (check::up(&d, &[]), check::up(&d, &[1.0]));
-    length(times_transposed(&d, &rows(1, 3), w, Plus::bias(&none), &mut y), "bias");
-    length(times_transposed(&d, &rows(2, 3), w, Plus::rows(&one), &mut y), "plus");
-    let long = Matrix { rows: 1, cols: MAX_DEPTH + 1, ..w };
-    length(times_transposed(&d, &rows(1, 3), long, plain, &mut y), "w (depth)");
-    length(quantize_rows(&d, &one, None, &mut rows(1, 3)), "x");
-    length(quantize_rows(&d, &y, Some(&one), &mut rows(1, 3)), "by");
+    length(times_transposed(&d, &rows(1, 3), w, Plus::bias(&none), to(&mut y, 1, 2)), "bias");
+    let plus = Plus::rows(View::of(&one, 1, 1).unwrap());
+    shape(times_transposed(&d, &rows(2, 3), w, plus, to(&mut y, 2, 2)), "plus");
+    let long = Matrix::stored(&data, Some(&scales), 1, MAX_DEPTH + 1);
+    length(times_transposed(&d, &rows(1, 3), long, plain, to(&mut y, 1, 1)), "w (depth)");
+    shape(quantize_rows(&d, View::of(&one, 1, 1).unwrap(), None, &mut rows(1, 3)), "x");
+    let three = check::up(&d, &[0.0; 3]);
+    length(quantize_rows(&d, View::of(&three, 1, 3).unwrap(), Some(&one), &mut rows(1, 3)), "by");
     let float = Matrix::plain(&one, 1, 1);
-    let wrong = times_transposed(&d, &rows(1, 1), float, plain, &mut y);
+    let wrong = times_transposed(&d, &rows(1, 1), float, plain, to(&mut y, 1, 1));
     assert!(matches!(wrong, Err(Error::DType { argument: "w", .. })), "{wrong:?}");
-    assert!(matches!(times_transposed(&other, &rows(1, 3), w, plain, &mut y), Err(Error::Elsewhere { .. })));
+    let wrong = times_transposed(&other, &rows(1, 3), w, plain, to(&mut y, 1, 2));
+    assert!(matches!(wrong, Err(Error::Elsewhere { .. })), "{wrong:?}");
 }

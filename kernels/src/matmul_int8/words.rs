@@ -77,6 +77,7 @@ struct At {
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
 pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) {
+    let ((base, base_row), _) = t.plus.addresses(t.c);
     let a: [*const f32; 3] = std::array::from_fn(|i| t.a.0.wrapping_add(3 * i * t.a.1).cast());
     let mut at = At { a, b: t.b.wrapping_add(TOP * W::LANES * NV), ahead: t.ahead.at };
     // SAFETY: every access lies inside the areas that the caller vouches for (see `TileFn`). The pointers wrap, because
@@ -90,8 +91,8 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) 
         let (mut left, mut row) = (t.words, 0);
         while left > 0 {
             for j in 0..NV {
-                if !t.onto.is_null() {
-                    W::Floats::prefetch(t.onto.wrapping_add(row * t.c.1 + W::LANES * j));
+                if !base.is_null() {
+                    W::Floats::prefetch(base.wrapping_add(row * base_row + W::LANES * j));
                 }
                 W::Floats::prefetch(t.c.0.wrapping_add(row * t.c.1 + W::LANES * j));
             }
@@ -115,10 +116,10 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(t: &Tile) 
                 out[i][j] = v.add(W::Floats::load(at.add(2 * W::LANES * NV)));
             }
         }
-        if !t.onto.is_null() {
+        if !base.is_null() {
             for i in 0..MR {
                 for j in 0..NV {
-                    let p = t.onto.add(i * t.c.1 + W::LANES * j);
+                    let p = base.add(i * base_row + W::LANES * j);
                     let r = if j + 1 < NV { W::Floats::load(p) } else { W::Floats::load_first(p, t.last) };
                     out[i][j] = out[i][j].add(r);
                 }

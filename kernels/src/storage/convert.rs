@@ -1,5 +1,5 @@
 //! From floats to another storage type.
-use super::{Matrix, Scales, Storage, nf4};
+use super::{Matrix, Scales, Storage, nf4, view::Floats};
 use crate::{Buffer, Class, Cpu, DType, Device, Element, Error, Nf4Pair, Result};
 use half::{bf16, f16};
 
@@ -60,7 +60,7 @@ fn from_floats<E: Source>(
     class: Class,
 ) -> Result<(Buffer, Option<Scales>)> {
     let (rows, cols) = (from.rows, from.cols);
-    let source = || Ok::<_, Error>(&from.host::<E>(cols)?[..rows * cols]);
+    let source = || Ok::<_, Error>(from.floats(from.data.host::<E>()?));
     match to {
         Storage::F32 => floats::<E, f32>(device, from, class, |x| x),
         Storage::Bf16 => floats::<E, bf16>(device, from, class, bf16::from_f32),
@@ -94,13 +94,13 @@ fn floats<E: Source, T: Element>(
     class: Class,
     round: impl Fn(f32) -> T + Sync + Send,
 ) -> Result<(Buffer, Option<Scales>)> {
-    let len = from.rows * from.cols;
-    let mut data = device.alloc::<T>(class, len)?;
+    let mut data = device.alloc::<T>(class, from.rows * from.cols)?;
     if let Device::Cpu(d) = device {
-        let source = &from.host::<E>(from.cols)?[..len];
+        let source = from.floats(from.data.host::<E>()?);
         d.rows(data.host_mut::<T>()?, from.cols, ROWS, |first, piece| {
-            let source = &source[first * from.cols..][..piece.len()];
-            piece.iter_mut().zip(source).for_each(|(to, x)| *to = round(x.wide()));
+            for (i, to) in piece.chunks_mut(from.cols).enumerate() {
+                to.iter_mut().zip(source.row(first + i, from.cols)).for_each(|(to, x)| *to = round(x.wide()));
+            }
         });
     }
     Ok((data, None))
@@ -111,17 +111,17 @@ fn peak<E: Source>(values: &[E]) -> f32 {
     values.iter().fold(0.0, |m, x| x.wide().abs().max(m))
 }
 
-fn int8<E: Source>(d: &Cpu, from: &[E], cols: usize, data: &mut [i8], scales: &mut [f32]) {
+fn int8<E: Source>(d: &Cpu, from: Floats<'_, E>, cols: usize, data: &mut [i8], scales: &mut [f32]) {
     d.rows(scales, 1, ROWS, |first, piece| {
         for (i, scale) in piece.iter_mut().enumerate() {
-            *scale = peak(&from[(first + i) * cols..][..cols]) / 127.0;
+            *scale = peak(from.row(first + i, cols)) / 127.0;
         }
     });
     let scales = &*scales;
     d.rows(data, cols, ROWS, |first, piece| {
         for (i, to) in piece.chunks_mut(cols).enumerate() {
             let scale = scales[first + i];
-            for (to, x) in to.iter_mut().zip(&from[(first + i) * cols..]) {
+            for (to, x) in to.iter_mut().zip(from.row(first + i, cols)) {
                 // a row of zeros, or of numbers so small that their scale is none, is zero
                 let q = if scale > 0.0 { (x.wide() / scale).round_ties_even() } else { 0.0 };
                 *to = q.clamp(-127.0, 127.0) as i8;
@@ -133,7 +133,7 @@ fn int8<E: Source>(d: &Cpu, from: &[E], cols: usize, data: &mut [i8], scales: &m
 /// `scales`: codes and ranges, and room for the largest magnitude of every block.
 fn four_bits<E: Source>(
     d: &Cpu,
-    from: &[E],
+    from: Floats<'_, E>,
     cols: usize,
     data: &mut [Nf4Pair],
     (codes, ranges, peaks): (&mut [u8], &mut [f32], &mut [f32]),
@@ -141,7 +141,7 @@ fn four_bits<E: Source>(
     let blocks = nf4::blocks(cols);
     d.rows(peaks, blocks, ROWS, |first, piece| {
         for (i, to) in piece.chunks_mut(blocks).enumerate() {
-            let row = &from[(first + i) * cols..][..cols];
+            let row = from.row(first + i, cols);
             to.iter_mut().zip(row.chunks(nf4::BLOCK)).for_each(|(to, block)| *to = peak(block));
         }
     });
@@ -155,7 +155,7 @@ fn four_bits<E: Source>(
     let (codes, ranges, stride) = (&*codes, &*ranges, nf4::pairs(cols));
     d.rows(data, stride, ROWS, |first, piece| {
         for (i, to) in piece.chunks_mut(stride).enumerate() {
-            let row = &from[(first + i) * cols..][..cols];
+            let row = from.row(first + i, cols);
             let lines = row.chunks(nf4::BLOCK).zip(to.chunks_mut(nf4::BLOCK / 2));
             for (b, (block, to)) in lines.enumerate() {
                 let at = (first + i) * blocks + b;

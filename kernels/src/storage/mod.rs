@@ -16,7 +16,7 @@ pub mod nf4;
 mod tests;
 pub(crate) mod view;
 
-use crate::{Buffer, DType, Device, Element, Error, Nf4Pair, Result, need};
+use crate::{Buffer, DType, Device, Error, Nf4Pair, Result, View, need};
 pub use convert::convert;
 use half::{bf16, f16};
 use std::ops::Range;
@@ -108,40 +108,51 @@ impl Scales {
     }
 }
 
-/// A stored weight: `rows` x `cols`, row-major.
+/// A stored weight, row-major, or some of its rows and columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    /// The elements: f32, bf16, f16, i8, or pairs of nf4 codes, in which every row starts with a byte of its own.
+    /// The elements: f32, bf16, f16, i8, or pairs of nf4 codes, in which every stored row starts with a byte of its own.
     pub data: &'a Buffer,
     /// What they are multiplied by, if they are i8 or nf4.
     pub scales: Option<&'a Scales>,
-    /// The row of the buffers at which it starts.
-    pub(crate) first: usize,
     /// N: outputs of a linear layer stored (out, in).
     pub rows: usize,
     /// K: its inputs.
     pub cols: usize,
+    /// The row and column of what is stored at which the matrix begins.
+    pub(crate) first: (usize, usize),
+    /// Columns of a stored row.
+    pub(crate) stride: usize,
 }
 
 impl<'a> Matrix<'a> {
+    /// A matrix of any storage type: what [`convert`] makes.
+    pub fn stored(data: &'a Buffer, scales: Option<&'a Scales>, rows: usize, cols: usize) -> Matrix<'a> {
+        Matrix { data, scales, rows, cols, first: (0, 0), stride: cols }
+    }
     /// A matrix of f32, bf16 or f16.
     pub fn plain(data: &'a Buffer, rows: usize, cols: usize) -> Matrix<'a> {
         Matrix::stored(data, None, rows, cols)
     }
-    /// A matrix of any storage type: what [`convert`] makes.
-    pub fn stored(data: &'a Buffer, scales: Option<&'a Scales>, rows: usize, cols: usize) -> Matrix<'a> {
-        Matrix { data, scales, first: 0, rows, cols }
-    }
     /// These of its rows.
     pub fn rows_of(self, rows: Range<usize>) -> Result<Matrix<'a>> {
-        if rows.start > rows.end || rows.end > self.rows {
-            return Err(Error::Part { rows, cols: 0..self.cols, of: (self.rows, self.cols) });
-        }
-        Ok(Matrix { first: self.first + rows.start, rows: rows.len(), ..self })
+        self.part(rows, 0..self.cols)
     }
-    /// Its elements in host memory, of which a row has `each`, from its first row on.
-    pub(crate) fn host<T: Element>(&self, each: usize) -> Result<&'a [T]> {
-        Ok(&self.data.host::<T>()?[self.first * each..])
+    /// These of its columns. Of an nf4 matrix they must begin with a block: at a multiple of [`nf4::BLOCK`].
+    pub fn cols_of(self, cols: Range<usize>) -> Result<Matrix<'a>> {
+        if self.data.dtype() == DType::Nf4 && !cols.start.is_multiple_of(nf4::BLOCK) {
+            let kernel = "a product with columns of an nf4 matrix that do not begin with a block";
+            return Err(Error::Unsupported { kernel, device: "any device" });
+        }
+        self.part(0..self.rows, cols)
+    }
+    fn part(self, rows: Range<usize>, cols: Range<usize>) -> Result<Matrix<'a>> {
+        let inside = |r: &Range<usize>, n| r.start <= r.end && r.end <= n;
+        if !(inside(&rows, self.rows) && inside(&cols, self.cols)) {
+            return Err(Error::Part { rows, cols, of: (self.rows, self.cols) });
+        }
+        let first = (self.first.0 + rows.start, self.first.1 + cols.start);
+        Ok(Matrix { rows: rows.len(), cols: cols.len(), first, ..self })
     }
     /// Bytes it is stored in.
     pub(crate) fn bytes(&self) -> usize {
@@ -153,24 +164,25 @@ impl<'a> Matrix<'a> {
         self.check("storage", "matrix", self.data.device())
     }
     pub(crate) fn check(&self, kernel: &'static str, argument: &'static str, device: &Device) -> Result<()> {
-        let area = |a: usize, b: usize| {
-            let too_many = Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
-            a.checked_mul(b).ok_or(too_many)
-        };
-        let lines = self.first.checked_add(self.rows).unwrap_or(usize::MAX);
-        let len = area(lines, self.cols)?;
+        let too_many = || Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
+        let sum = |a: usize, b: usize| a.checked_add(b).ok_or_else(too_many);
+        let area = |a: usize, b: usize| a.checked_mul(b).ok_or_else(too_many);
+        let empty = self.rows == 0 || self.cols == 0;
+        // the stored rows up to the last that is used
+        let rows = sum(self.first.0, self.rows)?;
+        let len = if empty { 0 } else { sum(area(rows - 1, self.stride)?, sum(self.first.1, self.cols)?)? };
         match (self.data.dtype(), self.scales) {
             (DType::F32, None) => need::<f32>(kernel, device, argument, self.data, len),
             (DType::Bf16, None) => need::<bf16>(kernel, device, argument, self.data, len),
             (DType::F16, None) => need::<f16>(kernel, device, argument, self.data, len),
             (DType::I8, Some(Scales::Rows(scales))) => {
                 need::<i8>(kernel, device, argument, self.data, len)?;
-                need::<f32>(kernel, device, "scales", scales, lines)
+                need::<f32>(kernel, device, "scales", scales, rows)
             }
             (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
-                let pairs = area(lines, nf4::pairs(self.cols))?;
-                need::<Nf4Pair>(kernel, device, argument, self.data, pairs)?;
-                let blocks = area(lines, nf4::blocks(self.cols))?;
+                let len = if empty { 0 } else { area(rows, nf4::pairs(self.stride))? };
+                need::<Nf4Pair>(kernel, device, argument, self.data, len)?;
+                let blocks = area(rows, nf4::blocks(self.stride))?;
                 need::<u8>(kernel, device, "scales", codes, blocks)?;
                 need::<f32>(kernel, device, "ranges", ranges, nf4::ranges(blocks))
             }
@@ -180,31 +192,53 @@ impl<'a> Matrix<'a> {
             }
         }
     }
+    /// Its elements, of floats in host memory.
+    pub(crate) fn floats<'h, E>(&self, data: &'h [E]) -> Floats<'h, E> {
+        Floats { data: self.from_first(data, self.first.1, self.stride), stride: self.stride }
+    }
+    /// The same of integers and the scales of their rows.
+    pub(crate) fn int8<'h>(&self, data: &'h [i8], scales: &'h [f32]) -> Int8<'h> {
+        let data = self.from_first(data, self.first.1, self.stride);
+        Int8 { data, scales: scales.get(self.first.0..).unwrap_or_default(), stride: self.stride }
+    }
+    /// The same of nf4 codes.
+    pub(crate) fn nf4<'h>(&self, data: &'h [Nf4Pair], codes: &'h [u8], ranges: &'h [f32]) -> Nf4<'h> {
+        let (stride, blocks) = (nf4::pairs(self.stride), nf4::blocks(self.stride));
+        let first_block = self.first.0 * blocks + self.first.1 / nf4::BLOCK;
+        let data = self.from_first(data, self.first.1 / 2, stride);
+        Nf4 { data, codes, ranges, stride, blocks, first_block }
+    }
+    /// What is stored from the first element on. An empty matrix may begin behind the end.
+    fn from_first<'h, E>(&self, data: &'h [E], col: usize, stride: usize) -> &'h [E] {
+        data.get(self.first.0 * stride + col..).unwrap_or_default()
+    }
     /// The values, row-major, decoded one by one. The Null device gives zeros.
     pub fn decode(&self) -> Result<Vec<f32>> {
         self.validate()?;
-        let (lines, stride) = (self.first..self.first + self.rows, self.cols);
-        match (self.data.dtype(), self.scales) {
+        let size = (self.rows, self.cols);
+        Ok(match (self.data.dtype(), self.scales) {
             (DType::I8, Some(Scales::Rows(scales))) => {
-                let (data, scales) = (self.data.read()?, scales.read()?);
-                Ok(decoded(Int8 { data: &data, scales: &scales, stride }, lines, stride))
+                decoded(self.int8(&self.data.read()?, &scales.read()?), size)
             }
             (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
-                let (data, codes, ranges) = (self.data.read()?, codes.read()?, ranges.read()?);
-                let (stride, blocks) = (nf4::pairs(self.cols), nf4::blocks(self.cols));
-                let view = Nf4 { data: &data, codes: &codes, ranges: &ranges, stride, blocks, before: 0 };
-                Ok(decoded(view, lines, self.cols))
+                decoded(self.nf4(&self.data.read()?, &codes.read()?, &ranges.read()?), size)
             }
-            (DType::Bf16, _) => {
-                Ok(decoded(Floats { data: &self.data.read::<bf16>()?, stride }, lines, stride))
-            }
-            (DType::F16, _) => Ok(decoded(Floats { data: &self.data.read::<f16>()?, stride }, lines, stride)),
-            _ => Ok(decoded(Floats { data: &self.data.read::<f32>()?, stride }, lines, stride)),
-        }
+            (DType::Bf16, _) => decoded(self.floats(&self.data.read::<bf16>()?), size),
+            (DType::F16, _) => decoded(self.floats(&self.data.read::<f16>()?), size),
+            _ => decoded(self.floats(&self.data.read::<f32>()?), size),
+        })
     }
 }
-fn decoded(from: impl Stored, lines: Range<usize>, cols: usize) -> Vec<f32> {
-    let mut to = vec![0.0; lines.len() * cols];
-    to.chunks_mut(cols.max(1)).zip(lines).for_each(|(row, line)| from.decode(line, 0, row));
+impl<'a> From<View<'a>> for Matrix<'a> {
+    /// The same matrix as a weight.
+    fn from(v: View<'a>) -> Matrix<'a> {
+        let (data, stride) = (v.buffer(), v.stride());
+        let first = (v.start().checked_div(stride).unwrap_or(0), v.start().checked_rem(stride).unwrap_or(0));
+        Matrix { data, scales: None, rows: v.rows(), cols: v.cols(), first, stride }
+    }
+}
+fn decoded(from: impl Stored, (rows, cols): (usize, usize)) -> Vec<f32> {
+    let mut to = vec![0.0; rows * cols];
+    to.chunks_mut(cols.max(1)).enumerate().for_each(|(i, row)| from.decode(i, 0, row));
     to
 }

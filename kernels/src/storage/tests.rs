@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    Class, Element,
+    Class, Element, ViewMut,
     case::{noise, store},
     matmul,
 };
@@ -280,7 +280,8 @@ fn some_rows_of_a_matrix_are_a_matrix() {
             let values = &all[rows.start * 70..rows.end * 70];
             assert_eq!(part.decode().unwrap(), values, "{storage}");
             let mut y = d.alloc::<f32>(Class::Scratch, 3 * n).unwrap();
-            matmul::times_transposed(&d, &up, 3, part, matmul::Plus::NOTHING, &mut y).unwrap();
+            let (x3, to) = (View::of(&up, 3, 70).unwrap(), ViewMut::of(&mut y, 3, n).unwrap());
+            matmul::times_transposed(&d, x3, part, matmul::Plus::NOTHING, to).unwrap();
             let want = matmul::reference(3, 70, n, (&x, 70, 1), (values, 1, 70), None);
             let near = |(y, w): (f32, &f32)| assert!((y - w).abs() < 1e-4, "{storage}: {y} {w}");
             y.read::<f32>().unwrap().into_iter().zip(&want).for_each(near);

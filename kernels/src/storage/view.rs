@@ -37,7 +37,7 @@ pub(crate) trait Stored: Copy + Send + Sync {
 }
 
 /// The elements of `lines` lines, `stride` apart, the last of which is `each` long, fit into `len`.
-fn fits(len: usize, lines: usize, stride: usize, each: usize) -> bool {
+pub(crate) fn fits(len: usize, lines: usize, stride: usize, each: usize) -> bool {
     let last = lines.saturating_sub(1).checked_mul(stride);
     lines == 0 || each == 0 || last.and_then(|l| l.checked_add(each)).is_some_and(|end| end <= len)
 }
@@ -48,6 +48,12 @@ pub(crate) struct Floats<'a, E> {
     pub data: &'a [E],
     /// Elements from line to line.
     pub stride: usize,
+}
+impl<E> Floats<'_, E> {
+    /// The first `cols` elements of a row.
+    pub(crate) fn row(&self, i: usize, cols: usize) -> &[E] {
+        if cols == 0 { &[] } else { &self.data[i * self.stride..][..cols] }
+    }
 }
 impl<E: Float> Stored for Floats<'_, E> {
     const IS_F32: bool = matches!(E::DTYPE, crate::DType::F32);
@@ -125,10 +131,10 @@ pub(crate) struct Nf4<'a> {
     pub ranges: &'a [f32],
     /// Bytes of `data` from line to line.
     pub stride: usize,
-    /// Blocks of a line.
+    /// Blocks from line to line.
     pub blocks: usize,
-    /// Blocks in front of the first line, which `ranges` count too.
-    pub before: usize,
+    /// The block that the first element is the first of.
+    pub first_block: usize,
 }
 impl Nf4<'_> {
     /// The scale of the block that element `at` of a line is in.
@@ -137,8 +143,8 @@ impl Nf4<'_> {
     /// The matrix holds that element.
     #[inline(always)]
     unsafe fn scale(&self, line: usize, at: usize) -> f32 {
-        let block = line * self.blocks + at / nf4::BLOCK;
-        let group = (self.before + block) / nf4::GROUP * 2;
+        let block = self.first_block + line * self.blocks + at / nf4::BLOCK;
+        let group = block / nf4::GROUP * 2;
         // SAFETY: the precondition: `holds` has counted blocks and groups.
         unsafe {
             let range = (*self.ranges.get_unchecked(group), *self.ranges.get_unchecked(group + 1));
@@ -148,11 +154,11 @@ impl Nf4<'_> {
 }
 impl Stored for Nf4<'_> {
     fn holds(&self, lines: usize, each: usize) -> bool {
-        let Some(blocks) = lines.checked_mul(self.blocks) else { return false };
+        let codes = self.codes.get(self.first_block..).unwrap_or_default();
         fits(self.data.len(), lines, self.stride, nf4::pairs(each))
             && (lines == 0 || nf4::blocks(each) <= self.blocks)
-            && self.codes.len() >= blocks
-            && blocks.checked_add(self.before).is_some_and(|n| self.ranges.len() >= nf4::ranges(n))
+            && fits(codes.len(), lines, self.blocks, nf4::blocks(each))
+            && self.ranges.len() >= nf4::ranges(self.codes.len())
     }
     #[inline(always)]
     unsafe fn load<V: Vector>(&self, line: usize, at: usize) -> V {
@@ -187,8 +193,8 @@ impl Stored for Nf4<'_> {
         for (k, t) in (at..).zip(to) {
             let pair = self.data[line * self.stride + k / 2].0;
             if k.is_multiple_of(nf4::BLOCK) || scale.is_none() {
-                let block = line * self.blocks + k / nf4::BLOCK;
-                let group = (self.before + block) / nf4::GROUP * 2;
+                let block = self.first_block + line * self.blocks + k / nf4::BLOCK;
+                let group = block / nf4::GROUP * 2;
                 scale = Some(nf4::scale((self.ranges[group], self.ranges[group + 1]), self.codes[block]));
             }
             let code = if k.is_multiple_of(2) { pair & 15 } else { pair >> 4 };
@@ -200,34 +206,27 @@ impl Stored for Nf4<'_> {
 /// `body` with `view` for the [`Stored`] that reads a checked matrix in host memory.
 macro_rules! stored {
     ($w:expr, $view:ident => $body:expr) => {{
-        use $crate::storage::{
-            Scales, nf4,
-            view::{Floats, Int8, Nf4},
-        };
+        use $crate::{DType, storage::Scales};
         let w: $crate::matmul::Matrix<'_> = $w;
         match (w.data.dtype(), w.scales) {
-            ($crate::DType::I8, Some(Scales::Rows(scales))) => {
-                let $view =
-                    Int8 { data: w.host(w.cols)?, scales: &scales.host()?[w.first..], stride: w.cols };
+            (DType::I8, Some(Scales::Rows(scales))) => {
+                let $view = w.int8(w.data.host()?, scales.host()?);
                 $body
             }
-            ($crate::DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
-                let (stride, blocks) = (nf4::pairs(w.cols), nf4::blocks(w.cols));
-                let before = w.first * blocks;
-                let (codes, ranges) = (&codes.host()?[before..], ranges.host()?);
-                let $view = Nf4 { data: w.host(stride)?, codes, ranges, stride, blocks, before };
+            (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
+                let $view = w.nf4(w.data.host()?, codes.host()?, ranges.host()?);
                 $body
             }
-            ($crate::DType::Bf16, _) => {
-                let $view = Floats { data: w.host::<half::bf16>(w.cols)?, stride: w.cols };
+            (DType::Bf16, _) => {
+                let $view = w.floats(w.data.host::<half::bf16>()?);
                 $body
             }
-            ($crate::DType::F16, _) => {
-                let $view = Floats { data: w.host::<half::f16>(w.cols)?, stride: w.cols };
+            (DType::F16, _) => {
+                let $view = w.floats(w.data.host::<half::f16>()?);
                 $body
             }
             _ => {
-                let $view = Floats { data: w.host::<f32>(w.cols)?, stride: w.cols };
+                let $view = w.floats(w.data.host::<f32>()?);
                 $body
             }
         }

@@ -5,7 +5,7 @@
 //! last number. `peak` is multiply-adds in registers only. The one argument is the number of threads.
 use anyhow::{Context, Result, bail};
 use engraft_kernels::{
-    Buffer, Class, Device,
+    Buffer, Class, Device, View, ViewMut,
     matmul::{self, Matrix, Plus},
     profile::burst,
 };
@@ -120,8 +120,14 @@ impl Layer {
         let ([m, n, k], [w, x, dy, y, dx]) = (self.size, &mut self.ours);
         let w = Matrix::plain(w, n, k);
         match forward {
-            true => matmul::times_transposed(device, x, m, w, Plus::NOTHING, y)?,
-            false => matmul::times(device, dy, m, w, Plus::NOTHING, dx)?,
+            true => {
+                let (x, y) = (View::of(x, m, k)?, ViewMut::of(y, m, n)?);
+                matmul::times_transposed(device, x, w, Plus::NOTHING, y)?;
+            }
+            false => {
+                let (dy, dx) = (View::of(dy, m, n)?, ViewMut::of(dx, m, k)?);
+                matmul::times(device, dy, w, Plus::NOTHING, dx)?;
+            }
         }
         Ok(())
     }
