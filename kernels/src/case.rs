@@ -1,8 +1,8 @@
 //! A kernel's entry in the registry: what it is called, and the shapes on which it is checked and timed.
 use crate::{
     Buffer, Class, Device, Result, View,
-    matmul::{Base, Matrix},
-    storage::{Scales, Storage, convert},
+    epilogue::Base,
+    storage::{Matrix, Scales, Storage, convert},
 };
 use half::{bf16, f16};
 

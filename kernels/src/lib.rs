@@ -14,6 +14,7 @@ mod buffer;
 mod case;
 mod cuda;
 mod device;
+mod epilogue;
 mod error;
 mod host;
 mod isa;

@@ -4,10 +4,8 @@ use super::*;
 use crate::{
     Class, Cpu, Isa,
     activation::{derivatives, values},
-    matmul::{
-        OnHost,
-        panels::{Operands, Panels},
-    },
+    epilogue::OnHost,
+    matmul::panels::{Operands, Panels},
     simd::{LINE, Level},
     storage::view::{Floats, fits},
     team::Shared,

@@ -20,7 +20,7 @@
 //! A weight's gradient is dyᵀ x, where A's rows are neighbours in memory. If the gradient is low, x is read in place; if
 //! it is narrow, its transpose is computed that way; else some tiles of A at a time are packed.
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::x86::{avx2, avx512};
 use super::{
     flip::Block,
     operands::{Lines, Strided},
@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     Class, Cpu, DType, Isa,
+    epilogue::{AtTile, OnHost},
     storage::view::{Floats, Stored, stored},
     team::Shared,
 };

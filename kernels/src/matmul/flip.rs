@@ -1,7 +1,7 @@
 //! A block of C that was computed transposed, and is now written to its place.
-use super::{
-    AtTile,
-    vector::{MOST_LANES, Vector},
+use crate::{
+    epilogue::AtTile,
+    simd::{F32s, MOST_LANES, Simd},
 };
 
 /// A block of Cᵀ, `rows` x `cols`, and where its transpose goes.
@@ -19,49 +19,35 @@ pub(super) struct Block {
 /// C = blockᵀ + base + bias, in this order, as the tiles do it. Squares are transposed in registers.
 ///
 /// # Safety
-/// The processor has `V`'s instructions. Of the block, all rows and whole vectors of columns may be read; of C's cols x rows
+/// Of the block, all rows and whole vectors of columns may be read; of C's cols x rows
 /// elements and of its columns, what is added may be read; C may be written, and nobody else touches it.
 #[inline(always)]
-pub(super) unsafe fn unflip<V: Vector>(b: &Block) {
+pub(super) unsafe fn unflip<S: Simd>(s: S, b: &Block) {
     let ((base, base_row), bias) = b.plus.addresses(b.c);
-    for x in (0..b.rows).step_by(V::LANES) {
-        let high = V::LANES.min(b.rows - x);
-        for y in (0..b.cols).step_by(V::LANES) {
-            let wide = V::LANES.min(b.cols - y);
+    for x in (0..b.rows).step_by(S::V::LANES) {
+        let high = S::V::LANES.min(b.rows - x);
+        for y in (0..b.cols).step_by(S::V::LANES) {
+            let wide = S::V::LANES.min(b.cols - y);
             // SAFETY: row x + i < rows of the block has a whole vector at `y`; row y + i < cols of C has `high` elements
             // at `x`, and so has what is added.
             unsafe {
-                let mut square = [V::zero(); MOST_LANES];
+                let mut square = [s.splat(0.0); MOST_LANES];
                 for (i, v) in square[..high].iter_mut().enumerate() {
-                    *v = V::load(b.from.0.add((x + i) * b.from.1 + y));
+                    *v = s.load_at(b.from.0.add((x + i) * b.from.1 + y));
                 }
-                V::transpose(&mut square);
+                s.turn(&mut square);
                 for (i, v) in square[..wide].iter().enumerate() {
                     let mut v = *v;
                     if !base.is_null() {
-                        v = v.add(some(base.add((y + i) * base_row + x), high));
+                        v = v + s.load_first(base.add((y + i) * base_row + x), high);
                     }
                     if !bias.is_null() {
-                        v = v.add(some(bias.add(x), high));
+                        v = v + s.load_first(bias.add(x), high);
                     }
                     let to = b.c.0.add((y + i) * b.c.1 + x);
-                    if high == V::LANES {
-                        v.store(to);
-                    } else {
-                        v.store_first(to, high);
-                    }
+                    v.store_at(to, high);
                 }
             }
         }
     }
-}
-
-/// The first `n` values from `p`.
-///
-/// # Safety
-/// The processor has `V`'s instructions, and `n` <= LANES values may be read.
-#[inline(always)]
-unsafe fn some<V: Vector>(p: *const f32, n: usize) -> V {
-    // SAFETY: the precondition.
-    unsafe { if n == V::LANES { V::load(p) } else { V::load_first(p, n) } }
 }

@@ -7,15 +7,10 @@
 //! ```
 //! What is added ([`Plus`]) costs no pass of its own. W is (N, K), row-major, in any [`crate::Storage`] type, or some of the rows
 //! and columns of one; no second copy of it is made. x, y, g and what is added are [`View`]s: parts of matrices.
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod cases;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod cpu;
 mod cuda;
-mod epilogue;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod flip;
 mod operands;
@@ -27,28 +22,21 @@ mod portable;
 #[cfg(test)]
 mod tests;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-mod tile;
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-pub(crate) mod vector;
+pub(crate) mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
-pub use crate::storage::Matrix;
 use crate::{Buffer, Cost, DType, Device, Error, Kernel, Result, View, ViewMut, isa};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::F32x8;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::F32x16;
+pub use crate::{
+    epilogue::{Base, Epilogue, Plus},
+    storage::Matrix,
+};
 pub(crate) use cases::AWKWARD;
-pub(crate) use epilogue::{AtTile, OnHost};
-pub use epilogue::{Base, Epilogue, Plus};
 use num_traits::Float;
 use operands::Strided;
 use plan::Plan;
 pub(crate) use plan::Tiles;
-pub(crate) use tile::Ahead;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use tile::{UNROLL, stretch};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use vector::{MOST_LANES, Vector, opaque};
+pub(crate) use tile::{Ahead, Tile};
 
 const NAME: &str = "matmul";
 /// The registry row.

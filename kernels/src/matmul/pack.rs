@@ -6,13 +6,15 @@
 //!
 //! A is packed only where its rows are neighbours in memory (a weight's gradient): there a tile would touch another line,
 //! far away, for every step of depth. Its transpose is packed like a piece of B, in panels of one vector.
-use super::vector::{MOST_LANES, Vector};
-use crate::storage::view::Stored;
+use crate::{
+    simd::{F32s, MOST_LANES, Simd, Soon, prefetch},
+    storage::view::Stored,
+};
 
 /// A piece of B (`depth` x `cols`) where it is stored.
-pub(super) struct Piece<S> {
+pub(super) struct Piece<W> {
     /// The matrix that it is a piece of.
-    pub from: S,
+    pub from: W,
     /// The line of its first element, and the element's place in it.
     pub line: usize,
     pub at: usize,
@@ -24,7 +26,7 @@ pub(super) struct Piece<S> {
     /// Columns.
     pub cols: usize,
 }
-impl<S: Stored> Piece<S> {
+impl<W: Stored> Piece<W> {
     /// If it is f32 as it lies: the address of its first element, and the distance between its lines.
     pub(super) fn in_place(&self) -> Option<(*const f32, usize)> {
         self.from.in_place(self.line, self.at)
@@ -34,52 +36,52 @@ impl<S: Stored> Piece<S> {
 /// Packs `from` into panels of `panel` columns (whole vectors).
 ///
 /// # Safety
-/// The processor has `V`'s instructions; every element of the piece may be read; from `to`, depth x (cols rounded up to
+/// Every element of the piece may be read; from `to`, depth x (cols rounded up to
 /// whole vectors) values may be written.
 #[inline(always)]
-pub(super) unsafe fn pack<V: Vector, S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
+pub(super) unsafe fn pack<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut f32) {
     // SAFETY: the preconditions are the same.
     unsafe {
         if from.transposed {
-            turn::<V, S>(from, panel, to);
+            turn(s, from, panel, to);
         } else {
-            copy::<V, S>(from, panel, to);
+            copy(s, from, panel, to);
         }
     }
 }
 
 /// A stored line becomes a column: squares of the piece are transposed in registers.
 #[inline(always)]
-unsafe fn turn<V: Vector, S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
+unsafe fn turn<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut f32) {
     let Piece { from, line, at, depth, cols, .. } = *from;
-    for group in (0..cols).step_by(V::LANES) {
+    for group in (0..cols).step_by(S::V::LANES) {
         let first = group / panel * panel;
-        let width = panel.min((cols - first).next_multiple_of(V::LANES));
-        let live = V::LANES.min(cols - group);
-        let whole = if live == V::LANES { depth / V::LANES * V::LANES } else { 0 };
+        let width = panel.min((cols - first).next_multiple_of(S::V::LANES));
+        let live = S::V::LANES.min(cols - group);
+        let whole = if live == S::V::LANES { depth / S::V::LANES * S::V::LANES } else { 0 };
         // SAFETY: line group + i < cols and its element p + k < depth are in the piece. The panels before this one
         // take first x depth values, and row p + k < depth of this one has `width`, the group's place among them.
         unsafe {
             let to = to.add(first * depth + group - first);
-            for p in (0..whole).step_by(V::LANES) {
-                let mut square = [V::zero(); MOST_LANES];
-                for (i, v) in square[..V::LANES].iter_mut().enumerate() {
-                    *v = from.load(line + group + i, at + p);
+            for p in (0..whole).step_by(S::V::LANES) {
+                let mut square = [s.splat(0.0); MOST_LANES];
+                for (i, v) in square[..S::V::LANES].iter_mut().enumerate() {
+                    *v = from.load(s, line + group + i, at + p);
                 }
-                V::transpose(&mut square);
-                for (k, row) in square[..V::LANES].iter().enumerate() {
-                    row.store(to.add((p + k) * width));
+                s.turn(&mut square);
+                for (k, row) in square[..S::V::LANES].iter().enumerate() {
+                    row.store_at(to.add((p + k) * width), S::V::LANES);
                 }
             }
-            for p in (whole..depth).step_by(V::LANES) {
-                let n = V::LANES.min(depth - p);
-                let mut square = [V::zero(); MOST_LANES];
+            for p in (whole..depth).step_by(S::V::LANES) {
+                let n = S::V::LANES.min(depth - p);
+                let mut square = [s.splat(0.0); MOST_LANES];
                 for (i, v) in square[..live].iter_mut().enumerate() {
-                    *v = from.load_first(line + group + i, at + p, n);
+                    *v = from.load_first(s, line + group + i, at + p, n);
                 }
-                V::transpose(&mut square);
+                s.turn(&mut square);
                 for (k, row) in square[..n].iter().enumerate() {
-                    row.store(to.add((p + k) * width));
+                    row.store_at(to.add((p + k) * width), S::V::LANES);
                 }
             }
         }
@@ -91,22 +93,25 @@ const AHEAD: usize = 8;
 
 /// A stored line stays a row.
 #[inline(always)]
-unsafe fn copy<V: Vector, S: Stored>(from: &Piece<S>, panel: usize, to: *mut f32) {
+unsafe fn copy<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut f32) {
     let Piece { from, line, at, depth, cols, .. } = *from;
     for p in 0..depth {
         for first in (0..cols).step_by(panel) {
-            let width = panel.min((cols - first).next_multiple_of(V::LANES));
+            let width = panel.min((cols - first).next_multiple_of(S::V::LANES));
             // SAFETY: line p < depth and its elements below `cols` are in the piece. The panels before this one take
             // first x depth values, and row p of this one has `width`.
             unsafe {
                 let to = to.add(first * depth + p * width);
-                for g in (0..width).step_by(V::LANES) {
+                for g in (0..width).step_by(S::V::LANES) {
                     let live = cols - first - g;
                     let (line, at) = (line + p, at + first + g);
-                    V::prefetch(from.address(line + AHEAD, at));
-                    let v: V =
-                        if live >= V::LANES { from.load(line, at) } else { from.load_first(line, at, live) };
-                    v.store(to.add(g));
+                    prefetch(from.address(line + AHEAD, at), Soon::Read);
+                    let v = if live >= S::V::LANES {
+                        from.load(s, line, at)
+                    } else {
+                        from.load_first(s, line, at, live)
+                    };
+                    v.store_at(to.add(g), S::V::LANES);
                 }
             }
         }

@@ -4,16 +4,16 @@
 //! ```text
 //! C (rows x cols) = A (rows x depth) B (depth x cols) + ..
 //! ```
+#[cfg(target_arch = "x86_64")]
+use super::x86::{avx2, avx512};
 use super::{
-    AtTile,
     pack::Piece,
     plan::{Tiles, lanes},
     tile::{Ahead, Tile},
 };
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
 use crate::{
     Isa,
+    epilogue::AtTile,
     storage::view::{Floats, Stored},
 };
 use std::ptr::null_mut;

@@ -2,6 +2,7 @@ use super::{cpu::multiply, operands::Lines, *};
 use crate::{
     Class, Isa, Nf4Pair, Storage,
     case::{noise, store, wide},
+    epilogue::OnHost,
     isa::with,
     simd::check,
     storage::{
@@ -136,7 +137,7 @@ fn with_gaps(seed: u64, n: usize, stride: usize, live: usize) -> Vec<f32> {
         .collect()
 }
 /// B as floats, the lines apart.
-fn floats<E: vector::Float>(isa: Isa, round: fn(f32) -> E, s: &Shape) {
+fn floats<E: crate::storage::view::Float>(isa: Isa, round: fn(f32) -> E, s: &Shape) {
     let (lines, each) = s.lines();
     let stride = each + s.gaps.1;
     let len = if lines == 0 || each == 0 { 0 } else { (lines - 1) * stride + each };

@@ -4,20 +4,21 @@
 //! for p in 0..depth:   NV vectors of row p of B;  for each of MR rows: broadcast A[i][p], NV multiply-adds
 //! ```
 //! B comes from a packed panel (or from a matrix in place); A is read where it lies, its rows or its columns neighbours.
-//! What the tile is added to are further operands: a matrix (C itself, perhaps) and a bias, one row for all rows.
+//! What is multiplied and summed, floats or words of four bytes, is an [`Arithmetic`]; what the sums become is up to the kernel,
+//! which ends with [`write`].
 //!
 //! What comes from far is asked for while the tile is computed, a little at a time: a processor waits for some ten lines at
 //! once, and the next load, though from a near cache, would wait behind them. So the depth is cut in as many stretches as there
 //! are rows; each begins by asking for a row of what the tile ends with, and goes on, step by step, with addresses that the
 //! caller names ([`Ahead`]).
-use super::{
-    AtTile,
-    vector::{Vector, opaque},
+use crate::{
+    epilogue::AtTile,
+    simd::{F32s, Simd, Soon, opaque, prefetch},
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The operands of one tile of C, `rows` x (`vectors` * LANES); both counts are the kernel's own.
-pub(super) struct Tile {
+pub(crate) struct Tile {
     /// Products to be summed.
     pub depth: usize,
     /// A's first element, and the distances between its rows and columns, one of which is 1.
@@ -53,7 +54,7 @@ impl Ahead {
         Ahead { at: near, row: 0, step: 0 }
     }
     /// From `at`, `step` on with each step of a tile of this depth and so many rows.
-    pub(super) fn line(at: *const f32, step: usize, depth: usize, rows: usize) -> Ahead {
+    pub(crate) fn line(at: *const f32, step: usize, depth: usize, rows: usize) -> Ahead {
         Ahead { at, row: stretch(depth, rows) * step, step }
     }
     /// Part `part` of `parts` of the next tile's rows, which follow this one's at `a`, `row` apart.
@@ -70,13 +71,13 @@ impl Ahead {
 
 /// Steps of depth that are written out one after the other. Beside the multiply-adds there is then little else to be
 /// issued, which counts where two threads share a core.
-pub(crate) const UNROLL: usize = 4;
+const UNROLL: usize = 4;
 
 /// Rows between the one that is read of a packed B, which lies in the second-level cache, and the one that is asked for.
 const NEAR: usize = 16;
 
 /// Steps between two rows that are asked for.
-pub(crate) fn stretch(depth: usize, rows: usize) -> usize {
+fn stretch(depth: usize, rows: usize) -> usize {
     depth.div_ceil(rows).next_multiple_of(UNROLL)
 }
 
@@ -87,7 +88,74 @@ pub(crate) fn stretch(depth: usize, rows: usize) -> usize {
 /// V L of B, and R x ((V - 1) L + last) of C and of what is added lie in memory that may be
 /// read (C: written, and touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L values there be
 /// written.
-pub(super) type Kernel = unsafe fn(&Tile);
+pub(crate) type Kernel = unsafe fn(&Tile);
+
+/// What a tile computes with. Its operands are 32 bits wide: floats, or words of four bytes.
+pub(crate) trait Arithmetic: Copy {
+    /// The vectors' instructions.
+    type S: Simd;
+    /// A vector of sums, or of B.
+    type V: Copy;
+    /// An element of A for all lanes, made ready.
+    type Left: Copy;
+    /// Rows of a packed B are asked for ahead.
+    const NEAR: bool;
+    /// No sum yet.
+    fn zero(self) -> Self::V;
+    /// The element of A at `p`.
+    ///
+    /// # Safety
+    /// It may be read.
+    unsafe fn left(self, p: *const f32) -> Self::Left;
+    /// The vector at `p`.
+    ///
+    /// # Safety
+    /// It may be read.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Writes a vector to `p`.
+    ///
+    /// # Safety
+    /// It may be written.
+    unsafe fn store(self, v: Self::V, p: *mut f32);
+    /// sum + a b.
+    fn step(self, sum: Self::V, a: Self::Left, b: Self::V) -> Self::V;
+}
+
+/// Floats, each product and sum rounded once.
+#[derive(Clone, Copy)]
+pub(super) struct Floats<S>(pub S);
+impl<S: Simd> Arithmetic for Floats<S> {
+    type S = S;
+    type V = S::V;
+    type Left = S::V;
+    const NEAR: bool = true;
+    #[inline(always)]
+    fn zero(self) -> S::V {
+        self.0.splat(0.0)
+    }
+    #[inline(always)]
+    unsafe fn left(self, p: *const f32) -> S::V {
+        // SAFETY: the precondition.
+        self.0.splat(unsafe { *p })
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> S::V {
+        // SAFETY: the precondition is the same.
+        unsafe { self.0.load_at(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, v: S::V, p: *mut f32) {
+        // SAFETY: the precondition is the same.
+        unsafe { v.store_at(p, S::V::LANES) }
+    }
+    #[inline(always)]
+    fn step(self, sum: S::V, a: S::V, b: S::V) -> S::V {
+        a.fma(b, sum)
+    }
+}
+
+/// Vectors of a tile: MR rows of NV.
+pub(crate) type Vectors<V, const MR: usize, const NV: usize> = [[V; NV]; MR];
 
 /// Where a tile is in its operands.
 struct At {
@@ -105,77 +173,75 @@ struct At {
 /// # Safety
 /// As for a [`Kernel`].
 #[inline(always)]
-#[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
 pub(super) unsafe fn tile<
-    V: Vector,
+    S: Simd,
     const MR: usize,
     const NV: usize,
     const ALONG: bool,
     const PACKED: bool,
 >(
+    s: S,
     t: &Tile,
 ) {
+    // SAFETY: the precondition is the same.
+    unsafe {
+        let sums = sums::<_, MR, NV, ALONG, PACKED>(Floats(s), t, [s.splat(0.0); NV]);
+        write(s, t, sums);
+    }
+}
+
+/// The sums of a tile, each row of which begins with `first`.
+///
+/// # Safety
+/// As for a [`Kernel`]; C and what is added are not touched.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
+pub(crate) unsafe fn sums<
+    A: Arithmetic,
+    const MR: usize,
+    const NV: usize,
+    const ALONG: bool,
+    const PACKED: bool,
+>(
+    by: A,
+    t: &Tile,
+    first: [A::V; NV],
+) -> Vectors<A::V, MR, NV> {
+    let lanes = <A::S as Simd>::V::LANES;
     let (a, a_row, _) = t.a;
-    let ((base, base_row), bias) = t.plus.addresses(t.c);
+    let ((base, base_row), _) = t.plus.addresses(t.c);
     let thirds = std::array::from_fn(|i| a.wrapping_add(if ALONG { 3 * i * a_row } else { 0 }));
     let mut at = At { a: thirds, b: t.b.0, ahead: t.ahead.at, keep: t.keep };
     // SAFETY: every access lies inside the areas that the caller vouches for (see `Kernel`). The pointers wrap, because
     // after the last step they may point past the areas.
     unsafe {
-        let mut acc = [[V::zero(); NV]; MR];
+        let mut acc = [first; MR];
         let (mut left, mut row) = (t.depth, 0);
         while left > 0 {
             for j in 0..NV {
                 if !base.is_null() {
-                    V::prefetch(base.wrapping_add(row * base_row + V::LANES * j));
+                    prefetch(base.wrapping_add(row * base_row + lanes * j), Soon::Read);
                 }
-                V::prefetch(t.c.0.wrapping_add(row * t.c.1 + V::LANES * j));
+                prefetch(t.c.0.wrapping_add(row * t.c.1 + lanes * j), Soon::Read);
             }
             at.ahead = t.ahead.at.wrapping_add(row * t.ahead.row);
             let n = stretch(t.depth, MR).min(left);
             if PACKED || at.keep.is_null() {
                 for _ in 0..n / UNROLL {
-                    steps::<V, MR, NV, ALONG, PACKED, false, UNROLL>(t, &mut at, &mut acc);
+                    steps::<A, MR, NV, ALONG, PACKED, false, UNROLL>(by, t, &mut at, &mut acc);
                 }
                 for _ in 0..n % UNROLL {
-                    steps::<V, MR, NV, ALONG, PACKED, false, 1>(t, &mut at, &mut acc);
+                    steps::<A, MR, NV, ALONG, PACKED, false, 1>(by, t, &mut at, &mut acc);
                 }
             } else {
                 for _ in 0..n {
-                    steps::<V, MR, NV, ALONG, PACKED, true, 1>(t, &mut at, &mut acc);
+                    steps::<A, MR, NV, ALONG, PACKED, true, 1>(by, t, &mut at, &mut acc);
                 }
             }
             left -= n;
             row += 1;
         }
-        if !base.is_null() {
-            for i in 0..MR {
-                for j in 0..NV {
-                    let p = base.add(i * base_row + V::LANES * j);
-                    let s = if j + 1 < NV { V::load(p) } else { V::load_first(p, t.last) };
-                    acc[i][j] = acc[i][j].add(s);
-                }
-            }
-        }
-        if !bias.is_null() {
-            for j in 0..NV {
-                let p = bias.add(V::LANES * j);
-                let b = if j + 1 < NV { V::load(p) } else { V::load_first(p, t.last) };
-                for i in 0..MR {
-                    acc[i][j] = acc[i][j].add(b);
-                }
-            }
-        }
-        for i in 0..MR {
-            for j in 0..NV {
-                let p = t.c.0.add(i * t.c.1 + V::LANES * j);
-                if j + 1 < NV {
-                    acc[i][j].store(p);
-                } else {
-                    acc[i][j].store_first(p, t.last);
-                }
-            }
-        }
+        acc
     }
 }
 
@@ -186,7 +252,7 @@ pub(super) unsafe fn tile<
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // as above
 unsafe fn steps<
-    V: Vector,
+    A: Arithmetic,
     const MR: usize,
     const NV: usize,
     const ALONG: bool,
@@ -194,27 +260,29 @@ unsafe fn steps<
     const KEEP: bool,
     const N: usize,
 >(
+    by: A,
     t: &Tile,
     at: &mut At,
-    acc: &mut [[V; NV]; MR],
+    acc: &mut Vectors<A::V, MR, NV>,
 ) {
+    let lanes = <A::S as Simd>::V::LANES;
     let (_, a_row, a_col) = t.a;
-    let b_row = if PACKED { NV * V::LANES } else { t.b.1 };
+    let b_row = if PACKED { NV * lanes } else { t.b.1 };
     // SAFETY: the precondition.
     unsafe {
         for n in 0..N {
             // not earlier: the vectors of several steps do not fit in the registers
             compiler_fence(Ordering::SeqCst);
-            V::prefetch(at.ahead.wrapping_add(n * t.ahead.step));
-            let mut row = [V::zero(); NV];
+            prefetch(at.ahead.wrapping_add(n * t.ahead.step), Soon::Read);
+            let mut row = [by.zero(); NV];
             for j in 0..NV {
-                let b = at.b.add(n * b_row + V::LANES * j);
-                row[j] = V::load(b);
-                if PACKED && N > 1 {
-                    V::prefetch(b.wrapping_add(NEAR * b_row));
+                let b = at.b.add(n * b_row + lanes * j);
+                row[j] = by.load(b);
+                if A::NEAR && PACKED && N > 1 {
+                    prefetch(b.wrapping_add(NEAR * b_row), Soon::Read);
                 }
                 if KEEP {
-                    row[j].store(at.keep.add(V::LANES * (n * NV + j)));
+                    by.store(row[j], at.keep.add(lanes * (n * NV + j)));
                 }
             }
             for third in 0..MR.div_ceil(3) {
@@ -223,9 +291,9 @@ unsafe fn steps<
                     false => at.a[0].add(n * a_col + 3 * third),
                 };
                 for i in 3 * third..MR.min(3 * third + 3) {
-                    let x = V::splat(x.add((i - 3 * third) * if ALONG { a_row } else { 1 }));
+                    let x = by.left(x.add((i - 3 * third) * if ALONG { a_row } else { 1 }));
                     for j in 0..NV {
-                        acc[i][j] = x.mul_add(row[j], acc[i][j]);
+                        acc[i][j] = by.step(acc[i][j], x, row[j]);
                     }
                 }
             }
@@ -237,7 +305,55 @@ unsafe fn steps<
         at.b = at.b.wrapping_add(N * b_row);
         at.ahead = at.ahead.wrapping_add(N * t.ahead.step);
         if KEEP {
-            at.keep = at.keep.wrapping_add(N * NV * V::LANES);
+            at.keep = at.keep.wrapping_add(N * NV * lanes);
         }
     }
+}
+
+/// C = what the sums have become + base + bias, in this order.
+///
+/// # Safety
+/// As for a [`Kernel`]; neither A nor B is touched.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // as above
+pub(crate) unsafe fn write<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    t: &Tile,
+    mut out: Vectors<S::V, MR, NV>,
+) {
+    let lanes = S::V::LANES;
+    let ((base, base_row), bias) = t.plus.addresses(t.c);
+    // SAFETY: the precondition.
+    unsafe {
+        if !base.is_null() {
+            for i in 0..MR {
+                for j in 0..NV {
+                    out[i][j] = out[i][j] + some(s, base.add(i * base_row + lanes * j), j + 1 == NV, t.last);
+                }
+            }
+        }
+        if !bias.is_null() {
+            for j in 0..NV {
+                let b = some(s, bias.add(lanes * j), j + 1 == NV, t.last);
+                for i in 0..MR {
+                    out[i][j] = out[i][j] + b;
+                }
+            }
+        }
+        for i in 0..MR {
+            for j in 0..NV {
+                let n = if j + 1 < NV { lanes } else { t.last };
+                out[i][j].store_at(t.c.0.add(i * t.c.1 + lanes * j), n);
+            }
+        }
+    }
+}
+/// The vector at `p`, of which, if it is the last of its row, the first `n` values exist.
+///
+/// # Safety
+/// They may be read.
+#[inline(always)]
+unsafe fn some<S: Simd>(s: S, p: *const f32, last: bool, n: usize) -> S::V {
+    // SAFETY: the precondition.
+    unsafe { if last { s.load_first(p, n) } else { s.load_at(p) } }
 }

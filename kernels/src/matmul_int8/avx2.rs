@@ -6,115 +6,148 @@ use super::{
     cpu::{Piece, Tile, TileFn},
     words::{self, Words},
 };
-use crate::matmul::{F32x8, Vector};
+use crate::{
+    matmul::tile::Arithmetic,
+    simd::{Avx2, Simd},
+};
 use std::arch::x86_64::*;
 
-/// Eight words, multiplied by AVX-VNNI.
+/// The token of AVX2 with AVX-VNNI, which multiplies.
 #[derive(Clone, Copy)]
-struct Vnni(__m256i);
-/// Eight words, multiplied by AVX2.
+struct Vnni(Avx2);
+/// The token of AVX2, which multiplies.
 #[derive(Clone, Copy)]
-struct Plain(__m256i);
+struct Plain(Avx2);
 
-/// What both have in common.
-macro_rules! words {
-    ($t:ident) => {
-        #[inline(always)]
-        unsafe fn of(floats: F32x8) -> Self {
-            // SAFETY: the processor has AVX2 (precondition of the trait).
-            $t(unsafe { _mm256_castps_si256(floats.0) })
+/// The tokens, and what they have in common. The second argument says whether A's bytes are taken as they are.
+macro_rules! token {
+    ($t:ident, $raw:literal) => {
+        impl $t {
+            /// The token, without asking.
+            ///
+            /// # Safety
+            /// The processor has its instructions.
+            #[inline(always)]
+            unsafe fn assume() -> $t {
+                // SAFETY: the precondition.
+                $t(unsafe { Avx2::assume() })
+            }
         }
-        #[inline(always)]
-        unsafe fn bits(self) -> F32x8 {
-            // SAFETY: AVX2.
-            F32x8(unsafe { _mm256_castsi256_ps(self.0) })
-        }
-        #[inline(always)]
-        unsafe fn negated(self) -> Self {
-            // SAFETY: AVX2.
-            $t(unsafe { _mm256_sub_epi32(_mm256_setzero_si256(), self.0) })
-        }
-        #[inline(always)]
-        unsafe fn scaled(self, by: F32x8) -> F32x8 {
-            // SAFETY: AVX2.
-            F32x8(unsafe { _mm256_mul_ps(_mm256_cvtepi32_ps(self.0), by.0) })
-        }
-        #[inline(always)]
-        unsafe fn product(a: F32x8, b: F32x8) -> F32x8 {
-            // SAFETY: AVX2.
-            F32x8(unsafe { _mm256_mul_ps(a.0, b.0) })
-        }
-        #[inline(always)]
-        unsafe fn interleave(lines: [Self; 4]) -> [Self; 4] {
-            // SAFETY: AVX2; registers only.
-            unsafe {
-                let [a, b, c, d] = [lines[0].0, lines[1].0, lines[2].0, lines[3].0];
-                let ab = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
-                let cd = (_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d));
-                // columns 0-3, 4-7, 8-11 and 12-15 of each half
-                let (e, f) = (_mm256_unpacklo_epi16(ab.0, cd.0), _mm256_unpackhi_epi16(ab.0, cd.0));
-                let (g, h) = (_mm256_unpacklo_epi16(ab.1, cd.1), _mm256_unpackhi_epi16(ab.1, cd.1));
-                [
-                    $t(_mm256_permute2x128_si256::<0x20>(e, f)),
-                    $t(_mm256_permute2x128_si256::<0x20>(g, h)),
-                    $t(_mm256_permute2x128_si256::<0x31>(e, f)),
-                    $t(_mm256_permute2x128_si256::<0x31>(g, h)),
-                ]
+        impl Words for $t {
+            const RAW: bool = $raw;
+            #[inline(always)]
+            fn simd(self) -> Avx2 {
+                self.0
+            }
+            #[inline(always)]
+            fn of(self, floats: words::Floats<Self>) -> __m256i {
+                floats.bits()
+            }
+            #[inline(always)]
+            fn bits(self, words: __m256i) -> words::Floats<Self> {
+                self.0.of_bits(words)
+            }
+            #[inline(always)]
+            fn negated(self, words: __m256i) -> __m256i {
+                // SAFETY: the token proves the instructions; registers only.
+                unsafe { _mm256_sub_epi32(_mm256_setzero_si256(), words) }
+            }
+            #[inline(always)]
+            fn numbers(self, words: __m256i) -> words::Floats<Self> {
+                // SAFETY: the token proves the instructions; registers only.
+                self.0.of_bits(unsafe { _mm256_castps_si256(_mm256_cvtepi32_ps(words)) })
+            }
+            #[inline(always)]
+            fn interleave(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+                // SAFETY: the token proves the instructions; registers only.
+                unsafe {
+                    let ab = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
+                    let cd = (_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d));
+                    // columns 0-3, 4-7, 8-11 and 12-15 of each half
+                    let (e, f) = (_mm256_unpacklo_epi16(ab.0, cd.0), _mm256_unpackhi_epi16(ab.0, cd.0));
+                    let (g, h) = (_mm256_unpacklo_epi16(ab.1, cd.1), _mm256_unpackhi_epi16(ab.1, cd.1));
+                    [
+                        _mm256_permute2x128_si256::<0x20>(e, f),
+                        _mm256_permute2x128_si256::<0x20>(g, h),
+                        _mm256_permute2x128_si256::<0x31>(e, f),
+                        _mm256_permute2x128_si256::<0x31>(g, h),
+                    ]
+                }
             }
         }
     };
 }
+token!(Vnni, true);
+token!(Plain, false);
+/// The part of [`Arithmetic`] that both have in common.
+macro_rules! memory {
+    () => {
+        type S = Avx2;
+        type V = __m256i;
+        const NEAR: bool = false;
+        #[inline(always)]
+        fn zero(self) -> __m256i {
+            self.0.splat(0.0).bits()
+        }
+        #[inline(always)]
+        unsafe fn load(self, p: *const f32) -> __m256i {
+            // SAFETY: the token proves the instructions, and 8 words may be read from `p`.
+            unsafe { _mm256_loadu_si256(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, v: __m256i, p: *mut f32) {
+            // SAFETY: the token proves the instructions, and 8 words may be written to `p`.
+            unsafe { _mm256_storeu_si256(p.cast(), v) }
+        }
+    };
+}
 
-impl Words for Vnni {
-    type Floats = F32x8;
+impl Arithmetic for Vnni {
     type Left = __m256i;
-    const RAW: bool = true;
-    words!(Vnni);
+    memory!();
     #[inline(always)]
-    unsafe fn left(p: *const u8) -> __m256i {
-        // SAFETY: AVX2, and a word may be read from `p`.
-        unsafe { Self::of(F32x8::splat(p.cast())).0 }
+    unsafe fn left(self, p: *const f32) -> __m256i {
+        // SAFETY: the precondition: a word may be read from `p`.
+        self.0.splat(unsafe { *p }).bits()
     }
     #[inline(always)]
-    unsafe fn dot(self, a: __m256i, b: Self) -> Self {
-        // SAFETY: AVX-VNNI.
-        Vnni(unsafe { _mm256_dpbusd_avx_epi32(self.0, a, b.0) })
+    fn step(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the token proves the instructions; registers only.
+        unsafe { _mm256_dpbusd_avx_epi32(sum, a, b) }
     }
 }
 
-impl Words for Plain {
-    type Floats = F32x8;
+impl Arithmetic for Plain {
     /// The numbers and their magnitudes.
     type Left = (__m256i, __m256i);
-    const RAW: bool = false;
-    words!(Plain);
+    memory!();
     #[inline(always)]
-    unsafe fn left(p: *const u8) -> Self::Left {
-        // SAFETY: AVX2, and a word may be read from `p`.
+    unsafe fn left(self, p: *const f32) -> Self::Left {
+        // SAFETY: the token proves the instructions, and a word may be read from `p`.
         unsafe {
-            let a = _mm256_xor_si256(Self::of(F32x8::splat(p.cast())).0, _mm256_set1_epi8(-128));
+            let a = _mm256_xor_si256(self.0.splat(*p).bits(), _mm256_set1_epi8(-128));
             (a, _mm256_abs_epi8(a))
         }
     }
     #[inline(always)]
-    unsafe fn dot(self, (a, magnitude): Self::Left, b: Self) -> Self {
-        // SAFETY: AVX2; registers only.
-        Plain(unsafe {
-            let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(b.0, a));
-            _mm256_add_epi32(self.0, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-        })
+    fn step(self, sum: __m256i, (a, magnitude): Self::Left, b: __m256i) -> __m256i {
+        // SAFETY: the token proves the instructions; registers only.
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(b, a));
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
     }
 }
 
 #[target_feature(enable = "avx2,avxvnni,fma,f16c")]
 unsafe fn entry_vnni<const MR: usize, const NV: usize>(t: &Tile) {
-    // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { words::tile::<Vnni, MR, NV>(t) }
+    // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+    unsafe { words::tile::<_, MR, NV>(Vnni::assume(), t) }
 }
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn entry<const MR: usize, const NV: usize>(t: &Tile) {
-    // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { words::tile::<Plain, MR, NV>(t) }
+    // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+    unsafe { words::tile::<_, MR, NV>(Plain::assume(), t) }
 }
 macro_rules! pick {
     ($entry:ident $nv:literal, $rows:expr; $($mr:literal)*) => {
@@ -143,8 +176,8 @@ pub(super) fn tile(rows: usize, vectors: usize) -> TileFn {
 /// As there, and the processor has AVX2, FMA, F16C and AVX-VNNI.
 #[target_feature(enable = "avx2,avxvnni,fma,f16c")]
 pub(super) unsafe fn pack_vnni(from: &Piece, panel: usize, to: *mut u32) {
-    // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { words::pack::<Vnni>(from, panel, to) }
+    // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+    unsafe { words::pack(Vnni::assume(), from, panel, to) }
 }
 /// [`words::pack`] with AVX2.
 ///
@@ -152,6 +185,6 @@ pub(super) unsafe fn pack_vnni(from: &Piece, panel: usize, to: *mut u32) {
 /// As there, and the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack(from: &Piece, panel: usize, to: *mut u32) {
-    // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { words::pack::<Plain>(from, panel, to) }
+    // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+    unsafe { words::pack(Plain::assume(), from, panel, to) }
 }

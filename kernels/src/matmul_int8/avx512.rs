@@ -3,57 +3,85 @@ use super::{
     cpu::{Piece, Tile, TileFn},
     words::{self, Words},
 };
-use crate::matmul::{F32x16, Vector};
+use crate::{
+    matmul::tile::Arithmetic,
+    simd::{Avx512, Simd},
+};
 use std::arch::x86_64::*;
 
-/// Sixteen words.
+/// The token of AVX-512 with VNNI.
 #[derive(Clone, Copy)]
-struct Wordsx16(__m512i);
+struct Vnni(Avx512);
+impl Vnni {
+    /// The token, without asking.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 and VNNI.
+    #[inline(always)]
+    unsafe fn assume() -> Vnni {
+        // SAFETY: the precondition.
+        Vnni(unsafe { Avx512::assume() })
+    }
+}
 
-impl Words for Wordsx16 {
-    type Floats = F32x16;
+impl Arithmetic for Vnni {
+    type S = Avx512;
+    type V = __m512i;
     type Left = __m512i;
+    const NEAR: bool = false;
+    #[inline(always)]
+    fn zero(self) -> __m512i {
+        self.0.splat(0.0).bits()
+    }
+    #[inline(always)]
+    unsafe fn left(self, p: *const f32) -> __m512i {
+        // SAFETY: the precondition: a word may be read from `p`.
+        self.0.splat(unsafe { *p }).bits()
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512i {
+        // SAFETY: the token proves the instructions, and 16 words may be read from `p`.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, v: __m512i, p: *mut f32) {
+        // SAFETY: the token proves the instructions, and 16 words may be written to `p`.
+        unsafe { _mm512_storeu_si512(p.cast(), v) }
+    }
+    #[inline(always)]
+    fn step(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves the instructions; registers only.
+        unsafe { _mm512_dpbusd_epi32(sum, a, b) }
+    }
+}
+impl Words for Vnni {
     const RAW: bool = true;
     #[inline(always)]
-    unsafe fn of(floats: F32x16) -> Self {
-        // SAFETY: the processor has AVX-512 (precondition of the trait).
-        Wordsx16(unsafe { _mm512_castps_si512(floats.0) })
+    fn simd(self) -> Avx512 {
+        self.0
     }
     #[inline(always)]
-    unsafe fn bits(self) -> F32x16 {
-        // SAFETY: AVX-512.
-        F32x16(unsafe { _mm512_castsi512_ps(self.0) })
+    fn of(self, floats: words::Floats<Self>) -> __m512i {
+        floats.bits()
     }
     #[inline(always)]
-    unsafe fn negated(self) -> Self {
-        // SAFETY: AVX-512.
-        Wordsx16(unsafe { _mm512_sub_epi32(_mm512_setzero_si512(), self.0) })
+    fn bits(self, words: __m512i) -> words::Floats<Self> {
+        self.0.of_bits(words)
     }
     #[inline(always)]
-    unsafe fn scaled(self, by: F32x16) -> F32x16 {
-        // SAFETY: AVX-512.
-        F32x16(unsafe { _mm512_mul_ps(_mm512_cvtepi32_ps(self.0), by.0) })
+    fn negated(self, words: __m512i) -> __m512i {
+        // SAFETY: the token proves the instructions; registers only.
+        unsafe { _mm512_sub_epi32(_mm512_setzero_si512(), words) }
     }
     #[inline(always)]
-    unsafe fn product(a: F32x16, b: F32x16) -> F32x16 {
-        // SAFETY: AVX-512.
-        F32x16(unsafe { _mm512_mul_ps(a.0, b.0) })
+    fn numbers(self, words: __m512i) -> words::Floats<Self> {
+        // SAFETY: the token proves the instructions; registers only.
+        self.0.of_bits(unsafe { _mm512_castps_si512(_mm512_cvtepi32_ps(words)) })
     }
     #[inline(always)]
-    unsafe fn left(p: *const u8) -> __m512i {
-        // SAFETY: AVX-512, and a word may be read from `p`.
-        unsafe { Self::of(F32x16::splat(p.cast())).0 }
-    }
-    #[inline(always)]
-    unsafe fn dot(self, a: __m512i, b: Self) -> Self {
-        // SAFETY: AVX-512 VNNI.
-        Wordsx16(unsafe { _mm512_dpbusd_epi32(self.0, a, b.0) })
-    }
-    #[inline(always)]
-    unsafe fn interleave(lines: [Self; 4]) -> [Self; 4] {
-        // SAFETY: AVX-512 (BW for bytes); registers only.
+    fn interleave(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        // SAFETY: the token proves the instructions; registers only.
         unsafe {
-            let [a, b, c, d] = [lines[0].0, lines[1].0, lines[2].0, lines[3].0];
             let (ab, ab_high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
             let (cd, cd_high) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
             // columns 0-3, 4-7, 8-11 and 12-15 of each quarter
@@ -62,10 +90,10 @@ impl Words for Wordsx16 {
             let even = (_mm512_shuffle_i32x4::<0x88>(e, f), _mm512_shuffle_i32x4::<0x88>(g, h));
             let odd = (_mm512_shuffle_i32x4::<0xdd>(e, f), _mm512_shuffle_i32x4::<0xdd>(g, h));
             [
-                Wordsx16(_mm512_shuffle_i32x4::<0x88>(even.0, even.1)),
-                Wordsx16(_mm512_shuffle_i32x4::<0x88>(odd.0, odd.1)),
-                Wordsx16(_mm512_shuffle_i32x4::<0xdd>(even.0, even.1)),
-                Wordsx16(_mm512_shuffle_i32x4::<0xdd>(odd.0, odd.1)),
+                _mm512_shuffle_i32x4::<0x88>(even.0, even.1),
+                _mm512_shuffle_i32x4::<0x88>(odd.0, odd.1),
+                _mm512_shuffle_i32x4::<0xdd>(even.0, even.1),
+                _mm512_shuffle_i32x4::<0xdd>(odd.0, odd.1),
             ]
         }
     }
@@ -73,8 +101,8 @@ impl Words for Wordsx16 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn entry<const MR: usize, const NV: usize>(t: &Tile) {
-    // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { words::tile::<Wordsx16, MR, NV>(t) }
+    // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+    unsafe { words::tile::<_, MR, NV>(Vnni::assume(), t) }
 }
 
 /// The kernel for tiles of `rows` x 16 `vectors`.
@@ -98,6 +126,6 @@ pub(super) fn tile(rows: usize, vectors: usize) -> TileFn {
 /// As there, and the processor has AVX-512 and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn pack(from: &Piece, panel: usize, to: *mut u32) {
-    // SAFETY: the features are enabled here, and the caller answers for the pointers.
-    unsafe { words::pack::<Wordsx16>(from, panel, to) }
+    // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+    unsafe { words::pack(Vnni::assume(), from, panel, to) }
 }

@@ -19,10 +19,12 @@ use super::{
 };
 use crate::{
     Cpu,
-    matmul::{Ahead, AtTile, OnHost, Tiles},
+    epilogue::{AtTile, Epilogue, OnHost},
+    matmul::{Ahead, Tiles},
     storage::view::fits,
     team::Shared,
 };
+use std::ptr::{null, null_mut};
 
 /// A block of B (`depth` x `cols`) where it is stored.
 pub(super) struct Piece {
@@ -41,30 +43,41 @@ pub(super) struct Piece {
 
 /// The operands of one tile of C, `rows` x (`vectors` * lanes); both counts are the kernel's own.
 pub(super) struct Tile {
-    /// Words of depth.
-    pub words: usize,
-    /// A's first byte, aligned to words, and the distance between its rows.
-    pub a: (*const u8, usize),
-    /// What is asked for: words, like A.
-    pub ahead: Ahead,
-    /// A packed panel, `vectors` * lanes wide.
-    pub b: *const u32,
+    /// A and B as words of four bytes, and C. The bias is in the panel.
+    pub of: matmul::Tile,
+    /// A packed panel, `vectors` * lanes wide, from its top on; `of.b` are its words.
+    pub panel: *const f32,
     /// A's scales.
     pub scales: *const f32,
-    /// What is added at last. The bias is in the panel.
-    pub plus: AtTile,
-    /// C's first element, and the distance between its rows.
-    pub c: (*mut f32, usize),
-    /// Columns of the last vector that exist.
-    pub last: usize,
+}
+impl Tile {
+    /// A tile of the matrix of words `a` (its first element, the distance between its rows), so many words deep, with a panel
+    /// `wide` words wide.
+    pub fn new(words: usize, a: (*const f32, usize), panel: *const u32, wide: usize) -> Tile {
+        let panel = panel.cast::<f32>();
+        Tile {
+            of: matmul::Tile {
+                depth: words,
+                a: (a.0, a.1, 1),
+                ahead: Ahead::nothing(a.0),
+                b: (panel.wrapping_add(TOP * wide), wide),
+                keep: null_mut(),
+                plus: AtTile::NOTHING,
+                c: (null_mut(), 0),
+                last: 0,
+            },
+            panel,
+            scales: null(),
+        }
+    }
 }
 
 /// A tile of a certain size: C = A B · A's scale · the column's + bias + base, in this order, rounded after each
 /// step.
 ///
 /// # Safety
-/// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R rows of 4 `words` bytes of A, R
-/// scales, a panel of (TOP + words) V L words, and (V - 1) L + last values of each of C's R rows and of what is
+/// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R rows of `depth` words of A, R
+/// scales, a panel of (TOP + depth) V L words, and (V - 1) L + last values of each of C's R rows and of what is
 /// added lie in memory that may be read (C: written, and touched by nobody else), and 1 <= last <= L.
 pub(super) type TileFn = unsafe fn(&Tile);
 
@@ -172,16 +185,9 @@ pub(super) fn burst(d: &Cpu, path: Path, tasks: usize) -> f64 {
             // SAFETY: the processor has the path's instructions (asserted); A has `tile_rows` rows of `words` words, B is a
             // panel of TOP + words rows, C and the scales are as large as the tile.
             unsafe {
-                tile(&Tile {
-                    words,
-                    a: (a.as_ptr().cast(), 4 * words),
-                    ahead: Ahead::nothing(a.as_ptr().cast()),
-                    b: b.as_ptr(),
-                    scales: scales.as_ptr(),
-                    plus: AtTile::NOTHING,
-                    c: (c.as_mut_ptr(), cols),
-                    last: path.lanes(),
-                });
+                let mut t = Tile::new(words, (a.as_ptr().cast(), words), b.as_ptr(), cols);
+                (t.of.c, t.of.last, t.scales) = ((c.as_mut_ptr(), cols), path.lanes(), scales.as_ptr());
+                tile(&t);
             }
         }
         std::hint::black_box(c);
@@ -216,21 +222,19 @@ impl Job<'_> {
             for j in (0..cols).step_by(panel) {
                 let wide = panel.min(cols - j);
                 let vectors = wide.div_ceil(lanes);
-                let left = a.q.as_ptr().wrapping_add((i0 + i) * a.stride);
+                let left = (a.q.as_ptr().wrapping_add((i0 + i) * a.stride).cast(), a.stride / 4);
                 let part = (j / panel, cols.div_ceil(panel));
                 // SAFETY: the tile lies in the task's block of C and its operands in A and in what was packed, the
                 // extents of which were asserted; panels in front of this one are whole.
                 unsafe {
-                    (code.tile)(high, vectors)(&Tile {
-                        words,
-                        a: (left, a.stride),
-                        ahead: Ahead::next(left.cast(), a.stride / 4, high, words, part),
-                        b: packed.add(j * (TOP + words)),
-                        scales: a.scales.as_ptr().add(i0 + i),
-                        plus: self.plus.at(i0 + i, j0 + j),
-                        c: (self.c.get().add((i0 + i) * self.c_row + j0 + j), self.c_row),
-                        last: wide - (vectors - 1) * lanes,
-                    });
+                    let b = packed.add(j * (TOP + words));
+                    let mut t = Tile::new(words, left, b, vectors * lanes);
+                    t.of.ahead = Ahead::next(left.0, left.1, high, words, part);
+                    t.of.plus = Epilogue { bias: None, ..self.plus.at(i0 + i, j0 + j) };
+                    t.of.c = (self.c.get().add((i0 + i) * self.c_row + j0 + j), self.c_row);
+                    t.of.last = wide - (vectors - 1) * lanes;
+                    t.scales = a.scales.as_ptr().add(i0 + i);
+                    (code.tile)(high, vectors)(&t);
                 }
             }
         }

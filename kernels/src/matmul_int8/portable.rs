@@ -16,15 +16,17 @@ fn bytes(word: u32) -> [i8; 4] {
 /// # Safety
 /// As of [`TileFn`], with one vector of 8.
 unsafe fn rows<const R: usize>(t: &Tile) {
-    let ((base, base_row), _) = t.plus.addresses(t.c);
+    let of = &t.of;
+    let ((base, base_row), _) = of.plus.addresses(of.c);
+    let panel = t.panel.cast::<u32>();
     // SAFETY: every access lies inside the areas that the caller vouches for; A's rows are aligned words.
     unsafe {
         let mut sums = [[0i32; LANES]; R];
-        sums.fill(*t.b.cast());
-        for p in 0..t.words {
-            let row: [u32; LANES] = *t.b.add((TOP + p) * LANES).cast();
+        sums.fill(*panel.cast());
+        for p in 0..of.depth {
+            let row: [u32; LANES] = *panel.add((TOP + p) * LANES).cast();
             for (i, sums) in sums.iter_mut().enumerate() {
-                let a = bytes(*t.a.0.add(i * t.a.1).cast::<u32>().add(p) ^ 0x8080_8080);
+                let a = bytes(*of.a.0.add(i * of.a.1).cast::<u32>().add(p) ^ 0x8080_8080);
                 for (sum, b) in sums.iter_mut().zip(row) {
                     let b = bytes(b);
                     *sum += (0..4).map(|k| i32::from(a[k]) * i32::from(b[k])).sum::<i32>();
@@ -32,12 +34,12 @@ unsafe fn rows<const R: usize>(t: &Tile) {
             }
         }
         let (scales, bias): ([f32; LANES], [f32; LANES]) =
-            (*t.b.add(LANES).cast(), *t.b.add(2 * LANES).cast());
+            (*panel.add(LANES).cast(), *panel.add(2 * LANES).cast());
         for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums[..t.last].iter().enumerate() {
+            for (j, sum) in sums[..of.last].iter().enumerate() {
                 let v = *sum as f32 * *t.scales.add(i) * scales[j] + bias[j];
                 let base = if base.is_null() { None } else { Some(*base.add(i * base_row + j)) };
-                *t.c.0.add(i * t.c.1 + j) = base.map_or(v, |b| v + b);
+                *of.c.0.add(i * of.c.1 + j) = base.map_or(v, |b| v + b);
             }
         }
     }

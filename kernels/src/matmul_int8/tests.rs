@@ -6,8 +6,8 @@ use super::{
 use crate::{
     Isa,
     case::{noise, wide},
+    epilogue::{Base, OnHost},
     isa::with,
-    matmul::{Base, OnHost},
     simd::check,
     storage::{Storage, convert},
 };

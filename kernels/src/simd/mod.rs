@@ -25,6 +25,48 @@ pub(crate) use x86::{Avx2, Avx512};
 
 /// f32 values of a cache line.
 pub(crate) const LINE: usize = 16;
+/// The most floats that a vector has.
+pub(crate) const MOST_LANES: usize = 16;
+
+/// Where a line is asked to, and what for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Soon {
+    /// Into the first-level cache, to be read.
+    Read,
+    /// Into the first-level cache, to be written.
+    Written,
+    /// Into the second-level cache, to be read.
+    ReadLater,
+}
+/// Asks for the cache line of `p`. Any address will do: nothing is read that the program could see.
+#[inline(always)]
+pub(crate) fn prefetch<T>(p: *const T, soon: Soon) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction is part of every x86-64, and does nothing where `p` is no memory of ours.
+    unsafe {
+        use std::arch::x86_64::*;
+        match soon {
+            Soon::Read => _mm_prefetch::<_MM_HINT_T0>(p.cast()),
+            Soon::Written => _mm_prefetch::<_MM_HINT_ET0>(p.cast()),
+            Soon::ReadLater => _mm_prefetch::<_MM_HINT_T1>(p.cast()),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (p, soon);
+}
+
+/// `p`, of which the compiler knows nothing any more: it would see how addresses are related, and make one from the other in
+/// a chain of instructions.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+pub(crate) fn opaque(mut p: *const f32) -> *const f32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags));
+    }
+    p
+}
 
 /// A set of vector instructions that this processor is known to have.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,6 @@
 //! What a kernel may do with vectors, and the vectors of plain Rust.
+use super::{MOST_LANES, Soon, prefetch};
+use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A token for a set of instructions: makes vectors from numbers and memory.
@@ -20,13 +22,44 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// A vector's worth of floats must be readable there.
     unsafe fn load_at(self, p: *const f32) -> Self::V;
+    /// The first `n` numbers from `p`, 1 <= n <= LANES, and zeros; nothing behind them is read.
+    ///
+    /// # Safety
+    /// `n` floats must be readable there.
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V;
+    /// The numbers at `p`, as floats.
+    ///
+    /// # Safety
+    /// A vector's worth of numbers must be readable there.
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::V;
+    /// The numbers at `p`, as floats.
+    ///
+    /// # Safety
+    /// A vector's worth of numbers must be readable there.
+    unsafe fn load_f16(self, p: *const f16) -> Self::V;
+    /// The integers at `p`, as floats, times `scale`.
+    ///
+    /// # Safety
+    /// A vector's worth of integers must be readable there.
+    unsafe fn load_i8(self, p: *const i8, scale: f32) -> Self::V;
+    /// The levels that the codes in the bytes at `p` name, two in each, the low four bits first; times `scale`.
+    ///
+    /// # Safety
+    /// Half as many bytes as a vector has lanes must be readable there.
+    unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> Self::V;
+    /// Transposes the square of the first LANES vectors.
+    fn turn(self, square: &mut [Self::V; MOST_LANES]);
     /// Says that the numbers around `x[at]`, which may lie beyond the end, are read soon. Passes over more memory than the
     /// caches hold are a fifth faster for it: what the processor fetches ahead by itself ends with a page.
     #[inline(always)]
-    fn soon(self, _x: &[f32], _at: usize) {}
+    fn soon(self, x: &[f32], at: usize) {
+        prefetch(x.as_ptr().wrapping_add(at), Soon::Read);
+    }
     /// The same of numbers that are written soon.
     #[inline(always)]
-    fn soon_mut(self, _y: &mut [f32], _at: usize) {}
+    fn soon_mut(self, y: &mut [f32], at: usize) {
+        prefetch(y.as_ptr().wrapping_add(at), Soon::Written);
+    }
     /// The dropout factors ([`crate::dropout::hash`] of a row's key: 0 below the threshold, else `scale`) of the columns
     /// from `col` on.
     fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> Self::V;
@@ -34,12 +67,13 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `from[r * stride + c]`. Whole vectors are written: zeros where there are no more rows.
     #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, rows: usize, cols: usize, to: &mut [f32], width: usize) {
-        for c in 0..cols {
-            let to = &mut to[c * width..][..Self::V::LANES];
-            to.fill(0.0);
-            for (r, to) in to[..rows].iter_mut().enumerate() {
-                *to = from[r * stride + c];
-            }
+        let mut square = [self.splat(0.0); MOST_LANES];
+        for (r, v) in square[..rows].iter_mut().enumerate() {
+            *v = self.load_part(&from[r * stride..][..cols]);
+        }
+        self.turn(&mut square);
+        for (c, v) in square[..cols].iter().enumerate() {
+            v.store(&mut to[c * width..]);
         }
     }
 }
@@ -163,6 +197,39 @@ impl Simd for Portable {
     unsafe fn load_at(self, p: *const f32) -> F32x4 {
         // SAFETY: the caller's; an array of floats needs no more alignment than a float.
         F32x4(unsafe { *p.cast::<[f32; 4]>() })
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> F32x4 {
+        // SAFETY: the caller's; lanes from `n` on are not read.
+        F32x4(std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 }))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> F32x4 {
+        // SAFETY: the caller's.
+        F32x4(unsafe { *p.cast::<[bf16; 4]>() }.map(bf16::to_f32))
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const f16) -> F32x4 {
+        // SAFETY: the caller's.
+        F32x4(unsafe { *p.cast::<[f16; 4]>() }.map(f16::to_f32))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8, scale: f32) -> F32x4 {
+        // SAFETY: the caller's.
+        F32x4(unsafe { *p.cast::<[i8; 4]>() }.map(|q| f32::from(q) * scale))
+    }
+    #[inline(always)]
+    unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> F32x4 {
+        // SAFETY: the caller's: four codes are two bytes.
+        let [a, b] = unsafe { *p.cast::<[u8; 2]>() };
+        F32x4([a & 15, a >> 4, b & 15, b >> 4].map(|code| levels[usize::from(code)] * scale))
+    }
+    #[inline(always)]
+    fn turn(self, square: &mut [F32x4; MOST_LANES]) {
+        let r = [square[0].0, square[1].0, square[2].0, square[3].0];
+        for (c, v) in square[..4].iter_mut().enumerate() {
+            *v = F32x4(r.map(|row| row[c]));
+        }
     }
     #[inline(always)]
     fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> F32x4 {

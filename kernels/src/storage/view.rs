@@ -4,9 +4,10 @@
 //! [`Matrix`](super::Matrix).
 use super::nf4;
 use crate::{
-    Nf4Pair,
-    matmul::vector::{Float, MOST_LANES, Vector},
+    Element, Nf4Pair,
+    simd::{F32s, MOST_LANES, Simd},
 };
+use half::{bf16, f16};
 
 /// A matrix in storage.
 pub(crate) trait Stored: Copy + Send + Sync {
@@ -18,13 +19,13 @@ pub(crate) trait Stored: Copy + Send + Sync {
     /// multiple of `LANES`.
     ///
     /// # Safety
-    /// The processor has `V`'s instructions, and the matrix holds those elements.
-    unsafe fn load<V: Vector>(&self, line: usize, at: usize) -> V;
+    /// The matrix holds those elements.
+    unsafe fn load<S: Simd>(&self, s: S, line: usize, at: usize) -> S::V;
     /// The first `n` of them, 1 <= n <= LANES, and zeros; nothing behind them is read.
     ///
     /// # Safety
-    /// The processor has `V`'s instructions, and the matrix holds those elements.
-    unsafe fn load_first<V: Vector>(&self, line: usize, at: usize, n: usize) -> V;
+    /// The matrix holds those elements.
+    unsafe fn load_first<S: Simd>(&self, s: S, line: usize, at: usize, n: usize) -> S::V;
     /// If the elements are f32 as they lie: the address of one, which need not exist if nothing is read there, and the
     /// distance between lines.
     fn in_place(&self, _line: usize, _at: usize) -> Option<(*const f32, usize)> {
@@ -34,6 +35,61 @@ pub(crate) trait Stored: Copy + Send + Sync {
     fn address(&self, line: usize, at: usize) -> *const u8;
     /// Elements of a line from element `at`, decoded without vectors.
     fn decode(&self, line: usize, at: usize, to: &mut [f32]);
+}
+
+/// A float in storage: how it becomes f32.
+pub(crate) trait Float: Element {
+    /// A vector's worth of elements from `p`, decoded.
+    ///
+    /// # Safety
+    /// They may be read.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
+    /// `n` elements, decoded; for processors without vectors.
+    fn decode(from: &[Self], to: &mut [f32]);
+
+    /// The first `n` elements from `p`, 1 <= n <= LANES, decoded, and zeros; nothing behind them is read.
+    ///
+    /// # Safety
+    /// `n` elements may be read from `p`.
+    #[inline(always)]
+    unsafe fn load_first<S: Simd>(s: S, p: *const Self, n: usize) -> S::V {
+        let mut padded = [Self::default(); MOST_LANES];
+        // SAFETY: `n` elements may be read (precondition) and fit in `padded`, which holds at least `LANES`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, padded.as_mut_ptr(), n);
+            Self::load(s, padded.as_ptr())
+        }
+    }
+}
+impl Float for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::V {
+        // SAFETY: the precondition is the same.
+        unsafe { s.load_at(p) }
+    }
+    fn decode(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+}
+impl Float for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const bf16) -> S::V {
+        // SAFETY: the precondition is the same.
+        unsafe { s.load_bf16(p) }
+    }
+    fn decode(from: &[bf16], to: &mut [f32]) {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t = f.to_f32());
+    }
+}
+impl Float for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f16) -> S::V {
+        // SAFETY: the precondition is the same.
+        unsafe { s.load_f16(p) }
+    }
+    fn decode(from: &[f16], to: &mut [f32]) {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t = f.to_f32());
+    }
 }
 
 /// The elements of `lines` lines, `stride` apart, the last of which is `each` long, fit into `len`.
@@ -61,14 +117,14 @@ impl<E: Float> Stored for Floats<'_, E> {
         fits(self.data.len(), lines, self.stride, each)
     }
     #[inline(always)]
-    unsafe fn load<V: Vector>(&self, line: usize, at: usize) -> V {
+    unsafe fn load<S: Simd>(&self, s: S, line: usize, at: usize) -> S::V {
         // SAFETY: the precondition; the elements are in `data`.
-        unsafe { E::load(self.data.as_ptr().add(line * self.stride + at)) }
+        unsafe { E::load(s, self.data.as_ptr().add(line * self.stride + at)) }
     }
     #[inline(always)]
-    unsafe fn load_first<V: Vector>(&self, line: usize, at: usize, n: usize) -> V {
+    unsafe fn load_first<S: Simd>(&self, s: S, line: usize, at: usize, n: usize) -> S::V {
         // SAFETY: the precondition; the elements are in `data`.
-        unsafe { E::load_first(self.data.as_ptr().add(line * self.stride + at), n) }
+        unsafe { E::load_first(s, self.data.as_ptr().add(line * self.stride + at), n) }
     }
     fn in_place(&self, line: usize, at: usize) -> Option<(*const f32, usize)> {
         Self::IS_F32.then(|| (self.address(line, at).cast(), self.stride))
@@ -95,21 +151,21 @@ impl Stored for Int8<'_> {
         fits(self.data.len(), lines, self.stride, each) && self.scales.len() >= lines
     }
     #[inline(always)]
-    unsafe fn load<V: Vector>(&self, line: usize, at: usize) -> V {
+    unsafe fn load<S: Simd>(&self, s: S, line: usize, at: usize) -> S::V {
         // SAFETY: the precondition; the elements are in `data` and the line has a scale.
         unsafe {
-            V::load_i8(self.data.as_ptr().add(line * self.stride + at), *self.scales.get_unchecked(line))
+            s.load_i8(self.data.as_ptr().add(line * self.stride + at), *self.scales.get_unchecked(line))
         }
     }
     #[inline(always)]
-    unsafe fn load_first<V: Vector>(&self, line: usize, at: usize, n: usize) -> V {
+    unsafe fn load_first<S: Simd>(&self, s: S, line: usize, at: usize, n: usize) -> S::V {
         let mut padded = [0; MOST_LANES];
         // SAFETY: `n` elements are in `data` (precondition) and fit in `padded`, which holds at least `LANES`; the line
         // has a scale.
         unsafe {
             let from = self.data.as_ptr().add(line * self.stride + at);
             std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), n);
-            V::load_i8(padded.as_ptr(), *self.scales.get_unchecked(line))
+            s.load_i8(padded.as_ptr(), *self.scales.get_unchecked(line))
         }
     }
     #[inline(always)]
@@ -161,17 +217,18 @@ impl Stored for Nf4<'_> {
             && self.ranges.len() >= nf4::ranges(self.codes.len())
     }
     #[inline(always)]
-    unsafe fn load<V: Vector>(&self, line: usize, at: usize) -> V {
-        debug_assert!(at.is_multiple_of(V::LANES));
+    unsafe fn load<S: Simd>(&self, s: S, line: usize, at: usize) -> S::V {
+        debug_assert!(at.is_multiple_of(S::V::LANES));
         // SAFETY: the precondition; LANES codes are LANES / 2 bytes from at / 2 on, and one block holds them all because
         // `at` is a multiple of LANES, which divides 64.
         unsafe {
-            V::load_nf4(self.data.as_ptr().add(line * self.stride + at / 2).cast(), self.scale(line, at))
+            let from = self.data.as_ptr().add(line * self.stride + at / 2).cast();
+            s.load_codes(from, &nf4::LEVELS, self.scale(line, at))
         }
     }
     #[inline(always)]
-    unsafe fn load_first<V: Vector>(&self, line: usize, at: usize, n: usize) -> V {
-        debug_assert!(at.is_multiple_of(V::LANES));
+    unsafe fn load_first<S: Simd>(&self, s: S, line: usize, at: usize, n: usize) -> S::V {
+        debug_assert!(at.is_multiple_of(S::V::LANES));
         let mut padded = [nf4::ZERO << 4 | nf4::ZERO; MOST_LANES / 2];
         // SAFETY: the precondition; n codes are the first ⌈n / 2⌉ bytes from at / 2 on, and fit in `padded`, which holds
         // LANES / 2 at least.
@@ -181,7 +238,7 @@ impl Stored for Nf4<'_> {
             if n % 2 == 1 {
                 padded[n / 2] = padded[n / 2] & 15 | nf4::ZERO << 4;
             }
-            V::load_nf4(padded.as_ptr(), self.scale(line, at))
+            s.load_codes(padded.as_ptr(), &nf4::LEVELS, self.scale(line, at))
         }
     }
     #[inline(always)]

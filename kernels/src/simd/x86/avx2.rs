@@ -1,6 +1,10 @@
 //! Eight floats.
-use super::super::vector::{F32s, Simd, with_numbers};
+use super::super::{
+    MOST_LANES,
+    vector::{F32s, Simd, with_numbers},
+};
 use crate::isa::Isa;
+use half::{bf16, f16};
 use std::{
     arch::x86_64::*,
     ops::{Add, Div, Mul, Neg, Sub},
@@ -19,6 +23,19 @@ impl Avx2 {
     /// The token, if the processor has the instructions.
     pub(crate) fn detect() -> Option<Self> {
         Isa::Avx2.available().then_some(Avx2(()))
+    }
+    /// The token, without asking.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Avx2(())
+    }
+    /// A vector of these bits.
+    #[inline(always)]
+    pub(crate) fn of_bits(self, bits: __m256i) -> F32x8 {
+        F32x8(ask!(_mm256_castsi256_ps(bits)))
     }
 }
 #[inline(always)]
@@ -41,7 +58,6 @@ fn first8(n: usize) -> __m256i {
 impl Simd for Avx2 {
     type V = F32x8;
     const ROWS: usize = 6;
-    hints!();
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {
         F32x8(ask!(_mm256_set1_ps(x)))
@@ -68,6 +84,74 @@ impl Simd for Avx2 {
         F32x8(unsafe { _mm256_loadu_ps(p) })
     }
     #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> F32x8 {
+        // SAFETY: the instructions exist; `n` floats are readable, says the caller, and the others are masked.
+        F32x8(unsafe { if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, first8(n)) } })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> F32x8 {
+        // SAFETY: the instructions exist; 8 values of 2 bytes are readable, says the caller. A bf16 is the upper half of an
+        // f32.
+        F32x8(unsafe {
+            let h = _mm_loadu_si128(p.cast());
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(h)))
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const f16) -> F32x8 {
+        // SAFETY: F16C comes with the others; 8 values of 2 bytes are readable, says the caller.
+        F32x8(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8, scale: f32) -> F32x8 {
+        // SAFETY: the instructions exist; 8 bytes are readable, says the caller.
+        F32x8(unsafe {
+            let q = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
+            _mm256_mul_ps(_mm256_cvtepi32_ps(q), _mm256_set1_ps(scale))
+        })
+    }
+    /// Each lane shifts its code to the bottom. A permutation reaches 8 levels: the code's highest bit, moved to the
+    /// sign, chooses between the lower and the upper ones.
+    #[inline(always)]
+    unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> F32x8 {
+        // SAFETY: the instructions exist; 4 bytes are readable, says the caller, and there are 16 levels.
+        F32x8(unsafe {
+            let pairs = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
+            let codes = _mm256_srlv_epi32(pairs, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(levels.as_ptr()), codes);
+            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(levels.as_ptr().add(8)), codes);
+            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+            _mm256_mul_ps(_mm256_blendv_ps(low, high, upper), _mm256_set1_ps(scale))
+        })
+    }
+    /// 24 shuffles: pairs, quadruples, then halves.
+    #[inline(always)]
+    fn turn(self, square: &mut [F32x8; MOST_LANES]) {
+        ask!({
+            // loops, not `map`: a closure would not have the target features
+            let mut t = [_mm256_setzero_ps(); 8];
+            for i in 0..4 {
+                t[2 * i] = _mm256_unpacklo_ps(square[2 * i].0, square[2 * i + 1].0);
+                t[2 * i + 1] = _mm256_unpackhi_ps(square[2 * i].0, square[2 * i + 1].0);
+            }
+            let mut u = t;
+            for q in 0..2 {
+                let mut v = [_mm256_setzero_pd(); 4];
+                for i in 0..4 {
+                    v[i] = _mm256_castps_pd(t[4 * q + i]);
+                }
+                u[4 * q] = _mm256_castpd_ps(_mm256_unpacklo_pd(v[0], v[2]));
+                u[4 * q + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(v[0], v[2]));
+                u[4 * q + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(v[1], v[3]));
+                u[4 * q + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(v[1], v[3]));
+            }
+            for i in 0..4 {
+                square[i] = F32x8(_mm256_permute2f128_ps::<0x20>(u[i], u[4 + i]));
+                square[4 + i] = F32x8(_mm256_permute2f128_ps::<0x31>(u[i], u[4 + i]));
+            }
+        })
+    }
+    #[inline(always)]
     fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> F32x8 {
         let all = ints8;
         ask!({
@@ -87,6 +171,13 @@ impl Simd for Avx2 {
     }
 }
 
+impl F32x8 {
+    /// Its bits.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> __m256i {
+        ask!(_mm256_castps_si256(self.0))
+    }
+}
 impl F32s for F32x8 {
     const LANES: usize = 8;
     #[inline(always)]

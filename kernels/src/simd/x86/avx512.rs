@@ -1,6 +1,10 @@
 //! Sixteen floats.
-use super::super::vector::{F32s, Simd, with_numbers};
+use super::super::{
+    MOST_LANES,
+    vector::{F32s, Simd, with_numbers},
+};
 use crate::isa::Isa;
+use half::{bf16, f16};
 use std::{
     arch::x86_64::*,
     ops::{Add, Div, Mul, Neg, Sub},
@@ -19,6 +23,19 @@ impl Avx512 {
     /// The token, if the processor has the instructions.
     pub(crate) fn detect() -> Option<Self> {
         Isa::Avx512.available().then_some(Avx512(()))
+    }
+    /// The token, without asking.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Avx512(())
+    }
+    /// A vector of these bits.
+    #[inline(always)]
+    pub(crate) fn of_bits(self, bits: __m512i) -> F32x16 {
+        F32x16(ask!(_mm512_castsi512_ps(bits)))
     }
 }
 #[inline(always)]
@@ -44,7 +61,6 @@ fn first16(n: usize) -> __mmask16 {
 impl Simd for Avx512 {
     type V = F32x16;
     const ROWS: usize = 14;
-    hints!();
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {
         F32x16(ask!(_mm512_set1_ps(x)))
@@ -72,6 +88,57 @@ impl Simd for Avx512 {
         F32x16(unsafe { _mm512_loadu_ps(p) })
     }
     #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> F32x16 {
+        // SAFETY: the instructions exist; `n` floats are readable, says the caller, and the others are masked.
+        F32x16(unsafe { _mm512_maskz_loadu_ps(first16(n), p) })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> F32x16 {
+        // SAFETY: the instructions exist; 16 values of 2 bytes are readable, says the caller. A bf16 is the upper half of an
+        // f32.
+        F32x16(unsafe {
+            let h = _mm256_loadu_si256(p.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(h)))
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const f16) -> F32x16 {
+        // SAFETY: the instructions exist; 16 values of 2 bytes are readable, says the caller.
+        F32x16(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8, scale: f32) -> F32x16 {
+        // SAFETY: the instructions exist; 16 bytes are readable, says the caller.
+        F32x16(unsafe {
+            let q = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(q), _mm512_set1_ps(scale))
+        })
+    }
+    /// A byte goes into the low half of a 64-bit word, which then names the first code, and its high four bits into the
+    /// high half; of each half the permutation looks at the low four bits only.
+    #[inline(always)]
+    unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> F32x16 {
+        // SAFETY: the instructions exist; 8 bytes are readable, says the caller.
+        F32x16(unsafe {
+            let pairs = _mm512_cvtepu8_epi64(_mm_loadl_epi64(p.cast()));
+            let codes = _mm512_or_si512(pairs, _mm512_slli_epi64::<28>(pairs));
+            let named = _mm512_permutexvar_ps(codes, _mm512_loadu_ps(levels.as_ptr()));
+            _mm512_mul_ps(named, _mm512_set1_ps(scale))
+        })
+    }
+    /// 64 shuffles.
+    #[inline(always)]
+    fn turn(self, square: &mut [F32x16; MOST_LANES]) {
+        // loops, not `map`: a closure would not have the target features
+        let mut r = [self.splat(0.0).0; 16];
+        for (r, v) in r.iter_mut().zip(&*square) {
+            *r = v.0;
+        }
+        for (v, r) in square.iter_mut().zip(transpose16(r)) {
+            *v = F32x16(r);
+        }
+    }
+    #[inline(always)]
     fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> F32x16 {
         let all = ints16;
         ask!({
@@ -87,17 +154,6 @@ impl Simd for Avx512 {
             let keep = _mm512_cmpge_epu32_mask(h, all(threshold));
             F32x16(_mm512_maskz_mov_ps(keep, _mm512_set1_ps(scale)))
         })
-    }
-    #[inline(always)]
-    fn transpose(self, from: &[f32], stride: usize, rows: usize, cols: usize, to: &mut [f32], width: usize) {
-        let mut r = [self.splat(0.0).0; 16];
-        for (i, r) in r.iter_mut().enumerate().take(rows) {
-            *r = self.load_part(&from[i * stride..][..cols]).0;
-        }
-        let r = transpose16(r);
-        for (c, r) in r.into_iter().enumerate().take(cols) {
-            F32x16(r).store(&mut to[c * width..]);
-        }
     }
 }
 /// 16 x 16 transpose: pairs, quadruples, then the four 128-bit quarters.
@@ -127,6 +183,13 @@ fn transpose16(r: [__m512; 16]) -> [__m512; 16] {
     y
 }
 
+impl F32x16 {
+    /// Its bits.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> __m512i {
+        ask!(_mm512_castps_si512(self.0))
+    }
+}
 impl F32s for F32x16 {
     const LANES: usize = 16;
     #[inline(always)]

@@ -26,22 +26,6 @@ macro_rules! operators { ($v:ident: $($trait:ident $f:ident $intrinsic:ident),*)
     with_numbers!($v);
 } }
 
-/// The hints of [`Simd`], the same on every processor of this kind.
-macro_rules! hints {
-    () => {
-        #[inline(always)]
-        fn soon(self, x: &[f32], at: usize) {
-            // SAFETY: no memory is accessed, so that any address will do.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast()) }
-        }
-        #[inline(always)]
-        fn soon_mut(self, y: &mut [f32], at: usize) {
-            // SAFETY: no memory is accessed, so that any address will do.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(y.as_ptr().wrapping_add(at).cast()) }
-        }
-    };
-}
-
 mod avx2;
 mod avx512;
 
