@@ -302,6 +302,29 @@ fn quantised_weights_are_refused_by_name() {
 }
 
 #[test]
+fn parts_of_matrices_are_refused_by_name() {
+    let Some(d) = gpu("parts of matrices") else { return };
+    let (x, w) = (d.zeros::<f32>(Class::Saved, 6).unwrap(), d.zeros::<f32>(Class::Saved, 6).unwrap());
+    let mut y = d.zeros::<f32>(Class::Scratch, 9).unwrap();
+    let (wide, square) = (View::of(&x, 2, 3).unwrap(), View::of(&x, 2, 2).unwrap());
+    let weight = matmul::Matrix::plain(&w, 2, 3);
+    let refused = |r: Result<(), Error>| {
+        let part = "matmul with a part of a matrix does not run on cuda";
+        assert_eq!(r.unwrap_err().to_string(), part);
+    };
+    let mut times = |x, w, plus, cols| {
+        let y = ViewMut::of(&mut y, 2, 3).unwrap();
+        matmul::times(&d, x, w, plus, y.cols_of(0..cols).unwrap())
+    };
+    assert!(times(square, weight, Plus::NOTHING, 3).is_ok());
+    refused(times(wide.cols_of(0..2).unwrap(), weight, Plus::NOTHING, 3));
+    refused(times(square, weight.cols_of(0..2).unwrap(), Plus::NOTHING, 2));
+    let rows = Plus::rows(View::of(&w, 1, 6).unwrap());
+    assert!(times(square, weight, rows, 3).is_err());
+    refused(times(square, matmul::Matrix::plain(&w, 2, 2), Plus::NOTHING, 2));
+}
+
+#[test]
 fn empty_launches_do_nothing() {
     let Some(d) = gpu("empty launches") else { return };
     let f = |n| d.upload::<f32>(Class::Scratch, &vec![3.0; n]).unwrap();

@@ -4,7 +4,7 @@
 //! While the products of one head run, the rows of the next are asked for, a few after each tile, so that they are in the
 //! second-level cache when their turn comes.
 
-use crate::simd::LINE;
+use crate::simd::{LINE, Soon, prefetch};
 
 /// Rows of a matrix to ask for.
 #[derive(Clone, Copy)]
@@ -63,22 +63,10 @@ impl Ahead {
             let row = part.first.wrapping_add(self.next.1 * part.stride);
             // rows begin anywhere within a line
             for col in (0..part.cols).step_by(LINE).chain(part.cols.checked_sub(1)) {
-                prefetch(row.wrapping_add(col));
+                prefetch(row.wrapping_add(col), Soon::ReadLater);
             }
             self.next.1 += 1;
             self.asked += 1;
         }
     }
-}
-
-/// Asks for the line of `p`, into the second-level cache. Any address will do: nothing is read that the program could see.
-#[inline(always)]
-fn prefetch(p: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction is part of every x86-64, and does nothing where `p` is no memory of ours.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
 }

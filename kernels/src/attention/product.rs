@@ -4,7 +4,7 @@
 //! transposed A is a matter of strides. B is packed, panel by panel, so that it is read in order; or it is read where it
 //! is, where that is less work.
 use super::ahead::Ahead;
-use crate::simd::{F32s, Level, Simd, simd};
+use crate::simd::{F32s, Level, Simd, opaque, simd};
 
 /// Floats that a packed B of this size takes at most, on any level.
 pub(super) fn packed(k: usize, n: usize) -> usize {
@@ -192,7 +192,7 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
     let mut sums = [[s.splat(0.0); W]; R];
     // a pointer to every third row: the two behind it are an addressing mode away. Known to be as far apart as they are,
     // they would become one pointer that walks from row to row, each step waiting for the last
-    let hide = |p| if UNIT { p } else { std::hint::black_box(p) };
+    let hide = |p| if UNIT { p } else { opaque(p) };
     let mut every: [*const f32; 5] = std::array::from_fn(|t| hide(a.wrapping_add(3 * t * row)));
     for _ in 0..p.k {
         let mut v = [s.splat(0.0); W];

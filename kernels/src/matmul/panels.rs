@@ -8,7 +8,7 @@
 use super::x86::{avx2, avx512};
 use super::{
     pack::Piece,
-    plan::{Tiles, lanes},
+    plan::{Tiles, lanes, tile_rows},
     tile::{Ahead, Tile},
 };
 use crate::{
@@ -62,12 +62,13 @@ impl<'a> Panels<'a> {
         // these are what the unsafe code below relies on
         let (lines, each) = if transposed { (cols, depth) } else { (depth, cols) };
         assert!(isa.available() && w.holds(lines, each), "B is too short");
-        let (vectors, tile_rows) = match (isa, cols.div_ceil(lanes(isa))) {
-            (Isa::Avx512, 0 | 1) => (1, 9),
-            (Isa::Avx512, n) if n % 2 == 0 && n % 3 != 0 => (2, 14),
-            (Isa::Avx512, _) => (3, 9),
-            (_, n) => (n.clamp(1, 2), 6),
+        // three vectors where they divide the columns or two do not
+        let vectors = match (isa, cols.div_ceil(lanes(isa))) {
+            (_, 0 | 1) => 1,
+            (Isa::Avx512, n) if n % 2 != 0 || n % 3 == 0 => 3,
+            _ => 2,
         };
+        let tile_rows = tile_rows(isa, vectors);
         let deepest = if isa == Isa::Avx512 { DEEPEST } else { DEEPEST_AVX2 };
         let kc = depth.div_ceil(depth.div_ceil(deepest).max(1)).max(1);
         Panels { isa, w, transposed, depth, cols, vectors, tile_rows, kc }

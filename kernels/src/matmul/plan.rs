@@ -68,11 +68,10 @@ impl Plan {
         let few = if turned { IN_PLACE_TURNED } else { IN_PLACE_ROWS };
         let in_place = vectorised && by_rows && m <= few && cols.is_multiple_of(lanes(isa));
         let pack_a = vectorised && turned && !in_place;
-        let (vectors, tile_rows) = match (isa, cols.div_ceil(lanes(isa))) {
-            (Isa::Avx512, 4) if pack_a => (2, 8),
-            (Isa::Avx512, 4) => (4, 6),
-            (Isa::Avx512, n) => (n.clamp(1, 3), if pack_a { 8 } else { 9 }),
-            (_, n) => (n.clamp(1, 2), if pack_a { 4 } else { 6 }),
+        let (vectors, tile_rows) = match tile(isa, cols.div_ceil(lanes(isa))) {
+            // packed in panels of one vector, of which a tile is half; it is then no wider than the registers allow
+            (vectors, _) if pack_a => (if vectors > 3 { 2 } else { vectors }, lanes(isa) / 2),
+            size => size,
         };
         let panel = vectors * lanes(isa);
         // columns: narrower blocks where that gives few
@@ -119,12 +118,7 @@ impl Plan {
         {
             return plan;
         }
-        let (vectors, tile_rows) = match (isa, m.div_ceil(lanes(isa))) {
-            (Isa::Avx512, 2) => (2, 14),
-            (Isa::Avx512, 4) => (4, 6),
-            (Isa::Avx512, v) => (v.min(3), 9),
-            (_, v) => (v.min(2), 6),
-        };
+        let (vectors, tile_rows) = tile(isa, m.div_ceil(lanes(isa)));
         let nc = m.next_multiple_of(vectors * lanes(isa));
         let mc = n.div_ceil(FLIPPED_TASKS).max(FLIPPED_LINES).next_multiple_of(lanes(isa));
         let (m, cols) = (n, m);
@@ -184,6 +178,25 @@ impl Plan {
         let packs = self.isa != Isa::Portable || decoded;
         let group = (self.group * self.tile_rows * self.kc).next_multiple_of(HEADER);
         if packs { HEADER + self.piece() + group } else { 0 }
+    }
+}
+
+/// The tile for a matrix so many vectors wide: vectors side by side, and rows at most.
+fn tile(isa: Isa, wide: usize) -> (usize, usize) {
+    let vectors = match (isa, wide) {
+        (Isa::Avx512, 4) => 4,
+        (Isa::Avx512, _) => wide.clamp(1, 3),
+        _ => wide.clamp(1, 2),
+    };
+    (vectors, tile_rows(isa, vectors))
+}
+/// Rows at most of a tile so many vectors wide: as many as the registers hold beside a row of B.
+pub(super) fn tile_rows(isa: Isa, vectors: usize) -> usize {
+    match (isa, vectors) {
+        (Isa::Avx512, 2) => 14,
+        (Isa::Avx512, 4) => 6,
+        (Isa::Avx512, _) => 9,
+        _ => 6,
     }
 }
 

@@ -183,3 +183,54 @@ fn lanes_are_summed_compared_and_hashed() {
         }
     });
 }
+
+simd! {
+    /// The numbers of each storage type, one vector after the other.
+    fn decode<S>(s, bf16s: &[half::bf16], f16s: &[half::f16], bytes: &[i8], codes: &[u8], levels: &[f32; 16], y: &mut [[f32; 16]; 4]) {
+        for i in (0..16).step_by(S::V::LANES) {
+            // SAFETY: the vectors lie in 16 numbers, and their codes in 8 bytes.
+            let v = unsafe {
+                [
+                    s.load_bf16(bf16s[i..16].as_ptr()),
+                    s.load_f16(f16s[i..16].as_ptr()),
+                    s.load_i8(bytes[i..16].as_ptr(), 0.5),
+                    s.load_codes(codes[i / 2..8].as_ptr(), levels, 3.0),
+                ]
+            };
+            y.iter_mut().zip(v).for_each(|(y, v)| v.store(&mut y[i..]));
+        }
+    }
+}
+simd! {
+    fn first<S>(s, x: &[f32], n: usize, y: &mut [f32; 16]) {
+        // SAFETY: x has `n` numbers.
+        unsafe { s.load_first(x.as_ptr(), n) }.store_part(y);
+    }
+}
+#[test]
+fn stored_numbers_are_decoded_on_every_level() {
+    let x: Vec<f32> = (0..16).map(|i| (i as f32 - 7.3) * 1.7).collect();
+    let bf16s: Vec<_> = x.iter().map(|x| half::bf16::from_f32(*x)).collect();
+    let f16s: Vec<_> = x.iter().map(|x| half::f16::from_f32(*x)).collect();
+    let bytes: Vec<i8> = (0..16).map(|i| (i * 17 - 128) as i8).collect();
+    let codes: Vec<u8> = (0..8).map(|i| 0xf0 - 0x1f * i).collect();
+    let levels = std::array::from_fn(|i| (i * i) as f32 - 9.0);
+    let code = |i: usize| codes[i / 2] >> (4 * (i % 2)) & 15;
+    let want: [[f32; 16]; 4] = [
+        std::array::from_fn(|i| bf16s[i].to_f32()),
+        std::array::from_fn(|i| f16s[i].to_f32()),
+        std::array::from_fn(|i| f32::from(bytes[i]) * 0.5),
+        std::array::from_fn(|i| levels[usize::from(code(i))] * 3.0),
+    ];
+    check::levels(|level| {
+        let mut y = [[0.0; 16]; 4];
+        decode(level, &bf16s, &f16s, &bytes, &codes, &levels, &mut y);
+        assert_eq!(y, want, "{level:?}");
+        for n in 1..=level.lanes() {
+            let mut y = [7.0; 16];
+            first(level, &x[..n], n, &mut y);
+            let zeros = y[n..level.lanes()].iter().all(|y| *y == 0.0);
+            assert!(y[..n] == x[..n] && zeros, "{level:?} {n}");
+        }
+    });
+}
