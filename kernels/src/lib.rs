@@ -19,6 +19,7 @@ mod error;
 mod host;
 mod isa;
 mod ledger;
+mod lines;
 
 pub mod activation;
 pub mod adamw;
@@ -28,16 +29,20 @@ pub mod convert;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
+pub mod gated;
 pub mod gather;
 pub mod layernorm;
 pub mod matmul;
 pub mod matmul_int8;
 pub mod profile;
 pub mod reduce;
+pub mod rotary;
 mod simd;
+pub mod squared_error;
 pub mod storage;
 mod team;
 mod view;
+pub mod vocabulary_loss;
 
 pub use buffer::{Buffer, DType, Element, Nf4Pair};
 pub use case::{Case, Kernel, Run};
@@ -61,6 +66,10 @@ pub const KERNELS: &[Kernel] = &[
     dropout::KERNEL,
     gather::KERNEL,
     cross_entropy::KERNEL,
+    vocabulary_loss::KERNEL,
+    squared_error::KERNEL,
+    gated::KERNEL,
+    rotary::KERNEL,
     adamw::KERNEL,
     elementwise::KERNEL,
     reduce::KERNEL,

@@ -62,6 +62,10 @@ impl<'a> View<'a> {
         let place = Place::whole(rows, cols).within(buffer.len())?;
         Ok(View { buffer, place })
     }
+    /// All of a buffer, as one row.
+    pub fn row(buffer: &'a Buffer) -> View<'a> {
+        View { buffer, place: Place::whole(1, buffer.len()) }
+    }
     /// These of its rows.
     pub fn rows_of(self, rows: Range<usize>) -> Result<View<'a>> {
         Ok(View { place: self.place.part(rows, 0..self.place.cols)?, ..self })
@@ -129,6 +133,11 @@ impl<'a> ViewMut<'a> {
     pub fn of(buffer: &'a mut Buffer, rows: usize, cols: usize) -> Result<ViewMut<'a>> {
         let place = Place::whole(rows, cols).within(buffer.len())?;
         Ok(ViewMut { buffer, place })
+    }
+    /// All of a buffer, as one row.
+    pub fn row(buffer: &'a mut Buffer) -> ViewMut<'a> {
+        let place = Place::whole(1, buffer.len());
+        ViewMut { buffer, place }
     }
     /// These of its rows.
     pub fn rows_of(self, rows: Range<usize>) -> Result<ViewMut<'a>> {

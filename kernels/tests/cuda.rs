@@ -86,6 +86,9 @@ fn upload(d: &Device, v: &[f32], dtype: DType) -> Result<Buffer, Error> {
 }
 
 const EPS: f32 = 1e-5;
+fn norm<'a>(gamma: &'a Buffer, beta: &'a Buffer) -> layernorm::Norm<'a> {
+    layernorm::Norm { gamma, beta: Some(beta), eps: EPS, centred: true, dropout: None }
+}
 
 fn normalise(rows: usize, cols: usize, residual: bool, keep: bool) -> Case {
     let (x, r, gamma, beta) = (noise(1, rows * cols), noise(2, rows * cols), noise(3, cols), noise(4, cols));
@@ -100,12 +103,14 @@ fn normalise(rows: usize, cols: usize, residual: bool, keep: bool) -> Case {
         }
         let d = d.clone();
         Ok(Run::new(out, move |out| {
-            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols, dropout: None };
-            let r = residual.then_some(&r);
+            let n = norm(&gamma, &beta);
+            let (x, r) = (View::of(&x, rows, cols)?, View::of(&r, rows, cols)?);
+            let r = residual.then_some(r);
             match out {
-                [y] => layernorm::forward(&d, &x, r, n, y, None),
+                [y] => layernorm::forward(&d, x, r, n, ViewMut::of(y, rows, cols)?, None),
                 [y, normed, rstd] => {
-                    layernorm::forward(&d, &x, r, n, y, Some(layernorm::Kept { normed, rstd }))
+                    let kept = layernorm::Kept { normed: ViewMut::of(normed, rows, cols)?, rstd };
+                    layernorm::forward(&d, x, r, n, ViewMut::of(y, rows, cols)?, Some(kept))
                 }
                 _ => unreachable!("one or three outputs"),
             }
@@ -116,7 +121,8 @@ fn normalise(rows: usize, cols: usize, residual: bool, keep: bool) -> Case {
         if residual {
             s.iter_mut().zip(r.iter()).for_each(|(s, r)| *s += f64::from(*r));
         }
-        let (y, hat, rstd) = layernorm::reference(&s, &wide(&gamma), &wide(&beta), f64::from(EPS));
+        let (gamma, beta) = (wide(&gamma), wide(&beta));
+        let (y, hat, rstd) = layernorm::reference(&s, &gamma, Some(&beta), f64::from(EPS), true);
         if keep { [y, hat, rstd].concat() } else { y }
     };
     case(format!("layernorm forward {rows}x{cols} residual {residual} keep {keep}"), prepare, reference)
@@ -132,12 +138,13 @@ fn normalise_backward(rows: usize, cols: usize) -> Case {
         let out = vec![d.alloc::<f32>(Class::Scratch, rows * cols)?];
         let d = d.clone();
         Ok(Run::new(out, move |out| {
-            let n = layernorm::Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols, dropout: None };
-            layernorm::backward(&d, &dy, &hat, &rstd, n, &mut out[0], None)
+            let (dy, hat) = (View::of(&dy, rows, cols)?, View::of(&hat, rows, cols)?);
+            let dx = ViewMut::of(&mut out[0], rows, cols)?;
+            layernorm::backward(&d, dy, hat, &rstd, norm(&gamma, &beta), dx, None)
         }))
     };
     let reference =
-        move || layernorm::reference_backward(&wide(&dy), &wide(&hat), &wide(&rstd), &wide(&gamma));
+        move || layernorm::reference_backward(&wide(&dy), &wide(&hat), &wide(&rstd), &wide(&gamma), true);
     case(format!("layernorm backward {rows}x{cols}"), prepare, reference)
 }
 
@@ -325,15 +332,34 @@ fn parts_of_matrices_are_refused_by_name() {
 }
 
 #[test]
+fn what_the_kernels_do_not_know_is_refused_by_name() {
+    let Some(d) = gpu("parts of matrices and other norms") else { return };
+    let (x, mut y) =
+        (d.upload(Class::Scratch, &[1f32; 8]).unwrap(), d.zeros::<f32>(Class::Scratch, 4).unwrap());
+    let says = |r: engraft_kernels::Result<()>, what: &str| {
+        assert_eq!(r.unwrap_err().to_string(), format!("{what} does not run on cuda"));
+    };
+    let (n, whole) = (norm(&x, &x), View::of(&x, 4, 2).unwrap());
+    let mut go = |x, n| layernorm::forward(&d, x, None, n, ViewMut::of(&mut y, 2, 2).unwrap(), None);
+    let (behind, strided) =
+        (whole.rows_of(2..4).unwrap(), View::of(&x, 2, 4).unwrap().cols_of(0..2).unwrap());
+    says(go(behind, n), "layernorm of a part of a matrix");
+    says(go(strided, n), "layernorm of a part of a matrix");
+    let two = whole.rows_of(0..2).unwrap();
+    says(go(two, layernorm::Norm { centred: false, ..n }), "a norm without a mean or without a bias");
+    says(go(two, layernorm::Norm { beta: None, ..n }), "a norm without a mean or without a bias");
+}
+
+#[test]
 fn empty_launches_do_nothing() {
     let Some(d) = gpu("empty launches") else { return };
     let f = |n| d.upload::<f32>(Class::Scratch, &vec![3.0; n]).unwrap();
     let (empty, some) = (f(0), f(6));
     let mut out = f(6);
     for (rows, cols) in [(0, 6), (6, 0), (0, 0)] {
-        let n = layernorm::Norm { gamma: &some, beta: &some, eps: EPS, rows, cols, dropout: None };
-        layernorm::forward(&d, &empty, None, n, &mut out, None).unwrap();
-        layernorm::backward(&d, &empty, &empty, &some, n, &mut out, None).unwrap();
+        let (n, x) = (norm(&some, &some), View::of(&empty, rows, cols).unwrap());
+        layernorm::forward(&d, x, None, n, ViewMut::of(&mut out, rows, cols).unwrap(), None).unwrap();
+        layernorm::backward(&d, x, x, &some, n, ViewMut::of(&mut out, rows, cols).unwrap(), None).unwrap();
     }
     let none = |rows, cols| matmul::Matrix::plain(&some, rows, cols);
     let bias = Plus::bias(&some);
@@ -421,9 +447,10 @@ fn arguments_of_another_device_are_refused() {
         let x = elsewhere.zeros::<f32>(Class::Scratch, 4).unwrap();
         let here = d.zeros::<f32>(Class::Scratch, 4).unwrap();
         let refused = |r| assert!(matches!(r, Err(Error::Elsewhere { .. })), "{r:?}");
-        let n = layernorm::Norm { gamma: &here, beta: &here, eps: EPS, rows: 1, cols: 4, dropout: None };
-        refused(layernorm::forward(&d, &here, Some(&x), n, &mut y, None));
-        refused(layernorm::backward(&d, &x, &here, &here, n, &mut y, None));
+        let n = norm(&here, &here);
+        let (far, near) = (View::row(&x), View::row(&here));
+        refused(layernorm::forward(&d, near, Some(far), n, ViewMut::row(&mut y), None));
+        refused(layernorm::backward(&d, far, near, &here, n, ViewMut::row(&mut y), None));
         let w = matmul::Matrix::plain(&x, 2, 2);
         let of = |b| View::of(b, 2, 2).unwrap();
 

@@ -40,9 +40,9 @@ fn case(f: Activation, n: usize, back: bool, timed: bool) -> Case {
             Ok(Run::new(outputs, move |y| {
                 if back {
                     y[0].write(&dy)?;
-                    return backward(&d, f, &x, &mut y[0]);
+                    return backward(&d, f, View::row(&x), ViewMut::row(&mut y[0]));
                 }
-                forward(&d, f, &x, &mut y[0])
+                forward(&d, f, View::row(&x), ViewMut::row(&mut y[0]))
             }))
         }),
         reference: Box::new(move || {

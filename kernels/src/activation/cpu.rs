@@ -2,12 +2,11 @@
 use super::{curves::Curve, *};
 use crate::{
     Cpu,
+    lines::{Cut, Lines, PIECE, each_line},
     matmul_int8::{self, RowsMut},
     simd::{F32s, Level, Simd, parts, simd},
 };
 
-/// Values of a piece.
-const PIECE: usize = 16 * 1024;
 /// Values ahead of those at work that the caches are told of.
 const AHEAD: usize = 512;
 
@@ -33,30 +32,31 @@ macro_rules! with_curve {
     };
 }
 
-pub(super) fn forward(d: &Cpu, f: Activation, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    let (level, x) = (Level::current()?, x.host::<f32>()?);
-    d.rows(&mut y.host_mut::<f32>()?[..x.len()], 1, PIECE, |at, y| values(level, f, &x[at..], y));
-    Ok(())
+pub(super) fn forward(d: &Cpu, f: Activation, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let (level, cut) = (Level::current()?, Cut::of([x.is_dense(), y.view().is_dense()]));
+    let x = Lines::of(x, cut)?;
+    each_line(d, y, cut, |i, y| values(level, f, x.at(i), y))
 }
 pub(super) fn forward_quantized(
     d: &Cpu,
     f: Activation,
-    x: &Buffer,
-    y: &mut Buffer,
+    x: View<'_>,
+    y: ViewMut<'_>,
     q: &mut Rows,
 ) -> Result<()> {
-    let (level, cols, len) = (Level::current()?, q.cols(), q.rows() * q.cols());
-    let (x, y) = (&x.host::<f32>()?[..len], &mut y.host_mut::<f32>()?[..len]);
+    let (level, x) = (Level::current()?, Lines::of(x, Cut::Rows)?);
+    let (stride, cols) = (y.view().stride().max(1), y.view().cols());
     let rows = (PIECE / cols.max(1)).max(1);
-    let each = (rows * cols).max(1);
     let q = matmul_int8::pieces(Some(q), rows)?;
-    parts(d, y.chunks_mut(each).zip(q), |i, (y, q)| rows_of_values(level, f, &x[i * each..], cols, y, q));
+    parts(d, y.host::<f32>()?.chunks_mut(rows * stride).zip(q), |i, (y, q)| {
+        rows_of_values(level, f, x, i * rows, (stride, cols), y, q);
+    });
     Ok(())
 }
-pub(super) fn backward(c: &Cpu, f: Activation, x: &Buffer, d: &mut Buffer) -> Result<()> {
-    let (level, x) = (Level::current()?, x.host::<f32>()?);
-    c.rows(&mut d.host_mut::<f32>()?[..x.len()], 1, PIECE, |at, d| derivatives(level, f, &x[at..], d));
-    Ok(())
+pub(super) fn backward(c: &Cpu, f: Activation, x: View<'_>, d: ViewMut<'_>) -> Result<()> {
+    let (level, cut) = (Level::current()?, Cut::of([x.is_dense(), d.view().is_dense()]));
+    let x = Lines::of(x, cut)?;
+    each_line(c, d, cut, |i, d| derivatives(level, f, x.at(i), d))
 }
 
 simd! {
@@ -66,11 +66,13 @@ simd! {
     }
 }
 simd! {
-    /// y = f(x), row by row, and the rows in 8 bits.
-    fn rows_of_values<S>(s, f: Activation, x: &[f32], cols: usize, y: &mut [f32], q: Option<RowsMut<'_>>) {
-        let mut q = q;
-        for (i, y) in y.chunks_exact_mut(cols).enumerate() {
-            with_curve!(f, map(s, &x[i * cols..], y));
+    /// y = f(x) for the rows of y, which start `stride` apart, and the rows in 8 bits; `first` is the number of the first.
+    fn rows_of_values<S>(s, f: Activation, x: Lines<'_, f32>, first: usize, shape: (usize, usize),
+        y: &mut [f32], q: Option<RowsMut<'_>>) {
+        let (mut q, (stride, cols)) = (q, shape);
+        for (i, y) in y.chunks_mut(stride).enumerate() {
+            let y = &mut y[..cols];
+            with_curve!(f, map(s, x.at(first + i), y));
             if let Some(q) = &mut q {
                 q.write(s, i, y);
             }

@@ -8,7 +8,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul::area, matmul_int8::Rows, need};
+use crate::{Cost, Device, Error, Kernel, Result, View, ViewMut, matmul_int8::Rows};
 pub(crate) use cpu::{derivatives, values};
 pub use scalar::{derivative, value};
 
@@ -91,11 +91,18 @@ fn cost(n: usize, back: bool) -> Cost {
     Cost::new(n, if back { 12 } else { 8 } * n)
 }
 
+/// The elements of x, which has the shape of the other.
+fn check(device: &Device, x: View<'_>, name: &'static str, other: &ViewMut<'_>) -> Result<usize> {
+    let shape = (x.rows(), x.cols());
+    x.expect::<f32>(NAME, device, "x", shape)?;
+    other.view().expect::<f32>(NAME, device, name, shape)?;
+    Ok(shape.0 * shape.1)
+}
+
 /// y = f(x), element by element.
-pub fn forward(device: &Device, f: Activation, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "y", y, x.len())?;
-    need::<f32>(NAME, device, "x", x, x.len())?;
-    let _span = device.span(NAME, "forward", || cost(x.len(), false));
+pub fn forward(device: &Device, f: Activation, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let n = check(device, x, "y", &y)?;
+    let _span = device.span(NAME, "forward", || cost(n, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, f, x, y),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -103,20 +110,17 @@ pub fn forward(device: &Device, f: Activation, x: &Buffer, y: &mut Buffer) -> Re
     }
 }
 
-/// The same for rows of as many values as those of `q`; and the rows of y in 8 bits too, while the first-level cache holds
-/// them.
+/// The same; and the rows of y in 8 bits too, while the first-level cache holds them.
 pub fn forward_quantized(
     device: &Device,
     f: Activation,
-    x: &Buffer,
-    y: &mut Buffer,
+    x: View<'_>,
+    y: ViewMut<'_>,
     q: &mut Rows,
 ) -> Result<()> {
-    let len = area(NAME, "q", q.rows(), q.cols())?;
-    need::<f32>(NAME, device, "y", y, len)?;
-    need::<f32>(NAME, device, "x", x, len)?;
-    q.check(NAME, "q", device, q.rows(), q.cols())?;
-    let _span = device.span(NAME, "forward_quantized", || cost(len, false) + Cost::new(0, len));
+    let n = check(device, x, "y", &y)?;
+    q.check(NAME, "q", device, x.rows(), x.cols())?;
+    let _span = device.span(NAME, "forward_quantized", || cost(n, false) + Cost::new(0, n));
     match device {
         Device::Cpu(d) => cpu::forward_quantized(d, f, x, y, q),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
@@ -125,10 +129,9 @@ pub fn forward_quantized(
 }
 
 /// d *= f'(x): the gradient at the output becomes the gradient at the input.
-pub fn backward(device: &Device, f: Activation, x: &Buffer, d: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "d", d, x.len())?;
-    need::<f32>(NAME, device, "x", x, x.len())?;
-    let _span = device.span(NAME, "backward", || cost(x.len(), true));
+pub fn backward(device: &Device, f: Activation, x: View<'_>, d: ViewMut<'_>) -> Result<()> {
+    let n = check(device, x, "d", &d)?;
+    let _span = device.span(NAME, "backward", || cost(n, true));
     match device {
         Device::Cpu(c) => cpu::backward(c, f, x, d),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),

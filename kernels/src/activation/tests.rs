@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Class, case::noise, matmul_int8, simd::check};
+use crate::{Buffer, Class, Error, case::noise, matmul_int8, simd::check};
 use Activation::*;
 
 #[test]
@@ -59,9 +59,9 @@ fn values_of_the_reference_libraries() {
 fn one(f: Activation, x: f32) -> (f32, f32) {
     let d = Device::cpu(1).unwrap();
     let (x, mut y) = (check::up(&d, &[x]), d.alloc::<f32>(Class::Scratch, 1).unwrap());
-    forward(&d, f, &x, &mut y).unwrap();
+    forward(&d, f, View::row(&x), ViewMut::row(&mut y)).unwrap();
     let mut g = check::up(&d, &[1.0]);
-    backward(&d, f, &x, &mut g).unwrap();
+    backward(&d, f, View::row(&x), ViewMut::row(&mut g)).unwrap();
     (y.read::<f32>().unwrap()[0], g.read::<f32>().unwrap()[0])
 }
 
@@ -95,10 +95,44 @@ fn names() {
 fn refusals() {
     let (a, b) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
     let (x, mut short) = (check::up(&a, &[1.0; 3]), check::up(&a, &[1.0; 2]));
-    assert!(matches!(forward(&a, Gelu, &x, &mut short), Err(Error::Length { expected: 3, got: 2, .. })));
-    assert!(matches!(backward(&b, Gelu, &x, &mut check::up(&b, &[1.0; 3])), Err(Error::Elsewhere { .. })));
+    let e = forward(&a, Gelu, View::row(&x), ViewMut::row(&mut short)).unwrap_err();
+    assert!(matches!(e, Error::Shape { argument: "y", expected: (1, 3), got: (1, 2), .. }));
+    let e = backward(&b, Gelu, View::row(&x), ViewMut::row(&mut check::up(&b, &[1.0; 3]))).unwrap_err();
+    assert!(matches!(e, Error::Elsewhere { .. }));
     let labels = check::indices(&a, &[1, 2, 3]);
-    assert!(matches!(forward(&a, Gelu, &labels, &mut check::up(&a, &[1.0; 3])), Err(Error::DType { .. })));
+    let e = forward(&a, Gelu, View::row(&labels), ViewMut::row(&mut check::up(&a, &[1.0; 3]))).unwrap_err();
+    assert!(matches!(e, Error::DType { .. }));
+}
+
+#[test]
+fn parts_of_matrices() {
+    let (rows, cols, wide) = (9, 21, 40);
+    fn at(b: &mut Buffer) -> ViewMut<'_> {
+        ViewMut::of(b, 9, 40).unwrap().cols_of(3..24).unwrap()
+    }
+    let (x, dy) = (noise(1, rows * wide), noise(2, rows * wide));
+    check::levels(|_| {
+        let d = Device::cpu(2).unwrap();
+        let (up, mut y, mut g) = (check::up(&d, &x), check::up(&d, &x), check::up(&d, &dy));
+        let part = View::of(&up, rows, wide).unwrap().cols_of(7..7 + cols).unwrap();
+        let mut q = Rows::alloc(&d, Class::Scratch, rows, cols).unwrap();
+        forward_quantized(&d, Silu, part, at(&mut y), &mut q).unwrap();
+        backward(&d, Silu, part, at(&mut g)).unwrap();
+        let (with_q, g) = (y.read::<f32>().unwrap(), g.read::<f32>().unwrap());
+        forward(&d, Silu, part, at(&mut y)).unwrap();
+        assert_eq!(with_q, y.read::<f32>().unwrap());
+        for i in 0..rows * wide {
+            let (row, col) = (i / wide, i % wide);
+            let (want, slope) = match (3..3 + cols).contains(&col) {
+                true => {
+                    let x = f64::from(x[row * wide + col + 4]);
+                    (value(Silu, x), f64::from(dy[i]) * derivative(Silu, x))
+                }
+                false => (f64::from(x[i]), f64::from(dy[i])),
+            };
+            assert!((f64::from(with_q[i]) - want).abs() < 1e-5 && (f64::from(g[i]) - slope).abs() < 1e-5);
+        }
+    });
 }
 
 #[test]
@@ -111,8 +145,9 @@ fn quantised_rows_are_those_of_the_output() {
             for f in [Activation::Gelu, Activation::Relu] {
                 let [mut plain, mut y] = [0, 1].map(|_| d.alloc::<f32>(Class::Scratch, rows * cols).unwrap());
                 let mut q = [0, 1].map(|_| Rows::alloc(&d, Class::Scratch, rows, cols).unwrap());
-                forward(&d, f, &x, &mut plain).unwrap();
-                forward_quantized(&d, f, &x, &mut y, &mut q[1]).unwrap();
+                let x = View::of(&x, rows, cols).unwrap();
+                forward(&d, f, x, ViewMut::of(&mut plain, rows, cols).unwrap()).unwrap();
+                forward_quantized(&d, f, x, ViewMut::of(&mut y, rows, cols).unwrap(), &mut q[1]).unwrap();
                 assert!(check::same(&plain.read().unwrap(), &y.read().unwrap()), "{level:?}");
                 let view = crate::View::of(&y, rows, cols).unwrap();
                 matmul_int8::quantize_rows(&d, view, None, &mut q[0]).unwrap();

@@ -30,8 +30,8 @@ fn case(n: usize, timed: bool) -> Case {
             let (mut half, y) = (d.alloc::<bf16>(Class::Scratch, n)?, d.alloc::<f32>(Class::Scratch, n)?);
             let d = d.clone();
             Ok(Run::new(vec![y], move |y| {
-                narrow(&d, &x, &mut half)?;
-                widen(&d, &half, &mut y[0])
+                narrow(&d, View::row(&x), ViewMut::row(&mut half))?;
+                widen(&d, View::row(&half), ViewMut::row(&mut y[0]))
             }))
         }),
         reference: Box::new(move || values(n).into_iter().map(|x| reference(x).to_f64()).collect()),

@@ -1,22 +1,20 @@
-//! Pieces in parallel; memory is what these wait for.
+//! Lines in parallel; memory is what these wait for.
 use super::*;
 use crate::{
     Cpu,
+    lines::{Cut, Lines, each_line},
     simd::{Level, simd},
 };
 
-/// Elements of a piece: long enough to be worth a task.
-const PIECE: usize = 16 * 1024;
-
-pub(super) fn narrow(d: &Cpu, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    let (level, x) = (Level::current()?, x.host::<f32>()?);
-    d.rows(y.host_mut::<bf16>()?, 1, PIECE, |at, y| round(level, &x[at..], y));
-    Ok(())
+pub(super) fn narrow(d: &Cpu, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let (level, cut) = (Level::current()?, Cut::of([x.is_dense(), y.view().is_dense()]));
+    let x = Lines::of(x, cut)?;
+    each_line(d, y, cut, |i, y| round(level, x.at(i), y))
 }
-pub(super) fn widen(d: &Cpu, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    let (level, x) = (Level::current()?, x.host::<bf16>()?);
-    d.rows(y.host_mut::<f32>()?, 1, PIECE, |at, y| extend(level, &x[at..], y));
-    Ok(())
+pub(super) fn widen(d: &Cpu, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let (level, cut) = (Level::current()?, Cut::of([x.is_dense(), y.view().is_dense()]));
+    let x = Lines::of(x, cut)?;
+    each_line(d, y, cut, |i, y| extend(level, x.at(i), y))
 }
 
 // plain loops on the bits, which the compiler turns into the level's vectors

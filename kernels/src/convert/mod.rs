@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
+use crate::{Cost, Device, Error, Kernel, Result, View, ViewMut};
 use half::bf16;
 
 const NAME: &str = "convert";
@@ -24,10 +24,11 @@ fn cost(n: usize) -> Cost {
 }
 
 /// y (bf16) = x (f32), rounded. A value whose size is beyond bf16's becomes infinite; the largest f32 are.
-pub fn narrow(device: &Device, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "x", x, y.len())?;
-    need::<bf16>(NAME, device, "y", y, 0)?;
-    let _span = device.span(NAME, "narrow", || cost(y.len()));
+pub fn narrow(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let shape = (x.rows(), x.cols());
+    x.expect::<f32>(NAME, device, "x", shape)?;
+    y.view().expect::<bf16>(NAME, device, "y", shape)?;
+    let _span = device.span(NAME, "narrow", || cost(shape.0 * shape.1));
     match device {
         Device::Cpu(d) => cpu::narrow(d, x, y),
         Device::Cuda(_) => Err(REFUSED),
@@ -35,10 +36,11 @@ pub fn narrow(device: &Device, x: &Buffer, y: &mut Buffer) -> Result<()> {
     }
 }
 /// y (f32) = x (bf16).
-pub fn widen(device: &Device, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    need::<bf16>(NAME, device, "x", x, y.len())?;
-    need::<f32>(NAME, device, "y", y, 0)?;
-    let _span = device.span(NAME, "widen", || cost(y.len()));
+pub fn widen(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let shape = (x.rows(), x.cols());
+    x.expect::<bf16>(NAME, device, "x", shape)?;
+    y.view().expect::<f32>(NAME, device, "y", shape)?;
+    let _span = device.span(NAME, "widen", || cost(shape.0 * shape.1));
     match device {
         Device::Cpu(d) => cpu::widen(d, x, y),
         Device::Cuda(_) => Err(REFUSED),

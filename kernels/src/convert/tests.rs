@@ -9,7 +9,7 @@ fn every_case_on_every_level() {
 /// The bits of `x` in bf16.
 fn rounded(d: &Device, x: &[f32]) -> Vec<u16> {
     let (from, mut to) = (check::up(d, x), d.alloc::<bf16>(Class::Scratch, x.len()).unwrap());
-    narrow(d, &from, &mut to).unwrap();
+    narrow(d, View::row(&from), ViewMut::row(&mut to)).unwrap();
     to.read::<bf16>().unwrap().iter().map(|b| b.to_bits()).collect()
 }
 
@@ -35,7 +35,7 @@ fn the_way_back_is_exact() {
     let d = Device::cpu(1).unwrap();
     let (x, mut y) = (d.upload(Class::Scratch, &all).unwrap(), check::up(&d, &vec![1.0; all.len()]));
     check::levels(|level| {
-        widen(&d, &x, &mut y).unwrap();
+        widen(&d, View::row(&x), ViewMut::row(&mut y)).unwrap();
         for (got, x) in y.read::<f32>().unwrap().iter().zip(&all) {
             assert_eq!(got.to_bits(), u32::from(x.to_bits()) << 16, "{level:?}");
         }
@@ -43,13 +43,27 @@ fn the_way_back_is_exact() {
 }
 
 #[test]
+fn parts_of_matrices() {
+    let (d, x) = (Device::cpu(2).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    let (from, mut half) = (check::up(&d, &x), d.zeros::<bf16>(Class::Scratch, 10).unwrap());
+    let part = View::of(&from, 2, 4).unwrap().cols_of(1..3).unwrap();
+    narrow(&d, part, ViewMut::of(&mut half, 2, 5).unwrap().cols_of(3..5).unwrap()).unwrap();
+    let mut y = check::up(&d, &[0.0; 10]);
+    widen(&d, View::row(&half), ViewMut::row(&mut y)).unwrap();
+    assert_eq!(y.read::<f32>().unwrap(), [0.0, 0.0, 0.0, 2.0, 3.0, 0.0, 0.0, 0.0, 6.0, 7.0]);
+}
+
+#[test]
 fn refusals() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::null(1));
     let (x, mut half) = (check::up(&d, &[1.0; 5]), d.alloc::<bf16>(Class::Scratch, 6).unwrap());
-    assert!(matches!(narrow(&d, &x, &mut half), Err(Error::Length { argument: "x", .. })));
-    assert!(matches!(narrow(&other, &x, &mut half), Err(Error::Elsewhere { .. })));
+    let e = narrow(&d, View::row(&x), ViewMut::row(&mut half)).unwrap_err();
+    assert!(matches!(e, Error::Shape { argument: "y", expected: (1, 5), got: (1, 6), .. }));
+    let e = narrow(&other, View::row(&x), ViewMut::row(&mut half)).unwrap_err();
+    assert!(matches!(e, Error::Elsewhere { .. }));
     let mut y = check::up(&d, &[1.0; 5]);
-    assert!(matches!(narrow(&d, &x, &mut y), Err(Error::DType { argument: "y", .. })));
-    assert!(matches!(widen(&d, &x, &mut y), Err(Error::DType { argument: "x", .. })));
-    assert!(matches!(widen(&d, &half, &mut check::indices(&d, &[1])), Err(Error::DType { .. })));
+    let e = narrow(&d, View::row(&x), ViewMut::row(&mut y)).unwrap_err();
+    assert!(matches!(e, Error::DType { argument: "y", .. }));
+    let e = widen(&d, View::row(&x), ViewMut::row(&mut y)).unwrap_err();
+    assert!(matches!(e, Error::DType { argument: "x", .. }));
 }

@@ -15,7 +15,8 @@ pub(super) fn cases() -> Vec<Case> {
 }
 fn inputs(rows: usize, classes: usize) -> (Vec<f32>, Vec<u32>) {
     let z = noise(1, rows * classes).iter().map(|z| 3.0 * z).collect();
-    (z, (0..rows).map(|i| (i * 7 % classes) as u32).collect())
+    let label = |i: usize| if i % 5 == 3 { IGNORED } else { (i * 7 % classes) as u32 };
+    (z, (0..rows).map(label).collect())
 }
 fn forward_case(rows: usize, classes: usize, timed: bool) -> Case {
     let n = rows * classes;
@@ -33,7 +34,8 @@ fn forward_case(rows: usize, classes: usize, timed: bool) -> Case {
             let d = d.clone();
             Ok(Run::new(outputs, move |y| {
                 let [loss, probs] = y else { unreachable!() };
-                forward(&d, &z, &labels, classes, probs, loss)
+                let probs = ViewMut::of(probs, rows, classes)?;
+                forward(&d, View::of(&z, rows, classes)?, &labels, probs, loss)
             }))
         }),
         reference: Box::new(move || {
@@ -60,7 +62,10 @@ fn backward_case(rows: usize, classes: usize, timed: bool) -> Case {
             let (probs, labels) = (d.upload(Class::Scratch, &probs)?, d.upload(Class::Scratch, &labels)?);
             let (dloss, dz) = (d.upload(Class::Scratch, &[dloss])?, d.alloc::<f32>(Class::Scratch, n)?);
             let d = d.clone();
-            Ok(Run::new(vec![dz], move |y| backward(&d, &dloss, &probs, &labels, classes, &mut y[0])))
+            Ok(Run::new(vec![dz], move |y| {
+                let dz = ViewMut::of(&mut y[0], rows, classes)?;
+                backward(&d, &dloss, View::of(&probs, rows, classes)?, &labels, dz)
+            }))
         }),
         reference: Box::new(move || {
             let (z, labels) = inputs(rows, classes);

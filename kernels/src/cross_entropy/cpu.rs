@@ -2,14 +2,12 @@
 use super::*;
 use crate::{
     Cpu,
+    lines::{Cut, Lines, PIECE, each_line},
     simd::{F32s, Level, math, parts, simd},
 };
 
-/// Values of a task, about.
-const PIECE: usize = 16 * 1024;
-
 fn check(labels: &[u32], classes: usize) -> Result<()> {
-    match labels.iter().max() {
+    match labels.iter().filter(|l| **l != IGNORED).max() {
         Some(l) if *l as usize >= classes => {
             Err(Error::Length { kernel: NAME, argument: "classes", expected: *l as usize + 1, got: classes })
         }
@@ -18,26 +16,29 @@ fn check(labels: &[u32], classes: usize) -> Result<()> {
 }
 pub(super) fn forward(
     d: &Cpu,
-    z: &Buffer,
+    z: View<'_>,
     labels: &Buffer,
-    classes: usize,
-    probs: &mut Buffer,
+    probs: ViewMut<'_>,
     loss: &mut Buffer,
 ) -> Result<()> {
-    let (level, z, labels) = (Level::current()?, z.host::<f32>()?, labels.host::<u32>()?);
+    let (level, labels, classes) = (Level::current()?, labels.host::<u32>()?, z.cols());
     check(labels, classes)?;
-    let rows = (PIECE / classes.max(1)).max(1);
-    let probs = probs.host_mut::<f32>()?[..labels.len() * classes].chunks_mut((rows * classes).max(1));
+    let z = Lines::<f32>::of(z, Cut::Rows)?;
+    let (rows, stride) = ((PIECE / classes.max(1)).max(1), probs.view().stride().max(1));
+    let probs = probs.host::<f32>()?.chunks_mut(rows * stride);
     let mut losses = vec![0.0; labels.len().div_ceil(rows)];
     parts(d, probs.zip(&mut losses), |i, (probs, loss)| {
-        let first = i * rows;
-        for (j, p) in probs.chunks_mut(classes).enumerate() {
-            let z = &z[(first + j) * classes..][..classes];
-            let (top, sum) = softmax(level, z, p);
-            *loss += sum.ln() - f64::from(z[labels[first + j] as usize] - top);
+        for (p, row) in probs.chunks_mut(stride).zip(i * rows..) {
+            let (p, label) = (&mut p[..classes], labels[row]);
+            if label == IGNORED {
+                p.fill(0.0);
+                continue;
+            }
+            let (top, sum) = softmax(level, z.at(row), p);
+            *loss += sum.ln() - f64::from(z.at(row)[label as usize] - top);
         }
     });
-    loss.host_mut::<f32>()?[0] = (losses.iter().sum::<f64>() / labels.len() as f64) as f32;
+    loss.host_mut::<f32>()?[0] = losses.iter().sum::<f64>() as f32;
     Ok(())
 }
 simd! {
@@ -64,23 +65,21 @@ simd! {
 pub(super) fn backward(
     d: &Cpu,
     dloss: &Buffer,
-    probs: &Buffer,
+    probs: View<'_>,
     labels: &Buffer,
-    classes: usize,
-    dz: &mut Buffer,
+    dz: ViewMut<'_>,
 ) -> Result<()> {
-    let (labels, probs) = (labels.host::<u32>()?, probs.host::<f32>()?);
-    check(labels, classes)?;
-    let s = dloss.host::<f32>()?[0] / labels.len() as f32;
-    let dz = &mut dz.host_mut::<f32>()?[..labels.len() * classes];
-    d.rows(dz, classes, (PIECE / classes.max(1)).max(1), |first, piece| {
-        for (i, dz) in piece.chunks_mut(classes).enumerate() {
-            let (p, label) = (&probs[(first + i) * classes..][..classes], labels[first + i] as usize);
-            for (dz, p) in dz.iter_mut().zip(p) {
-                *dz = p * s;
-            }
+    let (labels, s) = (labels.host::<u32>()?, dloss.host::<f32>()?[0]);
+    check(labels, probs.cols())?;
+    let probs = Lines::<f32>::of(probs, Cut::Rows)?;
+    each_line(d, dz, Cut::Rows, |i, dz: &mut [f32]| {
+        let p = probs.at(i);
+        for (dz, p) in dz.iter_mut().zip(p) {
+            *dz = p * s;
+        }
+        if labels[i] != IGNORED {
+            let label = labels[i] as usize;
             dz[label] = (p[label] - 1.0) * s;
         }
-    });
-    Ok(())
+    })
 }

@@ -1,17 +1,20 @@
-//! Softmax cross-entropy, the mean over rows:
+//! Softmax cross-entropy, the sum over the rows that have a label:
 //!
 //! ```text
-//! loss = mean_i (log Σ_j exp z_ij - z_i,label)        dz = (softmax z - onehot) · dloss / rows
+//! loss = Σ_i (log Σ_j exp z_ij - z_i,label)        dz = (softmax z - onehot) · dloss
 //! ```
+//! A row whose label is [`IGNORED`] adds nothing, and its gradient is zero.
 mod cases;
 mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, need};
 use num_traits::Float;
 
 const NAME: &str = "cross_entropy";
+/// The label of rows that have none.
+pub const IGNORED: u32 = u32::MAX;
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
@@ -20,24 +23,23 @@ fn cost(n: usize, back: bool) -> Cost {
     Cost::new(if back { 2 } else { 4 } * n, 8 * n)
 }
 
-/// loss (1) and the probabilities (rows, classes), which the backward pass keeps. Labels (u32) beyond the classes give an
-/// error. The mean over no rows is NaN.
+/// loss (1) of z (rows, classes) and a label (u32) for each row; and the probabilities (rows, classes), which the backward pass
+/// keeps: those of rows without a label are 0. Labels beyond the classes give an error.
 pub fn forward(
     device: &Device,
-    z: &Buffer,
+    z: View<'_>,
     labels: &Buffer,
-    classes: usize,
-    probs: &mut Buffer,
+    probs: ViewMut<'_>,
     loss: &mut Buffer,
 ) -> Result<()> {
-    let len = labels.len() * classes;
+    let shape = (labels.len(), z.cols());
     need::<u32>(NAME, device, "labels", labels, 0)?;
-    need::<f32>(NAME, device, "z", z, len)?;
-    need::<f32>(NAME, device, "probs", probs, len)?;
+    z.expect::<f32>(NAME, device, "z", shape)?;
+    probs.view().expect::<f32>(NAME, device, "probs", shape)?;
     need::<f32>(NAME, device, "loss", loss, 1)?;
-    let _span = device.span(NAME, "forward", || cost(len, false));
+    let _span = device.span(NAME, "forward", || cost(shape.0 * shape.1, false));
     match device {
-        Device::Cpu(d) => cpu::forward(d, z, labels, classes, probs, loss),
+        Device::Cpu(d) => cpu::forward(d, z, labels, probs, loss),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
@@ -46,19 +48,18 @@ pub fn forward(
 pub fn backward(
     device: &Device,
     dloss: &Buffer,
-    probs: &Buffer,
+    probs: View<'_>,
     labels: &Buffer,
-    classes: usize,
-    dz: &mut Buffer,
+    dz: ViewMut<'_>,
 ) -> Result<()> {
-    let len = labels.len() * classes;
+    let shape = (labels.len(), probs.cols());
     need::<f32>(NAME, device, "dloss", dloss, 1)?;
     need::<u32>(NAME, device, "labels", labels, 0)?;
-    need::<f32>(NAME, device, "probs", probs, len)?;
-    need::<f32>(NAME, device, "dz", dz, len)?;
-    let _span = device.span(NAME, "backward", || cost(len, true));
+    probs.expect::<f32>(NAME, device, "probs", shape)?;
+    dz.view().expect::<f32>(NAME, device, "dz", shape)?;
+    let _span = device.span(NAME, "backward", || cost(shape.0 * shape.1, true));
     match device {
-        Device::Cpu(d) => cpu::backward(d, dloss, probs, labels, classes, dz),
+        Device::Cpu(d) => cpu::backward(d, dloss, probs, labels, dz),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
@@ -68,17 +69,20 @@ pub fn backward(
 pub fn reference<T: Float>(z: &[T], labels: &[u32], classes: usize) -> (T, Vec<T>) {
     let (mut loss, mut probs) = (T::zero(), vec![]);
     for (z, label) in z.chunks(classes).zip(labels) {
+        if *label == IGNORED {
+            probs.extend(z.iter().map(|_| T::zero()));
+            continue;
+        }
         let top = z.iter().fold(T::neg_infinity(), |m, x| m.max(*x));
         let sum = z.iter().fold(T::zero(), |t, x| t + (*x - top).exp());
         loss = loss + sum.ln() + top - z[*label as usize];
         probs.extend(z.iter().map(|x| (*x - top).exp() / sum));
     }
-    (loss / T::from(labels.len()).unwrap_or_else(T::nan), probs)
+    (loss, probs)
 }
 /// Plain loops: dz.
 pub fn reference_backward<T: Float>(dloss: T, probs: &[T], labels: &[u32], classes: usize) -> Vec<T> {
-    let n = T::from(labels.len()).unwrap_or_else(T::nan);
     let hit = |i: usize| labels[i / classes] as usize == i % classes;
     let one = |i: usize| if hit(i) { T::one() } else { T::zero() };
-    probs.iter().enumerate().map(|(i, p)| (*p - one(i)) * dloss / n).collect()
+    probs.iter().enumerate().map(|(i, p)| (*p - one(i)) * dloss).collect()
 }

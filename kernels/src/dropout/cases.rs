@@ -27,7 +27,7 @@ fn case(rows: usize, cols: usize, p: f32, timed: bool) -> Case {
             let d = d.clone();
             Ok(Run::new(outputs, move |y| {
                 y[0].write(&x)?;
-                apply(&d, drop, rows, cols, &mut y[0])
+                apply(&d, drop, ViewMut::of(&mut y[0], rows, cols)?)
             }))
         }),
         reference: Box::new(move || reference(drop, cols, &wide(&noise(1, n)))),

@@ -2,21 +2,13 @@
 use super::*;
 use crate::{
     Cpu,
+    lines::{Cut, each_line},
     simd::{F32s, Level, simd},
 };
 
-/// Values of a task, about.
-const PIECE: usize = 16 * 1024;
-
-pub(super) fn apply(c: &Cpu, d: Dropout, rows: usize, cols: usize, y: &mut Buffer) -> Result<()> {
+pub(super) fn apply(c: &Cpu, d: Dropout, y: ViewMut<'_>) -> Result<()> {
     let level = Level::current()?;
-    let of_task = (PIECE / cols.max(1)).max(1);
-    c.rows(&mut y.host_mut::<f32>()?[..rows * cols], cols, of_task, |first, piece| {
-        for (i, row) in piece.chunks_mut(cols).enumerate() {
-            multiply(level, d.row(first + i), row);
-        }
-    });
-    Ok(())
+    each_line(c, y, Cut::Rows, |i, row| multiply(level, d.row(i), row))
 }
 simd! {
     /// y *= the factors of a row.

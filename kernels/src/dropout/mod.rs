@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need, simd::Simd};
+use crate::{Cost, Device, Error, Kernel, Result, ViewMut, simd::Simd};
 use num_traits::Float;
 
 const NAME: &str = "dropout";
@@ -119,11 +119,12 @@ fn cost(n: usize) -> Cost {
 }
 
 /// y *= factor, y (rows, cols).
-pub fn apply(device: &Device, d: Dropout, rows: usize, cols: usize, y: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "y", y, rows * cols)?;
+pub fn apply(device: &Device, d: Dropout, y: ViewMut<'_>) -> Result<()> {
+    let (rows, cols) = (y.view().rows(), y.view().cols());
+    y.view().expect::<f32>(NAME, device, "y", (rows, cols))?;
     let _span = device.span(NAME, "apply", || cost(rows * cols));
     match device {
-        Device::Cpu(c) => cpu::apply(c, d, rows, cols, y),
+        Device::Cpu(c) => cpu::apply(c, d, y),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }

@@ -77,7 +77,21 @@ fn the_same_key_gives_the_same_numbers() {
 fn refusals() {
     let (d, drop) = (Device::cpu(1).unwrap(), Dropout::new(0.3, 1, 2, 3));
     let mut y = check::up(&d, &[1.0; 5]);
-    assert!(matches!(apply(&d, drop, 2, 3, &mut y), Err(Error::Length { expected: 6, got: 5, .. })));
-    assert!(matches!(apply(&d, drop, 1, 2, &mut check::indices(&d, &[1; 5])), Err(Error::DType { .. })));
-    assert!(matches!(apply(&Device::null(1), drop, 1, 2, &mut y), Err(Error::Elsewhere { .. })));
+    assert!(matches!(apply(&Device::null(1), drop, ViewMut::row(&mut y)), Err(Error::Elsewhere { .. })));
+    let mut ids = check::indices(&d, &[1; 5]);
+    assert!(matches!(apply(&d, drop, ViewMut::row(&mut ids)), Err(Error::DType { .. })));
+}
+
+#[test]
+fn columns_are_counted_from_where_a_view_begins() {
+    let (d, drop) = (Device::cpu(2).unwrap(), Dropout::new(0.4, 1, 2, 3));
+    check::levels(|_| {
+        let mut y = check::up(&d, &[1.0; 7 * 50]);
+        apply(&d, drop, ViewMut::of(&mut y, 7, 50).unwrap().cols_of(9..46).unwrap()).unwrap();
+        for (i, y) in y.read::<f32>().unwrap().into_iter().enumerate() {
+            let (row, col) = (i / 50, i % 50);
+            let want = if (9..46).contains(&col) { drop.factor(row, col - 9) } else { 1.0 };
+            assert_eq!(y, want, "{row} {col}");
+        }
+    });
 }

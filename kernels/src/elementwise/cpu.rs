@@ -1,40 +1,39 @@
-//! Pieces in parallel; memory is what these wait for.
+//! Lines in parallel; memory is what these wait for.
 use super::*;
 use crate::{
     Cpu,
+    lines::{Cut, Lines, each_line},
     simd::{Level, simd},
 };
 
-/// Elements of a piece: long enough to be worth a task.
-const PIECE: usize = 16 * 1024;
-
-pub(super) fn add(d: &Cpu, a: &Buffer, b: &Buffer, y: &mut Buffer) -> Result<()> {
-    let (level, a, b) = (Level::current()?, a.host::<f32>()?, b.host::<f32>()?);
-    d.rows(y.host_mut::<f32>()?, 1, PIECE, |at, y| sum(level, &a[at..], &b[at..], y));
-    Ok(())
+pub(super) fn copy(d: &Cpu, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let cut = Cut::of([x.is_dense(), y.view().is_dense()]);
+    let x = Lines::<f32>::of(x, cut)?;
+    each_line(d, y, cut, |i, y| y.copy_from_slice(x.at(i)))
 }
-pub(super) fn axpy(d: &Cpu, s: f32, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    let (level, x) = (Level::current()?, x.host::<f32>()?);
-    d.rows(y.host_mut::<f32>()?, 1, PIECE, |at, y| add_multiple(level, s, &x[at..], y));
-    Ok(())
+pub(super) fn add(d: &Cpu, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let (level, cut) = (Level::current()?, Cut::of([a.is_dense(), b.is_dense(), y.view().is_dense()]));
+    let (a, b) = (Lines::of(a, cut)?, Lines::of(b, cut)?);
+    each_line(d, y, cut, |i, y| sum(level, a.at(i), b.at(i), y))
 }
-pub(super) fn scale(d: &Cpu, s: f32, y: &mut Buffer) -> Result<()> {
-    let level = Level::current()?;
-    d.rows(y.host_mut::<f32>()?, 1, PIECE, |_, y| multiply(level, s, y));
-    Ok(())
+pub(super) fn axpy(d: &Cpu, s: f32, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let (level, cut) = (Level::current()?, Cut::of([x.is_dense(), y.view().is_dense()]));
+    let x = Lines::of(x, cut)?;
+    each_line(d, y, cut, |i, y| add_multiple(level, s, x.at(i), y))
 }
-pub(super) fn mul_row(d: &Cpu, x: &Buffer, v: &Buffer, cols: usize, y: &mut Buffer) -> Result<()> {
-    let (level, x, v) = (Level::current()?, x.host::<f32>()?, v.host::<f32>()?);
+pub(super) fn scale(d: &Cpu, s: f32, y: ViewMut<'_>) -> Result<()> {
+    let (level, cut) = (Level::current()?, Cut::of([y.view().is_dense()]));
+    each_line(d, y, cut, |_, y| multiply(level, s, y))
+}
+pub(super) fn mul_row(d: &Cpu, x: View<'_>, v: &Buffer, y: ViewMut<'_>) -> Result<()> {
+    let (level, v) = (Level::current()?, v.host::<f32>()?);
     if let [v] = v {
-        d.rows(y.host_mut::<f32>()?, 1, PIECE, |at, y| multiple(level, *v, &x[at..], y));
-        return Ok(());
+        let cut = Cut::of([x.is_dense(), y.view().is_dense()]);
+        let x = Lines::of(x, cut)?;
+        return each_line(d, y, cut, |i, y| multiple(level, *v, x.at(i), y));
     }
-    d.rows(y.host_mut::<f32>()?, cols, (PIECE / cols.max(1)).max(1), |row, piece| {
-        for (y, x) in piece.chunks_mut(cols).zip(x[row * cols..].chunks(cols)) {
-            products(level, x, v, y);
-        }
-    });
-    Ok(())
+    let x = Lines::of(x, Cut::Rows)?;
+    each_line(d, y, Cut::Rows, |i, y| products(level, x.at(i), v, y))
 }
 
 // plain loops, which the compiler turns into the level's vectors

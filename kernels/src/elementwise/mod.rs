@@ -1,7 +1,7 @@
-//! Sums and products of buffers of one shape.
+//! Copies, sums and products of matrices of one shape.
 //!
 //! ```text
-//! add   y = a + b          axpy      y += s x           scale     y *= s
+//! copy  y = x       add   y = a + b       axpy  y += s x       scale  y *= s
 //! mul_row  y[i, j] = x[i, j] v[j]  (v of one value: of every column)
 //! ```
 mod cases;
@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, need};
 
 const NAME: &str = "elementwise";
 /// The registry row.
@@ -17,17 +17,32 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
-/// Of n elements of each of so many buffers.
-fn cost(n: usize, buffers: usize) -> Cost {
-    Cost::new(n, 4 * buffers * n)
+/// Of n elements of each of so many matrices, with so many operations.
+fn cost(n: usize, matrices: usize, operations: usize) -> Cost {
+    Cost::new(operations * n, 4 * matrices * n)
+}
+/// The elements of y, which has the shape of every input.
+fn check(device: &Device, inputs: &[(&'static str, View<'_>)], y: &ViewMut<'_>) -> Result<usize> {
+    let shape = (y.view().rows(), y.view().cols());
+    y.view().expect::<f32>(NAME, device, "y", shape)?;
+    inputs.iter().try_for_each(|(name, x)| x.expect::<f32>(NAME, device, name, shape))?;
+    Ok(shape.0 * shape.1)
 }
 
+/// y = x.
+pub fn copy(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let n = check(device, &[("x", x)], &y)?;
+    let _span = device.span(NAME, "copy", || cost(n, 2, 0));
+    match device {
+        Device::Cpu(d) => cpu::copy(d, x, y),
+        Device::Cuda(_) => Err(REFUSED),
+        Device::Null(_) => Ok(()),
+    }
+}
 /// y = a + b.
-pub fn add(device: &Device, a: &Buffer, b: &Buffer, y: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "a", a, y.len())?;
-    need::<f32>(NAME, device, "b", b, y.len())?;
-    need::<f32>(NAME, device, "y", y, 0)?;
-    let _span = device.span(NAME, "add", || cost(y.len(), 3));
+pub fn add(device: &Device, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let n = check(device, &[("a", a), ("b", b)], &y)?;
+    let _span = device.span(NAME, "add", || cost(n, 3, 1));
     match device {
         Device::Cpu(d) => cpu::add(d, a, b, y),
         Device::Cuda(_) => Err(REFUSED),
@@ -35,10 +50,9 @@ pub fn add(device: &Device, a: &Buffer, b: &Buffer, y: &mut Buffer) -> Result<()
     }
 }
 /// y += s x.
-pub fn axpy(device: &Device, s: f32, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "x", x, y.len())?;
-    need::<f32>(NAME, device, "y", y, 0)?;
-    let _span = device.span(NAME, "axpy", || cost(y.len(), 3));
+pub fn axpy(device: &Device, s: f32, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
+    let n = check(device, &[("x", x)], &y)?;
+    let _span = device.span(NAME, "axpy", || cost(n, 3, 1));
     match device {
         Device::Cpu(d) => cpu::axpy(d, s, x, y),
         Device::Cuda(_) => Err(REFUSED),
@@ -46,26 +60,22 @@ pub fn axpy(device: &Device, s: f32, x: &Buffer, y: &mut Buffer) -> Result<()> {
     }
 }
 /// y *= s.
-pub fn scale(device: &Device, s: f32, y: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "y", y, 0)?;
-    let _span = device.span(NAME, "scale", || cost(y.len(), 2));
+pub fn scale(device: &Device, s: f32, y: ViewMut<'_>) -> Result<()> {
+    let n = check(device, &[], &y)?;
+    let _span = device.span(NAME, "scale", || cost(n, 2, 1));
     match device {
         Device::Cpu(d) => cpu::scale(d, s, y),
         Device::Cuda(_) => Err(REFUSED),
         Device::Null(_) => Ok(()),
     }
 }
-/// y (rows, cols) = x · v, v holding a value for each column, or one for all.
-pub fn mul_row(device: &Device, x: &Buffer, v: &Buffer, cols: usize, y: &mut Buffer) -> Result<()> {
-    need::<f32>(NAME, device, "x", x, y.len())?;
-    need::<f32>(NAME, device, "v", v, if v.len() == 1 { 1 } else { cols })?;
-    need::<f32>(NAME, device, "y", y, 0)?;
-    if !y.is_empty() && (cols == 0 || !y.len().is_multiple_of(cols)) {
-        return Err(Error::Length { kernel: NAME, argument: "y (whole rows)", expected: cols, got: y.len() });
-    }
-    let _span = device.span(NAME, "mul_row", || cost(y.len(), 2));
+/// y = x · v, v holding a value for each column, or one for all.
+pub fn mul_row(device: &Device, x: View<'_>, v: &Buffer, y: ViewMut<'_>) -> Result<()> {
+    let n = check(device, &[("x", x)], &y)?;
+    need::<f32>(NAME, device, "v", v, if v.len() == 1 { 1 } else { x.cols() })?;
+    let _span = device.span(NAME, "mul_row", || cost(n, 2, 1));
     match device {
-        Device::Cpu(d) => cpu::mul_row(d, x, v, cols, y),
+        Device::Cpu(d) => cpu::mul_row(d, x, v, y),
         Device::Cuda(_) => Err(REFUSED),
         Device::Null(_) => Ok(()),
     }

@@ -43,7 +43,7 @@ fn rows_case(n: usize, rows: usize, cols: usize, storage: Storage, accumulate: b
             let d = d.clone();
             Ok(Run::new(vec![y], move |y| {
                 let table = Matrix::stored(&table, scales.as_ref(), rows, cols);
-                super::rows(&d, table, &index, &mut y[0], accumulate)
+                super::rows(&d, table, &index, ViewMut::of(&mut y[0], n, cols)?, accumulate)
             }))
         }),
         reference: Box::new(move || {
@@ -68,7 +68,9 @@ fn scatter_case(n: usize, rows: usize, cols: usize, timed: bool) -> Case {
             let index = d.upload(Class::Scratch, &index(n, rows))?;
             let table = d.upload(Class::Scratch, &noise(2, rows * cols))?;
             let d = d.clone();
-            Ok(Run::new(vec![table], move |y| scatter(&d, &dy, &index, cols, &mut y[0])))
+            Ok(Run::new(vec![table], move |y| {
+                scatter(&d, View::of(&dy, n, cols)?, &index, ViewMut::of(&mut y[0], rows, cols)?)
+            }))
         }),
         reference: Box::new(move || {
             let (dy, index) = (noise(1, n * cols), index(n, rows));

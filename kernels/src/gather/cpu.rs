@@ -2,6 +2,7 @@
 use super::*;
 use crate::{
     Cpu,
+    lines::{Cut, Lines, each_line},
     storage::view::{Stored, stored},
 };
 
@@ -23,38 +24,37 @@ pub(super) fn rows(
     d: &Cpu,
     table: Matrix<'_>,
     index: &Buffer,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
     accumulate: bool,
 ) -> Result<()> {
     let index = index.host::<u32>()?;
     check(index, table.rows)?;
-    let y = &mut y.host_mut::<f32>()?[..index.len() * table.cols];
-    stored!(table, view => copy(d, view, index, table.cols, y, accumulate));
-    Ok(())
+    stored!(table, view => copy(d, view, index, y, accumulate))
 }
-fn copy(d: &Cpu, table: impl Stored, index: &[u32], cols: usize, y: &mut [f32], accumulate: bool) {
-    d.rows(y, cols, 16, |first, piece| {
-        let mut decoded = [0.0; PART];
-        for (i, row) in piece.chunks_mut(cols).enumerate() {
-            let line = index[first + i] as usize;
-            for (p, y) in row.chunks_mut(PART).enumerate() {
-                if accumulate {
-                    let decoded = &mut decoded[..y.len()];
-                    table.decode(line, p * PART, decoded);
-                    y.iter_mut().zip(decoded).for_each(|(y, x)| *y += *x);
-                } else {
-                    table.decode(line, p * PART, y);
-                }
+fn copy(d: &Cpu, table: impl Stored, index: &[u32], y: ViewMut<'_>, accumulate: bool) -> Result<()> {
+    each_line(d, y, Cut::Rows, |i, row: &mut [f32]| {
+        let (line, mut decoded) = (index[i] as usize, [0.0; PART]);
+        for (p, y) in row.chunks_mut(PART).enumerate() {
+            if accumulate {
+                let decoded = &mut decoded[..y.len()];
+                table.decode(line, p * PART, decoded);
+                y.iter_mut().zip(decoded).for_each(|(y, x)| *y += *x);
+            } else {
+                table.decode(line, p * PART, y);
             }
         }
-    });
+    })
 }
-pub(super) fn scatter(_d: &Cpu, dy: &Buffer, index: &Buffer, cols: usize, table: &mut Buffer) -> Result<()> {
-    let (dy, index, table) = (dy.host::<f32>()?, index.host::<u32>()?, table.host_mut::<f32>()?);
-    check(index, table.len() / cols.max(1))?;
+pub(super) fn scatter(dy: View<'_>, index: &Buffer, table: ViewMut<'_>) -> Result<()> {
+    let (index, stride, cols) = (index.host::<u32>()?, table.view().stride(), dy.cols());
+    check(index, table.view().rows())?;
+    if cols == 0 {
+        return Ok(());
+    }
+    let (dy, table) = (Lines::<f32>::of(dy, Cut::Rows)?, table.host::<f32>()?);
     for (i, t) in index.iter().enumerate() {
-        let row = &mut table[*t as usize * cols..][..cols];
-        row.iter_mut().zip(&dy[i * cols..]).for_each(|(t, d)| *t += d);
+        let row = &mut table[*t as usize * stride..][..cols];
+        row.iter_mut().zip(dy.at(i)).for_each(|(t, d)| *t += d);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, matmul::Matrix, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, matmul::Matrix, need};
 
 const NAME: &str = "gather";
 /// The registry row.
@@ -25,12 +25,12 @@ pub fn rows(
     device: &Device,
     table: Matrix<'_>,
     index: &Buffer,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
     accumulate: bool,
 ) -> Result<()> {
     table.check(NAME, "table", device)?;
     need::<u32>(NAME, device, "index", index, 0)?;
-    need::<f32>(NAME, device, "y", y, index.len() * table.cols)?;
+    y.view().expect::<f32>(NAME, device, "y", (index.len(), table.cols))?;
     let read = || Matrix { rows: index.len(), ..table }.bytes();
     let _span = device.span(NAME, "rows", || cost(read(), index.len() * table.cols, accumulate));
     match device {
@@ -41,13 +41,14 @@ pub fn rows(
 }
 
 /// table (rows, cols) += dy (n, cols) at the rows named. Indices beyond the table give an error.
-pub fn scatter(device: &Device, dy: &Buffer, index: &Buffer, cols: usize, table: &mut Buffer) -> Result<()> {
+pub fn scatter(device: &Device, dy: View<'_>, index: &Buffer, table: ViewMut<'_>) -> Result<()> {
     need::<u32>(NAME, device, "index", index, 0)?;
-    need::<f32>(NAME, device, "dy", dy, index.len() * cols)?;
-    need::<f32>(NAME, device, "table", table, 0)?;
+    let (rows, cols) = (table.view().rows(), dy.cols());
+    dy.expect::<f32>(NAME, device, "dy", (index.len(), cols))?;
+    table.view().expect::<f32>(NAME, device, "table", (rows, cols))?;
     let _span = device.span(NAME, "scatter", || cost(4 * index.len() * cols, index.len() * cols, true));
     match device {
-        Device::Cpu(d) => cpu::scatter(d, dy, index, cols, table),
+        Device::Cpu(_) => cpu::scatter(dy, index, table),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(()),
     }

@@ -8,20 +8,49 @@ use crate::{
 
 const EPS: f32 = 1e-5;
 
+/// Which norm: about the mean or not, with a bias or without.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Layer,
+    Biasless,
+    Rms,
+}
+impl Kind {
+    fn centred(self) -> bool {
+        self != Kind::Rms
+    }
+    fn has_bias(self) -> bool {
+        self == Kind::Layer
+    }
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Layer => "",
+            Kind::Biasless => " without bias",
+            Kind::Rms => " about zero",
+        }
+    }
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut v = vec![];
     for (rows, cols) in [(0, 5), (1, 1), (1, 2), (3, 7), (2, 16), (5, 33), (130, 384), (7, 1001)] {
         for drop in [false, true] {
-            v.push(forward_case(rows, cols, drop, true, true, false));
-            v.push(forward_case(rows, cols, drop, false, false, false));
-            v.push(backward_case(rows, cols, drop, false));
+            v.push(forward_case(Kind::Layer, [rows, cols], drop, true, true, false));
+            v.push(forward_case(Kind::Layer, [rows, cols], drop, false, false, false));
+            v.push(backward_case(Kind::Layer, [rows, cols], drop, false));
+        }
+        for kind in [Kind::Biasless, Kind::Rms] {
+            v.push(forward_case(kind, [rows, cols], false, cols > 2, true, false));
+            v.push(backward_case(kind, [rows, cols], false, false));
         }
     }
-    v.push(forward_case(2048, 768, false, true, false, true));
+    v.push(forward_case(Kind::Layer, [2048, 768], false, true, false, true));
     for drop in [false, true] {
-        v.push(forward_case(2048, 768, drop, true, true, true));
-        v.push(backward_case(2048, 768, drop, true));
+        v.push(forward_case(Kind::Layer, [2048, 768], drop, true, true, true));
+        v.push(backward_case(Kind::Layer, [2048, 768], drop, true));
     }
+    v.push(forward_case(Kind::Rms, [2048, 768], false, false, true, true));
+    v.push(backward_case(Kind::Rms, [2048, 768], false, true));
     v
 }
 fn drops(on: bool) -> Option<Dropout> {
@@ -44,13 +73,21 @@ fn sum(x: &[f32], r: Option<&[f32]>, drop: bool, cols: usize) -> Vec<f64> {
     x.iter().zip(wide(r)).map(|(x, r)| x + r).collect()
 }
 
-fn forward_case(rows: usize, cols: usize, drop: bool, residual: bool, keep: bool, timed: bool) -> Case {
+fn forward_case(
+    kind: Kind,
+    [rows, cols]: [usize; 2],
+    drop: bool,
+    residual: bool,
+    keep: bool,
+    timed: bool,
+) -> Case {
     let len = rows * cols;
     let cost = cost(len, drop, residual, keep);
     let of = |b: bool, name: &'static str| if b { name } else { "" };
     Case {
         label: format!(
-            "forward{}{}{} {rows}x{cols}",
+            "forward{}{}{}{} {rows}x{cols}",
+            kind.name(),
             of(drop, ", dropped out"),
             of(residual, " + residual"),
             of(keep, ", kept")
@@ -59,7 +96,7 @@ fn forward_case(rows: usize, cols: usize, drop: bool, residual: bool, keep: bool
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: !drop,
+        cuda: !drop && kind == Kind::Layer,
         prepare: Box::new(move |d| {
             let [x, r, g, b] = inputs(rows, cols);
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
@@ -72,14 +109,23 @@ fn forward_case(rows: usize, cols: usize, drop: bool, residual: bool, keep: bool
             Ok(Run::new(outputs, move |y| {
                 let [y, normed, rstd] = y else { unreachable!() };
                 let dropout = drops(drop);
-                let n = Norm { gamma: &gamma, beta: &beta, eps: EPS, rows, cols, dropout };
-                forward(&d, &x, residual.then_some(&r), n, y, keep.then_some(Kept { normed, rstd }))
+                let (beta, centred) = (kind.has_bias().then_some(&beta), kind.centred());
+                let n = Norm { gamma: &gamma, beta, eps: EPS, centred, dropout };
+                let (x, r) = (View::of(&x, rows, cols)?, View::of(&r, rows, cols)?);
+                let y = ViewMut::of(y, rows, cols)?;
+                let keep = match keep {
+                    true => Some(Kept { normed: ViewMut::of(normed, rows, cols)?, rstd }),
+                    false => None,
+                };
+                forward(&d, x, residual.then_some(r), n, y, keep)
             }))
         }),
         reference: Box::new(move || {
             let [x, r, g, b] = inputs(rows, cols);
             let s = sum(&x, residual.then_some(&r), drop, cols);
-            let (mut y, hat, inv) = reference(&s, &wide(&g), &wide(&b), f64::from(EPS));
+            let (b, eps) = (wide(&b), f64::from(EPS));
+            let b = kind.has_bias().then_some(&b[..]);
+            let (mut y, hat, inv) = reference(&s, &wide(&g), b, eps, kind.centred());
             if keep {
                 y.extend(hat);
                 y.extend(inv);
@@ -89,23 +135,23 @@ fn forward_case(rows: usize, cols: usize, drop: bool, residual: bool, keep: bool
     }
 }
 
-fn backward_case(rows: usize, cols: usize, drop: bool, timed: bool) -> Case {
+fn backward_case(kind: Kind, [rows, cols]: [usize; 2], drop: bool, timed: bool) -> Case {
     let len = rows * cols;
     // x̂ and rstd as the forward pass gives them
     let kept = move || {
-        let [x, _, g, b] = inputs(rows, cols);
-        let (_, hat, inv) = reference(&wide(&x), &wide(&g), &wide(&b), f64::from(EPS));
+        let [x, _, g, _] = inputs(rows, cols);
+        let (_, hat, inv) = reference(&wide(&x), &wide(&g), None, f64::from(EPS), kind.centred());
         let narrow = |v: Vec<f64>| v.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
         (narrow(hat), narrow(inv), g)
     };
     Case {
-        label: format!("backward{} {rows}x{cols}", if drop { ", dropped out" } else { "" }),
+        label: format!("backward{}{} {rows}x{cols}", kind.name(), if drop { ", dropped out" } else { "" }),
         // of one or two channels, next to nothing is left of the gradient
         tolerance: if cols < 3 { 1e-3 } else { 2e-6 },
         flops: cost_backward(len, drop).flops,
         bytes: cost_backward(len, drop).bytes,
         timed,
-        cuda: !drop,
+        cuda: !drop && kind == Kind::Layer,
         prepare: Box::new(move |d| {
             let (hat, inv, g) = kept();
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
@@ -114,14 +160,23 @@ fn backward_case(rows: usize, cols: usize, drop: bool, timed: bool) -> Case {
             let (outputs, d) = (outputs.collect::<Result<_>>()?, d.clone());
             Ok(Run::new(outputs, move |y| {
                 let dropout = drops(drop);
-                let n = Norm { gamma: &gamma, beta: &gamma, eps: EPS, rows, cols, dropout };
+                let (beta, centred) = (kind.has_bias().then_some(&gamma), kind.centred());
+                let n = Norm { gamma: &gamma, beta, eps: EPS, centred, dropout };
                 let [ds, dx @ ..] = y else { unreachable!() };
-                backward(&d, &dy, &hat, &inv, n, ds, dx.first_mut())
+                let dx = dx.first_mut().map(|dx| ViewMut::of(dx, rows, cols)).transpose()?;
+                let (dy, hat) = (View::of(&dy, rows, cols)?, View::of(&hat, rows, cols)?);
+                backward(&d, dy, hat, &inv, n, ViewMut::of(ds, rows, cols)?, dx)
             }))
         }),
         reference: Box::new(move || {
             let (hat, inv, g) = kept();
-            let mut ds = reference_backward(&wide(&noise(5, len)), &wide(&hat), &wide(&inv), &wide(&g));
+            let mut ds = reference_backward(
+                &wide(&noise(5, len)),
+                &wide(&hat),
+                &wide(&inv),
+                &wide(&g),
+                kind.centred(),
+            );
             if let Some(d) = drops(drop) {
                 ds.extend(dropout::reference(d, cols, &ds));
             }

@@ -3,47 +3,55 @@ use super::*;
 use crate::{
     Cpu,
     dropout::Row,
+    lines::{Cut, Lines, PIECE},
     matmul_int8::{self, RowsMut},
     simd::{F32s, Level, Simd, parts, simd},
 };
 
-/// Values that a task normalises, about.
-const PIECE: usize = 16 * 1024;
 /// Vectors summed at once, so that additions do not wait for each other.
 const WIDE: usize = 4;
 
 pub(super) fn forward(
     d: &Cpu,
-    x: &Buffer,
-    r: Option<&Buffer>,
+    x: View<'_>,
+    r: Option<View<'_>>,
     n: Norm<'_>,
-    y: &mut Buffer,
+    y: ViewMut<'_>,
     keep: Option<Kept<'_>>,
     q: Option<&mut Rows>,
 ) -> Result<()> {
-    let (level, len) = (Level::current()?, n.rows * n.cols);
-    let rows = (PIECE / n.cols.max(1)).max(1);
-    let piece = (rows * n.cols).max(1);
-    let x = &x.host::<f32>()?[..len];
-    let r = r.map(|r| r.host::<f32>()).transpose()?;
-    let w = Affine { gamma: &n.gamma.host()?[..n.cols], beta: &n.beta.host()?[..n.cols], eps: n.eps };
-    let y = y.host_mut::<f32>()?[..len].chunks_mut(piece);
-    let residual = |i: usize, len: usize| r.map(|r| &r[i * piece..][..len]);
-    let (normed, rstd) = match keep {
-        Some(k) => {
-            (Some(&mut k.normed.host_mut::<f32>()?[..len]), Some(&mut k.rstd.host_mut::<f32>()?[..n.rows]))
+    let (level, cols) = (Level::current()?, x.cols());
+    let rows = (PIECE / cols.max(1)).max(1);
+    let none;
+    let beta = match n.beta {
+        Some(beta) => &beta.host::<f32>()?[..cols],
+        None => {
+            none = vec![0.0; cols];
+            &none
         }
+    };
+    let w = Affine { gamma: &n.gamma.host()?[..cols], beta, eps: n.eps, centred: n.centred };
+    let inputs = (Lines::of(x, Cut::Rows)?, r.map(|r| Lines::of(r, Cut::Rows)).transpose()?);
+    let (normed, rstd) = match keep {
+        Some(k) => (Some(k.normed), Some(&mut k.rstd.host_mut::<f32>()?[..x.rows()])),
         None => (None, None),
     };
-    let kept = pieces(normed, piece).zip(pieces(rstd, rows));
+    let (y_row, normed_row) = (stride(&y), normed.as_ref().map_or(1, stride));
+    let y = y.host::<f32>()?.chunks_mut(rows * y_row);
+    let normed = normed.map(|n| n.host::<f32>()).transpose()?;
+    let kept = pieces(normed, rows * normed_row).zip(pieces(rstd, rows));
     let quantized = matmul_int8::pieces(q, rows)?;
     parts(d, y.zip(kept).zip(quantized), |i, ((y, (normed, rstd)), q)| {
-        let drop = n.dropout.map(|d| (d, i * rows));
-        rows_forward(level, &x[i * piece..], drop, residual(i, y.len()), w, y, normed.zip(rstd), q);
+        let keep = normed.map(|n| (n, normed_row)).zip(rstd);
+        rows_forward(level, inputs, n.dropout, i * rows, w, (y, y_row), keep, q);
     });
     Ok(())
 }
 
+/// Elements from row to row.
+fn stride(y: &ViewMut<'_>) -> usize {
+    y.view().stride().max(1)
+}
 /// The pieces of what may not be there.
 fn pieces<T>(v: Option<&mut [T]>, each: usize) -> impl Iterator<Item = Option<&mut [T]>> {
     let mut chunks = v.map(|v| v.chunks_mut(each));
@@ -55,63 +63,63 @@ fn pieces<T>(v: Option<&mut [T]>, each: usize) -> impl Iterator<Item = Option<&m
 
 pub(super) fn backward(
     d: &Cpu,
-    dy: &Buffer,
-    normed: &Buffer,
+    dy: View<'_>,
+    normed: View<'_>,
     rstd: &Buffer,
     n: Norm<'_>,
-    ds: &mut Buffer,
-    dx: Option<&mut Buffer>,
+    ds: ViewMut<'_>,
+    dx: Option<ViewMut<'_>>,
 ) -> Result<()> {
-    let (level, len) = (Level::current()?, n.rows * n.cols);
-    let (dy, normed, rstd) = (dy.host::<f32>()?, normed.host::<f32>()?, rstd.host::<f32>()?);
-    let gamma = &n.gamma.host::<f32>()?[..n.cols];
-    let rows = (PIECE / n.cols.max(1)).max(1);
-    let piece = (rows * n.cols).max(1);
+    let (level, cols) = (Level::current()?, dy.cols());
+    let inputs = (Lines::of(dy, Cut::Rows)?, Lines::of(normed, Cut::Rows)?, rstd.host::<f32>()?);
+    let gamma = &n.gamma.host::<f32>()?[..cols];
+    let rows = (PIECE / cols.max(1)).max(1);
     let dropout = n.dropout.unwrap_or(Dropout::none());
-    let dx = match dx {
-        Some(dx) => Some(&mut dx.host_mut::<f32>()?[..len]),
-        None => None,
-    };
-    let outputs = ds.host_mut::<f32>()?[..len].chunks_mut(piece).zip(pieces(dx, piece));
+    let (ds_row, dx_row) = (stride(&ds), dx.as_ref().map_or(1, stride));
+    let dx = dx.map(|dx| dx.host::<f32>()).transpose()?;
+    let outputs = ds.host::<f32>()?.chunks_mut(rows * ds_row).zip(pieces(dx, rows * dx_row));
     parts(d, outputs, |i, (ds, dx)| {
-        let (at, first) = (i * piece, i * rows);
-        let dx = dx.map(|dx| (dx, dropout, first));
-        rows_backward(level, &dy[at..], &normed[at..], &rstd[first..], gamma, ds, dx);
+        let dx = dx.map(|dx| ((dx, dx_row), dropout));
+        rows_backward(level, inputs, i * rows, gamma, n.centred, (ds, ds_row), dx);
     });
     Ok(())
 }
 
-/// γ, β and eps.
+/// γ, β and eps; without `centred` the mean is taken to be 0.
 #[derive(Clone, Copy)]
 struct Affine<'a> {
     gamma: &'a [f32],
     beta: &'a [f32],
     eps: f32,
+    centred: bool,
 }
+/// Rows to write, and the elements from one to the next.
+type Out<'a> = (&'a mut [f32], usize);
 
 simd! {
-    /// y = LN(x ∘ f + r) for the rows that `y` holds, the dropout's from the one it names on.
-    fn rows_forward<S>(s, x: &[f32], drop: Option<(Dropout, usize)>, r: Option<&[f32]>, w: Affine<'_>,
-        y: &mut [f32], keep: Option<(&mut [f32], &mut [f32])>, q: Option<RowsMut<'_>>) {
+    /// y = LN(x ∘ f + r) for the rows that `y` holds, those from `first` on.
+    fn rows_forward<S>(s, inputs: (Lines<'_, f32>, Option<Lines<'_, f32>>), drop: Option<Dropout>, first: usize,
+        w: Affine<'_>, y: Out<'_>, keep: Option<(Out<'_>, &mut [f32])>, q: Option<RowsMut<'_>>) {
         let cols = w.gamma.len();
-        let ((mut normed, mut rstd), mut q) = (keep.unzip(), q);
-        for (i, y) in y.chunks_exact_mut(cols).enumerate() {
-            let at = i * cols..(i + 1) * cols;
-            let x = &x[at.clone()];
+        let ((x, r), (y, y_row)) = (inputs, y);
+        let (mut keep, mut q) = (keep, q);
+        for (i, y) in y.chunks_mut(y_row).enumerate() {
+            let (x, y) = (x.at(first + i), &mut y[..cols]);
             let none = Row::default();
             let total = match (drop, r) {
                 (None, None) => sum::<S, false, false>(s, x, none, x, y),
-                (None, Some(r)) => sum::<S, false, true>(s, x, none, &r[at.clone()], y),
-                (Some((d, first)), None) => sum::<S, true, false>(s, x, d.row(first + i), x, y),
-                (Some((d, first)), Some(r)) => sum::<S, true, true>(s, x, d.row(first + i), &r[at.clone()], y),
+                (None, Some(r)) => sum::<S, false, true>(s, x, none, r.at(first + i), y),
+                (Some(d), None) => sum::<S, true, false>(s, x, d.row(first + i), x, y),
+                (Some(d), Some(r)) => sum::<S, true, true>(s, x, d.row(first + i), r.at(first + i), y),
             };
-            let mean = total / cols as f32;
+            let mean = if w.centred { total / cols as f32 } else { 0.0 };
             let (rest, squares) = moments(s, y, mean);
             // the mean was rounded; what is left of it corrects both
-            let rest = rest / cols as f32;
+            let rest = if w.centred { rest / cols as f32 } else { 0.0 };
             let inv = 1.0 / (squares / cols as f32 - rest * rest + w.eps).sqrt();
-            normalise(s, y, mean, rest, inv, w, normed.as_deref_mut().map(|n| &mut n[at]));
-            if let Some(rstd) = &mut rstd {
+            let normed = keep.as_mut().map(|((n, n_row), _)| &mut n[i * *n_row..][..cols]);
+            normalise(s, y, mean, rest, inv, w, normed);
+            if let Some((_, rstd)) = &mut keep {
                 rstd[i] = inv;
             }
             if let Some(q) = &mut q {
@@ -121,15 +129,16 @@ simd! {
     }
 }
 simd! {
-    /// ds of the rows that it holds, and dx.
-    fn rows_backward<S>(s, dy: &[f32], normed: &[f32], rstd: &[f32], gamma: &[f32], ds: &mut [f32],
-        dx: Option<(&mut [f32], Dropout, usize)>) {
+    /// ds of the rows that it holds, those from `first` on, and dx.
+    fn rows_backward<S>(s, inputs: (Lines<'_, f32>, Lines<'_, f32>, &[f32]), first: usize, gamma: &[f32], centred: bool,
+        ds: Out<'_>, dx: Option<(Out<'_>, Dropout)>) {
         let cols = gamma.len();
+        let ((dy, normed, rstd), (ds, ds_row)) = (inputs, ds);
         let mut outputs = dx;
-        for (i, ds) in ds.chunks_exact_mut(cols).enumerate() {
-            let at = i * cols..(i + 1) * cols;
-            let dx = outputs.as_mut().map(|(dx, d, first)| (&mut dx[at.clone()], d.row(*first + i)));
-            gradient(s, &dy[at.clone()], &normed[at], rstd[i], gamma, ds, dx);
+        for (i, ds) in ds.chunks_mut(ds_row).enumerate() {
+            let row = first + i;
+            let dx = outputs.as_mut().map(|((dx, dx_row), d)| (&mut dx[i * *dx_row..][..cols], d.row(row)));
+            gradient(s, dy.at(row), normed.at(row), (rstd[row], centred), gamma, &mut ds[..cols], dx);
         }
     }
 }
@@ -244,7 +253,7 @@ fn gradient<S: Simd>(
     s: S,
     dy: &[f32],
     normed: &[f32],
-    rstd: f32,
+    (rstd, centred): (f32, bool),
     gamma: &[f32],
     ds: &mut [f32],
     dx: Option<(&mut [f32], Row)>,
@@ -271,7 +280,8 @@ fn gradient<S: Simd>(
         b[0] = g.fma(s.load_part(h), b[0]);
     }
     let n = cols as f32;
-    let (a, b) = (s.splat((a[0] + a[1]).sum() / n), s.splat((b[0] + b[1]).sum() / n));
+    let mean = if centred { (a[0] + a[1]).sum() / n } else { 0.0 };
+    let (a, b) = (s.splat(mean), s.splat((b[0] + b[1]).sum() / n));
     let r = s.splat(rstd);
     match dx {
         None => spread::<S, false>(s, dy, normed, gamma, (a, b, r), ds, &mut [], Row::default()),

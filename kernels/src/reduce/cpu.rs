@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     Cpu,
+    lines::{Cut, Lines},
     simd::{F32s, Level, Simd, parts, simd},
 };
 
@@ -15,55 +16,33 @@ const WIDE: usize = 4;
 /// Elements of a block of [`dots`].
 const PIECE: usize = 16 * 1024;
 
-pub(super) fn column_sums(
+/// The sums of the columns of a, or of a ∘ b.
+pub(super) fn columns(
     d: &Cpu,
-    x: &Buffer,
-    rows: usize,
-    cols: usize,
-    y: &mut Buffer,
+    a: View<'_>,
+    b: Option<View<'_>>,
+    y: ViewMut<'_>,
     accumulate: bool,
 ) -> Result<()> {
-    columns(d, x, None, (rows, cols), y, accumulate)
-}
-pub(super) fn column_dots(
-    d: &Cpu,
-    a: &Buffer,
-    b: &Buffer,
-    rows: usize,
-    cols: usize,
-    y: &mut Buffer,
-    accumulate: bool,
-) -> Result<()> {
-    columns(d, a, Some(b), (rows, cols), y, accumulate)
-}
-fn columns(
-    d: &Cpu,
-    a: &Buffer,
-    b: Option<&Buffer>,
-    (rows, cols): (usize, usize),
-    y: &mut Buffer,
-    accumulate: bool,
-) -> Result<()> {
-    let (level, a) = (Level::current()?, &a.host::<f32>()?[..rows * cols]);
-    let b = b.map(|b| b.host::<f32>()).transpose()?;
-    d.rows(&mut y.host_mut::<f32>()?[..cols], 1, COLUMNS, |first, y| {
-        sums(level, a, b, cols, first, y, accumulate);
-    });
+    let (level, rows) = (Level::current()?, a.rows());
+    let (a, b) = (Lines::of(a, Cut::Rows)?, b.map(|b| Lines::of(b, Cut::Rows)).transpose()?);
+    d.rows(y.host::<f32>()?, 1, COLUMNS, |first, y| sums(level, a, b, rows, first, y, accumulate));
     Ok(())
 }
 
 simd! {
     /// The sums of the columns from `first` on, as many as `y` holds.
-    fn sums<S>(s, a: &[f32], b: Option<&[f32]>, cols: usize, first: usize, y: &mut [f32], accumulate: bool) {
+    fn sums<S>(s, a: Lines<'_, f32>, b: Option<Lines<'_, f32>>, rows: usize, first: usize, y: &mut [f32],
+        accumulate: bool) {
         let l = S::V::LANES;
         for (k, y) in y.chunks_mut(WIDE * l).enumerate() {
             let (from, n) = (first + k * WIDE * l, y.len());
             let mut total = [s.splat(0.0); WIDE];
-            for (i, block) in a.chunks(ROWS * cols).enumerate() {
+            for block in (0..rows).step_by(ROWS) {
                 let mut part = [s.splat(0.0); WIDE];
-                for (j, a) in block.chunks_exact(cols).enumerate() {
-                    let a = &a[from..][..n];
-                    let b = b.map(|b| &b[(i * ROWS + j) * cols + from..][..n]);
+                for i in block..rows.min(block + ROWS) {
+                    let a = &a.at(i)[from..][..n];
+                    let b = b.map(|b| &b.at(i)[from..][..n]);
                     if n == WIDE * l {
                         // the same code with a length known to the compiler
                         part = add(s, &a[..WIDE * l], b.map(|b| &b[..WIDE * l]), part);

@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, need};
 use num_traits::Float;
 
 const NAME: &str = "reduce";
@@ -23,40 +23,36 @@ fn cost(n: usize, products: bool) -> Cost {
     Cost::new(n * buffers, 4 * n * buffers)
 }
 
-/// y (cols) = the sum of the rows of x, or y += it.
-pub fn column_sums(
-    device: &Device,
-    x: &Buffer,
-    rows: usize,
-    cols: usize,
-    y: &mut Buffer,
-    accumulate: bool,
-) -> Result<()> {
-    need::<f32>(NAME, device, "x", x, rows * cols)?;
-    need::<f32>(NAME, device, "y", y, cols)?;
-    let _span = device.span(NAME, "column_sums", || cost(rows * cols, false));
+/// The elements of each matrix, all of one shape, whose columns y (1, cols) has.
+fn check(device: &Device, inputs: &[(&'static str, View<'_>)], y: &ViewMut<'_>) -> Result<usize> {
+    let shape = inputs.first().map_or((0, 0), |(_, x)| (x.rows(), x.cols()));
+    inputs.iter().try_for_each(|(name, x)| x.expect::<f32>(NAME, device, name, shape))?;
+    y.view().expect::<f32>(NAME, device, "y", (1, shape.1))?;
+    Ok(shape.0 * shape.1)
+}
+
+/// y (1, cols) = the sum of the rows of x, or y += it.
+pub fn column_sums(device: &Device, x: View<'_>, y: ViewMut<'_>, accumulate: bool) -> Result<()> {
+    let n = check(device, &[("x", x)], &y)?;
+    let _span = device.span(NAME, "column_sums", || cost(n, false));
     match device {
-        Device::Cpu(d) => cpu::column_sums(d, x, rows, cols, y, accumulate),
+        Device::Cpu(d) => cpu::columns(d, x, None, y, accumulate),
         Device::Cuda(_) => Err(REFUSED),
         Device::Null(_) => Ok(()),
     }
 }
-/// y (cols) = the sum of the rows of a ∘ b, or y += it.
+/// y (1, cols) = the sum of the rows of a ∘ b, or y += it.
 pub fn column_dots(
     device: &Device,
-    a: &Buffer,
-    b: &Buffer,
-    rows: usize,
-    cols: usize,
-    y: &mut Buffer,
+    a: View<'_>,
+    b: View<'_>,
+    y: ViewMut<'_>,
     accumulate: bool,
 ) -> Result<()> {
-    need::<f32>(NAME, device, "a", a, rows * cols)?;
-    need::<f32>(NAME, device, "b", b, rows * cols)?;
-    need::<f32>(NAME, device, "y", y, cols)?;
-    let _span = device.span(NAME, "column_dots", || cost(rows * cols, true));
+    let n = check(device, &[("a", a), ("b", b)], &y)?;
+    let _span = device.span(NAME, "column_dots", || cost(n, true));
     match device {
-        Device::Cpu(d) => cpu::column_dots(d, a, b, rows, cols, y, accumulate),
+        Device::Cpu(d) => cpu::columns(d, a, Some(b), y, accumulate),
         Device::Cuda(_) => Err(REFUSED),
         Device::Null(_) => Ok(()),
     }

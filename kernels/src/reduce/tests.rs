@@ -50,7 +50,9 @@ proptest! {
         check::levels(|_| {
             let d = Device::cpu(threads).unwrap();
             let mut y = check::up(&d, &vec![f32::NAN; cols]);
-            column_dots(&d, &check::up(&d, &a), &check::up(&d, &b), rows, cols, &mut y, false).unwrap();
+            let (a, b) = (check::up(&d, &a), check::up(&d, &b));
+            let view = |x| View::of(x, rows, cols).unwrap();
+            column_dots(&d, view(&a), view(&b), ViewMut::row(&mut y), false).unwrap();
             for ((y, want), terms) in y.read::<f32>().unwrap().into_iter().zip(&want).zip(&terms) {
                 assert!((f64::from(y) - want).abs() <= 2e-7 * terms, "{y} {want} {terms}");
             }
@@ -62,7 +64,8 @@ proptest! {
 fn long_sums_keep_their_digits() {
     let (d, n) = (Device::cpu(2).unwrap(), 200_000);
     let mut y = check::up(&d, &[0.0]);
-    column_sums(&d, &check::up(&d, &vec![0.1; n]), n, 1, &mut y, false).unwrap();
+    let x = check::up(&d, &vec![0.1; n]);
+    column_sums(&d, View::of(&x, n, 1).unwrap(), ViewMut::row(&mut y), false).unwrap();
     let got = f64::from(y.read::<f32>().unwrap()[0]);
     assert!((got / (f64::from(0.1f32) * n as f64) - 1.0).abs() < 1e-5, "{got}");
 }
@@ -71,8 +74,11 @@ fn long_sums_keep_their_digits() {
 fn refusals() {
     let (d, other) = (Device::cpu(1).unwrap(), Device::cpu(1).unwrap());
     let (x, mut y) = (check::up(&d, &[1.0; 5]), check::up(&d, &[1.0; 3]));
-    assert!(matches!(column_sums(&d, &x, 2, 3, &mut y, false), Err(Error::Length { argument: "x", .. })));
-    assert!(matches!(column_dots(&d, &x, &x, 1, 4, &mut y, true), Err(Error::Length { argument: "y", .. })));
+    let (one, short) = (View::row(&x), View::row(&y).cols_of(0..2).unwrap());
+    let e = column_dots(&d, one, short, ViewMut::row(&mut check::up(&d, &[1.0; 5])), true).unwrap_err();
+    assert!(matches!(e, Error::Shape { argument: "b", expected: (1, 5), got: (1, 2), .. }));
+    let e = column_sums(&d, one, ViewMut::row(&mut y), false).unwrap_err();
+    assert!(matches!(e, Error::Shape { argument: "y", expected: (1, 5), got: (1, 3), .. }));
     assert!(matches!(dots(&other, &[(&x, &x)]), Err(Error::Elsewhere { .. })));
     let ids = check::indices(&d, &[1; 5]);
     assert!(matches!(dots(&d, &[(&x, &x), (&x, &ids)]), Err(Error::DType { .. })));

@@ -1,0 +1,208 @@
+//! Rows in parallel. A row's part of a block stays in the first-level cache for its sweeps; sums are kept in double precision.
+use super::*;
+use crate::{
+    simd::{F32s, Level, Simd, math, parts, simd},
+    storage::{
+        Scales,
+        view::{Stored, stored},
+    },
+};
+
+/// Logits of a task, about.
+const PIECE: usize = 16 * 1024;
+/// Vectors of exponentials that are summed in single precision before they join the total.
+const RUN: usize = 32;
+/// Values of W that are decoded at a time.
+const PART: usize = 256;
+
+/// What a row has met so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Running {
+    /// Its largest logit.
+    top: f32,
+    /// Σ exp(z - top).
+    sum: f64,
+    /// The logit at its label.
+    at: f32,
+}
+impl Default for Running {
+    fn default() -> Running {
+        Running { top: f32::NEG_INFINITY, sum: 0.0, at: f32::NAN }
+    }
+}
+
+pub(super) fn check(labels: &Buffer, outputs: usize) -> Result<()> {
+    match labels.host::<u32>()?.iter().max() {
+        Some(l) if *l as usize >= outputs => {
+            Err(Error::Length { kernel: NAME, argument: "w (rows)", expected: *l as usize + 1, got: outputs })
+        }
+        _ => Ok(()),
+    }
+}
+/// Rows of a task.
+fn rows_of_task(n: usize) -> usize {
+    (PIECE / n.max(1)).max(1)
+}
+/// Rows of `each` values, so many at a time; as many empty ones as wanted if there are none.
+fn pieces(v: Option<&mut [f32]>, each: usize, rows: usize) -> impl Iterator<Item = &mut [f32]> {
+    let mut chunks = v.filter(|_| each > 0).map(|v| v.chunks_mut(each * rows));
+    std::iter::from_fn(move || chunks.as_mut().map_or(Some(&mut [][..]), Iterator::next))
+}
+
+/// The logits z (rows, a block) become exponentials above what is the row's largest logit from now on, if there is a dx, whose
+/// rows are rescaled to the same.
+pub(super) fn exponentials(
+    d: &Cpu,
+    layer: Layer<'_>,
+    block: &Range<usize>,
+    labels: &Buffer,
+    z: &mut Buffer,
+    running: &mut [Running],
+    dx: Option<&mut Buffer>,
+) -> Result<()> {
+    let (level, n, cols) = (Level::current()?, block.len(), layer.w.cols);
+    let (labels, bias) = (labels.host::<u32>()?, bias(layer.bias, block)?);
+    let factors = match layer.w.scales {
+        Some(Scales::Rows(scales)) if layer.integer_dx => {
+            Some(&scales.host()?[layer.w.first..][block.clone()])
+        }
+        _ => None,
+    };
+    let (rows, writes) = (rows_of_task(n), dx.is_some());
+    let z = z.host_mut::<f32>()?[..running.len() * n].chunks_mut(rows * n);
+    // nothing has been summed up yet in front of the first block
+    let dx = dx.filter(|_| block.start > 0).map(|dx| dx.host_mut::<f32>()).transpose()?;
+    let tasks = z.zip(running.chunks_mut(rows)).zip(pieces(dx, cols, rows));
+    parts(d, tasks, |i, ((z, running), dx)| {
+        let mut dx = dx.chunks_mut(cols.max(1));
+        for (j, (z, run)) in z.chunks_mut(n).zip(running).enumerate() {
+            let label = labels[i * rows + j] as usize;
+            let label = block.contains(&label).then(|| label - block.start);
+            let by = advance(level, z, bias, label, factors, writes, run);
+            if let Some(dx) = dx.next().filter(|_| by != 1.0) {
+                dx.iter_mut().for_each(|x| *x *= by);
+            }
+        }
+    });
+    Ok(())
+}
+fn bias<'a>(bias: Option<&'a Buffer>, block: &Range<usize>) -> Result<Option<&'a [f32]>> {
+    bias.map(|b| Ok(&b.host::<f32>()?[block.clone()])).transpose()
+}
+simd! {
+    /// Takes a block of a row's logits into account; if `writes`, exponentials (times `factors`) take their place. What
+    /// sums of earlier exponentials are to be multiplied by.
+    fn advance<S>(s, z: &mut [f32], bias: Option<&[f32]>, label: Option<usize>, factors: Option<&[f32]>, writes: bool,
+        run: &mut Running) -> f32 {
+        let l = S::V::LANES;
+        add_bias(s, z, bias);
+        if let Some(label) = label {
+            run.at = z[label];
+        }
+        let top = math::largest(s, z, 1.0).max(run.top);
+        if top == f32::NEG_INFINITY {
+            // no number above it yet
+            z.fill(0.0);
+            return 1.0;
+        }
+        let by = (run.top - top).exp();
+        let mut sum = 0f64;
+        for (k, z) in z.chunks_mut(RUN * l).enumerate() {
+            let mut part = s.splat(0.0);
+            for (j, z) in z.chunks_mut(l).enumerate() {
+                let e = math::exp(s.load_part(z) + -top).first(z.len());
+                part = part + e;
+                if writes {
+                    let e = match factors {
+                        Some(f) => e * s.load_part(&f[(k * RUN + j) * l..][..z.len()]),
+                        None => e,
+                    };
+                    e.store_part(z);
+                }
+            }
+            sum += f64::from(part.sum());
+        }
+        run.sum = run.sum * f64::from(by) + sum;
+        run.top = top;
+        by
+    }
+}
+#[inline(always)]
+fn add_bias<S: Simd>(s: S, z: &mut [f32], bias: Option<&[f32]>) {
+    let Some(bias) = bias else { return };
+    for (z, b) in z.chunks_mut(S::V::LANES).zip(bias.chunks(S::V::LANES)) {
+        (s.load_part(z) + s.load_part(b)).store_part(z);
+    }
+}
+
+/// The losses, the sums' logarithms, and dx / sum - W_label.
+pub(super) fn finish(
+    d: &Cpu,
+    w: Matrix<'_>,
+    labels: &Buffer,
+    running: &[Running],
+    out: Outputs<'_>,
+) -> Result<()> {
+    let labels = labels.host::<u32>()?;
+    for (loss, run) in out.losses.host_mut::<f32>()?.iter_mut().zip(running) {
+        *loss = (run.sum.ln() + (f64::from(run.top) - f64::from(run.at))) as f32;
+    }
+    if let Some(lse) = out.lse {
+        for (lse, run) in lse.host_mut::<f32>()?.iter_mut().zip(running) {
+            *lse = (run.sum.ln() + f64::from(run.top)) as f32;
+        }
+    }
+    let Some(dx) = out.dx else { return Ok(()) };
+    let dx = &mut dx.host_mut::<f32>()?[..labels.len() * w.cols];
+    stored!(w, w => subtract(d, w, labels, running, dx));
+    Ok(())
+}
+fn subtract(d: &Cpu, w: impl Stored, labels: &[u32], running: &[Running], dx: &mut [f32]) {
+    let cols = dx.len() / labels.len().max(1);
+    d.rows(dx, cols, 16, |first, piece| {
+        let mut decoded = [0.0; PART];
+        for (i, row) in piece.chunks_mut(cols).enumerate() {
+            let by = (1.0 / running[first + i].sum) as f32;
+            for (p, dx) in row.chunks_mut(PART).enumerate() {
+                let decoded = &mut decoded[..dx.len()];
+                w.decode(labels[first + i] as usize, p * PART, decoded);
+                dx.iter_mut().zip(decoded).for_each(|(dx, w)| *dx = *dx * by - *w);
+            }
+        }
+    });
+}
+
+/// The logits z (rows, a block) become dloss (softmax z - onehot).
+pub(super) fn slopes(
+    d: &Cpu,
+    of: Option<&Buffer>,
+    block: &Range<usize>,
+    labels: &Buffer,
+    lse: &Buffer,
+    dloss: &Buffer,
+    z: &mut Buffer,
+) -> Result<()> {
+    let (level, n) = (Level::current()?, block.len());
+    let (labels, lse, bias) = (labels.host::<u32>()?, lse.host::<f32>()?, bias(of, block)?);
+    let dloss = dloss.host::<f32>()?[0];
+    let z = &mut z.host_mut::<f32>()?[..labels.len() * n];
+    d.rows(z, n, rows_of_task(n), |first, piece| {
+        for (i, z) in piece.chunks_mut(n).enumerate() {
+            let label = labels[first + i] as usize;
+            let label = block.contains(&label).then(|| label - block.start);
+            slope(level, z, bias, label, lse[first + i], dloss);
+        }
+    });
+    Ok(())
+}
+simd! {
+    fn slope<S>(s, z: &mut [f32], bias: Option<&[f32]>, label: Option<usize>, lse: f32, dloss: f32) {
+        add_bias(s, z, bias);
+        for z in z.chunks_mut(S::V::LANES) {
+            (math::exp(s.load_part(z) + -lse) * dloss).store_part(z);
+        }
+        if let Some(label) = label {
+            z[label] -= dloss;
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! A linear layer with many outputs and softmax cross-entropy behind it, without its logits ever being held whole:
+//!
+//! ```text
+//! z = x Wᵀ + b        loss_i = log Σ_j exp z_ij - z_i,label        lse_i = log Σ_j exp z_ij
+//! dx = (softmax z - onehot) W      dW = (softmax z - onehot)ᵀ x · dloss      db = Σ_i (softmax z - onehot) · dloss
+//! ```
+//! Rows of W are taken in blocks of [`BLOCK`]. Along the way each row of x has the largest logit so far and the sum of the
+//! exponentials below it, rescaled where a larger one comes (Milakov & Gimelshein 2018, arXiv:1805.02867). dx is computed
+//! while a block's logits are there: Σ_j exp(z_ij - top) W_j is summed and rescaled with the exponentials, and divided at the
+//! end. So a frozen W costs two products, those of the loss and of dx; dW needs the final sums, and computes the logits again.
+//! All of it is in products of [`crate::matmul`], or of [`crate::matmul_int8`], and the passes over their logits.
+mod cases;
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut, elementwise,
+    matmul::{self, Matrix, Plus, area},
+    matmul_int8::{self, Rows},
+    need, reduce,
+};
+use num_traits::Float;
+use std::ops::Range;
+
+const NAME: &str = "vocabulary_loss";
+/// The registry row.
+pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
+
+/// Outputs whose logits are held at a time. It does not depend on the rows: neither does what a row gets.
+pub const BLOCK: usize = 2048;
+
+/// The layer: V outputs of C inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// W (V, C), stored in any type.
+    pub w: Matrix<'a>,
+    /// b, V values.
+    pub bias: Option<&'a Buffer>,
+    /// Logits are computed in 8-bit integers, which W must be stored as.
+    pub integer_logits: bool,
+    /// And so is dx: the exponentials are rounded for each row and block.
+    pub integer_dx: bool,
+}
+
+/// What the forward pass gives, for n rows.
+#[derive(Debug)]
+pub struct Outputs<'a> {
+    /// The loss of each row (n).
+    pub losses: &'a mut Buffer,
+    /// The logarithm of the sum of each row's exponentials (n), which [`backward`] reads.
+    pub lse: Option<&'a mut Buffer>,
+    /// The gradient of the sum of the losses (n, C).
+    pub dx: Option<&'a mut Buffer>,
+}
+
+/// The passes over n logits, beside the products; and dx (m).
+fn cost(n: usize, dx: usize) -> Cost {
+    Cost::new(4 * n + 2 * dx, 8 * n + 12 * dx)
+}
+
+impl<'a> Layer<'a> {
+    fn check(&self, device: &Device, x: &Buffer, labels: &Buffer) -> Result<()> {
+        self.w.check(NAME, "w", device)?;
+        need::<u32>(NAME, device, "labels", labels, 0)?;
+        need::<f32>(NAME, device, "x", x, area(NAME, "x", labels.len(), self.w.cols)?)?;
+        self.bias.map_or(Ok(()), |b| need::<f32>(NAME, device, "bias", b, self.w.rows))
+    }
+    /// The ranges of outputs that are taken one after the other.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let outputs = self.w.rows;
+        (0..outputs).step_by(BLOCK).map(move |first| first..outputs.min(first + BLOCK))
+    }
+    /// Room for a block's logits.
+    fn room(&self, device: &Device, rows: usize) -> Result<Buffer> {
+        device.alloc::<f32>(Class::Scratch, area(NAME, "z", rows, self.w.rows.min(BLOCK))?)
+    }
+    /// x in 8 bits, if that is what the logits are computed from.
+    fn quantized(&self, device: &Device, x: &Buffer, rows: usize) -> Result<Option<Rows>> {
+        if !self.integer_logits {
+            return Ok(None);
+        }
+        let mut q = Rows::alloc(device, Class::Scratch, rows, self.w.cols)?;
+        matmul_int8::quantize_rows(device, x, None, &mut q)?;
+        Ok(Some(q))
+    }
+    /// z = x Wᵀ for a part of W.
+    fn logits(
+        &self,
+        device: &Device,
+        x: &Buffer,
+        rows: usize,
+        q: Option<&Rows>,
+        w: Matrix<'_>,
+        z: &mut Buffer,
+    ) -> Result<()> {
+        match q {
+            Some(q) => matmul_int8::times_transposed(device, q, w, Plus::NOTHING, z),
+            None => matmul::times_transposed(device, x, rows, w, Plus::NOTHING, z),
+        }
+    }
+}
+
+/// The loss of every row of x (n, C) against its label (n, u32), and what [`Outputs`] asks for. A label beyond the outputs is
+/// an error: rows without one are not to be given.
+pub fn forward(
+    device: &Device,
+    x: &Buffer,
+    labels: &Buffer,
+    layer: Layer<'_>,
+    mut out: Outputs<'_>,
+) -> Result<()> {
+    layer.check(device, x, labels)?;
+    let (rows, cols) = (labels.len(), layer.w.cols);
+    need::<f32>(NAME, device, "losses", out.losses, rows)?;
+    out.lse.as_ref().map_or(Ok(()), |b| need::<f32>(NAME, device, "lse", b, rows))?;
+    out.dx.as_ref().map_or(Ok(()), |b| need::<f32>(NAME, device, "dx", b, rows * cols))?;
+    let d = runs_on(device, labels, layer)?;
+    let dx = if out.dx.is_some() { rows * cols } else { 0 };
+    let _span = device.span(NAME, "forward", || cost(rows * layer.w.rows, dx));
+    let mut z = layer.room(device, rows)?;
+    let q = layer.quantized(device, x, rows)?;
+    let mut running = vec![cpu::Running::default(); rows];
+    for block in layer.blocks() {
+        let w = layer.w.rows_of(block.clone())?;
+        layer.logits(device, x, rows, q.as_ref(), w, &mut z)?;
+        if let Some(d) = d {
+            cpu::exponentials(d, layer, &block, labels, &mut z, &mut running, out.dx.as_deref_mut())?;
+        }
+        let Some(dx) = &mut out.dx else { continue };
+        let plus = if block.start == 0 { Plus::NOTHING } else { Plus::OUTPUT };
+        if layer.integer_dx {
+            let mut q = Rows::alloc(device, Class::Scratch, rows, w.rows)?;
+            matmul_int8::quantize_rows(device, &z, None, &mut q)?;
+            matmul_int8::times(device, &q, w, plus, dx)?;
+        } else {
+            matmul::times(device, &z, rows, w, plus, dx)?;
+        }
+    }
+    d.map_or(Ok(()), |d| cpu::finish(d, layer.w, labels, &running, out))
+}
+/// The processor, if it is to compute; an error if there is no code for the device or a label is beyond the outputs.
+fn runs_on<'d>(device: &'d Device, labels: &Buffer, layer: Layer<'_>) -> Result<Option<&'d Cpu>> {
+    match device {
+        Device::Cpu(d) => cpu::check(labels, layer.w.rows).map(|()| Some(&**d)),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Null(_) => Ok(None),
+    }
+}
+
+/// Where the gradients of the layer go.
+#[derive(Debug)]
+pub struct Gradients<'a> {
+    /// That of W (V, C), and whether it is added to what is there.
+    pub dw: Option<(&'a mut Buffer, bool)>,
+    /// That of b (V), and whether it is added to what is there.
+    pub db: Option<(&'a mut Buffer, bool)>,
+}
+
+/// dloss (1) times the gradients of the layer for the sum of the losses, from what the forward pass was given and its `lse`.
+pub fn backward(
+    device: &Device,
+    x: &Buffer,
+    labels: &Buffer,
+    layer: Layer<'_>,
+    lse: &Buffer,
+    dloss: &Buffer,
+    mut to: Gradients<'_>,
+) -> Result<()> {
+    layer.check(device, x, labels)?;
+    let (rows, outputs, cols) = (labels.len(), layer.w.rows, layer.w.cols);
+    need::<f32>(NAME, device, "lse", lse, rows)?;
+    need::<f32>(NAME, device, "dloss", dloss, 1)?;
+    to.dw
+        .as_ref()
+        .map_or(Ok(()), |(b, _)| need::<f32>(NAME, device, "dw", b, area(NAME, "dw", outputs, cols)?))?;
+    to.db.as_ref().map_or(Ok(()), |(b, _)| need::<f32>(NAME, device, "db", b, outputs))?;
+    let d = runs_on(device, labels, layer)?;
+    let _span = device.span(NAME, "backward", || cost(rows * outputs, 0));
+    let mut z = layer.room(device, rows)?;
+    let q = layer.quantized(device, x, rows)?;
+    for block in layer.blocks() {
+        let n = block.len();
+        layer.logits(device, x, rows, q.as_ref(), layer.w.rows_of(block.clone())?, &mut z)?;
+        if let Some(d) = d {
+            cpu::slopes(d, layer.bias, &block, labels, lse, dloss, &mut z)?;
+        }
+        if let Some((dw, accumulate)) = &mut to.dw {
+            let mut part = device.alloc::<f32>(Class::Scratch, n * cols)?;
+            matmul::transposed_times(device, &z, n, x, cols, rows, &mut part, false)?;
+            let part = View::of(&part, n, cols)?;
+            let dw = ViewMut::of(dw, outputs, cols)?.rows_of(block.clone())?;
+            match accumulate {
+                true => elementwise::axpy(device, 1.0, part, dw)?,
+                false => elementwise::copy(device, part, dw)?,
+            }
+        }
+        if let Some((db, accumulate)) = &mut to.db {
+            let db = ViewMut::of(db, 1, outputs)?.cols_of(block)?;
+            reduce::column_sums(device, View::of(&z, rows, n)?, db, *accumulate)?;
+        }
+    }
+    Ok(())
+}
+
+/// Plain loops, W (V, C) and b as numbers: each row's loss, and the gradients of their sum by x, W and b.
+pub fn reference<T: Float>(
+    x: &[T],
+    labels: &[u32],
+    w: &[T],
+    bias: Option<&[T]>,
+    (outputs, cols): (usize, usize),
+) -> [Vec<T>; 4] {
+    let zero = T::zero();
+    let (mut losses, mut dx) = (vec![], vec![zero; labels.len() * cols]);
+    let (mut dw, mut db) = (vec![zero; outputs * cols], vec![zero; outputs]);
+    for (i, label) in labels.iter().enumerate() {
+        let x = &x[i * cols..][..cols];
+        let logit = |j: usize| {
+            let start = bias.map_or(zero, |b| b[j]);
+            x.iter().zip(&w[j * cols..]).fold(start, |t, (x, w)| t + *x * *w)
+        };
+        let z: Vec<T> = (0..outputs).map(logit).collect();
+        let top = z.iter().fold(T::neg_infinity(), |m, z| m.max(*z));
+        let sum = z.iter().fold(zero, |t, z| t + (*z - top).exp());
+        losses.push(sum.ln() + top - z[*label as usize]);
+        for (j, z) in z.iter().enumerate() {
+            let hit = if j == *label as usize { T::one() } else { zero };
+            let dz = (*z - top).exp() / sum - hit;
+            db[j] = db[j] + dz;
+            for k in 0..cols {
+                dx[i * cols + k] = dx[i * cols + k] + dz * w[j * cols + k];
+                dw[j * cols + k] = dw[j * cols + k] + dz * x[k];
+            }
+        }
+    }
+    [losses, dx, dw, db]
+}

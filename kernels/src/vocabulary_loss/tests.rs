@@ -1,0 +1,118 @@
+use super::*;
+use crate::{
+    Storage,
+    case::{noise, store, wide},
+    simd::check,
+};
+use proptest::prelude::*;
+
+#[test]
+fn every_case_on_every_level() {
+    check::cases(KERNEL);
+}
+
+#[test]
+fn the_gradients_are_the_slopes() {
+    let (rows, outputs, cols, labels) = (3, 5, 4, [4, 0, 4]);
+    let [x, w, b] = [rows * cols, outputs * cols, outputs].map(|n| wide(&noise(n as u64, n)));
+    let loss = |x: &[f64], w: &[f64], b: &[f64]| {
+        reference(x, &labels, w, Some(b), (outputs, cols))[0].iter().sum::<f64>()
+    };
+    let [_, dx, dw, db] = reference(&x, &labels, &w, Some(&b), (outputs, cols));
+    check::differences(&x, &dx, |x| loss(x, &w, &b));
+    check::differences(&w, &dw, |w| loss(&x, w, &b));
+    check::differences(&b, &db, |b| loss(&x, &w, b));
+}
+
+/// The losses, dx, and lse of a layer without bias.
+fn run(d: &Device, x: &[f32], labels: &[u32], w: &[f32], storage: Storage, integers: bool) -> [Vec<f32>; 3] {
+    let cols = x.len() / labels.len().max(1);
+    let outputs = w.len() / cols.max(1);
+    let (w, scales) = store(d, w, [outputs, cols], storage).unwrap();
+    let w = Matrix::stored(&w, scales.as_ref(), outputs, cols);
+    let layer = Layer { w, bias: None, integer_logits: integers, integer_dx: integers };
+    let [mut losses, mut lse, mut dx] =
+        [labels.len(), labels.len(), x.len()].map(|n| d.alloc::<f32>(Class::Scratch, n).unwrap());
+    let out = Outputs { losses: &mut losses, lse: Some(&mut lse), dx: Some(&mut dx) };
+    forward(d, &check::up(d, x), &check::indices(d, labels), layer, out).unwrap();
+    [losses, dx, lse].map(|b| b.read().unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+    #[test]
+    fn any_shape(rows in 1usize..20, outputs in 1usize..5000, cols in 1usize..40, threads in 1usize..4, large in 0..3) {
+        let by = [0.1, 1.0, 30.0][large as usize];
+        let x: Vec<f32> = noise(1, rows * cols).iter().map(|x| x * by).collect();
+        let w = noise(2, outputs * cols);
+        let labels: Vec<u32> = (0..rows).map(|i| (i * 1009 % outputs) as u32).collect();
+        let [losses, dx, ..] = reference(&wide(&x), &labels, &wide(&w), None, (outputs, cols));
+        check::levels(|_| {
+            let got = run(&Device::cpu(threads).unwrap(), &x, &labels, &w, Storage::F32, false);
+            assert!(check::distance(&got[0], &losses) < 1e-5);
+            // what cancels in dx is of the size of W
+            let near = |(d, want): (&f32, &f64)| (f64::from(*d) - want).abs() < 1e-4 * f64::from(1f32.max(by));
+            assert!(got[1].iter().zip(&dx).all(near));
+            assert!(got[2].iter().all(|l| l.is_finite()));
+        });
+    }
+}
+
+#[test]
+fn a_row_gets_what_it_gets_alone() {
+    let (rows, outputs, cols) = (70, BLOCK + 900, 48);
+    let (x, w) = (noise(1, rows * cols), noise(2, outputs * cols));
+    let labels: Vec<u32> = (0..rows).map(|i| (i * 1009 % outputs) as u32).collect();
+    check::levels(|level| {
+        let d = Device::cpu(2).unwrap();
+        for (storage, integers) in [(Storage::F32, false), (Storage::Int8, true)] {
+            let all = run(&d, &x, &labels, &w, storage, integers);
+            for i in [0, 33, 69] {
+                let alone = run(&d, &x[i * cols..][..cols], &labels[i..=i], &w, storage, integers);
+                for (all, (alone, each)) in all.iter().zip(alone.iter().zip([1, cols, 1])) {
+                    assert!(check::same(&all[i * each..][..each], alone), "{level:?} {storage} row {i}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn far_logits() {
+    check::levels(|_| {
+        let d = Device::cpu(1).unwrap();
+        let [losses, dx, lse] = run(&d, &[1.0], &[1], &[-1e30, 0.0, -1e30], Storage::F32, false);
+        assert_eq!((losses[0], dx[0], lse[0]), (0.0, 0.0, 0.0));
+        let [losses, dx, lse] = run(&d, &[1.0], &[1], &[200.0, 0.0], Storage::F32, false);
+        assert_eq!((losses[0], dx[0], lse[0]), (200.0, 200.0, 200.0));
+        // the largest logit comes in the second block
+        let mut w = vec![0.0; BLOCK + 1];
+        w[BLOCK] = 100.0;
+        let [losses, dx, _] = run(&d, &[1.0], &[BLOCK as u32], &w, Storage::F32, false);
+        assert_eq!((losses[0], dx[0]), (0.0, 0.0));
+        assert!(run(&d, &[f32::NAN], &[0], &w, Storage::F32, false)[0][0].is_nan());
+    });
+}
+
+#[test]
+fn refusals() {
+    let d = Device::cpu(1).unwrap();
+    let (x, w) = (check::up(&d, &[1.0; 6]), check::up(&d, &[1.0; 9]));
+    let layer = Layer { w: Matrix::plain(&w, 3, 3), bias: None, integer_logits: false, integer_dx: false };
+    let mut losses = check::up(&d, &[0.0; 2]);
+    let mut go = |x: &Buffer, labels: &Buffer, layer: Layer<'_>| {
+        forward(&d, x, labels, layer, Outputs { losses: &mut losses, lse: None, dx: None }).unwrap_err()
+    };
+    let (good, bad) = (check::indices(&d, &[0, 2]), check::indices(&d, &[0, 3]));
+    assert!(matches!(go(&x, &bad, layer), Error::Length { argument: "w (rows)", expected: 4, got: 3, .. }));
+    assert!(matches!(go(&w, &check::indices(&d, &[0; 4]), layer), Error::Length { argument: "x", .. }));
+    assert!(matches!(go(&x, &x, layer), Error::DType { argument: "labels", .. }));
+    let biased = Layer { bias: Some(&two(&d)), ..layer };
+    assert!(matches!(go(&x, &good, biased), Error::Length { argument: "bias", .. }));
+    let integers = Layer { integer_logits: true, ..layer };
+    assert!(matches!(go(&x, &good, integers), Error::DType { argument: "w", .. }));
+    assert!(matches!(go(&x, &check::indices(&d, &[0; 3]), layer), Error::Length { .. }));
+}
+fn two(d: &Device) -> Buffer {
+    check::up(d, &[0.0; 2])
+}
