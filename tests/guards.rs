@@ -339,7 +339,8 @@ fn two_half_batches_accumulate_to_the_whole() {
             let hidden = case.model.forward(&mut cx, &tokens, &Rows::All).unwrap();
             let pooled = case.pooled(&mut cx, &hidden);
             let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
-            let loss = cx.cross_entropy(&logits, &case.labels[from..to]).unwrap();
+            let (loss, count) = cx.cross_entropy(&logits, &case.labels[from..to]).unwrap();
+            let weight = weight / count as f32;
             let dy = case.device.upload(Class::Scratch, &[weight]).unwrap();
             cx.backward(&loss, dy, g).unwrap();
             loss.read().unwrap()[0] * weight

@@ -249,7 +249,7 @@ fn layers_that_are_computed_again_round_again() {
             let kept = case.device.ledger().usage().live(Class::Scratch);
             let pooled = case.pooled(&mut cx, &hidden);
             let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
-            let loss = cx.cross_entropy(&logits, &case.labels).unwrap();
+            let loss = cx.cross_entropy(&logits, &case.labels).unwrap().0;
             drop((hidden, pooled, logits));
             let mut g = Gradients::new();
             cx.backward(&loss, case.device.upload(Class::Scratch, &[1f32]).unwrap(), &mut g).unwrap();

@@ -24,10 +24,10 @@ fn step_keeping(name: &str, device: &Device, keep: Keep) -> (Profile, Vec<(&'sta
     let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
     let pooled = case.pooled(&mut cx, &hidden);
     let logits = case.head.forward(&mut cx, &pooled, 0.1).unwrap();
-    let loss = cx.cross_entropy(&logits, &case.labels).unwrap();
+    let (loss, count) = cx.cross_entropy(&logits, &case.labels).unwrap();
     drop((hidden, pooled, logits));
     let tape = cx.tape().collect();
-    let dy = device.upload(Class::Scratch, &[1f32]).unwrap();
+    let dy = device.upload(Class::Scratch, &[1.0 / count as f32]).unwrap();
     cx.backward(&loss, dy, &mut g).unwrap();
     let all = case.parameters();
     g.norms(&all.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>()).unwrap();

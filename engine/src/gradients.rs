@@ -94,11 +94,11 @@ impl<'g> Grads<'g> {
             None => d,
             Some(mut a) => {
                 if let Some(y) = Arc::get_mut(&mut a) {
-                    elementwise::axpy(&self.device, 1.0, &d, y)?;
+                    elementwise::axpy(&self.device, 1.0, View::row(&d), ViewMut::row(y))?;
                     a
                 } else {
                     let mut y = self.device.alloc::<f32>(Class::Scratch, d.len())?;
-                    elementwise::add(&self.device, &a, &d, &mut y)?;
+                    elementwise::add(&self.device, View::row(&a), View::row(&d), ViewMut::row(&mut y))?;
                     Arc::new(y)
                 }
             }
@@ -134,6 +134,22 @@ impl<'g> Grads<'g> {
         };
         self.node(id, Arc::new(sum))
     }
+    /// A gradient for a part of the source of an activation, if it was recorded: `f(device, buffer)` adds it to the `len` values
+    /// of what has come for the source so far, which are zeros at first.
+    pub fn node_part(
+        &mut self,
+        id: Option<NodeId>,
+        len: usize,
+        f: impl FnOnce(&Device, &mut Buffer) -> Result<()>,
+    ) -> Result<()> {
+        let Some(NodeId(i)) = id else { return Ok(()) };
+        let mut sum = match self.nodes.get_mut(i).and_then(Option::take) {
+            Some(so_far) => owned(so_far)?,
+            None => self.device.zeros::<f32>(Class::Scratch, len)?,
+        };
+        f(&self.device, &mut sum)?;
+        self.node(id, Arc::new(sum))
+    }
     /// The gradient of a weight, if it trains or was computed from one that does: `f(device, buffer, accumulate)` sets the
     /// buffer, or adds to it where another use of the weight has left its gradient.
     pub(crate) fn weight(
@@ -164,5 +180,13 @@ impl<'g> Grads<'g> {
                 Ok(())
             }
         }
+    }
+}
+
+/// A gradient to write over: itself if nobody else holds it, else a copy.
+pub(crate) fn owned(d: Arc<Buffer>) -> Result<Buffer> {
+    match Arc::try_unwrap(d) {
+        Ok(b) => Ok(b),
+        Err(d) => Ok(d.duplicate(Class::Scratch)?),
     }
 }

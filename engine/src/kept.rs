@@ -1,6 +1,6 @@
 //! Values held for the backward pass: as they are, or rounded to bf16.
 use crate::{Cx, Result};
-use engraft_kernels::{Buffer, Class, DType, convert};
+use engraft_kernels::{Buffer, Class, DType, View, ViewMut, convert};
 use half::bf16;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Kept {
         }
         let device = self.0.device();
         let mut x = device.alloc::<f32>(Class::Scratch, self.0.len())?;
-        convert::widen(device, &self.0, &mut x)?;
+        convert::widen(device, View::row(&self.0), ViewMut::row(&mut x))?;
         Ok(Arc::new(x))
     }
 }
@@ -44,7 +44,7 @@ impl Cx<'_> {
             return Ok(Kept(y));
         }
         let mut y = self.device().alloc::<bf16>(Class::Saved, x.len())?;
-        convert::narrow(self.device(), x, &mut y)?;
+        convert::narrow(self.device(), View::row(x), ViewMut::row(&mut y))?;
         let y = Arc::new(y);
         self.keeping.rounded.push((Arc::downgrade(x), Arc::downgrade(&y)));
         Ok(Kept(y))

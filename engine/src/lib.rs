@@ -38,7 +38,9 @@ pub mod weight;
 
 pub use act::{Act, Seq, pack};
 pub use checkpoint::{Checkpoint, LinearForm, Load};
-pub use engraft_kernels::{self as kernels, Buffer, Class, Device, Storage, activation::Activation};
+pub use engraft_kernels::{
+    self as kernels, Buffer, Class, Device, Storage, activation::Activation, cross_entropy::IGNORED,
+};
 pub use error::{Error, Result};
 pub use gradients::{Gradients, Grads, Norms};
 pub use init::Init;

@@ -10,7 +10,7 @@ use crate::{
 use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, profile::Place};
 use std::sync::Arc;
 
-pub(crate) use crate::node::NodeId;
+pub(crate) use crate::{gradients::owned, node::NodeId};
 
 /// One recorded operation. Its fields are what its backward pass needs, so a tape can be listed and priced.
 pub trait Backward<'m> {
@@ -199,13 +199,5 @@ impl<'m> Cx<'m> {
             }
         }
         Ok(())
-    }
-}
-
-/// A gradient to write over: itself if nobody else holds it, else a copy.
-pub(crate) fn owned(d: Arc<Buffer>) -> Result<Buffer> {
-    match Arc::try_unwrap(d) {
-        Ok(b) => Ok(b),
-        Err(d) => Ok(d.duplicate(Class::Scratch)?),
     }
 }

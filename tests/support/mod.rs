@@ -159,11 +159,12 @@ impl<P: Weight> Case<P> {
         let hidden = self.model.forward(&mut cx, &self.tokens, &self.rows).unwrap();
         let pooled = self.pooled(&mut cx, &hidden);
         let logits = self.head.forward(&mut cx, &pooled, self.model.info().head_dropout).unwrap();
-        let loss = cx.cross_entropy(&logits, &self.labels).unwrap();
-        let out = (hidden.read().unwrap(), logits.read().unwrap(), loss.read().unwrap()[0], cx.recorded());
+        let (loss, count) = cx.cross_entropy(&logits, &self.labels).unwrap();
+        let mean = loss.read().unwrap()[0] / count as f32;
+        let out = (hidden.read().unwrap(), logits.read().unwrap(), mean, cx.recorded());
         drop(hidden);
         if out.3 > 0 {
-            let dy = self.device.upload(Class::Scratch, &[1f32]).unwrap();
+            let dy = self.device.upload(Class::Scratch, &[1.0 / count as f32]).unwrap();
             cx.backward(&loss, dy, into).unwrap();
         }
         out

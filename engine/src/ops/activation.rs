@@ -5,7 +5,7 @@ use crate::{
     kept::Kept,
     tape::{NodeId, owned},
 };
-use engraft_kernels::{Buffer, activation, activation::Activation};
+use engraft_kernels::{Buffer, View, ViewMut, activation, activation::Activation};
 use std::sync::Arc;
 
 struct Op {
@@ -26,10 +26,11 @@ impl<'m> Cx<'m> {
         let mut y = self.alloc(x.buf.len())?;
         let y = if quantize {
             let mut q = linear::rows(self.device(), (x.rows, x.cols))?;
-            activation::forward_quantized(self.device(), f, &x.buf, &mut y, &mut q)?;
+            let to = ViewMut::of(&mut y, x.rows, x.cols)?;
+            activation::forward_quantized(self.device(), f, x.view()?, to, &mut q)?;
             x.like(y, x.cols).and(Some(q))
         } else {
-            activation::forward(self.device(), f, &x.buf, &mut y)?;
+            activation::forward(self.device(), f, x.view()?, ViewMut::of(&mut y, x.rows, x.cols)?)?;
             x.like(y, x.cols)
         };
         if !self.needed(&[x.node], &[]) {
@@ -48,7 +49,8 @@ impl<'m> Backward<'m> for Op {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut d = owned(dy)?;
-        activation::backward(cx.device(), self.f, &*self.kept.get()?, &mut d)?;
+        let x = self.kept.get()?;
+        activation::backward(cx.device(), self.f, View::row(&x), ViewMut::row(&mut d))?;
         g.node(self.x, Arc::new(d))
     }
 }

@@ -95,13 +95,15 @@ impl<'m> Backward<'m> for Op<'m> {
         let rows = View::of(&dy, m, c)?;
         if self.up.w.target().is_some() {
             let mut h = cx.alloc(m * b)?;
-            activation::forward(cx.device(), self.f, &a, &mut h)?;
+            activation::forward(cx.device(), self.f, View::row(&a), ViewMut::row(&mut h))?;
             g.weight(self.up.w.target(), c * b, |d, to, acc| {
                 let h = View::of(&h, m, b)?;
                 Ok(matmul::transposed_times(d, rows, h, ViewMut::of(to, c, b)?, acc)?)
             })?;
         }
-        g.weight(self.up.bias_target(), c, |d, to, acc| Ok(reduce::column_sums(d, &dy, m, c, to, acc)?))?;
+        g.weight(self.up.bias_target(), c, |d, to, acc| {
+            Ok(reduce::column_sums(d, View::of(&dy, m, c)?, ViewMut::row(to), acc)?)
+        })?;
         // first: if x is the residual too, its gradient is then what the products are added to
         g.node(self.residual, dy.clone())?;
         if self.x.is_none() && !self.down.targets().iter().any(|t| t.is_some()) {
@@ -123,6 +125,8 @@ impl<'m> Backward<'m> for Op<'m> {
                 Ok(matmul::transposed_times(d, da, x, ViewMut::of(to, b, c)?, acc)?)
             })?;
         }
-        g.weight(self.down.bias_target(), b, |d, to, acc| Ok(reduce::column_sums(d, &da, m, b, to, acc)?))
+        g.weight(self.down.bias_target(), b, |d, to, acc| {
+            Ok(reduce::column_sums(d, View::of(&da, m, b)?, ViewMut::row(to), acc)?)
+        })
     }
 }

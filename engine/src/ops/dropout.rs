@@ -7,7 +7,7 @@ use crate::{
     tape::{NodeId, owned},
 };
 use engraft_kernels::{
-    Buffer,
+    Buffer, ViewMut,
     dropout::{self, Dropout},
 };
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl<'m> Cx<'m> {
         let Some(how) = how else { return Ok(x) };
         let Act { buf, rows, cols, node, seqs, .. } = x;
         let mut y = owned(buf)?;
-        dropout::apply(self.device(), how, rows, cols, &mut y)?;
+        dropout::apply(self.device(), how, ViewMut::of(&mut y, rows, cols)?)?;
         let y = Act::of(y, (rows, cols), seqs);
         if !self.needed(&[node], &[]) {
             return Ok(y);
@@ -51,7 +51,7 @@ impl<'m> Backward<'m> for Op {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut d = owned(dy)?;
-        dropout::apply(cx.device(), self.how, self.rows, self.cols, &mut d)?;
+        dropout::apply(cx.device(), self.how, ViewMut::of(&mut d, self.rows, self.cols)?)?;
         g.node(self.x, Arc::new(d))
     }
 }

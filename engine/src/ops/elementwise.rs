@@ -4,7 +4,7 @@ use crate::{
     kept::Kept,
     tape::{NodeId, owned},
 };
-use engraft_kernels::{Buffer, Class, elementwise, reduce};
+use engraft_kernels::{Buffer, Class, View, ViewMut, elementwise, reduce};
 use std::sync::Arc;
 
 struct Add(Option<NodeId>, Option<NodeId>);
@@ -22,7 +22,7 @@ impl<'m> Cx<'m> {
     pub fn add(&mut self, a: &Act, b: &Act) -> Result<Act> {
         a.same_shape("add", b)?;
         let mut y = self.alloc(a.buf.len())?;
-        elementwise::add(self.device(), &a.buf, &b.buf, &mut y)?;
+        elementwise::add(self.device(), a.view()?, b.view()?, ViewMut::of(&mut y, a.rows, a.cols)?)?;
         let y = a.like(y, a.cols);
         if !self.needed(&[a.node, b.node], &[]) {
             return Ok(y);
@@ -33,7 +33,7 @@ impl<'m> Cx<'m> {
     pub fn scale(&mut self, x: Act, s: f32) -> Result<Act> {
         let Act { buf, rows, cols, node, seqs, .. } = x;
         let mut y = owned(buf)?;
-        elementwise::scale(self.device(), s, &mut y)?;
+        elementwise::scale(self.device(), s, ViewMut::row(&mut y))?;
         let y = Act::of(y, (rows, cols), seqs);
         if !self.needed(&[node], &[]) {
             return Ok(y);
@@ -47,7 +47,7 @@ impl<'m> Cx<'m> {
             return Err(Error::Shape { op: "mul_row", left: vec![x.rows, x.cols], right: v.shape() });
         }
         let mut y = self.alloc(x.buf.len())?;
-        elementwise::mul_row(self.device(), &x.buf, v.buffer(), x.cols, &mut y)?;
+        elementwise::mul_row(self.device(), x.view()?, v.buffer(), ViewMut::of(&mut y, x.rows, x.cols)?)?;
         let y = x.like(y, x.cols);
         if !self.needed(&[x.node], &[v.target()]) {
             return Ok(y);
@@ -78,7 +78,7 @@ impl<'m> Backward<'m> for Scale {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut d = owned(dy)?;
-        elementwise::scale(cx.device(), self.0, &mut d)?;
+        elementwise::scale(cx.device(), self.0, ViewMut::row(&mut d))?;
         g.node(self.1, Arc::new(d))
     }
 }
@@ -90,22 +90,24 @@ impl<'m> Backward<'m> for MulRow<'m> {
         self.kept.as_ref().map_or(0, |k| k.bytes())
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
-        let v = self.v.buffer();
+        let (v, rows, cols) = (self.v.buffer(), self.rows, self.cols);
         if let Some(x) = &self.kept {
-            let x = &*x.get()?;
+            let x = x.get()?;
+            let (dy, x) = (View::of(&dy, rows, cols)?, View::of(&x, rows, cols)?);
             g.weight(self.v.target(), v.len(), |d, b, acc| match v.len() {
                 1 => {
                     // one number for all channels: the dot product of all elements is that of the columns' sums with ones
-                    let mut columns = d.alloc::<f32>(Class::Scratch, self.cols)?;
-                    reduce::column_dots(d, &dy, x, self.rows, self.cols, &mut columns, false)?;
-                    Ok(reduce::column_sums(d, &columns, self.cols, 1, b, acc)?)
+                    let mut columns = d.alloc::<f32>(Class::Scratch, cols)?;
+                    reduce::column_dots(d, dy, x, ViewMut::row(&mut columns), false)?;
+                    Ok(reduce::column_sums(d, View::of(&columns, cols, 1)?, ViewMut::row(b), acc)?)
                 }
-                _ => Ok(reduce::column_dots(d, &dy, x, self.rows, self.cols, b, acc)?),
+                _ => Ok(reduce::column_dots(d, dy, x, ViewMut::row(b), acc)?),
             })?;
         }
         if self.x.is_some() {
             let mut dx = cx.alloc(dy.len())?;
-            elementwise::mul_row(cx.device(), &dy, v, self.cols, &mut dx)?;
+            let to = ViewMut::of(&mut dx, rows, cols)?;
+            elementwise::mul_row(cx.device(), View::of(&dy, rows, cols)?, v, to)?;
             g.node(self.x, Arc::new(dx))?;
         }
         Ok(())

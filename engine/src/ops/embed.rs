@@ -1,11 +1,10 @@
 //! The sum of rows of several tables: word, position and token-type embeddings.
 use crate::{Act, Backward, Cx, Error, Grads, Result, Seq, W};
-use engraft_kernels::{Buffer, Class, gather};
+use engraft_kernels::{Buffer, Class, View, ViewMut, gather};
 use std::sync::Arc;
 
 struct Op<'m> {
     tables: Vec<(W<'m>, Buffer)>,
-    cols: usize,
 }
 impl<'m> Cx<'m> {
     /// Row t is the sum over the tables of the row that `index[t]` names. Each index holds one number for every row that
@@ -24,7 +23,7 @@ impl<'m> Cx<'m> {
                 });
             }
             let index = self.device().upload(Class::Scratch, index)?;
-            gather::rows(self.device(), w.matrix(), &index, &mut y, i > 0)?;
+            gather::rows(self.device(), w.matrix(), &index, ViewMut::of(&mut y, rows, cols)?, i > 0)?;
             if w.target().is_some() {
                 kept.push((w.clone(), index));
             }
@@ -34,7 +33,7 @@ impl<'m> Cx<'m> {
             return Ok(y);
         }
         kept.iter().for_each(|(_, i)| i.set_class(Class::Saved));
-        Ok(self.record(y, Op { tables: kept, cols }))
+        Ok(self.record(y, Op { tables: kept }))
     }
 }
 impl<'m> Backward<'m> for Op<'m> {
@@ -50,7 +49,8 @@ impl<'m> Backward<'m> for Op<'m> {
                 if !acc {
                     b.clear()?;
                 }
-                Ok(gather::scatter(d, &dy, index, self.cols, b)?)
+                let (rows, cols) = w.dims();
+                Ok(gather::scatter(d, View::of(&dy, index.len(), cols)?, index, ViewMut::of(b, rows, cols)?)?)
             })?;
         }
         Ok(())

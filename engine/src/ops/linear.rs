@@ -123,7 +123,7 @@ impl<'m> Backward<'m> for Op<'m> {
             })?;
         }
         g.weight(self.w.bias_target(), output, |d, b, acc| {
-            Ok(reduce::column_sums(d, &dy, m, output, b, acc)?)
+            Ok(reduce::column_sums(d, View::of(&dy, m, output)?, ViewMut::row(b), acc)?)
         })?;
         let rows = View::of(&dy, m, output)?;
         g.node_plus(self.x, (m, input), |d, plus, dx| self.input_gradient(d, rows, plus, dx))?;

@@ -1,17 +1,24 @@
 //! The differentiable operations. A file each: formula, forward, what it keeps, backward.
 //!
 //! They are methods of [`crate::Cx`]. Every one is checked against finite differences of its double-precision reference
-//! (`tests/gradients.rs`).
+//! (`tests/gradients*.rs`).
 mod activation;
 mod attention;
 mod bottleneck;
+mod columns;
 mod cross_entropy;
 mod dropout;
 mod elementwise;
 mod embed;
+mod gated;
 mod linear;
 mod norm;
+mod rotary;
 mod rows;
+mod sequences;
+mod squared_error;
+mod vocabulary_loss;
 
 pub use attention::{Cols, Heads, Mask, Qkv, Relative};
+pub use rotary::Rotation;
 pub use rows::Rows;

@@ -5,7 +5,7 @@ use crate::{
     tape::NodeId, weight::Target,
 };
 use engraft_kernels::{
-    Buffer, Class,
+    Buffer, Class, View, ViewMut,
     dropout::Dropout,
     layernorm::{self, Kept},
     reduce,
@@ -22,16 +22,9 @@ struct Op<'m> {
     h: Option<NodeId>,
     r: Option<NodeId>,
 }
-fn shape<'a>(
-    n: &'a NormRef<'_>,
-    rows: usize,
-    cols: usize,
-    dropout: Option<Dropout>,
-) -> Result<layernorm::Norm<'a>> {
-    let (NormKind::Layer, Some(b)) = (n.kind, &n.b) else {
-        return Err(Error::Unsupported { op: "norm", what: "a norm without a mean or without a bias" });
-    };
-    Ok(layernorm::Norm { gamma: n.w.buffer(), beta: b.buffer(), eps: n.eps, rows, cols, dropout })
+fn launch<'a>(n: &'a NormRef<'_>, dropout: Option<Dropout>) -> layernorm::Norm<'a> {
+    let (gamma, beta) = (n.w.buffer(), n.b.as_ref().map(W::buffer));
+    layernorm::Norm { gamma, beta, eps: n.eps, centred: n.kind == NormKind::Layer, dropout }
 }
 
 impl<'m> Cx<'m> {
@@ -71,21 +64,22 @@ impl<'m> Cx<'m> {
         }
         let mut y = self.alloc(rows * cols)?;
         let (hn, rn) = (h.node, r.and_then(|r| r.node));
-        let rb = r.map(|r| &*r.buf);
+        let residual = r.map(Act::view).transpose()?;
         // integer products of the same model read what its norms give
         let mut q = match n.w.compute() {
             Compute::F32 => None,
             _ => Some(linear::rows(self.device(), (rows, cols))?),
         };
-        let shape = shape(&n, rows, cols, dropout)?;
+        let norm = launch(&n, dropout);
+        let to = ViewMut::of(&mut y, rows, cols)?;
         if !self.needed(&[hn, rn], &n.targets()) {
-            layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, None, q.as_mut())?;
+            layernorm::forward_quantized(self.device(), h.view()?, residual, norm, to, None, q.as_mut())?;
             return Ok(h.like(y, cols).and(q));
         }
         let mut normed = self.alloc_kept(rows * cols)?;
         let mut rstd = self.device().alloc::<f32>(Class::Saved, rows)?;
-        let kept = Kept { normed: &mut normed, rstd: &mut rstd };
-        layernorm::forward_quantized(self.device(), &h.buf, rb, shape, &mut y, Some(kept), q.as_mut())?;
+        let kept = Kept { normed: ViewMut::of(&mut normed, rows, cols)?, rstd: &mut rstd };
+        layernorm::forward_quantized(self.device(), h.view()?, residual, norm, to, Some(kept), q.as_mut())?;
         let normed = self.keep(&Arc::new(normed))?;
         let y = h.like(y, cols).and(q);
         n.w.hold();
@@ -101,18 +95,22 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let (rows, cols, normed) = (self.rows, self.cols, self.normed.get()?);
-        g.weight(self.n.w.target(), cols, |d, b, acc| {
-            Ok(reduce::column_dots(d, &dy, &normed, rows, cols, b, acc)?)
+        let normed = View::of(&normed, rows, cols)?;
+        let [weight, bias] = self.n.targets();
+        let gradient = View::of(&dy, rows, cols)?;
+        g.weight(weight, cols, |d, b, acc| {
+            Ok(reduce::column_dots(d, gradient, normed, ViewMut::row(b), acc)?)
         })?;
-        let bias = self.n.b.as_ref().map_or(Target::Nothing, W::target);
-        g.weight(bias, cols, |d, b, acc| Ok(reduce::column_sums(d, &dy, rows, cols, b, acc)?))?;
+        g.weight(bias, cols, |d, b, acc| Ok(reduce::column_sums(d, gradient, ViewMut::row(b), acc)?))?;
         if self.h.is_some() || self.r.is_some() {
             let mut ds = cx.alloc(rows * cols)?;
             // where h was dropped out, its gradient is another one
             let drops = self.h.and(self.dropout).is_some();
             let mut dh = if drops { Some(cx.alloc(rows * cols)?) } else { None };
-            let shape = shape(&self.n, rows, cols, self.dropout)?;
-            layernorm::backward(cx.device(), &dy, &normed, &self.rstd, shape, &mut ds, dh.as_mut())?;
+            let norm = launch(&self.n, self.dropout);
+            let to = ViewMut::of(&mut ds, rows, cols)?;
+            let to_h = dh.as_mut().map(|dh| ViewMut::of(dh, rows, cols)).transpose()?;
+            layernorm::backward(cx.device(), gradient, normed, &self.rstd, norm, to, to_h)?;
             drop(dy);
             let ds = Arc::new(ds);
             g.node(self.h, dh.map_or_else(|| ds.clone(), Arc::new))?;

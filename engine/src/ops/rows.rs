@@ -1,6 +1,6 @@
 //! Chosen rows of every sequence: the first token, the last one, those that carry a label.
 use crate::{Act, Backward, Cx, Error, Grads, Result, Seq, tape::NodeId};
-use engraft_kernels::{Buffer, Class, gather, matmul::Matrix};
+use engraft_kernels::{Buffer, Class, View, ViewMut, gather, matmul::Matrix};
 use std::sync::Arc;
 
 /// Which rows of each sequence are meant. Rows that are no tokens (prompts) are never among them, nor counted.
@@ -29,6 +29,7 @@ impl Rows {
 }
 
 struct Op {
+    op: &'static str,
     index: Buffer,
     rows: usize,
     cols: usize,
@@ -59,31 +60,45 @@ impl<'m> Cx<'m> {
             }
             seqs.push(Seq { start, len: index.len() - start, extra: 0, ..s.clone() });
         }
-        if index.len() == x.rows && index.iter().enumerate().all(|(i, row)| i == *row as usize) {
+        self.take_indexed("take_rows", x, &index, seqs)
+    }
+    /// Rows of x by their numbers, packed as `seqs` say; x itself where that is every row in order.
+    pub(super) fn take_indexed(
+        &mut self,
+        op: &'static str,
+        x: &Act,
+        index: &[u32],
+        seqs: Vec<Seq>,
+    ) -> Result<Act> {
+        let in_order = || index.iter().enumerate().all(|(i, row)| i == *row as usize);
+        if index.len() == x.rows && *x.seqs == *seqs && in_order() {
             return Ok(x.clone());
         }
         let rows = index.len();
-        let index = self.device().upload(Class::Scratch, &index)?;
+        let index = self.device().upload(Class::Scratch, index)?;
         let mut y = self.alloc(rows * x.cols)?;
-        gather::rows(self.device(), Matrix::plain(&x.buf, x.rows, x.cols), &index, &mut y, false)?;
+        let (table, to) = (Matrix::plain(&x.buf, x.rows, x.cols), ViewMut::of(&mut y, rows, x.cols)?);
+        gather::rows(self.device(), table, &index, to, false)?;
         let y = Act::new(y, x.cols, seqs.into())?;
         if !self.needed(&[x.node], &[]) {
             return Ok(y);
         }
         index.set_class(Class::Saved);
-        Ok(self.record(y, Op { index, rows: x.rows, cols: x.cols, x: x.node }))
+        Ok(self.record(y, Op { op, index, rows: x.rows, cols: x.cols, x: x.node }))
     }
 }
 impl<'m> Backward<'m> for Op {
     fn name(&self) -> &'static str {
-        "take_rows"
+        self.op
     }
     fn saved(&self) -> usize {
         self.index.bytes()
     }
-    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
-        let mut dx = cx.device().zeros::<f32>(Class::Scratch, self.rows * self.cols)?;
-        gather::scatter(cx.device(), &dy, &self.index, self.cols, &mut dx)?;
-        g.node(self.x, Arc::new(dx))
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
+        let (rows, cols) = (self.rows, self.cols);
+        let dy = View::of(&dy, self.index.len(), cols)?;
+        g.node_part(self.x, rows * cols, |d, dx| {
+            Ok(gather::scatter(d, dy, &self.index, ViewMut::of(dx, rows, cols)?)?)
+        })
     }
 }

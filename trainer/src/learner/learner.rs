@@ -240,11 +240,11 @@ impl Classifier {
             let (hidden, logits) = self.logits(&mut cx, tokens, Rows::All)?;
             let mut out = Output { hidden: hidden.to_array()?, logits: logits.to_array()?, loss: None };
             if let Some(labels) = labels {
-                let loss = cx.cross_entropy(&logits, labels)?;
-                out.loss = loss.read()?.first().copied();
+                let (loss, count) = cx.cross_entropy(&logits, labels)?;
+                out.loss = loss.read()?.first().map(|sum| sum / count as f32);
                 if let Some(into) = gradients {
                     drop((hidden, logits));
-                    cx.backward(&loss, one(device, 1.0)?, into)?;
+                    cx.backward(&loss, one(device, 1.0 / count as f32)?, into)?;
                 }
             }
             Ok(out)
@@ -264,12 +264,12 @@ impl Classifier {
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass).with_activations(policy);
             let (_, logits) = self.logits(&mut cx, &packed(batch), Rows::First)?;
-            let loss = cx.cross_entropy(&logits, &batch.labels)?;
+            let (loss, count) = cx.cross_entropy(&logits, &batch.labels)?;
             drop(logits);
-            let value = loss.read()?.first().copied().unwrap_or_default();
+            let value = loss.read()?.first().copied().unwrap_or_default() / count as f32;
             let kept = cx.kept_by_layer().to_vec();
             if value.is_finite() {
-                cx.backward(&loss, one(device, weight)?, into)?;
+                cx.backward(&loss, one(device, weight / count as f32)?, into)?;
             }
             Ok((f64::from(value), kept))
         })

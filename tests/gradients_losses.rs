@@ -1,0 +1,171 @@
+//! Every loss against central differences of its forward pass in double precision.
+mod support;
+use engraft_engine::*;
+use proptest::prelude::*;
+use support::differences::*;
+
+/// -log softmax(z) at the label, summed over the rows that have one.
+fn losses(z: &[f64], labels: &[u32]) -> f64 {
+    let classes = z.len() / labels.len().max(1);
+    let row = |(i, label): (usize, &u32)| {
+        let z = &z[i * classes..][..classes];
+        let top = z.iter().fold(f64::NEG_INFINITY, |m, z| m.max(*z));
+        z.iter().map(|z| (z - top).exp()).sum::<f64>().ln() + top - z[*label as usize]
+    };
+    labels.iter().enumerate().filter(|(_, l)| **l != IGNORED).map(row).sum()
+}
+/// Labels below `classes`, every `gap`-th row without one.
+fn labels(rows: usize, classes: usize, gap: usize) -> Vec<u32> {
+    (0..rows).map(|i| if i % gap == gap - 1 { IGNORED } else { (i * 5 % classes) as u32 }).collect()
+}
+
+#[test]
+fn cross_entropy_of_logits() {
+    for (rows, classes, gap) in [(1, 1, 9), (1, 2, 9), (1, 2, 1), (5, 2, 2), (7, 11, 3), (7, 11, 9)] {
+        let labels = labels(rows, classes, gap);
+        check(
+            &format!("cross_entropy {rows} {classes} without every {gap}th"),
+            Pass::gradients(),
+            &[leaf(1, &[rows, classes])],
+            |cx, w| {
+                let z = input(cx, w[0].clone(), &pack(labels.iter().map(|_| 1)));
+                let (loss, count) = cx.cross_entropy(&z, &labels).unwrap();
+                assert_eq!(count, labels.iter().filter(|l| **l != IGNORED).count());
+                loss
+            },
+            |x| vec![losses(&x[0], &labels)],
+        );
+    }
+}
+
+/// x Wᵀ + b, or x W + b if stored (in, out).
+fn logits(x: &[Vec<f64>], [rows, outputs, inputs]: [usize; 3], in_out: bool) -> Vec<f64> {
+    let (down, right) = if in_out { (outputs, 1) } else { (1, inputs) };
+    let bias = x.get(2).map(Vec::as_slice);
+    kernels::matmul::reference(rows, inputs, outputs, (&x[0], inputs, 1), (&x[1], down, right), bias)
+}
+fn linear(shape: [usize; 3], [in_out, bias, trains]: [bool; 3], gap: usize, x_trains: bool) {
+    let [rows, outputs, inputs] = shape;
+    let (make, of_x) = (if trains { leaf } else { frozen }, if x_trains { leaf } else { frozen });
+    let w = if in_out { [inputs, outputs] } else { [outputs, inputs] };
+    let mut leaves = vec![of_x(1, &[rows, inputs]), make(2, &w)];
+    leaves.extend(bias.then(|| make(3, &[outputs])));
+    let labels = labels(rows, outputs, gap);
+    check(
+        &format!(
+            "linear_cross_entropy {shape:?} in_out {in_out} bias {bias} trains {trains} {x_trains} gap {gap}"
+        ),
+        Pass::gradients(),
+        &leaves,
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &pack([rows]));
+            let layer = LinearRef { w: w[1].clone(), b: w.get(2).cloned(), in_out };
+            if !in_out {
+                let each = cx.linear_cross_entropies(&x, &layer, &labels).unwrap();
+                let sum: f32 = each.iter().sum();
+                let loss = cx.linear_cross_entropy(&x, layer.clone(), &labels).unwrap().0.read().unwrap()[0];
+                assert!((sum - loss).abs() <= 1e-5 * loss.abs());
+                assert!(each.iter().zip(&labels).all(|(e, l)| *l != IGNORED || *e == 0.0));
+            }
+            let (loss, count) = cx.linear_cross_entropy(&x, layer, &labels).unwrap();
+            assert_eq!(count, labels.iter().filter(|l| **l != IGNORED).count());
+            loss
+        },
+        |x| vec![losses(&logits(x, shape, in_out), &labels)],
+    );
+}
+#[test]
+fn cross_entropy_of_a_linear_layer_trained_and_frozen() {
+    for shape in [[1, 1, 1], [5, 2, 3], [7, 11, 4]] {
+        for i in 0..8 {
+            for gap in [1, 3, 99] {
+                let how = [i & 1 > 0, i & 2 > 0, i & 4 > 0];
+                linear(shape, how, gap, true);
+                if how[2] && gap > 1 {
+                    linear(shape, how, gap, false);
+                }
+            }
+        }
+    }
+}
+#[test]
+fn cross_entropy_of_a_linear_layer_of_several_blocks() {
+    let outputs = kernels::vocabulary_loss::BLOCK + 30;
+    linear([3, outputs, 2], [false, true, true], 3, true);
+    linear([3, outputs, 2], [false, false, false], 99, true);
+}
+
+#[test]
+fn what_a_loss_of_a_vocabulary_keeps() {
+    let device = support::cpu();
+    let (rows, outputs, inputs) = (6, 40, 8);
+    let labels = labels(rows, outputs, 3);
+    let tensor = |seed, shape: &[usize]| {
+        let values = support::noise(seed, shape.iter().product());
+        Tensor::new(device.upload(Class::Scratch, &values).unwrap(), shape).unwrap()
+    };
+    let mut set = ParamSet::new();
+    let x = set.param("x", tensor(1, &[rows, inputs]), Role::WEIGHT).unwrap();
+    let trained = set.param("w", tensor(2, &[outputs, inputs]), Role::WEIGHT).unwrap();
+    let frozen = Frozen::new(tensor(2, &[outputs, inputs]));
+    let (some, constant) = (4, Frozen::new(tensor(1, &[rows, inputs])));
+    // the gradient of the labelled rows and which they are; those rows, their labels and the sums' logarithms
+    let (for_x, for_w) = (4 * some * inputs + 4 * some, 4 * some * inputs + 8 * some);
+    let kept = |x, w| kept(&device, x, w, &labels);
+    assert_eq!(kept(x.get(), frozen.get()), Some(for_x));
+    assert_eq!(kept(constant.get(), trained.get()), Some(for_w));
+    assert_eq!(kept(x.get(), trained.get()), Some(for_x + for_w));
+    assert_eq!(kept(constant.get(), frozen.get()), None);
+}
+fn kept<'m>(device: &Device, x: W<'m>, w: W<'m>, labels: &[u32]) -> Option<usize> {
+    let mut cx = Cx::new(device, &Plain, Pass::gradients());
+    let x = input(&mut cx, x, &pack([labels.len()]));
+    cx.linear_cross_entropy(&x, LinearRef { w, b: None, in_out: false }, labels).unwrap();
+    cx.tape().find(|n| n.0 == "linear_cross_entropy").map(|n| n.1)
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let device = support::cpu();
+    let tensor = |n: usize| device.upload(Class::Scratch, &vec![0.5f32; n]).unwrap();
+    let w = Frozen::new(Tensor::new(tensor(12), &[4, 3]).unwrap());
+    let layer = || LinearRef { w: w.get(), b: None, in_out: false };
+    let mut cx = Cx::new(&device, &Plain, Pass::infer());
+    let x = Act::new(tensor(6), 3, pack([2])).unwrap();
+    for labels in [&[0u32][..], &[0, 4]] {
+        assert!(cx.linear_cross_entropy(&x, layer(), labels).is_err(), "{labels:?}");
+        assert!(cx.linear_cross_entropies(&x, &layer(), labels).is_err(), "{labels:?}");
+    }
+    let narrow = Act::new(tensor(4), 2, pack([2])).unwrap();
+    assert!(cx.linear_cross_entropy(&narrow, layer(), &[0, 0]).is_err());
+    let (loss, count) = cx.linear_cross_entropy(&x, layer(), &[IGNORED; 2]).unwrap();
+    assert_eq!((loss.read().unwrap(), count), (vec![0.0], 0));
+    assert!(cx.squared_error(&x, &[0.0; 5]).is_err());
+}
+
+#[test]
+fn squared_errors() {
+    for (rows, cols) in [(1, 1), (5, 1), (4, 3)] {
+        let targets = support::noise(7, rows * cols);
+        check(
+            &format!("squared_error {rows} {cols}"),
+            Pass::gradients(),
+            &[leaf(1, &[rows, cols])],
+            |cx, w| {
+                let z = input(cx, w[0].clone(), &pack([rows]));
+                let (loss, count) = cx.squared_error(&z, &targets).unwrap();
+                assert_eq!(count, rows * cols);
+                loss
+            },
+            |x| vec![x[0].iter().zip(&targets).map(|(z, t)| (z - f64::from(*t)).powi(2)).sum()],
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn linear_layers_of_any_shape((rows, outputs, inputs) in (1..9usize, 1..30usize, 1..9usize), gap in 1..5usize, how: [bool; 3]) {
+        linear([rows, outputs, inputs], how, gap, true);
+    }
+}

@@ -1,0 +1,182 @@
+//! What moves rows and columns, turns them or opens them, against central differences of its forward pass in double precision.
+mod support;
+use engraft_engine::kernels::rotary::{self, Angles, Pairs};
+use engraft_engine::kernels::{activation, gated};
+use engraft_engine::ops::Rotation;
+use engraft_engine::*;
+use std::sync::Arc;
+use support::differences::*;
+
+/// For operations that need no dropout.
+fn plain(
+    what: &str,
+    leaves: &[Leaf],
+    op: impl for<'m> Fn(&mut Cx<'m>, &[W<'m>]) -> Act,
+    reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+) {
+    check(what, Pass::gradients(), leaves, op, reference);
+}
+/// The rows of a matrix with so many columns.
+fn rows_of(x: &[f64], cols: usize, rows: impl IntoIterator<Item = usize>) -> Vec<f64> {
+    rows.into_iter().flat_map(|r| x[r * cols..][..cols].to_vec()).collect()
+}
+fn seq(start: usize, len: usize, item: usize, extra: usize) -> Seq {
+    Seq { start, len, item, route: 0, extra }
+}
+
+#[test]
+fn first_tokens_skip_prompts_and_sequences_that_are_only_prompts() {
+    let seqs: Arc<[Seq]> = [seq(0, 3, 0, 1), seq(3, 1, 1, 0), seq(4, 2, 2, 2), seq(6, 4, 3, 3)].into();
+    plain(
+        "first tokens",
+        &[leaf(1, &[10, 3])],
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &seqs);
+            let y = cx.take_rows(&x, &Rows::First).unwrap();
+            assert_eq!(y.seqs().iter().map(|s| s.len).collect::<Vec<_>>(), [1, 1, 0, 1]);
+            y
+        },
+        |x| rows_of(&x[0], 3, [1, 3, 9]),
+    );
+}
+
+#[test]
+fn rows_that_are_used_twice_get_both_gradients() {
+    let (chosen, seqs) = (Rows::These([vec![2, 0, 2], vec![1]].into()), pack([3, 2]));
+    plain(
+        "take_rows twice, and the whole",
+        &[leaf(1, &[5, 3])],
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &seqs);
+            let a = cx.take_rows(&x, &chosen).unwrap();
+            let b = cx.take_rows(&x, &Rows::These([vec![0, 1, 2], vec![0]].into())).unwrap();
+            let sum = cx.add(&a, &b).unwrap();
+            let whole = cx.take_sequences(&x, &[0, 1]).unwrap();
+            let first = cx.take_rows(&whole, &Rows::These([vec![0, 1, 2], vec![1]].into())).unwrap();
+            cx.add(&sum, &first).unwrap()
+        },
+        |x| {
+            let [a, b, c] = [[2, 0, 2, 4], [0, 1, 2, 3], [0, 1, 2, 4]].map(|r| rows_of(&x[0], 3, r));
+            a.iter().zip(b).zip(c).map(|((a, b), c)| a + b + c).collect()
+        },
+    );
+}
+
+#[test]
+fn sequences_are_taken_and_merged_again() {
+    // three sequences of which the second is empty; what is merged is packed in another order than its parts
+    let seqs: Arc<[Seq]> = [seq(0, 2, 0, 1), seq(2, 0, 1, 0), seq(2, 3, 2, 0)].into();
+    plain(
+        "take and merge",
+        &[leaf(1, &[5, 4])],
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &seqs);
+            let a = cx.take_sequences(&x, &[2]).unwrap();
+            let b = cx.take_sequences(&x, &[1, 0]).unwrap();
+            assert_eq!(b.seqs()[..], [seq(0, 0, 1, 0), seq(0, 2, 0, 1)]);
+            let a = cx.scale(a, 3.0).unwrap();
+            let y = cx.merge_sequences(&[(&a, &[2]), (&b, &[1, 0])]).unwrap();
+            assert_eq!(y.seqs(), x.seqs());
+            y
+        },
+        |x| x[0].iter().enumerate().map(|(i, x)| if i < 8 { *x } else { 3.0 * x }).collect(),
+    );
+    plain(
+        "one of two activations",
+        &[leaf(1, &[2, 3]), leaf(2, &[3, 3])],
+        |cx, w| {
+            let (a, b) = (input(cx, w[0].clone(), &pack([1, 1])), input(cx, w[1].clone(), &pack([3])));
+            cx.merge_sequences(&[(&a, &[2, 0]), (&b, &[1])]).unwrap()
+        },
+        |x| [&x[0][3..], &x[1], &x[0][..3]].concat(),
+    );
+}
+
+#[test]
+fn rows_in_front_are_no_tokens() {
+    let front: Arc<[Seq]> = [seq(0, 1, 1, 1), seq(1, 2, 0, 0)].into();
+    plain(
+        "prepend",
+        &[leaf(1, &[3, 2]), leaf(2, &[4, 2])],
+        |cx, w| {
+            let (f, x) = (input(cx, w[0].clone(), &front), input(cx, w[1].clone(), &pack([3, 1])));
+            let y = cx.prepend(&f, &x).unwrap();
+            assert_eq!(y.seqs()[..], [seq(0, 5, 0, 2), seq(5, 2, 1, 1)]);
+            y
+        },
+        |x| [&x[0][2..], &x[1][..6], &x[0][..2], &x[1][6..]].concat(),
+    );
+}
+
+#[test]
+fn columns_are_taken_and_joined() {
+    plain(
+        "columns",
+        &[leaf(1, &[3, 7]), leaf(2, &[3, 2])],
+        |cx, w| {
+            let seqs = pack([1, 2]);
+            let (x, y) = (input(cx, w[0].clone(), &seqs), input(cx, w[1].clone(), &seqs));
+            let (a, b) = (cx.take_columns(&x, 1..4).unwrap(), cx.take_columns(&x, 3..7).unwrap());
+            let none = cx.take_columns(&x, 2..2).unwrap();
+            cx.join_columns(&[&b, &y, &none, &a]).unwrap()
+        },
+        |x| {
+            (0..3)
+                .flat_map(|i| {
+                    [&x[0][i * 7 + 3..][..4], &x[1][i * 2..][..2], &x[0][i * 7 + 1..][..3]].concat()
+                })
+                .collect()
+        },
+    );
+}
+
+#[test]
+fn heads_in_some_columns_are_turned() {
+    let (cols, frequencies, positions) = (14, [1.0f32, 0.3], [0u32, 1, 2, 0, 7]);
+    let angles: Vec<f64> =
+        positions.iter().flat_map(|p| frequencies.map(|f| f64::from(*p as f32 * f))).collect();
+    for pairs in [Pairs::Halves, Pairs::Neighbours] {
+        plain(
+            &format!("rotate {pairs:?}"),
+            &[leaf(1, &[5, cols])],
+            |cx, w| {
+                let x = input(cx, w[0].clone(), &pack([3, 2]));
+                let angles = Angles::new(cx.device(), Class::Scratch, &frequencies, 8, 1.0).unwrap();
+                let how = Rotation { angles: angles.into(), pairs, head_dim: 6, columns: 2..14 };
+                cx.rotate(x, how, &positions).unwrap()
+            },
+            |x| {
+                let row = |(x, angles): (&[f64], &[f64])| {
+                    let turned = rotary::reference(&x[2..], 2, pairs, angles, 2);
+                    [&x[..2], &turned].concat()
+                };
+                x[0].chunks(cols).zip(angles.chunks(2)).flat_map(row).collect()
+            },
+        );
+    }
+}
+
+#[test]
+fn gated_products() {
+    for f in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+        plain(
+            &format!("gated {f:?}"),
+            &[leaf(1, &[4, 5]), leaf(2, &[4, 5])],
+            |cx, w| {
+                let (a, b) = (input(cx, w[0].clone(), &pack([4])), input(cx, w[1].clone(), &pack([4])));
+                cx.gated(&a, f, &b).unwrap()
+            },
+            |x| gated::reference(f, &x[0], &x[1]),
+        );
+    }
+    let twice = |x: &f64| activation::value(Activation::Silu, *x) * x;
+    plain(
+        "gated by itself",
+        &[leaf(1, &[3, 2])],
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &pack([3]));
+            cx.gated(&x, Activation::Silu, &x).unwrap()
+        },
+        |x| x[0].iter().map(twice).collect(),
+    );
+}
