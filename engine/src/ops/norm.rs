@@ -2,7 +2,7 @@
 use super::linear;
 use crate::{
     Act, Backward, Compute, Cx, Error, Grads, NormKind, NormRef, Pending, Result, W, kept::Kept as Held,
-    tape::NodeId, weight::Target,
+    tape::NodeId,
 };
 use engraft_kernels::{
     Buffer, Class, View, ViewMut,

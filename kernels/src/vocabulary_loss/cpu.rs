@@ -64,7 +64,7 @@ pub(super) fn exponentials(
     let (labels, bias) = (labels.host::<u32>()?, bias(layer.bias, block)?);
     let factors = match layer.w.scales {
         Some(Scales::Rows(scales)) if layer.integer_dx => {
-            Some(&scales.host()?[layer.w.first..][block.clone()])
+            Some(&scales.host()?[layer.w.first.0..][block.clone()])
         }
         _ => None,
     };

@@ -15,7 +15,7 @@ mod cpu;
 mod tests;
 
 use crate::{
-    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut, elementwise,
+    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut,
     matmul::{self, Matrix, Plus, area},
     matmul_int8::{self, Rows},
     need, reduce,
@@ -81,7 +81,7 @@ impl<'a> Layer<'a> {
             return Ok(None);
         }
         let mut q = Rows::alloc(device, Class::Scratch, rows, self.w.cols)?;
-        matmul_int8::quantize_rows(device, x, None, &mut q)?;
+        matmul_int8::quantize_rows(device, View::of(x, rows, self.w.cols)?, None, &mut q)?;
         Ok(Some(q))
     }
     /// z = x Wᵀ for a part of W.
@@ -94,9 +94,10 @@ impl<'a> Layer<'a> {
         w: Matrix<'_>,
         z: &mut Buffer,
     ) -> Result<()> {
+        let z = ViewMut::of(z, rows, w.rows)?;
         match q {
             Some(q) => matmul_int8::times_transposed(device, q, w, Plus::NOTHING, z),
-            None => matmul::times_transposed(device, x, rows, w, Plus::NOTHING, z),
+            None => matmul::times_transposed(device, View::of(x, rows, w.cols)?, w, Plus::NOTHING, z),
         }
     }
 }
@@ -129,12 +130,13 @@ pub fn forward(
         }
         let Some(dx) = &mut out.dx else { continue };
         let plus = if block.start == 0 { Plus::NOTHING } else { Plus::OUTPUT };
+        let (z, dx) = (View::of(&z, rows, w.rows)?, ViewMut::of(dx, rows, cols)?);
         if layer.integer_dx {
             let mut q = Rows::alloc(device, Class::Scratch, rows, w.rows)?;
-            matmul_int8::quantize_rows(device, &z, None, &mut q)?;
+            matmul_int8::quantize_rows(device, z, None, &mut q)?;
             matmul_int8::times(device, &q, w, plus, dx)?;
         } else {
-            matmul::times(device, &z, rows, w, plus, dx)?;
+            matmul::times(device, z, w, plus, dx)?;
         }
     }
     d.map_or(Ok(()), |d| cpu::finish(d, layer.w, labels, &running, out))
@@ -186,14 +188,9 @@ pub fn backward(
             cpu::slopes(d, layer.bias, &block, labels, lse, dloss, &mut z)?;
         }
         if let Some((dw, accumulate)) = &mut to.dw {
-            let mut part = device.alloc::<f32>(Class::Scratch, n * cols)?;
-            matmul::transposed_times(device, &z, n, x, cols, rows, &mut part, false)?;
-            let part = View::of(&part, n, cols)?;
+            let (z, x) = (View::of(&z, rows, n)?, View::of(x, rows, cols)?);
             let dw = ViewMut::of(dw, outputs, cols)?.rows_of(block.clone())?;
-            match accumulate {
-                true => elementwise::axpy(device, 1.0, part, dw)?,
-                false => elementwise::copy(device, part, dw)?,
-            }
+            matmul::transposed_times(device, z, x, dw, *accumulate)?;
         }
         if let Some((db, accumulate)) = &mut to.db {
             let db = ViewMut::of(db, 1, outputs)?.cols_of(block)?;

@@ -180,7 +180,7 @@ impl<'m> Relative<'m> {
         let (d, (rows, cols)) = (cx.device(), self.table.dims());
         let index = d.upload(Class::Scratch, &(0..rows as u32).collect::<Vec<_>>())?;
         let mut y = cx.alloc(rows * cols)?;
-        gather::rows(d, self.table.matrix(), &index, &mut y, false)?;
+        gather::rows(d, self.table.matrix(), &index, ViewMut::of(&mut y, rows, cols)?, false)?;
         Ok(Some(y))
     }
     fn bias<'a>(&'a self, decoded: &'a Option<Buffer>) -> Result<Bias<'a>> {
