@@ -33,7 +33,9 @@ fn first_tokens_skip_prompts_and_sequences_that_are_only_prompts() {
         |cx, w| {
             let x = input(cx, w[0].clone(), &seqs);
             let y = cx.take_rows(&x, &Rows::First).unwrap();
-            assert_eq!(y.seqs().iter().map(|s| s.len).collect::<Vec<_>>(), [1, 1, 0, 1]);
+            let of = |s: &Seq| (s.item, s.len, s.extra);
+            let want = [(0, 1, 0), (1, 1, 0), (2, 0, 0), (3, 1, 0)];
+            assert_eq!(y.seqs().iter().map(of).collect::<Vec<_>>(), want);
             y
         },
         |x| rows_of(&x[0], 3, [1, 3, 9]),

@@ -134,20 +134,20 @@ impl<'g> Grads<'g> {
         };
         self.node(id, Arc::new(sum))
     }
-    /// A gradient for a part of the source of an activation, if it was recorded: `f(device, buffer)` adds it to the `len` values
-    /// of what has come for the source so far, which are zeros at first.
+    /// A gradient for a part of the source of an activation, if it was recorded: `f(device, to)` adds it to what has come for the
+    /// source so far, (rows, cols), which is zeros at first.
     pub fn node_part(
         &mut self,
         id: Option<NodeId>,
-        len: usize,
-        f: impl FnOnce(&Device, &mut Buffer) -> Result<()>,
+        (rows, cols): (usize, usize),
+        f: impl FnOnce(&Device, ViewMut<'_>) -> Result<()>,
     ) -> Result<()> {
-        let Some(NodeId(i)) = id else { return Ok(()) };
-        let mut sum = match self.nodes.get_mut(i).and_then(Option::take) {
+        let Some(i) = id else { return Ok(()) };
+        let mut sum = match self.take(i) {
             Some(so_far) => owned(so_far)?,
-            None => self.device.zeros::<f32>(Class::Scratch, len)?,
+            None => self.device.zeros::<f32>(Class::Scratch, rows * cols)?,
         };
-        f(&self.device, &mut sum)?;
+        f(&self.device, ViewMut::of(&mut sum, rows, cols)?)?;
         self.node(id, Arc::new(sum))
     }
     /// The gradient of a weight, if it trains or was computed from one that does: `f(device, buffer, accumulate)` sets the

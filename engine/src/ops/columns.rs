@@ -63,10 +63,8 @@ impl<'m> Backward<'m> for Slice {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         let Slice { columns, rows, cols, x } = *self;
-        g.node_part(x, rows * cols, |d, dx| {
-            let dy = View::of(&dy, rows, columns.len())?;
-            Ok(elementwise::axpy(d, 1.0, dy, ViewMut::of(dx, rows, cols)?.cols_of(columns)?)?)
-        })
+        let dy = View::of(&dy, rows, columns.len())?;
+        g.node_part(x, (rows, cols), |d, dx| Ok(elementwise::axpy(d, 1.0, dy, dx.cols_of(columns)?)?))
     }
 }
 impl<'m> Backward<'m> for Beside {

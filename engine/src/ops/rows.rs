@@ -97,8 +97,6 @@ impl<'m> Backward<'m> for Op {
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         let (rows, cols) = (self.rows, self.cols);
         let dy = View::of(&dy, self.index.len(), cols)?;
-        g.node_part(self.x, rows * cols, |d, dx| {
-            Ok(gather::scatter(d, dy, &self.index, ViewMut::of(dx, rows, cols)?)?)
-        })
+        g.node_part(self.x, (rows, cols), |d, dx| Ok(gather::scatter(d, dy, &self.index, dx)?))
     }
 }

@@ -67,8 +67,10 @@ impl<'m> Cx<'m> {
         let room = |is: bool, n: usize| if needed && is { self.alloc_kept(n).map(Some) } else { Ok(None) };
         let mut dx = room(x.node.is_some(), count * x.cols)?;
         let mut lse = room(trains, count)?;
-        let out = Outputs { losses: &mut losses, lse: lse.as_mut(), dx: dx.as_mut() };
-        vocabulary_loss::forward(self.device(), &of.x, &of.labels, layer(&w), out)?;
+        let to = dx.as_mut().map(|dx| ViewMut::of(dx, count, x.cols)).transpose()?;
+        let out = Outputs { losses: &mut losses, lse: lse.as_mut(), dx: to };
+        let rows = View::of(&of.x, count, x.cols)?;
+        vocabulary_loss::forward(self.device(), rows, &of.labels, layer(&w), out)?;
         let mut loss = self.alloc(1)?;
         reduce::column_sums(self.device(), View::of(&losses, count, 1)?, ViewMut::row(&mut loss), false)?;
         let y = Act::new(loss, 1, pack([1]))?;
@@ -102,7 +104,8 @@ impl<'m> Cx<'m> {
         let of = self.labelled(x, labels, count)?;
         let mut losses = self.alloc(count)?;
         let out = Outputs { losses: &mut losses, lse: None, dx: None };
-        vocabulary_loss::forward(self.device(), &of.x, &of.labels, layer(w), out)?;
+        let rows = View::of(&of.x, count, x.cols)?;
+        vocabulary_loss::forward(self.device(), rows, &of.labels, layer(w), out)?;
         let mut losses = losses.read::<f32>()?.into_iter();
         Ok(labels
             .iter()
@@ -145,12 +148,15 @@ impl<'m> Backward<'m> for Op<'m> {
             let (x, device) = (x.get()?, cx.device().clone());
             // both come from the logits, which are computed once
             let mut db = if bias.is_some() { Some(cx.alloc(outputs)?) } else { None };
-            let mut go = |dw: Option<(&mut Buffer, bool)>| {
-                let to = Gradients { dw, db: db.as_mut().map(|db| (db, false)) };
-                vocabulary_loss::backward(&device, &x, labels, layer(&self.w), lse, &dy, to)
+            let rows = View::of(&x, labels.len(), cols)?;
+            let mut go = |dw: Option<(ViewMut<'_>, bool)>| {
+                let to = Gradients { dw, db: db.as_mut().map(|db| (ViewMut::row(db), false)) };
+                vocabulary_loss::backward(&device, rows, labels, layer(&self.w), lse, &dy, to)
             };
             match weight.is_some() {
-                true => g.weight(weight, outputs * cols, |_, dw, acc| Ok(go(Some((dw, acc)))?))?,
+                true => g.weight(weight, outputs * cols, |_, dw, acc| {
+                    Ok(go(Some((ViewMut::of(dw, outputs, cols)?, acc)))?)
+                })?,
                 false => go(None)?,
             }
             if let Some(db) = db {
@@ -165,8 +171,6 @@ impl<'m> Backward<'m> for Op<'m> {
         elementwise::mul_row(cx.device(), View::row(&dx), &dy, ViewMut::row(&mut scaled))?;
         let Some(index) = &self.index else { return g.node(self.x, Arc::new(scaled)) };
         let (rows, scaled) = (self.rows, View::of(&scaled, index.len(), cols)?);
-        g.node_part(self.x, rows * cols, |d, dx| {
-            Ok(gather::scatter(d, scaled, index, ViewMut::of(dx, rows, cols)?)?)
-        })
+        g.node_part(self.x, (rows, cols), |d, dx| Ok(gather::scatter(d, scaled, index, dx)?))
     }
 }

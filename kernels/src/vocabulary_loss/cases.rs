@@ -81,7 +81,7 @@ impl Inputs {
         if c.what == What::Layer {
             let (mut lse, mut losses) = (up(&vec![0.0; rows])?, up(&vec![0.0; rows])?);
             let out = Outputs { losses: &mut losses, lse: Some(&mut lse), dx: None };
-            forward(d, &inputs.x, &inputs.labels, inputs.layer(), out)?;
+            forward(d, View::of(&inputs.x, rows, cols)?, &inputs.labels, inputs.layer(), out)?;
             inputs.lse = lse;
         }
         Ok(inputs)
@@ -93,15 +93,18 @@ impl Inputs {
         Layer { w, bias: self.bias.as_ref(), integer_logits, integer_dx }
     }
     fn launch(&self, d: &Device, what: What, y: &mut [Buffer]) -> Result<()> {
+        let [rows, outputs, cols] = self.shape;
+        let x = View::of(&self.x, rows, cols)?;
         match (what, y) {
             (What::Layer, [dw, db]) => {
                 // the one is set, the other added to
+                let (dw, db) = (ViewMut::of(dw, outputs, cols)?, ViewMut::row(db));
                 let to = Gradients { dw: Some((dw, false)), db: Some((db, true)) };
-                backward(d, &self.x, &self.labels, self.layer(), &self.lse, &self.dloss, to)
+                backward(d, x, &self.labels, self.layer(), &self.lse, &self.dloss, to)
             }
             (_, [losses, dx @ ..]) => {
-                let out = Outputs { losses, lse: None, dx: dx.first_mut() };
-                forward(d, &self.x, &self.labels, self.layer(), out)
+                let dx = dx.first_mut().map(|dx| ViewMut::of(dx, rows, cols)).transpose()?;
+                forward(d, x, &self.labels, self.layer(), Outputs { losses, lse: None, dx })
             }
             _ => unreachable!("a launch has outputs"),
         }

@@ -1,6 +1,7 @@
 //! Rows in parallel. A row's part of a block stays in the first-level cache for its sweeps; sums are kept in double precision.
 use super::*;
 use crate::{
+    lines::{Cut, PIECE, each_line},
     simd::{F32s, Level, Simd, math, parts, simd},
     storage::{
         Scales,
@@ -8,8 +9,6 @@ use crate::{
     },
 };
 
-/// Logits of a task, about.
-const PIECE: usize = 16 * 1024;
 /// Vectors of exponentials that are summed in single precision before they join the total.
 const RUN: usize = 32;
 /// Values of W that are decoded at a time.
@@ -43,9 +42,9 @@ pub(super) fn check(labels: &Buffer, outputs: usize) -> Result<()> {
 fn rows_of_task(n: usize) -> usize {
     (PIECE / n.max(1)).max(1)
 }
-/// Rows of `each` values, so many at a time; as many empty ones as wanted if there are none.
-fn pieces(v: Option<&mut [f32]>, each: usize, rows: usize) -> impl Iterator<Item = &mut [f32]> {
-    let mut chunks = v.filter(|_| each > 0).map(|v| v.chunks_mut(each * rows));
+/// So many rows of a matrix at a time; as many empty pieces as wanted if there is none.
+fn pieces(v: Option<&mut [f32]>, stride: usize, rows: usize) -> impl Iterator<Item = &mut [f32]> {
+    let mut chunks = v.filter(|v| !v.is_empty()).map(|v| v.chunks_mut(stride * rows));
     std::iter::from_fn(move || chunks.as_mut().map_or(Some(&mut [][..]), Iterator::next))
 }
 
@@ -58,7 +57,7 @@ pub(super) fn exponentials(
     labels: &Buffer,
     z: &mut Buffer,
     running: &mut [Running],
-    dx: Option<&mut Buffer>,
+    dx: Option<ViewMut<'_>>,
 ) -> Result<()> {
     let (level, n, cols) = (Level::current()?, block.len(), layer.w.cols);
     let (labels, bias) = (labels.host::<u32>()?, bias(layer.bias, block)?);
@@ -71,16 +70,18 @@ pub(super) fn exponentials(
     let (rows, writes) = (rows_of_task(n), dx.is_some());
     let z = z.host_mut::<f32>()?[..running.len() * n].chunks_mut(rows * n);
     // nothing has been summed up yet in front of the first block
-    let dx = dx.filter(|_| block.start > 0).map(|dx| dx.host_mut::<f32>()).transpose()?;
-    let tasks = z.zip(running.chunks_mut(rows)).zip(pieces(dx, cols, rows));
+    let dx = dx.filter(|_| block.start > 0);
+    let stride = dx.as_ref().map_or(1, |dx| dx.view().stride()).max(1);
+    let dx = dx.map(|dx| dx.host::<f32>()).transpose()?;
+    let tasks = z.zip(running.chunks_mut(rows)).zip(pieces(dx, stride, rows));
     parts(d, tasks, |i, ((z, running), dx)| {
-        let mut dx = dx.chunks_mut(cols.max(1));
+        let mut dx = dx.chunks_mut(stride);
         for (j, (z, run)) in z.chunks_mut(n).zip(running).enumerate() {
             let label = labels[i * rows + j] as usize;
             let label = block.contains(&label).then(|| label - block.start);
             let by = advance(level, z, bias, label, factors, writes, run);
             if let Some(dx) = dx.next().filter(|_| by != 1.0) {
-                dx.iter_mut().for_each(|x| *x *= by);
+                dx[..cols].iter_mut().for_each(|x| *x *= by);
             }
         }
     });
@@ -153,23 +154,17 @@ pub(super) fn finish(
         }
     }
     let Some(dx) = out.dx else { return Ok(()) };
-    let dx = &mut dx.host_mut::<f32>()?[..labels.len() * w.cols];
-    stored!(w, w => subtract(d, w, labels, running, dx));
-    Ok(())
+    stored!(w, w => subtract(d, w, labels, running, dx))
 }
-fn subtract(d: &Cpu, w: impl Stored, labels: &[u32], running: &[Running], dx: &mut [f32]) {
-    let cols = dx.len() / labels.len().max(1);
-    d.rows(dx, cols, 16, |first, piece| {
-        let mut decoded = [0.0; PART];
-        for (i, row) in piece.chunks_mut(cols).enumerate() {
-            let by = (1.0 / running[first + i].sum) as f32;
-            for (p, dx) in row.chunks_mut(PART).enumerate() {
-                let decoded = &mut decoded[..dx.len()];
-                w.decode(labels[first + i] as usize, p * PART, decoded);
-                dx.iter_mut().zip(decoded).for_each(|(dx, w)| *dx = *dx * by - *w);
-            }
+fn subtract(d: &Cpu, w: impl Stored, labels: &[u32], running: &[Running], dx: ViewMut<'_>) -> Result<()> {
+    each_line(d, dx, Cut::Rows, |i, row: &mut [f32]| {
+        let (by, mut decoded) = ((1.0 / running[i].sum) as f32, [0.0; PART]);
+        for (p, dx) in row.chunks_mut(PART).enumerate() {
+            let decoded = &mut decoded[..dx.len()];
+            w.decode(labels[i] as usize, p * PART, decoded);
+            dx.iter_mut().zip(decoded).for_each(|(dx, w)| *dx = *dx * by - *w);
         }
-    });
+    })
 }
 
 /// The logits z (rows, a block) become dloss (softmax z - onehot).

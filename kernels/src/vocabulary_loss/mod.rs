@@ -51,7 +51,7 @@ pub struct Outputs<'a> {
     /// The logarithm of the sum of each row's exponentials (n), which [`backward`] reads.
     pub lse: Option<&'a mut Buffer>,
     /// The gradient of the sum of the losses (n, C).
-    pub dx: Option<&'a mut Buffer>,
+    pub dx: Option<ViewMut<'a>>,
 }
 
 /// The passes over n logits, beside the products; and dx (m).
@@ -59,11 +59,11 @@ fn cost(n: usize, dx: usize) -> Cost {
     Cost::new(4 * n + 2 * dx, 8 * n + 12 * dx)
 }
 
-impl<'a> Layer<'a> {
-    fn check(&self, device: &Device, x: &Buffer, labels: &Buffer) -> Result<()> {
+impl Layer<'_> {
+    fn check(&self, device: &Device, x: View<'_>, labels: &Buffer) -> Result<()> {
         self.w.check(NAME, "w", device)?;
         need::<u32>(NAME, device, "labels", labels, 0)?;
-        need::<f32>(NAME, device, "x", x, area(NAME, "x", labels.len(), self.w.cols)?)?;
+        x.expect::<f32>(NAME, device, "x", (labels.len(), self.w.cols))?;
         self.bias.map_or(Ok(()), |b| need::<f32>(NAME, device, "bias", b, self.w.rows))
     }
     /// The ranges of outputs that are taken one after the other.
@@ -76,29 +76,20 @@ impl<'a> Layer<'a> {
         device.alloc::<f32>(Class::Scratch, area(NAME, "z", rows, self.w.rows.min(BLOCK))?)
     }
     /// x in 8 bits, if that is what the logits are computed from.
-    fn quantized(&self, device: &Device, x: &Buffer, rows: usize) -> Result<Option<Rows>> {
+    fn quantized(&self, device: &Device, x: View<'_>) -> Result<Option<Rows>> {
         if !self.integer_logits {
             return Ok(None);
         }
-        let mut q = Rows::alloc(device, Class::Scratch, rows, self.w.cols)?;
-        matmul_int8::quantize_rows(device, View::of(x, rows, self.w.cols)?, None, &mut q)?;
+        let mut q = Rows::alloc(device, Class::Scratch, x.rows(), x.cols())?;
+        matmul_int8::quantize_rows(device, x, None, &mut q)?;
         Ok(Some(q))
     }
-    /// z = x Wᵀ for a part of W.
-    fn logits(
-        &self,
-        device: &Device,
-        x: &Buffer,
-        rows: usize,
-        q: Option<&Rows>,
-        w: Matrix<'_>,
-        z: &mut Buffer,
-    ) -> Result<()> {
-        let z = ViewMut::of(z, rows, w.rows)?;
-        match q {
-            Some(q) => matmul_int8::times_transposed(device, q, w, Plus::NOTHING, z),
-            None => matmul::times_transposed(device, View::of(x, rows, w.cols)?, w, Plus::NOTHING, z),
-        }
+}
+/// z = x Wᵀ for a part of W; x in 8 bits too, if that is what counts.
+fn logits(device: &Device, x: View<'_>, q: Option<&Rows>, w: Matrix<'_>, z: ViewMut<'_>) -> Result<()> {
+    match q {
+        Some(q) => matmul_int8::times_transposed(device, q, w, Plus::NOTHING, z),
+        None => matmul::times_transposed(device, x, w, Plus::NOTHING, z),
     }
 }
 
@@ -106,7 +97,7 @@ impl<'a> Layer<'a> {
 /// an error: rows without one are not to be given.
 pub fn forward(
     device: &Device,
-    x: &Buffer,
+    x: View<'_>,
     labels: &Buffer,
     layer: Layer<'_>,
     mut out: Outputs<'_>,
@@ -115,28 +106,28 @@ pub fn forward(
     let (rows, cols) = (labels.len(), layer.w.cols);
     need::<f32>(NAME, device, "losses", out.losses, rows)?;
     out.lse.as_ref().map_or(Ok(()), |b| need::<f32>(NAME, device, "lse", b, rows))?;
-    out.dx.as_ref().map_or(Ok(()), |b| need::<f32>(NAME, device, "dx", b, rows * cols))?;
+    out.dx.as_ref().map_or(Ok(()), |dx| dx.view().expect::<f32>(NAME, device, "dx", (rows, cols)))?;
     let d = runs_on(device, labels, layer)?;
     let dx = if out.dx.is_some() { rows * cols } else { 0 };
     let _span = device.span(NAME, "forward", || cost(rows * layer.w.rows, dx));
-    let mut z = layer.room(device, rows)?;
-    let q = layer.quantized(device, x, rows)?;
+    let (mut z, q) = (layer.room(device, rows)?, layer.quantized(device, x)?);
     let mut running = vec![cpu::Running::default(); rows];
     for block in layer.blocks() {
-        let w = layer.w.rows_of(block.clone())?;
-        layer.logits(device, x, rows, q.as_ref(), w, &mut z)?;
+        let (n, w) = (block.len(), layer.w.rows_of(block.clone())?);
+        logits(device, x, q.as_ref(), w, ViewMut::of(&mut z, rows, n)?)?;
         if let Some(d) = d {
-            cpu::exponentials(d, layer, &block, labels, &mut z, &mut running, out.dx.as_deref_mut())?;
+            let dx = out.dx.as_mut().map(ViewMut::reborrow);
+            cpu::exponentials(d, layer, &block, labels, &mut z, &mut running, dx)?;
         }
         let Some(dx) = &mut out.dx else { continue };
         let plus = if block.start == 0 { Plus::NOTHING } else { Plus::OUTPUT };
-        let (z, dx) = (View::of(&z, rows, w.rows)?, ViewMut::of(dx, rows, cols)?);
+        let exponentials = View::of(&z, rows, n)?;
         if layer.integer_dx {
-            let mut q = Rows::alloc(device, Class::Scratch, rows, w.rows)?;
-            matmul_int8::quantize_rows(device, z, None, &mut q)?;
-            matmul_int8::times(device, &q, w, plus, dx)?;
+            let mut q = Rows::alloc(device, Class::Scratch, rows, n)?;
+            matmul_int8::quantize_rows(device, exponentials, None, &mut q)?;
+            matmul_int8::times(device, &q, w, plus, dx.reborrow())?;
         } else {
-            matmul::times(device, z, w, plus, dx)?;
+            matmul::times(device, exponentials, w, plus, dx.reborrow())?;
         }
     }
     d.map_or(Ok(()), |d| cpu::finish(d, layer.w, labels, &running, out))
@@ -150,19 +141,19 @@ fn runs_on<'d>(device: &'d Device, labels: &Buffer, layer: Layer<'_>) -> Result<
     }
 }
 
-/// Where the gradients of the layer go.
+/// Where the gradients of the layer go, and whether they are added to what is there.
 #[derive(Debug)]
 pub struct Gradients<'a> {
-    /// That of W (V, C), and whether it is added to what is there.
-    pub dw: Option<(&'a mut Buffer, bool)>,
-    /// That of b (V), and whether it is added to what is there.
-    pub db: Option<(&'a mut Buffer, bool)>,
+    /// That of W (V, C).
+    pub dw: Option<(ViewMut<'a>, bool)>,
+    /// That of b (1, V).
+    pub db: Option<(ViewMut<'a>, bool)>,
 }
 
 /// dloss (1) times the gradients of the layer for the sum of the losses, from what the forward pass was given and its `lse`.
 pub fn backward(
     device: &Device,
-    x: &Buffer,
+    x: View<'_>,
     labels: &Buffer,
     layer: Layer<'_>,
     lse: &Buffer,
@@ -173,28 +164,25 @@ pub fn backward(
     let (rows, outputs, cols) = (labels.len(), layer.w.rows, layer.w.cols);
     need::<f32>(NAME, device, "lse", lse, rows)?;
     need::<f32>(NAME, device, "dloss", dloss, 1)?;
-    to.dw
-        .as_ref()
-        .map_or(Ok(()), |(b, _)| need::<f32>(NAME, device, "dw", b, area(NAME, "dw", outputs, cols)?))?;
-    to.db.as_ref().map_or(Ok(()), |(b, _)| need::<f32>(NAME, device, "db", b, outputs))?;
+    for (name, g, shape) in [("dw", &to.dw, (outputs, cols)), ("db", &to.db, (1, outputs))] {
+        g.as_ref().map_or(Ok(()), |(g, _)| g.view().expect::<f32>(NAME, device, name, shape))?;
+    }
     let d = runs_on(device, labels, layer)?;
     let _span = device.span(NAME, "backward", || cost(rows * outputs, 0));
-    let mut z = layer.room(device, rows)?;
-    let q = layer.quantized(device, x, rows)?;
+    let (mut z, q) = (layer.room(device, rows)?, layer.quantized(device, x)?);
     for block in layer.blocks() {
-        let n = block.len();
-        layer.logits(device, x, rows, q.as_ref(), layer.w.rows_of(block.clone())?, &mut z)?;
+        let w = layer.w.rows_of(block.clone())?;
+        logits(device, x, q.as_ref(), w, ViewMut::of(&mut z, rows, block.len())?)?;
         if let Some(d) = d {
             cpu::slopes(d, layer.bias, &block, labels, lse, dloss, &mut z)?;
         }
+        let dz = View::of(&z, rows, block.len())?;
         if let Some((dw, accumulate)) = &mut to.dw {
-            let (z, x) = (View::of(&z, rows, n)?, View::of(x, rows, cols)?);
-            let dw = ViewMut::of(dw, outputs, cols)?.rows_of(block.clone())?;
-            matmul::transposed_times(device, z, x, dw, *accumulate)?;
+            let dw = dw.reborrow().rows_of(block.clone())?;
+            matmul::transposed_times(device, dz, x, dw, *accumulate)?;
         }
         if let Some((db, accumulate)) = &mut to.db {
-            let db = ViewMut::of(db, 1, outputs)?.cols_of(block)?;
-            reduce::column_sums(device, View::of(&z, rows, n)?, db, *accumulate)?;
+            reduce::column_sums(device, dz, db.reborrow().cols_of(block)?, *accumulate)?;
         }
     }
     Ok(())

@@ -33,8 +33,9 @@ fn run(d: &Device, x: &[f32], labels: &[u32], w: &[f32], storage: Storage, integ
     let layer = Layer { w, bias: None, integer_logits: integers, integer_dx: integers };
     let [mut losses, mut lse, mut dx] =
         [labels.len(), labels.len(), x.len()].map(|n| d.alloc::<f32>(Class::Scratch, n).unwrap());
-    let out = Outputs { losses: &mut losses, lse: Some(&mut lse), dx: Some(&mut dx) };
-    forward(d, &check::up(d, x), &check::indices(d, labels), layer, out).unwrap();
+    let to = ViewMut::of(&mut dx, labels.len(), cols).unwrap();
+    let (up, out) = (check::up(d, x), Outputs { losses: &mut losses, lse: Some(&mut lse), dx: Some(to) });
+    forward(d, View::of(&up, labels.len(), cols).unwrap(), &check::indices(d, labels), layer, out).unwrap();
     [losses, dx, lse].map(|b| b.read().unwrap())
 }
 
@@ -95,24 +96,52 @@ fn far_logits() {
 }
 
 #[test]
+fn parts_of_matrices() {
+    let (rows, outputs, cols) = (5, BLOCK + 40, 7);
+    let [x, w] = [rows * cols, outputs * cols].map(|n| noise(n as u64, n));
+    let labels: Vec<u32> = (0..rows).map(|i| (i * 1009 % outputs) as u32).collect();
+    check::levels(|_| {
+        let d = Device::cpu(2).unwrap();
+        let [losses, dx, _] = run(&d, &x, &labels, &w, Storage::F32, false);
+        // the same among other rows and columns
+        let mut padded = vec![9.0; (rows + 2) * 11];
+        for (i, row) in x.chunks(cols).enumerate() {
+            padded[(i + 1) * 11 + 3..][..cols].copy_from_slice(row);
+        }
+        let (up, w) = (check::up(&d, &padded), check::up(&d, &[&[5.0; 2 * 7][..], &w].concat()));
+        let w = Matrix::plain(&w, outputs + 2, cols).rows_of(2..outputs + 2).unwrap();
+        let layer = Layer { w, bias: None, integer_logits: false, integer_dx: false };
+        let part = View::of(&up, rows + 2, 11).unwrap().rows_of(1..rows + 1).unwrap().cols_of(3..3 + cols);
+        let (mut to_losses, mut to) = (check::up(&d, &vec![0.0; rows]), check::up(&d, &padded));
+        let to_dx = ViewMut::of(&mut to, rows + 2, 11).unwrap().rows_of(1..rows + 1).unwrap();
+        let to_dx = to_dx.cols_of(3..3 + cols).unwrap();
+        let out = Outputs { losses: &mut to_losses, lse: None, dx: Some(to_dx) };
+        forward(&d, part.unwrap(), &check::indices(&d, &labels), layer, out).unwrap();
+        assert!(check::same(&to_losses.read::<f32>().unwrap(), &losses));
+        for (i, x) in to.read::<f32>().unwrap().into_iter().enumerate() {
+            let (row, col) = (i / 11, i % 11);
+            let inside = (1..rows + 1).contains(&row) && (3..3 + cols).contains(&col);
+            assert_eq!(x, if inside { dx[(row - 1) * cols + col - 3] } else { 9.0 });
+        }
+    });
+}
+
+#[test]
 fn refusals() {
     let d = Device::cpu(1).unwrap();
-    let (x, w) = (check::up(&d, &[1.0; 6]), check::up(&d, &[1.0; 9]));
+    let (x, w, two) = (check::up(&d, &[1.0; 6]), check::up(&d, &[1.0; 9]), check::up(&d, &[0.0; 2]));
     let layer = Layer { w: Matrix::plain(&w, 3, 3), bias: None, integer_logits: false, integer_dx: false };
     let mut losses = check::up(&d, &[0.0; 2]);
-    let mut go = |x: &Buffer, labels: &Buffer, layer: Layer<'_>| {
-        forward(&d, x, labels, layer, Outputs { losses: &mut losses, lse: None, dx: None }).unwrap_err()
+    let mut go = |labels: &Buffer, layer: Layer<'_>| {
+        let out = Outputs { losses: &mut losses, lse: None, dx: None };
+        forward(&d, View::of(&x, 2, 3).unwrap(), labels, layer, out).unwrap_err()
     };
     let (good, bad) = (check::indices(&d, &[0, 2]), check::indices(&d, &[0, 3]));
-    assert!(matches!(go(&x, &bad, layer), Error::Length { argument: "w (rows)", expected: 4, got: 3, .. }));
-    assert!(matches!(go(&w, &check::indices(&d, &[0; 4]), layer), Error::Length { argument: "x", .. }));
-    assert!(matches!(go(&x, &x, layer), Error::DType { argument: "labels", .. }));
-    let biased = Layer { bias: Some(&two(&d)), ..layer };
-    assert!(matches!(go(&x, &good, biased), Error::Length { argument: "bias", .. }));
+    assert!(matches!(go(&bad, layer), Error::Length { argument: "w (rows)", expected: 4, got: 3, .. }));
+    assert!(matches!(go(&check::indices(&d, &[0; 4]), layer), Error::Shape { argument: "x", .. }));
+    assert!(matches!(go(&x, layer), Error::DType { argument: "labels", .. }));
+    let biased = Layer { bias: Some(&two), ..layer };
+    assert!(matches!(go(&good, biased), Error::Length { argument: "bias", .. }));
     let integers = Layer { integer_logits: true, ..layer };
-    assert!(matches!(go(&x, &good, integers), Error::DType { argument: "w", .. }));
-    assert!(matches!(go(&x, &check::indices(&d, &[0; 3]), layer), Error::Length { .. }));
-}
-fn two(d: &Device) -> Buffer {
-    check::up(d, &[0.0; 2])
+    assert!(matches!(go(&good, integers), Error::DType { argument: "w", .. }));
 }
