@@ -23,7 +23,7 @@
 use super::x86::{avx2, avx512};
 use super::{
     flip::Block,
-    operands::{Lines, Strided},
+    operands::{Job, Lines, Strided},
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
@@ -37,17 +37,6 @@ use crate::{
     team::Shared,
 };
 use std::{ops::Range, ptr::null_mut};
-
-/// A launch whose arguments have been checked.
-pub(super) struct Job<'a, S> {
-    pub plan: Plan,
-    pub a: Strided<'a>,
-    pub b: Lines<S>,
-    pub plus: OnHost<'a>,
-    pub c: Shared<f32>,
-    /// Distance between C's rows.
-    pub c_row: usize,
-}
 
 /// Where a task's block of C lies (address, distance between rows), and what is added to it next.
 #[derive(Clone, Copy)]
@@ -163,13 +152,6 @@ impl<'a, S: Stored> Job<'a, S> {
         let c = unsafe { self.c.get().add(i * self.c_row + j) };
         Target { c: (c, self.c_row), plus: self.plus.at(i, j) }
     }
-    /// The piece of B from row `p` and column `j`.
-    pub(super) fn piece(&self, p: usize, j: usize, depth: usize, cols: usize) -> Piece<S> {
-        let Lines { from, transposed } = self.b;
-        let (line, at) = if transposed { (j, p) } else { (p, j) };
-        Piece { from, line, at, transposed, depth, cols }
-    }
-
     /// Computes one task.
     ///
     /// # Safety

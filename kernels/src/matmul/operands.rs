@@ -1,4 +1,6 @@
 //! What a product is made of.
+use super::{pack::Piece, plan::Plan};
+use crate::{epilogue::OnHost, team::Shared};
 
 /// f32 values of a matrix: element (i, j) is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
@@ -12,4 +14,22 @@ pub(super) struct Strided<'a> {
 pub(super) struct Lines<S> {
     pub from: S,
     pub transposed: bool,
+}
+/// A launch whose arguments have been checked.
+pub(super) struct Job<'a, S> {
+    pub plan: Plan,
+    pub a: Strided<'a>,
+    pub b: Lines<S>,
+    pub plus: OnHost<'a>,
+    pub c: Shared<f32>,
+    /// Distance between C's rows.
+    pub c_row: usize,
+}
+impl<S: Copy> Job<'_, S> {
+    /// The piece of B from row `p` and column `j`.
+    pub(super) fn piece(&self, p: usize, j: usize, depth: usize, cols: usize) -> Piece<S> {
+        let Lines { from, transposed } = self.b;
+        let (line, at) = if transposed { (j, p) } else { (p, j) };
+        Piece { from, line, at, transposed, depth, cols }
+    }
 }

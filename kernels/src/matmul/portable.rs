@@ -1,6 +1,6 @@
 //! Any processor: the multiply of the `matrixmultiply` crate, once per task, on the calling thread. It takes any strides
 //! and packs for itself, so f32 goes in as it is; other storage is decoded block by block into the workspace.
-use super::{cpu::Job, plan::HEADER};
+use super::{operands::Job, plan::HEADER};
 use crate::{epilogue::Base, storage::view::Stored};
 
 /// Computes one task.

@@ -3,7 +3,7 @@
 //! AVX2 multiplies bytes without sign by bytes with one, and adds pairs up in 16 bits, which saturate. So A's sign is moved to
 //! B, whose numbers are then within ±127 like A's magnitudes: a pair is at most 2 · 127², which fits.
 use super::{
-    cpu::{Piece, Tile, TileFn},
+    tile::{Piece, Tile, TileFn},
     words::{self, Words},
 };
 use crate::{

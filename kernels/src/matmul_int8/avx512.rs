@@ -1,6 +1,6 @@
 //! AVX-512 VNNI: vectors of 16 words, tiles of up to 9 x 48 or 6 x 64 as in f32, with four times the products.
 use super::{
-    cpu::{Piece, Tile, TileFn},
+    tile::{Piece, Tile, TileFn},
     words::{self, Words},
 };
 use crate::{

@@ -24,6 +24,7 @@ mod portable;
 mod quantize;
 #[cfg(test)]
 mod tests;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod words;
 

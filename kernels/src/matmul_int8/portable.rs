@@ -1,7 +1,7 @@
 //! Any processor, in plain Rust.
 use super::{
-    cpu::{Piece, Tile, TileFn},
     plan::TOP,
+    tile::{Piece, Tile, TileFn},
 };
 
 /// Columns of a tile.
@@ -58,7 +58,7 @@ pub(super) fn tile(high: usize, _vectors: usize) -> TileFn {
 /// Packs a piece in panels of one vector.
 ///
 /// # Safety
-/// As of [`super::cpu::PackFn`].
+/// As of [`super::tile::PackFn`].
 pub(super) unsafe fn pack(from: &Piece, _panel: usize, to: *mut u32) {
     let (col, row) = if from.transposed { (from.stride, 1) } else { (1, from.stride) };
     let words = from.depth.div_ceil(4);

@@ -2,8 +2,8 @@
 //!
 //! The tile is that of [`crate::matmul`] with other vectors: [`Words`].
 use super::{
-    cpu::{Piece, Tile},
     plan::TOP,
+    tile::{Piece, Tile},
 };
 use crate::{
     matmul::tile::{Arithmetic, sums, write},
@@ -51,7 +51,7 @@ const fn lanes<W: Arithmetic>() -> usize {
     <Floats<W> as F32s>::LANES
 }
 
-/// The body of every [`super::cpu::TileFn`] of MR rows and NV vectors.
+/// The body of every [`super::tile::TileFn`] of MR rows and NV vectors.
 ///
 /// # Safety
 /// As there.
@@ -79,7 +79,7 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(w: W, t: &
     }
 }
 
-/// The body of every [`super::cpu::PackFn`].
+/// The body of every [`super::tile::PackFn`].
 ///
 /// # Safety
 /// As there.

@@ -1,5 +1,5 @@
 //! The log behind a profile: open spans by thread, totals, events.
-use super::{Cost, Event, MOST_EVENTS, Mark, Place, Roofline, Row};
+use super::entries::{Cost, Event, MOST_EVENTS, Mark, Place, Roofline, Row};
 use std::{
     collections::HashMap,
     marker::PhantomData,

@@ -9,30 +9,15 @@
 //! together twice as large as the largest cache; all on all threads of the pool, the best of several rounds. Memory is
 //! counted as STREAM counts it, every array once. Data that is still in a cache comes faster than that, so a small launch can
 //! be above its roofline.
-use super::Cost;
+use super::entries::Roofline;
 use crate::{
-    Cpu, Device, Error, Isa, Result, isa, matmul_int8,
+    Cpu, Device, Error, Result, isa, matmul_int8,
     simd::{F32s, Level, simd},
 };
 use std::{
     hint::black_box,
     time::{Duration, Instant},
 };
-
-/// The limits of a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Roofline {
-    /// The instructions in use.
-    pub isa: Isa,
-    /// Threads that compute.
-    pub threads: usize,
-    /// Floating-point operations in a second.
-    pub flops: f64,
-    /// Operations on 8-bit integers in a second.
-    pub integer: f64,
-    /// Bytes from and to memory in a second.
-    pub bytes: f64,
-}
 
 impl Roofline {
     /// Measures a processor, in less than two seconds; another device is refused. Memory is taken from the system and given back,
@@ -45,11 +30,6 @@ impl Roofline {
         let (flops, integer) =
             (rate(|| chains_on_all(d, level)), rate(|| matmul_int8::burst(d, isa, TASKS * d.threads())));
         Ok(Roofline { isa, threads: d.threads(), flops, integer, bytes: bandwidth(d, level)? })
-    }
-    /// Seconds that a launch takes at least.
-    pub fn seconds(&self, c: Cost) -> f64 {
-        let arithmetic = (c.flops - c.integer) / self.flops + c.integer / self.integer;
-        arithmetic.max(c.bytes / self.bytes)
     }
 }
 

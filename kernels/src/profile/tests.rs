@@ -1,6 +1,6 @@
 use super::*;
 use crate::{Class, KERNELS, isa};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A machine of round numbers.
 fn machine() -> Roofline {
