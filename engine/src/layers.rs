@@ -42,10 +42,10 @@ impl<P: Weight> Parameters for Linear<P> {
         self.b.iter_mut().for_each(|b| b.visit_mut(f));
     }
 }
-impl Linear<Param> {
+impl<P: Weight> Linear<P> {
     /// Trains no more.
     pub fn freeze(self) -> Linear<Frozen> {
-        Linear { w: self.w.freeze(), b: self.b.map(Param::freeze), in_out: self.in_out }
+        Linear { w: self.w.freeze(), b: self.b.map(P::freeze), in_out: self.in_out }
     }
 }
 impl LinearRef<'_> {
@@ -125,9 +125,9 @@ impl<P: Weight> Parameters for Norm<P> {
         self.b.iter_mut().for_each(|b| b.visit_mut(f));
     }
 }
-impl Norm<Param> {
+impl<P: Weight> Norm<P> {
     /// Trains no more.
     pub fn freeze(self) -> Norm<Frozen> {
-        Norm { w: self.w.freeze(), b: self.b.map(Param::freeze), eps: self.eps, kind: self.kind }
+        Norm { w: self.w.freeze(), b: self.b.map(P::freeze), eps: self.eps, kind: self.kind }
     }
 }

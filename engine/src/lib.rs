@@ -46,7 +46,7 @@ pub use gradients::{Gradients, Grads, Norms};
 pub use init::Init;
 pub use keeping::{Activations, Keep};
 pub use layers::{Linear, LinearRef, Norm, NormKind, NormRef};
-pub use ops::Rows;
+pub use ops::{LowRank, Rows};
 pub use optim::{AdamW, Rule};
 pub use pending::Pending;
 pub use site::{Part, Point, Prefix, Site, SiteInfo, SiteKind};

@@ -75,10 +75,6 @@ impl Param {
     pub fn buffer_mut(&mut self) -> &mut Buffer {
         self.tensor.buffer_mut()
     }
-    /// Trains no more.
-    pub fn freeze(self) -> Frozen {
-        Frozen::new(self.tensor)
-    }
 }
 
 /// The only maker of [`Param`]s. What trains together comes from one set, so that slots do not collide.
@@ -128,7 +124,7 @@ mod sealed {
 }
 
 /// [`Frozen`] or [`Param`], and nothing else.
-pub trait Weight: sealed::Sealed + Sized + Send + Sync + 'static {
+pub trait Weight: sealed::Sealed + std::fmt::Debug + Sized + Send + Sync + 'static {
     /// True for [`Param`].
     const TRAINABLE: bool;
     /// Takes a tensor into storage under a checkpoint name.
@@ -137,6 +133,8 @@ pub trait Weight: sealed::Sealed + Sized + Send + Sync + 'static {
     fn get(&self) -> W<'_>;
     /// Its values.
     fn tensor(&self) -> &Tensor;
+    /// Trains no more.
+    fn freeze(self) -> Frozen;
     /// Itself, if it trains.
     fn param(&self) -> Option<&Param>;
     /// Itself, if it trains.
@@ -152,6 +150,9 @@ impl Weight for Frozen {
     }
     fn tensor(&self) -> &Tensor {
         &self.0
+    }
+    fn freeze(self) -> Frozen {
+        self
     }
     fn param(&self) -> Option<&Param> {
         None
@@ -170,6 +171,9 @@ impl Weight for Param {
     }
     fn tensor(&self) -> &Tensor {
         &self.tensor
+    }
+    fn freeze(self) -> Frozen {
+        Frozen::new(self.tensor)
     }
     fn param(&self) -> Option<&Param> {
         Some(self)

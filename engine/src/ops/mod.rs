@@ -12,6 +12,7 @@ mod elementwise;
 mod embed;
 mod gated;
 mod linear;
+mod low_rank;
 mod norm;
 mod rotary;
 mod rows;
@@ -20,5 +21,6 @@ mod squared_error;
 mod vocabulary_loss;
 
 pub use attention::{Cols, Heads, Mask, Qkv, Relative};
+pub use low_rank::LowRank;
 pub use rotary::Rotation;
 pub use rows::Rows;
