@@ -1,6 +1,6 @@
 //! What layers keep for the backward pass: recomputation changes no bit, bf16 changes little, and every byte is predicted.
 mod support;
-use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Reduction};
+use engraft_adapters::{Adapter, BnConfig, Head, Reduction, heads::Classification};
 use engraft_engine::kernels::Usage;
 use engraft_engine::*;
 use engraft_models::{Rows, Tokens};
@@ -12,7 +12,7 @@ const LAYERS: usize = 3;
 const METHODS: [&str; 8] =
     ["full", "houlsby", "pfeiffer", "parallel", "scaled-parallel", "post-add", "upper", "head"];
 
-fn method(name: &str, device: &Device) -> Case<Param> {
+fn method(name: &str, device: &Device) -> Case {
     if !["upper", "head"].contains(&name) {
         return Case::load(name, device);
     }
@@ -22,8 +22,8 @@ fn method(name: &str, device: &Device) -> Case<Param> {
         (c.leave_out, c.dropout) = (vec![0, 1], 0.1);
         Adapter::new("task", c, model.sites(), device, &mut set, 5).unwrap()
     });
-    let head = HeadConfig::classification(&["no", "yes"].map(String::from));
-    let head = ClassificationHead::new("task", head, 32, device, &mut set, 6).unwrap();
+    let head = Classification::new(&["no", "yes"].map(String::from));
+    let head = Head::new("task", head, &host(), device, &mut set, 6).unwrap();
     let (tokens, labels) = input("houlsby");
     Case { device: device.clone(), model, adapter, head, set, tokens, labels, rows: Rows::All }
 }
@@ -40,7 +40,7 @@ fn only(layers: &[usize], keep: Keep) -> Activations {
 /// Gradients by name.
 type Named = Vec<(String, Vec<f32>)>;
 /// (logits, loss, gradients) of two passes with dropout, whose gradients are added up.
-fn two_passes(case: &Case<Param>, policy: &Activations) -> (Vec<f32>, f32, Named) {
+fn two_passes(case: &Case, policy: &Activations) -> (Vec<f32>, f32, Named) {
     let mut g = Gradients::new();
     case.pass_with(policy, Pass::train(3, 1), &mut g);
     let (_, logits, loss, _) = case.pass_with(policy, Pass::train(3, 2), &mut g);
@@ -72,7 +72,7 @@ fn recomputed_gradients_are_the_same_bits() {
 }
 
 /// The tape of a training pass, what its layers kept, and all that was kept.
-fn tape(case: &Case<Param>, policy: &Activations) -> (Vec<(&'static str, usize)>, Vec<usize>, usize) {
+fn tape(case: &Case, policy: &Activations) -> (Vec<(&'static str, usize)>, Vec<usize>, usize) {
     let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients()).with_activations(policy);
     let x = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
     (cx.tape().collect(), cx.kept_by_layer().to_vec(), {
@@ -102,7 +102,7 @@ fn nothing_is_recorded_where_nothing_trains() {
     let (list, by_layer, _) = tape(&case, &recompute);
     assert_eq!((list.len(), &by_layer[..2], by_layer[2] > 0), (1, &[0, 0][..], true));
     assert_eq!(tape(&method("head", &cpu()), &recompute), (vec![], vec![0; LAYERS], 0));
-    let frozen = Case::<Frozen>::load("houlsby", &cpu());
+    let frozen = Case::frozen("houlsby", &cpu());
     let mut g = Gradients::new();
     assert_eq!(frozen.pass_with(&recompute, Pass::train(1, 1), &mut g).3, 0);
     // and without recording, no layer keeps its input

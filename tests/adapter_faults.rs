@@ -45,8 +45,13 @@ fn an_adapter_for_something_else_is_refused() {
     says(card(&|v| v["model_type"] = json!("gpt2")), &[name, "`gpt2`", "`bert`"]);
     says(card(&|v| v["name"] = Value::Null), &[name, "`name`"]);
     says(
+        card(&|v| v["config"] = json!({"architecture": "reft", "r": 8, "alpha": 16})),
+        &[name, "`architecture` is `reft`", "lora"],
+    );
+    // what another method calls its tensors
+    says(
         card(&|v| v["config"] = json!({"architecture": "lora", "r": 8, "alpha": 16})),
-        &[name, "architecture"],
+        &["adapter.safetensors", "no tensor", "loras.task.lora_A"],
     );
     says(card(&|v| v["config"] = json!([])), &[name]);
     for (field, value, also) in [
@@ -106,7 +111,7 @@ fn an_adapter_whose_tensors_do_not_fit_is_refused_by_name() {
 fn a_head_that_is_inconsistent_is_refused() {
     let name = "head_config.json";
     for (field, value, also) in [
-        ("head_type", json!("tagging"), "only `classification`"),
+        ("head_type", json!("dependency_parsing"), "supported: causal_lm, classification"),
         ("label2id", json!({"a": 0, "b": 0}), "taken"),
         ("label2id", json!({"a": 0, "b": 2}), "too large"),
         ("label2id", json!({"a": 0}), "1 of 2"),

@@ -1,6 +1,6 @@
 //! Bad models and inputs: each is refused with an error that names the file and what is wrong in it, and nothing panics.
 mod support;
-use engraft_engine::{Cx, Device, Frozen, ParamSet, Pass, Plain};
+use engraft_engine::{Cx, Device, ParamSet, Pass, Plain};
 use engraft_models::{Holding, Rows, Tokens};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -183,12 +183,12 @@ fn tokens_that_the_model_does_not_know_are_refused() {
     let none: [&[u32]; 0] = [];
     says(run(Tokens::new(&none)), &["no sequence"]);
     // labels that the head does not know, or of another number
-    let case = Case::<Frozen>::load("houlsby", &device);
+    let case = Case::frozen("houlsby", &device);
     let logits = |labels: &[u32]| {
         let mut cx = Cx::new(&device, case.hooks(), Pass::infer());
         let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
         let pooled = pooled(&mut cx, &*case.model, &hidden, false);
-        let z = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
+        let z = case.head.forward(&mut cx, &pooled, 0.0, None).unwrap();
         cx.cross_entropy(&z, labels).map(drop).map_err(|e| e.to_string())
     };
     says(logits(&[0, 1, 0, 1, 0, 2]), &["cross_entropy", "3"]);

@@ -1,6 +1,6 @@
 //! What the design promises, each promise as a test.
 mod support;
-use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig, Reduction};
+use engraft_adapters::{Adapter, BnConfig, Head, Reduction, heads::Classification};
 use engraft_engine::kernels::{Class, Usage};
 use engraft_engine::*;
 use engraft_models::{Bert, Config, Model, Rows, Tokens};
@@ -10,15 +10,15 @@ use support::*;
 const PRESETS: [&str; 4] = ["houlsby", "pfeiffer", "parallel", "scaled-parallel"];
 
 /// A model, an adapter with `configure` on top of a preset, and a head.
-fn build(preset: &str, device: &Device, configure: impl Fn(&mut BnConfig)) -> Case<Param> {
+fn build(preset: &str, device: &Device, configure: impl Fn(&mut BnConfig)) -> Case {
     let (mut set, model) = (ParamSet::new(), model(device, &mut ParamSet::new(), false).model);
     let mut config =
         BnConfig { reduction_factor: Reduction::Factor(4.0), ..BnConfig::preset(preset).unwrap() };
     configure(&mut config);
     let adapter = Adapter::new("task", config, model.sites(), device, &mut set, 5).unwrap();
     let labels = ["no", "yes"].map(String::from);
-    let head = HeadConfig::classification(&labels);
-    let head = ClassificationHead::new("task", head, 32, device, &mut set, 6).unwrap();
+    let head = Classification::new(&labels);
+    let head = Head::new("task", head, &host(), device, &mut set, 6).unwrap();
     let (tokens, labels) = input("houlsby");
     Case { device: device.clone(), model, adapter: Some(adapter), head, set, tokens, labels, rows: Rows::All }
 }
@@ -29,28 +29,28 @@ fn large() -> (Tokens, Vec<u32>) {
     (Tokens::new(&ids), (0..40).map(|s| s % 2).collect())
 }
 /// What the tape of a training pass lists.
-fn tape<P: Weight>(case: &Case<P>) -> Vec<(&'static str, usize)> {
+fn tape(case: &Case) -> Vec<(&'static str, usize)> {
     let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients());
     let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
     let pooled = case.pooled(&mut cx, &hidden);
-    let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
+    let logits = case.head.forward(&mut cx, &pooled, 0.0, None).unwrap();
     cx.cross_entropy(&logits, &case.labels).unwrap();
     cx.tape().collect()
 }
-fn step(case: &mut Case<Param>, optimiser: &mut AdamW, number: u64) -> (f32, Gradients) {
+fn step(case: &mut Case, optimiser: &mut AdamW, number: u64) -> (f32, Gradients) {
     let mut g = Gradients::new();
     let loss = case.pass(Pass::train(3, number), &mut g).2;
     support::step(optimiser, &mut case.parameters(), &g, 1e-2, 1.0);
     (loss, g)
 }
-fn trained(case: &Case<Param>) -> Vec<Vec<f32>> {
+fn trained(case: &Case) -> Vec<Vec<f32>> {
     let mut v = vec![];
     let mut f = |p: &Param| v.push(p.tensor().to_f32().unwrap());
     case.adapter.iter().for_each(|a| a.visit(&mut f));
     case.head.visit(&mut f);
     v
 }
-fn hidden(case: &Case<Param>, pass: Pass) -> Vec<f32> {
+fn hidden(case: &Case, pass: Pass) -> Vec<f32> {
     let mut cx = Cx::new(&case.device, case.hooks(), pass);
     case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap().read().unwrap()
 }
@@ -58,12 +58,12 @@ fn hidden(case: &Case<Param>, pass: Pass) -> Vec<f32> {
 #[test]
 fn a_frozen_model_with_a_frozen_adapter_and_head_records_nothing() {
     for name in PRESETS {
-        let case = Case::<Frozen>::load(name, &cpu());
+        let case = Case::frozen(name, &cpu());
         let mut g = Gradients::new();
         let (.., recorded) = case.pass(Pass::train(1, 1), &mut g);
         assert_eq!((recorded, g.len(), case.set.len()), (0, 0, 0), "{name}");
         // and what was trained, then frozen, gives the same numbers
-        let trained = Case::<Param>::load(name, &cpu());
+        let trained = Case::load(name, &cpu());
         let logits = trained.pass(Pass::infer(), &mut g).1;
         let Case { model, adapter, head, tokens, labels, device, .. } = trained;
         let set = ParamSet::new();
@@ -113,7 +113,7 @@ fn nothing_is_recorded_below_the_first_adapter() {
 #[test]
 fn gradients_hold_exactly_the_params() {
     for name in ["houlsby", "pfeiffer", "parallel", "scaled-parallel", "leave-out", "full"] {
-        let case = Case::<Param>::load(name, &cpu());
+        let case = Case::load(name, &cpu());
         let mut g = Gradients::new();
         case.pass(Pass::gradients(), &mut g);
         let mut of_the_backbone = 0;
@@ -153,7 +153,7 @@ fn a_sequence_of_a_mixed_batch_gets_what_it_gets_alone() {
 /// Remembers the residual stream in front of a layer.
 struct Capture<'a> {
     layer: usize,
-    inner: &'a Adapter<Param>,
+    inner: &'a Adapter,
     seen: Mutex<Vec<f32>>,
 }
 impl Hooks for Capture<'_> {
@@ -175,7 +175,7 @@ impl Hooks for Capture<'_> {
     }
 }
 /// Drops out in a pass of its own where no adapter answers.
-struct Apart<'a>(&'a Adapter<Param>);
+struct Apart<'a>(&'a Adapter);
 impl Hooks for Apart<'_> {
     fn close<'m>(
         &'m self,
@@ -253,7 +253,7 @@ fn a_pass_from_a_cached_layer_equals_the_whole_pass() {
 #[test]
 fn the_backbone_is_the_same_before_and_after_training() {
     let file = fixture("model").join("model.safetensors");
-    let values = |case: &Case<Param>| -> BTreeMap<String, Vec<u32>> {
+    let values = |case: &Case| -> BTreeMap<String, Vec<u32>> {
         let bits = |t: &Tensor| t.to_f32().unwrap().iter().map(|x| x.to_bits()).collect();
         case.model.named().into_iter().map(|(n, t)| (n, bits(t))).collect()
     };
@@ -301,7 +301,7 @@ fn predicted_bytes_are_measured_bytes() {
     for name in ["houlsby", "pfeiffer", "parallel", "scaled-parallel", "post-add", "full"] {
         for threads in [1, 3] {
             let run = |device: Device| -> Usage {
-                let mut case = Case::<Param>::load(name, &device);
+                let mut case = Case::load(name, &device);
                 let mut optimiser = AdamW::new(0.01);
                 for n in 0..2 {
                     step(&mut case, &mut optimiser, n);
@@ -327,7 +327,7 @@ fn predicted_bytes_are_measured_bytes() {
 #[test]
 fn two_half_batches_accumulate_to_the_whole() {
     for name in ["houlsby", "scaled-parallel", "full"] {
-        let case = Case::<Param>::load(name, &cpu());
+        let case = Case::load(name, &cpu());
         let run = |from: usize, to: usize, weight: f32, g: &mut Gradients| {
             let at = |i: usize| case.tokens.lengths[..i].iter().sum::<usize>();
             let tokens = Tokens {
@@ -338,7 +338,7 @@ fn two_half_batches_accumulate_to_the_whole() {
             let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients());
             let hidden = case.model.forward(&mut cx, &tokens, &Rows::All).unwrap();
             let pooled = case.pooled(&mut cx, &hidden);
-            let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
+            let logits = case.head.forward(&mut cx, &pooled, 0.0, None).unwrap();
             let (loss, count) = cx.cross_entropy(&logits, &case.labels[from..to]).unwrap();
             let weight = weight / count as f32;
             let dy = case.device.upload(Class::Scratch, &[weight]).unwrap();
@@ -382,7 +382,7 @@ fn dropout_is_a_function_of_seed_and_pass_and_evaluation_has_none() {
 
 #[test]
 fn models_and_adapters_of_one_process_do_not_disturb_each_other() {
-    let steps = |case: &mut Case<Param>| {
+    let steps = |case: &mut Case| {
         let mut optimiser = AdamW::new(0.01);
         (0..3).map(|n| step(case, &mut optimiser, n).0).collect::<Vec<_>>()
     };
@@ -406,7 +406,7 @@ fn models_and_adapters_of_one_process_do_not_disturb_each_other() {
     // two adapters share one model
     let model = model(&device, &mut ParamSet::new(), false).model;
     let (tokens, _) = input("houlsby");
-    let hidden = |case: &Case<Param>| {
+    let hidden = |case: &Case| {
         let mut cx = Cx::new(&device, case.hooks(), Pass::infer());
         model.forward(&mut cx, &tokens, &Rows::All).unwrap().read().unwrap()
     };

@@ -156,12 +156,12 @@ fn norms_and_activations_round_what_they_give_and_later_changes_are_seen() {
 }
 
 /// A case on a model that computes like this.
-fn case(name: &str, device: &Device, compute: Compute) -> Case<Param> {
+fn case(name: &str, device: &Device, compute: Compute) -> Case {
     let model = load_frozen(&fixture("model"), device, Holding { storage: None, compute }).unwrap().model;
     Case { model, ..Case::load(name, device) }
 }
 /// Loss and all gradients, one after the other.
-fn gradients(case: &Case<Param>, pass: Pass) -> (f32, Vec<f32>) {
+fn gradients(case: &Case, pass: Pass) -> (f32, Vec<f32>) {
     let mut g = Gradients::new();
     let loss = case.pass(pass, &mut g).2;
     let all = case.gradients(&g).into_iter().flat_map(|(name, g)| g.unwrap_or_else(|| panic!("{name}")));
@@ -248,7 +248,7 @@ fn layers_that_are_computed_again_round_again() {
             let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
             let kept = case.device.ledger().usage().live(Class::Scratch);
             let pooled = case.pooled(&mut cx, &hidden);
-            let logits = case.head.forward(&mut cx, &pooled, 0.0).unwrap();
+            let logits = case.head.forward(&mut cx, &pooled, 0.0, None).unwrap();
             let loss = cx.cross_entropy(&logits, &case.labels).unwrap().0;
             drop((hidden, pooled, logits));
             let mut g = Gradients::new();

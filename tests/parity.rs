@@ -1,6 +1,6 @@
 //! The same numbers as `adapters` on `transformers`: hidden states, logits, loss, every gradient, a training curve.
 mod support;
-use engraft_adapters::ClassificationHead;
+use engraft_adapters::Head;
 use engraft_engine::{AdamW, Cx, Gradients, Param, ParamSet, Parameters, Pass, Plain};
 use engraft_models::Rows;
 use support::*;
@@ -40,7 +40,7 @@ fn the_plain_model() {
 #[test]
 fn hidden_states_logits_loss_and_gradients() {
     for (name, rows) in CASES.into_iter().flat_map(|c| [(c, Rows::All), (c, Rows::First)]) {
-        let case = Case::<Param> { rows: rows.clone(), ..Case::load(name, &cpu()) };
+        let case = Case { rows: rows.clone(), ..Case::load(name, &cpu()) };
         let mut g = Gradients::new();
         let (hidden, logits, loss, _) = case.pass(Pass::gradients(), &mut g);
         let want = Expected::of(name);
@@ -89,7 +89,7 @@ fn ten_steps_of_adamw() {
         let text = std::fs::read_to_string(fixture(name).join("curve.json")).unwrap();
         let how: serde_json::Value = serde_json::from_str(&text).unwrap();
         let want = Expected::of(name).get("curve");
-        let mut case = Case::<Param> { rows: Rows::First, ..Case::load(name, &cpu()) };
+        let mut case = Case { rows: Rows::First, ..Case::load(name, &cpu()) };
         let mut optimiser =
             AdamW::new(how["weight_decay"].as_f64().unwrap()).clipping(how["clip_norm"].as_f64().unwrap());
         let mut got = vec![];
@@ -113,7 +113,7 @@ fn weight_decay_passes_over_what_the_reference_passes_over() {
         let text = std::fs::read_to_string(fixture(name).join("curve.json")).unwrap();
         let how: serde_json::Value = serde_json::from_str(&text).unwrap();
         let listed = |k: &str, n: &str| how[k].as_array().unwrap().iter().any(|x| x == n);
-        let case = Case::<Param>::load(name, &cpu());
+        let case = Case::load(name, &cpu());
         let mut check = |p: &Param| {
             let name = p.name().replace("heads.full.1", "classifier");
             assert!(listed(if p.role().decays { "decayed" } else { "not_decayed" }, &name), "{name}");
@@ -127,7 +127,7 @@ fn weight_decay_passes_over_what_the_reference_passes_over() {
 #[test]
 fn what_is_saved_reads_back_and_is_what_the_library_saved() {
     for name in CASES.into_iter().filter(|n| *n != "full") {
-        let case = Case::<Param>::load(name, &cpu());
+        let case = Case::load(name, &cpu());
         let (adapter, dir) = (case.adapter.as_ref().unwrap(), tempfile::tempdir().unwrap());
         adapter.save(dir.path(), &host()).unwrap();
         case.head.save(dir.path(), &host()).unwrap();
@@ -157,8 +157,7 @@ fn what_is_saved_reads_back_and_is_what_the_library_saved() {
             assert_eq!(a, b, "{name} {file}");
         }
         let device = cpu();
-        let again =
-            ClassificationHead::<Param>::load(dir.path(), &host(), &device, &mut ParamSet::new()).unwrap();
+        let again = Head::load(dir.path(), &host(), &device, &mut ParamSet::new()).unwrap();
         assert_eq!(again.labels(), case.head.labels());
     }
 }

@@ -16,14 +16,14 @@ fn step(name: &str, device: &Device) -> (Profile, Vec<(&'static str, usize)>) {
     step_keeping(name, device, Keep::F32)
 }
 fn step_keeping(name: &str, device: &Device, keep: Keep) -> (Profile, Vec<(&'static str, usize)>) {
-    let mut case = Case::<Param>::load(name, device);
+    let mut case = Case::load(name, device);
     let (mut g, mut optimiser) = (Gradients::new(), AdamW::new(0.01));
     device.start_profile(machine(device)).unwrap();
     let pass = Pass::train(1, 2);
     let mut cx = Cx::new(device, case.hooks(), pass).with_activations(&Activations::all(keep));
     let hidden = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap();
     let pooled = case.pooled(&mut cx, &hidden);
-    let logits = case.head.forward(&mut cx, &pooled, 0.1).unwrap();
+    let logits = case.head.forward(&mut cx, &pooled, 0.1, None).unwrap();
     let (loss, count) = cx.cross_entropy(&logits, &case.labels).unwrap();
     drop((hidden, pooled, logits));
     let tape = cx.tape().collect();
@@ -143,7 +143,7 @@ fn what_is_recorded_does_not_change_what_is_computed() {
     for name in CASES {
         let device = cpu();
         let run = || {
-            let case = Case::<Param>::load(name, &device);
+            let case = Case::load(name, &device);
             let mut g = Gradients::new();
             let out = case.pass(Pass::train(3, 4), &mut g);
             (out, case.gradients(&g))

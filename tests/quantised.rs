@@ -85,7 +85,7 @@ fn gradients_over_a_quantised_backbone_are_those_over_its_values() {
         let loaded = load(&fixture("model"), &cpu(), Some(storage));
         let decoded = written(&loaded, true);
         let [a, b] = [None, Some(decoded.path())].map(|dir| {
-            let mut case = Case::<Param>::load("houlsby", &cpu());
+            let mut case = Case::load("houlsby", &cpu());
             case.model = match dir {
                 None => load(&fixture("model"), &case.device, Some(storage)).model,
                 Some(dir) => load(dir, &case.device, None).model,

@@ -1,159 +1,241 @@
-//! A named adapter: a bottleneck at every site its configuration asks for, and its answer to the model's hooks.
+//! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
-    BnConfig, Bottleneck, Error, Host, Result,
-    bottleneck::{At, New},
-    files::{Card, tensors, write},
+    Config, Error, Host, Methods, Module, Place, Result, View,
+    files::{CONFIG, Card, Format, object, peft, tensors, write},
+    methods::At,
 };
 use engraft_engine::{
-    Act, Activation, Checkpoint, Cx, Device, Fresh, Frozen, Hooks, Load, NormRef, Param, ParamSet,
-    Parameters, Pending, Site, SiteInfo, SiteKind, Source, Tensor, Weight,
+    self as engine, Act, Checkpoint, Cx, Device, Fresh, Hooks, LinearRef, Load, NormRef, Param, ParamSet,
+    Parameters, Pending, Site, SiteInfo, Source, Tensor,
 };
 use std::{collections::BTreeMap, path::Path};
 
-const CONFIG: &str = "adapter_config.json";
-const TENSORS: &str = "adapter.safetensors";
-
-/// Bottlenecks grafted onto a model, trained (`Param`) or not (`Frozen`).
+/// Modules grafted onto a model, some or all of which train.
 #[derive(Debug)]
-pub struct Adapter<P: Weight> {
+pub struct Adapter {
     name: String,
-    config: BnConfig,
-    act: Activation,
-    modules: BTreeMap<Site, (String, Bottleneck<P>)>,
+    config: Box<dyn Config>,
+    format: Format,
+    sites: Vec<SiteInfo>,
+    modules: BTreeMap<Site, Vec<Box<dyn Module>>>,
+    /// The sites that the modules of others answer at.
+    shared: BTreeMap<Site, Site>,
 }
 
-/// The sites where an adapter stands: (site, channels, path of its module).
-fn sites<'a>(
-    config: &'a BnConfig,
-    all: &'a [SiteInfo],
-    name: &'a str,
-) -> impl Iterator<Item = (Site, usize, String)> + 'a {
-    all.iter().filter_map(move |i| match i.kind {
-        SiteKind::Close { channels } if config.stands_at(i.site) => {
-            Some((i.site, channels, format!("{}.adapters.{name}", i.path)))
-        }
-        _ => None,
-    })
-}
-
-fn check_layers(config: &BnConfig, all: &[SiteInfo]) -> Result<()> {
-    let layers = all.iter().map(|i| i.site.layer + 1).max().unwrap_or(0);
-    match config.leave_out.iter().find(|l| **l >= layers) {
-        Some(l) => Err(Error::Config(format!("`leave_out` names layer {l}; the model has {layers}"))),
-        None => Ok(()),
+/// Files and checkpoints make paths of it.
+fn check_name(name: &str) -> Result<()> {
+    match name.is_empty() || name.contains(['.', ',', '/', '\\']) {
+        true => Err(Error::Config(format!("`{name}` cannot be the name of an adapter"))),
+        false => Ok(()),
     }
 }
 
-impl Adapter<Param> {
-    /// A new adapter on a model with these sites. The seed decides its weights.
+impl Adapter {
+    /// A new adapter on a model with these sites. The seed decides its weights, all of which train.
     pub fn new(
         name: &str,
-        config: BnConfig,
-        all: &[SiteInfo],
+        config: impl Into<Box<dyn Config>>,
+        sites: &[SiteInfo],
         device: &Device,
         set: &mut ParamSet,
         seed: u64,
-    ) -> Result<Self> {
-        if name.is_empty() || name.contains(['.', ',', '/', '\\']) {
-            return Err(Error::Config(format!("`{name}` cannot be the name of an adapter")));
-        }
-        config.check()?;
-        check_layers(&config, all)?;
-        let mut fresh = Fresh::new(device, set, seed);
-        let mut modules = BTreeMap::new();
-        for (site, channels, path) in sites(&config, all, name) {
-            let width = config.reduction_factor.width(channels, site.layer)?;
-            let new = New { config: &config, channels, width, path: &path };
-            let module = Bottleneck::build(new, &mut Source::New(&mut fresh))?;
-            modules.insert(site, (path, module));
-        }
-        if modules.is_empty() {
-            return Err(Error::Config("`leave_out` leaves no layer: there is nothing to train".into()));
-        }
-        Ok(Adapter { name: name.into(), act: config.activation()?, config, modules })
+    ) -> Result<Adapter> {
+        check_name(name)?;
+        let config = config.into();
+        let format = if config.adapterhub().is_ok() || config.peft(sites).is_err() {
+            Format::AdapterHub
+        } else {
+            Format::Peft
+        };
+        let mut adapter = Adapter::empty(name, config, format, sites);
+        adapter.build(true, |i| i.path.clone(), &mut Source::New(&mut Fresh::new(device, set, seed)))?;
+        Ok(adapter)
     }
-    /// Trains no more: it records nothing.
-    pub fn freeze(self) -> Adapter<Frozen> {
-        let modules = self.modules.into_iter().map(|(s, (p, m))| (s, (p, m.freeze()))).collect();
-        Adapter { name: self.name, config: self.config, act: self.act, modules }
-    }
-}
-
-impl<P: Weight> Adapter<P> {
-    /// Loads an adapter that AdapterHub or engraft saved (`adapter_config.json`, `adapter.safetensors`). It is refused if it
-    /// is for another model, or if a tensor is missing, left over or of another shape.
+    /// Loads an adapter that AdapterHub, PEFT or engraft saved (`adapter_config.json` and its tensors), to train on. It is
+    /// refused if it is for another model, or if a tensor is missing, left over or of another shape.
     pub fn load(
         directory: &Path,
         host: &Host,
-        all: &[SiteInfo],
+        sites: &[SiteInfo],
         device: &Device,
         set: &mut ParamSet,
-    ) -> Result<Self> {
+    ) -> Result<Adapter> {
+        Adapter::load_with(&Methods::default(), directory, host, sites, device, Some(set))
+    }
+    /// The same for an adapter that does not train.
+    pub fn load_frozen(
+        directory: &Path,
+        host: &Host,
+        sites: &[SiteInfo],
+        device: &Device,
+    ) -> Result<Adapter> {
+        Adapter::load_with(&Methods::default(), directory, host, sites, device, None)
+    }
+    /// The same for one of these methods; it trains if there is a set for its weights.
+    pub fn load_with(
+        methods: &Methods,
+        directory: &Path,
+        host: &Host,
+        sites: &[SiteInfo],
+        device: &Device,
+        set: Option<&mut ParamSet>,
+    ) -> Result<Adapter> {
         let path = directory.join(CONFIG);
         let bad = |what: String| Error::File { path: path.clone(), what };
-        let card = Card::<BnConfig>::read(&path, host)?;
-        let mut config = card.config;
-        if card.version.is_none() {
-            // files older than the `version` field used these names for the other formula
-            config.non_linearity = match config.non_linearity.as_str() {
-                "gelu" => "gelu_new".into(),
-                "gelu_orig" => "gelu".into(),
-                other => other.into(),
-            };
-        }
-        config.check().and_then(|()| check_layers(&config, all)).map_err(|e| bad(e.to_string()))?;
-        let name = card.name.ok_or_else(|| bad("no field `name`".into()))?;
-        let checkpoint = Checkpoint::open(&directory.join(TENSORS))?;
-        let mut load = Load::new(&checkpoint, device, set);
-        let mut modules = BTreeMap::new();
-        for (site, channels, path) in sites(&config, all, &name) {
-            let width = config.reduction_factor.width(channels, site.layer)?;
-            // a plain `BertModel` saves without the prefix of the model with heads
-            let short = path.split_once('.').map_or("", |(_, rest)| rest);
-            let plain = checkpoint.names().any(|n| n.starts_with(short));
-            let at = if plain { short } else { &path };
-            let new = New { config: &config, channels, width, path: at };
-            let module = Bottleneck::build(new, &mut Source::File(&mut load))?;
-            modules.insert(site, (path, module));
+        let fields = object(&path)?;
+        let format = Format::of(&fields);
+        let (name, config) = match format {
+            Format::AdapterHub => {
+                let card = Card::of(fields, &path, host)?;
+                let config = methods.read(card.config, card.version.as_deref());
+                (card.name.ok_or_else(|| bad("no field `name`".into()))?, config)
+            }
+            Format::Peft => (peft::NAME.into(), methods.read_peft(fields)),
+        };
+        let config = config.map_err(|e| bad(e.to_string()))?;
+        let (trains, mut none) = (set.is_some(), ParamSet::new());
+        let checkpoint = Checkpoint::open(&directory.join(format.tensors()))?;
+        let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none));
+        let mut adapter = Adapter::empty(&name, config, format, sites);
+        // a plain `BertModel` saves without the prefix of the model with heads
+        let root = if format == Format::Peft { peft::ROOT } else { "" };
+        let path_of = |i: &SiteInfo| {
+            let short = i.path.split_once('.').map_or("", |(_, rest)| rest);
+            let start = format!("{root}{short}");
+            let is_plain = !short.is_empty() && checkpoint.names().any(|n| n.starts_with(&start));
+            if is_plain { short.to_string() } else { i.path.clone() }
+        };
+        adapter.build(trains, path_of, &mut Source::File(&mut load)).map_err(|e| match e {
+            Error::Config(what) => bad(what),
+            other => other,
+        })?;
+        if format == Format::Peft {
+            peft::mark_heads(&mut load);
         }
         if let Some(left) = load.unused().first() {
-            let path = directory.join(TENSORS);
+            let path = directory.join(format.tensors());
             return Err(Error::File { path, what: format!("tensor `{left}` has no place in this adapter") });
         }
-        Ok(Adapter { name, act: config.activation()?, config, modules })
+        Ok(adapter)
     }
-    /// Its files in AdapterHub's format, by name.
-    pub fn files(&self, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
-        let card = Card::new(self.config.clone(), host, &self.name);
-        Ok(vec![(CONFIG.into(), card.bytes()?), (TENSORS.into(), tensors(&self.named())?)])
+    fn empty(name: &str, config: Box<dyn Config>, format: Format, sites: &[SiteInfo]) -> Adapter {
+        let others = sites.iter().filter(|i| i.module != i.site);
+        let shared = others.map(|i| (i.site, i.module)).collect();
+        Adapter { name: name.into(), config, format, sites: sites.to_vec(), modules: BTreeMap::new(), shared }
     }
-    /// Saves [`Self::files`] into a directory, which is made where it is missing.
-    pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
-        write(directory, &self.files(host)?)
-    }
-    /// Every weight under its checkpoint name.
-    pub fn named(&self) -> Vec<(String, &Tensor)> {
-        let mut v = vec![];
-        for (path, m) in self.modules.values() {
-            m.each(path, &mut |name, w| v.push((name, w.tensor())));
+    fn build(
+        &mut self,
+        trains: bool,
+        path_of: impl Fn(&SiteInfo) -> String,
+        from: &mut Source<'_, '_>,
+    ) -> Result<()> {
+        self.config.check()?;
+        let layers = self.sites.iter().map(|i| i.site.layer + 1).max().unwrap_or(0);
+        if let Some(l) = self.config.leave_out().iter().find(|l| **l >= layers) {
+            return Err(Error::Config(format!("`leave_out` names layer {l}; the model has {layers}")));
         }
-        v
+        for info in self.sites.iter().filter(|i| i.module == i.site) {
+            let place = Place { info, adapter: &self.name, path: &path_of(info), trains };
+            let modules = self.config.build(&place, from)?;
+            if !modules.is_empty() {
+                self.modules.insert(info.site, modules);
+            }
+        }
+        match self.modules.is_empty() {
+            true => {
+                Err(Error::Config("there is no place in this model for it: there is nothing to train".into()))
+            }
+            false => Ok(()),
+        }
+    }
+    /// Trains no more: it records nothing.
+    pub fn freeze(self) -> Adapter {
+        let freeze = |(s, v): (Site, Vec<Box<dyn Module>>)| (s, v.into_iter().map(|m| m.freeze()).collect());
+        Adapter { modules: self.modules.into_iter().map(freeze).collect(), ..self }
+    }
+    /// The same under another name.
+    pub fn renamed(self, name: &str) -> Result<Adapter> {
+        check_name(name)?;
+        Ok(Adapter { name: name.into(), ..self })
     }
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
     /// Its configuration.
-    pub fn config(&self) -> &BnConfig {
-        &self.config
+    pub fn config(&self) -> &dyn Config {
+        &*self.config
     }
-    /// (path, module) of every site, in the order of the model.
-    pub fn modules(&self) -> impl Iterator<Item = (Site, &str, &Bottleneck<P>)> {
-        self.modules.iter().map(|(s, (p, m))| (*s, p.as_str(), m))
+    /// The sites of the model that it is for.
+    pub fn sites(&self) -> &[SiteInfo] {
+        &self.sites
+    }
+    /// What its files are unless another format is asked for: what it was loaded from; for a new one AdapterHub's, or PEFT's
+    /// if only that can say what it is.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+    /// (site, module) in the order of the model.
+    pub fn modules(&self) -> impl Iterator<Item = (&SiteInfo, &dyn Module)> {
+        let here = |i: &SiteInfo| self.modules.get(&i.site).into_iter().flatten();
+        self.sites.iter().flat_map(move |i| here(i).map(move |m| (i, &**m)))
+    }
+    /// Every weight under its name in AdapterHub's checkpoints.
+    pub fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut v = vec![];
+        for (info, m) in self.modules() {
+            let path = format!("{}.{}.{}", info.path, m.collection(), self.name);
+            m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
+        }
+        v
+    }
+    /// Its files by name, in its own format: see [`Adapter::format`].
+    pub fn files(&self, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
+        self.files_as(self.format, host)
+    }
+    /// Its files by name; an error if the format cannot say what it is.
+    pub fn files_as(&self, format: Format, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
+        match format {
+            Format::AdapterHub => {
+                let card = Card::new(self.config.adapterhub()?, host, &self.name);
+                let data = tensors(&self.named())?;
+                Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
+            }
+            Format::Peft => peft::files(self, None),
+        }
+    }
+    /// Saves [`Self::files`] into a directory, which is made where it is missing.
+    pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
+        write(directory, &self.files(host)?)
+    }
+    /// The modules that answer at a site.
+    fn at(&self, s: Site) -> &[Box<dyn Module>] {
+        self.modules.get(self.shared.get(&s).unwrap_or(&s)).map_or(&[], Vec::as_slice)
     }
 }
 
-impl<P: Weight> Hooks for Adapter<P> {
+/// A linear layer as what is left of the modules there makes it.
+fn through<'m>(
+    modules: &'m [Box<dyn Module>],
+    cx: &mut Cx<'m>,
+    s: Site,
+    x: &Act,
+    w: &LinearRef<'m>,
+) -> engine::Result<Act> {
+    let inner = |cx: &mut Cx<'m>, x: &Act, rest: &'m [Box<dyn Module>]| through(rest, cx, s, x, w);
+    match modules.split_first() {
+        None => cx.matmul(x, w.clone()),
+        Some((first, rest)) => match first.view() {
+            View::Linear(m) => m.linear(cx, s, x, w, &mut |cx, x| inner(cx, x, rest)),
+            View::Close(_) => inner(cx, x, rest),
+        },
+    }
+}
+
+impl Hooks for Adapter {
+    fn linear<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act, w: LinearRef<'m>) -> engine::Result<Act> {
+        through(self.at(s), cx, s, x, &w)
+    }
     fn close<'m>(
         &'m self,
         cx: &mut Cx<'m>,
@@ -161,23 +243,24 @@ impl<P: Weight> Hooks for Adapter<P> {
         h: Pending,
         r: &Act,
         norm: Option<NormRef<'m>>,
-    ) -> engraft_engine::Result<Act> {
-        let Some((_, m)) = self.modules.get(&s) else { return cx.drop_add_norm(h, r, norm) };
-        let h = cx.dropped(h)?;
-        let (m, at) = (m.get(&self.config, self.act), At { r, norm: norm.as_ref() });
-        let state = m.enter(cx, &h, at)?;
+    ) -> engine::Result<Act> {
+        let views = || self.at(s).iter().map(|m| m.view());
+        let close = |v: View<'m>| if let View::Close(m) = v { Some(m) } else { None };
+        let Some(m) = views().find_map(close) else { return cx.drop_add_norm(h, r, norm) };
+        let (h, at) = (cx.dropped(h)?, At { r, norm });
+        let state = m.enter(cx, &h, &at)?;
         let x = m.run(cx, state, s)?;
-        m.leave(cx, x, &h, at)
+        m.leave(cx, x, &h, &at)
     }
     fn touches(&self, s: Site) -> bool {
-        self.modules.contains_key(&s)
+        !self.at(s).is_empty()
     }
 }
-impl<P: Weight> Parameters for Adapter<P> {
+impl Parameters for Adapter {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
-        self.modules.values().for_each(|(_, m)| m.visit(f));
+        self.modules.values().flatten().for_each(|m| m.visit(f));
     }
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
-        self.modules.values_mut().for_each(|(_, m)| m.visit_mut(f));
+        self.modules.values_mut().flatten().for_each(|m| m.visit_mut(f));
     }
 }

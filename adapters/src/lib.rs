@@ -1,20 +1,32 @@
-//! What is grafted onto a frozen model: bottleneck adapters and task heads, with their AdapterHub checkpoints.
+//! What is grafted onto a frozen model: adapters by several methods, task heads, and their files.
 //!
-//! An adapter answers the hooks of `engraft_engine` at the sites a model lists; it knows nothing else of the model. It is
-//! generic over the weight: `Adapter<Param>` trains, [`Adapter::freeze`] gives `Adapter<Frozen>`, which records nothing.
-//! Files are those of AdapterHub's `adapters` library, in safetensors.
+//! An adapter answers the hooks of `engraft_engine` at the sites a model lists; it knows nothing else of the model. Its weights
+//! train, or do not ([`Adapter::freeze`]) and then record nothing.
+//!
+//! * [`methods`]: bottlenecks, LoRA: one file each, and the registry; [`grammar`]: configuration strings
+//! * [`adapter`]: a method's modules under one name; [`set`]: several adapters at hand
+//! * [`heads`]: classification, tagging, language modelling: one file each, and the registry
+//! * [`files`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
+//! * [`merge`]: adapters added to a copy of a model's weights, and taken out again
 #![forbid(unsafe_code)]
 
 pub mod adapter;
-pub mod bottleneck;
-pub mod config;
 mod error;
-mod files;
-pub mod head;
+pub mod files;
+pub mod grammar;
+pub mod heads;
+pub mod merge;
+pub mod methods;
+pub mod set;
 
 pub use adapter::Adapter;
-pub use bottleneck::Bottleneck;
-pub use config::{BnConfig, Placement, Reduction, Residual, Scaling, Start};
 pub use error::{Error, Result};
-pub use files::Host;
-pub use head::{ClassificationHead, HeadConfig};
+pub use files::{Format, Host};
+pub use grammar::Fields;
+pub use heads::{Head, HeadConfig, HeadLayers};
+pub use merge::Merged;
+pub use methods::{
+    AtClose, AtLinear, BnConfig, Bottleneck, Config, Lora, LoraConfig, Method, Methods, Module, Place,
+    Placement, Reduction, Residual, Scaling, Start, View, parse,
+};
+pub use set::AdapterSet;

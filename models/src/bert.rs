@@ -73,9 +73,11 @@ impl<P: Weight> Bert<P> {
             head_dropout: config.probability("classifier_dropout", f64::from(dropout))?,
             summary: Rows::First,
             has_pooler: false,
+            is_tied: config.flag("tie_word_embeddings", true)?,
+            head_eps: config.epsilon("layer_norm_eps", 1e-12)?,
         };
         let (c, f) = (info.channels, config.count("intermediate_size")?);
-        let eps = config.epsilon("layer_norm_eps", 1e-12)?;
+        let eps = info.head_eps;
         config.only("position_embedding_type", "\"absolute\"")?;
         config.only("is_decoder", "false")?;
         config.only("add_cross_attention", "false")?;

@@ -112,13 +112,15 @@ impl<P: Weight> Gpt2<P> {
             head_dropout: config.probability("classifier_dropout", 0.0)?,
             summary: Rows::Last,
             has_pooler: false,
+            is_tied: config.flag("tie_word_embeddings", true)?,
+            head_eps: 1e-12,
         };
         let f = config.count_or("n_inner", 4 * c)?;
         let eps = config.epsilon("layer_norm_epsilon", 1e-5)?;
         // another order of the same operations, and f32 for what is f32 here
         config.flag("reorder_and_upcast_attn", false)?;
         config.only("add_cross_attention", "false")?;
-        let is_tied = config.flag("tie_word_embeddings", true)?;
+        let is_tied = info.is_tied;
         config.finish()?; // what is refused is refused before a weight is read
 
         let mut at = Layout::<P>::new(load);

@@ -31,7 +31,7 @@ PEFT = {
     "peft-qv": (dict(r=4, lora_alpha=8, target_modules=["query", "value"]), 3),
     # `output.dense` is that of attention and that of the feed-forward part
     "peft-all": (
-        dict(r=2, lora_alpha=3, use_rslora=True,
+        dict(r=2, lora_alpha=1, use_rslora=True,
              target_modules=["query", "key", "value", "intermediate.dense", "output.dense"], modules_to_save=["classifier"]),
         2,
     ),

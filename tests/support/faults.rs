@@ -1,7 +1,7 @@
 //! Trying what is broken, and what its refusal must say.
 use super::{cpu, files::*, fixture, host, model};
-use engraft_adapters::{Adapter, ClassificationHead};
-use engraft_engine::{Checkpoint, Cx, Param, ParamSet, Pass, Plain};
+use engraft_adapters::{Adapter, Head};
+use engraft_engine::{Checkpoint, Cx, ParamSet, Pass, Plain};
 use engraft_models::{Rows, Tokens};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ pub fn try_model(dir: &Path) -> Result<(), String> {
 pub fn try_checkpoint(path: &Path) -> Result<(), String> {
     Checkpoint::open(path).map(drop).map_err(|e| e.to_string())
 }
-pub fn try_adapter(dir: &Path) -> Result<Adapter<Param>, String> {
+pub fn try_adapter(dir: &Path) -> Result<Adapter, String> {
     let (device, mut set) = (cpu(), ParamSet::new());
     let sites = model(&device, &mut set, false).model.sites().to_vec();
     Adapter::load(dir, &host(), &sites, &device, &mut set).map_err(|e| e.to_string())
 }
-pub fn try_head(dir: &Path) -> Result<ClassificationHead<Param>, String> {
-    ClassificationHead::load(dir, &host(), &cpu(), &mut ParamSet::new()).map_err(|e| e.to_string())
+pub fn try_head(dir: &Path) -> Result<Head, String> {
+    Head::load(dir, &host(), &cpu(), &mut ParamSet::new()).map_err(|e| e.to_string())
 }
 /// The result must be an error that says all of `words`.
 #[track_caller]

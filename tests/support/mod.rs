@@ -5,18 +5,19 @@ pub mod differences;
 pub mod faults;
 pub mod files;
 
-use engraft_adapters::{Adapter, ClassificationHead, HeadConfig, Host};
+use engraft_adapters::{Adapter, Head, Host, heads::Classification};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
     Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Norms, Param, ParamSet,
-    Parameters, Pass, Plain, Site, Weight,
+    Parameters, Pass, Plain, Site,
 };
 use engraft_models::{Holding, Loaded, Model, Rows, Tokens};
 use std::path::{Path, PathBuf};
 
-/// `tests/fixtures/bert/<name>`.
+/// `tests/fixtures/<name>`, or `tests/fixtures/bert/<name>` where the name has no folder.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert").join(name)
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    if name.contains('/') { fixtures.join(name) } else { fixtures.join("bert").join(name) }
 }
 /// A tensor of a case's `expected.safetensors`.
 pub struct Expected(Checkpoint);
@@ -73,15 +74,17 @@ pub fn host() -> Host {
         model_class: "BertAdapterModel".into(),
         model_name: String::new(),
         model_type: "bert".into(),
+        tied: true,
+        norm_eps: 1e-12,
     }
 }
 
-/// A case: the tiny model, and its adapter and head over weights of kind `P`.
-pub struct Case<P: Weight> {
+/// A case: the tiny model, and its adapter and head, which train or do not.
+pub struct Case {
     pub device: Device,
     pub model: Box<dyn Model>,
-    pub adapter: Option<Adapter<P>>,
-    pub head: ClassificationHead<P>,
+    pub adapter: Option<Adapter>,
+    pub head: Head,
     pub set: ParamSet,
     pub tokens: Tokens,
     pub labels: Vec<u32>,
@@ -125,19 +128,36 @@ fn classifier(dir: &Path) -> PathBuf {
         .into();
     save(&to.join("model_head.safetensors"), &tensors).unwrap();
     let labels: Vec<String> = (0..from.shape("classifier.bias").unwrap()[0]).map(|i| i.to_string()).collect();
-    let card = serde_json::json!({"config": HeadConfig::linear(&labels, true), "name": "full"});
+    let mut config = serde_json::json!(Classification::linear(&labels, true));
+    config["head_type"] = "classification".into();
+    let card = serde_json::json!({"config": config, "name": "full"});
     std::fs::write(to.join("head_config.json"), card.to_string()).unwrap();
     to
 }
-impl<P: Weight> Case<P> {
-    pub fn load(name: &str, device: &Device) -> Case<P> {
+impl Case {
+    /// With an adapter and a head that train.
+    pub fn load(name: &str, device: &Device) -> Case {
+        Case::with(name, device, true)
+    }
+    /// With an adapter and a head that do not.
+    pub fn frozen(name: &str, device: &Device) -> Case {
+        Case::with(name, device, false)
+    }
+    fn with(name: &str, device: &Device, trains: bool) -> Case {
         let mut set = ParamSet::new();
         let full = name == "full";
         let model = model(device, &mut set, full).model;
         let dir = fixture(name);
-        let adapter = (!full).then(|| Adapter::load(&dir, &host(), model.sites(), device, &mut set).unwrap());
+        let sites = model.sites();
+        let adapter = (!full).then(|| match trains {
+            true => Adapter::load(&dir, &host(), sites, device, &mut set).unwrap(),
+            false => Adapter::load_frozen(&dir, &host(), sites, device).unwrap(),
+        });
         let head = if full { classifier(&dir) } else { dir };
-        let head = ClassificationHead::load(&head, &host(), device, &mut set).unwrap();
+        let head = match trains {
+            true => Head::load(&head, &host(), device, &mut set).unwrap(),
+            false => Head::load_frozen(&head, &host(), device).unwrap(),
+        };
         let (tokens, labels) = input(name);
         Case { device: device.clone(), model, adapter, head, set, tokens, labels, rows: Rows::All }
     }
@@ -158,7 +178,7 @@ impl<P: Weight> Case<P> {
         let mut cx = Cx::new(&self.device, self.hooks(), pass).with_activations(policy);
         let hidden = self.model.forward(&mut cx, &self.tokens, &self.rows).unwrap();
         let pooled = self.pooled(&mut cx, &hidden);
-        let logits = self.head.forward(&mut cx, &pooled, self.model.info().head_dropout).unwrap();
+        let logits = self.head.forward(&mut cx, &pooled, self.model.info().head_dropout, None).unwrap();
         let (loss, count) = cx.cross_entropy(&logits, &self.labels).unwrap();
         let mean = loss.read().unwrap()[0] / count as f32;
         let out = (hidden.read().unwrap(), logits.read().unwrap(), mean, cx.recorded());
@@ -171,7 +191,7 @@ impl<P: Weight> Case<P> {
     }
     /// The rows that the head reads.
     pub fn pooled<'m>(&'m self, cx: &mut Cx<'m>, hidden: &Act) -> Act {
-        pooled(cx, &*self.model, hidden, self.head.config().use_pooler)
+        pooled(cx, &*self.model, hidden, self.head.config().use_pooler())
     }
     /// Every `Param`, with its gradient.
     pub fn gradients(&self, g: &Gradients) -> Vec<(String, Option<Vec<f32>>)> {

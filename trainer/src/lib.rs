@@ -13,7 +13,7 @@
 //!
 //! let labels = ["quiet".to_string(), "loud".to_string()];
 //! let head = backbone.linear_head(&labels);
-//! let mut classifier = backbone.classifier("noise", Some(BnConfig::houlsby()), head, 42)?;
+//! let mut classifier = backbone.classifier("noise", Some(BnConfig::houlsby().into()), head, 42)?;
 //!
 //! // any iterator of batches: token ids of all texts one after the other, their lengths, their labels
 //! let batches = (0..3).map(|_| Batch::of(&[(&[2, 17, 11, 3], 0), (&[2, 25, 3], 1)]));
@@ -43,7 +43,7 @@ pub mod reports;
 pub mod run;
 pub mod text;
 
-pub use engraft_adapters::{self as adapters, BnConfig, HeadConfig};
+pub use engraft_adapters::{self as adapters, BnConfig, heads::Classification};
 pub use engraft_engine::{self as engine, AdamW, Device, Storage, output};
 pub use engraft_models::{self as models, Tokens};
 pub use error::{Error, Result};

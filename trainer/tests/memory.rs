@@ -219,7 +219,7 @@ fn the_library_plans_too() {
     let make = |device: &Device| {
         let backbone = Backbone::open(backbone(), device, Opening::default()).unwrap();
         let head = backbone.linear_head(&labels);
-        backbone.classifier("x", Some(BnConfig::houlsby()), head, 1).unwrap()
+        backbone.classifier("x", Some(BnConfig::houlsby().into()), head, 1).unwrap()
     };
     let mut work = Work::new();
     lengths.iter().for_each(|l| work.step(std::slice::from_ref(l)));

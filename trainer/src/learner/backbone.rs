@@ -1,7 +1,7 @@
 //! A frozen model, and what is grafted onto it.
 use super::opening::Opening;
 use crate::{Error, Result};
-use engraft_adapters::{HeadConfig, Host};
+use engraft_adapters::{Host, heads::Classification};
 use engraft_engine::{
     Cx, Device, ParamSet, Pass, Plain,
     checkpoint::{TensorData, serialize},
@@ -50,6 +50,8 @@ impl Backbone {
             model_class: loaded.model.info().class.into(),
             model_name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             model_type: loaded.model.info().family.into(),
+            tied: loaded.model.info().is_tied,
+            norm_eps: loaded.model.info().head_eps,
         };
         Ok(Backbone {
             model: loaded.model.into(),
@@ -88,11 +90,11 @@ impl Backbone {
         })
     }
     /// A linear head's configuration: over the pooler where there is one.
-    pub fn linear_head(&self, labels: &[String]) -> HeadConfig {
-        HeadConfig::linear(labels, self.model.info().has_pooler)
+    pub fn linear_head(&self, labels: &[String]) -> Classification {
+        Classification::linear(labels, self.model.info().has_pooler)
     }
-    pub(super) fn check_head(&self, head: &HeadConfig) -> Result<()> {
-        if head.use_pooler && !self.model.info().has_pooler {
+    pub(super) fn check_head(&self, use_pooler: bool) -> Result<()> {
+        if use_pooler && !self.model.info().has_pooler {
             return Err(Error::Model(format!(
                 "the head reads a pooler, which {} does not have",
                 self.directory.display()

@@ -4,7 +4,7 @@ use super::{
     prefix::{Precision, Prefix, sha256},
 };
 use crate::{Error, Result, text::batch::Batch};
-use engraft_adapters::{Adapter, BnConfig, ClassificationHead, HeadConfig};
+use engraft_adapters::{Adapter, Config, Head, heads::Classification};
 use engraft_engine::{
     Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
     Plain, Site, first_touched, kernels,
@@ -25,8 +25,8 @@ pub struct Size {
 /// A backbone with an adapter and a head.
 pub struct Classifier {
     backbone: Backbone,
-    adapter: Option<Adapter<Param>>,
-    head: ClassificationHead<Param>,
+    adapter: Option<Adapter>,
+    head: Head,
     prefix: Option<Prefix>,
 }
 
@@ -48,23 +48,16 @@ impl Backbone {
     pub fn classifier(
         self,
         name: &str,
-        adapter: Option<BnConfig>,
-        head: HeadConfig,
+        adapter: Option<Box<dyn Config>>,
+        head: Classification,
         seed: u64,
     ) -> Result<Classifier> {
-        self.check_head(&head)?;
+        self.check_head(head.use_pooler)?;
         let mut set = self.continue_set()?;
         let (device, sites) = (self.device().clone(), self.model.sites());
-        let adapter = adapter.map(|c| Adapter::new(name, c, &sites, &device, &mut set, seed)).transpose()?;
+        let adapter = adapter.map(|c| Adapter::new(name, c, sites, &device, &mut set, seed)).transpose()?;
         // a stream of its own, so that the head starts the same with and without an adapter
-        let head = ClassificationHead::new(
-            name,
-            head,
-            self.host().hidden_size,
-            &device,
-            &mut set,
-            seed ^ 0x6865_6164,
-        )?;
+        let head = Head::new(name, head, self.host(), &device, &mut set, seed ^ 0x6865_6164)?;
         Ok(Classifier::of(self, adapter, head))
     }
     /// A classifier that was saved: `head_config.json` with its tensors, and `adapter_config.json` with its tensors unless
@@ -75,21 +68,17 @@ impl Backbone {
         let adapter = match directory.join("adapter_config.json").exists()
             || !directory.join("head_config.json").exists()
         {
-            true => Some(Adapter::load(directory, self.host(), &sites, &device, &mut set)?),
+            true => Some(Adapter::load(directory, self.host(), sites, &device, &mut set)?),
             false => None,
         };
-        let head = ClassificationHead::load(directory, self.host(), &device, &mut set)?;
-        self.check_head(head.config())?;
+        let head = Head::load(directory, self.host(), &device, &mut set)?;
+        self.check_head(head.config().use_pooler())?;
         Ok(Classifier::of(self, adapter, head))
     }
 }
 
 impl Classifier {
-    fn of(
-        backbone: Backbone,
-        adapter: Option<Adapter<Param>>,
-        head: ClassificationHead<Param>,
-    ) -> Classifier {
+    fn of(backbone: Backbone, adapter: Option<Adapter>, head: Head) -> Classifier {
         Classifier { backbone, adapter, head, prefix: None }
     }
     /// The model under it.
@@ -97,11 +86,11 @@ impl Classifier {
         &self.backbone
     }
     /// The adapter, if it has one.
-    pub fn adapter(&self) -> Option<&Adapter<Param>> {
+    pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
     }
     /// The head.
-    pub fn head(&self) -> &ClassificationHead<Param> {
+    pub fn head(&self) -> &Head {
         &self.head
     }
     /// Label names, by number.
@@ -162,10 +151,10 @@ impl Classifier {
         };
         cx.enter(Site::head());
         let mut pooled = cx.take_rows(&hidden, &model.info().summary)?;
-        if self.head.config().use_pooler {
+        if self.head.config().use_pooler() {
             pooled = model.pool(cx, &pooled)?;
         }
-        let logits = self.head.forward(cx, &pooled, model.info().head_dropout)?;
+        let logits = self.head.forward(cx, &pooled, model.info().head_dropout, None)?;
         Ok((hidden, logits))
     }
     /// From now on what lies below the first trained module is computed once for each text and kept in `directory`: see

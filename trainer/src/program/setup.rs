@@ -1,8 +1,8 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
 use super::options::{self, Adapter, AdapterInit, Backend, Head, ReductionFactor, Scaling, Settings};
 use engraft::{
-    BnConfig, Device, Error, HeadConfig, Result,
-    adapters::{Placement, Reduction, Start, config::TrainedScaling},
+    BnConfig, Classification, Device, Error, Result,
+    adapters::{Placement, Reduction, Start, methods::TrainedScaling},
     data::{Dataset, Labels, Want},
     learner::{Backbone, Classifier, Opening},
     reports::{
@@ -158,10 +158,10 @@ fn grafted(s: &Settings, backbone: Backbone, labels: &[String]) -> Result<Classi
     let m = backbone.model();
     let config = adapter_config(s, m.info().channels, m.info().layers)?;
     let head = match s.head.unwrap_or(Head::Classification) {
-        Head::Classification => HeadConfig::classification(labels),
+        Head::Classification => Classification::new(labels),
         Head::Linear => backbone.linear_head(labels),
     };
-    backbone.classifier(s.name.as_deref().unwrap_or("default"), config, head, s.seed)
+    backbone.classifier(s.name.as_deref().unwrap_or("default"), config.map(Into::into), head, s.seed)
 }
 fn needed(option: &'static str) -> Error {
     Error::Needs { option: "train", needs: option }

@@ -82,7 +82,7 @@ fn ask(m: &Memory, method: Method, activations: Activations, device: &Device) ->
     let adapter = preset.map(|c| BnConfig { reduction_factor: reduction.unwrap_or(c.reduction_factor), ..c });
     let head = backbone.linear_head(&labels);
     let vocabulary = backbone.model().info().vocabulary;
-    let mut classifier = backbone.classifier("memory", adapter, head, 0)?;
+    let mut classifier = backbone.classifier("memory", adapter.map(Into::into), head, 0)?;
     let mut batch = Batch::blank(&vec![m.length; m.batch]);
     batch.ids.iter_mut().enumerate().for_each(|(i, id)| *id = (i * 7919 % vocabulary) as u32);
     batch.labels.iter_mut().enumerate().for_each(|(i, l)| *l = i as u32 % 2);

@@ -1,14 +1,15 @@
-//! AdapterHub's files: what they say about the model, and tensors by name.
-use crate::{Error, Result};
-use engraft_engine::{Tensor, checkpoint::TensorData};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+//! `adapter_config.json` and `head_config.json` of AdapterHub: a configuration, and the model that it is for.
+use super::{json, object};
+use crate::{Error, Result, grammar::Fields};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
 
 /// The version of the library whose format is written.
 const VERSION: &str = "adapters.1.3.0";
 
 /// The model an adapter or head was made for, as its files say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Host {
     /// Channels of the residual stream.
     pub hidden_size: usize,
@@ -18,12 +19,16 @@ pub struct Host {
     pub model_name: String,
     /// `model_type` of its configuration.
     pub model_type: String,
+    /// The last layer of a language model shares the table of embeddings.
+    pub tied: bool,
+    /// `layer_norm_eps` of its configuration, which heads with norms use: 1e-12 where there is no such field.
+    pub norm_eps: f32,
 }
 
-/// `adapter_config.json` and `head_config.json`: a configuration and whom it is for.
+/// A configuration and whom it is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Card<C> {
-    pub config: C,
+pub(crate) struct Card {
+    pub config: Value,
     hidden_size: Option<usize>,
     model_class: Option<String>,
     model_name: Option<String>,
@@ -31,10 +36,10 @@ pub(crate) struct Card<C> {
     pub name: Option<String>,
     pub version: Option<String>,
 }
-impl<C: Serialize + DeserializeOwned> Card<C> {
-    pub fn new(config: C, host: &Host, name: &str) -> Card<C> {
+impl Card {
+    pub fn new(config: Fields, host: &Host, name: &str) -> Card {
         Card {
-            config,
+            config: Value::Object(config),
             hidden_size: Some(host.hidden_size),
             model_class: Some(host.model_class.clone()),
             model_name: Some(host.model_name.clone()),
@@ -44,11 +49,12 @@ impl<C: Serialize + DeserializeOwned> Card<C> {
         }
     }
     /// Reads a card and refuses one for another model.
-    pub fn read(path: &Path, host: &Host) -> Result<Card<C>> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| engraft_engine::Error::Io { path: path.to_path_buf(), source })?;
+    pub fn read(path: &Path, host: &Host) -> Result<Card> {
+        Card::of(object(path)?, path, host)
+    }
+    pub fn of(fields: Fields, path: &Path, host: &Host) -> Result<Card> {
         let bad = |what: String| Error::File { path: path.to_path_buf(), what };
-        let card: Card<C> = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        let card: Card = serde_json::from_value(Value::Object(fields)).map_err(|e| bad(e.to_string()))?;
         if let Some(n) = card.hidden_size.filter(|n| *n != host.hidden_size) {
             return Err(bad(format!("made for a model of {n} channels; this one has {}", host.hidden_size)));
         }
@@ -58,17 +64,6 @@ impl<C: Serialize + DeserializeOwned> Card<C> {
         Ok(card)
     }
     pub fn bytes(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec_pretty(self).map_err(|e| Error::Config(e.to_string()))
+        json(self)
     }
-}
-
-/// Weights under their checkpoint names, in f32, as a safetensors file.
-pub(crate) fn tensors(named: &[(String, &Tensor)]) -> Result<Vec<u8>> {
-    let data = named.iter().map(|(n, t)| Ok((n.clone(), TensorData::f32(&t.to_f32()?, t.shape()))));
-    Ok(engraft_engine::checkpoint::serialize(&data.collect::<Result<Vec<_>>>()?)?)
-}
-/// Writes files into a directory: all of them, or none.
-pub(crate) fn write(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
-    Ok(engraft_engine::output::write_directory(directory, &files)?)
 }

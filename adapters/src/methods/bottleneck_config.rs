@@ -1,8 +1,43 @@
 //! The configuration of a bottleneck adapter: AdapterHub's `BnConfig`, field by field.
-use crate::{Error, Result};
-use engraft_engine::{Activation, Init, Part, Point, Site};
+use super::{Bottleneck, Config, Method, Module, Place, overlaid, read, written};
+use crate::{Error, Result, grammar::Fields};
+use engraft_engine::{Activation, Frozen, Init, Param, Part, Point, Site, SiteKind, Source};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// The registry row.
+pub(super) const METHOD: Method = Method {
+    names: &[
+        "houlsby",
+        "double_seq_bn",
+        "pfeiffer",
+        "seq_bn",
+        "parallel",
+        "par_bn",
+        "scaled-parallel",
+        "scaled_par_bn",
+        "scaled_parallel",
+    ],
+    architecture: None,
+    preset: |name, fields| {
+        let preset = BnConfig::preset(name)
+            .ok_or_else(|| Error::Config(format!("there is no bottleneck adapter `{name}`")))?;
+        Ok(Box::new(overlaid(&preset, fields)?))
+    },
+    read: |mut fields, version| {
+        if version.is_none() {
+            // files older than the `version` field used these names for the other formula
+            match fields.get("non_linearity").and_then(Value::as_str) {
+                Some("gelu") => drop(fields.insert("non_linearity".into(), "gelu_new".into())),
+                Some("gelu_orig") => drop(fields.insert("non_linearity".into(), "gelu".into())),
+                _ => {}
+            }
+        }
+        Ok(Box::new(read::<BnConfig>(fields)?))
+    },
+    peft: None, // PEFT has no bottlenecks
+};
 
 /// How much narrower the bottleneck is than the model: one factor, or one for each layer with a `default`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,12 +146,12 @@ pub enum Start {
     Houlsby,
     /// Down N(0, 0.02²), up N(0, 0.001²): nearly the identity. In AdapterHub's files this is written as `bert`, as it
     /// says nothing about a trained adapter.
-    #[serde(rename(serialize = "bert"), skip_deserializing)]
+    #[serde(rename(serialize = "bert"))]
     NearIdentity,
 }
 impl Start {
     /// (down, up).
-    pub(crate) fn of(self) -> (Init, Init) {
+    pub(super) fn of(self) -> (Init, Init) {
         match self {
             Start::Bert => (Init::Normal(0.02), Init::Normal(0.02)),
             Start::MamAdapter => (Init::KaimingUniform, Init::Constant(0.0)),
@@ -348,7 +383,7 @@ impl BnConfig {
             "houlsby" | "double_seq_bn" => BnConfig::houlsby(),
             "pfeiffer" | "seq_bn" => BnConfig::pfeiffer(),
             "parallel" | "par_bn" => BnConfig::parallel(),
-            "scaled-parallel" | "scaled_par_bn" => BnConfig::scaled_parallel(),
+            "scaled-parallel" | "scaled_par_bn" | "scaled_parallel" => BnConfig::scaled_parallel(),
             _ => return None,
         })
     }
@@ -368,13 +403,16 @@ impl BnConfig {
     pub fn stands_at(&self, s: Site) -> bool {
         let here = match (s.part, s.point) {
             (Part::Attn, Point::Close) => self.mh_adapter,
+            (Part::Cross, Point::Close) => self.cross_adapter,
             (Part::Ffn, Point::Close) => self.output_adapter,
             _ => false,
         };
         here && !self.leave_out.contains(&s.layer)
     }
-    /// Refuses what engraft does not compute.
-    pub fn check(&self) -> Result<()> {
+}
+
+impl Config for BnConfig {
+    fn check(&self) -> Result<()> {
         let refuse =
             |field: &str| Err(Error::Config(format!("`{field}` of a bottleneck adapter is not supported")));
         self.activation()?;
@@ -390,11 +428,29 @@ impl BnConfig {
             () if matches!(self.scaling, Scaling::Fixed(s) if !(s as f32).is_finite()) => {
                 Err(Error::Config("`scaling` is not a finite number".into()))
             }
-            () if !(self.mh_adapter || self.output_adapter) => Err(Error::Config(
+            () if !(self.mh_adapter || self.output_adapter || self.cross_adapter) => Err(Error::Config(
                 "neither `mh_adapter` nor `output_adapter` is set: there is nothing to train".into(),
             )),
             () => Ok(()),
         }
+    }
+    fn leave_out(&self) -> Vec<usize> {
+        self.leave_out.clone()
+    }
+    fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
+        let SiteKind::Close { channels } = place.info.kind else { return Ok(vec![]) };
+        if !self.stands_at(place.info.site) {
+            return Ok(vec![]);
+        }
+        let width = self.reduction_factor.width(channels, place.info.site.layer)?;
+        let path = place.module(Bottleneck::<Param>::COLLECTION);
+        Ok(vec![match place.trains {
+            true => Box::new(Bottleneck::<Param>::build(self, (channels, width), &path, from)?),
+            false => Box::new(Bottleneck::<Frozen>::build(self, (channels, width), &path, from)?),
+        }])
+    }
+    fn adapterhub(&self) -> Result<Fields> {
+        written(self)
     }
 }
 

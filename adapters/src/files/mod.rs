@@ -1,0 +1,82 @@
+//! Adapters and heads as files: AdapterHub's and PEFT's.
+mod card;
+pub(crate) mod peft;
+
+pub(crate) use card::Card;
+pub use card::Host;
+
+use crate::{Adapter, Error, Head, Result, grammar::Fields};
+use engraft_engine::{Tensor, checkpoint::TensorData};
+use serde_json::Value;
+use std::path::Path;
+
+/// Whose files they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// AdapterHub's `adapters`: `adapter_config.json`, `adapter.safetensors`.
+    AdapterHub,
+    /// PEFT's: `adapter_config.json`, `adapter_model.safetensors`.
+    Peft,
+}
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 2] = [Format::AdapterHub, Format::Peft];
+
+    /// The file that holds the tensors.
+    pub fn tensors(self) -> &'static str {
+        match self {
+            Format::AdapterHub => "adapter.safetensors",
+            Format::Peft => "adapter_model.safetensors",
+        }
+    }
+    /// What `adapter_config.json` is written as, told by its fields: only PEFT's says what type of its own it is.
+    pub(crate) fn of(fields: &Fields) -> Format {
+        if fields.contains_key("peft_type") { Format::Peft } else { Format::AdapterHub }
+    }
+}
+
+/// The files of a directory that holds an adapter, a head, or both; in the adapter's own format unless another is asked for.
+/// Heads are written as AdapterHub's, and in PEFT's format into the adapter's tensors too, where transformers has such a one.
+pub fn directory(
+    adapter: Option<&Adapter>,
+    head: Option<&Head>,
+    format: Option<Format>,
+    host: &Host,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = head.map_or(Ok(vec![]), |h| h.files(host))?;
+    if let Some(adapter) = adapter {
+        files.extend(match format.unwrap_or(adapter.format()) {
+            Format::AdapterHub => adapter.files_as(Format::AdapterHub, host)?,
+            Format::Peft => peft::files(adapter, head)?,
+        });
+    }
+    Ok(files)
+}
+
+/// The file, in both formats, that says what the tensors are.
+pub const CONFIG: &str = "adapter_config.json";
+
+/// The object in a JSON file.
+pub(crate) fn object(path: &Path) -> Result<Fields> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| engraft_engine::Error::Io { path: path.to_path_buf(), source })?;
+    let bad = |what: String| Error::File { path: path.to_path_buf(), what };
+    match serde_json::from_str(&text).map_err(|e| bad(e.to_string()))? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(bad("not a JSON object".into())),
+    }
+}
+/// The bytes of a JSON file.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(value).map_err(|e| Error::Config(e.to_string()))
+}
+/// Weights under their checkpoint names, in f32, as a safetensors file.
+pub(crate) fn tensors(named: &[(String, &Tensor)]) -> Result<Vec<u8>> {
+    let data = named.iter().map(|(n, t)| Ok((n.clone(), TensorData::f32(&t.to_f32()?, t.shape()))));
+    Ok(engraft_engine::checkpoint::serialize(&data.collect::<Result<Vec<_>>>()?)?)
+}
+/// Writes files into a directory: all of them, or none.
+pub(crate) fn write(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
+    Ok(engraft_engine::output::write_directory(directory, &files)?)
+}

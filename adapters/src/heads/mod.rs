@@ -1,0 +1,288 @@
+//! What turns hidden states into predictions, and the registry.
+//!
+//! A type of head is a file here: its configuration ([`HeadConfig`]) with exactly the fields of AdapterHub's class, and one
+//! row ([`HeadType`]) in [`HEADS`]. Their layers are a [`Stack`] all; a crate of its own may bring others ([`HeadLayers`]).
+mod causal_lm;
+mod classification;
+mod fields;
+mod stack;
+mod tagging;
+
+pub use causal_lm::CausalLm;
+pub use classification::Classification;
+pub use stack::{Layout, Stack};
+pub use tagging::Tagging;
+
+use crate::{
+    Error, Host, Result,
+    files::{CONFIG as ADAPTER_CONFIG, Card, Format, object, peft, tensors, write},
+    grammar::Fields,
+};
+use engraft_engine::{
+    self as engine, Act, Checkpoint, Cx, Device, Fresh, LinearRef, Load, Param, ParamSet, Parameters, Site,
+    Source, Tensor, W,
+};
+use serde_json::Value;
+use std::{any::Any, fmt, path::Path};
+
+const CONFIG: &str = "head_config.json";
+const TENSORS: &str = "model_head.safetensors";
+
+/// A row of the registry.
+#[derive(Debug)]
+pub struct HeadType {
+    /// The value of `head_type`.
+    pub name: &'static str,
+    /// The `config` of a `head_config.json`, without `head_type`.
+    pub read: fn(Fields) -> Result<Box<dyn HeadConfig>>,
+}
+/// Every type of head.
+pub const HEADS: &[&HeadType] = &[&causal_lm::HEAD, &classification::HEAD, &tagging::HEAD];
+
+/// The configuration of a head.
+pub trait HeadConfig: fmt::Debug + Send + Sync + Any {
+    /// The value of `head_type`.
+    fn head_type(&self) -> &'static str;
+    /// The other fields of AdapterHub's `config`: exactly those of its class.
+    fn fields(&self) -> Result<Fields>;
+    /// Refuses what cannot be computed.
+    fn check(&self) -> Result<()>;
+    /// Its layers, named under `place`.
+    fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>>;
+    /// Names of the classes by number; none if it predicts no classes.
+    fn labels(&self) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+    /// The head of transformers' models for tasks that is the same (`classifier`, `score`), and PEFT's name of the task.
+    fn transformers(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+    /// True if it reads the model's pooler.
+    fn use_pooler(&self) -> bool {
+        false
+    }
+}
+impl dyn HeadConfig {
+    /// As the type that it is.
+    pub fn is<C: HeadConfig>(&self) -> Option<&C> {
+        let any: &dyn Any = self;
+        any.downcast_ref()
+    }
+}
+
+/// Where a head's tensors are named, and what it stands on.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadPlace<'a> {
+    /// The head's name.
+    pub name: &'a str,
+    /// The model.
+    pub host: &'a Host,
+    /// The name of the only layer in a checkpoint that is not AdapterHub's.
+    pub alone: Option<&'a str>,
+    /// True if it trains.
+    pub trains: bool,
+}
+impl HeadPlace<'_> {
+    /// The path of a layer, which is number `index` in the library's Sequential.
+    pub fn layer(&self, index: usize) -> String {
+        match self.alone {
+            Some(path) => path.into(),
+            None => format!("heads.{}.{index}", self.name),
+        }
+    }
+}
+
+/// The layers of a head: all but the last as one function, and the last by itself, so that a loss over many classes need not
+/// have them all at once.
+pub trait HeadLayers: Parameters + fmt::Debug + Send + Sync {
+    /// What the last layer reads: (rows, C) to (rows, width). `dropout` is used where the configuration names none.
+    fn features<'m>(&'m self, cx: &mut Cx<'m>, x: &Act, dropout: f32) -> engine::Result<Act>;
+    /// The last layer, (width) to (classes). `tied` is the model's table of embeddings (classes, C), which some heads share;
+    /// such a one has no last layer without it.
+    fn last<'m>(&'m self, tied: Option<W<'m>>) -> Option<LinearRef<'m>>;
+    /// Calls `f` on every tensor with its name in AdapterHub's checkpoints.
+    fn each<'a>(&'a self, name: &str, f: &mut dyn FnMut(String, &'a Tensor));
+    /// Trains no more.
+    fn freeze(self: Box<Self>) -> Box<dyn HeadLayers>;
+}
+
+/// A named head, trained or not.
+#[derive(Debug)]
+pub struct Head {
+    name: String,
+    config: Box<dyn HeadConfig>,
+    labels: Vec<String>,
+    layers: Box<dyn HeadLayers>,
+}
+
+impl Head {
+    /// A new head for a model: weights N(0, 0.02²), biases 0. The seed decides its weights, all of which train.
+    pub fn new(
+        name: &str,
+        config: impl HeadConfig,
+        host: &Host,
+        device: &Device,
+        set: &mut ParamSet,
+        seed: u64,
+    ) -> Result<Head> {
+        let place = HeadPlace { name, host, alone: None, trains: true };
+        Head::build(Box::new(config), &place, &mut Source::New(&mut Fresh::new(device, set, seed)))
+    }
+    fn build(config: Box<dyn HeadConfig>, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Head> {
+        config.check()?;
+        let (labels, layers) = (config.labels()?, config.build(place, from)?);
+        Ok(Head { name: place.name.into(), config, labels, layers })
+    }
+    /// Loads a head, to train on: one that AdapterHub or engraft saved (`head_config.json`, `model_head.safetensors`), or one
+    /// of transformers that PEFT saved with an adapter (`modules_to_save`).
+    pub fn load(directory: &Path, host: &Host, device: &Device, set: &mut ParamSet) -> Result<Head> {
+        Head::load_with(HEADS, directory, host, device, Some(set))
+    }
+    /// The same for a head that does not train.
+    pub fn load_frozen(directory: &Path, host: &Host, device: &Device) -> Result<Head> {
+        Head::load_with(HEADS, directory, host, device, None)
+    }
+    /// The same for one of these types; it trains if there is a set for its weights.
+    pub fn load_with(
+        types: &[&HeadType],
+        directory: &Path,
+        host: &Host,
+        device: &Device,
+        set: Option<&mut ParamSet>,
+    ) -> Result<Head> {
+        let (trains, mut none) = (set.is_some(), ParamSet::new());
+        let set = set.unwrap_or(&mut none);
+        if !directory.join(CONFIG).exists()
+            && let Some(head) = Head::of_peft(directory, host, device, &mut *set, trains)?
+        {
+            return Ok(head);
+        }
+        let path = directory.join(CONFIG);
+        let bad = |what: String| Error::File { path: path.clone(), what };
+        let card = Card::read(&path, host)?;
+        let config = read(types, card.config).map_err(|e| bad(e.to_string()))?;
+        config.check().map_err(|e| bad(e.to_string()))?;
+        let name = card.name.ok_or_else(|| bad("no field `name`".into()))?;
+        let file = directory.join(TENSORS);
+        let checkpoint = Checkpoint::open(&file)?;
+        let mut load = Load::new(&checkpoint, device, set);
+        let place = HeadPlace { name: &name, host, alone: None, trains };
+        let head = Head::build(config, &place, &mut Source::File(&mut load))?;
+        match load.unused().first() {
+            Some(left) => {
+                let what = format!("tensor `{left}` has no place in this head");
+                Err(Error::File { path: file, what })
+            }
+            None => Ok(head),
+        }
+    }
+    /// The head among the tensors of an adapter of PEFT's, if there is one.
+    fn of_peft(
+        directory: &Path,
+        host: &Host,
+        device: &Device,
+        set: &mut ParamSet,
+        trains: bool,
+    ) -> Result<Option<Head>> {
+        let path = directory.join(ADAPTER_CONFIG);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let fields = object(&path)?;
+        if Format::of(&fields) != Format::Peft {
+            return Ok(None);
+        }
+        let checkpoint = Checkpoint::open(&directory.join(Format::Peft.tensors()))?;
+        let Some(module) = checkpoint.names().find_map(|n| Some(peft::head_of(n)?.0)) else {
+            return Ok(None);
+        };
+        let at = format!("{}{module}", peft::ROOT);
+        let classes = checkpoint.shape(&format!("{at}.weight")).and_then(|s| s.first().copied()).unwrap_or(0);
+        let bias = checkpoint.has(&format!("{at}.bias"));
+        let config: Box<dyn HeadConfig> = match fields.get("task_type").and_then(Value::as_str) {
+            // the head of a model with a pooler reads it; that of one with `score` the last token
+            Some("SEQ_CLS") => Box::new(Classification::of_shape(classes, bias, module == "classifier")),
+            Some("TOKEN_CLS") => Box::new(Tagging::of_shape(classes)),
+            other => {
+                let what = format!("`task_type` is {other:?}: what `{module}` is for is not known");
+                return Err(Error::File { path, what });
+            }
+        };
+        let mut load = Load::new(&checkpoint, device, set);
+        let place = HeadPlace { name: peft::NAME, host, alone: Some(&at), trains };
+        Head::build(config, &place, &mut Source::File(&mut load)).map(Some)
+    }
+    /// Trains no more.
+    pub fn freeze(self) -> Head {
+        Head { layers: self.layers.freeze(), ..self }
+    }
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Its configuration.
+    pub fn config(&self) -> &dyn HeadConfig {
+        &*self.config
+    }
+    /// Names of the classes, by number; none if it predicts no classes.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+    /// What its last layer reads: see [`HeadLayers::features`].
+    pub fn features<'m>(&'m self, cx: &mut Cx<'m>, x: &Act, dropout: f32) -> Result<Act> {
+        cx.enter(Site::head());
+        Ok(self.layers.features(cx, x, dropout)?)
+    }
+    /// Its last layer; an error if it needs the model's table of embeddings and there is none: see [`HeadLayers::last`].
+    pub fn last<'m>(&'m self, tied: Option<W<'m>>) -> Result<LinearRef<'m>> {
+        let missing = || Error::Config(format!("the head `{}` shares the embeddings of a model", self.name));
+        self.layers.last(tied).ok_or_else(missing)
+    }
+    /// Logits (rows, classes) of these rows of the hidden states, (rows, C). `dropout` is used where the configuration names
+    /// none; `tied` is the model's table of embeddings.
+    pub fn forward<'m>(&'m self, cx: &mut Cx<'m>, x: &Act, dropout: f32, tied: Option<W<'m>>) -> Result<Act> {
+        let x = self.features(cx, x, dropout)?;
+        Ok(cx.matmul(&x, self.last(tied)?)?)
+    }
+    /// Every weight under its checkpoint name.
+    pub fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut v = vec![];
+        self.layers.each(&self.name, &mut |name, t| v.push((name, t)));
+        v
+    }
+    /// Its files in AdapterHub's format, by name.
+    pub fn files(&self, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut fields = self.config.fields()?;
+        fields.insert("head_type".into(), self.config.head_type().into());
+        let card = Card::new(fields, host, &self.name);
+        Ok(vec![(CONFIG.into(), card.bytes()?), (TENSORS.into(), tensors(&self.named())?)])
+    }
+    /// Saves [`Self::files`] into a directory, which is made where it is missing.
+    pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
+        write(directory, &self.files(host)?)
+    }
+}
+impl Parameters for Head {
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
+        self.layers.visit(f);
+    }
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
+        self.layers.visit_mut(f);
+    }
+}
+
+/// The `config` of a `head_config.json`.
+fn read(types: &[&HeadType], config: Value) -> Result<Box<dyn HeadConfig>> {
+    let Value::Object(mut fields) = config else {
+        return Err(Error::Config("`config` is not an object".into()));
+    };
+    let name = match fields.remove("head_type") {
+        Some(Value::String(name)) => name,
+        other => return Err(Error::Config(format!("`head_type` is {other:?}, expected a text"))),
+    };
+    let known: Vec<_> = types.iter().map(|t| t.name).collect();
+    let Some(t) = types.iter().find(|t| t.name == name) else {
+        return Err(Error::Config(format!("`head_type` is `{name}`; supported: {}", known.join(", "))));
+    };
+    (t.read)(fields)
+}

@@ -1,0 +1,69 @@
+//! Tagging heads: AdapterHub's `TaggingHead`. One layer is its default.
+use super::{HeadConfig, HeadLayers, HeadPlace, HeadType, fields};
+use crate::{Result, grammar::Fields, methods};
+use engraft_engine::Source;
+use serde::{Deserialize, Serialize};
+
+const NAME: &str = "tagging";
+/// The registry row.
+pub(super) const HEAD: HeadType =
+    HeadType { name: NAME, read: |fields| Ok(Box::new(methods::read::<Tagging>(fields)?)) };
+
+/// One class for each of the tokens that it is shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tagging {
+    /// Between the layers.
+    pub activation_function: Option<String>,
+    /// Dropout in front of each layer while training; none: the model's own.
+    #[serde(default)]
+    pub dropout_prob: Option<f64>,
+    /// The number of each label.
+    pub label2id: fields::Label2Id,
+    /// Linear layers.
+    pub layers: usize,
+    /// Labels.
+    pub num_labels: usize,
+}
+impl Tagging {
+    /// AdapterHub's default: one layer.
+    pub fn new(labels: &[String]) -> Tagging {
+        Tagging {
+            activation_function: Some("tanh".into()),
+            dropout_prob: None,
+            label2id: fields::numbered(labels),
+            layers: 1,
+            num_labels: labels.len(),
+        }
+    }
+    /// One layer to labels without names.
+    pub(super) fn of_shape(labels: usize) -> Tagging {
+        Tagging { activation_function: None, label2id: None, num_labels: labels, ..Tagging::new(&[]) }
+    }
+}
+impl HeadConfig for Tagging {
+    fn head_type(&self) -> &'static str {
+        NAME
+    }
+    fn fields(&self) -> Result<Fields> {
+        methods::written(self)
+    }
+    fn check(&self) -> Result<()> {
+        fields::count("num_labels", self.num_labels, 1, fields::MOST_LABELS)?;
+        fields::count("layers", self.layers, 1, fields::MOST_LAYERS)?;
+        fields::probability("dropout_prob", self.dropout_prob)?;
+        fields::activation(self.activation_function.as_ref())?;
+        self.labels().map(drop)
+    }
+    fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
+        let act = fields::activation(self.activation_function.as_ref())?;
+        let shape = (place.host.hidden_size, self.num_labels);
+        fields::prediction(shape, self.layers, act, true, self.dropout_prob).build(place, from)
+    }
+    fn transformers(&self) -> Option<(&'static str, &'static str)> {
+        (self.layers == 1).then_some(("classifier", "TOKEN_CLS"))
+    }
+    fn labels(&self) -> Result<Vec<String>> {
+        fields::names(&self.label2id, self.num_labels)
+    }
+}

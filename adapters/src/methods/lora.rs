@@ -1,0 +1,375 @@
+//! LoRA (Hu et al. 2022): a product of two narrow matrices beside a linear layer.
+//!
+//! ```text
+//! y = x Wᵀ + b + s (dropout(x) Aᵀ) Bᵀ        A (r, in), B (out, r)        s = α / r, or α / √r (rsLoRA, Kalajdzievski 2023)
+//! ```
+//! Where query, key and value are one layer (GPT-2's `c_attn`), AdapterHub's form has an A and a B for each of the n
+//! projections that it adapts, stacked to A (n r, in) and B (n out/3, r); PEFT's treats the layer as one.
+use super::{
+    AtLinear, Config, Inner, Method, Module, PeftMethod, Place, View, overlaid, peft_lora, read, written,
+};
+use crate::{Error, Result, grammar::Fields};
+use engraft_engine::{
+    self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Point, Role, Site,
+    SiteInfo, SiteKind, Source, Tensor, Weight, checkpoint::TensorData,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The registry row.
+pub(super) const METHOD: Method = Method {
+    names: &["lora"],
+    architecture: Some("lora"),
+    preset: |_, fields| Ok(Box::new(overlaid(&LoraConfig::default(), fields)?)),
+    read: |fields, version| Ok(Box::new(LoraConfig::of_file(fields, version)?)),
+    peft: Some(PeftMethod { name: "LORA", read: |fields| Ok(Box::new(peft_lora::PeftLora::read(fields)?)) }),
+};
+
+/// Ranks beyond this come from a damaged file.
+pub(super) const MOST: usize = 1 << 16;
+
+/// A matrix of an attention (`attn_matrices`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matrix {
+    /// The query projection.
+    Q,
+    /// The key projection.
+    K,
+    /// The value projection.
+    V,
+    /// The output projection; AdapterHub has none there.
+    O,
+    /// Query, key and value where they are one layer, taken as one; AdapterHub takes them apart.
+    Qkv,
+}
+
+/// How new weights start (`init_weights`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoraStart {
+    /// A uniform as PyTorch's linear layers, B zero.
+    Lora,
+    /// Both N(0, 0.02²).
+    Bert,
+}
+impl LoraStart {
+    /// (A, B).
+    pub(super) fn of(self) -> (Init, Init) {
+        match self {
+            LoraStart::Lora => (Init::KaimingUniform, Init::Constant(0.0)),
+            LoraStart::Bert => (Init::Normal(0.02), Init::Normal(0.02)),
+        }
+    }
+}
+
+/// LoRA, as AdapterHub describes it, with PEFT's `use_rslora`. What engraft does not compute is refused unless it is at the
+/// value that changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraConfig {
+    /// α: what the product is multiplied with, before it is divided by the rank.
+    #[serde(serialize_with = "whole")]
+    pub alpha: f64,
+    /// Which matrices of an attention are adapted.
+    pub attn_matrices: Vec<Matrix>,
+    /// How the product meets the weight: only `add` is supported.
+    pub composition_mode: String,
+    /// Dropout of what A reads while training.
+    pub dropout: f64,
+    /// The type of the library's tensors: only f32 is supported.
+    pub dtype: Option<String>,
+    /// How new weights start.
+    pub init_weights: LoraStart,
+    /// The library's seed for new weights; it says nothing about loaded ones.
+    pub init_weights_seed: Option<u64>,
+    /// The first feed-forward projection is adapted.
+    pub intermediate_lora: bool,
+    /// Layers without LoRA.
+    pub leave_out: Vec<usize>,
+    /// The second feed-forward projection is adapted.
+    pub output_lora: bool,
+    /// The rank r.
+    pub r: usize,
+    /// The matrices of attentions are adapted.
+    pub selfattn_lora: bool,
+    /// DoRA: not supported.
+    pub use_dora: bool,
+    /// UniPELT's gates: not supported.
+    pub use_gating: bool,
+    /// rsLoRA: the product is divided by √r instead of r. AdapterHub has no such field.
+    #[serde(skip_serializing)]
+    pub use_rslora: bool,
+    /// VeRA: not supported.
+    pub vera_b: Option<f64>,
+    /// VeRA: not supported.
+    pub vera_d: Option<f64>,
+}
+impl Default for LoraConfig {
+    fn default() -> LoraConfig {
+        LoraConfig {
+            alpha: 8.0,
+            attn_matrices: vec![Matrix::Q, Matrix::V],
+            composition_mode: "add".into(),
+            dropout: 0.0,
+            dtype: None,
+            init_weights: LoraStart::Lora,
+            init_weights_seed: None,
+            intermediate_lora: false,
+            leave_out: vec![],
+            output_lora: false,
+            r: 8,
+            selfattn_lora: true,
+            use_dora: false,
+            use_gating: false,
+            use_rslora: false,
+            vera_b: None,
+            vera_d: None,
+        }
+    }
+}
+/// Whole numbers without a point, as the library writes them.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn whole<S: serde::Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
+    match x.fract() == 0.0 && x.abs() < 1e15 {
+        true => s.serialize_i64(*x as i64),
+        false => s.serialize_f64(*x),
+    }
+}
+
+impl LoraConfig {
+    /// What a file of AdapterHub says.
+    fn of_file(mut fields: Fields, version: Option<&str>) -> Result<LoraConfig> {
+        // a field of ours
+        if fields.contains_key("use_rslora") {
+            return Err(Error::Config("unknown field `use_rslora`".into()));
+        }
+        // the library adapts no output projection, whatever its configuration says
+        if let Some(Value::Array(list)) = fields.get_mut("attn_matrices") {
+            list.retain(|m| m != "o");
+        }
+        let mut config: LoraConfig = read(fields)?;
+        let release = version.and_then(|v| v.strip_prefix("adapters."));
+        let number = |v: &str| v.split('.').take(2).map(|n| n.parse().unwrap_or(0)).collect::<Vec<u32>>();
+        if release.is_some_and(|v| number(v) < vec![1, 1]) {
+            config.alpha = config.r as f64; // they computed so, whatever α was
+        }
+        Ok(config)
+    }
+    /// s: what the product of A and B is multiplied with.
+    fn scale(&self) -> f64 {
+        scale(self.alpha, self.r, self.use_rslora)
+    }
+    /// Which of `of` projections that stand side by side at a site are adapted, and how many there are: one where the layer
+    /// is taken as a whole.
+    fn parts(&self, s: Site, of: usize) -> Option<(Vec<usize>, usize)> {
+        if self.leave_out.contains(&s.layer) {
+            return None;
+        }
+        let attn = |m: Matrix| self.selfattn_lora && self.attn_matrices.contains(&m);
+        let is_here = match s.point {
+            Point::Q => attn(Matrix::Q),
+            Point::K => attn(Matrix::K),
+            Point::V => attn(Matrix::V),
+            Point::O => attn(Matrix::O),
+            Point::Up => self.intermediate_lora,
+            Point::Down => self.output_lora,
+            Point::Qkv if attn(Matrix::Qkv) => true,
+            Point::Qkv => {
+                let each = [Matrix::Q, Matrix::K, Matrix::V].into_iter().take(of).enumerate();
+                let parts: Vec<usize> = each.filter(|(_, m)| attn(*m)).map(|(i, _)| i).collect();
+                return (!parts.is_empty()).then_some((parts, of));
+            }
+            _ => false,
+        };
+        is_here.then(|| (vec![0], 1))
+    }
+}
+/// α / r, or α / √r.
+pub(super) fn scale(alpha: f64, r: usize, rslora: bool) -> f64 {
+    alpha / if rslora { (r as f64).sqrt() } else { r as f64 }
+}
+
+impl Config for LoraConfig {
+    fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::Config(what));
+        let refuse = |field: &str| Err(Error::Config(format!("`{field}` of a LoRA is not supported")));
+        match () {
+            () if self.composition_mode != "add" => {
+                wrong(format!("`composition_mode` is `{}`; only `add` is supported", self.composition_mode))
+            }
+            () if self.use_dora => refuse("use_dora"),
+            () if self.use_gating => refuse("use_gating"),
+            () if self.vera_b.is_some() => refuse("vera_b"),
+            () if self.vera_d.is_some() => refuse("vera_d"),
+            () if self.dtype.as_ref().is_some_and(|t| t != "float32") => refuse("dtype"),
+            () if !(1..=MOST).contains(&self.r) => {
+                wrong(format!("`r` is {}, expected a rank from 1 to {MOST}", self.r))
+            }
+            () if !(self.scale() as f32).is_finite() => {
+                wrong(format!("`alpha` is {}, expected a finite number", self.alpha))
+            }
+            () if !(self.dropout >= 0.0 && (self.dropout as f32) < 1.0) => {
+                wrong(format!("`dropout` is {}, expected 0 to below 1", self.dropout))
+            }
+            () if self.attn_matrices.contains(&Matrix::Qkv) && self.attn_matrices.len() > 1 => {
+                wrong("`attn_matrices` names `qkv`, which is all of them as one, and others".into())
+            }
+            () => Ok(()),
+        }
+    }
+    fn leave_out(&self) -> Vec<usize> {
+        self.leave_out.clone()
+    }
+    fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
+        let SiteKind::Linear { input, output, parts, .. } = place.info.kind else { return Ok(vec![]) };
+        let Some((parts, of)) = self.parts(place.info.site, parts) else { return Ok(vec![]) };
+        let how = LowRank { scale: self.scale() as f32, dropout: self.dropout as f32, of, parts };
+        let path = place.module(COLLECTION);
+        let names = [format!("{path}.lora_A"), format!("{path}.lora_B")];
+        build(place.trains, how, (input, output, self.r), names, self.init_weights, from)
+    }
+    fn adapterhub(&self) -> Result<Fields> {
+        let cannot =
+            |what: &str| Err(Error::Config(format!("AdapterHub's format has no {what}; PEFT's has")));
+        if self.use_rslora {
+            return cannot("rsLoRA");
+        }
+        for (m, what) in [(Matrix::O, "LoRA on `o`"), (Matrix::Qkv, "LoRA on `qkv` as one")] {
+            if self.attn_matrices.contains(&m) {
+                return cannot(what);
+            }
+        }
+        let mut fields = written(self)?;
+        fields.insert("architecture".into(), "lora".into());
+        Ok(fields)
+    }
+    fn peft(&self, sites: &[SiteInfo]) -> Result<Fields> {
+        let at = |i: &SiteInfo| match i.kind {
+            SiteKind::Linear { parts, .. } => Some(self.parts(i.site, parts)?.0.len()),
+            _ => None,
+        };
+        peft_lora::fields(sites, at, (self.r, self.alpha), self.use_rslora, self.dropout)
+    }
+}
+
+const COLLECTION: &str = "loras";
+
+/// A rank-r product beside a linear layer of `input` to `output` channels.
+pub(super) fn build(
+    trains: bool,
+    how: LowRank,
+    shape: (usize, usize, usize),
+    names: [String; 2],
+    start: LoraStart,
+    from: &mut Source<'_, '_>,
+) -> Result<Vec<Box<dyn Module>>> {
+    Ok(vec![match trains {
+        true => Box::new(Lora::<Param>::build(how, shape, &names, start, from)?),
+        false => Box::new(Lora::<Frozen>::build(how, shape, &names, start, from)?),
+    }])
+}
+
+/// A LoRA at a linear layer.
+#[derive(Debug)]
+pub struct Lora<P: Weight> {
+    a: P,
+    b: P,
+    how: LowRank,
+}
+impl<P: Weight> Lora<P> {
+    fn build(
+        how: LowRank,
+        (input, output, r): (usize, usize, usize),
+        [a, b]: &[String; 2],
+        start: LoraStart,
+        from: &mut Source<'_, '_>,
+    ) -> Result<Lora<P>> {
+        let (n, width, init) = (how.parts.len(), output / how.of, start.of());
+        Ok(Lora {
+            a: from.get(a, &[n * r, input], Role::WEIGHT, init.0)?,
+            b: from.get(b, &[n * width, r], Role::WEIGHT, init.1)?,
+            how,
+        })
+    }
+    /// (inputs, outputs of a part, rank).
+    fn dims(&self) -> (usize, usize, usize) {
+        let n = self.how.parts.len();
+        let (a, b) = (self.a.tensor().shape(), self.b.tensor().shape());
+        (a[1], b[0] / n, b[1])
+    }
+}
+impl<P: Weight> AtLinear for Lora<P> {
+    fn linear<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        x: &Act,
+        _: &LinearRef<'m>,
+        inner: Inner<'_, 'm>,
+    ) -> engine::Result<Act> {
+        let y = inner(cx, x)?;
+        cx.low_rank(s, x, [self.a.get(), self.b.get()], &self.how, y)
+    }
+    fn delta(&self) -> Result<Vec<f32>> {
+        let (input, width, r) = self.dims();
+        let (a, b) = (self.a.tensor().to_f32()?, self.b.tensor().to_f32()?);
+        let mut delta = vec![0f32; self.how.of * width * input];
+        let mut row = vec![0f64; input];
+        for (g, part) in self.how.parts.iter().enumerate() {
+            for o in 0..width {
+                row.fill(0.0);
+                for k in 0..r {
+                    let factor = f64::from(self.how.scale) * f64::from(b[(g * width + o) * r + k]);
+                    let a = &a[(g * r + k) * input..][..input];
+                    row.iter_mut().zip(a).for_each(|(sum, a)| *sum += factor * f64::from(*a));
+                }
+                let to = &mut delta[(part * width + o) * input..][..input];
+                to.iter_mut().zip(&row).for_each(|(to, sum)| *to = *sum as f32);
+            }
+        }
+        Ok(delta)
+    }
+}
+impl<P: Weight> Module for Lora<P> {
+    fn view(&self) -> View<'_> {
+        View::Linear(self)
+    }
+    fn collection(&self) -> &'static str {
+        COLLECTION
+    }
+    fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor)) {
+        f("lora_A".into(), self.a.tensor());
+        f("lora_B".into(), self.b.tensor());
+    }
+    /// The parts of a fused layer side by side: the As stacked, the Bs as blocks of a matrix (out, n r).
+    fn peft(&self) -> Result<Vec<(&'static str, TensorData)>> {
+        let ((input, width, r), n) = (self.dims(), self.how.parts.len());
+        let b = self.b.tensor().to_f32()?;
+        let mut blocks = vec![0f32; self.how.of * width * n * r];
+        for (g, part) in self.how.parts.iter().enumerate() {
+            for o in 0..width {
+                let to = (part * width + o) * n * r + g * r;
+                blocks[to..to + r].copy_from_slice(&b[(g * width + o) * r..][..r]);
+            }
+        }
+        Ok(vec![
+            ("lora_A.weight", TensorData::f32(&self.a.tensor().to_f32()?, &[n * r, input])),
+            ("lora_B.weight", TensorData::f32(&blocks, &[self.how.of * width, n * r])),
+        ])
+    }
+    fn freeze(self: Box<Self>) -> Box<dyn Module> {
+        let Lora { a, b, how } = *self;
+        Box::new(Lora { a: a.freeze(), b: b.freeze(), how })
+    }
+}
+impl<P: Weight> Parameters for Lora<P> {
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
+        self.a.visit(f);
+        self.b.visit(f);
+    }
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
+        self.a.visit_mut(f);
+        self.b.visit_mut(f);
+    }
+}

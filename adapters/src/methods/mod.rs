@@ -1,0 +1,273 @@
+//! The ways to adapt a model, and the registry.
+//!
+//! A method is a file here: its configuration ([`Config`]), the module that it puts at a site ([`Module`]) with the formula,
+//! and one row ([`Method`]) in [`METHODS`]. All of it is public: a crate of its own can define a method just so, and hand its
+//! [`Config`] to [`crate::Adapter::new`], or its row to [`Methods`].
+mod bottleneck;
+mod bottleneck_config;
+pub mod lora;
+mod peft_lora;
+mod union;
+
+pub use bottleneck::Bottleneck;
+pub use bottleneck_config::{
+    BnConfig, Placement, PostAdd, Reduction, Residual, Scaling, Start, TrainedScaling,
+};
+pub use lora::{Lora, LoraConfig};
+pub use union::Union;
+
+use crate::{Error, Result, grammar, grammar::Fields};
+use engraft_engine::{
+    self as engine, Act, Cx, LinearRef, NormRef, Parameters, Site, SiteInfo, Source, Tensor,
+    checkpoint::TensorData,
+};
+use serde_json::Value;
+use std::fmt;
+
+/// A configuration, or why there is none.
+pub type Configured = Result<Box<dyn Config>>;
+
+/// A row of the registry.
+#[derive(Debug)]
+pub struct Method {
+    /// The names under which configuration strings know it and its presets.
+    pub names: &'static [&'static str],
+    /// The value of `architecture` in AdapterHub's files; none if they have no such field.
+    pub architecture: Option<&'static str>,
+    /// One of the names, with fields that differ from what it stands for.
+    pub preset: fn(name: &str, fields: Fields) -> Configured,
+    /// The `config` of an `adapter_config.json` and the `version` beside it.
+    pub read: fn(fields: Fields, version: Option<&str>) -> Configured,
+    /// What PEFT's files call it (`peft_type`), and how such a file's fields are read; none if PEFT has no such method, or
+    /// its files are not read.
+    pub peft: Option<PeftMethod>,
+}
+/// How a method's PEFT files are read.
+#[derive(Debug)]
+pub struct PeftMethod {
+    /// The value of `peft_type`.
+    pub name: &'static str,
+    /// The fields of an `adapter_config.json` that PEFT wrote.
+    pub read: fn(Fields) -> Configured,
+}
+/// Every method.
+pub const METHODS: &[&Method] = &[&bottleneck_config::METHOD, &lora::METHOD];
+
+/// The methods that strings and files may name: those of [`METHODS`], and perhaps others.
+#[derive(Clone, Debug)]
+pub struct Methods(Vec<&'static Method>);
+impl Default for Methods {
+    fn default() -> Methods {
+        Methods(METHODS.to_vec())
+    }
+}
+impl Methods {
+    /// One more.
+    pub fn with(mut self, method: &'static Method) -> Methods {
+        self.0.push(method);
+        self
+    }
+    /// What a configuration string describes (see [`grammar`]), with more fields over those that it gives: where it names
+    /// several methods, over those of each.
+    pub fn parse(&self, text: &str, more: &Fields) -> Configured {
+        let one = |named: grammar::Named| {
+            let Some(m) = self.0.iter().find(|m| m.names.contains(&named.name.as_str())) else {
+                let known: Vec<_> = self.0.iter().flat_map(|m| m.names).map(|n| format!("`{n}`")).collect();
+                let (name, known) = (&named.name, known.join(", "));
+                return Err(Error::Config(format!(
+                    "`{name}` is not the name of a method; there are {known}"
+                )));
+            };
+            let mut fields = named.fields;
+            fields.extend(more.clone());
+            let config = (m.preset)(&named.name, fields);
+            config.map_err(|e| Error::Config(format!("`{}`: {e}", named.name)))
+        };
+        let mut all = grammar::parse(text)?.into_iter().map(one).collect::<Result<Vec<_>>>()?;
+        match all.len() {
+            1 => Ok(all.remove(0)),
+            _ => Ok(Box::new(Union::new(all)?)),
+        }
+    }
+    /// What the `config` of an `adapter_config.json` of AdapterHub describes.
+    pub(crate) fn read(&self, config: Value, version: Option<&str>) -> Configured {
+        let Value::Object(mut fields) = config else {
+            return Err(Error::Config("`config` is not an object".into()));
+        };
+        let architecture = match fields.remove("architecture") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(s)) => Some(s),
+            Some(v) => return Err(Error::Config(format!("`architecture` is {v}, expected a text"))),
+        };
+        if architecture.as_deref() == Some(union::ARCHITECTURE) {
+            return Ok(Box::new(Union::read(self, fields, version)?));
+        }
+        match self.0.iter().find(|m| m.architecture == architecture.as_deref()) {
+            Some(m) => (m.read)(fields, version),
+            None => {
+                let known: Vec<_> = self.0.iter().filter_map(|m| m.architecture).collect();
+                Err(Error::Config(format!(
+                    "`architecture` is `{}`; supported are {} and bottlenecks, which have none",
+                    architecture.unwrap_or_default(),
+                    known.join(", ")
+                )))
+            }
+        }
+    }
+    /// What the `adapter_config.json` of PEFT describes.
+    pub(crate) fn read_peft(&self, fields: Fields) -> Configured {
+        let name = match fields.get("peft_type") {
+            Some(Value::String(s)) => s.clone(),
+            other => return Err(Error::Config(format!("`peft_type` is {other:?}, expected a text"))),
+        };
+        let mut known = self.0.iter().filter_map(|m| m.peft.as_ref());
+        match known.find(|p| p.name == name) {
+            Some(p) => (p.read)(fields),
+            None => Err(Error::Config(format!("PEFT's {name} is not supported"))),
+        }
+    }
+}
+/// What a configuration string describes: [`Methods::parse`] with the methods of this crate.
+pub fn parse(text: &str, more: &Fields) -> Configured {
+    Methods::default().parse(text, more)
+}
+
+/// The configuration of a method: what it puts where.
+pub trait Config: fmt::Debug + Send + Sync {
+    /// Refuses what cannot be computed, whatever the model.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Layers that it names as those without modules: a model must have them.
+    fn leave_out(&self) -> Vec<usize> {
+        vec![]
+    }
+    /// The modules at a site: none where the method does nothing. It is asked for every site of a model, in order.
+    fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>>;
+    /// The `config` of AdapterHub's `adapter_config.json`; an error if its format cannot say it.
+    fn adapterhub(&self) -> Result<Fields>;
+    /// The `adapter_config.json` of PEFT on a model with these sites; an error if its format cannot say it.
+    fn peft(&self, _sites: &[SiteInfo]) -> Result<Fields> {
+        Err(Error::Config("this method cannot be written in PEFT's format".into()))
+    }
+}
+
+impl<C: Config + 'static> From<C> for Box<dyn Config> {
+    fn from(config: C) -> Box<dyn Config> {
+        Box::new(config)
+    }
+}
+
+/// Where a module is to stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The site.
+    pub info: &'a SiteInfo,
+    /// The adapter's name.
+    pub adapter: &'a str,
+    /// The path under which the checkpoint at hand names what hangs there: that of `info`, or without its first part.
+    pub path: &'a str,
+    /// True if the module trains.
+    pub trains: bool,
+}
+impl Place<'_> {
+    /// The path of the module in a checkpoint of AdapterHub, whose modules of a kind hang in one `collection`.
+    pub fn module(&self, collection: &str) -> String {
+        format!("{}.{collection}.{}", self.path, self.adapter)
+    }
+}
+
+/// What stands at one site.
+pub trait Module: Parameters + fmt::Debug + Send + Sync {
+    /// What it does there.
+    fn view(&self) -> View<'_>;
+    /// What AdapterHub's checkpoints call the modules of its kind: its tensors are `{site}.{collection}.{adapter}.{tensor}`.
+    fn collection(&self) -> &'static str;
+    /// Calls `f` on every tensor, with its name within the module.
+    fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
+    /// Its tensors in PEFT's checkpoints, where they are `base_model.model.{site}.{tensor}`.
+    fn peft(&self) -> Result<Vec<(&'static str, TensorData)>> {
+        Err(Error::Config("this module cannot be written in PEFT's format".into()))
+    }
+    /// Trains no more.
+    fn freeze(self: Box<Self>) -> Box<dyn Module>;
+}
+
+/// A module as the hook sees it that it answers.
+#[derive(Clone, Copy)]
+pub enum View<'a> {
+    /// At the end of a sub-layer.
+    Close(&'a dyn AtClose),
+    /// At a linear layer.
+    Linear(&'a dyn AtLinear),
+}
+
+/// A linear layer without the module that is asked: the model's product, and what other modules make of it.
+pub type Inner<'i, 'm> = &'i mut dyn FnMut(&mut Cx<'m>, &Act) -> engine::Result<Act>;
+
+/// A module at a linear layer.
+pub trait AtLinear: Send + Sync {
+    /// What becomes of y = x Wᵀ + b, which is `inner(x)`. (T, in) to (T, out)
+    fn linear<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        x: &Act,
+        w: &LinearRef<'m>,
+        inner: Inner<'_, 'm>,
+    ) -> engine::Result<Act>;
+    /// What it adds to W, (out, in), row by row; an error if it does not add a matrix to it.
+    fn delta(&self) -> Result<Vec<f32>> {
+        Err(Error::Config("what is no sum with the weight cannot be merged into it".into()))
+    }
+}
+
+/// A module at the end of a sub-layer with output h and residual r, in three steps, so that several can follow each other:
+/// the next one enters with what the one before gave.
+pub trait AtClose: Send + Sync {
+    /// What it reads, and what it adds to.
+    fn enter<'m>(&'m self, cx: &mut Cx<'m>, h: &Act, at: &At<'_, 'm>) -> engine::Result<State>;
+    /// Its work. (T, C)
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, state: State, s: Site) -> engine::Result<Act>;
+    /// Back into the model: what is left of norm(x + r). `h` is what the sub-layer gave.
+    fn leave<'m>(&'m self, cx: &mut Cx<'m>, x: Act, h: &Act, at: &At<'_, 'm>) -> engine::Result<Act>;
+}
+/// What flows through the modules at the end of a sub-layer.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What the module reads.
+    pub x: Act,
+    /// What its output is added to.
+    pub res: Act,
+}
+/// The model's own side of the end of a sub-layer.
+#[derive(Clone, Debug)]
+pub struct At<'a, 'm> {
+    /// The residual.
+    pub r: &'a Act,
+    /// The norm behind it; none in a pre-norm model.
+    pub norm: Option<NormRef<'m>>,
+}
+
+/// Fields over the ones of a preset, as the configuration they describe.
+pub fn overlaid<C: serde::Serialize + serde::de::DeserializeOwned>(preset: &C, fields: Fields) -> Result<C> {
+    match serde_json::to_value(preset) {
+        Ok(Value::Object(mut all)) => {
+            all.extend(fields);
+            read(all)
+        }
+        _ => Err(Error::Config("a configuration is an object".into())),
+    }
+}
+/// Fields as the configuration they describe.
+pub fn read<C: serde::de::DeserializeOwned>(fields: Fields) -> Result<C> {
+    serde_json::from_value(Value::Object(fields)).map_err(|e| Error::Config(e.to_string()))
+}
+/// A configuration as AdapterHub writes it.
+pub fn written<C: serde::Serialize>(config: &C) -> Result<Fields> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Error::Config("a configuration is an object".into())),
+        Err(e) => Err(Error::Config(e.to_string())),
+    }
+}
