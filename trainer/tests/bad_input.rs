@@ -202,7 +202,7 @@ fn a_command_line_that_makes_no_sense_is_refused() {
     for (line, words) in [
         ("train --rank 8", &["--rank"][..]),
         ("prune", &["prune"]),
-        ("train --adapter lora", &["lora", "houlsby"]),
+        ("train --adapter lor", &["lor", "houlsby"]),
         ("train --layers 5-3", &["5-3"]),
         ("train --lr fast", &["--lr", "fast"]),
         ("train --epochs -1", &["--epochs", "-1"]),
@@ -259,7 +259,7 @@ fn a_mistake_in_a_configuration_file_is_named_with_its_line() {
         ("lr = \"fast\"\n", &["run.toml:1: "]),
         ("lr = 0.1\nlr = 0.2\n", &["run.toml:2: duplicate key"]),
         ("seed = = 1\n", &["run.toml:1: "]),
-        ("adapter = \"lora\"\n", &["run.toml:1: ", "lora", "houlsby"]),
+        ("adapter = \"lor\"\n", &["run.toml:1: ", "lor", "houlsby"]),
         ("bottleneck = 4\nreduction-factor = 4\n", &["exclude"]),
     ] {
         work.write("run.toml", text);

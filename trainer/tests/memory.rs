@@ -1,13 +1,15 @@
 //! What a run holds: `engraft memory`, `--activations` and `--memory-budget`.
 mod support;
 use engraft::{
-    BnConfig, Device,
+    Device,
+    adapters::BnConfig,
     engine::{Activations, AdamW, Keep},
-    learner::{Backbone, Opening},
+    learner::{Backbone, Graft, Opening},
     run::{
         plan::{Work, plan},
         step::Trainer,
     },
+    tasks::{Classification, Task},
     text::batch::Batch,
 };
 use serde_json::Value;
@@ -133,7 +135,7 @@ fn what_memory_refuses() {
     work.run("memory --model nowhere").fails(&["nowhere", "config.json"]);
     for usage in [
         "--batch 0",
-        "--methods lora",
+        "--methods lor",
         "--activations f64",
         "--json --csv",
         "--bottleneck 8 --reduction-factor 2",
@@ -215,20 +217,26 @@ fn activations_change_bytes_and_only_bf16_changes_bits() {
 #[test]
 fn the_library_plans_too() {
     let (threads, lengths) = (2, [vec![9, 30, 4], vec![17, 2, 2, 40], vec![25]]);
-    let labels = ["a", "b"].map(String::from);
+    // of tokens only the number matters
+    let batch = |lengths: &[usize]| {
+        let texts: Vec<Vec<u32>> = lengths.iter().map(|n| vec![0; *n]).collect();
+        Batch::of(&texts.iter().map(|ids| (ids.as_slice(), 0)).collect::<Vec<_>>())
+    };
     let make = |device: &Device| {
         let backbone = Backbone::open(backbone(), device, Opening::default()).unwrap();
-        let head = backbone.linear_head(&labels);
-        backbone.classifier("x", Some(BnConfig::houlsby().into()), head, 1).unwrap()
+        let task = Classification::new(["a", "b"]).unwrap();
+        let head = task.head(backbone.model().info(), true);
+        let graft = Graft { name: "x".into(), adapter: Some(BnConfig::houlsby().into()), head, seed: 1 };
+        backbone.learner(graft, Box::new(task)).unwrap()
     };
     let mut work = Work::new();
-    lengths.iter().for_each(|l| work.step(std::slice::from_ref(l)));
+    lengths.iter().for_each(|l| work.step(&[batch(l)]));
     let run = |policy: Activations| {
         let device = Device::cpu(threads).unwrap();
         let mut c = make(&device);
         let mut t = Trainer::new(AdamW::new(0.01).clipping(1.0), 42).with_activations(policy);
         for l in &lengths {
-            t.step(&mut c, &[Batch::blank(l)], 1e-3).unwrap();
+            t.step(&mut c, &[batch(l)], 1e-3).unwrap();
         }
         device.ledger().usage().peak_total()
     };

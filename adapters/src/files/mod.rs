@@ -56,6 +56,14 @@ pub fn directory(
 /// The file, in both formats, that says what the tensors are.
 pub const CONFIG: &str = "adapter_config.json";
 
+/// The files of a head: what it is, and its tensors.
+pub const HEAD: [&str; 2] = ["head_config.json", "model_head.safetensors"];
+
+/// Every file of an adapter or a head, in whatever format.
+pub fn names() -> Vec<&'static str> {
+    Format::ALL.map(Format::tensors).into_iter().chain([CONFIG]).chain(HEAD).collect()
+}
+
 /// The object in a JSON file.
 pub(crate) fn object(path: &Path) -> Result<Fields> {
     let text = std::fs::read_to_string(path)

@@ -15,7 +15,7 @@ pub use tagging::Tagging;
 
 use crate::{
     Error, Host, Result,
-    files::{CONFIG as ADAPTER_CONFIG, Card, Format, object, peft, tensors, write},
+    files::{CONFIG as ADAPTER_CONFIG, Card, Format, HEAD as HEAD_FILES, object, peft, tensors, write},
     grammar::Fields,
 };
 use engraft_engine::{
@@ -25,8 +25,8 @@ use engraft_engine::{
 use serde_json::Value;
 use std::{any::Any, fmt, path::Path};
 
-const CONFIG: &str = "head_config.json";
-const TENSORS: &str = "model_head.safetensors";
+const CONFIG: &str = HEAD_FILES[0];
+const TENSORS: &str = HEAD_FILES[1];
 
 /// A row of the registry.
 #[derive(Debug)]
@@ -67,6 +67,12 @@ impl dyn HeadConfig {
     pub fn is<C: HeadConfig>(&self) -> Option<&C> {
         let any: &dyn Any = self;
         any.downcast_ref()
+    }
+}
+
+impl<C: HeadConfig> From<C> for Box<dyn HeadConfig> {
+    fn from(config: C) -> Self {
+        Box::new(config)
     }
 }
 
@@ -119,14 +125,14 @@ impl Head {
     /// A new head for a model: weights N(0, 0.02²), biases 0. The seed decides its weights, all of which train.
     pub fn new(
         name: &str,
-        config: impl HeadConfig,
+        config: impl Into<Box<dyn HeadConfig>>,
         host: &Host,
         device: &Device,
         set: &mut ParamSet,
         seed: u64,
     ) -> Result<Head> {
         let place = HeadPlace { name, host, alone: None, trains: true };
-        Head::build(Box::new(config), &place, &mut Source::New(&mut Fresh::new(device, set, seed)))
+        Head::build(config.into(), &place, &mut Source::New(&mut Fresh::new(device, set, seed)))
     }
     fn build(config: Box<dyn HeadConfig>, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Head> {
         config.check()?;
@@ -137,6 +143,13 @@ impl Head {
     /// of transformers that PEFT saved with an adapter (`modules_to_save`).
     pub fn load(directory: &Path, host: &Host, device: &Device, set: &mut ParamSet) -> Result<Head> {
         Head::load_with(HEADS, directory, host, device, Some(set))
+    }
+    /// The same; none if there is no head in the directory.
+    pub fn find(directory: &Path, host: &Host, device: &Device, set: &mut ParamSet) -> Result<Option<Head>> {
+        match directory.join(CONFIG).exists() {
+            true => Head::load(directory, host, device, set).map(Some),
+            false => Head::of_peft(directory, host, device, set, true),
+        }
     }
     /// The same for a head that does not train.
     pub fn load_frozen(directory: &Path, host: &Host, device: &Device) -> Result<Head> {

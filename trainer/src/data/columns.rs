@@ -48,9 +48,24 @@ choices! {
     }
 }
 
+choices! {
+    /// Where a document of a text file ends.
+    pub enum Documents {
+        /// With its line
+        Lines = "lines",
+        /// In front of a blank line
+        Paragraphs = "paragraphs",
+    }
+}
+
 impl Default for Header {
     fn default() -> Self {
         Self::Auto
+    }
+}
+impl Default for Documents {
+    fn default() -> Self {
+        Self::Lines
     }
 }
 
@@ -63,14 +78,16 @@ impl Default for Header {
 /// has to be named.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Columns {
-    /// The text's column.
+    /// The column of the text, or of the words.
     pub text: Option<Column>,
     /// The second text's column.
     pub pair: Option<Column>,
-    /// The label's column.
+    /// The column of the label, or of the words' labels.
     pub label: Option<Column>,
     /// Whether there is a header.
     pub header: Header,
+    /// Where the documents of a text file end.
+    pub documents: Documents,
 }
 
 /// The usual names of a text's column, each with that of the second text beside it.

@@ -16,7 +16,7 @@
 use std::path::Path;
 
 use super::columns::{Column, Columns, Header};
-use super::table::Record;
+use super::line::Line;
 use crate::error::{Error, Result};
 
 /// Names that columns usually have.
@@ -52,7 +52,7 @@ pub(super) const USUAL: [&str; 28] = [
 ];
 
 /// Whether the first record names the columns.
-pub(super) fn has_header(path: &Path, records: &[Record<'_>], columns: &Columns) -> Result<bool> {
+pub(super) fn has_header(path: &Path, records: &[Line<'_>], columns: &Columns) -> Result<bool> {
     let by_name = columns.all().find_map(|column| match column {
         Column::Name(name) => Some(name),
         Column::Index(_) => None,
@@ -69,7 +69,7 @@ pub(super) fn has_header(path: &Path, records: &[Record<'_>], columns: &Columns)
     }
 }
 
-fn detect(path: &Path, records: &[Record<'_>], columns: &Columns) -> Result<bool> {
+fn detect(path: &Path, records: &[Line<'_>], columns: &Columns) -> Result<bool> {
     let [first, rest @ ..] = records else { return Ok(false) };
     let cells: Vec<&str> = first.cells.iter().map(|cell| cell.trim()).collect();
     let names = cells.iter().all(|cell| is_name(cell))

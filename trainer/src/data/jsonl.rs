@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::columns::{Columns, LABEL, TEXTS};
-use super::{Chosen, Row, Want};
+use super::format::Format;
+use super::record::{Chosen, Content, Record, Want};
 use crate::error::{Error, Result, list};
 
 /// Names of the fields that are read, found in the first object and needed in every one.
@@ -15,19 +16,31 @@ struct Fields {
     label: Option<String>,
 }
 
-pub(super) fn rows(path: &Path, text: &str, columns: &Columns, want: Want) -> Result<(Vec<Row>, Chosen)> {
-    let mut rows = Vec::new();
-    let mut fields: Option<Fields> = None;
-    for (i, source) in text.split('\n').enumerate() {
-        let line = i + 1;
-        if source.trim().is_empty() {
-            continue;
-        }
-        let object: Map<String, Value> = serde_json::from_str(source).map_err(|error| {
+/// The format's row in the registry.
+pub(super) const FORMAT: Format =
+    Format { extensions: &["jsonl"], contents: &[Content::Texts, Content::Documents], read };
+
+/// The objects of a file, each with its line.
+pub(super) fn objects<'a>(
+    path: &'a Path,
+    text: &'a str,
+) -> impl Iterator<Item = Result<(usize, Map<String, Value>)>> + 'a {
+    let lines = text.split('\n').enumerate().filter(|(_, source)| !source.trim().is_empty());
+    lines.map(move |(i, source)| {
+        let object = serde_json::from_str(source).map_err(|error| {
             let why = error.to_string();
             let why = why.split(" at line ").next().unwrap_or_default();
-            Error::line(path, line, format!("not a JSON object: {why}, at byte {}", error.column()))
+            Error::line(path, i + 1, format!("not a JSON object: {why}, at byte {}", error.column()))
         })?;
+        Ok((i + 1, object))
+    })
+}
+
+fn read(path: &Path, text: &str, columns: &Columns, want: Want) -> Result<(Vec<Record>, Chosen)> {
+    let mut rows = Vec::new();
+    let mut fields: Option<Fields> = None;
+    for object in objects(path, text) {
+        let (line, object) = object?;
         let fields = match &mut fields {
             Some(fields) => fields,
             none => none.insert(Fields::find(path, &object, columns, want)?),
@@ -35,7 +48,7 @@ pub(super) fn rows(path: &Path, text: &str, columns: &Columns, want: Want) -> Re
         let pair = fields.pair.as_ref().map(|name| string(path, line, &object, name)).transpose()?;
         let label = fields.label.as_ref().map(|name| label(path, line, &object, name)).transpose()?;
         let text = string(path, line, &object, &fields.text)?;
-        rows.push(super::row(path, line, text, pair, label.as_deref())?);
+        rows.push(Record::row(path, line, text, pair, label.as_deref())?);
     }
     let Some(Fields { text, pair, label }) = fields else {
         return Err(Error::file(path, "the file is empty"));
@@ -77,16 +90,21 @@ impl Fields {
             Some(column) => Some(named(column.to_string(), "--text-pair-column")?),
             None => beside.filter(|pair| object.contains_key(*pair)).map(Into::into),
         };
-        let label = match (&columns.label, want) {
+        let label = match (&columns.label, want.labels) {
             (Some(column), _) => Some(named(column.to_string(), "--label-column")?),
-            (None, Want::Labels) => Some(named(LABEL.into(), "--label-column")?),
-            (None, Want::TextsOnly) => None,
+            (None, true) => Some(named(LABEL.into(), "--label-column")?),
+            (None, false) => None,
         };
         Ok(Self { text, pair, label })
     }
 }
 
-fn get<'a>(path: &Path, line: usize, object: &'a Map<String, Value>, name: &str) -> Result<&'a Value> {
+pub(super) fn get<'a>(
+    path: &Path,
+    line: usize,
+    object: &'a Map<String, Value>,
+    name: &str,
+) -> Result<&'a Value> {
     object.get(name).ok_or_else(|| {
         let have: Vec<String> = object.keys().cloned().collect();
         Error::line(path, line, format!("no field `{name}`; there are {}", list(&have)))
@@ -111,7 +129,7 @@ fn label(path: &Path, line: usize, object: &Map<String, Value>, name: &str) -> R
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
-use super::Dataset;
+use super::dataset::Dataset;
+use super::record::{Label, Record};
 use crate::error::{Error, Result, list};
 
 /// The classes of a head: names in the order of their numbers.
@@ -17,7 +19,7 @@ impl Labels {
     /// The labels that occur in training data, in sorted order: whole numbers by value and before everything
     /// else ("0", "1", .., "10"), the rest by their characters.
     pub fn learn(data: &Dataset) -> Result<Self> {
-        let names: BTreeSet<&str> = data.rows.iter().filter_map(|row| row.label.as_deref()).collect();
+        let names: BTreeSet<&str> = data.records.iter().flat_map(|r| r.labels()).collect();
         let mut names: Vec<String> = names.into_iter().map(Into::into).collect();
         if let [only] = names.as_slice() {
             return Err(Error::file(
@@ -64,22 +66,23 @@ impl Labels {
         self.names.len()
     }
 
-    /// The class number of every row; an error names the first row with an unknown label, or without one.
+    /// The number of a label that stands at `line` of a file.
+    pub fn number(&self, path: &Path, line: usize, label: &str) -> Result<u32> {
+        self.id(label).ok_or_else(|| Error::Label {
+            path: path.into(),
+            line,
+            label: label.into(),
+            known: self.names.clone(),
+        })
+    }
+
+    /// The class number of every record; an error names the first one with an unknown label, or without one.
     pub fn ids_of(&self, data: &Dataset) -> Result<Vec<u32>> {
-        data.rows
-            .iter()
-            .map(|row| {
-                let Some(label) = &row.label else {
-                    return Err(Error::line(&data.path, row.line, "no label"));
-                };
-                self.id(label).ok_or_else(|| Error::Label {
-                    path: data.path.clone(),
-                    line: row.line,
-                    label: label.clone(),
-                    known: self.names.clone(),
-                })
-            })
-            .collect()
+        let number = |r: &Record| match &r.label {
+            Label::One(label) => self.number(&data.path, r.line, label),
+            _ => Err(Error::line(&data.path, r.line, "no label")),
+        };
+        data.records.iter().map(number).collect()
     }
 }
 

@@ -4,27 +4,38 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::columns::{Column, Columns, LABEL, TEXTS};
-use super::{Chosen, Row, Want, header};
+use super::format::Format;
+use super::header;
+use super::line::Line;
+use super::record::{Chosen, Content, Record, Want};
 use crate::error::{Error, Result, list};
 
-/// One row of a table as it stands in the file.
-pub(super) struct Record<'a> {
-    pub line: usize,
-    pub cells: Vec<Cow<'a, str>>,
-}
+const CONTENTS: &[Content] = &[Content::Texts, Content::Documents];
+/// TSV's row in the registry.
+pub(super) const TSV: Format = Format {
+    extensions: &["tsv"],
+    contents: CONTENTS,
+    read: |path, text, columns, want| rows(path, tsv(text), columns, want),
+};
+/// CSV's row in the registry.
+pub(super) const CSV: Format = Format {
+    extensions: &["csv"],
+    contents: CONTENTS,
+    read: |path, text, columns, want| rows(path, csv(path, text)?, columns, want),
+};
 
 /// Splits lines at `\n` or `\r\n` and cells at tabs; a line of nothing but spaces is no row.
-pub(super) fn tsv(text: &str) -> Vec<Record<'_>> {
+fn tsv(text: &str) -> Vec<Line<'_>> {
     let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).enumerate();
     lines
         .filter(|(_, line)| line.contains('\t') || !line.trim().is_empty())
-        .map(|(i, line)| Record { line: i + 1, cells: line.split('\t').map(Cow::Borrowed).collect() })
+        .map(|(i, line)| Line { line: i + 1, cells: line.split('\t').map(Cow::Borrowed).collect() })
         .collect()
 }
 
 /// RFC 4180. A quote that is not closed would swallow the rest of the file, so it is looked for: a record of
 /// a valid file holds an even number of quotes.
-pub(super) fn csv<'a>(path: &Path, text: &'a str) -> Result<Vec<Record<'a>>> {
+fn csv<'a>(path: &Path, text: &'a str) -> Result<Vec<Line<'a>>> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut record = csv::StringRecord::new();
     let mut records = Vec::new();
@@ -47,7 +58,7 @@ pub(super) fn csv<'a>(path: &Path, text: &'a str) -> Result<Vec<Record<'a>>> {
             return Err(Error::line(path, line, why));
         }
         if !raw.trim().is_empty() {
-            records.push(Record { line, cells: record.iter().map(|cell| Cow::Owned(cell.into())).collect() });
+            records.push(Line { line, cells: record.iter().map(|cell| Cow::Owned(cell.into())).collect() });
         }
     }
 }
@@ -60,12 +71,7 @@ struct Indices {
 }
 
 /// Finds the columns, then reads every record by them.
-pub(super) fn rows(
-    path: &Path,
-    records: Vec<Record<'_>>,
-    columns: &Columns,
-    want: Want,
-) -> Result<(Vec<Row>, Chosen)> {
+fn rows(path: &Path, records: Vec<Line<'_>>, columns: &Columns, want: Want) -> Result<(Vec<Record>, Chosen)> {
     let Some(first) = records.first() else { return Err(Error::file(path, "the file is empty")) };
     let width = first.cells.len();
     let headed = header::has_header(path, &records, columns)?;
@@ -81,14 +87,14 @@ pub(super) fn rows(
         return Err(Error::file(path, "the file has a header but no rows"));
     }
     let mut rows = Vec::with_capacity(data.len());
-    for Record { line, cells } in data {
+    for Line { line, cells } in data {
         if cells.len() != width {
             let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });
             let why = format!("{} where the first row has {width}", many(cells.len()));
             return Err(Error::line(path, *line, why));
         }
         let cell = |index: usize| cells[index].as_ref();
-        rows.push(super::row(
+        rows.push(Record::row(
             path,
             *line,
             cell(indices.text),
@@ -153,10 +159,10 @@ impl Finder<'_> {
                 _ => None,
             },
         };
-        let label = match (&columns.label, want) {
+        let label = match (&columns.label, want.labels) {
             (Some(column), _) => Some(self.at(column, "--label-column")?),
-            (None, Want::TextsOnly) => None,
-            (None, Want::Labels) => {
+            (None, false) => None,
+            (None, true) => {
                 let found = self.once(|name| name.eq_ignore_ascii_case(LABEL), "--label-column")?;
                 Some(found.ok_or_else(|| self.missing(format!("column `{LABEL}`"), "--label-column"))?)
             }
@@ -175,12 +181,12 @@ impl Finder<'_> {
                 format!("there is no header and there are {width} columns: say which with {option} INDEX");
             Error::file(self.path, why)
         };
-        let label = match (label, want) {
-            (None, Want::Labels) if width == 1 => {
+        let label = match (label, want.labels) {
+            (None, true) if width == 1 => {
                 return Err(self.missing("column with labels".into(), "--label-column"));
             }
-            (None, Want::Labels) if width == 2 => Some(1 - text.unwrap_or(0)),
-            (None, Want::Labels) => return Err(guess("--label-column")),
+            (None, true) if width == 2 => Some(1 - text.unwrap_or(0)),
+            (None, true) => return Err(guess("--label-column")),
             (label, _) => label,
         };
         let text = match text {

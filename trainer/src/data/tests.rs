@@ -1,16 +1,28 @@
-use std::path::Path;
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::Result;
+
+const LABELS: Want = Want { content: Content::Texts, labels: true };
+const TEXTS: Want = Want { content: Content::Texts, labels: false };
 
 fn parse(name: &str, text: impl AsRef<[u8]>, columns: &Columns, want: Want) -> Result<Dataset> {
-    let path = Path::new(name);
-    Dataset::parse(path, Format::of(path)?, text.as_ref(), columns, want)
+    Dataset::parse(name, text.as_ref(), columns, want)
+}
+/// Sentences, with their labels if there are to be some.
+pub(super) fn parse_words(name: &str, text: &str, columns: &Columns, labels: bool) -> Result<Dataset> {
+    Dataset::parse(name, text.as_bytes(), columns, Want { content: Content::Words, labels })
+}
+/// Words and labels of every sentence; each word must have one.
+pub(super) fn sentences(data: &Dataset) -> Vec<(Vec<&str>, Vec<&str>)> {
+    data.records
+        .iter()
+        .map(|r| (r.words().iter().map(String::as_str).collect(), r.labels().collect()))
+        .collect()
 }
 
 fn read(name: &str, text: impl AsRef<[u8]>) -> Result<Dataset> {
-    parse(name, text, &Columns::default(), Want::Labels)
+    parse(name, text, &Columns::default(), LABELS)
 }
 
 fn refused(name: &str, text: impl AsRef<[u8]>) -> String {
@@ -19,11 +31,18 @@ fn refused(name: &str, text: impl AsRef<[u8]>) -> String {
 
 fn columns(text: &str, pair: &str, label: &str, header: Header) -> Columns {
     let column = |name: &str| (!name.is_empty()).then(|| name.parse().unwrap());
-    Columns { text: column(text), pair: column(pair), label: column(label), header }
+    Columns { text: column(text), pair: column(pair), label: column(label), header, ..Columns::default() }
 }
 
 fn seen(data: &Dataset) -> Vec<(&str, Option<&str>, usize)> {
-    data.rows.iter().map(|row| (row.text.as_str(), row.label.as_deref(), row.line)).collect()
+    let mut all = vec![];
+    for r in &data.records {
+        match &r.input {
+            Input::Text { text, .. } => all.push((text.as_str(), r.labels().next(), r.line)),
+            Input::Words(words) => panic!("{words:?} are no text"),
+        }
+    }
+    all
 }
 
 #[test]
@@ -54,21 +73,21 @@ fn jsonl_takes_any_scalar_as_a_label() {
 #[test]
 fn pairs_are_found_by_name() {
     let data = read("a.tsv", "label\tsentence1\tsentence2\nx\ta\tb\n").unwrap();
-    assert_eq!(data.rows[0].pair.as_deref(), Some("b"));
+    assert_eq!(data.records[0].pair(), Some("b"));
     let data = read("a.jsonl", r#"{"text":"a","text_pair":"b","label":"x"}"#).unwrap();
-    assert_eq!(data.rows[0].pair.as_deref(), Some("b"));
+    assert_eq!(data.records[0].pair(), Some("b"));
     // A named text has no second text unless that is named too.
     let named = columns("sentence1", "", "", Header::Auto);
-    let data = parse("a.tsv", "label\tsentence1\tsentence2\nx\ta\tb\n", &named, Want::Labels).unwrap();
-    assert_eq!(data.rows[0].pair, None);
+    let data = parse("a.tsv", "label\tsentence1\tsentence2\nx\ta\tb\n", &named, LABELS).unwrap();
+    assert_eq!(data.records[0].pair(), None);
     let both = columns("0", "2", "1", Header::No);
-    let data = parse("a.csv", "q,neg,an answer\n", &both, Want::Labels).unwrap();
+    let data = parse("a.csv", "q,neg,an answer\n", &both, LABELS).unwrap();
     assert_eq!(data.chosen.to_string(), "text from column 0 and column 2, label from column 1");
 }
 
 #[test]
 fn headers_are_detected() {
-    let first = |text: &str| read("a.tsv", text).map(|data| data.rows[0].line);
+    let first = |text: &str| read("a.tsv", text).map(|data| data.records[0].line);
     assert_eq!(first("Text\tLabel\nfine\tpos\n").unwrap(), 2);
     assert_eq!(first("a long enough sentence .\tpos\nbad\tneg\n").unwrap(), 1);
     assert_eq!(first("great\tpos\nbad\tneg\ngood\tpos\n").unwrap(), 1, "the label comes again");
@@ -79,20 +98,17 @@ fn headers_are_detected() {
         assert!(error.starts_with("a.tsv:1: ") && error.contains("--header yes"), "{error}");
     }
     let yes = Columns { header: Header::Yes, ..Columns::default() };
-    assert_eq!(parse("a.tsv", "label\ttext\nx\ty\n", &yes, Want::Labels).unwrap().rows[0].text, "y");
+    assert_eq!(parse("a.tsv", "label\ttext\nx\ty\n", &yes, LABELS).unwrap().records[0].text(), "y");
     let no = Columns { header: Header::No, ..Columns::default() };
-    assert_eq!(
-        seen(&parse("a.tsv", "text\tlabel\n", &no, Want::Labels).unwrap()),
-        [("text", Some("label"), 1)]
-    );
+    assert_eq!(seen(&parse("a.tsv", "text\tlabel\n", &no, LABELS).unwrap()), [("text", Some("label"), 1)]);
     let no = columns("text", "", "", Header::No);
-    let error = parse("a.tsv", "text\tlabel\n", &no, Want::Labels).unwrap_err().to_string();
+    let error = parse("a.tsv", "text\tlabel\n", &no, LABELS).unwrap_err().to_string();
     assert!(error.contains("`header` cannot be no"), "{error}");
 }
 
 #[test]
 fn texts_need_no_labels() {
-    let texts = |name, text| parse(name, text, &Columns::default(), Want::TextsOnly);
+    let texts = |name, text| parse(name, text, &Columns::default(), TEXTS);
     assert_eq!(
         seen(&texts("a.tsv", "one two three four\nfive , six\n").unwrap())[1],
         ("five , six", None, 2)
@@ -120,7 +136,7 @@ fn bad_files_are_named() {
     assert!(refused("a.json", "{}").contains(".tsv, .csv or .jsonl"));
     assert!(refused("data", "{}").contains(".tsv, .csv or .jsonl"));
     assert!(refused("a.tsv", b"\xff\xfea\0").contains("UTF-16"));
-    let error = Dataset::read("no/such.tsv", &Columns::default(), Want::Labels).unwrap_err().to_string();
+    let error = Dataset::read("no/such.tsv", &Columns::default(), LABELS).unwrap_err().to_string();
     assert!(error.starts_with("cannot read no/such.tsv: "), "{error}");
 }
 
@@ -137,10 +153,10 @@ fn bad_columns_are_named() {
     assert!(refused("a.tsv", "one , two\t1\t2\n").contains("--label-column INDEX"));
     assert!(refused("a.tsv", "just one long sentence .\n").contains("no column with labels"));
     let far = columns("7", "", "1", Header::No);
-    let error = parse("a.tsv", "a\tb\n", &far, Want::Labels).unwrap_err().to_string();
+    let error = parse("a.tsv", "a\tb\n", &far, LABELS).unwrap_err().to_string();
     assert!(error.contains("no column 7 (counted from 0); it has `0` and `1`"), "{error}");
     let named = columns("body", "", "", Header::Auto);
-    let error = parse("a.tsv", "text\tlabel\na\tb\n", &named, Want::Labels).unwrap_err().to_string();
+    let error = parse("a.tsv", "text\tlabel\na\tb\n", &named, LABELS).unwrap_err().to_string();
     assert!(error.contains("no column `body`"), "{error}");
 }
 
@@ -178,15 +194,15 @@ fn bad_rows_are_named() {
 fn labels_are_sorted_naturally() {
     let text = |labels: &[&str]| -> String { labels.iter().map(|l| format!("a , b\t{l}\n")).collect() };
     let no = Columns { header: Header::No, ..Columns::default() };
-    let learn = |labels: &[&str]| Labels::learn(&parse("a.tsv", text(labels), &no, Want::Labels).unwrap());
+    let learn = |labels: &[&str]| Labels::learn(&parse("a.tsv", text(labels), &no, LABELS).unwrap());
     assert_eq!(learn(&["10", "b", "9", "-1", "B", "9"]).unwrap().names(), ["-1", "9", "10", "B", "b"]);
     let error = learn(&["x", "x"]).unwrap_err().to_string();
     assert_eq!(error, "a.tsv: every row has the label `x`; training needs at least two labels");
     let labels = Labels::from_names(vec!["neg".into(), "pos".into()]).unwrap();
     assert_eq!((labels.id("pos"), labels.id("?"), labels.name(0), labels.len()), (Some(1), None, "neg", 2));
-    let data = parse("a.tsv", text(&["pos", "neg"]), &no, Want::Labels).unwrap();
+    let data = parse("a.tsv", text(&["pos", "neg"]), &no, LABELS).unwrap();
     assert_eq!(labels.ids_of(&data).unwrap(), [1, 0]);
-    let data = parse("a.tsv", text(&["pos", "so-so"]), &no, Want::Labels).unwrap();
+    let data = parse("a.tsv", text(&["pos", "so-so"]), &no, LABELS).unwrap();
     let error = labels.ids_of(&data).unwrap_err().to_string();
     assert_eq!(error, "a.tsv:2: unknown label `so-so`; the known labels are `neg` and `pos`");
     assert!(Labels::from_names(vec!["a".into(), "a".into()]).is_err());
@@ -206,10 +222,10 @@ proptest! {
         let quote = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
         let csv: String = texts.iter().map(|text| format!("{},x\r\n", quote(text))).collect();
         let data = read("a.csv", format!("text,label\r\n{csv}")).unwrap();
-        let found: Vec<&String> = data.rows.iter().map(|row| &row.text).collect();
-        prop_assert_eq!(found, texts.iter().collect::<Vec<_>>());
+        let found: Vec<&str> = seen(&data).into_iter().map(|(text, ..)| text).collect();
+        prop_assert_eq!(found, texts.iter().map(String::as_str).collect::<Vec<_>>());
         let mut line = 2;
-        for (row, text) in data.rows.iter().zip(&texts) {
+        for (row, text) in data.records.iter().zip(&texts) {
             prop_assert_eq!(row.line, line);
             line += 1 + text.matches('\n').count();
         }
@@ -218,29 +234,44 @@ proptest! {
             .map(|text| serde_json::json!({ "text": text, "label": 1 }).to_string() + "\n")
             .collect();
         let data = read("a.jsonl", jsonl).unwrap();
-        let found: Vec<&String> = data.rows.iter().map(|row| &row.text).collect();
-        prop_assert_eq!(found, texts.iter().collect::<Vec<_>>());
+        let found: Vec<&str> = seen(&data).into_iter().map(|(text, ..)| text).collect();
+        prop_assert_eq!(found, texts.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     #[test]
     fn tsv_holds_any_text_without_tabs_and_line_breaks(text in "[^\t\n\r]{1,12}") {
         prop_assume!(!text.trim().is_empty());
         let data = read("a.tsv", format!("label\ttext\nx\t{text}\n")).unwrap();
-        prop_assert_eq!(&data.rows[0].text, &text);
+        prop_assert_eq!(data.records[0].text(), text);
     }
 
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-        for name in ["a.tsv", "a.csv", "a.jsonl"] {
-            let _ = read(name, &bytes);
-        }
+        every_format(&bytes);
     }
 
     #[test]
-    fn no_cells_make_a_reader_panic(text in "[\",\t\n\r a{}:]{0,40}") {
+    fn no_cells_make_a_reader_panic(text in "[\",\t\n\r a{}:_#1.-]{0,40}") {
+        every_format(text.as_bytes());
         for name in ["a.tsv", "a.csv", "a.jsonl"] {
-            let _ = read(name, &text);
-            let _ = parse(name, &text, &columns("0", "", "1", Header::No), Want::Labels);
+            let _ = parse(name, &text, &columns("0", "", "1", Header::No), LABELS);
+        }
+    }
+}
+
+/// Reads bytes in every way there is; errors name the file.
+fn every_format(bytes: &[u8]) {
+    for format in FORMATS {
+        for (extension, content) in
+            format.extensions.iter().flat_map(|e| format.contents.iter().map(move |c| (e, *c)))
+        {
+            for labels in [false, true] {
+                let name = format!("a.{extension}");
+                match Dataset::parse(&name, bytes, &Columns::default(), Want { content, labels }) {
+                    Ok(data) => assert!(!data.records.is_empty()),
+                    Err(error) => assert!(error.to_string().starts_with(&name), "{error}"),
+                }
+            }
         }
     }
 }

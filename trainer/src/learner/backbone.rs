@@ -1,7 +1,7 @@
 //! A frozen model, and what is grafted onto it.
 use super::opening::Opening;
 use crate::{Error, Result};
-use engraft_adapters::{Host, heads::Classification};
+use engraft_adapters::{HeadConfig, Host};
 use engraft_engine::{
     Cx, Device, ParamSet, Pass, Plain,
     checkpoint::{TensorData, serialize},
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-/// A model directory, loaded. Cheap to clone: any number of classifiers share one frozen model.
+/// A model directory, loaded. Cheap to clone: any number of learners share one frozen model.
 #[derive(Clone)]
 pub struct Backbone {
     pub(super) model: Arc<dyn Model>,
@@ -89,12 +89,9 @@ impl Backbone {
             Ok(self.model.forward(&mut cx, tokens, &Rows::All)?.to_array()?)
         })
     }
-    /// A linear head's configuration: over the pooler where there is one.
-    pub fn linear_head(&self, labels: &[String]) -> Classification {
-        Classification::linear(labels, self.model.info().has_pooler)
-    }
-    pub(super) fn check_head(&self, use_pooler: bool) -> Result<()> {
-        if use_pooler && !self.model.info().has_pooler {
+    /// Refuses a head that reads what the model does not have.
+    pub(super) fn check_head(&self, head: Option<&dyn HeadConfig>) -> Result<()> {
+        if head.is_some_and(|h| h.use_pooler()) && !self.model.info().has_pooler {
             return Err(Error::Model(format!(
                 "the head reads a pooler, which {} does not have",
                 self.directory.display()
@@ -107,7 +104,7 @@ impl Backbone {
         match &self.trains {
             None => Ok(ParamSet::new()),
             Some(set) if Arc::strong_count(set) == 1 => Ok(ParamSet::clone(set)),
-            Some(_) => Err(Error::Model("a model whose weights train serves one classifier only".into())),
+            Some(_) => Err(Error::Model("a model whose weights train serves one learner only".into())),
         }
     }
     /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
@@ -124,12 +121,15 @@ impl Backbone {
         }
         Ok(serialize(&tensors)?)
     }
+    /// The files beside the weights that a model directory needs, and those of the tokenizer that it has.
     pub(crate) fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let read = |name: &str| {
             let path = self.directory().join(name);
             let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
             Ok((name.to_string(), bytes))
         };
-        ["config.json", "tokenizer.json"].into_iter().map(read).collect()
+        let more = ["tokenizer_config.json", "special_tokens_map.json"];
+        let there = more.into_iter().filter(|name| self.directory().join(name).exists());
+        ["config.json", "tokenizer.json"].into_iter().chain(there).map(read).collect()
     }
 }

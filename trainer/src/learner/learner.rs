@@ -1,19 +1,25 @@
-//! A backbone with an adapter and a classification head.
+//! A backbone with an adapter and a head, and the task that it learns.
 use super::{
     backbone::Backbone,
-    prefix::{Precision, Prefix, sha256},
+    prefix::{Keeps, Precision, Prefix, sha256},
 };
-use crate::{Error, Result, text::batch::Batch};
-use engraft_adapters::{Adapter, Config, Head, heads::Classification};
+use crate::{
+    Error, Result,
+    tasks::{Answer, Task, Top},
+    text::{
+        batch::Batch,
+        example::{Example, Reads},
+    },
+};
+use engraft_adapters::{Adapter, Config, Head, HeadConfig};
 use engraft_engine::{
     Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
-    Plain, Site, first_touched, kernels,
+    Plain, Rows, first_touched, kernels,
 };
-use engraft_models::{Rows, Tokens};
 use ndarray::Array2;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-/// What a classifier trains, and how large it is.
+/// What a learner trains, and how large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Numbers that train.
@@ -22,11 +28,12 @@ pub struct Size {
     pub total: usize,
 }
 
-/// A backbone with an adapter and a head.
-pub struct Classifier {
+/// A backbone with what is grafted onto it, and the task that it learns.
+pub struct Learner {
     backbone: Backbone,
     adapter: Option<Adapter>,
-    head: Head,
+    head: Option<Head>,
+    task: Box<dyn Task>,
     prefix: Option<Prefix>,
 }
 
@@ -35,52 +42,62 @@ pub struct Classifier {
 pub struct Output {
     /// (tokens, channels).
     pub hidden: Array2<f32>,
-    /// (sequences, labels).
+    /// (rows that the task reads, classes).
     pub logits: Array2<f32>,
-    /// The mean cross-entropy, if there were labels.
+    /// The mean loss of the rows that have a label, if one has.
     pub loss: Option<f32>,
 }
 
+/// What is grafted onto a backbone.
+pub struct Graft {
+    /// The adapter's and the head's name.
+    pub name: String,
+    /// The adapter, if there is to be one.
+    pub adapter: Option<Box<dyn Config>>,
+    /// The head; none to read the model's own language-modelling head.
+    pub head: Option<Box<dyn HeadConfig>>,
+    /// The seed decides the weights of both.
+    pub seed: u64,
+}
+
 impl Backbone {
-    /// A new classifier on this model: a head, and an adapter if one is described. The seed decides their weights.
+    /// A new learner on this model: an adapter if one is described, and the head of its task.
     ///
-    /// A backbone that trains serves one classifier: it is handed over.
-    pub fn classifier(
-        self,
-        name: &str,
-        adapter: Option<Box<dyn Config>>,
-        head: Classification,
-        seed: u64,
-    ) -> Result<Classifier> {
-        self.check_head(head.use_pooler)?;
+    /// A backbone that trains serves one learner: it is handed over.
+    pub fn learner(self, graft: Graft, task: Box<dyn Task>) -> Result<Learner> {
+        self.check_head(graft.head.as_deref())?;
         let mut set = self.continue_set()?;
-        let (device, sites) = (self.device().clone(), self.model.sites());
-        let adapter = adapter.map(|c| Adapter::new(name, c, sites, &device, &mut set, seed)).transpose()?;
+        let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
+        let Graft { name, adapter, head, seed } = graft;
+        let adapter = adapter.map(|c| Adapter::new(&name, c, &sites, &device, &mut set, seed)).transpose()?;
         // a stream of its own, so that the head starts the same with and without an adapter
-        let head = Head::new(name, head, self.host(), &device, &mut set, seed ^ 0x6865_6164)?;
-        Ok(Classifier::of(self, adapter, head))
+        let seed = seed ^ 0x6865_6164;
+        let head = head.map(|c| Head::new(&name, c, self.host(), &device, &mut set, seed)).transpose()?;
+        Ok(Learner { backbone: self, adapter, head, task, prefix: None })
     }
-    /// A classifier that was saved: `head_config.json` with its tensors, and `adapter_config.json` with its tensors unless
-    /// only a head was trained.
-    pub fn load_classifier(self, directory: impl AsRef<Path>) -> Result<Classifier> {
+    /// A learner that was saved by [`Learner::save`], AdapterHub or PEFT: an adapter with a head or without, or a head alone. `task`
+    /// makes the task from the type of the head and its labels.
+    pub fn load_learner(
+        self,
+        directory: impl AsRef<Path>,
+        task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
+    ) -> Result<Learner> {
         let (directory, mut set) = (directory.as_ref(), self.continue_set()?);
-        let (device, sites) = (self.device().clone(), self.model.sites());
+        let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
         let adapter = match directory.join("adapter_config.json").exists()
             || !directory.join("head_config.json").exists()
         {
-            true => Some(Adapter::load(directory, self.host(), sites, &device, &mut set)?),
+            true => Some(Adapter::load(directory, self.host(), &sites, &device, &mut set)?),
             false => None,
         };
-        let head = Head::load(directory, self.host(), &device, &mut set)?;
-        self.check_head(head.config().use_pooler())?;
-        Ok(Classifier::of(self, adapter, head))
+        let head = Head::find(directory, self.host(), &device, &mut set)?;
+        self.check_head(head.as_ref().map(Head::config))?;
+        let task = task(head.as_ref())?;
+        Ok(Learner { backbone: self, adapter, head, task, prefix: None })
     }
 }
 
-impl Classifier {
-    fn of(backbone: Backbone, adapter: Option<Adapter>, head: Head) -> Classifier {
-        Classifier { backbone, adapter, head, prefix: None }
-    }
+impl Learner {
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
         &self.backbone
@@ -89,13 +106,13 @@ impl Classifier {
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
     }
-    /// The head.
-    pub fn head(&self) -> &Head {
-        &self.head
+    /// The head, if it has one of its own.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
     }
-    /// Label names, by number.
-    pub fn labels(&self) -> &[String] {
-        self.head.labels()
+    /// What it learns.
+    pub fn task(&self) -> &dyn Task {
+        &*self.task
     }
     /// True if the model's own weights train.
     pub fn is_full(&self) -> bool {
@@ -105,16 +122,20 @@ impl Classifier {
     pub fn size(&self) -> Size {
         let mut trainable = 0;
         self.visit(&mut |p| trainable += p.tensor().elements());
-        let count =
-            |v: Vec<(String, &engraft_engine::Tensor)>| v.iter().map(|(_, t)| t.elements()).sum::<usize>();
-        let added = self.adapter.as_ref().map_or(0, |a| count(a.named())) + count(self.head.named());
-        Size { trainable, total: count(self.backbone.model.named()) + added }
+        Size { trainable, total: self.named().iter().map(|(_, t)| t.elements()).sum() }
+    }
+    /// Every weight under its checkpoint name: the model's, the adapter's, the head's.
+    pub fn named(&self) -> Vec<(String, &engraft_engine::Tensor)> {
+        let mut named = self.backbone.model.named();
+        named.extend(self.adapter.iter().flat_map(|a| a.named()));
+        named.extend(self.head.iter().flat_map(|h| h.named()));
+        named
     }
     /// Calls `f` on everything that trains.
     pub fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.backbone.model.visit(f);
         self.adapter.iter().for_each(|a| a.visit(f));
-        self.head.visit(f);
+        self.head.iter().for_each(|h| h.visit(f));
     }
     /// The name of a trained tensor that holds a number which is not finite, if there is one.
     pub fn not_finite(&self) -> Result<Option<String>> {
@@ -136,29 +157,26 @@ impl Classifier {
             v.push(Arc::get_mut(&mut self.backbone.model).ok_or_else(shared)?);
         }
         v.extend(self.adapter.as_mut().map(|a| a as &mut dyn Parameters));
-        v.push(&mut self.head);
+        v.extend(self.head.as_mut().map(|h| h as &mut dyn Parameters));
         Ok(v)
     }
     fn hooks(&self) -> &dyn Hooks {
         self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
     }
-    /// (last hidden states of these rows, logits).
-    fn logits<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: Rows) -> Result<(Act, Act)> {
+    fn top(&self) -> Top<'_> {
+        Top::new(&*self.backbone.model, self.head.as_ref())
+    }
+    /// The last hidden states of the rows that are read: (rows, channels).
+    fn hidden<'m>(&'m self, cx: &mut Cx<'m>, batch: &Batch) -> Result<Act> {
         let model = &*self.backbone.model;
-        let hidden = match &self.prefix {
-            Some(p) if rows == Rows::First => p.hidden(model, cx, tokens)?,
-            _ => model.forward(cx, tokens, &rows)?,
-        };
-        cx.enter(Site::head());
-        let mut pooled = cx.take_rows(&hidden, &model.info().summary)?;
-        if self.head.config().use_pooler() {
-            pooled = model.pool(cx, &pooled)?;
+        let rows = batch.rows(model.info());
+        match &self.prefix {
+            Some(p) => p.hidden(model, cx, &batch.input, &rows),
+            None => Ok(model.forward(cx, &batch.input, &rows)?),
         }
-        let logits = self.head.forward(cx, &pooled, model.info().head_dropout, None)?;
-        Ok((hidden, logits))
     }
     /// From now on what lies below the first trained module is computed once for each text and kept in `directory`: see
-    /// [`crate::learner::prefix`]. `max_length` is where texts are cut. An error if there is nothing below it, or if it has dropout
+    /// [`super::prefix`]. `max_length` is where texts are cut. An error if there is nothing below it, or if it has dropout
     /// and is no constant.
     pub fn cache_prefix(&mut self, directory: &Path, precision: Precision, max_length: usize) -> Result<()> {
         let (b, model) = (&self.backbone, &self.backbone.model);
@@ -199,47 +217,51 @@ impl Classifier {
             ("products", if in_integers { "int8" } else { "f32" }.into()),
             ("kernels", isa.name().into()),
         ];
-        self.prefix =
-            Some(Prefix::open(directory, &setting, precision, from, model.info().channels, b.device())?);
+        // behind the last layer only the row that is read need be kept, if it is the same in every text
+        let summary = self.task.sample(vec![0], &mut |_| 0).reads == Reads::Summary;
+        let keeps = if summary { Keeps::Summary(model.info().summary.clone()) } else { Keeps::All };
+        let at = (from, model.info().channels);
+        self.prefix = Some(Prefix::open(directory, &setting, precision, at, keeps, b.device())?);
         Ok(())
     }
     /// The cache of the frozen prefix, if there is one.
     pub fn prefix(&self) -> Option<&Prefix> {
         self.prefix.as_ref()
     }
-    /// Logits without dropout: (sequences, labels).
-    pub fn predict(&self, tokens: &Tokens) -> Result<Array2<f32>> {
+    /// What the task computes for each example of a batch, without dropout.
+    pub fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
         let device = self.backbone.device();
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), Pass::infer());
-            Ok(self.logits(&mut cx, tokens, Rows::First)?.1.to_array()?)
+            let x = self.hidden(&mut cx, batch)?;
+            self.task.answers(&mut cx, self.top(), &x, batch)
         })
     }
-    /// A pass without dropout; with labels the loss, and if `gradients` are asked for those of every trained tensor are added.
-    pub fn examine(
-        &self,
-        tokens: &Tokens,
-        labels: Option<&[u32]>,
-        gradients: Option<&mut Gradients>,
-    ) -> Result<Output> {
+    /// A pass without dropout; if gradients are asked for, those of the mean loss for every trained tensor are added.
+    pub fn examine(&self, examples: &[Example], gradients: Option<&mut Gradients>) -> Result<Output> {
+        let batch = Batch::pack(examples, &(0..examples.len()).collect::<Vec<_>>());
         let device = self.backbone.device();
         let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
         device.install(|| {
+            let (model, top) = (&*self.backbone.model, self.top());
             let mut cx = Cx::new(device, self.hooks(), pass);
-            let (hidden, logits) = self.logits(&mut cx, tokens, Rows::All)?;
-            let mut out = Output { hidden: hidden.to_array()?, logits: logits.to_array()?, loss: None };
-            if let Some(labels) = labels {
-                let (loss, count) = cx.cross_entropy(&logits, labels)?;
+            let hidden = model.forward(&mut cx, &batch.input, &Rows::All)?;
+            let x = cx.take_rows(&hidden, &batch.rows(model.info()))?;
+            let logits = top.logits(&mut cx, &x)?.to_array()?;
+            let mut out = Output { hidden: hidden.to_array()?, logits, loss: None };
+            let count = batch.labelled();
+            if count > 0 {
+                let loss = self.task.loss(&mut cx, top, &x, &batch)?;
                 out.loss = loss.read()?.first().map(|sum| sum / count as f32);
                 if let Some(into) = gradients {
-                    drop((hidden, logits));
+                    drop((hidden, x));
                     cx.backward(&loss, one(device, 1.0 / count as f32)?, into)?;
                 }
             }
             Ok(out)
         })
     }
-    /// The mean loss of a batch in a training pass, and the bytes that each layer kept; `weight` times its gradients are added
+    /// The summed loss of a batch in a training pass, and the bytes that each layer kept; `weight` times its gradients are added
     /// to `into`.
     pub(crate) fn learn(
         &self,
@@ -252,22 +274,25 @@ impl Classifier {
         let device = self.backbone.device();
         device.install(|| {
             let mut cx = Cx::new(device, self.hooks(), pass).with_activations(policy);
-            let (_, logits) = self.logits(&mut cx, &packed(batch), Rows::First)?;
-            let (loss, count) = cx.cross_entropy(&logits, &batch.labels)?;
-            drop(logits);
-            let value = loss.read()?.first().copied().unwrap_or_default() / count as f32;
+            let x = self.hidden(&mut cx, batch)?;
+            let loss = self.task.loss(&mut cx, self.top(), &x, batch)?;
+            drop(x);
+            let value = loss.read()?.first().copied().unwrap_or_default();
             let kept = cx.kept_by_layer().to_vec();
             if value.is_finite() {
-                cx.backward(&loss, one(device, weight / count as f32)?, into)?;
+                cx.backward(&loss, one(device, weight)?, into)?;
             }
             Ok((f64::from(value), kept))
         })
     }
-    /// The files of the classifier, by name: adapter and head in AdapterHub's format; after full fine-tuning the model with
-    /// its tokenizer, and the head.
+    /// The files of the learner, by name: adapter and head in the format that they were loaded from, AdapterHub's for new ones;
+    /// after full fine-tuning the model with its tokenizer, and the head.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let host = self.backbone.host();
-        let mut files = self.head.files(host)?;
+        let mut files = vec![];
+        if let Some(head) = &self.head {
+            files.extend(head.files(host)?);
+        }
         if let Some(a) = &self.adapter {
             files.extend(a.files(host)?);
         }
@@ -277,35 +302,32 @@ impl Classifier {
         }
         Ok(files)
     }
-    /// Saves [`Classifier::files`] into a directory, which is made where it is missing: all of them, or none.
+    /// Saves [`Learner::files`] into a directory, which is made where it is missing: all of them, or none.
     pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
         self.save_with(directory.as_ref(), vec![])
     }
     /// The same, with more files.
     pub(crate) fn save_with(&self, directory: &Path, more: Vec<(String, Vec<u8>)>) -> Result<()> {
         let files = [self.files()?, more].concat();
+        let names: Vec<&str> = files.iter().map(|(n, _)| n.as_str()).collect();
+        // one that was saved here before would be taken for a part of this learner
+        let mut stale = engraft_adapters::files::names();
+        stale.retain(|name| !names.contains(name));
         let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
         engraft_engine::output::write_directory(directory, &files)?;
-        if self.adapter.is_none() {
-            // one that was saved here before would be taken for a part of this classifier
-            for name in ["adapter_config.json", "adapter.safetensors"] {
-                let path = directory.join(name);
-                match std::fs::remove_file(&path) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(engraft_engine::Error::Write { path, source: e }.into());
-                    }
-                    _ => {}
+        for name in stale {
+            let path = directory.join(name);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(engraft_engine::Error::Write { path, source: e }.into());
                 }
+                _ => {}
             }
         }
         Ok(())
     }
 }
 
-/// A batch as the model takes it.
-pub(crate) fn packed(b: &Batch) -> Tokens {
-    Tokens { ids: b.ids.clone(), types: b.types.clone(), lengths: b.lengths.clone() }
-}
 fn one(device: &Device, value: f32) -> Result<engraft_engine::Buffer> {
     Ok(device.upload(Class::Scratch, &[value]).map_err(engraft_engine::Error::from)?)
 }

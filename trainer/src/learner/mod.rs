@@ -6,5 +6,5 @@ pub mod opening;
 pub mod prefix;
 
 pub use backbone::Backbone;
-pub use learner::{Classifier, Output};
+pub use learner::{Graft, Learner, Output, Size};
 pub use opening::Opening;

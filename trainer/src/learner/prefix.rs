@@ -15,12 +15,12 @@
 //! batch, so a run with an f32 cache gives the bits of a run without one.
 use crate::{Error, Result};
 use engraft_engine::{
-    Act, Buffer, Checkpoint, Class, Cx, Device, Frozen, Pass, Plain, Tensor, Weight,
+    Act, Buffer, Checkpoint, Class, Cx, Device, Frozen, Pass, Plain, Rows, Tensor, Weight,
     checkpoint::{self, TensorData},
     kernels::{DType, MappedFile},
     output, pack,
 };
-use engraft_models::{Model, Rows, Tokens};
+use engraft_models::{Model, Tokens};
 use half::bf16;
 use sha2::{Digest, Sha256};
 use std::{
@@ -41,12 +41,22 @@ choices! {
     }
 }
 
+/// What is kept of the last hidden states where no layer is trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeps {
+    /// All rows.
+    All,
+    /// The same row of every text.
+    Summary(Rows),
+}
+
 /// A text: the hash of its tokens.
 type Text = [u8; 32];
 
 /// Activations below the first trained layer.
 pub struct Prefix {
     from: usize,
+    keeps: Keeps,
     device: Device,
     store: Mutex<Store>,
 }
@@ -69,14 +79,14 @@ struct Store {
 }
 
 impl Prefix {
-    /// A cache in `directory` of the residual stream in front of layer `from` (of the last hidden states of the first
-    /// tokens, if `from` is beyond the last layer). `setting` says what the rows depend on besides.
+    /// A cache in `directory` of the residual stream in front of a layer, of so many channels; if the layer is beyond the last,
+    /// of those last hidden states that it `keeps`. `setting` says what the rows depend on besides.
     pub fn open(
         directory: &Path,
         setting: &[(&str, String)],
         precision: Precision,
-        from: usize,
-        channels: usize,
+        (from, channels): (usize, usize),
+        keeps: Keeps,
         device: &Device,
     ) -> Result<Prefix> {
         let mut key: serde_json::Map<_, _> =
@@ -84,22 +94,35 @@ impl Prefix {
         key.insert("layers".into(), from.into());
         key.insert("channels".into(), channels.into());
         key.insert("precision".into(), format!("{precision:?}").into());
-        key.insert("version".into(), 1.into());
+        key.insert("keeps".into(), format!("{keeps:?}").into());
+        key.insert("version".into(), 2.into());
         let key = serde_json::Value::from(key).to_string();
         let directory = directory.join(&sha256(key.as_bytes())[..32]);
         output::write_directory(&directory, &[("key.json", &key)])?;
         let store = Store::open(directory, channels, precision, device)?;
-        Ok(Prefix { from, device: device.clone(), store: Mutex::new(store) })
+        Ok(Prefix { from, keeps, device: device.clone(), store: Mutex::new(store) })
     }
     /// The first layer that is not cached.
     pub fn from(&self) -> usize {
         self.from
     }
-    /// The last hidden states of the first tokens, (sequences, channels), in the pass `cx`: computed from the cached rows,
-    /// or from the start where a text is new, whose rows are added.
-    pub fn hidden<'m>(&self, model: &'m dyn Model, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act> {
+    /// The last hidden states of these rows, (rows, channels), in the pass `cx`: computed from the cached rows, or from the start
+    /// where a text is new, whose rows are added.
+    pub fn hidden<'m>(
+        &self,
+        model: &'m dyn Model,
+        cx: &mut Cx<'m>,
+        tokens: &Tokens,
+        rows: &Rows,
+    ) -> Result<Act> {
         let x = self.rows(model, tokens)?;
-        Ok(model.run(cx, self.from..model.info().layers, x, &Rows::First)?)
+        let layers = model.info().layers;
+        match &self.keeps {
+            _ if self.from < layers => Ok(model.run(cx, self.from..layers, x, rows)?),
+            Keeps::Summary(kept) if kept == rows => Ok(x),
+            Keeps::Summary(_) => Err(Error::Model("the cache keeps other rows than are read".into())),
+            Keeps::All => Ok(cx.take_rows(&x, rows)?),
+        }
     }
     fn rows(&self, model: &dyn Model, tokens: &Tokens) -> Result<Act> {
         let mut store = self.lock();
@@ -107,9 +130,13 @@ impl Prefix {
         if let Some(x) = store.read(&self.device, &texts)? {
             return Ok(x);
         }
+        let rows = match &self.keeps {
+            Keeps::All => &Rows::All,
+            Keeps::Summary(rows) => rows,
+        };
         let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
         let x = model.embed(&mut cx, tokens)?;
-        let x = model.run(&mut cx, 0..self.from, x, &Rows::First)?;
+        let x = model.run(&mut cx, 0..self.from, x, rows)?;
         let values = x.read()?;
         for (text, s) in texts.into_iter().zip(x.seqs().iter()) {
             store.add(text, &values[s.start * x.cols()..][..s.len * x.cols()])?;

@@ -3,6 +3,7 @@ pub mod args;
 pub mod choose;
 pub mod commands;
 pub mod demo;
+pub mod graft;
 pub mod options;
 pub mod print;
 pub mod setup;

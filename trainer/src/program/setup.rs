@@ -1,27 +1,26 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
-use super::options::{self, Adapter, AdapterInit, Backend, Head, ReductionFactor, Scaling, Settings};
+use super::graft::adapter_config;
+use super::options::{Adapter, Backend, Head, Settings};
 use engraft::{
-    BnConfig, Classification, Device, Error, Result,
-    adapters::{Placement, Reduction, Start, methods::TrainedScaling},
-    data::{Dataset, Labels, Want},
-    learner::{Backbone, Classifier, Opening},
+    Device, Error, Result,
+    data::{Columns, Dataset, Want},
+    learner::{Backbone, Graft, Learner, Opening},
     reports::{
         profile::{Recording, check_file, measure},
         progress::{Mode, Progress},
     },
     run::{
+        evaluate::Encoded,
         plan::{Work, plan},
         train::Outcome,
     },
-    text::{
-        batch::Example,
-        tokenizer::{Fit, Tokenizer},
-    },
+    tasks::{Purpose, TASKS, Task, TaskType},
+    text::tokenizer::{Fit, Tokenizer},
 };
 use engraft_engine::output;
 use std::path::Path;
 
-/// Where texts are cut unless said otherwise.
+/// The most tokens of a sequence unless something is said.
 pub const DEFAULT_LENGTH: usize = 128;
 
 /// Opens the device that the settings ask for.
@@ -33,76 +32,11 @@ pub fn open(device: Backend, threads: usize) -> Result<Device> {
     .map_err(engraft_engine::Error::from)?)
 }
 
-/// The bottleneck adapter that the settings describe; none if there is to be none.
-pub fn adapter_config(s: &Settings, channels: usize, layers: usize) -> Result<Option<BnConfig>> {
-    let mut c = match s.adapter {
-        Some(Adapter::Houlsby) => BnConfig::houlsby(),
-        Some(Adapter::Pfeiffer) => BnConfig::pfeiffer(),
-        Some(Adapter::Parallel) => BnConfig::parallel(),
-        Some(Adapter::ScaledParallel) => BnConfig::scaled_parallel(),
-        Some(Adapter::None | Adapter::Full) | None => return Ok(None),
-    };
-    if let Some(width) = s.bottleneck {
-        c.reduction_factor = Reduction::to_width(channels, width);
-    }
-    if let Some(r) = &s.reduction_factor {
-        c.reduction_factor = reduction(r, layers)?;
-    }
-    if let Some(p) = s.placement {
-        c.place(match p {
-            options::Placement::Attention => Placement::Attention,
-            options::Placement::Output => Placement::Output,
-            options::Placement::Both => Placement::Both,
-        });
-    }
-    if let Some(f) = &s.non_linearity {
-        c.non_linearity = f.clone();
-    }
-    if let Some(p) = s.adapter_dropout {
-        c.dropout = p;
-    }
-    match s.scaling {
-        Some(Scaling::Fixed(x)) => c.scaling = engraft_adapters::Scaling::Fixed(x),
-        Some(Scaling::Learned) => c.scaling = engraft_adapters::Scaling::Trained(TrainedScaling::Learned),
-        Some(Scaling::Channel) => c.scaling = engraft_adapters::Scaling::Trained(TrainedScaling::Channel),
-        None => {}
-    }
-    c.ln_before = s.ln_before.unwrap_or(c.ln_before);
-    c.ln_after = s.ln_after.unwrap_or(c.ln_after);
-    if let Some(i) = s.adapter_init {
-        c.init_weights = match i {
-            AdapterInit::Bert => Start::Bert,
-            AdapterInit::MamAdapter => Start::MamAdapter,
-            AdapterInit::Houlsby => Start::Houlsby,
-            AdapterInit::NearIdentity => Start::NearIdentity,
-        };
-    }
-    for (option, chosen, keep) in [("layers", &s.layers, true), ("leave-out", &s.leave_out, false)] {
-        let Some(chosen) = chosen else { continue };
-        if chosen.last() >= layers {
-            return Err(no_layer(option, chosen.last(), layers));
-        }
-        c.leave_out = (0..layers).filter(|l| chosen.contains(*l) != keep).collect();
-    }
-    Ok(Some(c))
-}
-/// A reduction factor as AdapterHub's configuration has it, for a model of so many layers.
-pub fn reduction(r: &ReductionFactor, layers: usize) -> Result<Reduction> {
-    if let Some(l) = r.layers.keys().find(|l| **l >= layers) {
-        return Err(no_layer("reduction-factor", *l, layers));
-    }
-    if r.layers.is_empty() {
-        return Ok(Reduction::Factor(r.default));
-    }
-    let one = |(k, v): (&usize, &f64)| (k.to_string(), *v);
-    Ok(Reduction::PerLayer(r.layers.iter().map(one).chain([("default".into(), r.default)]).collect()))
-}
-fn no_layer(option: &'static str, layer: usize, layers: usize) -> Error {
-    Error::Option {
-        option,
-        value: format!("layer {layer}"),
-        why: format!("the model has {layers} layers, counted from 0"),
-    }
+/// The most tokens of a sequence on this model: as many as are asked for, else a usual number or what the model takes.
+pub fn max_length(asked: Option<usize>, backbone: &Backbone) -> usize {
+    asked.unwrap_or_else(|| {
+        backbone.model().info().positions.map_or(DEFAULT_LENGTH, |n| n.min(DEFAULT_LENGTH))
+    })
 }
 
 /// The backbone that the settings name.
@@ -118,67 +52,76 @@ pub fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
         false => Backbone::open(model, device, how),
     }
 }
-/// Its tokenizer, which cuts texts as the settings say.
-pub fn tokenizer(s: &Settings, backbone: &Backbone) -> Result<Tokenizer> {
-    let (m, name) = (backbone.model(), backbone.directory().display().to_string());
-    let fit = Fit {
-        model: &name,
-        vocabulary: m.info().vocabulary,
-        positions: m.info().positions,
-        max_length: max_length(s, backbone),
-    };
+/// Its tokenizer, for sequences of at most so many tokens.
+pub fn tokenizer(backbone: &Backbone, max_length: usize) -> Result<Tokenizer> {
+    let (info, name) = (backbone.model().info(), backbone.directory().display().to_string());
+    let fit = Fit { model: &name, vocabulary: info.vocabulary, positions: info.positions, max_length };
     Tokenizer::load(backbone.directory(), fit)
-}
-fn max_length(s: &Settings, backbone: &Backbone) -> usize {
-    s.max_length.unwrap_or(DEFAULT_LENGTH.min(backbone.model().info().positions.unwrap_or(usize::MAX)))
-}
-/// The adapter and the head that the settings describe, or those that were saved, on a backbone. `data` is told the labels
-/// of a saved head, and gives those of the data with whatever else it has.
-pub fn graft<T>(
-    s: &Settings,
-    backbone: Backbone,
-    data: impl FnOnce(Option<Labels>) -> Result<(Labels, T)>,
-) -> Result<(Classifier, T)> {
-    let m = backbone.model();
-    adapter_config(s, m.info().channels, m.info().layers)?; // refused before the data is read
-    if s.init.is_some() {
-        let c = grafted(s, backbone, &[])?;
-        let known = Labels::from_names(c.labels().to_vec())?;
-        let (_, data) = data(Some(known))?;
-        return Ok((c, data));
-    }
-    let (labels, data) = data(None)?;
-    Ok((grafted(s, backbone, labels.names())?, data))
-}
-/// The same for labels that are known.
-fn grafted(s: &Settings, backbone: Backbone, labels: &[String]) -> Result<Classifier> {
-    if let Some(from) = &s.init {
-        return backbone.load_classifier(from);
-    }
-    let m = backbone.model();
-    let config = adapter_config(s, m.info().channels, m.info().layers)?;
-    let head = match s.head.unwrap_or(Head::Classification) {
-        Head::Classification => Classification::new(labels),
-        Head::Linear => backbone.linear_head(labels),
-    };
-    backbone.classifier(s.name.as_deref().unwrap_or("default"), config.map(Into::into), head, s.seed)
 }
 fn needed(option: &'static str) -> Error {
     Error::Needs { option: "train", needs: option }
 }
 
-/// A data file, tokenised.
-pub struct Data {
-    /// Its rows.
-    pub examples: Vec<Example>,
-    /// The labels they have.
-    pub labels: Labels,
+/// The records of a file, as a task reads them.
+pub fn records(task: &TaskType, file: &Path, columns: &Columns, purpose: Purpose) -> Result<Dataset> {
+    let labels = task.labelled && purpose != Purpose::Predict;
+    Dataset::read(file, columns, Want { content: task.content, labels })
 }
-pub fn read(path: &Path, s: &Settings, tokenizer: &Tokenizer, known: Option<Labels>) -> Result<Data> {
-    let set = Dataset::read(path, &s.columns(), Want::Labels)?;
-    let labels = known.map_or_else(|| Labels::learn(&set), Ok)?;
-    let ids = labels.ids_of(&set)?;
-    Ok(Data { examples: Example::join(tokenizer.encode_all(&set)?, &ids), labels })
+
+/// What was saved in a directory, with its task: that of its head, which must be the one that is asked for. Without a directory
+/// the backbone alone, for a task that goes without a head.
+pub fn saved(
+    backbone: Backbone,
+    directory: Option<&Path>,
+    asked: Option<&'static TaskType>,
+) -> Result<(Learner, &'static TaskType)> {
+    let mut found = None;
+    let Some(directory) = directory else {
+        let kind = asked.filter(|t| t.headless).ok_or(Error::Needs { option: "task", needs: "adapter" })?;
+        let bare = Graft { name: "default".into(), adapter: None, head: None, seed: 0 };
+        return Ok((backbone.learner(bare, (kind.known)(vec![])?)?, kind));
+    };
+    let learner = backbone.load_learner(directory, |head| {
+        let of_head = TaskType::of_head(head.map(|h| h.config().head_type()))?;
+        if let Some(asked) = asked.filter(|asked| asked.name != of_head.name) {
+            if head.is_none() {
+                return Err(Error::file(directory, format!("there is no head for {} in it", asked.name)));
+            }
+            let why = format!("the head in {} is for {}", directory.display(), of_head.name);
+            return Err(Error::Option { option: "task", value: asked.name.into(), why });
+        }
+        found = Some(of_head);
+        (of_head.known)(head.map(|h| h.labels().to_vec()).unwrap_or_default())
+    })?;
+    Ok((learner, found.unwrap_or(TASKS[0])))
+}
+
+/// The task that is asked for by name.
+pub fn task(name: Option<&String>) -> Result<Option<&'static TaskType>> {
+    name.map(|name| TaskType::named(name)).transpose()
+}
+
+/// The learner that the settings describe, or the one that was saved, on a backbone. `known` makes a new task, once it is clear
+/// that there is to be one.
+pub fn learner(
+    s: &Settings,
+    backbone: Backbone,
+    known: impl FnOnce(&TaskType) -> Result<Box<dyn Task>>,
+) -> Result<(Learner, &'static TaskType)> {
+    let asked = task(s.task.as_ref())?;
+    if let Some(from) = &s.init {
+        return saved(backbone, Some(from), asked);
+    }
+    let kind = asked.unwrap_or(TASKS[0]);
+    let adapter = adapter_config(s, &backbone)?; // refused before the data is read
+    let task = known(kind)?;
+    let head = task.head(backbone.model().info(), s.head == Some(Head::Linear));
+    if adapter.is_none() && head.is_none() && s.adapter != Some(Adapter::Full) {
+        let why = format!("{} has no head to train: choose an adapter, or full", task.name());
+        return Err(Error::Option { option: "adapter", value: "none".into(), why });
+    }
+    let name = s.name.clone().unwrap_or_else(|| "default".into());
+    Ok((backbone.learner(Graft { name, adapter, head, seed: s.seed }, task)?, kind))
 }
 
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
@@ -189,27 +132,38 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     let device = open(s.device, s.threads)?;
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
-    let tokenizer = tokenizer(s, &backbone)?;
-    let (mut classifier, data) = graft(s, backbone, |known| {
-        let data = read(file, s, &tokenizer, known)?;
-        Ok((data.labels.clone(), data))
+    let max_length = max_length(s.max_length, &backbone);
+    let tokenizer = tokenizer(&backbone, max_length)?;
+    let mut data = None;
+    let (mut learner, kind) = learner(s, backbone, |kind| {
+        let read = records(kind, file, &s.columns(), Purpose::Train)?;
+        (kind.learn)(data.insert(read))
     })?;
+    let data = match data {
+        Some(data) => data,
+        None => records(kind, file, &s.columns(), Purpose::Train)?,
+    };
+    let examples = learner.task().encode(&data, &tokenizer, Purpose::Train)?;
+    let eval = s.eval.as_ref().map(|file| {
+        let data = records(kind, file, &s.columns(), Purpose::Evaluate)?;
+        Encoded::new(data, &learner, &tokenizer, Purpose::Evaluate)
+    });
+    let eval = eval.transpose()?;
     if let Some(directory) = &s.cache_prefix {
-        classifier.cache_prefix(directory, s.cache_dtype, max_length(s, classifier.backbone()))?;
+        learner.cache_prefix(directory, s.cache_dtype, max_length)?;
     }
-    let eval = s.eval.as_ref().map(|f| read(f, s, &tokenizer, Some(data.labels.clone()))).transpose()?;
-    let eval = eval.as_ref().map(|d| &*d.examples);
-    let mut recipe = s.recipe();
+    let mut recipe = s.recipe(kind.name);
     if let Some(budget) = s.memory_budget {
         let null = Device::null(device.threads());
-        let mut priced = grafted(s, open_backbone(s, &null)?, data.labels.names())?;
-        let plan = plan(&mut priced, &Work::of_run(&recipe, &data.examples, eval), budget.0)?;
+        let labels = learner.task().labels().to_vec();
+        let (mut priced, _) = self::learner(s, open_backbone(s, &null)?, |kind| (kind.known)(labels))?;
+        let plan = plan(&mut priced, &Work::of_run(&recipe, &examples, eval.as_ref()), budget.0)?;
         let mut progress = Progress::new(mode, "plan", 0);
         plan.to_string().lines().for_each(|l| progress.line(l));
         recipe.activations = plan.activations();
     }
     let recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
-    let outcome = engraft::run::train::train(&recipe, classifier, &data.examples, eval, recording, mode)?;
+    let outcome = engraft::run::train::train(&recipe, learner, &examples, eval.as_ref(), recording, mode)?;
     if let (Some(r), Some(file)) = (&outcome.recorded, &s.profile) {
         r.save(file)?;
     }

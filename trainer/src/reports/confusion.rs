@@ -1,57 +1,6 @@
-//! Metrics of a classification, all from the confusion matrix, with scikit-learn's definitions.
+//! How well classes are told apart, all from the confusion matrix, with scikit-learn's definitions.
 
 use serde::{Deserialize, Serialize};
-
-choices! {
-    /// The metric by which the best checkpoint is chosen.
-    pub enum Metric {
-        /// The share of right predictions
-        Accuracy = "accuracy",
-        /// F1 averaged over the classes
-        MacroF1 = "macro_f1",
-        /// F1 over all decisions; with one label per text it equals accuracy
-        MicroF1 = "micro_f1",
-        /// The correlation of truth and prediction (Matthews, for any number of classes)
-        Matthews = "matthews",
-        /// The mean cross-entropy; less is better
-        Loss = "loss",
-    }
-}
-
-/// The numbers that sum up an evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// Mean cross-entropy of the examples, in nats.
-    pub loss: f64,
-    /// [`Metric::Accuracy`].
-    pub accuracy: f64,
-    /// [`Metric::MacroF1`].
-    pub macro_f1: f64,
-    /// [`Metric::MicroF1`].
-    pub micro_f1: f64,
-    /// [`Metric::Matthews`].
-    pub matthews: f64,
-}
-
-impl Scores {
-    /// One of the numbers.
-    pub fn get(&self, metric: Metric) -> f64 {
-        match metric {
-            Metric::Accuracy => self.accuracy,
-            Metric::MacroF1 => self.macro_f1,
-            Metric::MicroF1 => self.micro_f1,
-            Metric::Matthews => self.matthews,
-            Metric::Loss => self.loss,
-        }
-    }
-
-    /// Whether this evaluation is better than `other` by `metric`; a NaN never is.
-    pub fn better(&self, other: &Self, metric: Metric) -> bool {
-        let (a, b) = (self.get(metric), other.get(metric));
-        let (a, b) = if metric == Metric::Loss { (-a, -b) } else { (a, b) };
-        a > b || (b.is_nan() && !a.is_nan())
-    }
-}
 
 /// How well one class is found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,20 +15,6 @@ pub struct ClassScores {
     pub f1: f64,
     /// Texts that belong there.
     pub support: u64,
-}
-
-/// A whole evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Metrics {
-    /// The numbers that sum it up.
-    #[serde(flatten)]
-    pub scores: Scores,
-    /// Number of texts.
-    pub examples: u64,
-    /// Every class of the head.
-    pub classes: Vec<ClassScores>,
-    /// Rows: the true class; columns: the predicted one.
-    pub confusion: Vec<Vec<u64>>,
 }
 
 /// Counts of true against predicted classes.
@@ -174,8 +109,8 @@ impl Confusion {
         covariance as f64 / (spread.0 as f64 * spread.1 as f64).sqrt()
     }
 
-    /// The whole evaluation; `labels` names the classes.
-    pub fn metrics(&self, loss: f64, labels: &[String]) -> Metrics {
+    /// How well each class is found; `labels` names them.
+    pub fn classes(&self, labels: &[String]) -> Vec<ClassScores> {
         assert_eq!(labels.len(), self.n, "a name for every class");
         let class = |(k, label): (usize, &String)| ClassScores {
             label: label.clone(),
@@ -184,18 +119,12 @@ impl Confusion {
             f1: self.f1(k),
             support: self.support(k),
         };
-        Metrics {
-            scores: Scores {
-                loss,
-                accuracy: self.accuracy(),
-                macro_f1: self.macro_f1(),
-                micro_f1: self.micro_f1(),
-                matthews: self.matthews(),
-            },
-            examples: self.total(),
-            classes: labels.iter().enumerate().map(class).collect(),
-            confusion: self.counts.chunks(self.n).map(<[u64]>::to_vec).collect(),
-        }
+        labels.iter().enumerate().map(class).collect()
+    }
+
+    /// Rows: the true class; columns: the predicted one.
+    pub fn rows(&self) -> Vec<Vec<u64>> {
+        self.counts.chunks(self.n.max(1)).map(<[u64]>::to_vec).collect()
     }
 }
 
@@ -281,51 +210,30 @@ mod tests {
     fn equals_scikit_learn() {
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-14, "{a}, expected {b}");
         for case in &CASES {
-            let metrics = Confusion::of(3, case.truth, case.predicted).metrics(0.5, &names());
-            near(metrics.scores.accuracy, case.accuracy);
-            near(metrics.scores.macro_f1, case.macro_f1);
-            near(metrics.scores.micro_f1, case.accuracy);
-            near(metrics.scores.matthews, case.matthews);
-            for (k, class) in metrics.classes.iter().enumerate() {
+            let c = Confusion::of(3, case.truth, case.predicted);
+            near(c.accuracy(), case.accuracy);
+            near(c.macro_f1(), case.macro_f1);
+            near(c.micro_f1(), case.accuracy);
+            near(c.matthews(), case.matthews);
+            for (k, class) in c.classes(&names()).iter().enumerate() {
                 near(class.precision, case.precision[k]);
                 near(class.recall, case.recall[k]);
                 near(class.f1, case.f1[k]);
             }
         }
-        let confusion = Confusion::of(3, CASES[1].truth, CASES[1].predicted).metrics(0.5, &names()).confusion;
-        assert_eq!(confusion, [[2, 0, 1], [0, 2, 1], [1, 1, 2]], "confusion_matrix(t, p)");
+        let confusion = Confusion::of(3, CASES[1].truth, CASES[1].predicted);
+        assert_eq!(confusion.rows(), [[2, 0, 1], [0, 2, 1], [1, 1, 2]], "confusion_matrix(t, p)");
     }
 
     #[test]
     fn nothing_to_count_is_zero() {
-        let metrics = Confusion::new(3).metrics(0.0, &names());
-        assert_eq!(
-            (metrics.scores.accuracy, metrics.scores.macro_f1, metrics.scores.matthews),
-            (0.0, 0.0, 0.0)
-        );
-        assert_eq!(metrics.examples, 0);
+        let c = Confusion::new(3);
+        assert_eq!((c.accuracy(), c.macro_f1(), c.matthews(), c.total()), (0.0, 0.0, 0.0, 0));
     }
 
     #[test]
     fn many_texts_do_not_overflow() {
         let confusion = Confusion { n: 2, counts: vec![1 << 40, 0, 0, 1 << 40] };
         assert_eq!(confusion.matthews(), 1.0);
-    }
-
-    #[test]
-    fn less_loss_is_better() {
-        let scores = Confusion::of(3, &[0, 1], &[0, 0]).metrics(0.5, &names()).scores;
-        let other = Scores { loss: 0.4, ..scores };
-        assert!(other.better(&scores, Metric::Loss) && !scores.better(&other, Metric::Loss));
-        assert!(!other.better(&scores, Metric::Accuracy), "a tie is not better");
-        let broken = Scores { loss: f64::NAN, ..scores };
-        assert!(scores.better(&broken, Metric::Loss) && !broken.better(&scores, Metric::Loss));
-    }
-
-    #[test]
-    fn json_is_flat() {
-        let json = serde_json::to_value(Confusion::of(3, &[0], &[0]).metrics(0.5, &names())).unwrap();
-        assert_eq!(json["accuracy"], 1.0);
-        assert_eq!(json["classes"][0]["support"], 1);
     }
 }

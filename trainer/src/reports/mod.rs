@@ -1,6 +1,8 @@
 //! What is said of a run: metrics, progress, reports and profiles.
 pub mod bytes;
 pub mod confusion;
+pub mod entities;
+pub mod metrics;
 pub mod process;
 pub mod profile;
 pub mod progress;

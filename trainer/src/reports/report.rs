@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::confusion::{Metrics, Scores};
+use super::metrics::{Metrics, Scores};
 use super::profile::Summary;
 
 /// One run of training.
@@ -72,12 +72,13 @@ pub fn json_line(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reports::confusion::Confusion;
 
     #[test]
     fn the_report_is_one_line_with_the_promised_keys() {
-        let metrics = Confusion::of(2, &[0, 1], &[0, 0]).metrics(0.5, &["neg".into(), "pos".into()]);
-        let epoch = Epoch { loss: 0.7, metrics: Some(metrics.scores), seconds: 1.5, tokens: 300 };
+        let scores: Scores = [("loss", 0.5), ("accuracy", 0.5)].into();
+        let details = serde_json::Map::from_iter([("classes".to_string(), serde_json::json!([]))]);
+        let metrics = Metrics { scores: scores.clone(), examples: 2, details };
+        let epoch = Epoch { loss: 0.7, metrics: Some(scores), seconds: 1.5, tokens: 300 };
         let report = Report {
             task: "classification".into(),
             metrics: Some(metrics),

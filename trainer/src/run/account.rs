@@ -4,7 +4,7 @@
 //! ledger of the device that the model lives on. The Null device allocates and computes nothing, so its ledger is a
 //! prediction, of every byte.
 use super::step::Trainer;
-use crate::{Result, learner::Classifier, reports::bytes::Bytes, text::batch::Batch};
+use crate::{Result, learner::Learner, reports::bytes::Bytes, text::batch::Batch};
 use engraft_engine::{Activations, AdamW, Class, Keep, kernels::Usage};
 use serde::{Deserialize, Serialize};
 
@@ -35,9 +35,9 @@ fn layer(name: &str) -> Option<usize> {
 }
 
 /// What two steps on a batch hold in all since the device was opened, with layers that keep what `keep` says.
-pub fn account(c: &mut Classifier, batch: &Batch, keep: Keep) -> Result<Account> {
-    let mut trainer =
-        Trainer::new(AdamW::new(0.01).clipping(1.0), 0).with_activations(Activations::all(keep));
+pub fn account(c: &mut Learner, batch: &Batch, keep: Keep) -> Result<Account> {
+    let optimiser = AdamW::new(0.01).clipping(1.0);
+    let mut trainer = Trainer::new(optimiser, 0).with_activations(Activations::all(keep));
     for _ in 0..STEPS {
         trainer.step(c, std::slice::from_ref(batch), 1e-4)?;
     }
@@ -45,7 +45,7 @@ pub fn account(c: &mut Classifier, batch: &Batch, keep: Keep) -> Result<Account>
     Ok(sum_up(c, trainer.kept_by_layer(), &usage))
 }
 
-fn sum_up(c: &Classifier, kept: &[usize], usage: &Usage) -> Account {
+fn sum_up(c: &Learner, kept: &[usize], usage: &Usage) -> Account {
     let mut layers = vec![Bytes::default(); c.backbone().model().info().layers];
     let mut rest = Bytes::default();
     let mut trainable_parameters = 0;
@@ -53,8 +53,7 @@ fn sum_up(c: &Classifier, kept: &[usize], usage: &Usage) -> Account {
         let mut at = |name: &str, f: &dyn Fn(&mut Bytes)| {
             f(layer(name).and_then(|l| layers.get_mut(l)).unwrap_or(&mut rest));
         };
-        let added = c.adapter().map(|a| a.named()).unwrap_or_default();
-        for (name, t) in c.backbone().model().named().into_iter().chain(added).chain(c.head().named()) {
+        for (name, t) in c.named() {
             at(&name, &|b| match t.buffer().class() {
                 Class::Backbone => b.backbone += t.bytes(),
                 _ => b.adapter += t.bytes(),

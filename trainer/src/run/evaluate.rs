@@ -1,57 +1,57 @@
 //! Evaluation and prediction, in the order of the data.
 use crate::{
-    Result,
-    learner::{Classifier, learner::packed},
-    reports::{
-        confusion::{Confusion, Metrics},
-        progress::{Mode, Progress},
+    Error, Result,
+    data::Dataset,
+    learner::Learner,
+    reports::progress::{Mode, Progress},
+    tasks::{Answer, Evaluated, Prediction, Purpose},
+    text::{
+        batch::{Batches, Order, Size, put_back},
+        example::Example,
+        tokenizer::Tokenizer,
     },
-    text::batch::{Batches, Example, Order, Size, put_back},
 };
 
-/// The logits of every example, in the order of the data: (examples, labels). Long work shows its progress as `mode` says.
-pub fn logits(
-    c: &Classifier,
-    examples: &[Example],
-    size: impl Into<Size>,
-    mode: Mode,
-) -> Result<Vec<Vec<f32>>> {
-    let mut rows = vec![];
+/// A data set, and the examples that a task makes of it.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// Its records.
+    pub data: Dataset,
+    /// Sequences of tokens.
+    pub examples: Vec<Example>,
+}
+impl Encoded {
+    /// Makes the examples.
+    pub fn new(data: Dataset, learner: &Learner, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Encoded> {
+        let examples = learner.task().encode(&data, tokenizer, purpose)?;
+        Ok(Encoded { data, examples })
+    }
+}
+
+/// What the task computes for every example, in the order of the data. Long work shows its progress as `mode` says.
+pub fn answers(l: &Learner, examples: &[Example], size: impl Into<Size>, mode: Mode) -> Result<Vec<Answer>> {
+    let mut found = vec![];
     let batches = Batches::new(examples, size, Order::Longest);
     let mut progress = Progress::new(mode, "evaluate", batches.len() as u64);
     for batch in batches {
-        let z = c.predict(&packed(&batch))?;
-        rows.extend(batch.items.iter().copied().zip(z.rows().into_iter().map(|r| r.to_vec())));
+        found.extend(batch.items.iter().copied().zip(l.answers(&batch)?));
         progress.step(None, batch.tokens() as u64);
     }
     progress.finish();
-    Ok(put_back(rows))
+    Ok(put_back(found))
 }
 
-/// log Σ exp of one row, in double precision.
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    top + logits.iter().map(|x| (f64::from(*x) - top).exp()).sum::<f64>().ln()
-}
-/// Softmax of one row, in double precision.
-pub fn probabilities(logits: &[f32]) -> Vec<f64> {
-    let all = log_sum_exp(logits);
-    logits.iter().map(|x| (f64::from(*x) - all).exp()).collect()
-}
-
-/// The number of the largest logit; of equal ones the first.
-pub fn best(logits: &[f32]) -> usize {
-    (1..logits.len()).fold(0, |b, i| if logits[i] > logits[b] { i } else { b })
-}
-
-/// All metrics on examples with labels.
-pub fn evaluate(c: &Classifier, examples: &[Example], size: impl Into<Size>, mode: Mode) -> Result<Metrics> {
-    let mut confusion = Confusion::new(c.labels().len());
-    let mut loss = 0.0;
-    for (z, e) in logits(c, examples, size, mode)?.iter().zip(examples) {
-        let truth = e.label.unwrap_or_default();
-        confusion.add(truth, best(z) as u32);
-        loss += log_sum_exp(z) - f64::from(z[truth as usize]);
+/// How good a learner is on data with labels; an error where there are none.
+pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<Size>, mode: Mode) -> Result<Evaluated> {
+    if !on.examples.iter().any(Example::is_labelled) {
+        return Err(Error::file(&on.data.path, "there are no labels to compare predictions with"));
     }
-    Ok(confusion.metrics(loss / examples.len().max(1) as f64, c.labels()))
+    let answers = answers(l, &on.examples, size, mode)?;
+    Ok(l.task().evaluate(&on.data, &on.examples, &answers))
+}
+
+/// What a learner says of every record.
+pub fn predict(l: &Learner, on: &Encoded, size: impl Into<Size>, mode: Mode) -> Result<Vec<Prediction>> {
+    let answers = answers(l, &on.examples, size, mode)?;
+    Ok(l.task().predictions(&on.data, &on.examples, &answers))
 }

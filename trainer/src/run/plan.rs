@@ -4,12 +4,15 @@
 //! holds at its highest what the run will hold. Recomputing a layer costs its forward pass a second time, the same for every
 //! layer, so the fastest plan recomputes the fewest: first those that give back most, and of equals the lowest, whose
 //! activations are needed last. What is rounded to bf16 changes numbers, so a plan never does that.
-use super::{recipe::Recipe, step::Trainer};
+use super::{evaluate::Encoded, recipe::Recipe, step::Trainer};
 use crate::{
     Error, Result,
-    learner::{Classifier, learner::packed},
+    learner::Learner,
     reports::bytes::{Bytes, show},
-    text::batch::{self, Batch, Example, Order, Size},
+    text::{
+        batch::{self, Batch, Order, Size},
+        example::{Example, IGNORED, Reads},
+    },
 };
 use engraft_engine::{Activations, AdamW, Keep};
 use std::collections::BTreeSet;
@@ -19,20 +22,47 @@ const MOST: usize = 4096;
 /// Batches of one kind with which plans are compared before one is priced with all.
 const FEW: usize = 16;
 
-/// Different batches, as their lengths in order of size; those with most tokens, if there are too many.
+/// What memory depends on in an example: tokens, rows that are read, labels among them.
+type Shape = (usize, usize, usize);
+
+/// Different batches, as the shapes of their examples in order of size; those with most tokens, if there are too many.
 #[derive(Clone, Debug, Default)]
-struct Batches(BTreeSet<(usize, Vec<usize>)>);
+struct Batches {
+    shapes: BTreeSet<(usize, Vec<Shape>)>,
+    /// Which kind of rows is read.
+    reads: Reads,
+}
 impl Batches {
-    fn add(&mut self, mut lengths: Vec<usize>) {
-        lengths.sort_unstable();
-        self.0.insert((lengths.iter().sum(), lengths));
-        if self.0.len() > MOST {
-            self.0.pop_first();
+    fn add(&mut self, batch: &Batch) {
+        let mut labels = batch.labels.as_slice();
+        let shape = |(tokens, rows): (&usize, usize)| {
+            let (own, rest) = labels.split_at(rows.min(labels.len()));
+            labels = rest;
+            (*tokens, rows, own.iter().filter(|label| **label != IGNORED).count())
+        };
+        let mut shapes: Vec<Shape> = batch.input.lengths.iter().zip(batch.counts()).map(shape).collect();
+        shapes.sort_unstable();
+        self.reads = batch.reads.first().cloned().unwrap_or_default();
+        self.shapes.insert((batch.tokens(), shapes));
+        if self.shapes.len() > MOST {
+            self.shapes.pop_first();
         }
     }
     fn largest(&self, n: usize) -> impl Iterator<Item = Batch> + '_ {
-        self.0.iter().rev().take(n).map(|(_, lengths)| Batch::blank(lengths))
+        self.shapes.iter().rev().take(n).map(|(_, shapes)| blank(shapes, &self.reads))
     }
+}
+/// A batch of these shapes: of the token 0, and of the label 0 in front of rows without one.
+fn blank(shapes: &[Shape], reads: &Reads) -> Batch {
+    let example = |&(tokens, rows, labels): &Shape| {
+        let reads = match reads {
+            Reads::These(_) => Reads::These((0..rows).collect()),
+            other => other.clone(),
+        };
+        Example::new(vec![0; tokens], reads, vec![0; labels])
+    };
+    let examples: Vec<Example> = shapes.iter().map(example).collect();
+    Batch::pack(&examples, &(0..examples.len()).collect::<Vec<_>>())
 }
 
 /// The batches of a run, as far as memory goes.
@@ -51,24 +81,24 @@ impl Work {
     pub fn new() -> Work {
         Work::default()
     }
-    /// One more step of training, on batches of texts of these lengths, whose gradients are accumulated.
-    pub fn step(&mut self, batches: &[Vec<usize>]) {
+    /// One more step of training, on batches whose gradients are accumulated. Of tokens and labels only their number matters.
+    pub fn step(&mut self, batches: &[Batch]) {
         if self.first.is_empty() {
-            self.first = batches.iter().map(|b| Batch::blank(b)).collect();
+            self.first = batches.to_vec();
             return;
         }
         for (i, b) in batches.iter().enumerate() {
-            if i == 0 { &mut self.begin } else { &mut self.follow }.add(b.clone());
+            if i == 0 { &mut self.begin } else { &mut self.follow }.add(b);
         }
     }
     /// One more batch of evaluation, after a step.
-    pub fn evaluation(&mut self, lengths: &[usize]) {
-        self.evaluated.add(lengths.to_vec());
+    pub fn evaluation(&mut self, batch: &Batch) {
+        self.evaluated.add(batch);
     }
     /// A run that goes by a recipe, which visits the data in orders that are known before.
-    pub fn of_run(s: &Recipe, examples: &[Example], eval: Option<&[Example]>) -> Work {
-        let lengths = |of: &[Example], order: Order, size: Size| -> Vec<Vec<usize>> {
-            batch::Batches::new(of, size, order).map(|b| b.lengths).collect()
+    pub fn of_run(s: &Recipe, examples: &[Example], eval: Option<&Encoded>) -> Work {
+        let of = |of: &[Example], order: Order, size: Size| -> Vec<Batch> {
+            batch::Batches::new(of, size, order).collect()
         };
         let (mut work, mut taken) = (Work::new(), 0);
         let most = s.max_steps.unwrap_or(u64::MAX);
@@ -76,22 +106,21 @@ impl Work {
             if taken >= most || examples.is_empty() {
                 break;
             }
-            let batches = lengths(examples, s.order(epoch), s.batch);
-            for step in batches.chunks(s.accumulation) {
+            for step in of(examples, s.order(epoch), s.batch).chunks(s.accumulation) {
                 if taken < most {
                     work.step(step);
                     taken += 1;
                 }
             }
         }
-        for batch in lengths(eval.unwrap_or_default(), Order::Longest, s.eval_batch) {
+        for batch in of(eval.map_or(&[], |e| &e.examples), Order::Longest, s.eval_batch) {
             work.evaluation(&batch);
         }
         work
     }
     /// What the run holds at its highest, and what the layers keep of the last batch; `c` lives on the Null device. Only so
     /// many batches of each kind are looked at.
-    fn price(&self, c: &mut Classifier, policy: &Activations, most: usize) -> Result<Price> {
+    fn price(&self, c: &mut Learner, policy: &Activations, most: usize) -> Result<Price> {
         let device = c.backbone().device().clone();
         device.ledger().reset_peak();
         let mut trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_activations(policy.clone());
@@ -101,11 +130,11 @@ impl Work {
             trainer.step(c, &[b], 1.0)?;
         }
         for b in self.follow.largest(most) {
-            trainer.step(c, &[Batch::blank(&[1]), b], 1.0)?;
+            trainer.step(c, &[blank(&[(1, 1, 1)], &self.follow.reads), b], 1.0)?;
         }
         let training = device.ledger().usage().peak_total();
         for b in self.evaluated.largest(most) {
-            c.predict(&packed(&b))?;
+            c.answers(&b)?;
         }
         let usage = device.ledger().usage();
         let (total, at_once) = (usage.peak_total(), Bytes::at_once(&usage));
@@ -167,9 +196,9 @@ fn ranges(layers: &[usize]) -> String {
 }
 
 /// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser state, activations and scratch
-/// memory, in training and in evaluation; the program itself and its data come on top. `c` is the run's classifier on the Null
+/// memory, in training and in evaluation; the program itself and its data come on top. `c` is the run's learner on the Null
 /// device with as many threads as will compute. Where no plan fits, the error names the least budget for which one does.
-pub fn plan(c: &mut Classifier, work: &Work, budget: usize) -> Result<Plan> {
+pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<Plan> {
     let layers = c.backbone().model().info().layers;
     let kept = work.price(c, &Activations::default(), FEW)?;
     let input = work.price(c, &Activations::all(Keep::Recompute), FEW)?.kept;
@@ -209,6 +238,7 @@ pub fn plan(c: &mut Classifier, work: &Work, budget: usize) -> Result<Plan> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Dataset;
 
     #[test]
     fn layers_are_listed_in_ranges() {
@@ -217,24 +247,30 @@ mod tests {
 
     #[test]
     fn work_knows_every_batch_of_a_run() {
-        let example = |n: usize| Example { ids: vec![0; n], types: vec![0; n], label: Some(0) };
+        let example = |n: usize| Example::new(vec![0; n], Reads::Summary, vec![0]);
         let examples: Vec<Example> = (1..=7).map(example).collect();
         let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
-        let work = Work::of_run(&s, &examples, Some(&examples[..3]));
-        let of = |b: &Batches| b.0.iter().map(|(_, l)| l.clone()).collect::<Vec<_>>();
-        assert_eq!(work.first.iter().map(|b| b.lengths.clone()).collect::<Vec<_>>(), [[1, 2], [3, 4]]);
+        let data = Dataset::of_texts("--text", &["a".into()]).unwrap();
+        let eval = Encoded { data, examples: examples[..3].to_vec() };
+        let work = Work::of_run(&s, &examples, Some(&eval));
+        let of = |b: &Batches| {
+            let lengths = |shapes: &[Shape]| shapes.iter().map(|s| s.0).collect::<Vec<_>>();
+            b.shapes.iter().map(|(_, shapes)| lengths(shapes)).collect::<Vec<_>>()
+        };
+        assert_eq!(work.first.iter().map(|b| b.input.lengths.clone()).collect::<Vec<_>>(), [[1, 2], [3, 4]]);
         // the second step of each epoch, and the first one of later epochs
         assert_eq!(of(&work.begin), [vec![1, 2], vec![5, 6]]);
         assert_eq!(of(&work.follow), [vec![3, 4], vec![7]]);
         assert_eq!(of(&work.evaluated), [vec![1, 2, 3]]);
         let once = Work::of_run(&Recipe { max_steps: Some(1), ..s }, &examples, None);
-        assert!(once.begin.0.is_empty() && once.follow.0.is_empty() && once.evaluated.0.is_empty());
+        let none = |b: &Batches| b.shapes.is_empty();
+        assert!(none(&once.begin) && none(&once.follow) && none(&once.evaluated));
     }
 
     #[test]
     fn of_too_many_batches_the_largest_are_kept() {
         let mut b = Batches::default();
-        (1..=MOST + 9).for_each(|n| b.add(vec![n]));
-        assert_eq!((b.0.len(), b.largest(1).next().unwrap().tokens()), (MOST, MOST + 9));
+        (1..=MOST + 9).for_each(|n| b.add(&blank(&[(n, 1, 1)], &Reads::Summary)));
+        assert_eq!((b.shapes.len(), b.largest(1).next().unwrap().tokens()), (MOST, MOST + 9));
     }
 }

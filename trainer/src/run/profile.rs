@@ -2,12 +2,16 @@
 use super::{recipe::Recipe, step::Trainer};
 use crate::{
     Error, Result,
-    learner::Classifier,
+    learner::Learner,
     reports::{
         profile::{Recorded, Recording},
         progress::{Mode, Progress},
     },
-    text::batch::{Batch, Batches, Example, Size, below},
+    tasks::Task,
+    text::{
+        batch::{Batch, Batches, Size, below},
+        example::Example,
+    },
 };
 use engraft_engine::kernels::profile::Roofline;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -25,13 +29,13 @@ pub struct Plan {
 /// measured at before the model was loaded.
 pub fn run(
     recipe: &Recipe,
-    classifier: &mut Classifier,
+    learner: &mut Learner,
     mut batches: impl Iterator<Item = Batch>,
     roofline: Roofline,
     plan: &Plan,
     mode: Mode,
 ) -> Result<Recorded> {
-    let device = classifier.backbone().device().clone();
+    let device = learner.backbone().device().clone();
     let mut trainer =
         Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
     let total = plan.warmup.saturating_add(plan.steps);
@@ -42,7 +46,7 @@ pub fn run(
         if trainer.steps() == plan.warmup {
             recording = Some(Recording::start(&device, roofline, trainer.steps())?);
         }
-        let done = trainer.step(classifier, &step, recipe.lr)?;
+        let done = trainer.step(learner, &step, recipe.lr)?;
         progress.step(Some(done.loss), step.iter().map(Batch::tokens).sum::<usize>() as u64);
     }
     let recorded = recording.and_then(|r| r.end(trainer.steps()));
@@ -59,13 +63,13 @@ pub fn batches_of<'a>(recipe: &'a Recipe, examples: &'a [Example]) -> impl Itera
     (0..).flat_map(move |epoch| Batches::new(examples, recipe.batch, recipe.order(epoch)))
 }
 
-/// Batches of random texts of `length` tokens out of `vocabulary`, with random labels out of `classes`.
-pub fn random_batches(
+/// Batches of random sequences of `length` tokens out of `vocabulary`, with labels as the task has them, drawn at random.
+pub fn random_batches<'a>(
     recipe: &Recipe,
+    task: &'a dyn Task,
     length: usize,
     vocabulary: usize,
-    classes: usize,
-) -> impl Iterator<Item = Batch> {
+) -> impl Iterator<Item = Batch> + 'a {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     let texts = match recipe.batch {
         Size::Examples(n) => n,
@@ -73,8 +77,7 @@ pub fn random_batches(
     };
     let mut one = move || {
         let ids = (0..length).map(|_| below(&mut rng, vocabulary as u64) as u32).collect();
-        let label = Some(below(&mut rng, classes as u64) as u32);
-        Example { ids, types: vec![0; length], label }
+        task.sample(ids, &mut |n| below(&mut rng, n.max(1) as u64) as u32)
     };
     std::iter::repeat_with(move || {
         let examples: Vec<Example> = (0..texts).map(|_| one()).collect();

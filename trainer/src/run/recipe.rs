@@ -1,8 +1,8 @@
 //! What a run of training does: how far it goes, in what steps, and by what the best of it is known.
 use super::schedule::{Decay, Schedule, Warmup};
-use crate::{
-    reports::confusion::Metric,
-    text::batch::{Batches, Example, Order, Size},
+use crate::text::{
+    batch::{Batches, Order, Size},
+    example::Example,
 };
 use engraft_engine::{Activations, AdamW};
 use std::path::PathBuf;
@@ -42,8 +42,8 @@ pub struct Recipe {
     pub eval_every: Option<u64>,
     /// How much a batch of evaluation holds.
     pub eval_batch: Size,
-    /// What the best checkpoint is best at.
-    pub metric: Metric,
+    /// What the best checkpoint is best at; the first of the task's scores if `None`.
+    pub metric: Option<String>,
     /// Stop after so many evaluations without a better one.
     pub patience: Option<u64>,
     /// Where the best is saved.
@@ -59,8 +59,8 @@ impl Recipe {
     }
     /// The optimiser.
     pub fn optimiser(&self) -> AdamW {
-        let optimiser = AdamW::new(self.weight_decay).clipping(self.clip);
-        optimiser.with(self.betas.0, self.betas.1, self.epsilon)
+        let (beta1, beta2) = self.betas;
+        AdamW::new(self.weight_decay).with(beta1, beta2, self.epsilon).clipping(self.clip)
     }
     /// The learning rate's course over so many optimiser steps.
     pub fn rates(&self, total: u64) -> Schedule {
@@ -109,7 +109,7 @@ impl Default for Recipe {
             activations: Activations::default(),
             eval_every: None,
             eval_batch: Size::Examples(64),
-            metric: Metric::Accuracy,
+            metric: None,
             patience: None,
             out: "engraft-out".into(),
             beside: vec![],

@@ -1,12 +1,14 @@
 //! A step of training.
-use crate::{Error, Result, learner::Classifier, text::batch::Batch};
+use crate::{Error, Result, learner::Learner, text::batch::Batch};
 use engraft_engine::{Activations, AdamW, Gradients, Parameters, Pass, kernels::profile::Mark};
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// The mean loss over the examples of the step, before its update.
+    /// The mean loss over the labels of the step, before its update.
     pub loss: f64,
+    /// How many labels that were.
+    pub labels: usize,
     /// The norm of the gradients of all trained weights, before clipping.
     pub norm: f64,
 }
@@ -40,27 +42,32 @@ impl Trainer {
     pub fn steps(&self) -> u64 {
         self.steps
     }
-    /// One update from one batch, or from several whose gradients are accumulated: the mean over all their examples. A loss
-    /// that is not a number is an error, and changes nothing.
-    pub fn step(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
-        let device = c.backbone().device().clone();
+    /// One update from one batch, or from several whose gradients are accumulated: of the mean loss over all their labels,
+    /// whatever batch they are in. A loss that is not a number is an error, and changes nothing.
+    pub fn step(&mut self, learner: &mut Learner, batches: &[Batch], lr: f64) -> Result<Step> {
+        let device = learner.backbone().device().clone();
         device.install(|| {
             let _span = device.mark(Mark::Step(self.steps + 1));
-            self.take(c, batches, lr)
+            self.take(learner, batches, lr)
         })
     }
-    fn take(&mut self, c: &mut Classifier, batches: &[Batch], lr: f64) -> Result<Step> {
-        let examples: usize = batches.iter().map(Batch::len).sum();
+    fn take(&mut self, learner: &mut Learner, batches: &[Batch], lr: f64) -> Result<Step> {
+        let labels: usize = batches.iter().map(Batch::labelled).sum();
+        if labels == 0 {
+            return Err(Error::Labels(
+                "there is nothing to learn from: no example of the step has a label".into(),
+            ));
+        }
+        let weight = 1.0 / labels as f64;
         let (mut gradients, mut loss) = (Gradients::new(), 0.0);
         for b in batches {
-            let share = b.len() as f64 / examples as f64;
             let pass = Pass::train(self.seed, self.passes);
             self.passes += 1;
-            let (mean, kept) = c.learn(b, pass, &self.activations, share as f32, &mut gradients)?;
-            loss += share * mean;
+            let (sum, kept) = learner.learn(b, pass, &self.activations, weight as f32, &mut gradients)?;
+            loss += weight * sum;
             self.kept_by_layer = kept;
         }
-        let mut parameters = c.parameters()?;
+        let mut parameters = learner.parameters()?;
         let norms =
             gradients.norms(&parameters.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>())?;
         let norm = if loss.is_finite() { norms.total() } else { f64::NAN };
@@ -69,6 +76,6 @@ impl Trainer {
         }
         self.optimiser.step(&mut parameters, &gradients, &norms, lr, 1.0)?;
         self.steps += 1;
-        Ok(Step { loss, norm })
+        Ok(Step { loss, labels, norm })
     }
 }

@@ -4,41 +4,20 @@
 //! taken up again anywhere. Nothing in it depends on another crate's choice of algorithm: the random numbers
 //! are ChaCha8's, the shuffle is written out here.
 
+use super::example::{Example, IGNORED, Reads};
+use engraft_engine::Rows;
+use engraft_models::{ModelInfo, Tokens};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-
-use super::tokenizer::Tokens;
-
-/// One text, ready for the model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Example {
-    /// Token ids.
-    pub ids: Vec<u32>,
-    /// Token types, one per token.
-    pub types: Vec<u32>,
-    /// The class, where it is known.
-    pub label: Option<u32>,
-}
-
-impl Example {
-    /// Joins tokens with their classes; `labels` is empty or as long as `tokens`.
-    pub fn join(tokens: Vec<Tokens>, labels: &[u32]) -> Vec<Self> {
-        assert!(labels.is_empty() || labels.len() == tokens.len(), "as many labels as texts, or none");
-        let join = |(i, Tokens { ids, types })| Self { ids, types, label: labels.get(i).copied() };
-        tokens.into_iter().enumerate().map(join).collect()
-    }
-}
 
 /// A few examples, packed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
-    /// Token ids of all examples, one after the other, (tokens,).
-    pub ids: Vec<u32>,
-    /// Token types, (tokens,).
-    pub types: Vec<u32>,
-    /// Tokens of each example, (examples,).
-    pub lengths: Vec<usize>,
-    /// Classes, (examples,); empty if an example has none.
+    /// The tokens of all examples, one after the other.
+    pub input: Tokens,
+    /// Which rows of the last hidden states of each example are read: the same kind for all of them, (examples,).
+    pub reads: Vec<Reads>,
+    /// Of each row that is read the label, or [`IGNORED`], (rows,).
     pub labels: Vec<u32>,
     /// Where each example stands in the data, (examples,).
     pub items: Vec<usize>,
@@ -49,54 +28,62 @@ impl Batch {
     pub fn pack(examples: &[Example], items: &[usize]) -> Self {
         let mut batch = Self { items: items.to_vec(), ..Self::default() };
         for &item in items {
-            let Example { ids, types, label } = &examples[item];
-            batch.ids.extend(ids);
-            batch.types.extend(types);
-            batch.lengths.push(ids.len());
-            batch.labels.extend(label);
-        }
-        if batch.labels.len() < items.len() {
-            batch.labels.clear();
+            let example = &examples[item];
+            batch.input.ids.extend(&example.ids);
+            batch.input.types.extend(&example.types);
+            batch.input.lengths.push(example.ids.len());
+            batch.reads.push(example.reads.clone());
+            let rows = example.rows();
+            batch.labels.extend((0..rows).map(|i| example.labels.get(i).copied().unwrap_or(IGNORED)));
         }
         batch
     }
 
     /// Texts of one segment with their classes, as (token ids, class).
     pub fn of(texts: &[(&[u32], u32)]) -> Self {
-        let example = |(ids, label): &(&[u32], u32)| Example {
-            ids: ids.to_vec(),
-            types: vec![0; ids.len()],
-            label: Some(*label),
-        };
+        let example = |(ids, label): &(&[u32], u32)| Example::new(ids.to_vec(), Reads::Summary, vec![*label]);
         let examples: Vec<Example> = texts.iter().map(example).collect();
         Self::pack(&examples, &(0..texts.len()).collect::<Vec<_>>())
     }
 
-    /// Texts of these lengths, of the token 0 and the class 0: for counting bytes.
-    pub fn blank(lengths: &[usize]) -> Self {
-        let n = lengths.iter().sum();
-        Self {
-            ids: vec![0; n],
-            types: vec![0; n],
-            lengths: lengths.to_vec(),
-            labels: vec![0; lengths.len()],
-            items: (0..lengths.len()).collect(),
-        }
-    }
-
     /// Number of examples.
     pub fn len(&self) -> usize {
-        self.lengths.len()
+        self.items.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.lengths.is_empty()
+        self.items.is_empty()
     }
 
     /// Number of tokens.
     pub fn tokens(&self) -> usize {
-        self.ids.len()
+        self.input.ids.len()
+    }
+
+    /// The rows that are read, as a model is told them.
+    pub fn rows(&self, model: &ModelInfo) -> Rows {
+        match self.reads.first() {
+            Some(Reads::Summary) => model.summary.clone(),
+            Some(Reads::All) | None => Rows::All,
+            Some(Reads::These(_)) => {
+                let chosen = |reads: &Reads| match reads {
+                    Reads::These(rows) => rows.clone(),
+                    Reads::Summary | Reads::All => vec![],
+                };
+                Rows::These(self.reads.iter().map(chosen).collect())
+            }
+        }
+    }
+
+    /// How many rows of each example are read.
+    pub fn counts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.reads.iter().zip(&self.input.lengths).map(|(reads, tokens)| reads.count(*tokens))
+    }
+
+    /// Rows that have a label.
+    pub fn labelled(&self) -> usize {
+        self.labels.iter().filter(|label| **label != IGNORED).count()
     }
 }
 
@@ -241,7 +228,7 @@ mod tests {
     fn examples(n: usize) -> Vec<Example> {
         let one = |k: usize| {
             let ids: Vec<u32> = (0..(k * 7) % n + 1).map(|i| (100 * k + i) as u32).collect();
-            Example { types: vec![0; ids.len()], ids, label: Some(k as u32 % 3) }
+            Example::new(ids, Reads::Summary, vec![k as u32 % 3])
         };
         (0..n).map(one).collect()
     }
@@ -256,19 +243,19 @@ mod tests {
             assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 2]);
             let mut found = Vec::new();
             for batch in &batches {
-                assert_eq!(batch.tokens(), batch.lengths.iter().sum::<usize>());
+                assert_eq!(batch.tokens(), batch.input.lengths.iter().sum::<usize>());
                 let mut from = 0;
                 for (i, &item) in batch.items.iter().enumerate() {
-                    assert_eq!(batch.ids[from..from + batch.lengths[i]], examples[item].ids);
-                    assert_eq!(Some(batch.labels[i]), examples[item].label);
-                    from += batch.lengths[i];
+                    assert_eq!(batch.input.ids[from..from + batch.input.lengths[i]], examples[item].ids);
+                    assert_eq!(batch.labels[i], examples[item].labels[0]);
+                    from += batch.input.lengths[i];
                     found.push((item, item));
                 }
             }
             assert_eq!(put_back(found), (0..10).collect::<Vec<_>>());
         }
         let lengths: Vec<usize> =
-            Batches::new(&examples, 3, Order::Longest).flat_map(|batch| batch.lengths).collect();
+            Batches::new(&examples, 3, Order::Longest).flat_map(|batch| batch.input.lengths).collect();
         assert!(lengths.is_sorted_by(|a, b| a >= b));
         assert_eq!(Batches::new(&[], 3, Order::File).count(), 0);
     }
@@ -281,8 +268,8 @@ mod tests {
             let (len, batches) = (batches.len(), batches.collect::<Vec<Batch>>());
             assert_eq!(batches.len(), len);
             for (i, b) in batches.iter().enumerate() {
-                assert!(b.tokens() <= most || b.len() == 1, "{most}: {:?}", b.lengths);
-                let next = batches.get(i + 1).map_or(usize::MAX, |next| next.lengths[0]);
+                assert!(b.tokens() <= most || b.len() == 1, "{most}: {:?}", b.input.lengths);
+                let next = batches.get(i + 1).map_or(usize::MAX, |next| next.input.lengths[0]);
                 assert!(b.tokens().saturating_add(next) > most, "the next one would have fitted");
             }
             batches.into_iter().map(|b| b.items).collect()
@@ -341,10 +328,16 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_all_or_none() {
-        let tokens = |n| vec![Tokens { ids: vec![1], types: vec![0] }; n];
-        assert_eq!(Example::join(tokens(2), &[1, 0])[1].label, Some(0));
-        let unlabelled = Example::join(tokens(2), &[]);
-        assert!(Batch::pack(&unlabelled, &[0, 1]).labels.is_empty());
+    fn every_row_that_is_read_has_a_place_for_a_label() {
+        let word = |ids: &[u32], rows: &[usize], labels: &[u32]| {
+            Example::new(ids.to_vec(), Reads::These(rows.to_vec()), labels.to_vec())
+        };
+        let examples = [word(&[1, 2, 3], &[1], &[7]), word(&[4], &[], &[]), word(&[5, 6], &[0, 1], &[])];
+        let batch = Batch::pack(&examples, &[0, 1, 2]);
+        assert_eq!((batch.counts().collect::<Vec<_>>(), batch.labelled()), (vec![1, 0, 2], 1));
+        assert_eq!(batch.labels, [7, IGNORED, IGNORED]);
+        let texts = [Example::new(vec![1, 2], Reads::All, vec![3, IGNORED])];
+        let batch = Batch::pack(&texts, &[0]);
+        assert_eq!((batch.counts().collect::<Vec<_>>(), batch.labels), (vec![2], vec![3, IGNORED]));
     }
 }

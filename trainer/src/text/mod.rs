@@ -1,3 +1,6 @@
-//! From texts to batches of tokens.
+//! From texts and words to batches of tokens.
 pub mod batch;
+pub mod blocks;
+pub mod example;
 pub mod tokenizer;
+pub mod windows;

@@ -2,15 +2,18 @@
 //!
 //! A `tokenizer.json` may carry padding and truncation of its own. Both are replaced: nothing is ever padded,
 //! because batches are packed, and texts are cut at `max_length` tokens, special tokens included, the longer
-//! text of a pair first (Hugging Face's `longest_first`). From which end is the file's choice.
+//! text of a pair first (Hugging Face's `longest_first`). From which end is the file's choice. Words of a sentence and whole
+//! documents are not cut here: they are read in windows and blocks.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use tokenizers::{
-    EncodeInput, Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
+    EncodeInput, Encoding, InputSequence, PostProcessor, TruncationDirection, TruncationParams,
+    TruncationStrategy,
 };
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
 
 /// The tokens of one text or pair.
@@ -22,12 +25,26 @@ pub struct Tokens {
     pub types: Vec<u32>,
 }
 
+/// The tokens of some words of a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Words {
+    /// Token ids and types, with the special tokens.
+    pub tokens: Tokens,
+    /// Where each word's first token stands; `None` for a word that has no token.
+    pub firsts: Vec<Option<u32>>,
+}
+
 /// A tokenizer that fits its model.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The same without a limit, made when it is needed: for whole documents, and for words.
+    whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
+    words: OnceLock<Result<tokenizers::Tokenizer, String>>,
     name: String,
     model: String,
     vocabulary: usize,
+    max_length: usize,
+    end: Option<u32>,
 }
 
 /// What a tokenizer must fit.
@@ -48,7 +65,9 @@ impl Tokenizer {
     pub fn load(dir: impl AsRef<Path>, fit: Fit<'_>) -> Result<Self> {
         let path = dir.as_ref().join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        Self::from_bytes(&path, &bytes, fit)
+        let mut tokenizer = Self::from_bytes(&path, &bytes, fit)?;
+        tokenizer.end = end_of_text(dir.as_ref(), &tokenizer.inner);
+        Ok(tokenizer)
     }
 
     /// Reads the content of a `tokenizer.json`; `path` only names it in errors.
@@ -71,10 +90,24 @@ impl Tokenizer {
         inner.with_truncation(Some(truncation)).map_err(|error| Error::file(path, error.to_string()))?;
         Ok(Self {
             inner,
+            whole: OnceLock::new(),
+            words: OnceLock::new(),
             name: path.display().to_string(),
             model: fit.model.into(),
             vocabulary: fit.vocabulary,
+            max_length: fit.max_length,
+            end: None,
         })
+    }
+
+    /// The most tokens of a sequence, special tokens included.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Tokens that stand around a single text.
+    pub fn special_tokens(&self) -> usize {
+        self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
     }
 
     /// Encodes one text or pair.
@@ -84,19 +117,89 @@ impl Tokenizer {
         self.tokens(&encoding)
     }
 
-    /// Encodes every row of a data set, on all threads.
+    /// Encodes every record of a data set of texts, on all threads.
     pub fn encode_all(&self, data: &Dataset) -> Result<Vec<Tokens>> {
-        let inputs: Vec<_> = data.rows.iter().map(|row| input(&row.text, row.pair.as_deref())).collect();
+        let texts: Vec<_> = data.records.iter().map(Record::text).collect();
+        let inputs: Vec<_> = texts.iter().zip(&data.records).map(|(t, r)| input(t, r.pair())).collect();
         let encodings = self.inner.encode_batch_fast(inputs, true).map_err(|error| self.failed(&error))?;
-        let rows = encodings.iter().zip(&data.rows);
-        rows.map(|(encoding, row)| {
-            let tokens = self.tokens(encoding)?;
-            if tokens.ids.is_empty() {
-                return Err(Error::line(&data.path, row.line, format!("{} makes no token of it", self.name)));
+        let records = encodings.iter().zip(&data.records);
+        records
+            .map(|(encoding, record)| {
+                let tokens = self.tokens(encoding)?;
+                if tokens.ids.is_empty() {
+                    let why = format!("{} makes no token of it", self.name);
+                    return Err(Error::line(&data.path, record.line, why));
+                }
+                Ok(tokens)
+            })
+            .collect()
+    }
+
+    /// The tokens of every record of a data set, whole and without special tokens.
+    pub fn encode_whole(&self, data: &Dataset) -> Result<Vec<Vec<u32>>> {
+        let whole = self.unlimited(&self.whole, false)?;
+        let texts: Vec<_> = data.records.iter().map(|r| EncodeInput::from(r.text())).collect();
+        let encodings = whole.encode_batch_fast(texts, false).map_err(|error| self.failed(&error))?;
+        encodings.iter().map(|encoding| Ok(self.tokens(encoding)?.ids)).collect()
+    }
+
+    /// How many tokens each word has; every word is split by itself.
+    pub fn count_words(&self, words: &[String]) -> Result<Vec<usize>> {
+        let encoding = self.encode_pieces(words)?;
+        let mut counts = vec![0; words.len()];
+        encoding.get_word_ids().iter().flatten().for_each(|w| counts[*w as usize] += 1);
+        Ok(counts)
+    }
+
+    /// The tokens of words, cut to the most that a sequence has, with special tokens around them.
+    pub fn encode_words(&self, words: &[String]) -> Result<Words> {
+        let tokenizer = self.unlimited(&self.words, true)?;
+        let mut pieces = self.encode_pieces(words)?;
+        let room = self.max_length.saturating_sub(self.special_tokens());
+        pieces.truncate(room, 0, tokenizers::TruncationDirection::Right);
+        let encoding = tokenizer.post_process(pieces, None, true).map_err(|error| self.failed(&error))?;
+        let mut firsts = vec![None; words.len()];
+        for (at, word) in encoding.get_word_ids().iter().enumerate() {
+            if let Some(first) = word.and_then(|w| firsts.get_mut(w as usize)) {
+                first.get_or_insert(at as u32);
             }
-            Ok(tokens)
-        })
-        .collect()
+        }
+        Ok(Words { tokens: self.tokens(&encoding)?, firsts })
+    }
+
+    /// The tokens of words, all of them and nothing else.
+    fn encode_pieces(&self, words: &[String]) -> Result<Encoding> {
+        let input = EncodeInput::Single(InputSequence::from(words));
+        let tokenizer = self.unlimited(&self.words, true)?;
+        tokenizer.encode(input, false).map_err(|error| self.failed(&error))
+    }
+
+    /// The token that stands behind a text, if the files beside the tokenizer name one.
+    pub fn end_of_text(&self) -> Option<u32> {
+        self.end
+    }
+
+    /// The tokenizer without a limit of length; for words that stand alone, each of which begins as after a space.
+    fn unlimited<'a>(
+        &'a self,
+        cell: &'a OnceLock<Result<tokenizers::Tokenizer, String>>,
+        words: bool,
+    ) -> Result<&'a tokenizers::Tokenizer> {
+        let make = || {
+            let mut tokenizer = match words {
+                false => self.inner.clone(),
+                true => {
+                    let json = self.inner.to_string(false).map_err(|e| e.to_string())?;
+                    let mut json: serde_json::Value =
+                        serde_json::from_str(&json).map_err(|e| e.to_string())?;
+                    start_words_with_a_space(&mut json["pre_tokenizer"]);
+                    tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string())?
+                }
+            };
+            tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
+            Ok(tokenizer)
+        };
+        cell.get_or_init(make).as_ref().map_err(|why| Error::file(Path::new(&self.name), why.clone()))
     }
 
     /// The token ids and types, all within the model's vocabulary.
@@ -119,6 +222,30 @@ impl Tokenizer {
     }
 }
 
+/// `eos_token` of the tokenizer's own files, or `eos_token_id` of the model's.
+fn end_of_text(dir: &Path, tokenizer: &tokenizers::Tokenizer) -> Option<u32> {
+    let json = |name: &str| -> Option<serde_json::Value> {
+        serde_json::from_slice(&std::fs::read(dir.join(name)).ok()?).ok()
+    };
+    let named = |name: &str| {
+        let token = json(name)?["eos_token"].clone();
+        tokenizer.token_to_id(token.as_str().or_else(|| token["content"].as_str())?)
+    };
+    let of_model = || u32::try_from(json("config.json")?["eos_token_id"].as_u64()?).ok();
+    ["tokenizer_config.json", "special_tokens_map.json"].into_iter().find_map(named).or_else(of_model)
+}
+
+/// Byte-level tokenizers have tokens that begin with a space, and split words by themselves as if one stood before each only if
+/// they are told to.
+fn start_words_with_a_space(pre_tokenizer: &mut serde_json::Value) {
+    if pre_tokenizer["type"] == "ByteLevel" {
+        pre_tokenizer["add_prefix_space"] = true.into();
+    }
+    if let Some(parts) = pre_tokenizer.get_mut("pretokenizers").and_then(|p| p.as_array_mut()) {
+        parts.iter_mut().for_each(start_words_with_a_space);
+    }
+}
+
 fn input<'a>(text: &'a str, pair: Option<&'a str>) -> EncodeInput<'a> {
     match pair {
         Some(pair) => (text, pair).into(),
@@ -127,12 +254,12 @@ fn input<'a>(text: &'a str, pair: Option<&'a str>) -> EncodeInput<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::data::{Columns, Format, Want};
+    use crate::data::{Columns, Content, Want};
 
     /// A word-piece tokenizer of a few words, padding to 16 and cutting at 5 as it stands in the file.
-    fn json() -> String {
+    pub(crate) fn json() -> String {
         let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "##d", "e"];
         let vocab: serde_json::Map<_, _> =
             words.iter().enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
@@ -191,14 +318,31 @@ mod tests {
     fn a_data_set_is_encoded_in_order() {
         let rows: String = (0..300).map(|i| format!("{}\tx\n", "a ".repeat(i % 7 + 1))).collect();
         let text = format!("text\tlabel\n{rows}");
-        let data =
-            Dataset::parse("a.tsv", Format::Tsv, text.as_bytes(), &Columns::default(), Want::Labels).unwrap();
+        let want = Want { content: Content::Texts, labels: true };
+        let data = Dataset::parse("a.tsv", text.as_bytes(), &Columns::default(), want).unwrap();
         let tokenizer = tokenizer(6);
         let all = tokenizer.encode_all(&data).unwrap();
-        for (tokens, row) in all.iter().zip(&data.rows) {
-            assert_eq!(tokens, &tokenizer.encode(&row.text, None).unwrap());
+        for (tokens, record) in all.iter().zip(&data.records) {
+            assert_eq!(tokens, &tokenizer.encode(&record.text(), None).unwrap());
         }
         assert_eq!(all.len(), 300);
+        let whole = tokenizer.encode_whole(&data).unwrap();
+        assert_eq!(whole[6], [4; 7], "neither cut nor between special tokens");
+    }
+
+    #[test]
+    fn words_know_their_first_token() {
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let tokenizer = tokenizer(8);
+        let sentence = words(&["a", "dd", "\u{200b}", "b c"]);
+        assert_eq!(tokenizer.count_words(&sentence).unwrap(), [1, 2, 1, 2]);
+        let found = tokenizer.encode_words(&sentence).unwrap();
+        assert_eq!(found.tokens.ids, [2, 4, 7, 8, 1, 5, 6, 3]);
+        assert_eq!(found.firsts, [Some(1), Some(2), Some(4), Some(5)]);
+        assert_eq!(tokenizer.special_tokens(), 2);
+        // cut at the most that a sequence has
+        let long = tokenizer.encode_words(&words(&["a"; 9])).unwrap();
+        assert_eq!((long.tokens.ids.len(), long.firsts[5], long.firsts[6]), (8, Some(6), None));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
-use super::options::{Activations, BackboneDtype, Backend, Options, ReductionFactor, Settings};
+use super::options::{Activations, Adapter, BackboneDtype, Backend, Options, ReductionFactor, Settings};
 use engraft::Result;
 use engraft::data::Column;
 
@@ -32,11 +32,11 @@ pub struct Arguments {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train an adapter and a head on texts with labels
+    /// Train an adapter, with a head where the task has one
     Train(Box<Train>),
-    /// Evaluate a saved adapter and head on texts with labels
+    /// Evaluate a saved adapter and head
     Eval(Eval),
-    /// Predict the labels of texts
+    /// Predict the labels of texts, or how probable they are
     Predict(Predict),
     /// Show a model's layers, parameters, trainable share and bytes
     Inspect(Inspect),
@@ -82,10 +82,10 @@ pub struct Eval {
     /// The model.
     #[command(flatten)]
     pub grafted: Grafted,
-    /// Texts with labels: a .tsv, .csv or .jsonl file
+    /// Data with labels, as `engraft train` takes it
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// The label's column
+    /// The column of the label or of the words' labels
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pub label_column: Option<Column>,
     /// How the file is read.
@@ -103,10 +103,10 @@ pub struct Predict {
     /// The model.
     #[command(flatten)]
     pub grafted: Grafted,
-    /// Texts, one an argument
+    /// Texts, one an argument; words are split at spaces
     #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["text_column", "text_pair_column"])]
     pub text: Vec<String>,
-    /// Texts in a .tsv, .csv or .jsonl file
+    /// Texts in a file, as `engraft train` takes it
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// How the file is read.
@@ -134,21 +134,25 @@ pub struct Inspect {
     pub json: bool,
 }
 
-choices! {
-    /// What is trained.
-    pub enum Method {
-        /// The whole backbone and a head
-        Full = "full",
-        /// Adapters after attention and after the feed-forward block (Houlsby et al. 2019)
-        Houlsby = "houlsby",
-        /// Adapters after the feed-forward block (Pfeiffer et al. 2020)
-        Pfeiffer = "pfeiffer",
-        /// Adapters beside the feed-forward block (He et al. 2021)
-        Parallel = "parallel",
-        /// The same with a learned scale
-        ScaledParallel = "scaled-parallel",
-        /// The head alone
-        Head = "head",
+/// What is trained, one after the other: adapters, `head`, `full`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Methods(pub Vec<Adapter>);
+
+impl std::str::FromStr for Methods {
+    type Err = String;
+
+    /// Split at commas that are in no brackets.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (mut depth, mut parts) = (0i32, vec![String::new()]);
+        for c in text.chars() {
+            depth += i32::from(matches!(c, '[' | '{' | '(')) - i32::from(matches!(c, ']' | '}' | ')'));
+            match (c, parts.last_mut()) {
+                (',', _) if depth == 0 => parts.push(String::new()),
+                (_, Some(part)) => part.push(c),
+                (_, None) => {}
+            }
+        }
+        parts.iter().map(|part| part.trim().parse()).collect::<std::result::Result<_, _>>().map(Self)
     }
 }
 
@@ -167,15 +171,16 @@ pub struct Memory {
     /// Tokens of each text
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     pub length: usize,
-    /// What is trained below a linear head
+    /// What is learned, which decides the head and what is read of each text
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// What is trained below the head: adapters as --adapter of `engraft train` takes them, `head` and `full`
     #[arg(
         long,
         value_name = "METHODS",
-        value_parser = one_of::<Method>(),
-        value_delimiter = ',',
         default_value = "full,houlsby,pfeiffer,parallel,scaled-parallel,head"
     )]
-    pub methods: Vec<Method>,
+    pub methods: Methods,
     /// Width of the bottleneck; the preset's if not given
     #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "reduction_factor")]
     pub bottleneck: Option<usize>,
@@ -214,7 +219,11 @@ pub struct Forward {
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// JSON with `input_ids`, a list of lists, and perhaps `token_type_ids` and `labels`
+    /// What is learned, where neither a head nor a run.toml says so
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// JSON with `input_ids`, a list of lists, and perhaps `token_type_ids` and `labels`: a number or a list for each sequence, as
+    /// the task wants
     #[arg(long, value_name = "FILE.json")]
     pub ids: PathBuf,
     /// Where to save `last_hidden_state`, `cu_seqlens`, `logits` and, with labels, `loss`
@@ -290,7 +299,7 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::options::{Adapter, Scaling};
+    use crate::program::options::Scaling;
     use engraft::text::batch::Size;
 
     fn parse(line: &str) -> Result<Arguments, String> {
@@ -330,14 +339,17 @@ mod tests {
         let line = "engraft train --model m --adapter double_seq_bn --reduction-factor 8,0=4 --scaling learned \
                     --no-shuffle --ln-before=false --ln-after --lr 1e-3 --text-column 2";
         let options = train(line).options;
-        assert_eq!((options.adapter, options.scaling), (Some(Adapter::Houlsby), Some(Scaling::Learned)));
+        assert_eq!(
+            (options.adapter.map(|a| a.to_string()), options.scaling),
+            (Some("double_seq_bn".into()), Some(Scaling::Learned))
+        );
         assert_eq!(
             (options.no_shuffle, options.ln_before, options.ln_after),
             (Some(true), Some(false), Some(true))
         );
         assert_eq!((options.lr, options.text_column), (Some(1e-3), Some(Column::Index(2))));
         assert!(parse("engraft train --layers 5-3").unwrap_err().contains("are no layers"));
-        assert!(parse("engraft train --adapter lora").unwrap_err().contains("houlsby"));
+        assert!(parse("engraft train --adapter lor").unwrap_err().contains("houlsby"));
         assert!(parse("engraft train --rank 8").is_err());
         let error = train("engraft train --lr -1").settings(Options::default()).unwrap_err().to_string();
         assert_eq!(error, "`lr` cannot be -1: it is a number above 0");
@@ -377,7 +389,7 @@ mod tests {
         assert!(parse("engraft predict --model m --adapter a --text x --input f.tsv").is_err(), "not both");
         assert!(parse("engraft inspect --model m").is_ok());
         assert!(parse("engraft memory --model m --methods full,head --activations bf16 --measure").is_ok());
-        assert!(parse("engraft memory --model m --methods lora").unwrap_err().contains("houlsby"));
+        assert!(parse("engraft memory --model m --methods lor").unwrap_err().contains("houlsby"));
         assert!(parse("engraft memory --model m --batch 0").is_err());
         assert!(parse("engraft memory --model m --json --csv").is_err());
         match parse("engraft quantize --model m --dtype nf4 --out q").unwrap().command {

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::program::choose::one_of;
 use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Options};
-use engraft::data::{Column, Columns, Header};
+use engraft::data::{Column, Columns, Documents, Header};
 use engraft::learner::Opening;
 use engraft::text::batch::Size;
 
@@ -57,9 +57,13 @@ pub struct Grafted {
     /// How it is stored.
     #[command(flatten)]
     pub stored: Stored,
-    /// The adapter and the head: a directory that `engraft train` wrote
-    #[arg(long, value_name = "DIR")]
-    pub adapter: PathBuf,
+    /// The adapter and the head: a directory that `engraft train`, AdapterHub's `adapters` or PEFT wrote; none for the backbone
+    /// alone, where a --task goes without them
+    #[arg(long, value_name = "DIR", required_unless_present = "task")]
+    pub adapter: Option<PathBuf>,
+    /// What is learned; as its head or the run.toml beside the adapter says if not given
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
 }
 
 /// How to run and what to print.
@@ -84,7 +88,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {
-    /// The text's column, by name or counted from 0; found by its usual name if not given
+    /// The column of the text or of the words, by name or counted from 0; found by its usual name if not given
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<Column>,
     /// The second text's column, for pairs
@@ -93,7 +97,10 @@ pub struct Reading {
     /// Whether the first row of a .tsv or .csv file names the columns
     #[arg(long, value_parser = one_of::<Header>(), default_value = "auto")]
     pub header: Header,
-    /// The most tokens of a text; as in the run.toml beside the adapter if not given, else 128
+    /// Where a document of a .txt file ends; as in the run.toml beside the adapter if not given, else with its line
+    #[arg(long, value_parser = one_of::<Documents>())]
+    pub documents: Option<Documents>,
+    /// The most tokens of a sequence; as in the run.toml beside the adapter if not given, else 128
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// Texts in a batch [default: 64]
@@ -113,12 +120,13 @@ impl Reading {
         }
     }
     /// Where the columns are; `label` says where the labels are.
-    pub fn columns(&self, label: Option<&Column>) -> Columns {
+    pub fn columns(&self, label: Option<&Column>, documents: Documents) -> Columns {
         Columns {
             text: self.text_column.clone(),
             pair: self.text_pair_column.clone(),
             label: label.cloned(),
             header: self.header,
+            documents,
         }
     }
 }

@@ -1,7 +1,16 @@
 //! `engraft forward`: how anybody checks engraft against anything.
-use crate::program::{args::Forward, print::note_unused, setup::open};
-use anyhow::{Context, Result, bail};
-use engraft::learner::Backbone;
+use super::before;
+use crate::program::{
+    args::Forward,
+    print::note_unused,
+    setup::{open, saved, task},
+};
+use anyhow::{Context, Result, anyhow, bail};
+use engraft::{
+    learner::Backbone,
+    tasks::{Given, Task},
+    text::example::Example,
+};
 use engraft_engine::{
     Gradients,
     checkpoint::{TensorData, save},
@@ -9,6 +18,7 @@ use engraft_engine::{
 use engraft_models::Tokens;
 use ndarray::Array2;
 use serde::Deserialize;
+use std::path::PathBuf;
 
 /// The file of `--ids`.
 #[derive(Deserialize)]
@@ -16,7 +26,8 @@ use serde::Deserialize;
 struct Input {
     input_ids: Vec<Vec<u32>>,
     token_type_ids: Option<Vec<Vec<u32>>>,
-    labels: Option<Vec<u32>>,
+    /// A number or a list for each sequence, as the task wants.
+    labels: Option<Vec<Given>>,
 }
 impl Input {
     fn tokens(&self) -> Result<Tokens> {
@@ -38,6 +49,18 @@ impl Input {
         }
         Ok(tokens)
     }
+    /// The sequences, as a task reads them.
+    fn examples(&self, task: &dyn Task) -> Result<Vec<Example>> {
+        let one = |i: usize| {
+            let example = task.example(self.input_ids[i].clone(), self.labels.as_ref().map(|l| &l[i]));
+            let mut example = example.map_err(|why| anyhow!("sequence {i}: {why}"))?;
+            if let Some(types) = &self.token_type_ids {
+                example.types = types[i].clone();
+            }
+            Ok(example)
+        };
+        (0..self.input_ids.len()).map(one).collect()
+    }
 }
 
 fn tensor(a: &Array2<f32>) -> TensorData {
@@ -49,10 +72,11 @@ pub fn run(f: &Forward) -> Result<()> {
     let input: Input = serde_json::from_str(&text).with_context(|| f.ids.display().to_string())?;
     let tokens = input.tokens().with_context(|| f.ids.display().to_string())?;
     let device = open(f.device, f.threads)?;
-    let full = f.grad
-        && f.adapter
-            .as_ref()
-            .is_some_and(|a| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists());
+    let asked = task(f.task.as_ref().or(before(f.adapter.as_deref())?.task.as_ref()))?;
+    let alone = f.adapter.is_none() && asked.is_some();
+    let is_full =
+        |a: &PathBuf| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists();
+    let full = f.grad && (alone || f.adapter.as_ref().is_some_and(is_full));
     let backbone = match full {
         true => Backbone::open_to_train(&f.model, &device, f.stored.opening())?,
         false => Backbone::open(&f.model, &device, f.stored.opening())?,
@@ -67,31 +91,29 @@ pub fn run(f: &Forward) -> Result<()> {
     let mut ends = vec![0i64];
     tokens.lengths.iter().for_each(|n| ends.push(ends[ends.len() - 1] + *n as i64));
     let mut out = vec![("cu_seqlens".to_string(), TensorData::i64(&ends, &[ends.len()]))];
-    let Some(adapter) = &f.adapter else {
+    if f.adapter.is_none() && !alone {
         if f.grad || input.labels.is_some() {
             bail!("`labels` and --grad need a head: pass --adapter");
         }
         let hidden = backbone.hidden_states(&tokens).map_err(blame)?;
         out.push(("last_hidden_state".into(), tensor(&hidden)));
         return Ok(save(&f.out, &out)?);
-    };
-    let classifier = backbone.load_classifier(adapter)?;
+    }
+    let (learner, _) = saved(backbone, f.adapter.as_deref(), asked)?;
     if f.grad && input.labels.is_none() {
         bail!("{}: --grad needs `labels`", f.ids.display());
     }
-    let classes = classifier.labels().len();
-    if let Some(l) = input.labels.iter().flatten().find(|l| **l as usize >= classes) {
-        bail!("{}: label {l} is not among the head's {classes}", f.ids.display());
+    let examples = input.examples(learner.task()).with_context(|| f.ids.display().to_string())?;
+    if f.grad && !examples.iter().any(Example::is_labelled) {
+        bail!("{}: --grad needs a label that is not negative", f.ids.display());
     }
     let mut gradients = Gradients::new();
-    let r = classifier
-        .examine(&tokens, input.labels.as_deref(), f.grad.then_some(&mut gradients))
-        .map_err(blame)?;
+    let r = learner.examine(&examples, f.grad.then_some(&mut gradients)).map_err(blame)?;
     out.push(("last_hidden_state".into(), tensor(&r.hidden)));
     out.push(("logits".into(), tensor(&r.logits)));
     out.extend(r.loss.map(|l| ("loss".into(), TensorData::f32(&[l], &[]))));
     let mut read = Ok(());
-    classifier.visit(&mut |p| {
+    learner.visit(&mut |p| {
         if let Some(g) = gradients.get(p) {
             match g.read::<f32>() {
                 Ok(v) => out.push((format!("grad.{}", p.name()), TensorData::f32(&v, p.tensor().shape()))),

@@ -1,7 +1,9 @@
 //! `engraft inspect`.
+use super::before;
 use crate::program::{
     args::Inspect,
     print::{note_unused, say},
+    setup::{saved, task},
 };
 use anyhow::Result;
 use engraft::learner::Backbone;
@@ -34,6 +36,7 @@ struct Table {
     head: Part,
     trainable_parameters: usize,
     total_parameters: usize,
+    task: Option<&'static str>,
     labels: Vec<String>,
     unused: Vec<String>,
 }
@@ -71,16 +74,19 @@ pub fn run(i: &Inspect) -> Result<()> {
         head: Part::default(),
         trainable_parameters: 0,
         total_parameters: m.named().iter().map(|(_, t)| t.elements()).sum(),
+        task: None,
         labels: vec![],
         unused: backbone.unused().to_vec(),
     };
     if let Some(directory) = &i.adapter {
-        let c = backbone.load_classifier(directory)?;
-        let size = c.size();
+        let asked = task(before(Some(directory))?.task.as_ref())?;
+        let (l, kind) = saved(backbone, Some(directory), asked)?;
+        let size = l.size();
         (table.trainable_parameters, table.total_parameters) = (size.trainable, size.total);
-        table.adapter = c.adapter().map(|a| group(a.named())).unwrap_or_default();
-        c.head().named().iter().for_each(|(_, t)| table.head.add(t));
-        table.labels = c.labels().to_vec();
+        table.adapter = l.adapter().map(|a| group(a.named())).unwrap_or_default();
+        l.head().iter().flat_map(|h| h.named()).for_each(|(_, t)| table.head.add(t));
+        table.labels = l.task().labels().to_vec();
+        table.task = Some(kind.name);
     }
     if i.json {
         return say(&serde_json::to_string(&table)?);
@@ -89,10 +95,13 @@ pub fn run(i: &Inspect) -> Result<()> {
 }
 
 fn show(t: &Table) -> Result<()> {
-    let positions = t.positions.map_or("any number of positions".into(), |n| format!("{n} positions"));
     say(&format!(
-        "{}: {} layers of {} channels, {} tokens, {positions}",
-        t.model_type, t.layers, t.channels, t.vocabulary
+        "{}: {} layers of {} channels, {} tokens, {} positions",
+        t.model_type,
+        t.layers,
+        t.channels,
+        t.vocabulary,
+        t.positions.map_or("any number of".into(), |n| n.to_string())
     ))?;
     let stored: Vec<String> = t.storage.iter().map(|(d, b)| format!("{d} {b} bytes")).collect();
     say(&format!("stored as {}", stored.join(", ")))?;
@@ -101,11 +110,14 @@ fn show(t: &Table) -> Result<()> {
         let a = t.adapter.get(name).copied().unwrap_or_default();
         say(&format!("{name:<14} {:>12} {:>12} {:>12}", p.parameters, p.bytes, a.parameters))?;
     }
-    if !t.labels.is_empty() {
+    if let Some(task) = t.task {
         say(&format!("{:<14} {:>12} {:>12} {:>12}", "head", "", "", t.head.parameters))?;
         let share = 100.0 * t.trainable_parameters as f64 / t.total_parameters as f64;
         say(&format!("trainable: {} of {} ({share:.2} %)", t.trainable_parameters, t.total_parameters))?;
-        say(&format!("labels: {}", t.labels.join(", ")))?;
+        say(&format!("task: {task}"))?;
+        if !t.labels.is_empty() {
+            say(&format!("labels: {}", t.labels.join(", ")))?;
+        }
     } else {
         say(&format!("in all: {} parameters", t.total_parameters))?;
     }

@@ -1,22 +1,23 @@
 //! `engraft memory`.
 use crate::program::{
-    args::{Memory, Method},
-    options::{Activations, Backend},
+    args::Memory,
+    graft::shape,
+    options::{Activations, Adapter, Backend},
     print::say,
-    setup::{open, reduction},
+    setup::{open, task},
 };
 use anyhow::{Context, Result, bail};
 use engraft::{
-    BnConfig,
-    adapters::Reduction,
+    adapters::parse,
     choice::Choice,
-    learner::Backbone,
+    learner::{Backbone, Graft},
     reports::{
         bytes::Bytes,
         process::{peak_rss_bytes, rss_bytes},
         report::json_line,
     },
     run::account::{Account, account},
+    tasks::TASKS,
     text::batch::Batch,
 };
 use engraft_engine::Device;
@@ -60,50 +61,59 @@ struct Table<'a> {
 }
 
 /// What two steps on synthetic tokens hold on a device.
-fn ask(m: &Memory, method: Method, activations: Activations, device: &Device) -> engraft::Result<Account> {
-    let labels = ["0", "1"].map(String::from);
+fn ask(m: &Memory, method: &Adapter, activations: Activations, device: &Device) -> engraft::Result<Account> {
     let opening = m.stored.opening();
     let backbone = match method {
-        Method::Full => Backbone::open_to_train(&m.model, device, opening)?,
-        _ => Backbone::open(&m.model, device, opening)?,
+        Adapter::Full => Backbone::open_to_train(&m.model, device, opening)?,
+        Adapter::None | Adapter::Of(_) => Backbone::open(&m.model, device, opening)?,
     };
-    let preset = match method {
-        Method::Full | Method::Head => None,
-        Method::Houlsby => Some(BnConfig::houlsby()),
-        Method::Pfeiffer => Some(BnConfig::pfeiffer()),
-        Method::Parallel => Some(BnConfig::parallel()),
-        Method::ScaledParallel => Some(BnConfig::scaled_parallel()),
+    let info = backbone.model().info().clone();
+    let kind = task(m.task.as_ref())?.unwrap_or(TASKS[0]);
+    let task = (kind.known)(["0", "1"].map(String::from).to_vec())?;
+    let fields = shape(m.bottleneck, m.reduction_factor.as_ref(), &backbone)?;
+    let adapter = match method {
+        Adapter::Of(text) => Some(parse(text, &fields)?),
+        Adapter::None | Adapter::Full => None,
     };
-    let reduction = match (m.bottleneck, &m.reduction_factor) {
-        (Some(width), _) => Some(Reduction::to_width(backbone.model().info().channels, width)),
-        (None, Some(r)) => Some(reduction(r, backbone.model().info().layers)?),
-        (None, None) => None,
-    };
-    let adapter = preset.map(|c| BnConfig { reduction_factor: reduction.unwrap_or(c.reduction_factor), ..c });
-    let head = backbone.linear_head(&labels);
-    let vocabulary = backbone.model().info().vocabulary;
-    let mut classifier = backbone.classifier("memory", adapter.map(Into::into), head, 0)?;
-    let mut batch = Batch::blank(&vec![m.length; m.batch]);
-    batch.ids.iter_mut().enumerate().for_each(|(i, id)| *id = (i * 7919 % vocabulary) as u32);
-    batch.labels.iter_mut().enumerate().for_each(|(i, l)| *l = i as u32 % 2);
-    account(&mut classifier, &batch, activations.into())
+    let graft = Graft { name: "memory".into(), adapter, head: task.head(&info, true), seed: 0 };
+    let (mut id, mut label) = (0, 0);
+    let mut examples = vec![];
+    for _ in 0..m.batch {
+        let ids: Vec<u32> = (id..id + m.length).map(|i| (i * 7919 % info.vocabulary) as u32).collect();
+        id += m.length;
+        examples.push(task.sample(ids, &mut |n| {
+            label += 1;
+            (label - 1) % n.max(1) as u32
+        }));
+    }
+    let batch = Batch::pack(&examples, &(0..m.batch).collect::<Vec<_>>());
+    account(&mut backbone.learner(graft, task)?, &batch, activations.into())
+}
+
+/// What is trained, as `--methods` calls it.
+fn method_name(method: &Adapter) -> &str {
+    match method {
+        Adapter::Of(text) => text,
+        Adapter::None => "head",
+        Adapter::Full => "full",
+    }
 }
 
 pub fn run(m: &Memory) -> Result<()> {
     if m.here {
-        let [(method, activations)] = pairs(m)[..] else { bail!("--here measures one method and policy") };
+        let [(method, activations)] = &pairs(m)[..] else { bail!("--here measures one method and policy") };
         let rss_before_bytes = rss_bytes();
         let device = open(Backend::Cpu, m.threads)?;
-        let ledger = ask(m, method, activations, &device)?;
+        let ledger = ask(m, method, *activations, &device)?;
         return say(&json_line(&Measured { ledger, rss_before_bytes, rss_peak_bytes: peak_rss_bytes() }));
     }
     let threads = open(Backend::Cpu, m.threads)?.threads();
     let mut rows = vec![];
     for (method, activations) in pairs(m) {
-        let predicted = ask(m, method, activations, &Device::null(threads))?;
-        let measured = if m.measure { Some(measure(m, method, activations, threads)?) } else { None };
+        let predicted = ask(m, &method, activations, &Device::null(threads))?;
+        let measured = if m.measure { Some(measure(m, &method, activations, threads)?) } else { None };
         rows.push(Row {
-            method: method.name().into(),
+            method: method_name(&method).into(),
             activations: activations.name().into(),
             ledger_equals_predicted: measured.as_ref().map(|r| r.ledger == predicted),
             rss_growth_bytes: measured.as_ref().and_then(Measured::growth),
@@ -128,16 +138,16 @@ pub fn run(m: &Memory) -> Result<()> {
     }
     Ok(())
 }
-fn pairs(m: &Memory) -> Vec<(Method, Activations)> {
-    m.methods.iter().flat_map(|method| m.activations.iter().map(|a| (*method, *a))).collect()
+fn pairs(m: &Memory) -> Vec<(Adapter, Activations)> {
+    m.methods.0.iter().flat_map(|method| m.activations.iter().map(|a| (method.clone(), *a))).collect()
 }
 
 /// Takes the steps in a process of its own, so that nothing else is in its memory.
-fn measure(m: &Memory, method: Method, activations: Activations, threads: usize) -> Result<Measured> {
-    let what = format!("{} with {}", method.name(), activations.name());
+fn measure(m: &Memory, method: &Adapter, activations: Activations, threads: usize) -> Result<Measured> {
+    let what = format!("{} with {}", method_name(method), activations.name());
     let mut c = Command::new(std::env::current_exe().context("the program cannot find itself")?);
     c.args(["memory", "--here", "--model"]).arg(&m.model);
-    c.args(["--methods", method.name(), "--activations", activations.name()]);
+    c.args(["--methods", method_name(method), "--activations", activations.name()]);
     for (flag, value) in [("--batch", m.batch), ("--length", m.length), ("--threads", threads)] {
         c.args([flag, &value.to_string()]);
     }
@@ -146,6 +156,9 @@ fn measure(m: &Memory, method: Method, activations: Activations, threads: usize)
     }
     if let Some(compute) = &m.stored.backbone_compute {
         c.args(["--backbone-compute", compute.name()]);
+    }
+    if let Some(task) = &m.task {
+        c.args(["--task", task]);
     }
     if let Some(width) = m.bottleneck {
         c.args(["--bottleneck", &width.to_string()]);

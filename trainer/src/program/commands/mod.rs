@@ -1,4 +1,4 @@
-//! What each command does with its arguments, and what it prints.
+//! What each command does with its arguments.
 mod eval;
 mod forward;
 mod inspect;
@@ -12,13 +12,16 @@ use super::{
     args::{Arguments, Command, Grafted, Reading, Run},
     options::{self, Options},
     print::note_unused,
-    setup::{DEFAULT_LENGTH, open},
+    setup::{max_length, open, saved, task, tokenizer},
 };
 use anyhow::Result;
 use engraft::{
-    learner::{Backbone, Classifier},
-    text::tokenizer::{Fit, Tokenizer},
+    data::Documents,
+    learner::{Backbone, Learner},
+    tasks::TaskType,
+    text::tokenizer::Tokenizer,
 };
+use std::path::Path;
 
 pub fn run() -> Result<()> {
     match Arguments::from_env().command.unwrap_or_else(|| Command::Train(Box::default())) {
@@ -33,23 +36,33 @@ pub fn run() -> Result<()> {
     }
 }
 
-/// A saved classifier and its tokenizer: texts are cut where they were cut in training, and the backbone's products
-/// computed as they were there, unless said otherwise.
-fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<(Classifier, Tokenizer)> {
+/// A saved learner with its task and tokenizer, and where documents end.
+struct Loaded {
+    learner: Learner,
+    task: &'static TaskType,
+    tokenizer: Tokenizer,
+    documents: Documents,
+}
+
+/// The options of the run that saved something, if it is known.
+fn before(directory: Option<&Path>) -> Result<Options> {
+    match directory.map(|d| d.join(options::FILE)).filter(|file| file.exists()) {
+        Some(file) => Ok(Options::read(file)?),
+        None => Ok(Options::default()),
+    }
+}
+
+/// Texts are read as they were in training, and the backbone's products computed as they were there, unless said otherwise.
+fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<Loaded> {
     let device = open(run.device, run.threads)?;
-    let trained = g.adapter.join(options::FILE);
-    let saved = if trained.exists() { Options::read(&trained)? } else { Options::default() };
-    let backbone = Backbone::open(&g.model, &device, g.stored.or(&saved).opening())?;
+    let before = before(g.adapter.as_deref())?;
+    let backbone = Backbone::open(&g.model, &device, g.stored.or(&before).opening())?;
     if !run.quiet {
         note_unused(&backbone);
     }
-    let name = g.model.display().to_string();
-    let m = backbone.model().info();
-    let (vocabulary, positions) = (m.vocabulary, m.positions);
-    let max_length = reading
-        .max_length
-        .or(saved.max_length)
-        .unwrap_or(DEFAULT_LENGTH.min(positions.unwrap_or(usize::MAX)));
-    let tokenizer = Tokenizer::load(&g.model, Fit { model: &name, vocabulary, positions, max_length })?;
-    Ok((backbone.load_classifier(&g.adapter)?, tokenizer))
+    let tokenizer = tokenizer(&backbone, max_length(reading.max_length.or(before.max_length), &backbone))?;
+    let (learner, task) =
+        saved(backbone, g.adapter.as_deref(), task(g.task.as_ref().or(before.task.as_ref()))?)?;
+    let documents = reading.documents.or(before.documents).unwrap_or_default();
+    Ok(Loaded { learner, task, tokenizer, documents })
 }

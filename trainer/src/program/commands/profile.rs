@@ -3,13 +3,11 @@ use crate::program::{
     args::Profile,
     options::Settings,
     print::{say, tell},
-    setup::{DEFAULT_LENGTH, graft, open, open_backbone, read, tokenizer},
+    setup::{learner, max_length, open, open_backbone, records, tokenizer},
 };
 use anyhow::{Context, Result};
 use engraft::{
-    Error,
-    data::Labels,
-    demo,
+    Error, demo,
     learner::Backbone,
     reports::{
         profile::{Recorded, check_file, measure},
@@ -17,6 +15,7 @@ use engraft::{
         report::json_line,
     },
     run::profile::{Plan, batches_of, random_batches, run as profile},
+    tasks::Purpose,
 };
 
 pub fn run(p: &Profile) -> Result<()> {
@@ -50,34 +49,38 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
     let device = open(s.device, s.threads)?;
     let roofline = measure(&device)?;
     let backbone = open_backbone(s, &device)?;
-    let (recipe, mode) = (s.recipe(), Mode::detect(s.quiet));
+    let mode = Mode::detect(s.quiet);
     let plan = Plan { steps: p.steps, warmup: p.warmup };
-    match &s.train {
-        Some(file) => {
-            let tokenizer = tokenizer(s, &backbone)?;
-            let (mut classifier, examples) = graft(s, backbone, |known| {
-                let data = read(file, s, &tokenizer, known)?;
-                Ok((data.labels, data.examples))
-            })?;
-            profile(&recipe, &mut classifier, batches_of(&recipe, &examples), roofline, &plan, mode)
-        }
-        None => {
-            let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
-            let (mut classifier, classes) = graft(s, backbone, |known| {
-                let labels = known.map_or_else(|| Labels::from_names(vec!["0".into(), "1".into()]), Ok)?;
-                let classes = labels.names().len();
-                Ok((labels, classes))
-            })?;
-            let batches = random_batches(&recipe, length, vocabulary, classes);
-            profile(&recipe, &mut classifier, batches, roofline, &plan, mode)
-        }
-    }
+    let Some(file) = &s.train else {
+        let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
+        let two = || ["0", "1"].map(String::from).to_vec();
+        let (mut learner, kind) = learner(s, backbone, |kind| (kind.known)(two()))?;
+        let recipe = s.recipe(kind.name);
+        let sampled = (kind.known)(match learner.task().labels() {
+            [] => two(),
+            labels => labels.to_vec(),
+        })?;
+        let batches = random_batches(&recipe, &*sampled, length, vocabulary);
+        return profile(&recipe, &mut learner, batches, roofline, &plan, mode);
+    };
+    let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
+    let mut data = None;
+    let (mut learner, kind) = learner(s, backbone, |kind| {
+        (kind.learn)(data.insert(records(kind, file, &s.columns(), Purpose::Train)?))
+    })?;
+    let data = match data {
+        Some(data) => data,
+        None => records(kind, file, &s.columns(), Purpose::Train)?,
+    };
+    let examples = learner.task().encode(&data, &tokenizer, Purpose::Train)?;
+    let recipe = s.recipe(kind.name);
+    profile(&recipe, &mut learner, batches_of(&recipe, &examples), roofline, &plan, mode)
 }
 
 /// Tokens of each random text: as many as training would keep of a text, if nothing is said.
 fn length(backbone: &Backbone, given: Option<usize>) -> engraft::Result<usize> {
     let positions = backbone.model().info().positions.unwrap_or(usize::MAX);
-    let length = given.unwrap_or(DEFAULT_LENGTH.min(positions));
+    let length = max_length(given, backbone);
     if !(1..=positions).contains(&length) {
         let why = format!("{} takes 1 to {positions} tokens", backbone.directory().display());
         return Err(Error::Option { option: "length", value: length.to_string(), why });

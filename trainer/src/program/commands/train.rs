@@ -14,6 +14,7 @@ use engraft::{
         report::{Report, json_line},
     },
     run::train::Outcome,
+    tasks::Task,
 };
 use engraft_engine::Storage;
 
@@ -29,20 +30,17 @@ pub fn run(t: &Train) -> Result<()> {
         s.model = Some(unpack_backbone(&s.out)?);
     }
     let mode = Mode::detect(s.quiet);
-    let head_only = match is_demo
-        && s.adapter.is_some_and(|a| !matches!(a, Adapter::None | Adapter::Full))
-        && s.init.is_none()
-    {
+    let head_only = match is_demo && matches!(s.adapter, Some(Adapter::Of(_))) && s.init.is_none() {
         true => Some(head_only(&s, mode)?),
         false => None,
     };
     if mode != Mode::Quiet {
         tell(&heading(&s));
     }
-    let Outcome { report, classifier, .. } = train(&s, mode)?;
+    let Outcome { report, learner, .. } = train(&s, mode)?;
     if !s.quiet {
-        note_unused(classifier.backbone());
-        summarise(&s, &report, head_only.as_ref())?;
+        note_unused(learner.backbone());
+        summarise(&s, &report, learner.task(), head_only.as_ref())?;
     }
     if s.json {
         say(&json_line(&report))?;
@@ -50,14 +48,17 @@ pub fn run(t: &Train) -> Result<()> {
     Ok(())
 }
 
+/// What the demonstration compares.
+const ACCURACY: &str = "accuracy";
+
 fn heading(s: &Settings) -> String {
     let show =
         |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let what = match s.adapter {
         Some(Adapter::None) => "the head alone",
-        Some(Adapter::Full) => "the whole backbone and a head",
-        Some(_) => "an adapter and a head",
-        None => "a saved adapter and head on",
+        Some(Adapter::Full) => "the whole backbone",
+        Some(Adapter::Of(_)) => "an adapter",
+        None => "what was saved",
     };
     format!("training {what} on {} with {}", show(&s.model), show(&s.train))
 }
@@ -73,7 +74,7 @@ fn head_only(s: &Settings, mode: Mode) -> Result<Report> {
     Ok(train(&plain, mode)?.report)
 }
 
-fn summarise(s: &Settings, r: &Report, head_only: Option<&Report>) -> Result<()> {
+fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Report>) -> Result<()> {
     let share = 100.0 * r.trainable_parameters as f64 / r.total_parameters.max(1) as f64;
     say(&format!(
         "trained {} of {} parameters ({share:.2} %)",
@@ -83,19 +84,14 @@ fn summarise(s: &Settings, r: &Report, head_only: Option<&Report>) -> Result<()>
     let losses: Vec<String> = r.epochs.iter().map(|e| format!("{:.4}", e.loss)).collect();
     say(&format!("loss by epoch: {}", losses.join("  ")))?;
     if let Some(m) = &r.metrics {
-        let plain = head_only.and_then(|h| h.metrics.as_ref());
-        if let Some(p) = plain {
-            say(&format!(
-                "held-out accuracy: head only {:.1} %, adapter {:.1} %",
-                100.0 * p.scores.accuracy,
-                100.0 * m.scores.accuracy
-            ))?;
+        let plain = head_only.and_then(|h| h.metrics.as_ref()?.scores.get(ACCURACY));
+        if let (Some(plain), Some(adapter)) = (plain, m.scores.get(ACCURACY)) {
+            let (plain, adapter) = (100.0 * plain, 100.0 * adapter);
+            say(&format!("held-out accuracy: head only {plain:.1} %, adapter {adapter:.1} %"))?;
         } else {
-            let (a, f) = (100.0 * m.scores.accuracy, m.scores.macro_f1);
-            say(&format!(
-                "held-out: accuracy {a:.2} %, macro F1 {f:.4}, Matthews {:.4}, loss {:.4}",
-                m.scores.matthews, m.scores.loss
-            ))?;
+            let shown =
+                task.metrics().iter().filter_map(|metric| Some(metric.show(m.scores.get(metric.name)?)));
+            say(&format!("held-out: {}", shown.collect::<Vec<_>>().join(", ")))?;
         }
     }
     say(&format!(

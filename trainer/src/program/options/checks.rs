@@ -1,6 +1,7 @@
 //! Options that do not go together, and values out of range.
 
-use super::choices::{Adapter, BackboneCompute, BackboneDtype};
+use super::adapter::Adapter;
+use super::choices::{BackboneCompute, BackboneDtype};
 use super::table::{Options, Settings};
 use engraft::engine::Compute;
 use engraft::learner::Opening;
@@ -55,7 +56,7 @@ impl Options {
         }
         if self.init.is_some() {
             lower.unshape();
-            (lower.adapter, lower.head, lower.name) = (None, None, None);
+            (lower.adapter, lower.head, lower.name, lower.task) = (None, None, None, None);
         } else if self.makes_new().is_some() {
             lower.init = None;
         }
@@ -63,7 +64,7 @@ impl Options {
 
     /// An option that says what a new adapter and head are like, which saved ones know themselves.
     fn makes_new(&self) -> Option<&'static str> {
-        let preset = self.adapter.is_some_and(|a| a != Adapter::Full);
+        let preset = self.adapter.as_ref().is_some_and(|a| *a != Adapter::Full);
         let new = [("adapter", preset), ("head", self.head.is_some()), ("name", self.name.is_some())];
         new.into_iter().chain(self.shaping()).find(|(_, given)| *given).map(|(option, _)| option)
     }

@@ -5,21 +5,6 @@ use engraft::{
 };
 
 choices! {
-    /// What is trained below the head. The four adapters are AdapterHub's presets of the bottleneck adapter.
-    pub enum Adapter {
-        /// After attention and after the feed-forward block (Houlsby et al. 2019)
-        Houlsby = "houlsby" | "double_seq_bn",
-        /// After the feed-forward block (Pfeiffer et al. 2020)
-        Pfeiffer = "pfeiffer" | "seq_bn",
-        /// Beside the feed-forward block (He et al. 2021)
-        Parallel = "parallel" | "par_bn",
-        /// The same with a learned scale
-        ScaledParallel = "scaled-parallel" | "scaled_par_bn" | "scaled_parallel",
-        /// No adapter: the head alone
-        None = "none",
-        /// No adapter: the whole backbone, for comparison
-        Full = "full",
-    }
     /// Where adapters stand in a layer.
     pub enum Placement {
         /// After attention
@@ -42,9 +27,9 @@ choices! {
     }
     /// The head over the backbone.
     pub enum Head {
-        /// Two layers over the first token, as AdapterHub's classification head
-        Classification = "classification",
-        /// One layer over the pooled output, as BertForSequenceClassification
+        /// As AdapterHub has it for the task
+        Hub = "hub" | "classification",
+        /// One layer, as the model's library has it: for classification over the pooled output
         Linear = "linear",
     }
     /// In what arithmetic the products with the frozen backbone are computed.

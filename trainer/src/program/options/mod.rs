@@ -10,6 +10,7 @@
 //! file, and `--adapter none` everything in it that shapes an adapter. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
 //! relative to the working directory wherever they stand.
 
+mod adapter;
 mod bytes;
 mod checks;
 mod choices;
@@ -18,10 +19,9 @@ mod texts;
 
 use std::path::Path;
 
+pub use adapter::Adapter;
 pub use bytes::ByteSize;
-pub use choices::{
-    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement,
-};
+pub use choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
 pub use table::{Options, Settings};
 pub use texts::{ReductionFactor, Scaling};
 
@@ -33,6 +33,8 @@ use engraft::{Error, Result};
 
 /// Texts in a batch unless something is said.
 const DEFAULT_BATCH: usize = 32;
+/// What is trained unless something is said.
+const DEFAULT_ADAPTER: &str = "houlsby";
 
 /// The name under which a run's settings are saved.
 pub const FILE: &str = "run.toml";
@@ -81,7 +83,7 @@ impl Options {
             self.warmup_ratio = Some(0.06);
         }
         if self.adapter.is_none() && self.init.is_none() {
-            self.adapter = Some(Adapter::Houlsby);
+            self.adapter = Some(Adapter::Of(DEFAULT_ADAPTER.into()));
         }
         if self.lr.is_none() && self.adapter == Some(Adapter::Full) {
             self.lr = Some(5e-5);
@@ -121,6 +123,7 @@ impl Settings {
             pair: self.text_pair_column.clone(),
             label: self.label_column.clone(),
             header: self.header,
+            documents: self.documents,
         }
     }
 
@@ -140,8 +143,9 @@ impl Settings {
         }
     }
 
-    /// How the run goes.
-    pub fn recipe(&self) -> Recipe {
+    /// How the run goes that learns this task.
+    pub fn recipe(&self, task: &str) -> Recipe {
+        let saved = Settings { task: Some(task.into()), ..self.clone() };
         Recipe {
             batch: self.batch(),
             accumulation: self.gradient_accumulation,
@@ -159,10 +163,10 @@ impl Settings {
             activations: Kept::all(self.activations.map_or(Keep::F32, Keep::from)),
             eval_every: self.eval_every,
             eval_batch: Size::Examples(self.eval_batch_size),
-            metric: self.metric,
+            metric: self.metric.clone(),
             patience: self.patience,
             out: self.out.clone(),
-            beside: vec![(FILE.into(), self.to_toml().into_bytes())],
+            beside: vec![(FILE.into(), saved.to_toml().into_bytes())],
         }
     }
 }

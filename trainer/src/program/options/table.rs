@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
-use super::choices::{
-    Activations, Adapter, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement,
-};
+use super::adapter::Adapter;
+use super::choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
 use super::texts::{Layers, ReductionFactor, Scaling};
 use crate::program::choose::one_of;
-use engraft::data::{Column, Header};
+use engraft::data::{Column, Documents, Header};
 use engraft::learner::prefix::Precision;
-use engraft::reports::confusion::Metric;
 use engraft::run::schedule::Decay;
 
 /// The type of a settled option: its own with a default, an `Option` without.
@@ -96,6 +94,9 @@ macro_rules! options {
 
 options! {
     "Model and data" {
+        /// What is learned: classification (one class for each text), tagging (a label for each word) or causal-lm (each token
+        /// from those before it); that of the saved head with --init
+        [value_name = "TASK"] task: String;
         /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
         /// that is built in if there is none
         [value_name = "DIR"] model: PathBuf;
@@ -104,27 +105,31 @@ options! {
         /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
         /// three times faster where the processor has VNNI
         [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32;
-        /// Training data: a .tsv, .csv or .jsonl file; the built-in demonstration if there is none
+        /// Training data: for texts a .tsv, .csv or .jsonl file, for words .conll, .conllu or .jsonl, for documents .txt or a
+        /// column of texts; the built-in demonstration if there is none
         [value_name = "FILE"] train: PathBuf;
         /// Data to evaluate on while training
         [value_name = "FILE"] eval: PathBuf;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into();
-        /// The text's column, by name or counted from 0; found by its usual name if not given
+        /// The column of the text or of the words, by name or counted from 0; found by its usual name if not given
         [value_name = "COLUMN"] text_column: Column;
         /// The second text's column, for pairs
         [value_name = "COLUMN"] text_pair_column: Column;
-        /// The label's column
+        /// The column of the label or of the words' labels; in .conllu upos, xpos, deprel, feats or misc:KEY
         [value_name = "COLUMN"] label_column: Column;
         /// Whether the first row of a .tsv or .csv file names the columns
         [value_parser = one_of::<Header>()] header: Header = Header::Auto;
-        /// The most tokens of a text, special tokens included; longer texts are cut. 128, or as many as the model
-        /// takes, if not given
+        /// Where a document of a .txt file ends
+        [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines;
+        /// The most tokens of a sequence, special tokens included: longer texts are cut, longer sentences read in windows,
+        /// documents in blocks. 128, or as many as the model takes, if not given
         [value_name = "N"] max_length: usize;
     }
     "Adapter" {
-        /// What is trained below the head; the saved adapter with --init
-        [value_name = "PRESET", value_parser = one_of::<Adapter>()] adapter: Adapter;
+        /// What is trained below the head: houlsby, pfeiffer, parallel, scaled-parallel, a configuration string of AdapterHub's such
+        /// as `lora[r=8,alpha=16]`, none for the head alone, full for the whole backbone; the saved adapter with --init
+        [value_name = "ADAPTER"] adapter: Adapter;
         /// Start from a saved adapter and head, as they are
         [value_name = "DIR"] init: PathBuf;
         /// The adapter's name, under which it is saved; `default` if not given
@@ -157,7 +162,7 @@ options! {
         layers: Layers;
         /// The layers that get none
         [value_name = "LAYERS"] leave_out: Layers;
-        /// The head over the backbone; classification if not given
+        /// The head over the backbone; AdapterHub's for the task if not given
         [value_parser = one_of::<Head>()] head: Head;
     }
     "Training" {
@@ -209,8 +214,9 @@ options! {
         [value_name = "STEPS"] eval_every: u64;
         /// Texts in a batch of evaluation
         [value_name = "N"] eval_batch_size: usize = 64;
-        /// What the best checkpoint is best at
-        [value_parser = one_of::<Metric>()] metric: Metric = Metric::Accuracy;
+        /// The score that the best checkpoint is best at, such as accuracy, macro_f1, f1, perplexity or loss; the task's own if not
+        /// given
+        [value_name = "SCORE"] metric: String;
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64;
     }

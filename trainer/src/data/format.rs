@@ -1,0 +1,16 @@
+//! How files are written.
+use super::columns::Columns;
+use super::record::{Chosen, Content, Record, Want};
+use crate::error::Result;
+use std::path::Path;
+
+/// A way to write records into a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
+    /// The extensions that stand for it.
+    pub extensions: &'static [&'static str],
+    /// What it holds.
+    pub contents: &'static [Content],
+    /// Reads the text of a file, whose name stands in errors. An empty file is no error here.
+    pub read: fn(&Path, &str, &Columns, Want) -> Result<(Vec<Record>, Chosen)>,
+}

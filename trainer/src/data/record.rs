@@ -1,0 +1,140 @@
+//! What one place of a data file says: texts or words, perhaps with labels.
+use crate::error::{Error, Result};
+use std::fmt;
+use std::path::Path;
+
+/// What a task reads of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A text, or a pair of texts, with one label.
+    Texts,
+    /// Sentences of words with a label each.
+    Words,
+    /// Texts without labels.
+    Documents,
+}
+
+/// What is looked for in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Texts or words.
+    pub content: Content,
+    /// Whether every record must have a label, as in training and evaluation. Else labels are not looked at, unless their
+    /// column is named.
+    pub labels: bool,
+}
+
+/// What a task reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A text, never empty, and perhaps a second one.
+    Text {
+        /// The text.
+        text: String,
+        /// The second text of a pair.
+        pair: Option<String>,
+    },
+    /// The words of a sentence: one at least, and none of them empty.
+    Words(Vec<String>),
+}
+
+/// What a task is to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    /// It is not known.
+    None,
+    /// The name of the whole record's label, without the spaces around it.
+    One(String),
+    /// One for each word; `None` where a word has none.
+    Each(Vec<Option<String>>),
+}
+
+/// One text, pair of texts or sentence, perhaps with its labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What is read.
+    pub input: Input,
+    /// What is to be found.
+    pub label: Label,
+    /// Where it starts in its file, counted from one.
+    pub line: usize,
+}
+
+impl Record {
+    /// Checks what was found in one row and puts it together.
+    pub(super) fn row(
+        path: &Path,
+        line: usize,
+        text: &str,
+        pair: Option<&str>,
+        label: Option<&str>,
+    ) -> Result<Record> {
+        let filled = |what: &str, cell: &str| {
+            if cell.trim().is_empty() {
+                Err(Error::line(path, line, format!("the {what} is empty")))
+            } else {
+                Ok(())
+            }
+        };
+        filled("text", text)?;
+        pair.map_or(Ok(()), |pair| filled("second text", pair))?;
+        label.map_or(Ok(()), |label| filled("label", label))?;
+        let label = label.map_or(Label::None, |label| Label::One(label.trim().into()));
+        let input = Input::Text { text: text.into(), pair: pair.map(Into::into) };
+        Ok(Record { input, label, line })
+    }
+    /// The text; of words, all of them with spaces between.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        match &self.input {
+            Input::Text { text, .. } => text.into(),
+            Input::Words(words) => words.join(" ").into(),
+        }
+    }
+    /// The second text of a pair.
+    pub fn pair(&self) -> Option<&str> {
+        match &self.input {
+            Input::Text { pair, .. } => pair.as_deref(),
+            Input::Words(_) => None,
+        }
+    }
+    /// The words of a sentence; none of a text.
+    pub fn words(&self) -> &[String] {
+        match &self.input {
+            Input::Text { .. } => &[],
+            Input::Words(words) => words,
+        }
+    }
+    /// The names of all its labels.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        let (one, each) = match &self.label {
+            Label::None => (None, &[][..]),
+            Label::One(label) => (Some(label.as_str()), &[][..]),
+            Label::Each(labels) => (None, &labels[..]),
+        };
+        one.into_iter().chain(each.iter().flatten().map(String::as_str))
+    }
+}
+
+/// Which columns were read, to be shown to the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The column of the text or the words, by name where there is a header and by index otherwise.
+    pub text: String,
+    /// The second text's.
+    pub pair: Option<String>,
+    /// The label's.
+    pub label: Option<String>,
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "text from {}", self.text)?;
+        if let Some(pair) = &self.pair {
+            write!(f, " and {pair}")?;
+        }
+        match &self.label {
+            Some(label) => write!(f, ", label from {label}"),
+            None => Ok(()),
+        }
+    }
+}

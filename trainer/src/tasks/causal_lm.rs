@@ -1,0 +1,175 @@
+//! Causal language modelling: each token from those before it.
+//!
+//! Documents follow each other, the tokenizer's token for the end of a text behind each, and are cut into blocks of the
+//! greatest length; the first token of a block is predicted by nothing. For a prediction each text is read by itself.
+use super::{
+    task::{Answer, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    top::Top,
+};
+use crate::{
+    Error, Result,
+    data::{Content, Dataset},
+    reports::metrics::{Metric, Metrics},
+    text::{
+        batch::Batch,
+        blocks::{blocks, next_tokens, pieces},
+        example::{Example, IGNORED, Reads},
+        tokenizer::Tokenizer,
+    },
+};
+use engraft_adapters::HeadConfig;
+use engraft_engine::{Act, Cx, Rows};
+use engraft_models::ModelInfo;
+use serde_json::{Map, json};
+
+/// The registry row.
+pub(super) const TASK: TaskType = TaskType {
+    name: NAME,
+    help: "Each token of a text from those before it",
+    content: Content::Documents,
+    labelled: false,
+    head: "causal_lm",
+    headless: true,
+    learn: |_| Ok(Box::new(CausalLm)),
+    known: |_| Ok(Box::new(CausalLm)),
+};
+const NAME: &str = "causal-lm";
+const METRICS: &[Metric] = &[Metric::loss("perplexity"), Metric::loss("loss"), Metric::loss("bits_per_byte")];
+
+/// Each token from those before it.
+#[derive(Clone, Copy, Debug)]
+pub struct CausalLm;
+
+impl Task for CausalLm {
+    fn name(&self) -> &str {
+        NAME
+    }
+    fn content(&self) -> Content {
+        TASK.content
+    }
+    fn metrics(&self) -> &[Metric] {
+        METRICS
+    }
+    fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
+        None
+    }
+    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>> {
+        let documents = tokenizer.encode_whole(data)?;
+        let length = tokenizer.max_length();
+        let sequences = match purpose {
+            Purpose::Train | Purpose::Evaluate => blocks(&documents, tokenizer.end_of_text(), length),
+            Purpose::Predict => {
+                let of = |(i, d): (usize, &Vec<u32>)| pieces(d, length).into_iter().map(move |ids| (i, ids));
+                documents.iter().enumerate().flat_map(of).collect()
+            }
+        };
+        let example = |(record, ids): (usize, Vec<u32>)| {
+            let labels = next_tokens(&ids);
+            Example { record, ..Example::new(ids, Reads::All, labels) }
+        };
+        match sequences.is_empty() && purpose != Purpose::Predict {
+            true => Err(Error::file(&data.path, "there are not two tokens in it")),
+            false => Ok(sequences.into_iter().map(example).collect()),
+        }
+    }
+    fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
+        // as transformers: a label stands at its own token, and is what the position before predicts
+        let labels = match labels {
+            None => vec![],
+            Some(Given::Each(each)) if each.len() == ids.len() => {
+                let label =
+                    |l: &i64| if *l < 0 { Ok(IGNORED) } else { u32::try_from(*l).map_err(|e| e.to_string()) };
+                next_tokens(&each.iter().map(label).collect::<Result<Vec<_>, _>>()?)
+            }
+            Some(Given::Each(each)) => return Err(format!("{} labels for {} tokens", each.len(), ids.len())),
+            Some(Given::One(_)) => {
+                return Err("a language model has a list of labels for each sequence".into());
+            }
+        };
+        Ok(Example::new(ids, Reads::All, labels))
+    }
+    fn sample(&self, ids: Vec<u32>, _: &mut dyn FnMut(usize) -> u32) -> Example {
+        let labels = next_tokens(&ids);
+        Example::new(ids, Reads::All, labels)
+    }
+    fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act> {
+        let (x, last) = top.last(cx, x)?;
+        Ok(cx.linear_cross_entropy(&x, last, &batch.labels)?.0)
+    }
+    fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
+        let (x, last) = top.last(cx, x)?;
+        let (mut answers, mut from) = (vec![], 0);
+        for (i, rows) in batch.counts().enumerate() {
+            let labels = &batch.labels[from..from + rows];
+            from += rows;
+            if labels.iter().all(|label| *label == IGNORED) {
+                answers.push(Answer::default());
+                continue;
+            }
+            let of_one = |j: usize| if i == j { (0..rows).collect() } else { vec![] };
+            let x = cx.take_rows(&x, &Rows::These((0..batch.len()).map(of_one).collect()))?;
+            let (sum, count) = cx.linear_cross_entropy(&x, last.clone(), labels)?;
+            let loss = sum.read()?.first().map_or(f64::NAN, |sum| f64::from(*sum));
+            answers.push(Answer { loss, count: count as f64, ..Answer::default() });
+        }
+        Ok(answers)
+    }
+    fn evaluate(&self, data: &Dataset, _: &[Example], answers: &[Answer]) -> Evaluated {
+        let (sum, tokens) = answers.iter().fold((0.0, 0.0), |(l, n), a| (l + a.loss, n + a.count));
+        let bytes: usize = data.records.iter().map(|r| r.text().len()).sum();
+        let loss = sum / f64::max(tokens, 1.0);
+        let bits = sum / (std::f64::consts::LN_2 * bytes.max(1) as f64);
+        let scores = [("loss", loss), ("perplexity", loss.exp()), ("bits_per_byte", bits)];
+        let details = Map::from_iter([("tokens".to_string(), json!({"scored": tokens as u64}))]);
+        let lines =
+            vec![format!("perplexity {:.4}, {bits:.4} bits per byte, {tokens} tokens scored", loss.exp())];
+        Evaluated { metrics: Metrics { scores: scores.into(), examples: data.len() as u64, details }, lines }
+    }
+    fn predictions(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+        let mut sums = vec![(0.0, 0.0); data.len()];
+        for (e, a) in examples.iter().zip(answers) {
+            if let Some((loss, count)) = sums.get_mut(e.record) {
+                (*loss, *count) = (*loss + a.loss, *count + a.count);
+            }
+        }
+        let one = |(record, (sum, tokens)): (&crate::data::Record, (f64, f64))| {
+            let (text, loss) = (record.text(), sum / tokens); // of one token nothing is known: not a number, null in JSON
+            Prediction {
+                text: format!("{loss:.4}\t{tokens}\t{text}"),
+                json: json!({"text": text, "loss": loss, "tokens": tokens as u64, "perplexity": loss.exp()}),
+            }
+        };
+        data.records.iter().zip(sums).map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_stand_at_their_own_token() {
+        let e = CausalLm.example(vec![5, 6, 7], Some(&Given::Each(vec![5, -100, 7]))).unwrap();
+        assert_eq!((e.reads, e.labels), (Reads::All, vec![IGNORED, 7, IGNORED]));
+        for bad in [Given::One(0), Given::Each(vec![0])] {
+            assert!(CausalLm.example(vec![1, 2], Some(&bad)).is_err(), "{bad:?}");
+        }
+        assert_eq!(CausalLm.sample(vec![3, 4], &mut |_| 0).labels, [4, IGNORED]);
+    }
+
+    #[test]
+    fn perplexity_is_over_all_tokens() {
+        let data = Dataset::of_texts("--text", &["ab".into(), "c".into()]).unwrap();
+        let answer = |loss, count| Answer { loss, count, ..Answer::default() };
+        let answers = [answer(3.0, 1.0), answer(1.0, 3.0), answer(0.0, 0.0)];
+        let m = CausalLm.evaluate(&data, &[], &answers).metrics;
+        assert_eq!((m.scores.get("loss"), m.scores.get("perplexity")), (Some(1.0), Some(1f64.exp())));
+        assert!(
+            (m.scores.get("bits_per_byte").unwrap() - 4.0 / (3.0 * std::f64::consts::LN_2)).abs() < 1e-12
+        );
+        let examples = [0, 0, 1].map(|record| Example { record, ..Example::default() });
+        let p = CausalLm.predictions(&data, &examples, &answers);
+        assert_eq!(p[0].json, json!({"text": "ab", "loss": 1.0, "tokens": 4, "perplexity": 1f64.exp()}));
+        assert_eq!(p[1].json["loss"], serde_json::Value::Null);
+    }
+}

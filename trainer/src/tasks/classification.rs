@@ -1,0 +1,161 @@
+//! Classification: one class for each text or pair of texts.
+use super::{
+    classes,
+    task::{Answer, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    top::Top,
+};
+use crate::{
+    Result,
+    data::{Content, Dataset, Labels},
+    reports::{
+        confusion::Confusion,
+        metrics::{Metric, Metrics},
+    },
+    text::{
+        batch::Batch,
+        example::{Example, IGNORED, Reads},
+        tokenizer::Tokenizer,
+    },
+};
+use engraft_adapters::{HeadConfig, heads};
+use engraft_engine::{Act, Cx};
+use engraft_models::ModelInfo;
+use serde_json::{Map, json};
+
+/// The registry row.
+pub(super) const TASK: TaskType = TaskType {
+    name: NAME,
+    help: "One class for each text or pair of texts",
+    content: Content::Texts,
+    labelled: true,
+    head: NAME,
+    headless: false,
+    learn: |data| Ok(Box::new(Classification { labels: Labels::learn(data)? })),
+    known: |names| Ok(Box::new(Classification::new(names)?)),
+};
+const NAME: &str = "classification";
+const METRICS: &[Metric] = &[
+    Metric::share("accuracy"),
+    Metric::share("macro_f1"),
+    Metric::share("micro_f1"),
+    Metric::number("matthews"),
+    Metric::loss("loss"),
+];
+
+/// One class for each text.
+#[derive(Clone, Debug)]
+pub struct Classification {
+    labels: Labels,
+}
+
+impl Classification {
+    /// With classes of these names.
+    pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Result<Classification> {
+        Ok(Classification { labels: Labels::from_names(names.into_iter().map(Into::into).collect())? })
+    }
+}
+
+impl Task for Classification {
+    fn name(&self) -> &str {
+        NAME
+    }
+    fn content(&self) -> Content {
+        TASK.content
+    }
+    fn labels(&self) -> &[String] {
+        self.labels.names()
+    }
+    fn metrics(&self) -> &[Metric] {
+        METRICS
+    }
+    fn head(&self, model: &ModelInfo, linear: bool) -> Option<Box<dyn HeadConfig>> {
+        let names = self.labels.names();
+        Some(Box::new(match linear {
+            true => heads::Classification::linear(names, model.has_pooler),
+            false => heads::Classification::new(names),
+        }))
+    }
+    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>> {
+        let labels = match purpose {
+            Purpose::Predict => vec![],
+            Purpose::Train | Purpose::Evaluate => self.labels.ids_of(data)?,
+        };
+        let example = |(record, t): (usize, crate::text::tokenizer::Tokens)| Example {
+            ids: t.ids,
+            types: t.types,
+            reads: Reads::Summary,
+            labels: labels.get(record).copied().into_iter().collect(),
+            record,
+            parts: vec![],
+        };
+        Ok(tokenizer.encode_all(data)?.into_iter().enumerate().map(example).collect())
+    }
+    fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
+        let label = match labels {
+            None => IGNORED,
+            Some(Given::One(label)) => classes::numbered(*label, self.labels.len())?,
+            Some(Given::Each(_)) => return Err("a classification has one label for each sequence".into()),
+        };
+        Ok(Example::new(ids, Reads::Summary, vec![label]))
+    }
+    fn sample(&self, ids: Vec<u32>, draw: &mut dyn FnMut(usize) -> u32) -> Example {
+        Example::new(ids, Reads::Summary, vec![draw(self.labels.len())])
+    }
+    fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act> {
+        classes::loss(cx, top, x, batch)
+    }
+    fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
+        classes::answers(cx, top, x, batch)
+    }
+    fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated {
+        let mut c = Confusion::new(self.labels.len());
+        for (e, a) in examples.iter().zip(answers) {
+            if let (Some(truth), Some(chosen)) =
+                (e.labels.first().filter(|l| **l != IGNORED), a.chosen.first())
+            {
+                c.add(*truth, *chosen);
+            }
+        }
+        let scores = [
+            ("loss", classes::mean_loss(answers)),
+            ("accuracy", c.accuracy()),
+            ("macro_f1", c.macro_f1()),
+            ("micro_f1", c.micro_f1()),
+            ("matthews", c.matthews()),
+        ];
+        let found = c.classes(self.labels());
+        let details = Map::from_iter([
+            ("classes".to_string(), json!(found)),
+            ("confusion".to_string(), json!(c.rows())),
+        ]);
+        let [_, _, (_, macro_f1), (_, micro_f1), (_, matthews)] = scores;
+        let mut lines =
+            vec![format!("macro F1 {macro_f1:.4}, micro F1 {micro_f1:.4}, Matthews {matthews:.4}")];
+        let width = found.iter().map(|c| c.label.chars().count()).max().unwrap_or(0).max(5);
+        lines.push(format!("{:width$}  precision  recall      F1  texts   predicted as", "label"));
+        for (class, row) in found.iter().zip(c.rows()) {
+            let row: String = row.iter().map(|n| format!("{n:>6}")).collect();
+            lines.push(format!(
+                "{:width$}  {:>9.4}  {:.4}  {:.4}  {:>5}  {row}",
+                class.label, class.precision, class.recall, class.f1, class.support
+            ));
+        }
+        let metrics = Metrics { scores: scores.into(), examples: data.len() as u64, details };
+        Evaluated { metrics, lines }
+    }
+    fn predictions(&self, data: &Dataset, _: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+        let names = self.labels.names();
+        let one = |(record, answer): (&crate::data::Record, &Answer)| {
+            let (best, all) =
+                (answer.chosen.first().map_or(0, |c| *c as usize), classes::probabilities(&answer.scores));
+            let (label, probability) = (&names[best], all.get(best).copied().unwrap_or(f64::NAN));
+            let each: Map<_, _> = names.iter().zip(&all).map(|(name, p)| (name.clone(), json!(p))).collect();
+            let text = record.text();
+            Prediction {
+                text: format!("{label}\t{probability:.4}\t{text}"),
+                json: json!({"text": text, "label": label, "probability": probability, "probabilities": each}),
+            }
+        };
+        data.records.iter().zip(answers).map(one).collect()
+    }
+}

@@ -1,0 +1,25 @@
+//! Every task.
+use super::{causal_lm, classification, tagging, task::TaskType};
+use crate::error::{Error, Result};
+
+/// Every task that the program knows; the first one unless something is said.
+pub const TASKS: &[&TaskType] = &[&classification::TASK, &tagging::TASK, &causal_lm::TASK];
+
+impl TaskType {
+    /// The task of a name.
+    pub fn named(name: &str) -> Result<&'static TaskType> {
+        TASKS.iter().find(|t| t.name == name).copied().ok_or_else(|| {
+            let names: Vec<_> = TASKS.iter().map(|t| t.name).collect();
+            let why = format!("the tasks are {}", names.join(", "));
+            Error::Option { option: "task", value: format!("`{name}`"), why }
+        })
+    }
+    /// The task that a head of this type does; that of the model's own head if there is none.
+    pub fn of_head(head: Option<&str>) -> Result<&'static TaskType> {
+        let does = |t: &&&TaskType| head.map_or(t.headless, |name| t.head == name);
+        TASKS.iter().find(does).copied().ok_or_else(|| {
+            let head = head.map_or("no head".to_string(), |h| format!("a head of type `{h}`"));
+            Error::Model(format!("no task is done with {head}"))
+        })
+    }
+}

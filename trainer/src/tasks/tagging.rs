@@ -1,0 +1,337 @@
+//! Tagging: a label for each word of a sentence.
+//!
+//! A word's first token stands for it, and only that token's row is read. Sentences that are too long are read in windows that
+//! overlap ([`windows`]), each word in one of them, so that every word is scored and none twice; a word of which the tokenizer
+//! leaves nothing counts as one for which `O` was predicted.
+use super::{
+    classes,
+    task::{Answer, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    top::Top,
+};
+use crate::{
+    Error, Result,
+    data::{Content, Dataset, Label, Labels, Record},
+    reports::{
+        confusion::Confusion,
+        entities::Entities,
+        metrics::{Metric, Metrics},
+    },
+    text::{
+        batch::Batch,
+        example::{Example, IGNORED, Reads},
+        tokenizer::Tokenizer,
+        windows::windows,
+    },
+};
+use engraft_adapters::{HeadConfig, heads};
+use engraft_engine::{Act, Cx};
+use engraft_models::ModelInfo;
+use serde_json::{Map, Value, json};
+
+/// The registry row.
+pub(super) const TASK: TaskType = TaskType {
+    name: NAME,
+    help: "A label for each word: entities, parts of speech",
+    content: Content::Words,
+    labelled: true,
+    head: NAME,
+    headless: false,
+    learn: |data| Ok(Box::new(Tagging::of(Labels::learn(data)?))),
+    known: |names| Ok(Box::new(Tagging::new(names)?)),
+};
+const NAME: &str = "tagging";
+/// The label of words outside of entities.
+const OUTSIDE: &str = "O";
+/// Where labels are tags of entities.
+const ENTITIES: &[Metric] = &[
+    Metric::share("f1"),
+    Metric::share("precision"),
+    Metric::share("recall"),
+    Metric::share("macro_f1"),
+    Metric::share("accuracy"),
+    Metric::loss("loss"),
+];
+/// Where they are classes of words.
+const CLASSES: &[Metric] = &[Metric::share("accuracy"), Metric::share("macro_f1"), Metric::loss("loss")];
+
+/// A label for each word.
+#[derive(Clone, Debug)]
+pub struct Tagging {
+    labels: Labels,
+    /// All labels are `O` or tags such as `B-PER`.
+    are_entities: bool,
+}
+
+impl Tagging {
+    /// With labels of these names.
+    pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Result<Tagging> {
+        Ok(Tagging::of(Labels::from_names(names.into_iter().map(Into::into).collect())?))
+    }
+    fn of(labels: Labels) -> Tagging {
+        let is_tag =
+            |name: &String| name == OUTSIDE || matches!(name.split_once('-'), Some((l, _)) if l.len() == 1);
+        let are_entities = labels.names().iter().all(is_tag) && labels.names().iter().any(|n| n != OUTSIDE);
+        Tagging { labels, are_entities }
+    }
+    /// The label of each word of a record, [`IGNORED`] where there is none.
+    fn numbers(&self, data: &Dataset, record: &Record, purpose: Purpose) -> Result<Vec<u32>> {
+        let labels = match (purpose, &record.label) {
+            (Purpose::Predict, _) => return Ok(vec![IGNORED; record.words().len()]),
+            (_, Label::Each(labels)) => labels,
+            (_, _) => return Err(Error::line(&data.path, record.line, "no labels")),
+        };
+        let number = |label: &Option<String>| match label {
+            Some(name) => self.labels.number(&data.path, record.line, name),
+            None => Ok(IGNORED),
+        };
+        labels.iter().map(number).collect()
+    }
+    /// What was chosen for each word of each record; `None` for a word that no window reads.
+    fn chosen(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Vec<Option<usize>>> {
+        let mut all: Vec<_> = data.records.iter().map(|r| vec![None; r.words().len()]).collect();
+        for (e, a) in examples.iter().zip(answers) {
+            for (word, class) in e.parts.iter().zip(&a.chosen) {
+                if let Some(place) = all.get_mut(e.record).and_then(|words| words.get_mut(*word as usize)) {
+                    *place = Some(*class as usize);
+                }
+            }
+        }
+        all
+    }
+    /// What stands for a prediction where there is none.
+    fn default(&self) -> usize {
+        self.labels.id(OUTSIDE).unwrap_or(0) as usize
+    }
+}
+
+impl Task for Tagging {
+    fn name(&self) -> &str {
+        NAME
+    }
+    fn content(&self) -> Content {
+        TASK.content
+    }
+    fn labels(&self) -> &[String] {
+        self.labels.names()
+    }
+    fn metrics(&self) -> &[Metric] {
+        if self.are_entities { ENTITIES } else { CLASSES }
+    }
+    fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
+        Some(Box::new(heads::Tagging::new(self.labels.names())))
+    }
+    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>> {
+        let room = tokenizer.max_length().saturating_sub(tokenizer.special_tokens());
+        let mut examples = vec![];
+        for (number, record) in data.records.iter().enumerate() {
+            let (words, labels) = (record.words(), self.numbers(data, record, purpose)?);
+            for window in windows(&tokenizer.count_words(words)?, room, room / 4) {
+                let read = tokenizer.encode_words(&words[window.words.clone()])?;
+                let first = |word: usize| Some((word, read.firsts[word - window.words.start]?));
+                let (parts, rows): (Vec<usize>, Vec<u32>) = window.own.clone().filter_map(first).unzip();
+                let example = Example {
+                    ids: read.tokens.ids,
+                    types: read.tokens.types,
+                    reads: Reads::These(rows.into_iter().map(|row| row as usize).collect()),
+                    labels: parts.iter().map(|word| labels[*word]).collect(),
+                    record: number,
+                    parts: parts.into_iter().map(|word| word as u32).collect(),
+                };
+                let is_wanted =
+                    if purpose == Purpose::Train { example.is_labelled() } else { example.rows() > 0 };
+                if is_wanted {
+                    examples.push(example);
+                }
+            }
+        }
+        match purpose != Purpose::Predict && !examples.iter().any(Example::is_labelled) {
+            true => Err(Error::file(&data.path, "no word of it has a label and a token")),
+            false => Ok(examples),
+        }
+    }
+    fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
+        let labels = match labels {
+            None => vec![],
+            Some(Given::Each(each)) if each.len() == ids.len() => {
+                each.iter().map(|l| classes::numbered(*l, self.labels.len())).collect::<Result<_, _>>()?
+            }
+            Some(Given::Each(each)) => return Err(format!("{} labels for {} tokens", each.len(), ids.len())),
+            Some(Given::One(_)) => return Err("tagging has a list of labels for each sequence".into()),
+        };
+        Ok(Example::new(ids, Reads::All, labels))
+    }
+    fn sample(&self, ids: Vec<u32>, draw: &mut dyn FnMut(usize) -> u32) -> Example {
+        let labels = ids.iter().map(|_| draw(self.labels.len())).collect();
+        Example::new(ids, Reads::All, labels)
+    }
+    fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act> {
+        classes::loss(cx, top, x, batch)
+    }
+    fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
+        let mut answers = classes::answers(cx, top, x, batch)?;
+        answers.iter_mut().for_each(|a| a.scores = vec![]); // the chosen ones are all that is asked for later
+        Ok(answers)
+    }
+    fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated {
+        let (mut confusion, mut entities) = (Confusion::new(self.labels.len()), Entities::new());
+        let mut without = 0u64;
+        for (record, chosen) in data.records.iter().zip(self.chosen(data, examples, answers)) {
+            let Label::Each(labels) = &record.label else { continue };
+            let known = |label: &Option<String>| Some(self.labels.id(label.as_ref()?)? as usize);
+            let pairs: Vec<(usize, Option<usize>)> =
+                labels.iter().zip(&chosen).filter_map(|(label, c)| Some((known(label)?, *c))).collect();
+            without += pairs.iter().filter(|(_, c)| c.is_none()).count() as u64;
+            let names = |f: &dyn Fn(&(usize, Option<usize>)) -> usize| -> Vec<&str> {
+                pairs.iter().map(|p| self.labels.name(f(p) as u32)).collect()
+            };
+            entities.add(&names(&|p| p.0), &names(&|p| p.1.unwrap_or(self.default())));
+            pairs.iter().for_each(|(t, c)| confusion.add(*t as u32, c.unwrap_or(self.default()) as u32));
+        }
+        let loss = ("loss", classes::mean_loss(answers));
+        let words = json!({"scored": confusion.total(), "without_prediction": without});
+        let mut details = Map::from_iter([("words".to_string(), words)]);
+        let (scores, lines) = match self.are_entities {
+            true => {
+                let all = entities.micro();
+                let types: Vec<_> = entities.by_type();
+                let one = |(kind, f): &(&str, _)| {
+                    let mut v = json!(f);
+                    v["type"] = (*kind).into();
+                    v
+                };
+                details.insert("entities".into(), Value::Array(types.iter().map(one).collect()));
+                let scores = [
+                    loss,
+                    ("f1", all.f1),
+                    ("precision", all.precision),
+                    ("recall", all.recall),
+                    ("macro_f1", entities.macro_mean().f1),
+                    ("accuracy", entities.accuracy()),
+                ];
+                let rows = types.iter().map(|(kind, f)| (*kind, f.precision, f.recall, f.f1, f.support));
+                let rows = rows.chain([("all", all.precision, all.recall, all.f1, all.support)]);
+                (scores.to_vec(), table("type", "entities", rows))
+            }
+            false => {
+                let found = confusion.classes(self.labels());
+                details.insert("classes".into(), json!(found));
+                details.insert("confusion".into(), json!(confusion.rows()));
+                let rows = found.iter().map(|c| (c.label.as_str(), c.precision, c.recall, c.f1, c.support));
+                let scores = [loss, ("accuracy", confusion.accuracy()), ("macro_f1", confusion.macro_f1())];
+                (scores.to_vec(), table("label", "words", rows))
+            }
+        };
+        let scores =
+            crate::reports::metrics::Scores(scores.into_iter().map(|(n, v)| (n.into(), v)).collect());
+        Evaluated { metrics: Metrics { scores, examples: data.len() as u64, details }, lines }
+    }
+    fn predictions(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+        let one = |(record, chosen): (&Record, Vec<Option<usize>>)| {
+            let tag = |c: &Option<usize>| self.labels.name(c.unwrap_or(self.default()) as u32);
+            let tags: Vec<&str> = chosen.iter().map(tag).collect();
+            let lines = record.words().iter().zip(&tags).map(|(word, tag)| format!("{word}\t{tag}\n"));
+            Prediction { text: lines.collect(), json: json!({"words": record.words(), "tags": tags}) }
+        };
+        data.records.iter().zip(self.chosen(data, examples, answers)).map(one).collect()
+    }
+}
+
+/// Precision, recall, F1 and number of each row.
+fn table<'a>(
+    title: &str,
+    counted: &str,
+    rows: impl Iterator<Item = (&'a str, f64, f64, f64, u64)> + Clone,
+) -> Vec<String> {
+    let width = rows.clone().map(|r| r.0.chars().count()).max().unwrap_or(0).max(title.len());
+    let head = format!("{title:width$}  precision  recall      F1  {counted}");
+    let row = |(name, p, r, f1, n): (&str, f64, f64, f64, u64)| {
+        format!("{name:width$}  {p:>9.4}  {r:.4}  {f1:.4}  {n:>w$}", w = counted.len())
+    };
+    [head].into_iter().chain(rows.map(row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Columns, Want};
+    use crate::text::tokenizer::Fit;
+
+    const TEXT: &str = "a B-X\nb I-X\nc O\nd B-Y\nd I-Y\n\nc O\na B-X\n";
+
+    fn data(text: &str) -> Dataset {
+        let want = Want { content: Content::Words, labels: true };
+        Dataset::parse("a.conll", text.as_bytes(), &Columns::default(), want).unwrap()
+    }
+    fn tokenizer(max_length: usize) -> Tokenizer {
+        let fit = Fit { model: "tiny", vocabulary: 9, positions: Some(12), max_length };
+        Tokenizer::from_bytes("tokenizer.json", crate::text::tokenizer::tests::json().as_bytes(), fit)
+            .unwrap()
+    }
+    /// Answers that are right wherever there is a label.
+    fn right(examples: &[Example]) -> Vec<Answer> {
+        let one = |e: &Example| Answer { chosen: e.labels.clone(), count: 1.0, loss: 0.5, scores: vec![] };
+        examples.iter().map(one).collect()
+    }
+
+    #[test]
+    fn every_word_is_scored_once_however_short_the_windows() {
+        let data = data(TEXT);
+        let task = Tagging::of(Labels::learn(&data).unwrap());
+        assert_eq!(task.labels(), ["B-X", "B-Y", "I-X", "I-Y", "O"]);
+        for max_length in 4..10 {
+            let examples = task.encode(&data, &tokenizer(max_length), Purpose::Evaluate).unwrap();
+            assert!(examples.iter().all(|e| e.ids.len() <= max_length));
+            let read: Vec<(usize, u32)> =
+                examples.iter().flat_map(|e| e.parts.iter().map(|p| (e.record, *p))).collect();
+            assert_eq!(read, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]);
+            let e = task.evaluate(&data, &examples, &right(&examples));
+            assert_eq!(
+                (e.metrics.scores.get("f1"), e.metrics.scores.get("accuracy")),
+                (Some(1.0), Some(1.0))
+            );
+            assert_eq!(e.metrics.details["words"], json!({"scored": 7, "without_prediction": 0}));
+            assert_eq!(e.metrics.details["entities"][0]["type"], "X");
+        }
+        let first = &task.encode(&data, &tokenizer(9), Purpose::Evaluate).unwrap()[0];
+        assert_eq!(
+            (&first.ids, &first.reads),
+            (&vec![2, 4, 5, 6, 7, 7, 3], &Reads::These(vec![1, 2, 3, 4, 5]))
+        );
+    }
+
+    #[test]
+    fn words_without_a_prediction_count() {
+        let data = data(TEXT);
+        let task = Tagging::of(Labels::learn(&data).unwrap());
+        let mut examples = task.encode(&data, &tokenizer(9), Purpose::Evaluate).unwrap();
+        examples.pop();
+        let e = task.evaluate(&data, &examples, &right(&examples));
+        assert_eq!(e.metrics.details["words"], json!({"scored": 7, "without_prediction": 2}));
+        assert_eq!(e.metrics.scores.get("recall"), Some(2.0 / 3.0));
+        assert_eq!(e.metrics.scores.get("accuracy"), Some(6.0 / 7.0));
+        let predictions = task.predictions(&data, &examples, &right(&examples));
+        assert_eq!(predictions[0].text, "a\tB-X\nb\tI-X\nc\tO\nd\tB-Y\nd\tI-Y\n");
+        assert_eq!(predictions[1].json, json!({"words": ["c", "a"], "tags": ["O", "O"]}));
+    }
+
+    #[test]
+    fn labels_without_letters_are_classes() {
+        let data = data("a NOUN\nb VERB\n\nc NOUN\n");
+        let task = Tagging::of(Labels::learn(&data).unwrap());
+        assert_eq!(task.metrics()[0].name, "accuracy");
+        let examples = task.encode(&data, &tokenizer(9), Purpose::Evaluate).unwrap();
+        let e = task.evaluate(&data, &examples, &right(&examples));
+        assert_eq!((e.metrics.scores.get("macro_f1"), e.metrics.scores.get("f1")), (Some(1.0), None));
+        assert_eq!(e.metrics.details["confusion"], json!([[2, 0], [0, 1]]));
+    }
+
+    #[test]
+    fn labels_of_tokens_are_lists() {
+        let task = Tagging::new(["O", "B-X"]).unwrap();
+        let e = task.example(vec![1, 2], Some(&Given::Each(vec![-100, 1]))).unwrap();
+        assert_eq!((e.reads, e.labels), (Reads::All, vec![IGNORED, 1]));
+        for bad in [Given::One(0), Given::Each(vec![0]), Given::Each(vec![0, 2])] {
+            assert!(task.example(vec![1, 2], Some(&bad)).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a task is.
+use super::top::Top;
+use crate::{
+    Result,
+    data::{Content, Dataset},
+    reports::metrics::{Metric, Metrics},
+    text::{batch::Batch, example::Example, tokenizer::Tokenizer},
+};
+use engraft_adapters::HeadConfig;
+use engraft_engine::{Act, Cx};
+use engraft_models::ModelInfo;
+use serde::Deserialize;
+
+/// What data is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To learn from.
+    Train,
+    /// To compare predictions with its labels.
+    Evaluate,
+    /// To predict its labels, which need not be there.
+    Predict,
+}
+
+/// What was computed for one example without dropout.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// The sum of the losses of its labelled rows, in nats.
+    pub loss: f64,
+    /// How many it is a sum of.
+    pub count: f64,
+    /// The class of each row that is read, if the task keeps them.
+    pub chosen: Vec<u32>,
+    /// Numbers of each class, if the task keeps them.
+    pub scores: Vec<f32>,
+}
+
+/// An evaluation: the numbers, and lines for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluated {
+    /// The numbers.
+    pub metrics: Metrics,
+    /// What the program prints below its first line.
+    pub lines: Vec<String>,
+}
+
+/// What is said of one record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// An object.
+    pub json: serde_json::Value,
+    /// The same for people: a line or several.
+    pub text: String,
+}
+
+/// The label of a sequence of tokens that is given without text: a number, or a list with one for each token. What is
+/// negative is no label.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Given {
+    /// That of the whole sequence.
+    One(i64),
+    /// One for each token.
+    Each(Vec<i64>),
+}
+
+/// Something to learn.
+pub trait Task: Send + Sync {
+    /// Its name, in options and reports.
+    fn name(&self) -> &str;
+    /// What it reads of a data file.
+    fn content(&self) -> Content;
+    /// Names of the classes it tells apart, by number; none if it tells no classes apart.
+    fn labels(&self) -> &[String] {
+        &[]
+    }
+    /// The scores that it computes; the first is what the best checkpoint is best at unless something else is asked for.
+    fn metrics(&self) -> &[Metric];
+    /// The head of a new run on this model, none if the model's own language-modelling head serves. `linear` asks for one layer, as
+    /// the model's library has it on its own.
+    fn head(&self, model: &ModelInfo, linear: bool) -> Option<Box<dyn HeadConfig>>;
+    /// The examples of a data set. One record may make several, and several records one.
+    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>>;
+    /// A sequence of tokens as an example, with its labels if it is to have some. The error says what is wrong with them.
+    fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String>;
+    /// A sequence of tokens with labels drawn at random, where `draw(n)` gives a number below n.
+    fn sample(&self, ids: Vec<u32>, draw: &mut dyn FnMut(usize) -> u32) -> Example;
+    /// The sum of the losses of the rows of a batch that have a label, [`Batch::labelled`] of them, in nats. `x` are the last
+    /// hidden states of the rows that are read, (rows, C).
+    fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act>;
+    /// What is computed for each example of a batch, without dropout.
+    fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
+    /// How good the answers to the examples of a data set are.
+    fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated;
+    /// What the answers say of each record.
+    fn predictions(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Prediction>;
+}
+
+/// A row of the registry.
+#[derive(Debug)]
+pub struct TaskType {
+    /// The name of the task.
+    pub name: &'static str,
+    /// What it is, as a line of help.
+    pub help: &'static str,
+    /// What it reads of a data file.
+    pub content: Content,
+    /// Whether its data has labels.
+    pub labelled: bool,
+    /// AdapterHub's type of the heads that do it.
+    pub head: &'static str,
+    /// Whether it can do without, with the model's own language-modelling head.
+    pub headless: bool,
+    /// The task that training data sets.
+    pub learn: fn(&Dataset) -> Result<Box<dyn Task>>,
+    /// The task of a head that has these labels.
+    pub known: fn(Vec<String>) -> Result<Box<dyn Task>>,
+}

@@ -1,0 +1,45 @@
+//! What stands on the last hidden states.
+use crate::Result;
+use engraft_adapters::Head;
+use engraft_engine::{Act, Cx, LinearRef, Site};
+use engraft_models::Model;
+
+/// A head on a model, or the model's own language-modelling head.
+#[derive(Clone, Copy)]
+pub struct Top<'m> {
+    model: &'m dyn Model,
+    head: Option<&'m Head>,
+}
+
+impl<'m> Top<'m> {
+    /// A head, or if there is none the model's own.
+    pub fn new(model: &'m dyn Model, head: Option<&'m Head>) -> Top<'m> {
+        Top { model, head }
+    }
+    /// What the last layer reads, (rows, width), and the last layer, (width) to (classes). `x` are rows of the last hidden states.
+    pub fn last(&self, cx: &mut Cx<'m>, x: &Act) -> Result<(Act, LinearRef<'m>)> {
+        cx.enter(Site::head());
+        let own = |cx: &mut Cx<'m>| self.model.to_vocabulary(cx, x);
+        let Some(head) = self.head else {
+            let missing =
+                || crate::Error::Model("the model has no language-modelling head of its own".into());
+            return own(cx)?.ok_or_else(missing);
+        };
+        let pooled = match head.config().use_pooler() {
+            true => self.model.pool(cx, x)?,
+            false => x.clone(),
+        };
+        let features = head.features(cx, &pooled, self.model.info().head_dropout)?;
+        let last = match head.last(None) {
+            Ok(last) => last,
+            // it shares the model's table of embeddings
+            Err(_) => head.last(own(cx)?.map(|(_, layer)| layer.w))?,
+        };
+        Ok((features, last))
+    }
+    /// A number for each class of each row: (rows, classes).
+    pub fn logits(&self, cx: &mut Cx<'m>, x: &Act) -> Result<Act> {
+        let (features, last) = self.last(cx, x)?;
+        Ok(cx.matmul(&features, last)?)
+    }
+}
