@@ -69,8 +69,13 @@ fn last_part<'a>(row: &'a mut [f32], seen: &Range<usize>, lanes: usize) -> &'a m
 #[inline(always)]
 fn clear(row: &mut [f32], [free, own]: &[Range<usize>; 2], lanes: usize) {
     let behind = (own.start + own.len().next_multiple_of(lanes)).clamp(free.end, row.len());
-    row[free.end..own.start.max(free.end)].fill(0.0);
-    row[behind..].fill(0.0);
+    // mostly there is nothing to clear, and even that would be a call
+    if free.end < own.start {
+        row[free.end..own.start].fill(0.0);
+    }
+    if behind < row.len() {
+        row[behind..].fill(0.0);
+    }
 }
 
 simd! {
@@ -99,6 +104,16 @@ simd! {
     }
 }
 
+/// What is left of a row behind its whole vectors: another whole one, but at the end of a row.
+#[inline(always)]
+fn load_end<S: Simd>(s: S, x: &[f32]) -> S::V {
+    if x.len() == S::V::LANES { s.load(x) } else { s.load_part(x) }
+}
+#[inline(always)]
+fn store_end<V: F32s>(v: V, x: &mut [f32]) {
+    if x.len() == V::LANES { v.store(x) } else { v.store_part(x) }
+}
+
 /// The first `n` values x = exp(scale x - top), dropped out, and the sum before that; zeros behind them.
 #[inline(always)]
 fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, drop: Option<Row>) -> f32 {
@@ -115,11 +130,11 @@ fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, dr
         }
     }
     if !end.is_empty() {
-        let e = math::exp(s.load_part(end).fma(scale, low)).first(n % l);
+        let e = math::exp(load_end(s, end).fma(scale, low)).first(n % l);
         sum = sum + e;
         match drop {
-            None => e.store_part(end),
-            Some(f) => (e * f.at(s, n / l * l)).store_part(end),
+            None => store_end(e, end),
+            Some(f) => store_end(e * f.at(s, n / l * l), end),
         }
     }
     sum.sum()
@@ -197,12 +212,12 @@ fn probabilities<S: Simd>(
         sum = dropped(p).fma(s.load(d), sum);
     }
     if !end.is_empty() {
-        let mut p = math::exp(s.load_part(end).fma(scale, low)).first(n % l);
+        let mut p = math::exp(load_end(s, end).fma(scale, low)).first(n % l);
         if let Some(f) = drop {
             p = p * f.signed(s, n / l * l);
         }
-        p.store_part(end);
-        sum = dropped(p).fma(s.load_part(d_end), sum);
+        store_end(p, end);
+        sum = dropped(p).fma(load_end(s, d_end), sum);
     }
     sum.sum()
 }

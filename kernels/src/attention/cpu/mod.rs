@@ -185,11 +185,12 @@ fn next(
     let (d, group) = (a.head_dim, a.group());
     let Some(own) = pieces.last().filter(|_| head + 1 < t.kv_heads.end) else { return Ahead::none() };
     let next = |width: usize| (head + 1) * width..(head + 2) * width;
-    let parts = || of_kv(own, next(d)).into_iter().chain(of_q(t.q.clone(), next(group * d))).flatten();
-    if parts().map(|p| p.rows * p.cols).sum::<usize>() > AHEAD {
+    let ([k, v, dv, dk], [q, d_o, dq]) = (of_kv(own, next(d)), of_q(t.q.clone(), next(group * d)));
+    let parts = [k, v, dv, dk, q, d_o, dq];
+    if parts.iter().flatten().map(|p| p.rows * p.cols).sum::<usize>() > AHEAD {
         return Ahead::none();
     }
-    Ahead::new(parts(), products * t.q.len() * own.rows.len() * d * group)
+    Ahead::new(parts.into_iter().flatten(), products * t.q.len() * own.rows.len() * d * group)
 }
 
 /// Blocks of at most `size` rows.
