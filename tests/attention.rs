@@ -1,10 +1,10 @@
 //! Attention in all its forms against central differences: masks, scales, grouped queries, fused projections, fewer queries
-//! than keys, prefixes, biases of relative positions.
+//! than keys, prefixes, biases of relative positions; and passes that remember against whole ones.
 mod support;
 use engraft_engine::kernels::attention::{Attention, Inputs, Keys, Mask, Span, reference};
 use engraft_engine::ops::{Heads, Qkv, Relative};
 use engraft_engine::*;
-use support::differences::*;
+use support::{cpu, differences::*, noise};
 
 const SITE: Site = Site { layer: 1, part: Part::Attn, point: Point::Probs };
 const MASKS: [Mask; 4] =
@@ -213,4 +213,47 @@ fn a_bias_of_relative_positions() {
             },
         );
     }
+}
+
+#[test]
+fn a_pass_that_remembers_is_the_whole_pass() {
+    let (device, width, lengths) = (cpu(), 6, [9, 5]);
+    let values: [Vec<Vec<f32>>; 3] = [1, 2, 3].map(|seed| {
+        lengths.iter().enumerate().map(|(i, n)| noise(10 * seed + i as u64, n * width)).collect()
+    });
+    // the tokens `from..to` of each sequence, which the pass adds
+    let pass = |cache: Option<KvCache>, from: [usize; 2], to: [usize; 2], how: Heads| {
+        let mut cx = Cx::new(&device, &Plain, Pass::infer());
+        if let Some(cache) = cache {
+            cx = cx.with_cache(cache).unwrap();
+            assert_eq!([cx.place(0), cx.place(1)], from);
+        }
+        let seqs = pack([0, 1].map(|i| to[i] - from[i]));
+        let [q, k, v] = [0, 1, 2].map(|m| {
+            let rows: Vec<f32> =
+                (0..2).flat_map(|i| values[m][i][from[i] * width..to[i] * width].to_vec()).collect();
+            Act::new(device.upload(Class::Scratch, &rows).unwrap(), width, seqs.clone()).unwrap()
+        });
+        let y = cx.attend(SITE, Qkv::of(&q, &k, &v), how).unwrap().read().unwrap();
+        let rows = to[0] - from[0];
+        ([y[..rows * width].to_vec(), y[rows * width..].to_vec()], cx.into_cache())
+    };
+    for mask in [Mask::Causal, Mask::Window { before: 3, after: 0 }] {
+        let how = Heads { count: 2, mask, ..Heads::default() };
+        let whole = pass(None, [0, 0], lengths, how).0;
+        let (mut cache, mut at, mut parts) = (KvCache::new(2, 9), [0, 0], [vec![], vec![]]);
+        for to in [[4, 1], [5, 1], [6, 4], [9, 5]] {
+            let (y, next) = pass(Some(cache), at, to, how);
+            parts.iter_mut().zip(y).for_each(|(part, y)| part.extend(y));
+            (cache, at) = (next.unwrap(), to);
+        }
+        assert_eq!(parts, whole, "{mask:?}");
+        cache.forget(1);
+        assert_eq!([cache.tokens(0), cache.tokens(1)], [9, 0]);
+        let mut cx = Cx::new(&device, &Plain, Pass::infer()).with_cache(cache).unwrap();
+        let x = Act::new(device.zeros::<f32>(Class::Scratch, width).unwrap(), width, pack([1])).unwrap();
+        let full = cx.attend(SITE, Qkv::of(&x, &x, &x), how).unwrap_err().to_string();
+        assert!(full.contains("9 tokens"), "{full}");
+    }
+    assert!(Cx::new(&device, &Plain, Pass::gradients()).with_cache(KvCache::new(1, 1)).is_err());
 }

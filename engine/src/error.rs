@@ -27,6 +27,12 @@ pub enum Error {
         /// What it was asked for.
         what: &'static str,
     },
+    /// What a cache of keys and values cannot hold.
+    #[error("the cache of keys and values {what}")]
+    Cache {
+        /// What it cannot do.
+        what: String,
+    },
     /// A sequence attends to an item that has no keys.
     #[error("{op}: no keys for item {item} of the batch")]
     NoKeys {

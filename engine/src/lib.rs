@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod act;
+pub mod cache;
 pub mod checkpoint;
 mod error;
 pub mod gradients;
@@ -37,6 +38,7 @@ mod tensor;
 pub mod weight;
 
 pub use act::{Act, Seq, pack};
+pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, LinearForm, Load};
 pub use engraft_kernels::{
     self as kernels, Buffer, Class, Device, Storage, activation::Activation, cross_entropy::IGNORED,

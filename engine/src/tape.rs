@@ -4,8 +4,8 @@
 //! operation, so a model without adapters is the plain model, and an adapter can change an input, read a weight, fuse the work
 //! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
 use crate::{
-    Act, Gradients, Grads, LinearRef, NormRef, Pending, Prefix, Result, Site, SiteInfo, keeping::Keeping,
-    spot::Spot, weight::Target,
+    Act, Gradients, Grads, KvCache, LinearRef, NormRef, Pending, Prefix, Result, Site, SiteInfo,
+    keeping::Keeping, spot::Spot, weight::Target,
 };
 use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, profile::Place};
 use std::sync::Arc;
@@ -98,6 +98,8 @@ pub struct Cx<'m> {
     nodes: Vec<Node<'m>>,
     spot: Spot,
     pub(crate) keeping: Keeping,
+    /// Keys and values of the tokens of passes before.
+    pub(crate) cache: Option<KvCache>,
 }
 
 /// An operation on the tape, and where in the model it stands.
@@ -110,7 +112,15 @@ impl<'m> Cx<'m> {
     /// A pass on `device` in which `hooks` answer.
     pub fn new(device: &Device, hooks: &'m dyn Hooks, pass: Pass) -> Cx<'m> {
         let spot = Spot::new(device, if pass.record { "forward" } else { "inference" });
-        Cx { device: device.clone(), hooks, pass, nodes: vec![], spot, keeping: Keeping::default() }
+        Cx {
+            device: device.clone(),
+            hooks,
+            pass,
+            nodes: vec![],
+            spot,
+            keeping: Keeping::default(),
+            cache: None,
+        }
     }
     /// Where it runs.
     pub fn device(&self) -> &Device {
@@ -127,6 +137,10 @@ impl<'m> Cx<'m> {
     /// Uninitialised f32 values.
     pub(crate) fn alloc(&self, len: usize) -> Result<Buffer> {
         Ok(self.device.alloc::<f32>(Class::Scratch, len)?)
+    }
+    /// True if operations are recorded in this pass.
+    pub(crate) fn records(&self) -> bool {
+        self.pass.record
     }
     /// True if an operation with these inputs and weights must be recorded.
     pub(crate) fn needed(&self, inputs: &[Option<NodeId>], weights: &[Target]) -> bool {

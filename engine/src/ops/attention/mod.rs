@@ -1,10 +1,11 @@
 //! Scaled dot-product attention within each sequence. Keeps Q, K, V and one number per row and head.
 //!
 //! Q, K and V are columns of activations: of three, or of one in which they stand side by side, as a fused product leaves
-//! them. What is one activation is kept once and has one gradient. In front of the keys may stand those of a prefix.
+//! them. What is one activation is kept once and has one gradient. In front of the keys may stand those of a prefix and, in a
+//! pass that remembers ([`KvCache`]), those of the tokens of passes before.
 mod backward;
 
-use crate::{Act, Cx, Error, Prefix, Result, Seq, Site, W};
+use crate::{Act, Cx, Error, KvCache, Part, Prefix, Result, Seq, Site, W, cache::Remembered};
 use backward::{Op, Shape};
 pub use engraft_kernels::attention::Mask;
 use engraft_kernels::{
@@ -140,7 +141,7 @@ impl<'a, 'm> Qkv<'a, 'm> {
         Ok(d)
     }
     /// Which rows attend to which.
-    fn spans(&self, mask: Mask) -> Result<Vec<Span>> {
+    fn spans(&self, mask: Mask, remembered: Option<&Remembered<'_>>) -> Result<Vec<Span>> {
         let (q, k) = (&self.q.act.seqs, &self.k.act.seqs);
         let of_each = [self.first.map(<[_]>::len), self.prefix.map(|p| p.of.len())];
         if let Some(n) = of_each.into_iter().flatten().find(|n| *n != q.len()) {
@@ -155,8 +156,9 @@ impl<'a, 'm> Qkv<'a, 'm> {
                 None if a.len == b.len || !places => 0,
                 None => return Err(Error::Shape { op: OP, left: vec![a.len], right: vec![b.len] }),
             };
-            let mut span = Span::new(a.start..a.start + a.len, b.start..b.start + b.len);
-            (span.position, span.bias_position) = (first, first);
+            let (start, before) = remembered.map_or((b.start, 0), |r| r.place(b));
+            let mut span = Span::new(a.start..a.start + a.len, start..start + before + b.len);
+            (span.position, span.bias_position) = (before + first, before + first);
             if let Some(rows) = self.prefix.map(|p| p.of[i].clone()).filter(|rows| !rows.is_empty()) {
                 span.free = rows.len();
                 span.position += rows.len();
@@ -192,10 +194,24 @@ impl<'m> Relative<'m> {
 
 impl<'m> Cx<'m> {
     /// softmax(scale · Q Kᵀ + bias) V: every sequence of q attends to the sequence of k and v with the same item and route,
-    /// and to its rows of the prefix. (rows of q, count · d)
+    /// and to its rows of the prefix. In a pass that remembers, self-attention reaches the tokens of passes before.
+    /// (rows of q, count · d)
     pub fn attend(&mut self, s: Site, x: Qkv<'_, 'm>, how: Heads) -> Result<Act> {
+        if s.part != Part::Attn {
+            return self.attend_to(s, x, how, None);
+        }
+        let mut cache = self.cache.take();
+        let y = self.attend_to(s, x, how, cache.as_mut());
+        self.cache = cache;
+        y
+    }
+    fn attend_to(&mut self, s: Site, x: Qkv<'_, 'm>, how: Heads, cache: Option<&mut KvCache>) -> Result<Act> {
         let head_dim = x.head_dim(&how)?;
-        let spans = x.spans(how.mask)?;
+        let remembered = match cache {
+            Some(c) => Some(c.append(self.device(), s.layer, [x.k.view()?, x.v.view()?], &x.k.act.seqs)?),
+            None => None,
+        };
+        let spans = x.spans(how.mask, remembered.as_ref())?;
         let scale = how.scale.unwrap_or(1.0 / (head_dim as f32).sqrt());
         let (dropout, kv_heads) = (self.dropout_at(how.dropout, s, 0), how.kv());
         let shape = Shape { heads: how.count, kv_heads, head_dim, scale, mask: how.mask, dropout };
@@ -205,7 +221,10 @@ impl<'m> Cx<'m> {
         let target = x.bias.as_ref().map(|b| b.table.target());
         let recorded = self.needed(&nodes, target.as_slice());
 
-        let views = inputs.iter().map(Cols::view).collect::<Result<Vec<_>>>()?;
+        let mut views = inputs.iter().map(Cols::view).collect::<Result<Vec<_>>>()?;
+        if let Some(r) = &remembered {
+            views[1..3].copy_from_slice(&r.views()?);
+        }
         let (rows, channels) = (x.q.act.rows, x.q.cols.len());
         let mut o = self.alloc(rows * channels)?;
         let mut lse = match recorded {
