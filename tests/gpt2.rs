@@ -3,7 +3,7 @@
 mod support;
 use engraft_engine::kernels::cross_entropy::IGNORED;
 use engraft_engine::{
-    Act, AdamW, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass, Plain, Rows,
+    Act, AdamW, Class, Cx, Device, Gradients, Hooks, KvCache, Param, ParamSet, Parameters, Pass, Plain, Rows,
 };
 use engraft_models::{Holding, Model, Tokens};
 use std::path::{Path, PathBuf};
@@ -126,4 +126,39 @@ fn ten_steps_of_adamw() {
     let e = relative(&got, &want);
     println!("curve {e:.1e}");
     assert!(e < 1e-4, "{e:.1e}\n{got:?}\n{want:?}");
+}
+
+#[test]
+fn decoding_with_a_cache_gives_the_states_of_the_whole() {
+    let device = cpu();
+    let model = engraft_models::load_frozen(&directory("plain"), &device, Holding::default()).unwrap().model;
+    // longest first: those that end are the last ones, so that a sequence keeps its number
+    let texts: [&[u32]; 3] = [&[3, 1, 4, 1, 5, 9, 2], &[3, 5, 8, 9, 7], &[6, 5]];
+    let mut cx = Cx::new(&device, &Plain, Pass::infer());
+    let all = model.forward(&mut cx, &Tokens::new(&texts), &Rows::All).unwrap().read().unwrap();
+    let mut want = all.chunks(32);
+
+    let mut cache = KvCache::new(texts.len(), 7);
+    let mut states: Vec<Vec<f32>> = vec![vec![]; texts.len()];
+    // the first two tokens of all texts at once, then one after the other
+    for (from, to) in [(0, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7)] {
+        let own: Vec<&[u32]> = texts.iter().filter(|t| t.len() >= to).map(|t| &t[from..to]).collect();
+        let mut cx = Cx::new(&device, &Plain, Pass::infer()).with_cache(cache).unwrap();
+        let y = model.forward(&mut cx, &Tokens::new(&own), &Rows::All).unwrap();
+        let values = y.read().unwrap();
+        for (state, s) in states.iter_mut().zip(y.seqs().iter()) {
+            state.extend(&values[s.start * 32..(s.start + s.len) * 32]);
+        }
+        cache = cx.into_cache().unwrap();
+    }
+    assert_eq!(cache.tokens(0), 7);
+    for (got, text) in states.iter().zip(texts) {
+        let want: Vec<f32> = want.by_ref().take(text.len()).flatten().copied().collect();
+        assert!(relative(got, &want) < 1e-5);
+    }
+    // a text beyond its positions is an error, and so are gradients through what is remembered
+    let mut cx = Cx::new(&device, &Plain, Pass::infer()).with_cache(cache).unwrap();
+    let e = model.forward(&mut cx, &Tokens::new(&[vec![1; 24]]), &Rows::All).unwrap_err().to_string();
+    assert!(e.contains("place 24"), "{e}");
+    assert!(Cx::new(&device, &Plain, Pass::gradients()).with_cache(KvCache::new(1, 1)).is_err());
 }

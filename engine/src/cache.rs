@@ -1,11 +1,11 @@
 //! Keys and values of the tokens so far, for decoding: a pass that remembers computes only those of its own tokens.
-use crate::{Cx, Error, Result, Seq};
+use crate::{Error, Result, Seq};
 use engraft_kernels::{Buffer, Class, Device, View, ViewMut, elementwise};
 use std::collections::{BTreeMap, btree_map::Entry};
 
 /// The keys and values of the self-attention of every layer, for sequences of at most so many tokens.
 ///
-/// A pass takes it along ([`Cx::with_cache`]) and gives it back ([`Cx::into_cache`]) with those of its own tokens behind the
+/// A pass takes it along ([`crate::Cx::with_cache`]) and gives it back ([`crate::Cx::into_cache`]) with those of its own tokens behind the
 /// ones that were there. Its sequences are told apart by their items.
 #[derive(Debug)]
 pub struct KvCache {
@@ -98,25 +98,5 @@ impl Remembered<'_> {
         let rows = self.before.len() * self.capacity;
         let [k, v] = &self.layer.kv;
         Ok([View::of(k, rows, self.layer.cols)?, View::of(v, rows, self.layer.cols)?])
-    }
-}
-
-impl Cx<'_> {
-    /// The same pass, which remembers the keys and values of its tokens and reads those of passes before. Only for passes
-    /// that record nothing: what is remembered has no gradients.
-    pub fn with_cache(mut self, cache: KvCache) -> Result<Self> {
-        if self.records() {
-            return Err(Error::Cache { what: "serves passes without gradients only".into() });
-        }
-        self.cache = Some(cache);
-        Ok(self)
-    }
-    /// The place of the next token of an item: 0 in a pass without a cache.
-    pub fn place(&self, item: usize) -> usize {
-        self.cache.as_ref().map_or(0, |c| c.tokens(item))
-    }
-    /// What the pass has remembered.
-    pub fn into_cache(self) -> Option<KvCache> {
-        self.cache
     }
 }

@@ -122,6 +122,23 @@ impl<'m> Cx<'m> {
             cache: None,
         }
     }
+    /// The same pass, which remembers the keys and values of its tokens and reads those of passes before. Only for passes
+    /// that record nothing: what is remembered has no gradients.
+    pub fn with_cache(mut self, cache: KvCache) -> Result<Self> {
+        if self.pass.record {
+            return Err(crate::Error::Cache { what: "serves passes without gradients only".into() });
+        }
+        self.cache = Some(cache);
+        Ok(self)
+    }
+    /// The place of the next token of an item: 0 in a pass without a cache.
+    pub fn place(&self, item: usize) -> usize {
+        self.cache.as_ref().map_or(0, |c| c.tokens(item))
+    }
+    /// What the pass has remembered.
+    pub fn into_cache(self) -> Option<KvCache> {
+        self.cache
+    }
     /// Where it runs.
     pub fn device(&self) -> &Device {
         &self.device
@@ -137,10 +154,6 @@ impl<'m> Cx<'m> {
     /// Uninitialised f32 values.
     pub(crate) fn alloc(&self, len: usize) -> Result<Buffer> {
         Ok(self.device.alloc::<f32>(Class::Scratch, len)?)
-    }
-    /// True if operations are recorded in this pass.
-    pub(crate) fn records(&self) -> bool {
-        self.pass.record
     }
     /// True if an operation with these inputs and weights must be recorded.
     pub(crate) fn needed(&self, inputs: &[Option<NodeId>], weights: &[Target]) -> bool {

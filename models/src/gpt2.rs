@@ -227,7 +227,16 @@ impl<P: Weight> Model for Gpt2<P> {
     fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
         t.check(&self.info)?;
         let m = &self.weights;
-        let tables = [(m.get(self.word), &*t.ids), (m.get(self.position), &*t.positions())];
+        // behind the tokens of passes before, if the pass remembers any
+        let places = t.lengths.iter().enumerate().map(|(item, n)| (cx.place(item), *n));
+        let positions: Vec<u32> = places.flat_map(|(first, n)| first as u32..(first + n) as u32).collect();
+        if let Some(p) =
+            positions.iter().find(|p| self.info.positions.is_some_and(|most| **p as usize >= most))
+        {
+            let most = self.info.positions.unwrap_or_default();
+            return Err(crate::Error::Input(format!("a token at place {p}; the model takes {most}")));
+        }
+        let tables = [(m.get(self.word), &*t.ids), (m.get(self.position), &*positions)];
         let x = cx.embed(&tables, t.seqs())?;
         let x = cx.dropout(x, self.settings.embedding_dropout, Site::EMBED, 0)?;
         Ok(cx.stream(Site::EMBED, x)?)
