@@ -1,7 +1,7 @@
 //! Adapters on GPT-2 beside AdapterHub's `adapters` and PEFT: hidden states, logits, loss, every gradient, a training curve, the
 //! files. The query, key and value projections are one layer here, and norms stand in front.
 mod support;
-use engraft_adapters::{Adapter, Format, Head, Host, files::directory};
+use engraft_adapters::{Adapter, Format, Head, Host, export::directory};
 use engraft_engine::kernels::cross_entropy::IGNORED;
 use engraft_engine::{Act, AdamW, Class, Cx, Device, Gradients, Param, ParamSet, Parameters, Pass, Rows};
 use engraft_models::{Holding, Model, Tokens};

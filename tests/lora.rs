@@ -1,6 +1,6 @@
 //! LoRA: the same numbers and the same files as AdapterHub's `adapters` and PEFT on `transformers`.
 mod support;
-use engraft_adapters::{Adapter, AdapterSet, Fields, Format, Merged, files::directory, parse};
+use engraft_adapters::{Adapter, AdapterSet, Fields, Format, Merged, export::directory, parse};
 use engraft_engine::{
     Act, AdamW, Class, Cx, Device, Gradients, Hooks, LowRank, ParamSet, Parameters, Pass, Plain, Point, Site,
     pack,

@@ -1,12 +1,12 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
-    Config, Error, Host, Methods, Module, Place, Result, View,
+    Config, Error, Fields, Host, Methods, Module, Place, Result, View,
     files::{CONFIG, Card, Format, object, peft, tensors, write},
     methods::At,
 };
 use engraft_engine::{
     self as engine, Act, Checkpoint, Cx, Device, Fresh, Hooks, LinearRef, Load, NormRef, Param, ParamSet,
-    Parameters, Pending, Site, SiteInfo, Source, Tensor,
+    Parameters, Pending, Site, SiteInfo, Source, Tensor, checkpoint::TensorData,
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -201,8 +201,20 @@ impl Adapter {
                 let data = tensors(&self.named())?;
                 Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
             }
-            Format::Peft => peft::files(self, None),
+            Format::Peft => {
+                let (fields, all) = self.peft()?;
+                peft::files(&fields, &all)
+            }
         }
+    }
+    /// What PEFT's files say of it: the fields of its configuration, and its tensors.
+    pub(crate) fn peft(&self) -> Result<(Fields, Vec<(String, TensorData)>)> {
+        let mut all = vec![];
+        for (info, module) in self.modules() {
+            let named = module.peft()?.into_iter();
+            all.extend(named.map(|(t, data)| (format!("{}{}.{t}", peft::ROOT, info.path), data)));
+        }
+        Ok((self.config.peft(&self.sites)?, all))
     }
     /// Saves [`Self::files`] into a directory, which is made where it is missing.
     pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {

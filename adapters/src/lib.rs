@@ -6,12 +6,13 @@
 //! * [`methods`]: bottlenecks, LoRA: one file each, and the registry; [`grammar`]: configuration strings
 //! * [`adapter`]: a method's modules under one name; [`set`]: several adapters at hand
 //! * [`heads`]: classification, tagging, language modelling: one file each, and the registry
-//! * [`files`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
+//! * [`files`], [`export`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
 //! * [`merge`]: adapters added to a copy of a model's weights, and taken out again
 #![forbid(unsafe_code)]
 
 pub mod adapter;
 mod error;
+pub mod export;
 pub mod files;
 pub mod grammar;
 pub mod heads;

@@ -5,7 +5,7 @@ use engraft_engine::Load;
 /// Reads the configuration and takes the weights that it describes out of a checkpoint.
 pub type Build = fn(&Config, &mut Load<'_>) -> Result<Box<dyn Model>>;
 /// A row of the registry.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub name: &'static str,

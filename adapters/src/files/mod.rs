@@ -5,7 +5,7 @@ pub(crate) mod peft;
 pub(crate) use card::Card;
 pub use card::Host;
 
-use crate::{Adapter, Error, Head, Result, grammar::Fields};
+use crate::{Error, Result, grammar::Fields};
 use engraft_engine::{Tensor, checkpoint::TensorData};
 use serde_json::Value;
 use std::path::Path;
@@ -33,24 +33,6 @@ impl Format {
     pub(crate) fn of(fields: &Fields) -> Format {
         if fields.contains_key("peft_type") { Format::Peft } else { Format::AdapterHub }
     }
-}
-
-/// The files of a directory that holds an adapter, a head, or both; in the adapter's own format unless another is asked for.
-/// Heads are written as AdapterHub's, and in PEFT's format into the adapter's tensors too, where transformers has such a one.
-pub fn directory(
-    adapter: Option<&Adapter>,
-    head: Option<&Head>,
-    format: Option<Format>,
-    host: &Host,
-) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut files = head.map_or(Ok(vec![]), |h| h.files(host))?;
-    if let Some(adapter) = adapter {
-        files.extend(match format.unwrap_or(adapter.format()) {
-            Format::AdapterHub => adapter.files_as(Format::AdapterHub, host)?,
-            Format::Peft => peft::files(adapter, head)?,
-        });
-    }
-    Ok(files)
 }
 
 /// The file, in both formats, that says what the tensors are.

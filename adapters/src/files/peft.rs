@@ -1,6 +1,6 @@
 //! PEFT's checkpoints: `base_model.model.{module}.{tensor}`, and heads among the modules that were saved whole.
 use super::{CONFIG, Format, json};
-use crate::{Adapter, Head, Result};
+use crate::{Fields, Result};
 use engraft_engine::{
     Load,
     checkpoint::{TensorData, serialize},
@@ -13,22 +13,9 @@ pub(crate) const ROOT: &str = "base_model.model.";
 /// The heads of transformers' models for tasks, which PEFT saves with an adapter (`modules_to_save`).
 const HEADS: [&str; 2] = ["classifier", "score"];
 
-/// An adapter's files, with the head among its tensors if transformers has such a one.
-pub(crate) fn files(adapter: &Adapter, head: Option<&Head>) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut fields = adapter.config().peft(adapter.sites())?;
-    let mut all = vec![];
-    for (info, module) in adapter.modules() {
-        all.extend(module.peft()?.into_iter().map(|(t, data)| (format!("{ROOT}{}.{t}", info.path), data)));
-    }
-    if let Some((head, (module, task))) = head.and_then(|h| Some((h, h.config().transformers()?))) {
-        fields.insert("task_type".into(), task.into());
-        fields.insert("modules_to_save".into(), vec![module].into());
-        for (name, t) in head.named() {
-            let tensor = name.rsplit('.').next().unwrap_or_default();
-            all.push((format!("{ROOT}{module}.{tensor}"), TensorData::f32(&t.to_f32()?, t.shape())));
-        }
-    }
-    Ok(vec![(CONFIG.into(), json(&fields)?), (Format::Peft.tensors().into(), serialize(&all)?)])
+/// The files of a configuration and its tensors.
+pub(crate) fn files(fields: &Fields, tensors: &[(String, TensorData)]) -> Result<Vec<(String, Vec<u8>)>> {
+    Ok(vec![(CONFIG.into(), json(fields)?), (Format::Peft.tensors().into(), serialize(tensors)?)])
 }
 /// The tensors of a head among those of an adapter have their place: [`crate::Head::load`] reads them.
 pub(crate) fn mark_heads(load: &mut Load<'_>) {

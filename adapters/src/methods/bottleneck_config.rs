@@ -1,43 +1,8 @@
 //! The configuration of a bottleneck adapter: AdapterHub's `BnConfig`, field by field.
-use super::{Bottleneck, Config, Method, Module, Place, overlaid, read, written};
-use crate::{Error, Result, grammar::Fields};
-use engraft_engine::{Activation, Frozen, Init, Param, Part, Point, Site, SiteKind, Source};
+use crate::{Error, Result};
+use engraft_engine::{Activation, Init, Part, Point, Site};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// The registry row.
-pub(super) const METHOD: Method = Method {
-    names: &[
-        "houlsby",
-        "double_seq_bn",
-        "pfeiffer",
-        "seq_bn",
-        "parallel",
-        "par_bn",
-        "scaled-parallel",
-        "scaled_par_bn",
-        "scaled_parallel",
-    ],
-    architecture: None,
-    preset: |name, fields| {
-        let preset = BnConfig::preset(name)
-            .ok_or_else(|| Error::Config(format!("there is no bottleneck adapter `{name}`")))?;
-        Ok(Box::new(overlaid(&preset, fields)?))
-    },
-    read: |mut fields, version| {
-        if version.is_none() {
-            // files older than the `version` field used these names for the other formula
-            match fields.get("non_linearity").and_then(Value::as_str) {
-                Some("gelu") => drop(fields.insert("non_linearity".into(), "gelu_new".into())),
-                Some("gelu_orig") => drop(fields.insert("non_linearity".into(), "gelu".into())),
-                _ => {}
-            }
-        }
-        Ok(Box::new(read::<BnConfig>(fields)?))
-    },
-    peft: None, // PEFT has no bottlenecks
-};
 
 /// How much narrower the bottleneck is than the model: one factor, or one for each layer with a `default`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,7 +51,7 @@ impl Reduction {
         let c = channels as f64;
         ((c - c % factor) / factor).round() as usize
     }
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if let Reduction::PerLayer(map) = self
             && let Some(key) = map.keys().find(|k| *k != "default" && k.parse::<usize>().is_err())
         {
@@ -408,107 +373,5 @@ impl BnConfig {
             _ => false,
         };
         here && !self.leave_out.contains(&s.layer)
-    }
-}
-
-impl Config for BnConfig {
-    fn check(&self) -> Result<()> {
-        let refuse =
-            |field: &str| Err(Error::Config(format!("`{field}` of a bottleneck adapter is not supported")));
-        self.activation()?;
-        self.reduction_factor.check()?;
-        match () {
-            () if self.phm_layer => refuse("phm_layer"),
-            () if self.inv_adapter.is_some() => refuse("inv_adapter"),
-            () if self.use_gating => refuse("use_gating"),
-            () if self.stochastic_depth.is_some_and(|p| p != 0.0) => refuse("stochastic_depth"),
-            () if !(self.dropout >= 0.0 && (self.dropout as f32) < 1.0) => {
-                Err(Error::Config(format!("`dropout` is {}, expected 0 to below 1", self.dropout)))
-            }
-            () if matches!(self.scaling, Scaling::Fixed(s) if !(s as f32).is_finite()) => {
-                Err(Error::Config("`scaling` is not a finite number".into()))
-            }
-            () if !(self.mh_adapter || self.output_adapter || self.cross_adapter) => Err(Error::Config(
-                "neither `mh_adapter` nor `output_adapter` is set: there is nothing to train".into(),
-            )),
-            () => Ok(()),
-        }
-    }
-    fn leave_out(&self) -> Vec<usize> {
-        self.leave_out.clone()
-    }
-    fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
-        let SiteKind::Close { channels } = place.info.kind else { return Ok(vec![]) };
-        if !self.stands_at(place.info.site) {
-            return Ok(vec![]);
-        }
-        let width = self.reduction_factor.width(channels, place.info.site.layer)?;
-        let path = place.module(Bottleneck::<Param>::COLLECTION);
-        Ok(vec![match place.trains {
-            true => Box::new(Bottleneck::<Param>::build(self, (channels, width), &path, from)?),
-            false => Box::new(Bottleneck::<Frozen>::build(self, (channels, width), &path, from)?),
-        }])
-    }
-    fn adapterhub(&self) -> Result<Fields> {
-        written(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn presets_read_back_as_they_were_written() {
-        for name in ["houlsby", "pfeiffer", "parallel", "scaled-parallel"] {
-            let c = BnConfig::preset(name).unwrap();
-            c.check().unwrap();
-            let text = serde_json::to_string(&c).unwrap();
-            assert_eq!(serde_json::from_str::<BnConfig>(&text).unwrap(), c, "{name}");
-        }
-        assert!(
-            serde_json::to_string(&BnConfig::houlsby()).unwrap().contains("\"scaling\":1.0"),
-            "a float, as the library wants"
-        );
-    }
-    #[test]
-    fn any_width_can_be_asked_for() {
-        for channels in [30, 32, 192, 384, 768, 1000] {
-            for width in 1..=channels {
-                assert_eq!(
-                    Reduction::to_width(channels, width).width(channels, 3).unwrap(),
-                    width,
-                    "{channels} to {width}"
-                );
-            }
-        }
-    }
-    #[test]
-    fn reductions_by_layer() {
-        let r: Reduction = serde_json::from_str(r#"{"default": 8, "2": 16.0}"#).unwrap();
-        assert_eq!((r.width(32, 0).unwrap(), r.width(32, 2).unwrap()), (4, 2));
-        let r: Reduction = serde_json::from_str(r#"{"2": 16.0}"#).unwrap();
-        assert!(r.width(32, 0).unwrap_err().to_string().contains("layer 0"));
-        assert_eq!(Reduction::Factor(100.0).width(32, 0).unwrap(), 1);
-    }
-    #[test]
-    fn what_is_not_computed_is_refused() {
-        let base = serde_json::to_value(BnConfig::houlsby()).unwrap();
-        for (field, value) in [
-            ("phm_layer", serde_json::json!(true)),
-            ("inv_adapter", serde_json::json!("nice")),
-            ("use_gating", serde_json::json!(true)),
-            ("stochastic_depth", serde_json::json!(0.1)),
-            ("non_linearity", serde_json::json!("xielu")),
-            ("dropout", serde_json::json!(1.0)),
-        ] {
-            let mut v = base.clone();
-            v[field] = value;
-            let c: BnConfig = serde_json::from_value(v).unwrap();
-            assert!(c.check().unwrap_err().to_string().contains(field), "{field}");
-        }
-        let mut v = base;
-        v["a_new_field"] = serde_json::json!(1);
-        assert!(serde_json::from_value::<BnConfig>(v).unwrap_err().to_string().contains("a_new_field"));
     }
 }

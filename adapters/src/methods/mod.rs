@@ -51,7 +51,7 @@ pub struct PeftMethod {
     pub read: fn(Fields) -> Configured,
 }
 /// Every method.
-pub const METHODS: &[&Method] = &[&bottleneck_config::METHOD, &lora::METHOD];
+pub const METHODS: &[&Method] = &[&bottleneck::METHOD, &lora::METHOD];
 
 /// The methods that strings and files may name: those of [`METHODS`], and perhaps others.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! A small encoder in which a token sees its neighbours through one head of attention in a window of two tokens on each side.
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters, Point,
-    Rows, Site, SiteInfo, SiteKind, Tensor, Weight,
+    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
+    Point, Rows, Site, SiteInfo, SiteKind, Tensor, Weight,
     ops::{Heads, Qkv},
 };
 use engraft_models::{
@@ -11,13 +11,8 @@ use engraft_models::{
 use std::ops::Range;
 
 /// The row for a registry of one's own.
-pub const FAMILY: Family = Family {
-    name: "neighbours",
-    prefix: "",
-    aliases: &[],
-    frozen: build::<Frozen>,
-    trained: build::<Param>,
-};
+pub const FAMILY: Family =
+    Family { name: "neighbours", prefix: "", aliases: &[], frozen: build::<Frozen>, trained: build::<Param> };
 
 struct Neighbours<P: Weight> {
     weights: Weights<P>,
@@ -40,6 +35,8 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         head_dropout: 0.0,
         summary: Rows::First,
         has_pooler: false,
+        is_tied: false,
+        head_eps: 1e-12,
     };
     let c = info.channels;
     let mut at = Layout::<P>::new(load);

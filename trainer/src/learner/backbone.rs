@@ -6,7 +6,7 @@ use engraft_engine::{
     Cx, Device, ParamSet, Pass, Plain,
     checkpoint::{TensorData, serialize},
 };
-use engraft_models::{Holding, Model, Rows, Tokens};
+use engraft_models::{Holding, Model, Rows, Tokens, load_as};
 use ndarray::Array2;
 use std::{
     path::{Path, PathBuf},
@@ -36,12 +36,10 @@ impl Backbone {
     }
     fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
         how.check(train)?;
-        let Opening { dropout, storage, compute } = how;
+        let Opening { dropout, storage, compute, families } = how;
         let mut set = ParamSet::new();
-        let mut loaded = match train {
-            true => engraft_models::load_trained(directory, device, &mut set)?,
-            false => engraft_models::load_frozen(directory, device, Holding { storage, compute })?,
-        };
+        let (train_in, how) = (train.then_some(&mut set), Holding { storage, compute });
+        let mut loaded = load_as(families, directory, device, train_in, how)?;
         if let Some(p) = dropout {
             loaded.model.set_dropout(p);
         }

@@ -3,8 +3,10 @@ pub mod backbone;
 #[expect(clippy::module_inception, reason = "what the others are there for")]
 pub mod learner;
 pub mod opening;
+pub mod places;
 pub mod prefix;
 
 pub use backbone::Backbone;
 pub use learner::{Graft, Learner, Output, Size};
 pub use opening::Opening;
+pub use places::Places;

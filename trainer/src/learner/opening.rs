@@ -1,9 +1,10 @@
 //! How a backbone is opened: what it is stored as in memory, and in what arithmetic it computes.
 use crate::{Error, Result};
 use engraft_engine::{Compute, Storage};
+use engraft_models::{FAMILIES, Family};
 
 /// How a backbone is opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Opening {
     /// Replaces the dropout probabilities of the model's configuration.
     pub dropout: Option<f32>,
@@ -13,6 +14,13 @@ pub struct Opening {
     /// In what arithmetic the products with it are computed. For 8-bit integers the weights of these products are stored
     /// as int8, whatever `storage` says of the other matrices: f32 or int8.
     pub compute: Compute,
+    /// The families that `model_type` may name.
+    pub families: &'static [Family],
+}
+impl Default for Opening {
+    fn default() -> Opening {
+        Opening { dropout: None, storage: None, compute: Compute::F32, families: FAMILIES }
+    }
 }
 
 impl Opening {

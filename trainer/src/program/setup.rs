@@ -46,6 +46,7 @@ pub fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
         dropout: s.dropout.map(|p| p as f32),
         storage: s.backbone_dtype.map(Into::into),
         compute: s.backbone_compute.into(),
+        ..Opening::default()
     };
     match s.adapter == Some(Adapter::Full) {
         true => Backbone::open_to_train(model, device, how),

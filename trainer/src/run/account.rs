@@ -4,7 +4,12 @@
 //! ledger of the device that the model lives on. The Null device allocates and computes nothing, so its ledger is a
 //! prediction, of every byte.
 use super::step::Trainer;
-use crate::{Result, learner::Learner, reports::bytes::Bytes, text::batch::Batch};
+use crate::{
+    Result,
+    learner::{Learner, Places},
+    reports::bytes::Bytes,
+    text::batch::Batch,
+};
 use engraft_engine::{Activations, AdamW, Class, Keep, kernels::Usage};
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +33,6 @@ pub struct Account {
     pub rest: Bytes,
 }
 
-/// The layer that a weight belongs to: 3 of `bert.encoder.layer.3.output...`.
-fn layer(name: &str) -> Option<usize> {
-    let mut words = name.split('.');
-    words.by_ref().find(|w| *w == "layer").and_then(|_| words.next())?.parse().ok()
-}
-
 /// What two steps on a batch hold in all since the device was opened, with layers that keep what `keep` says.
 pub fn account(c: &mut Learner, batch: &Batch, keep: Keep) -> Result<Account> {
     let optimiser = AdamW::new(0.01).clipping(1.0);
@@ -48,10 +47,11 @@ pub fn account(c: &mut Learner, batch: &Batch, keep: Keep) -> Result<Account> {
 fn sum_up(c: &Learner, kept: &[usize], usage: &Usage) -> Account {
     let mut layers = vec![Bytes::default(); c.backbone().model().info().layers];
     let mut rest = Bytes::default();
+    let places = Places::of(c.backbone().model().sites());
     let mut trainable_parameters = 0;
     {
         let mut at = |name: &str, f: &dyn Fn(&mut Bytes)| {
-            f(layer(name).and_then(|l| layers.get_mut(l)).unwrap_or(&mut rest));
+            f(places.layer(name).and_then(|l| layers.get_mut(l)).unwrap_or(&mut rest));
         };
         for (name, t) in c.named() {
             at(&name, &|b| match t.buffer().class() {
@@ -72,16 +72,4 @@ fn sum_up(c: &Learner, kept: &[usize], usage: &Usage) -> Account {
     rest.scratch = highest.scratch;
     let (total, at_once) = (usage.peak_total(), Bytes::at_once(usage));
     Account { trainable_parameters, total, at_once, highest, layers, rest }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_know_their_layer() {
-        assert_eq!(layer("bert.encoder.layer.11.output.adapters.a.adapter_up.weight"), Some(11));
-        assert_eq!(layer("bert.embeddings.word_embeddings.weight"), None);
-        assert_eq!(layer("heads.layer.x.weight"), None);
-    }
 }

@@ -6,7 +6,7 @@ use crate::program::{
     setup::{saved, task},
 };
 use anyhow::Result;
-use engraft::learner::Backbone;
+use engraft::learner::{Backbone, Places};
 use engraft_engine::{Device, Tensor};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,17 +41,9 @@ struct Table {
     unused: Vec<String>,
 }
 
-/// `bert.encoder.layer.3.output...` counts for "layer 03", everything else for the module in front of its weight.
-fn part(name: &str) -> String {
-    let mut words = name.split('.');
-    match words.by_ref().find(|w| *w == "layer").and_then(|_| words.next()) {
-        Some(n) => format!("layer {n:0>2}"),
-        None => name.split('.').find(|w| *w != "bert").unwrap_or(name).to_string(),
-    }
-}
-fn group(named: Vec<(String, &Tensor)>) -> BTreeMap<String, Part> {
+fn group(places: &Places, named: Vec<(String, &Tensor)>) -> BTreeMap<String, Part> {
     let mut parts = BTreeMap::<String, Part>::new();
-    named.iter().for_each(|(n, t)| parts.entry(part(n)).or_default().add(t));
+    named.iter().for_each(|(n, t)| parts.entry(places.part(n)).or_default().add(t));
     parts
 }
 
@@ -60,6 +52,7 @@ pub fn run(i: &Inspect) -> Result<()> {
     let backbone = Backbone::open(&i.model, &device, i.stored.opening())?;
     note_unused(&backbone);
     let m = backbone.model();
+    let places = Places::of(m.sites());
     let mut storage = BTreeMap::new();
     m.named().iter().for_each(|(_, t)| *storage.entry(t.storage().name()).or_default() += t.bytes());
     let mut table = Table {
@@ -69,7 +62,7 @@ pub fn run(i: &Inspect) -> Result<()> {
         vocabulary: m.info().vocabulary,
         positions: m.info().positions,
         storage,
-        backbone: group(m.named()),
+        backbone: group(&places, m.named()),
         adapter: BTreeMap::new(),
         head: Part::default(),
         trainable_parameters: 0,
@@ -83,7 +76,7 @@ pub fn run(i: &Inspect) -> Result<()> {
         let (l, kind) = saved(backbone, Some(directory), asked)?;
         let size = l.size();
         (table.trainable_parameters, table.total_parameters) = (size.trainable, size.total);
-        table.adapter = l.adapter().map(|a| group(a.named())).unwrap_or_default();
+        table.adapter = l.adapter().map(|a| group(&places, a.named())).unwrap_or_default();
         l.head().iter().flat_map(|h| h.named()).for_each(|(_, t)| table.head.add(t));
         table.labels = l.task().labels().to_vec();
         table.task = Some(kind.name);

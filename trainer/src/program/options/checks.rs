@@ -124,6 +124,7 @@ impl Options {
             dropout: None,
             storage: self.backbone_dtype.map(Into::into),
             compute: self.backbone_compute.map(Into::into).unwrap_or_default(),
+            ..Opening::default()
         };
         opening.check(self.adapter == Some(Adapter::Full))?;
         let bare = match self.adapter {

@@ -25,6 +25,7 @@ pub use choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Back
 pub use table::{Options, Settings};
 pub use texts::{ReductionFactor, Scaling};
 
+use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
 use engraft::engine::{Activations as Kept, Keep};
 use engraft::run::{recipe::Recipe, schedule::Warmup};
@@ -33,8 +34,6 @@ use engraft::{Error, Result};
 
 /// Texts in a batch unless something is said.
 const DEFAULT_BATCH: usize = 32;
-/// What is trained unless something is said.
-const DEFAULT_ADAPTER: &str = "houlsby";
 
 /// The name under which a run's settings are saved.
 pub const FILE: &str = "run.toml";
@@ -83,7 +82,7 @@ impl Options {
             self.warmup_ratio = Some(0.06);
         }
         if self.adapter.is_none() && self.init.is_none() {
-            self.adapter = Some(Adapter::Of(DEFAULT_ADAPTER.into()));
+            self.adapter = Some(Adapter::Of(METHODS[0].names[0].into()));
         }
         if self.lr.is_none() && self.adapter == Some(Adapter::Full) {
             self.lr = Some(5e-5);

@@ -94,8 +94,7 @@ macro_rules! options {
 
 options! {
     "Model and data" {
-        /// What is learned: classification (one class for each text), tagging (a label for each word) or causal-lm (each token
-        /// from those before it); that of the saved head with --init
+        /// What is learned; that of the saved head with --init
         [value_name = "TASK"] task: String;
         /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
         /// that is built in if there is none
@@ -127,8 +126,8 @@ options! {
         [value_name = "N"] max_length: usize;
     }
     "Adapter" {
-        /// What is trained below the head: houlsby, pfeiffer, parallel, scaled-parallel, a configuration string of AdapterHub's such
-        /// as `lora[r=8,alpha=16]`, none for the head alone, full for the whole backbone; the saved adapter with --init
+        /// What is trained below the head: a method or one of its presets, perhaps with fields of AdapterHub's configuration as in
+        /// `NAME[reduction_factor=6]`; none for the head alone, full for the whole backbone; the saved adapter with --init
         [value_name = "ADAPTER"] adapter: Adapter;
         /// Start from a saved adapter and head, as they are
         [value_name = "DIR"] init: PathBuf;
