@@ -6,6 +6,7 @@
 mod bottleneck;
 mod bottleneck_config;
 pub mod lora;
+mod lora_module;
 mod peft_lora;
 mod union;
 
@@ -13,7 +14,8 @@ pub use bottleneck::Bottleneck;
 pub use bottleneck_config::{
     BnConfig, Placement, PostAdd, Reduction, Residual, Scaling, Start, TrainedScaling,
 };
-pub use lora::{Lora, LoraConfig};
+pub use lora::LoraConfig;
+pub use lora_module::{Lora, LoraStart};
 pub use union::Union;
 
 use crate::{Error, Result, grammar, grammar::Fields};

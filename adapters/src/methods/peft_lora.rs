@@ -1,7 +1,7 @@
 //! LoRA as PEFT describes it: by the names of modules, with a rank and an α that may differ between them.
 use super::{
     Config, Module, Place,
-    lora::{self, LoraStart},
+    lora_module::{self, LoraStart},
 };
 use crate::{Error, Result, grammar::Fields};
 use engraft_engine::{LowRank, SiteInfo, SiteKind, Source};
@@ -207,8 +207,9 @@ impl Config for PeftLora {
         if k.target_modules.is_none() {
             return wrong("no `target_modules`: they are not guessed".into());
         }
-        if let Some(r) = k.rank_pattern.values().chain([&k.r]).find(|r| !(1..=lora::MOST).contains(*r)) {
-            return wrong(format!("a rank is {r}, expected 1 to {}", lora::MOST));
+        if let Some(r) = k.rank_pattern.values().chain([&k.r]).find(|r| !(1..=lora_module::MOST).contains(*r))
+        {
+            return wrong(format!("a rank is {r}, expected 1 to {}", lora_module::MOST));
         }
         let mut alphas = k.alpha_pattern.values().chain([&k.lora_alpha]);
         if let Some(a) = alphas.find(|a| !(**a as f32).is_finite()) {
@@ -230,9 +231,9 @@ impl Config for PeftLora {
             return Ok(vec![]);
         }
         let r = self.rank(place.path);
-        let scale = lora::scale(self.alpha(place.path), r, self.known.use_rslora);
+        let scale = lora_module::scale(self.alpha(place.path), r, self.known.use_rslora);
         let how = LowRank::whole(scale as f32, self.known.lora_dropout as f32);
-        lora::build(place.trains, how, (input, output, r), names, LoraStart::Lora, from)
+        lora_module::build(place.trains, how, (input, output, r), names, LoraStart::Lora, from)
     }
     fn adapterhub(&self) -> Result<Fields> {
         Err(Error::Config("a LoRA that PEFT saved is written in PEFT's format".into()))
