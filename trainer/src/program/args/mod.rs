@@ -13,9 +13,11 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
-use super::options::{Activations, Adapter, BackboneDtype, Backend, Options, ReductionFactor, Settings};
+use super::options::{Activations, BackboneDtype, Backend, Methods, Options, ReductionFactor, Settings};
 use engraft::Result;
+use engraft::adapters::methods::METHODS;
 use engraft::data::Column;
+use engraft::tasks::TASKS;
 
 /// Train adapters on frozen transformers.
 ///
@@ -134,28 +136,6 @@ pub struct Inspect {
     pub json: bool,
 }
 
-/// What is trained, one after the other: adapters, `head`, `full`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Methods(pub Vec<Adapter>);
-
-impl std::str::FromStr for Methods {
-    type Err = String;
-
-    /// Split at commas that are in no brackets.
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (mut depth, mut parts) = (0i32, vec![String::new()]);
-        for c in text.chars() {
-            depth += i32::from(matches!(c, '[' | '{' | '(')) - i32::from(matches!(c, ']' | '}' | ')'));
-            match (c, parts.last_mut()) {
-                (',', _) if depth == 0 => parts.push(String::new()),
-                (_, Some(part)) => part.push(c),
-                (_, None) => {}
-            }
-        }
-        parts.iter().map(|part| part.trim().parse()).collect::<std::result::Result<_, _>>().map(Self)
-    }
-}
-
 /// `engraft memory`.
 #[derive(Debug, Clone, Args)]
 pub struct Memory {
@@ -174,13 +154,10 @@ pub struct Memory {
     /// What is learned, which decides the head and what is read of each text
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
-    /// What is trained below the head: adapters as --adapter of `engraft train` takes them, `head` and `full`
-    #[arg(
-        long,
-        value_name = "METHODS",
-        default_value = "full,houlsby,pfeiffer,parallel,scaled-parallel,head"
-    )]
-    pub methods: Methods,
+    /// What is trained below the head: adapters as --adapter of `engraft train` takes them, `head` and `full`; one of each method if
+    /// not given
+    #[arg(long, value_name = "METHODS")]
+    pub methods: Option<Methods>,
     /// Width of the bottleneck; the preset's if not given
     #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "reduction_factor")]
     pub bottleneck: Option<usize>,
@@ -284,7 +261,11 @@ impl Arguments {
                 arg.help(format!("{help} [default: {value}]"))
             })
         };
-        Self::command().mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
+        let mut command = Self::command();
+        for name in command.get_subcommands().map(|c| c.get_name().to_string()).collect::<Vec<_>>() {
+            command = command.mut_subcommand(name, |c| c.mut_args(listed));
+        }
+        command.mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
             let of_a_run =
                 |arg: &clap::Arg| arg.get_long().is_some_and(|flag| profile::OF_A_RUN.contains(&flag));
             with_defaults(profile)
@@ -294,6 +275,19 @@ impl Arguments {
                 })
         })
     }
+}
+
+/// A flag that takes names out of a registry, with the names in its help.
+fn listed(arg: clap::Arg) -> clap::Arg {
+    let names: Vec<String> = match (arg.get_long(), arg.get_value_names()) {
+        (Some("task"), _) => TASKS.iter().map(|t| format!("{}: {}", t.name, t.help)).collect(),
+        (Some("adapter"), Some([value])) if value == "ADAPTER" => {
+            METHODS.iter().map(|m| m.names.join(", ")).collect()
+        }
+        _ => return arg,
+    };
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    arg.help(format!("{help} [{}]", names.join("; ")))
 }
 
 #[cfg(test)]

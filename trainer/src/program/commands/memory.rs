@@ -2,7 +2,7 @@
 use crate::program::{
     args::Memory,
     graft::shape,
-    options::{Activations, Adapter, Backend},
+    options::{Activations, Adapter, Backend, Methods},
     print::say,
     setup::{open, task},
 };
@@ -139,7 +139,8 @@ pub fn run(m: &Memory) -> Result<()> {
     Ok(())
 }
 fn pairs(m: &Memory) -> Vec<(Adapter, Activations)> {
-    m.methods.0.iter().flat_map(|method| m.activations.iter().map(|a| (method.clone(), *a))).collect()
+    let Methods(methods) = m.methods.clone().unwrap_or_default();
+    methods.iter().flat_map(|method| m.activations.iter().map(|a| (method.clone(), *a))).collect()
 }
 
 /// Takes the steps in a process of its own, so that nothing else is in its memory.

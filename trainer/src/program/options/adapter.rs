@@ -1,5 +1,5 @@
 //! What is trained below the head.
-use engraft::adapters::{Fields, parse};
+use engraft::adapters::{Fields, methods::METHODS, parse};
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,6 +39,36 @@ impl fmt::Display for Adapter {
 }
 engraft::by_text!(Adapter);
 
+/// What is trained, one after the other: adapters, `head`, `full`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Methods(pub Vec<Adapter>);
+
+impl Default for Methods {
+    /// The whole backbone, one adapter of each method, the head alone.
+    fn default() -> Self {
+        let one = METHODS.iter().map(|m| Adapter::Of(m.names[0].into()));
+        Self([Adapter::Full].into_iter().chain(one).chain([Adapter::None]).collect())
+    }
+}
+
+impl FromStr for Methods {
+    type Err = String;
+
+    /// Split at commas that are in no brackets.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut depth, mut parts) = (0i32, vec![String::new()]);
+        for c in text.chars() {
+            depth += i32::from(matches!(c, '[' | '{' | '(')) - i32::from(matches!(c, ']' | '}' | ')'));
+            match (c, parts.last_mut()) {
+                (',', _) if depth == 0 => parts.push(String::new()),
+                (_, Some(part)) => part.push(c),
+                (_, None) => {}
+            }
+        }
+        parts.iter().map(|part| part.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +84,13 @@ mod tests {
             "{error}"
         );
         assert!("lora[r=x]".parse::<Adapter>().is_err());
+    }
+
+    #[test]
+    fn methods_are_split_outside_of_brackets() {
+        let methods: Methods = "full, lora[r=8,alpha=16],head".parse().unwrap();
+        assert_eq!(methods.0, [Adapter::Full, Adapter::Of("lora[r=8,alpha=16]".into()), Adapter::None]);
+        assert!("full,,head".parse::<Methods>().is_err());
+        assert!(Methods::default().0.len() >= 4);
     }
 }

@@ -19,7 +19,7 @@ mod texts;
 
 use std::path::Path;
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, Methods};
 pub use bytes::ByteSize;
 pub use choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
 pub use table::{Options, Settings};
