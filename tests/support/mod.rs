@@ -4,6 +4,7 @@
 pub mod differences;
 pub mod faults;
 pub mod files;
+pub mod grafted;
 
 use engraft_adapters::{Adapter, Head, Host, heads::Classification};
 use engraft_engine::checkpoint::{TensorData, save};
