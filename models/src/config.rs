@@ -164,11 +164,10 @@ impl Config {
     }
     /// Refuses a field that has another value than this one, written as JSON.
     pub fn only(&self, name: &str, neutral: &str) -> Result<()> {
-        match self.take(name) {
-            Some(v) if v.to_string() != neutral => {
-                Err(self.error(format!("`{name}` is {v}; only {neutral} is supported")))
-            }
-            _ => Ok(()),
+        let text = self.take(name).map(Value::to_string);
+        match text.filter(|text| text != neutral) {
+            Some(text) => Err(self.error(format!("`{name}` is {text}; only {neutral} is supported"))),
+            None => Ok(()),
         }
     }
     /// Fields that nothing has read and that are not well known to change nothing.

@@ -194,22 +194,22 @@ impl<'a> Matrix<'a> {
     }
     /// Its elements, of floats in host memory.
     pub(crate) fn floats<'h, E>(&self, data: &'h [E]) -> Floats<'h, E> {
-        Floats { data: self.from_first(data, self.first.1, self.stride), stride: self.stride }
+        Floats { data: self.used(data, self.first.1, self.stride), stride: self.stride }
     }
     /// The same of integers and the scales of their rows.
     pub(crate) fn int8<'h>(&self, data: &'h [i8], scales: &'h [f32]) -> Int8<'h> {
-        let data = self.from_first(data, self.first.1, self.stride);
+        let data = self.used(data, self.first.1, self.stride);
         Int8 { data, scales: scales.get(self.first.0..).unwrap_or_default(), stride: self.stride }
     }
     /// The same of nf4 codes.
     pub(crate) fn nf4<'h>(&self, data: &'h [Nf4Pair], codes: &'h [u8], ranges: &'h [f32]) -> Nf4<'h> {
         let (stride, blocks) = (nf4::pairs(self.stride), nf4::blocks(self.stride));
         let first_block = self.first.0 * blocks + self.first.1 / nf4::BLOCK;
-        let data = self.from_first(data, self.first.1 / 2, stride);
+        let data = self.used(data, self.first.1 / 2, stride);
         Nf4 { data, codes, ranges, stride, blocks, first_block }
     }
     /// What is stored from the first element on. An empty matrix may begin behind the end.
-    fn from_first<'h, E>(&self, data: &'h [E], col: usize, stride: usize) -> &'h [E] {
+    fn used<'h, E>(&self, data: &'h [E], col: usize, stride: usize) -> &'h [E] {
         data.get(self.first.0 * stride + col..).unwrap_or_default()
     }
     /// The values, row-major, decoded one by one. The Null device gives zeros.

@@ -123,7 +123,11 @@ impl<'a, 'm> Qkv<'a, 'm> {
             let left = vec![q.act.rows, q.cols.len(), how.count, kv];
             Err(Error::Shape { op: OP, left, right: c.shape().into() })
         };
-        if how.count == 0 || kv == 0 || how.count % kv != 0 || !q.cols.len().is_multiple_of(how.count) {
+        if how.count == 0
+            || kv == 0
+            || !how.count.is_multiple_of(kv)
+            || !q.cols.len().is_multiple_of(how.count)
+        {
             return wrong(&self.k);
         }
         let d = q.cols.len() / how.count;

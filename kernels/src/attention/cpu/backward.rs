@@ -50,8 +50,7 @@ impl OfKeys<'_> {
         &self,
         level: Level,
         pieces: &[Piece],
-        keys: Range<usize>,
-        from: usize,
+        (keys, from): (Range<usize>, usize),
         cols: Range<usize>,
         p: Product<'_>,
         ahead: &mut Ahead,
@@ -209,8 +208,8 @@ pub(in super::super) fn backward(
                     let (p, ds) = (Product { k, finish, ..of_p }, Product { k, finish, ..of_ds });
                     // SAFETY: the columns of these heads of a span's keys are this task's own (see `Target`).
                     unsafe {
-                        dv.product(level, pieces, keys.clone(), from, of_kv.clone(), p, &mut ahead);
-                        dk.product(level, pieces, keys, from, of_kv.clone(), ds, &mut ahead);
+                        dv.product(level, pieces, (keys.clone(), from), of_kv.clone(), p, &mut ahead);
+                        dk.product(level, pieces, (keys, from), of_kv.clone(), ds, &mut ahead);
                     }
                 }
                 begun = begun.max(end);
@@ -237,8 +236,8 @@ pub(in super::super) fn backward(
         }
         // SAFETY: as above.
         unsafe {
-            dv.product(level, pieces, begun..n, begun, of_kv.clone(), to_keys, &mut ahead);
-            dk.product(level, pieces, begun..n, begun, of_kv, to_keys, &mut ahead);
+            dv.product(level, pieces, (begun..n, begun), of_kv.clone(), to_keys, &mut ahead);
+            dk.product(level, pieces, (begun..n, begun), of_kv, to_keys, &mut ahead);
         }
     });
     merge(d, &plan, partial, &targets, a.kv_channels());
