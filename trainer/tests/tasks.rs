@@ -118,3 +118,100 @@ fn the_frozen_prefix_of_sentences_is_cached() {
     let plain = head("");
     assert_eq!(head(&format!("--cache-prefix {}", cache.path().display())), plain);
 }
+
+/// A small GPT-2 with random weights, and a tokenizer of 90 words.
+fn language_model(work: &Work) {
+    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/gpt2/model");
+    let vocab: serde_json::Map<_, _> =
+        (0..90).map(|i| (if i == 0 { "<|endoftext|>".into() } else { format!("w{i}") }, json!(i))).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "<|endoftext|>" },
+    });
+    work.copy(&model, "gpt").write("gpt/tokenizer.json", tokenizer.to_string());
+    let line = |i: usize| (0..7).map(|j| format!("w{} ", 1 + (3 * i + j) % 9)).collect::<String>() + "\n";
+    work.write("text.txt", (0..40).map(line).collect::<String>());
+    work.write("held-out.txt", (40..50).map(line).collect::<String>());
+}
+const LM: &str = "train --model gpt --task causal-lm --train text.txt --eval held-out.txt --json --quiet --max-length 16 \
+                  --batch-size 4 --lr 1e-2 --warmup-ratio 0";
+
+#[test]
+fn a_language_model_learns_and_says_how_probable_texts_are() {
+    let work = Work::empty();
+    language_model(&work);
+    let before = "eval --model gpt --task causal-lm --data held-out.txt --max-length 16 --json";
+    let before = work.run(before).evaluation();
+    for (adapter, out) in [("lora[r=4,alpha=8]", "lora"), ("houlsby", "houlsby"), ("full --lr 1e-3", "full")]
+    {
+        let report = work.run(&format!("{LM} --epochs 8 --adapter {adapter} --out {out}")).json();
+        let m = &report["metrics"];
+        assert_eq!(report["task"], "causal-lm");
+        let (loss, perplexity) = (number(&m["loss"]), number(&m["perplexity"]));
+        assert!((loss.exp() / perplexity - 1.0).abs() < 1e-9 && number(&m["bits_per_byte"]) > 0.0, "{m}");
+        assert!(perplexity < 0.5 * number(&before["perplexity"]), "{adapter}: {m} after {before}");
+        // 10 lines of 7 words and their ends, in blocks of 16 of which the first token is given
+        assert_eq!(m["tokens"], json!({"scored": 75}));
+        let model = if out == "full" {
+            "--model full --task causal-lm".into()
+        } else {
+            format!("--model gpt --adapter {out}")
+        };
+        let eval =
+            |flags: &str| work.run(&format!("eval {model} --data held-out.txt --json {flags}")).evaluation();
+        let eval_16 = eval("--max-length 16");
+        assert!(difference(&[number(&eval_16["loss"]) as f32], &[loss as f32]) < 1e-6);
+        if out != "full" {
+            assert_eq!(&eval(""), m, "texts are cut as in training");
+            assert_eq!(eval("--batch-size 1")["tokens"], m["tokens"]);
+        }
+        let said =
+            work.run_with(&format!("predict {model} --json --text"), &["w1 w2 w3 w4", "w80 w3", "w1"]).json();
+        let of = |i: usize| &said["predictions"][i];
+        assert_eq!([&of(0)["tokens"], &of(1)["tokens"], &of(2)["tokens"]], [&json!(3), &json!(1), &json!(0)]);
+        assert!(number(&of(0)["loss"]) < number(&of(1)["loss"]) && of(2)["loss"].is_null(), "{said}");
+    }
+    assert_eq!(work.names("lora"), ["adapter.safetensors", "adapter_config.json", "report.json", "run.toml"]);
+    assert!(work.names("full").contains(&"model.safetensors".to_string()));
+}
+
+#[test]
+fn documents_are_lines_paragraphs_or_rows() {
+    let work = Work::empty();
+    language_model(&work);
+    let lines = "w1 w2 w3\nw4 w5\n\nw6 w7\n";
+    work.write("a.txt", lines).write("a.csv", "id,text\n1,\"w1 w2 w3\nw4 w5\"\n2,w6 w7\n");
+    let eval =
+        |flags: &str| work.run(&format!("eval --model gpt --task causal-lm --json {flags}")).evaluation();
+    // one block: 7 words and an end behind each document, all but the first predicted
+    assert_eq!(eval("--data a.txt")["tokens"], json!({"scored": 9}));
+    let paragraphs = eval("--data a.txt --documents paragraphs");
+    assert_eq!((&paragraphs["tokens"], &paragraphs["examples"]), (&json!({"scored": 8}), &json!(2)));
+    assert_eq!(eval("--data a.csv")["loss"], paragraphs["loss"]);
+    work.write("one.txt", "")
+        .run("eval --model gpt --task causal-lm --data one.txt")
+        .fails(&["one.txt", "empty"]);
+    work.run("eval --model MODEL --task causal-lm --data a.txt").fails(&["language-modelling head"]);
+    work.run("eval --model gpt --task tagging --data a.txt").fails(&["task", "adapter"]);
+    work.run(&format!("{LM} --epochs 1 --adapter none --out x")).fails(&["no head to train"]);
+}
+
+#[test]
+fn every_byte_of_a_language_model_is_planned() {
+    let work = Work::empty();
+    language_model(&work);
+    let line = "memory --model gpt --task causal-lm --batch 3 --length 20 --methods full,houlsby,lora[r=2] --measure --json";
+    for row in work.run(line).json()["rows"].as_array().unwrap() {
+        assert_eq!(row["ledger_equals_predicted"], true, "{row}");
+    }
+    let bytes = |r: &Value| r["ledger_peak_bytes"].as_u64().unwrap();
+    let free = work.run(&format!("{LM} --max-steps 5 --adapter houlsby --out free")).json();
+    let tight =
+        format!("{LM} --max-steps 5 --adapter houlsby --out tight --memory-budget {}", bytes(&free) - 1);
+    let ran = work.run(&tight.replace(" --quiet", "")).good();
+    let said = ran.stderr.lines().any(|l| l.starts_with("plan for "));
+    let tight = ran.json();
+    assert!(said && bytes(&tight) < bytes(&free));
+    assert_eq!(free["metrics"], tight["metrics"]);
+}

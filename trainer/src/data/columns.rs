@@ -58,11 +58,13 @@ choices! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the enum is written by a macro")]
 impl Default for Header {
     fn default() -> Self {
         Self::Auto
     }
 }
+#[expect(clippy::derivable_impls, reason = "the enum is written by a macro")]
 impl Default for Documents {
     fn default() -> Self {
         Self::Lines

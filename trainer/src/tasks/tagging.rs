@@ -181,11 +181,13 @@ impl Task for Tagging {
             let pairs: Vec<(usize, Option<usize>)> =
                 labels.iter().zip(&chosen).filter_map(|(label, c)| Some((known(label)?, *c))).collect();
             without += pairs.iter().filter(|(_, c)| c.is_none()).count() as u64;
-            let names = |f: &dyn Fn(&(usize, Option<usize>)) -> usize| -> Vec<&str> {
-                pairs.iter().map(|p| self.labels.name(f(p) as u32)).collect()
+            let (truth, guess): (Vec<usize>, Vec<usize>) =
+                pairs.into_iter().map(|(t, c)| (t, c.unwrap_or(self.default()))).unzip();
+            let names = |classes: &[usize]| -> Vec<&str> {
+                classes.iter().map(|class| self.labels.name(*class as u32)).collect()
             };
-            entities.add(&names(&|p| p.0), &names(&|p| p.1.unwrap_or(self.default())));
-            pairs.iter().for_each(|(t, c)| confusion.add(*t as u32, c.unwrap_or(self.default()) as u32));
+            entities.add(&names(&truth), &names(&guess));
+            truth.iter().zip(&guess).for_each(|(t, c)| confusion.add(*t as u32, *c as u32));
         }
         let loss = ("loss", classes::mean_loss(answers));
         let words = json!({"scored": confusion.total(), "without_prediction": without});
