@@ -135,7 +135,7 @@ fn language_model(work: &Work) {
     work.write("held-out.txt", (40..50).map(line).collect::<String>());
 }
 const LM: &str = "train --model gpt --task causal-lm --train text.txt --eval held-out.txt --json --quiet --max-length 16 \
-                  --batch-size 4 --lr 1e-2 --warmup-ratio 0";
+                  --batch-size 4 --warmup-ratio 0";
 
 #[test]
 fn a_language_model_learns_and_says_how_probable_texts_are() {
@@ -143,16 +143,17 @@ fn a_language_model_learns_and_says_how_probable_texts_are() {
     language_model(&work);
     let before = "eval --model gpt --task causal-lm --data held-out.txt --max-length 16 --json";
     let before = work.run(before).evaluation();
-    for (adapter, out) in [("lora[r=4,alpha=8]", "lora"), ("houlsby", "houlsby"), ("full --lr 1e-3", "full")]
+    for (adapter, lr, out) in
+        [("lora[r=4,alpha=8]", "1e-2", "lora"), ("houlsby", "1e-2", "houlsby"), ("full", "1e-3", "full")]
     {
-        let report = work.run(&format!("{LM} --epochs 8 --adapter {adapter} --out {out}")).json();
+        let report = work.run(&format!("{LM} --epochs 8 --adapter {adapter} --lr {lr} --out {out}")).json();
         let m = &report["metrics"];
         assert_eq!(report["task"], "causal-lm");
         let (loss, perplexity) = (number(&m["loss"]), number(&m["perplexity"]));
         assert!((loss.exp() / perplexity - 1.0).abs() < 1e-9 && number(&m["bits_per_byte"]) > 0.0, "{m}");
         assert!(perplexity < 0.5 * number(&before["perplexity"]), "{adapter}: {m} after {before}");
         // 10 lines of 7 words and their ends, in blocks of 16 of which the first token is given
-        assert_eq!(m["tokens"], json!({"scored": 75}));
+        assert_eq!(m["scored_tokens"], 75);
         let model = if out == "full" {
             "--model full --task causal-lm".into()
         } else {
@@ -164,7 +165,7 @@ fn a_language_model_learns_and_says_how_probable_texts_are() {
         assert!(difference(&[number(&eval_16["loss"]) as f32], &[loss as f32]) < 1e-6);
         if out != "full" {
             assert_eq!(&eval(""), m, "texts are cut as in training");
-            assert_eq!(eval("--batch-size 1")["tokens"], m["tokens"]);
+            assert_eq!(eval("--batch-size 1")["scored_tokens"], m["scored_tokens"]);
         }
         let said =
             work.run_with(&format!("predict {model} --json --text"), &["w1 w2 w3 w4", "w80 w3", "w1"]).json();
@@ -185,9 +186,9 @@ fn documents_are_lines_paragraphs_or_rows() {
     let eval =
         |flags: &str| work.run(&format!("eval --model gpt --task causal-lm --json {flags}")).evaluation();
     // one block: 7 words and an end behind each document, all but the first predicted
-    assert_eq!(eval("--data a.txt")["tokens"], json!({"scored": 9}));
+    assert_eq!(eval("--data a.txt")["scored_tokens"], 9);
     let paragraphs = eval("--data a.txt --documents paragraphs");
-    assert_eq!((&paragraphs["tokens"], &paragraphs["examples"]), (&json!({"scored": 8}), &json!(2)));
+    assert_eq!((&paragraphs["scored_tokens"], &paragraphs["examples"]), (&json!(8), &json!(2)));
     assert_eq!(eval("--data a.csv")["loss"], paragraphs["loss"]);
     work.write("one.txt", "")
         .run("eval --model gpt --task causal-lm --data one.txt")

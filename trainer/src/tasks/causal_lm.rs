@@ -120,7 +120,7 @@ impl Task for CausalLm {
         let loss = sum / f64::max(tokens, 1.0);
         let bits = sum / (std::f64::consts::LN_2 * bytes.max(1) as f64);
         let scores = [("loss", loss), ("perplexity", loss.exp()), ("bits_per_byte", bits)];
-        let details = Map::from_iter([("tokens".to_string(), json!({"scored": tokens as u64}))]);
+        let details = Map::from_iter([("scored_tokens".to_string(), json!(tokens as u64))]);
         let lines =
             vec![format!("perplexity {:.4}, {bits:.4} bits per byte, {tokens} tokens scored", loss.exp())];
         Evaluated { metrics: Metrics { scores: scores.into(), examples: data.len() as u64, details }, lines }

@@ -1,0 +1,72 @@
+//! `engraft forward` beside the reference libraries: hidden states, logits, loss and every gradient, under the names that the
+//! tensors have in the directory of the adapter.
+mod support;
+use std::{collections::BTreeMap, path::Path};
+use support::*;
+
+/// The fixture directories of a model that hold an adapter and labels, as `FOLDER/NAME`.
+fn adapters(folder: &str) -> Vec<String> {
+    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(folder);
+    let mut names: Vec<String> = std::fs::read_dir(&at)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|d| d.join("adapter_config.json").exists())
+        .filter(|d| std::fs::read_to_string(d.join("input.json")).is_ok_and(|text| text.contains("labels")))
+        .map(|d| format!("{folder}/{}", d.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    names.sort();
+    assert!(names.len() > 2, "{folder}: {names:?}");
+    names
+}
+
+fn check(model: &str, fixture: &str, flags: &str) {
+    let work = Work::empty();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let path = |name: &str| root.join(name).display().to_string();
+    let adapter = if flags.is_empty() { format!("--adapter {}", path(fixture)) } else { flags.into() };
+    let line = format!(
+        "forward --model {} {adapter} --ids {}/input.json --out o.safetensors --grad",
+        path(model),
+        path(fixture)
+    );
+    work.run(&line).good();
+    let (found, expected) =
+        (work.tensors("o.safetensors"), tensors(&root.join(fixture).join("expected.safetensors")));
+    let of = |t: &Tensors| -> BTreeMap<String, Vec<f32>> {
+        t.iter().filter(|(n, _)| !n.starts_with("curve")).map(|(n, v)| (n.clone(), v.clone())).collect()
+    };
+    let (found, expected) = (of(&found), of(&expected));
+    let missing: Vec<_> = expected.keys().filter(|n| !found.contains_key(*n)).collect();
+    assert!(missing.is_empty(), "{fixture}: no {missing:?} among {:?}", found.keys());
+    assert!(expected.keys().any(|n| n.starts_with("grad.")) && expected.contains_key("loss"), "{fixture}");
+    for (name, expected) in &expected {
+        let bound = if name.starts_with("grad.") { 1e-4 } else { 1e-5 };
+        let worst = difference(&found[name], expected);
+        assert!(worst < bound, "{fixture}: {name} is off by {worst}");
+    }
+    let more: Vec<_> =
+        found.keys().filter(|n| n.starts_with("grad.") && !expected.contains_key(*n)).collect();
+    assert!(more.is_empty(), "{fixture}: nobody knows {more:?}");
+}
+
+#[test]
+fn language_models_with_adapters() {
+    adapters("gpt2").iter().for_each(|name| check("gpt2/model", name, ""));
+}
+
+#[test]
+fn a_language_model_by_itself() {
+    check("gpt2/model", "gpt2/full", "--task causal-lm");
+}
+
+#[test]
+fn low_rank_updates_of_both_libraries() {
+    adapters("lora").iter().for_each(|name| check("bert/model", name, ""));
+}
+
+#[test]
+fn labels_of_tokens() {
+    for name in adapters("tagging") {
+        check(if name.contains("gpt2") { "gpt2/model" } else { "bert/model" }, &name, "");
+    }
+}
