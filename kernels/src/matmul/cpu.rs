@@ -36,7 +36,10 @@ use crate::{
     storage::view::{Floats, Stored, stored},
     team::Shared,
 };
-use std::{ops::Range, ptr::null_mut};
+use std::{
+    ops::Range,
+    ptr::{null, null_mut},
+};
 
 /// Where a task's block of C lies (address, distance between rows), and what is added to it next.
 #[derive(Clone, Copy)]
@@ -56,6 +59,8 @@ struct PanelsAt {
     skip: usize,
     /// Where the first tile puts a panel for the others; null: nowhere.
     keep: *mut f32,
+    /// Where the sums of a panel wait between the parts of its depth.
+    unfinished: *mut f32,
 }
 
 /// The code for one instruction set.
@@ -117,7 +122,7 @@ pub(super) fn multiply<S: Stored>(
     assert!(b.from.holds(lines, each), "B is too short");
     let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
-    assert!(!plan.flipped || (plan.isa != Isa::Portable && plan.group == 0));
+    assert!(!plan.flipped || (plan.isa != Isa::Portable && plan.group == 0 && plan.step == plan.kc));
     assert!(plus.covers(high, wide), "what is added is too short");
     let each = plan.floats(!S::IS_F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
@@ -172,8 +177,8 @@ impl<'a, S: Stored> Job<'a, S> {
             let piece = self.piece(p, j0, depth, cols);
             let b = match piece.in_place() {
                 Some((at, row)) if plan.in_place => {
-                    let keep = if tiles.count > 1 { slot.wrapping_add(HEADER) } else { null_mut() };
-                    PanelsAt { at, panel: plan.panel(), row, skip: 0, keep }
+                    let keep = if tiles.count > 2 { slot.wrapping_add(HEADER) } else { null_mut() };
+                    PanelsAt { at, panel: plan.panel(), row, skip: 0, keep, unfinished: block }
                 }
                 _ => {
                     let (first, depth) = if plan.whole { (0, plan.depth) } else { (p, depth) };
@@ -186,6 +191,7 @@ impl<'a, S: Stored> Job<'a, S> {
                         row: 0,
                         skip: p - first,
                         keep: null_mut(),
+                        unfinished: null_mut(),
                     }
                 }
             };
@@ -209,7 +215,7 @@ impl<'a, S: Stored> Job<'a, S> {
                     false => target,
                 };
                 // SAFETY: as of this function; A and B have just been put there. A flipped task has room for `mc` x `nc`
-                // values from `block` on.
+                // values from `block` on, and one with parts of depth for `mc` x a panel.
                 unsafe { self.block(code, &to, &piece, (tiles, these), a, &b) };
             }
             if plan.flipped {
@@ -227,7 +233,7 @@ impl<'a, S: Stored> Job<'a, S> {
     }
 
     /// Tiles `these` of a task's rows times all panels of `piece`, with what is added. A's tiles begin at `a` and B's
-    /// panels at `b`.
+    /// panels at `b`. Read in place, a panel passes by in parts of its depth.
     ///
     /// # Safety
     /// As of `run`, and `a` and `b` may be read that far.
@@ -240,50 +246,66 @@ impl<'a, S: Stored> Job<'a, S> {
         a: *const f32,
         b: &PanelsAt,
     ) {
-        let (plan, depth, lanes) = (&self.plan, piece.depth, lanes(self.plan.isa));
+        let (plan, lanes) = (&self.plan, lanes(self.plan.isa));
         let panel = plan.panel();
         let (panels, first) = (piece.cols.div_ceil(panel), tiles.at(these.start).0);
-        for x in 0..these.len() * panels {
-            let (t, s) =
-                if plan.in_place { (x % these.len(), x / these.len()) } else { (x / panels, x % panels) };
+        let parts = if plan.in_place { piece.depth.div_ceil(plan.step.max(1)).max(1) } else { 1 };
+        for x in 0..these.len() * panels * parts {
+            let (t, part, s) = match plan.in_place {
+                true => (x % these.len(), x / these.len() % parts, x / these.len() / parts),
+                false => (x / panels, 0, x % panels),
+            };
+            let p = part * plan.step;
+            let depth = if parts > 1 { plan.step.min(piece.depth - p) } else { piece.depth };
             let (i, high) = tiles.at(these.start + t);
             let j = s * panel;
             let wide = panel.min(piece.cols - j);
             let vectors = wide.div_ceil(lanes);
             let a = if plan.group == 0 {
-                (a.wrapping_add((i - first) * self.a.row), self.a.row, self.a.col)
+                (a.wrapping_add((i - first) * self.a.row + p * self.a.col), self.a.row, self.a.col)
             } else {
                 // panels of one vector; a tile is half of one
                 let (panel, half) = ((i - first) / lanes, (i - first) % lanes);
                 (a.wrapping_add(panel * lanes * depth + half), 1, lanes)
             };
             let ahead = if plan.in_place && t % 2 == 0 && t / 2 < plan.vectors {
-                // the next panel, a line of each row; behind the last one, the first of the next block of depth
-                let next = if s + 1 < panels { j + panel } else { depth * b.row };
+                // what comes next, a line of each row: a part of this panel, the next one, or the first of the next block
+                let next = match (part + 1 < parts, s + 1 < panels) {
+                    (true, _) => (p + depth) * b.row + j,
+                    (false, true) => j + panel,
+                    (false, false) => piece.depth * b.row,
+                };
                 Ahead::line(b.at.wrapping_add(next + t / 2 * lanes), b.row, depth, high)
             } else if !plan.in_place && plan.group == 0 && self.a.col == 1 {
                 Ahead::next(a.0, self.a.row, high, depth, (s, panels))
             } else {
                 Ahead::nothing(a.0)
             };
+            // unfinished sums are put aside
+            let aside = b.unfinished.wrapping_add(i * panel);
+            let begin = if part > 0 { aside.cast_const() } else { null() };
+            let (c, plus) = match part + 1 < parts {
+                true => ((aside, panel), AtTile::NOTHING),
+                false => ((to.c.0.wrapping_add(i * to.c.1 + j), to.c.1), to.plus.moved(i, j)),
+            };
             let dense = vectors * lanes;
             let row = if b.row > 0 { b.row } else { dense };
-            let copied = t > 0 && !b.keep.is_null();
-            let (from, keep) = match copied {
-                true => ((b.keep.cast_const(), dense), null_mut()),
-                false => ((b.at.wrapping_add(s * b.panel + b.skip * row), row), b.keep),
+            let (from, keep) = match (b.keep.is_null(), t) {
+                (false, 1..) => ((b.keep.cast_const(), dense), null_mut()),
+                _ => ((b.at.wrapping_add(s * b.panel + (b.skip + p) * row), row), b.keep),
             };
             // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
             // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
             unsafe {
-                (code.kernel)(high, vectors, a.2 == 1, copied || !plan.in_place)(&Tile {
+                (code.kernel)(high, vectors, a.2 == 1, !plan.in_place)(&Tile {
                     depth,
                     a,
                     ahead,
                     b: from,
                     keep,
-                    plus: to.plus.moved(i, j),
-                    c: (to.c.0.add(i * to.c.1 + j), to.c.1),
+                    begin: (begin, panel),
+                    plus,
+                    c,
                     last: wide - (vectors - 1) * lanes,
                 });
             }

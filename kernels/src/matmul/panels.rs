@@ -16,7 +16,7 @@ use crate::{
     epilogue::AtTile,
     storage::view::{Floats, Stored},
 };
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
 /// Depth of a block of panels at most.
 const DEEPEST: usize = 768;
@@ -176,6 +176,7 @@ impl<'a> Panels<'a> {
             ahead: if depth >= AHEAD { Ahead::next(a, of.a.1, rows, depth, part) } else { Ahead::nothing(a) },
             b: (b, vectors * lanes),
             keep: null_mut(),
+            begin: (null(), 0),
             plus: of.plus.moved(i, j),
             c: (of.c.0.wrapping_add(i * of.c.1 + j), of.c.1),
             last: cols - (vectors - 1) * lanes,

@@ -16,8 +16,10 @@ pub(super) struct Plan {
     pub mc: usize,
     /// Columns of C in a task: whole panels.
     pub nc: usize,
-    /// Depth of a block: what is packed at a time is `kc` x `nc`.
+    /// Depth of a block: what is summed before it is added to C. What is packed at a time is `kc` x `nc`.
     pub kc: usize,
+    /// Depth of what passes by at a time: a block, or a part of one if B is read in place.
+    pub step: usize,
     /// B is read where it lies.
     pub in_place: bool,
     /// A's rows are packed too, so many tiles at a time; 0: A is read where it lies.
@@ -32,8 +34,8 @@ pub(super) struct Plan {
 const IN_PLACE_ROWS: usize = 96;
 /// (more, if A would be packed too).
 const IN_PLACE_TURNED: usize = 160;
-/// A weight's gradient that is computed in place has blocks of this depth: B's rows are far apart, and a panel should stay
-/// in the first-level cache or near it. (Products with a weight sum as if it were packed: see [`Plan::new`].)
+/// Depth that passes by at a time if B is read in place: its rows are far apart, and a panel should stay in the first-level
+/// cache or near it.
 const IN_PLACE_DEPTH: usize = 192;
 /// Up to so many rows of activations, of so many values at most, those are packed and the weight is read where it lies ...
 const FLIPPED_ROWS: usize = 128;
@@ -61,8 +63,8 @@ pub(super) const HEADER: usize = 16;
 impl Plan {
     /// `turned`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
     ///
-    /// A block of depth is what is summed before it is added to C. Unless `turned` it depends on depth and columns alone,
-    /// so that a row of C is the same whatever rows stand beside it.
+    /// How deep a block is depends, unless `turned`, on depth and columns alone: then a row of C is the same whatever rows
+    /// stand beside it.
     pub(super) fn new(isa: Isa, m: usize, depth: usize, cols: usize, turned: bool, by_rows: bool) -> Plan {
         let vectorised = isa != Isa::Portable;
         let few = if turned { IN_PLACE_TURNED } else { IN_PLACE_ROWS };
@@ -90,6 +92,8 @@ impl Plan {
         };
         let parts = depth.div_ceil(deepest).max(1);
         let kc = depth.div_ceil(parts).next_multiple_of(16);
+        let steps = if in_place { kc.div_ceil(IN_PLACE_DEPTH).max(1) } else { 1 };
+        let step = kc.div_ceil(steps).next_multiple_of(16);
         let narrow = ONCE / depth.max(1) / panel * panel;
         let whole = vectorised && !in_place && !pack_a && parts > 1 && narrow > 0;
         let nc = if whole { nc.min(narrow) } else { nc };
@@ -103,7 +107,22 @@ impl Plan {
         } else {
             0
         };
-        Plan { isa, m, depth, cols, vectors, tile_rows, mc, nc, kc, in_place, group, flipped: false, whole }
+        Plan {
+            isa,
+            m,
+            depth,
+            cols,
+            vectors,
+            tile_rows,
+            mc,
+            nc,
+            kc,
+            step,
+            in_place,
+            group,
+            flipped: false,
+            whole,
+        }
     }
     /// y (m x n) = x Wᵀ, W (n x depth), which is plain f32 or not. With few rows, its transpose W xᵀ is computed: then
     /// what must be turned for the tiles is x and not the weight. How sums are grouped does not depend on that, so a
@@ -148,12 +167,20 @@ impl Plan {
     /// Values of what is packed of B at a time.
     pub(super) fn piece(&self) -> usize {
         match (self.in_place, self.whole) {
-            (true, _) => self.kc * self.panel(),
+            (true, _) => self.step * self.panel(),
             (_, true) => self.depth * self.nc,
             _ => self.kc * self.nc,
         }
     }
-    /// Where a flipped task's block lies in what its thread has as its own: behind what is packed.
+    /// f32 values of what a task computes apart: Cᵀ, or a panel's sums while they are not finished.
+    fn apart(&self) -> usize {
+        match self.step < self.kc.min(self.depth) {
+            _ if self.flipped => self.mc * self.nc,
+            true => self.mc * self.panel(),
+            false => 0,
+        }
+    }
+    /// Where they lie in what its thread has as its own: behind what is packed.
     pub(super) fn block(&self) -> usize {
         HEADER + self.piece()
     }
@@ -166,14 +193,14 @@ impl Plan {
             Tiles::even(rows, self.tile_rows)
         }
     }
-    /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles or a block of Cᵀ.
+    /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles or a block apart.
     /// `decoded`: B is not f32.
     pub(super) fn floats(&self, decoded: bool) -> usize {
         if self.tasks() == 0 {
             return 0;
         }
-        if self.flipped {
-            return self.block() + (self.mc * self.nc).next_multiple_of(HEADER);
+        if self.apart() > 0 {
+            return self.block() + self.apart().next_multiple_of(HEADER);
         }
         let packs = self.isa != Isa::Portable || decoded;
         let group = (self.group * self.tile_rows * self.kc).next_multiple_of(HEADER);

@@ -29,6 +29,8 @@ pub(crate) struct Tile {
     pub b: (*const f32, usize),
     /// Where B's rows, if it is not packed, are written as they are read, without gaps; null: nowhere.
     pub keep: *mut f32,
+    /// What the sums of floats begin with, and the distance between its rows, in whole vectors; null for nothing.
+    pub begin: (*const f32, usize),
     /// What is added to the products.
     pub plus: AtTile,
     /// C's first element, and the distance between its rows.
@@ -85,7 +87,7 @@ fn stretch(depth: usize, rows: usize) -> usize {
 ///
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth elements of A, depth x
-/// V L of B, and R x ((V - 1) L + last) of C and of what is added lie in memory that may be
+/// V L of B, R x V L of what the sums begin with (if any) and R x ((V - 1) L + last) of C and of what is added lie in memory that may be
 /// read (C: written, and touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L values there be
 /// written.
 pub(crate) type Kernel = unsafe fn(&Tile);
@@ -173,6 +175,7 @@ struct At {
 /// # Safety
 /// As for a [`Kernel`].
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
 pub(super) unsafe fn tile<
     S: Simd,
     const MR: usize,
@@ -185,17 +188,24 @@ pub(super) unsafe fn tile<
 ) {
     // SAFETY: the precondition is the same.
     unsafe {
-        let sums = sums::<_, MR, NV, ALONG, PACKED>(Floats(s), t, [s.splat(0.0); NV]);
+        let mut begin = [[s.splat(0.0); NV]; MR];
+        if !t.begin.0.is_null() {
+            for i in 0..MR {
+                for j in 0..NV {
+                    begin[i][j] = s.load_at(t.begin.0.add(i * t.begin.1 + S::V::LANES * j));
+                }
+            }
+        }
+        let sums = sums::<_, MR, NV, ALONG, PACKED>(Floats(s), t, begin);
         write(s, t, sums);
     }
 }
 
-/// The sums of a tile, each row of which begins with `first`.
+/// The sums of a tile, which begin with `acc`.
 ///
 /// # Safety
 /// As for a [`Kernel`]; C and what is added are not touched.
 #[inline(always)]
-#[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
 pub(crate) unsafe fn sums<
     A: Arithmetic,
     const MR: usize,
@@ -205,7 +215,7 @@ pub(crate) unsafe fn sums<
 >(
     by: A,
     t: &Tile,
-    first: [A::V; NV],
+    mut acc: Vectors<A::V, MR, NV>,
 ) -> Vectors<A::V, MR, NV> {
     let lanes = <A::S as Simd>::V::LANES;
     let (a, a_row, _) = t.a;
@@ -215,7 +225,6 @@ pub(crate) unsafe fn sums<
     // SAFETY: every access lies inside the areas that the caller vouches for (see `Kernel`). The pointers wrap, because
     // after the last step they may point past the areas.
     unsafe {
-        let mut acc = [first; MR];
         let (mut left, mut row) = (t.depth, 0);
         while left > 0 {
             for j in 0..NV {

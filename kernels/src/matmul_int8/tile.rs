@@ -42,6 +42,7 @@ impl Tile {
                 ahead: Ahead::nothing(a.0),
                 b: (panel.wrapping_add(TOP * wide), wide),
                 keep: null_mut(),
+                begin: (null(), 0),
                 plus: AtTile::NOTHING,
                 c: (null_mut(), 0),
                 last: 0,

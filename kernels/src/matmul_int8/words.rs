@@ -65,7 +65,7 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(w: W, t: &
         for j in 0..NV {
             first[j] = w.load(t.panel.add(lanes * j));
         }
-        let sums = sums::<W, MR, NV, true, true>(w, &t.of, first);
+        let sums = sums::<W, MR, NV, true, true>(w, &t.of, [first; MR]);
         let mut out = [[s.splat(0.0); NV]; MR];
         for i in 0..MR {
             let scale = s.splat(*t.scales.add(i));
