@@ -96,9 +96,34 @@ impl Site {
     }
     /// The norm behind the last layer.
     pub const LAST_NORM: Site = Site { layer: 0, part: Part::Head, point: Point::Norm };
-    /// A number for the random choices made here; `salt` tells several of them apart.
+    /// A number for the random choices made here; `salt` tells several of them apart. The numbers of parts and points may not
+    /// change: they are what a seed means.
     pub(crate) fn place(self, salt: u8) -> u64 {
-        (self.layer as u64) << 24 | (self.part as u64) << 16 | (self.point as u64) << 8 | u64::from(salt)
+        let part: u64 = match self.part {
+            Part::Embed => 0,
+            Part::Layer => 1,
+            Part::Attn => 2,
+            Part::Ffn => 3,
+            Part::Head => 4,
+            Part::Cross => 5,
+            Part::Memory => 6,
+        };
+        let point: u64 = match self.point {
+            Point::Stream => 0,
+            Point::Q => 1,
+            Point::K => 2,
+            Point::V => 3,
+            Point::Probs => 4,
+            Point::O => 5,
+            Point::Up => 6,
+            Point::Down => 7,
+            Point::Close => 8,
+            Point::Qkv => 9,
+            Point::Prefix => 10,
+            Point::Gate => 11,
+            Point::Norm => 12,
+        };
+        (self.layer as u64) << 24 | part << 16 | point << 8 | u64::from(salt)
     }
 }
 
