@@ -2,12 +2,10 @@
 //! fine-tuning, a training curve.
 mod support;
 use engraft_engine::kernels::cross_entropy::IGNORED;
-use engraft_engine::{
-    Act, AdamW, Class, Cx, Device, Gradients, Hooks, KvCache, Param, ParamSet, Parameters, Pass, Plain, Rows,
-};
+use engraft_engine::{Act, Class, Cx, Device, Gradients, Hooks, KvCache, Param, ParamSet, Pass, Plain, Rows};
 use engraft_models::{Holding, Model, Tokens};
 use std::path::{Path, PathBuf};
-use support::{Expected, cpu, relative};
+use support::{Expected, cpu, curve, relative};
 
 fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2").join(name)
@@ -112,20 +110,11 @@ fn ten_steps_of_adamw() {
         let list = if p.role().decays { "decayed" } else { "not_decayed" };
         assert!(listed(list, p.name()), "{} is not {list}", p.name());
     });
-    let number = |key: &str| how[key].as_f64().unwrap();
-    let mut optimiser = AdamW::new(number("weight_decay")).clipping(number("clip_norm"));
-    let want = Expected::at(&case("full")).get("curve");
-    let mut got = vec![];
-    for step in 0..want.len() {
+    curve::follow(&case("full"), |optimiser, rate| {
         let (mean, g) = learn(&device, &*model, &tokens, &labels);
-        got.push(mean);
-        let norms = g.norms(&[&*model as &dyn Parameters]).unwrap();
-        let lr = how["lr_of_step"][step].as_f64().unwrap();
-        optimiser.step(&mut [&mut *model], &g, &norms, lr, 1.0).unwrap();
-    }
-    let e = relative(&got, &want);
-    println!("curve {e:.1e}");
-    assert!(e < 1e-4, "{e:.1e}\n{got:?}\n{want:?}");
+        curve::update(optimiser, &mut [&mut *model], &g, rate);
+        mean
+    });
 }
 
 #[test]

@@ -3,11 +3,11 @@
 mod support;
 use engraft_adapters::{Adapter, Format, Head, Host, export::directory};
 use engraft_engine::kernels::cross_entropy::IGNORED;
-use engraft_engine::{Act, AdamW, Class, Cx, Device, Gradients, Param, ParamSet, Parameters, Pass, Rows};
+use engraft_engine::{Act, Class, Cx, Device, Gradients, Param, ParamSet, Parameters, Pass, Rows};
 use engraft_models::{Holding, Model, Tokens};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use support::{Expected, cpu, files::tensors, relative};
+use support::{Expected, cpu, curve, files::tensors, relative};
 
 /// Bottlenecks, LoRA in AdapterHub's grouped form and in PEFT's dense form; the model's own head, heads of language models
 /// that share its embeddings, classification of the last token.
@@ -133,26 +133,18 @@ fn hidden_states_logits_loss_and_gradients() {
 fn ten_steps_of_adamw() {
     for name in CASES {
         let (mut case, how) = (Case::load(name), json(&fixture(name).join("curve.json")));
-        let number = |key: &str| how[key].as_f64().unwrap();
         let listed = |k: &str, n: &str| how[k].as_array().unwrap().iter().any(|x| x == n);
         case.visit(&mut |p| {
             let list = if p.role().decays { "decayed" } else { "not_decayed" };
             assert!(listed(list, p.name()), "{name}: {} is not {list}", p.name());
         });
-        let mut optimiser = AdamW::new(number("weight_decay")).clipping(number("clip_norm"));
-        let want = Expected::at(&fixture(name)).get("curve");
-        let mut got = vec![];
-        for step in 0..want.len() {
+        curve::follow(&fixture(name), |optimiser, rate| {
             let (loss, g) = case.gradients();
-            got.push(loss);
             let mut all: Vec<&mut dyn Parameters> = vec![&mut case.adapter];
             all.extend(case.head.as_mut().map(|h| h as &mut dyn Parameters));
-            let norms = g.norms(&all.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>()).unwrap();
-            optimiser.step(&mut all, &g, &norms, how["lr_of_step"][step].as_f64().unwrap(), 1.0).unwrap();
-        }
-        let e = relative(&got, &want);
-        println!("{name}: curve {e:.1e}");
-        assert!(e < 1e-4, "{name}: {e:.1e}\n{got:?}\n{want:?}");
+            curve::update(optimiser, &mut all, &g, rate);
+            loss
+        });
     }
 }
 

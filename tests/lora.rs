@@ -1,7 +1,7 @@
 //! LoRA: the same numbers and the same files as AdapterHub's `adapters` and PEFT on `transformers`.
 mod support;
 use engraft_adapters::{Adapter, AdapterSet, Fields, Format, Merged, export::directory, parse};
-use engraft_engine::{AdamW, Cx, Device, Gradients, Hooks, ParamSet, Parameters, Pass, Plain};
+use engraft_engine::{Cx, Device, Gradients, Hooks, ParamSet, Pass, Plain};
 use engraft_models::Rows;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -60,24 +60,13 @@ fn on_a_model_without_a_head() {
 #[test]
 fn ten_steps_of_adamw() {
     for name in cases() {
-        let text = std::fs::read_to_string(fixture(name).join("curve.json")).unwrap();
-        let how: Value = serde_json::from_str(&text).unwrap();
-        let want = Expected::of(name).get("curve");
         let mut case = Case { rows: Rows::First, ..Case::load(name, &cpu()) };
-        let mut optimiser =
-            AdamW::new(how["weight_decay"].as_f64().unwrap()).clipping(how["clip_norm"].as_f64().unwrap());
-        let mut got = vec![];
-        for i in 0..want.len() {
+        curve::follow(&fixture(name), |optimiser, rate| {
             let mut g = Gradients::new();
-            got.push(case.pass(Pass::gradients(), &mut g).2);
-            let lr = how["lr_of_step"][i].as_f64().unwrap();
-            let mut all = case.parameters();
-            let norms = g.norms(&all.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>()).unwrap();
-            optimiser.step(&mut all, &g, &norms, lr, 1.0).unwrap();
-        }
-        let e = relative(&got, &want);
-        println!("{name}: curve {e:.1e}");
-        assert!(e < 1e-4, "{name}: {e:.1e}\n{got:?}\n{want:?}");
+            let loss = case.pass(Pass::gradients(), &mut g).2;
+            curve::update(optimiser, &mut case.parameters(), &g, rate);
+            loss
+        });
     }
 }
 
