@@ -60,13 +60,11 @@ fn linear(shape: [usize; 3], [in_out, bias, trains]: [bool; 3], gap: usize, x_tr
         |cx, w| {
             let x = input(cx, w[0].clone(), &pack([rows]));
             let layer = LinearRef { w: w[1].clone(), b: w.get(2).cloned(), in_out };
-            if !in_out {
-                let each = cx.linear_cross_entropies(&x, &layer, &labels).unwrap();
-                let sum: f32 = each.iter().sum();
-                let loss = cx.linear_cross_entropy(&x, layer.clone(), &labels).unwrap().0.read().unwrap()[0];
-                assert!((sum - loss).abs() <= 1e-5 * loss.abs());
-                assert!(each.iter().zip(&labels).all(|(e, l)| *l != IGNORED || *e == 0.0));
-            }
+            let each = cx.linear_cross_entropies(&x, &layer, &labels).unwrap();
+            let sum: f32 = each.iter().sum();
+            let whole = cx.linear_cross_entropy(&x, layer.clone(), &labels).unwrap().0.read().unwrap()[0];
+            assert!((sum - whole).abs() <= 1e-5 * whole.abs());
+            assert!(each.iter().zip(&labels).all(|(e, l)| *l != IGNORED || *e == 0.0));
             let (loss, count) = cx.linear_cross_entropy(&x, layer, &labels).unwrap();
             assert_eq!(count, labels.iter().filter(|l| **l != IGNORED).count());
             loss
@@ -130,11 +128,15 @@ fn what_does_not_fit_is_refused() {
     let tensor = |n: usize| device.upload(Class::Scratch, &vec![0.5f32; n]).unwrap();
     let w = Frozen::new(Tensor::new(tensor(12), &[4, 3]).unwrap());
     let layer = || LinearRef { w: w.get(), b: None, in_out: false };
+    let in_out = Frozen::new(Tensor::new(tensor(12), &[3, 4]).unwrap());
+    let in_out = || LinearRef { w: in_out.get(), b: None, in_out: true };
     let mut cx = Cx::new(&device, &Plain, Pass::infer());
     let x = Act::new(tensor(6), 3, pack([2])).unwrap();
     for labels in [&[0u32][..], &[0, 4]] {
-        assert!(cx.linear_cross_entropy(&x, layer(), labels).is_err(), "{labels:?}");
-        assert!(cx.linear_cross_entropies(&x, &layer(), labels).is_err(), "{labels:?}");
+        for layer in [layer(), in_out()] {
+            assert!(cx.linear_cross_entropies(&x, &layer, labels).is_err(), "{labels:?}");
+            assert!(cx.linear_cross_entropy(&x, layer, labels).is_err(), "{labels:?}");
+        }
     }
     let narrow = Act::new(tensor(4), 2, pack([2])).unwrap();
     assert!(cx.linear_cross_entropy(&narrow, layer(), &[0, 0]).is_err());

@@ -208,7 +208,7 @@ impl Adapter {
         }
     }
     /// What PEFT's files say of it: the fields of its configuration, and its tensors.
-    pub(crate) fn peft(&self) -> Result<(Fields, Vec<(String, TensorData)>)> {
+    pub(crate) fn peft(&self) -> Result<(Fields, Vec<(String, TensorData<'_>)>)> {
         let mut all = vec![];
         for (info, module) in self.modules() {
             let named = module.peft()?.into_iter();

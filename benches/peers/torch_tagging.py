@@ -3,49 +3,26 @@
 A file is columns (CoNLL; the word first, the tag last) or CoNLL-U (`.conllu`; the tag is UPOS). The first piece of a word carries its
 tag. A sentence longer than `--max-length` becomes windows of whole words, and each word is trained and predicted in the window in
 which it has most context, so every word counts once; one without a piece is predicted as `O`, or as the most frequent tag.
-Scores are those of the package `seqeval`, and accuracy over words. The last line printed is a JSON object.
+Scores are those of the package `seqeval`, and accuracy over words. The last line printed is a JSON object. The recipe is
+torch_common.py's.
 """
 
-import argparse
-import json
-import math
-import os
-import resource
-import time
 import warnings
 from collections import Counter
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import adapters
 import torch
-import transformers
-from adapters import BertAdapterModel, DoubleSeqBnConfig
 from seqeval.metrics import f1_score, precision_score, recall_score
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
-from torch_train import optimizer, reduction_factor
+from torch_common import bert, options, parsed, report, train
 
 IGNORED = -100
 
 
 def arguments():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", required=True, help="a BERT as a Hugging Face directory")
-    p.add_argument("--train", required=True)
+    p = options(__doc__)
     p.add_argument("--eval", required=True, help="scored after every epoch")
-    p.add_argument("--bottleneck", type=int, default=64)
-    p.add_argument("--epochs", type=int, default=3)
-    p.add_argument("--max-steps", type=int, help="stop after so many steps instead")
-    p.add_argument("--batch-size", type=int, default=32)
-    p.add_argument("--max-length", type=int, default=128)
-    p.add_argument("--lr", type=float, default=5e-4)
-    p.add_argument("--warmup", type=float, default=0.06, help="share of the steps")
-    p.add_argument("--weight-decay", type=float, default=0.01)
-    p.add_argument("--clip", type=float, default=1.0)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, default=2)
-    return p.parse_args()
+    return parsed(p)
 
 
 def sentences(path):
@@ -139,10 +116,7 @@ def batch_of(items, pad):
 
 
 def build(args, tags):
-    config = AutoConfig.from_pretrained(args.model)
-    model = BertAdapterModel.from_pretrained(args.model, config=config)
-    factor = reduction_factor(config.hidden_size, args.bottleneck)
-    model.add_adapter("task", config=DoubleSeqBnConfig(reduction_factor=factor))
+    model = bert(args)
     model.add_tagging_head("task", num_labels=len(tags), id2label={i: t for t, i in tags.items()})
     model.train_adapter("task")
     return model.train()
@@ -150,16 +124,13 @@ def build(args, tags):
 
 def score(model, data, items, names, other, args, pad):
     """Entity scores if tags are a prefix and a type, and accuracy over words."""
-    model.eval()
     predicted = [[other] * len(words) for words, _ in data]
-    with torch.inference_mode():
-        for i in range(0, len(items), args.batch_size):
-            group = items[i : i + args.batch_size]
-            best = model(**{k: v for k, v in batch_of(group, pad).items() if k != "labels"}).logits.argmax(-1).tolist()
-            for item, row in zip(group, best):
-                for position, (sentence, word) in item["at"].items():
-                    predicted[sentence][word] = names[row[position]]
-    model.train()
+    for i in range(0, len(items), args.batch_size):
+        group = items[i : i + args.batch_size]
+        best = model(**{k: v for k, v in batch_of(group, pad).items() if k != "labels"}).logits.argmax(-1).tolist()
+        for item, row in zip(group, best):
+            for position, (sentence, word) in item["at"].items():
+                predicted[sentence][word] = names[row[position]]
     truth = [tags for _, tags in data]
     pairs = [(t, p) for a, b in zip(truth, predicted) for t, p in zip(a, b)]
     scores = dict(accuracy=sum(t == p for t, p in pairs) / len(pairs))
@@ -173,51 +144,19 @@ def score(model, data, items, names, other, args, pad):
 
 def main():
     args = arguments()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    order = torch.Generator().manual_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    train, held_out = sentences(args.train), sentences(args.eval)
-    count = Counter(t for _, tags in train for t in tags)
+    data, held_out = sentences(args.train), sentences(args.eval)
+    count = Counter(t for _, tags in data for t in tags)
     names = sorted(count)
     tags = {t: i for i, t in enumerate(names)}
     other = "O" if "O" in tags else count.most_common(1)[0][0]
-    items = features(tokenizer, train, tags, args.max_length)
+    items = features(tokenizer, data, tags, args.max_length)
     scored = features(tokenizer, held_out, tags, args.max_length)
 
     model, pad = build(args, tags), tokenizer.pad_token_id
-    per_epoch = math.ceil(len(items) / args.batch_size)
-    steps = args.max_steps or args.epochs * per_epoch
-    params, adamw, schedule = optimizer(model, args, steps)
-    epochs, losses, scores = [], [], []
-    while len(losses) < steps:
-        where = torch.randperm(len(items), generator=order).tolist()
-        start = time.perf_counter()
-        for i in range(0, len(items), args.batch_size)[: steps - len(losses)]:
-            loss = model(**batch_of([items[j] for j in where[i : i + args.batch_size]], pad)).loss
-            adamw.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(params, args.clip)
-            adamw.step()
-            schedule.step()
-            losses.append(loss.item())
-        epochs.append(dict(seconds=time.perf_counter() - start))
-        scores.append(score(model, held_out, scored, names, other, args, pad))
-        print(f"step {len(losses)}: loss {losses[-1]:.4f}, {scores[-1]}", flush=True)
-
-    print(json.dumps(dict(
-        epochs=epochs,
-        scores=scores,
-        steps=len(losses),
-        sentences=len(train),
-        windows=len(items),
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        trained=sum(p.numel() for p in params),
-        last_loss=losses[-1],
-        seed=args.seed,
-        threads=args.threads,
-        versions=dict(torch=torch.__version__, transformers=transformers.__version__, adapters=adapters.__version__),
-    )))
+    said = train(model, args, items, lambda group: batch_of(group, pad),
+                 lambda: score(model, held_out, scored, names, other, args, pad))
+    report(args, said | dict(sentences=len(data), windows=len(items)))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,12 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A directory into which somebody else writes.
+    #[error("another run writes into {path}")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file that cannot be read.
     #[error("cannot read {path}: {source}")]
     Io {

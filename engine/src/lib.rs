@@ -49,7 +49,7 @@ pub use init::Init;
 pub use keeping::{Activations, Keep};
 pub use layers::{Linear, LinearRef, Norm, NormKind, NormRef};
 pub use ops::{LowRank, Rows};
-pub use optim::{AdamW, Rule};
+pub use optim::{AdamW, Moments, Rule};
 pub use pending::Pending;
 pub use site::{Part, Point, Prefix, Site, SiteInfo, SiteKind};
 pub use source::{Fresh, Source};

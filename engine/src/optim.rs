@@ -1,6 +1,6 @@
 //! AdamW over trained weights.
 use crate::{Error, Gradients, Group, Norms, Param, Parameters, Result, Role};
-use engraft_kernels::{Buffer, Class, adamw, profile::Mark};
+use engraft_kernels::{Buffer, Class, Device, adamw, profile::Mark};
 use std::collections::{BTreeMap, btree_map::Entry};
 
 /// AdamW with decoupled weight decay (Loshchilov & Hutter 2019). It takes [`Param`]s; a frozen weight cannot reach it:
@@ -48,6 +48,16 @@ struct State {
     square: Buffer,
     /// Steps that the weight has taken: its own, since it may have come later than others or sit out a step.
     steps: u64,
+}
+/// What is remembered of a weight, to be saved.
+#[derive(Clone, Copy, Debug)]
+pub struct Moments<'a> {
+    /// The mean of its gradients.
+    pub mean: &'a Buffer,
+    /// The mean of their squares.
+    pub square: &'a Buffer,
+    /// Steps that the weight has taken.
+    pub steps: u64,
 }
 impl Default for AdamW {
     fn default() -> AdamW {
@@ -102,6 +112,21 @@ impl AdamW {
     /// One step of a single weight, without clipping.
     pub fn step_one(&mut self, p: &mut Param, g: &Gradients, lr: f64, scale: f64) -> Result<()> {
         self.apply(vec![p], g, &Norms::default(), lr, scale)
+    }
+    /// What is remembered of a weight; nothing before its first step.
+    pub fn moments(&self, p: &Param) -> Option<Moments<'_>> {
+        let s = self.state.get(&p.slot())?;
+        Some(Moments { mean: &s.mean, square: &s.square, steps: s.steps })
+    }
+    /// Goes on from what was remembered of a weight after so many steps: the mean of its gradients and that of their squares.
+    pub fn remember(&mut self, p: &Param, moments: [&[f32]; 2], steps: u64, device: &Device) -> Result<()> {
+        let elements = p.tensor().elements();
+        if let Some(other) = moments.iter().find(|values| values.len() != elements) {
+            return Err(Error::Shape { op: "adamw", left: vec![elements], right: vec![other.len()] });
+        }
+        let [mean, square] = moments.map(|values| device.upload(Class::Optim, values));
+        self.state.insert(p.slot(), State { mean: mean?, square: square?, steps });
+        Ok(())
     }
     fn apply(
         &mut self,

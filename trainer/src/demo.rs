@@ -2,7 +2,7 @@
 //!
 //! They are ordinary files, unpacked into the output directory, so that every other command works on them and a reader can look
 //! at them. How the backbone was made is in `trainer/backbone`, how the data in `trainer/examples/demo_data.rs`.
-use crate::{Result, output};
+use crate::{Error, Result, output};
 use std::path::{Path, PathBuf};
 
 const BACKBONE: [(&str, &[u8]); 3] = [
@@ -15,14 +15,32 @@ const DATA: [(&str, &[u8]); 2] = [
     ("eval.tsv", include_bytes!("../assets/demo/eval.tsv")),
 ];
 
-/// Unpacks the backbone and the data under `out`.
-pub fn unpack(out: &Path) -> Result<()> {
-    unpack_backbone(out)?;
-    Ok(output::write_directory(out.join("data"), &DATA)?)
+/// Unpacks the backbone and the data under `out`. What is there already is kept; those of the files that are not as they
+/// ship are returned.
+pub fn unpack(out: &Path) -> Result<Vec<PathBuf>> {
+    let mut other = unpack_backbone(out)?.1;
+    other.extend(unpack_into(&out.join("data"), &DATA)?);
+    Ok(other)
 }
-/// Unpacks the backbone as `backbone` under `out`: a Hugging Face BERT directory.
-pub fn unpack_backbone(out: &Path) -> Result<PathBuf> {
+/// Unpacks the backbone as `backbone` under `out`: a Hugging Face BERT directory. Returns it, and what of it is not as it ships.
+pub fn unpack_backbone(out: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let directory = out.join("backbone");
-    output::write_directory(&directory, &BACKBONE)?;
-    Ok(directory)
+    let other = unpack_into(&directory, &BACKBONE)?;
+    Ok((directory, other))
+}
+fn unpack_into(directory: &Path, files: &[(&str, &[u8])]) -> Result<Vec<PathBuf>> {
+    let (mut missing, mut other) = (vec![], vec![]);
+    for file in files {
+        let path = directory.join(file.0);
+        match std::fs::read(&path) {
+            Ok(bytes) if bytes == file.1 => {}
+            Ok(_) => other.push(path),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => missing.push(*file),
+            Err(source) => return Err(Error::Read { path, source }),
+        }
+    }
+    if !missing.is_empty() {
+        output::write_directory(directory, &missing)?;
+    }
+    Ok(other)
 }

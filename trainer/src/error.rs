@@ -38,6 +38,16 @@ pub enum Error {
         /// What it is.
         what: String,
     },
+    /// A run was asked to stop, and is saved.
+    #[error("stopped after step {step} of {of}; the run is saved in {directory}, to go on from there")]
+    Stopped {
+        /// Steps taken.
+        step: u64,
+        /// Steps of the whole run.
+        of: u64,
+        /// The run's directory.
+        directory: PathBuf,
+    },
     /// The operating system refused to read something.
     #[error("cannot read {path}: {source}")]
     Read {

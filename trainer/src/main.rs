@@ -12,6 +12,13 @@ fn main() -> ExitCode {
     match program::commands::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(engraft::Error::Stopped { step, of, directory }) = error.downcast_ref() {
+                program::print::tell(&format!(
+                    "stopped after step {step} of {of}; to go on: engraft train --resume {}",
+                    directory.display()
+                ));
+                return program::signals::status();
+            }
             program::print::tell(&format!("error: {}", program::print::reason(&error)));
             ExitCode::FAILURE
         }

@@ -14,10 +14,11 @@ use engraft::{
         progress::Mode,
     },
     run::{
+        directory::Directory,
         evaluate::{Encoded, evaluate, predict},
         recipe::Recipe,
         step::Trainer,
-        train::train,
+        train::{Around, train},
     },
     tasks::{Answer, Evaluated, Given, Prediction, Purpose, Task, Top},
     text::{
@@ -111,7 +112,7 @@ impl Task for Again {
 #[test]
 fn a_task_of_ones_own_trains_evaluates_and_predicts() {
     let folder = tempfile::tempdir().unwrap();
-    let directory = engraft::demo::unpack_backbone(folder.path()).unwrap();
+    let directory = engraft::demo::unpack_backbone(folder.path()).unwrap().0;
     let device = Device::cpu(2).unwrap();
     let backbone = Backbone::open(&directory, &device, Opening::default()).unwrap();
     let vocabulary = backbone.model().info().vocabulary;
@@ -139,9 +140,10 @@ fn a_task_of_ones_own_trains_evaluates_and_predicts() {
 
     // a whole run
     let out = folder.path().join("out");
-    let recipe =
-        Recipe { epochs: Some(30), lr: 1e-2, batch: 3.into(), out: out.clone(), ..Recipe::default() };
-    let outcome = train(&recipe, learner, &encoded.examples, Some(&encoded), None, Mode::Quiet).unwrap();
+    let recipe = Recipe { epochs: Some(30), lr: 1e-2, batch: 3.into(), ..Recipe::default() };
+    let place = Directory::begin(&out, ("settings.txt".into(), b"thirty epochs".into())).unwrap();
+    let (examples, around) = (&encoded.examples, Around::default());
+    let outcome = train(&recipe, place, learner, examples, Some(&encoded), around).unwrap();
     assert_eq!(outcome.report.task, "again");
     let best = outcome.report.metrics.unwrap();
     assert!(best.scores.get("accuracy").unwrap() > 0.95, "{best:?}");

@@ -14,7 +14,7 @@ pub(crate) const ROOT: &str = "base_model.model.";
 const HEADS: [&str; 2] = ["classifier", "score"];
 
 /// The files of a configuration and its tensors.
-pub(crate) fn files(fields: &Fields, tensors: &[(String, TensorData)]) -> Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn files(fields: &Fields, tensors: &[(String, TensorData<'_>)]) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(vec![(CONFIG.into(), json(fields)?), (Format::Peft.tensors().into(), serialize(tensors)?)])
 }
 /// The tensors of a head among those of an adapter have their place: [`crate::Head::load`] reads them.

@@ -62,6 +62,16 @@ impl Classification {
     pub(super) fn of_shape(labels: usize, bias: bool, pooler: bool) -> Classification {
         Classification { label2id: None, num_labels: labels, bias, ..Classification::linear(&[], pooler) }
     }
+    fn prediction(&self) -> fields::Prediction<'_> {
+        fields::Prediction {
+            act: self.activation_function.as_ref(),
+            bias: self.bias,
+            dropout: self.dropout_prob,
+            label2id: &self.label2id,
+            labels: self.num_labels,
+            layers: self.layers,
+        }
+    }
 }
 impl HeadConfig for Classification {
     fn head_type(&self) -> &'static str {
@@ -71,16 +81,10 @@ impl HeadConfig for Classification {
         methods::written(self)
     }
     fn check(&self) -> Result<()> {
-        fields::count("num_labels", self.num_labels, 2, fields::MOST_LABELS)?;
-        fields::count("layers", self.layers, 1, fields::MOST_LAYERS)?;
-        fields::probability("dropout_prob", self.dropout_prob)?;
-        fields::activation(self.activation_function.as_ref())?;
-        self.labels().map(drop)
+        self.prediction().check(2)
     }
     fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
-        let act = fields::activation(self.activation_function.as_ref())?;
-        let shape = (place.host.hidden_size, self.num_labels);
-        fields::prediction(shape, self.layers, act, self.bias, self.dropout_prob).build(place, from)
+        self.prediction().build(place, from)
     }
     fn labels(&self) -> Result<Vec<String>> {
         fields::names(&self.label2id, self.num_labels)

@@ -1,7 +1,7 @@
 //! Fields that several types of heads have, and what is wrong with them.
-use super::{Layout, stack::LayerShape};
+use super::{HeadLayers, HeadPlace, Layout, stack::LayerShape};
 use crate::{Error, Result};
-use engraft_engine::Activation;
+use engraft_engine::{Activation, Source};
 use std::collections::BTreeMap;
 
 /// Beyond these a file is damaged or hostile.
@@ -53,20 +53,34 @@ pub(super) fn probability(field: &str, p: Option<f64>) -> Result<()> {
         None => Ok(()),
     }
 }
-/// The layers of AdapterHub's `PredictionHead`: dropout, linear, activation, for each but the last, which has no activation.
-pub(super) fn prediction(
-    (channels, labels): (usize, usize),
-    layers: usize,
-    act: Option<Activation>,
-    bias: bool,
-    dropout: Option<f64>,
-) -> Layout {
-    let stride = if act.is_some() { 3 } else { 2 };
-    let layer = |l: usize| match l + 1 == layers {
-        true => LayerShape { index: l * stride + 1, input: channels, output: labels, bias, norm: None },
-        false => {
-            LayerShape { index: l * stride + 1, input: channels, output: channels, bias: true, norm: None }
-        }
-    };
-    Layout { layers: (0..layers).map(layer).collect(), act, drops: true, dropout, tied: false }
+/// The fields of AdapterHub's `PredictionHead`: dropout, linear, activation, for each layer but the last, which has no activation.
+pub(super) struct Prediction<'a> {
+    /// Name of the activation function.
+    pub act: Option<&'a String>,
+    /// Whether the last layer has a bias.
+    pub bias: bool,
+    pub dropout: Option<f64>,
+    pub label2id: &'a Label2Id,
+    pub labels: usize,
+    pub layers: usize,
+}
+impl Prediction<'_> {
+    pub fn check(&self, least_labels: usize) -> Result<()> {
+        count("num_labels", self.labels, least_labels, MOST_LABELS)?;
+        count("layers", self.layers, 1, MOST_LAYERS)?;
+        probability("dropout_prob", self.dropout)?;
+        activation(self.act)?;
+        names(self.label2id, self.labels).map(drop)
+    }
+    pub fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
+        let act = activation(self.act)?;
+        let stride = if act.is_some() { 3 } else { 2 };
+        let input = place.host.hidden_size;
+        let layer = |l: usize| {
+            let (output, bias) = if l + 1 == self.layers { (self.labels, self.bias) } else { (input, true) };
+            LayerShape { index: l * stride + 1, input, output, bias, norm: None }
+        };
+        let layers = (0..self.layers).map(layer).collect();
+        Layout { layers, act, drops: true, dropout: self.dropout, tied: false }.build(place, from)
+    }
 }

@@ -40,6 +40,16 @@ impl Tagging {
     pub(super) fn of_shape(labels: usize) -> Tagging {
         Tagging { activation_function: None, label2id: None, num_labels: labels, ..Tagging::new(&[]) }
     }
+    fn prediction(&self) -> fields::Prediction<'_> {
+        fields::Prediction {
+            act: self.activation_function.as_ref(),
+            bias: true,
+            dropout: self.dropout_prob,
+            label2id: &self.label2id,
+            labels: self.num_labels,
+            layers: self.layers,
+        }
+    }
 }
 impl HeadConfig for Tagging {
     fn head_type(&self) -> &'static str {
@@ -49,16 +59,10 @@ impl HeadConfig for Tagging {
         methods::written(self)
     }
     fn check(&self) -> Result<()> {
-        fields::count("num_labels", self.num_labels, 1, fields::MOST_LABELS)?;
-        fields::count("layers", self.layers, 1, fields::MOST_LAYERS)?;
-        fields::probability("dropout_prob", self.dropout_prob)?;
-        fields::activation(self.activation_function.as_ref())?;
-        self.labels().map(drop)
+        self.prediction().check(1)
     }
     fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
-        let act = fields::activation(self.activation_function.as_ref())?;
-        let shape = (place.host.hidden_size, self.num_labels);
-        fields::prediction(shape, self.layers, act, true, self.dropout_prob).build(place, from)
+        self.prediction().build(place, from)
     }
     fn transformers(&self) -> Option<(&'static str, &'static str)> {
         (self.layers == 1).then_some(("classifier", "TOKEN_CLS"))

@@ -125,7 +125,7 @@ impl<P: Weight> Module for Lora<P> {
         f("lora_B".into(), self.b.tensor());
     }
     /// The parts of a fused layer side by side: the As stacked, the Bs as blocks of a matrix (out, n r).
-    fn peft(&self) -> Result<Vec<(&'static str, TensorData)>> {
+    fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
         let ((input, width, r), n) = (self.dims(), self.how.parts.len());
         let b = self.b.tensor().to_f32()?;
         let mut blocks = vec![0f32; self.how.of * width * n * r];

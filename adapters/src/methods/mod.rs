@@ -188,7 +188,7 @@ pub trait Module: Parameters + fmt::Debug + Send + Sync {
     /// Calls `f` on every tensor, with its name within the module.
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
     /// Its tensors in PEFT's checkpoints, where they are `base_model.model.{site}.{tensor}`.
-    fn peft(&self) -> Result<Vec<(&'static str, TensorData)>> {
+    fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
         Err(Error::Config("this module cannot be written in PEFT's format".into()))
     }
     /// Trains no more.

@@ -20,4 +20,4 @@ mod write;
 
 pub use load::{LinearForm, Load};
 pub use read::Checkpoint;
-pub use write::{TensorData, save, serialize};
+pub use write::{TensorData, save, serialize, write};

@@ -1,4 +1,5 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
+use super::write::{CHECKSUM, Checksum, NOTE};
 use crate::{Error, Result, Tensor};
 use engraft_kernels::{Class, DType, Device, MappedFile};
 use half::{bf16, f16};
@@ -24,6 +25,7 @@ pub struct Checkpoint {
     pub(super) files: Vec<Arc<MappedFile>>,
     pub(super) assumed: bool,
     tensors: BTreeMap<String, Entry>,
+    note: Option<String>,
 }
 
 impl Checkpoint {
@@ -68,13 +70,13 @@ impl Checkpoint {
             && !there("model.safetensors.index.json")
         {
             let (files, tensors) = (vec![], BTreeMap::new());
-            return Ok(Checkpoint { path: path.to_path_buf(), files, assumed: true, tensors });
+            return Ok(Checkpoint { path: path.to_path_buf(), files, assumed: true, tensors, note: None });
         }
         Checkpoint::open(path)
     }
     fn from_files(path: &Path, files: &[PathBuf]) -> Result<Checkpoint> {
         let (path, tensors) = (path.to_path_buf(), BTreeMap::new());
-        let mut c = Checkpoint { path, files: vec![], assumed: false, tensors };
+        let mut c = Checkpoint { path, files: vec![], assumed: false, tensors, note: None };
         for file in files {
             c.add(file)?;
         }
@@ -87,13 +89,19 @@ impl Checkpoint {
         let parsed =
             SafeTensors::deserialize(bytes).map_err(|e| bad(format!("not a whole safetensors file: {e}")))?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
-        if let Some(sum) = header.metadata().as_ref().and_then(|m| m.get(super::write::CHECKSUM))
-            && *sum != super::write::checksum(parsed.iter().map(|(n, t)| (n, t.data())))
-        {
-            return Err(bad(
-                "the tensors do not match the checksum in the header: the file is damaged".into()
-            ));
+        let entry = |name: &str| header.metadata().as_ref().and_then(|m| m.get(name)).cloned();
+        if let Some(sum) = entry(CHECKSUM) {
+            let mut sorted: Vec<_> = parsed.iter().collect();
+            sorted.sort_by(|a, b| a.0.cmp(b.0));
+            let mut found = Checksum::new();
+            sorted.iter().for_each(|(name, t)| found.add(name, t.data()));
+            if sum != found.end() {
+                return Err(bad(
+                    "the tensors do not match the checksum in the header: the file is damaged".into()
+                ));
+            }
         }
+        self.note = entry(NOTE);
         let file = self.files.len();
         for (name, t) in parsed.iter() {
             let offset = t.data().as_ptr() as usize - bytes.as_ptr() as usize;
@@ -110,6 +118,10 @@ impl Checkpoint {
     /// The file, for messages.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+    /// What [`super::write`] was told to say about the tensors.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
     /// All tensor names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {

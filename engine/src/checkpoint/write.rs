@@ -6,119 +6,148 @@ use engraft_kernels::{
     storage::{Scales, nf4},
 };
 use half::{bf16, f16};
-use safetensors::{Dtype, View};
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::{borrow::Cow, collections::HashMap, path::Path};
+use std::{borrow::Cow, io::Write, path::Path};
 
 /// The header entry that holds the checksum of the tensors. Other readers ignore it.
 pub(super) const CHECKSUM: &str = "engraft.sha256";
+/// The header entry with what is said about the tensors.
+pub(super) const NOTE: &str = "engraft.note";
 
 /// SHA-256 over (name, bytes), in the order of the names.
-pub(super) fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut all: Vec<_> = tensors.collect();
-    all.sort_by_key(|(n, _)| *n);
-    let mut h = Sha256::new();
-    for (name, data) in all {
-        h.update(name);
-        h.update([0]);
-        h.update(data);
+pub(super) struct Checksum(Sha256);
+impl Checksum {
+    pub fn new() -> Checksum {
+        Checksum(Sha256::new())
     }
-    h.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    pub fn add(&mut self, name: &str, data: &[u8]) {
+        self.0.update(name);
+        self.0.update([0]);
+        self.0.update(data);
+    }
+    pub fn end(self) -> String {
+        self.0.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    }
 }
 
-/// A tensor to be written.
+/// A tensor to be written: bytes, or a buffer that is read when its turn comes.
 #[derive(Clone, Debug)]
-pub struct TensorData {
+pub struct TensorData<'a> {
     shape: Vec<usize>,
     dtype: Dtype,
-    bytes: Vec<u8>,
+    bytes: Bytes<'a>,
 }
-impl TensorData {
+#[derive(Clone, Debug)]
+enum Bytes<'a> {
+    Here(Vec<u8>),
+    In(&'a Buffer),
+}
+impl<'a> TensorData<'a> {
     /// f32 values.
-    pub fn f32(values: &[f32], shape: &[usize]) -> TensorData {
-        TensorData {
-            shape: shape.to_vec(),
-            dtype: Dtype::F32,
-            bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        }
+    pub fn f32(values: &[f32], shape: &[usize]) -> TensorData<'a> {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        TensorData { shape: shape.to_vec(), dtype: Dtype::F32, bytes: Bytes::Here(bytes) }
     }
     /// i64 values.
-    pub fn i64(values: &[i64], shape: &[usize]) -> TensorData {
-        TensorData {
-            shape: shape.to_vec(),
-            dtype: Dtype::I64,
-            bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        }
+    pub fn i64(values: &[i64], shape: &[usize]) -> TensorData<'a> {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        TensorData { shape: shape.to_vec(), dtype: Dtype::I64, bytes: Bytes::Here(bytes) }
     }
-}
-impl TensorData {
     /// What a weight is written as in its storage type: itself under `name`, and its scales beside it.
-    pub fn of(name: &str, tensor: &Tensor) -> Result<Vec<(String, TensorData)>> {
+    pub fn of(name: &str, tensor: &'a Tensor) -> Vec<(String, TensorData<'a>)> {
         let shape = tensor.shape();
         let mut all = vec![];
-        let mut add = |suffix: &str, b: &Buffer, shape: &[usize]| -> Result<()> {
-            all.push((format!("{name}{suffix}"), TensorData::whole(b, shape)?));
-            Ok(())
+        let mut add = |suffix: &str, b: &'a Buffer, shape: &[usize]| {
+            all.push((format!("{name}{suffix}"), TensorData::buffer(b, shape)));
         };
         match tensor.scales() {
-            None => add("", tensor.buffer(), shape)?,
+            None => add("", tensor.buffer(), shape),
             Some(Scales::Rows(scales)) => {
-                add("", tensor.buffer(), shape)?;
-                add(SCALE, scales, &[scales.len()])?;
+                add("", tensor.buffer(), shape);
+                add(SCALE, scales, &[scales.len()]);
             }
             Some(Scales::Blocks { codes, ranges }) => {
                 let (rows, cols) = tensor.dims();
-                add("", tensor.buffer(), &[rows, nf4::pairs(cols)])?;
-                add(SCALE, codes, &[rows, nf4::blocks(cols)])?;
-                add(RANGE, ranges, &[ranges.len() / 2, 2])?;
+                add("", tensor.buffer(), &[rows, nf4::pairs(cols)]);
+                add(SCALE, codes, &[rows, nf4::blocks(cols)]);
+                add(RANGE, ranges, &[ranges.len() / 2, 2]);
             }
         }
-        Ok(all)
+        all
     }
     /// A buffer as it is.
-    fn whole(b: &Buffer, shape: &[usize]) -> Result<TensorData> {
-        let (dtype, bytes) = match b.dtype() {
-            DType::F32 => (Dtype::F32, b.read::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            DType::U32 => (Dtype::U32, b.read::<u32>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            DType::Bf16 => (Dtype::BF16, b.read::<bf16>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            DType::F16 => (Dtype::F16, b.read::<f16>()?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            DType::I8 => (Dtype::I8, b.read::<i8>()?.iter().map(|x| *x as u8).collect()),
-            DType::U8 => (Dtype::U8, b.read::<u8>()?),
-            DType::Nf4 => (Dtype::U8, b.read::<Nf4Pair>()?.iter().map(|p| p.0).collect()),
+    pub fn buffer(b: &'a Buffer, shape: &[usize]) -> TensorData<'a> {
+        let dtype = match b.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::U32 => Dtype::U32,
+            DType::Bf16 => Dtype::BF16,
+            DType::F16 => Dtype::F16,
+            DType::I8 => Dtype::I8,
+            DType::U8 | DType::Nf4 => Dtype::U8,
         };
-        Ok(TensorData { shape: shape.to_vec(), dtype, bytes })
+        TensorData { shape: shape.to_vec(), dtype, bytes: Bytes::In(b) }
     }
-}
-impl View for &TensorData {
-    fn dtype(&self) -> Dtype {
-        self.dtype
+    fn bytes(&self) -> Result<Cow<'_, [u8]>> {
+        let b = match &self.bytes {
+            Bytes::Here(bytes) => return Ok(Cow::Borrowed(bytes)),
+            Bytes::In(b) => b,
+        };
+        Ok(Cow::Owned(match b.dtype() {
+            DType::F32 => b.read::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            DType::U32 => b.read::<u32>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            DType::Bf16 => b.read::<bf16>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            DType::F16 => b.read::<f16>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            DType::I8 => b.read::<i8>()?.iter().map(|x| *x as u8).collect(),
+            DType::U8 => b.read::<u8>()?,
+            DType::Nf4 => b.read::<Nf4Pair>()?.iter().map(|p| p.0).collect(),
+        }))
     }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-    fn data_len(&self) -> usize {
-        self.bytes.len()
+    fn len(&self) -> usize {
+        match &self.bytes {
+            Bytes::Here(bytes) => bytes.len(),
+            Bytes::In(b) => b.bytes(),
+        }
     }
 }
 
+/// Writes a safetensors file, one tensor after the other; `note` is said about them in the header.
+pub fn write(to: &mut dyn Write, tensors: &[(String, TensorData<'_>)], note: Option<&str>) -> Result<()> {
+    let name = |e: std::io::Error| Error::Write { path: "safetensors".into(), source: e };
+    let mut sorted: Vec<_> = tensors.iter().collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut sum = Checksum::new();
+    for (name, t) in &sorted {
+        sum.add(name, &t.bytes()?);
+    }
+    let mut about = Map::new();
+    about.insert(CHECKSUM.into(), sum.end().into());
+    about.extend(note.map(|note| (NOTE.to_string(), note.into())));
+    about.insert("format".into(), "pt".into());
+    // the widest types first, as the format's own writer has them: every tensor is aligned
+    sorted.sort_by(|(a, s), (b, t)| t.dtype.cmp(&s.dtype).then(a.cmp(b)));
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), Value::Object(about));
+    let mut from = 0;
+    for (name, t) in &sorted {
+        let to = from + t.len();
+        header.insert(name.clone(), json!({"dtype": t.dtype, "shape": t.shape, "data_offsets": [from, to]}));
+        from = to;
+    }
+    let mut header = Value::Object(header).to_string();
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    to.write_all(&(header.len() as u64).to_le_bytes()).map_err(name)?;
+    to.write_all(header.as_bytes()).map_err(name)?;
+    sorted.iter().try_for_each(|(_, t)| to.write_all(&t.bytes()?).map_err(name))
+}
 /// The bytes of a safetensors file.
-pub fn serialize(tensors: &[(String, TensorData)]) -> Result<Vec<u8>> {
-    let sum = checksum(tensors.iter().map(|(n, t)| (n.as_str(), t.bytes.as_slice())));
-    let entries = [(CHECKSUM, sum.as_str()), ("format", "pt")];
-    let header = entries.map(|(k, v)| (k.to_string(), v.to_string()));
-    let mut bytes =
-        safetensors::serialize(tensors.iter().map(|(n, t)| (n.as_str(), t)), Some(HashMap::from(header)))
-            .map_err(|e| Error::File { path: "safetensors".into(), what: e.to_string() })?;
-    // a hash map has another order in every process: put the entries in ours, which is as long
-    let ordered = entries.map(|(k, v)| format!("\"{k}\":\"{v}\"")).join(",");
-    let start = 8 + r#"{"__metadata__":{"#.len();
-    bytes[start..start + ordered.len()].copy_from_slice(ordered.as_bytes());
+pub fn serialize(tensors: &[(String, TensorData<'_>)]) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    write(&mut bytes, tensors, None)?;
     Ok(bytes)
 }
 /// Writes tensors as a safetensors file, whole or not at all.
-pub fn save(path: &Path, tensors: &[(String, TensorData)]) -> Result<()> {
+pub fn save(path: &Path, tensors: &[(String, TensorData<'_>)]) -> Result<()> {
     crate::output::write_atomically(path, &serialize(tensors)?)
 }

@@ -92,25 +92,23 @@ impl<'m> Cx<'m> {
         index.iter().for_each(|i| i.set_class(Class::Saved));
         Ok((self.record(y, Op { w, trained, dx, index, rows: x.rows, x: x.node }), count))
     }
-    /// -log softmax(x Wᵀ + b) at the label of every row of x (T, C); 0 where there is none. Records nothing.
+    /// -log softmax(x Wᵀ + b) at the label of every row of x (T, C); 0 where there is none: for evaluation.
     pub fn linear_cross_entropies(&mut self, x: &Act, w: &LinearRef<'m>, labels: &[u32]) -> Result<Vec<f32>> {
         let count = check(x, w, labels)?;
-        if w.in_out {
-            return Err(Error::Unsupported {
-                op: "linear_cross_entropies",
-                what: "a weight stored (in, out)",
-            });
+        let mut losses = match w.in_out {
+            true => losses_of(&self.matmul(x, w.clone())?, labels)?,
+            false => {
+                let of = self.labelled(x, labels, count)?;
+                let mut losses = self.alloc(count)?;
+                let out = Outputs { losses: &mut losses, lse: None, dx: None };
+                let rows = View::of(&of.x, count, x.cols)?;
+                vocabulary_loss::forward(self.device(), rows, &of.labels, layer(w), out)?;
+                losses.read::<f32>()?
+            }
         }
-        let of = self.labelled(x, labels, count)?;
-        let mut losses = self.alloc(count)?;
-        let out = Outputs { losses: &mut losses, lse: None, dx: None };
-        let rows = View::of(&of.x, count, x.cols)?;
-        vocabulary_loss::forward(self.device(), rows, &of.labels, layer(w), out)?;
-        let mut losses = losses.read::<f32>()?.into_iter();
-        Ok(labels
-            .iter()
-            .map(|l| if *l == IGNORED { 0.0 } else { losses.next().unwrap_or_default() })
-            .collect())
+        .into_iter();
+        let one = |l: &u32| if *l == IGNORED { 0.0 } else { losses.next().unwrap_or_default() };
+        Ok(labels.iter().map(one).collect())
     }
     fn labelled(&self, x: &Act, labels: &[u32], count: usize) -> Result<Labelled> {
         let upload = |v: &[u32]| self.device().upload(Class::Scratch, v);
@@ -124,6 +122,23 @@ impl<'m> Cx<'m> {
         gather::rows(self.device(), Matrix::plain(&x.buf, x.rows, x.cols), &index, to, false)?;
         Ok(Labelled { x: Arc::new(rows), labels: upload(&labels)?, index: Some(index) })
     }
+}
+/// The same of the logits z (T, classes), one after the other for the rows that have a label.
+fn losses_of(z: &Act, labels: &[u32]) -> Result<Vec<f32>> {
+    let values = z.read()?;
+    let rows = values.chunks_exact(z.cols.max(1)).zip(labels).filter(|(_, label)| **label != IGNORED);
+    rows.map(|(row, label)| {
+        let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|z| f64::from(z - top).exp()).sum();
+        let beyond = || Error::Shape {
+            op: "linear_cross_entropies",
+            left: vec![z.rows, z.cols],
+            right: vec![*label as usize],
+        };
+        let of_label = row.get(*label as usize).ok_or_else(beyond)?;
+        Ok((f64::from(top - of_label) + sum.ln()) as f32)
+    })
+    .collect()
 }
 fn check(x: &Act, w: &LinearRef<'_>, labels: &[u32]) -> Result<usize> {
     if x.cols != w.dims().0 {

@@ -29,6 +29,12 @@ impl Sight {
     pub(super) fn part(self, i: usize, keys: &Range<usize>) -> Sight {
         Sight { position: self.position.saturating_add(i), first: keys.start, n: keys.len(), ..self }
     }
+    /// Whether each of so many queries sees every key of the range.
+    fn is_whole(&self, rows: usize) -> bool {
+        let whole = [0..0, 0..self.n];
+        // what is seen begins and ends later from query to query
+        rows == 0 || (self.of(0) == whole && self.of(rows - 1) == whole)
+    }
     /// What the i-th query sees, as places in the range: free keys, and those that the mask lets through. The first is empty
     /// if the second goes on where it ends, or reaches into it.
     #[inline(always)]
@@ -83,7 +89,18 @@ simd! {
     /// the largest that is seen, dropped out; `tops` and `sums`, one number for each row: top, and the sum before dropout.
     pub(super) fn softmax<S>(s, x: &mut [f32], stride: usize, sight: Sight, scale: f32, drop: Option<Drop>,
         tops: &mut [f32], sums: &mut [f32]) {
-        let width = sight.n.next_multiple_of(S::V::LANES);
+        let (n, width) = (sight.n, sight.n.next_multiple_of(S::V::LANES));
+        if sight.is_whole(tops.len()) {
+            for (i, (top, sum)) in tops.iter_mut().zip(sums).enumerate() {
+                let row = &mut x[i * stride..][..width];
+                *top = math::largest(s, &row[..n], scale);
+                *sum = match drop {
+                    None => exponentials(s, row, n, scale, *top, None),
+                    Some(d) => exponentials(s, row, n, scale, *top, Some(d.of(i))),
+                };
+            }
+            return;
+        }
         for (i, (top, sum)) in tops.iter_mut().zip(sums).enumerate() {
             let row = &mut x[i * stride..][..width];
             let [free, own] = sight.of(i);
@@ -146,44 +163,59 @@ simd! {
     /// scale · P ∘ (dP - rowsum(P ∘ dP)), dP = d dropped out.
     pub(super) fn softmax_backward<S>(s, x: &mut [f32], d: &mut [f32], stride: usize, sight: Sight, scale: f32,
         drop: Option<Drop>, lse: &[f32]) {
-        let (l, zero) = (S::V::LANES, s.splat(0.0));
-        let width = sight.n.next_multiple_of(l);
+        let (n, width) = (sight.n, sight.n.next_multiple_of(S::V::LANES));
+        let is_whole = sight.is_whole(lse.len());
         for (i, lse) in lse.iter().enumerate() {
             let (x, d) = (&mut x[i * stride..][..width], &mut d[i * stride..][..width]);
-            let [free, own] = sight.of(i);
-            let row = drop.map(|d| d.of(i));
-            let mut sum = 0.0;
-            if !free.is_empty() {
-                let part = &mut x[free.clone()];
-                sum = probabilities(s, part, &d[free.clone()], free.len(), (scale, *lse), row);
-            }
-            let part = last_part(x, &own, l);
-            let of_d = &d[own.start..][..part.len()];
-            sum += match row {
-                None => probabilities(s, part, of_d, own.len(), (scale, *lse), None),
-                Some(row) => {
-                    probabilities(s, part, of_d, own.len(), (scale, *lse), Some(row.after(own.start)))
-                }
+            let how = (scale, *lse);
+            let sum = match (is_whole, drop) {
+                (true, None) => probabilities(s, x, d, n, how, None),
+                (true, Some(drop)) => probabilities(s, x, d, n, how, Some(drop.of(i))),
+                (false, _) => seen_probabilities(s, x, d, sight.of(i), how, drop.map(|d| d.of(i))),
             };
-            clear(x, &[free, own], l);
-            match drop {
-                None => {
-                    let low = s.splat(-scale * sum);
-                    for (x, d) in x.chunks_exact_mut(l).zip(d.chunks_exact_mut(l)) {
-                        (s.load(x) * s.load(d).fma(s.splat(scale), low)).store(d);
-                    }
-                }
-                Some(drop) => {
-                    let low = s.splat(-scale * sum * (1.0 - drop.dropout.p()));
-                    for (x, d) in x.chunks_exact_mut(l).zip(d.chunks_exact_mut(l)) {
-                        let signed = s.load(x);
-                        let p = zero.max(signed);
-                        p.fma(s.load(d) * scale, signed.abs() * low).store(d);
-                        p.store(x);
-                    }
-                }
-            }
+            to_gradients(s, x, d, scale, sum, drop);
         }
+    }
+}
+/// The same as [`probabilities`] of what is seen, and zeros elsewhere.
+#[inline(always)]
+fn seen_probabilities<S: Simd>(
+    s: S,
+    x: &mut [f32],
+    d: &[f32],
+    [free, own]: [Range<usize>; 2],
+    how: (f32, f32),
+    row: Option<Row>,
+) -> f32 {
+    let l = S::V::LANES;
+    let mut sum = 0.0;
+    if !free.is_empty() {
+        sum = probabilities(s, &mut x[free.clone()], &d[free.clone()], free.len(), how, row);
+    }
+    let part = last_part(x, &own, l);
+    let of_d = &d[own.start..][..part.len()];
+    sum += probabilities(s, part, of_d, own.len(), how, row.map(|row| row.after(own.start)));
+    clear(x, &[free, own], l);
+    sum
+}
+/// A row of probabilities as [`probabilities`] leaves them, which become what they are dropped out, and of d, which becomes the
+/// gradient of the raw scores.
+#[inline(always)]
+fn to_gradients<S: Simd>(s: S, x: &mut [f32], d: &mut [f32], scale: f32, sum: f32, drop: Option<Drop>) {
+    let (l, zero) = (S::V::LANES, s.splat(0.0));
+    let Some(drop) = drop else {
+        let low = s.splat(-scale * sum);
+        for (x, d) in x.chunks_exact_mut(l).zip(d.chunks_exact_mut(l)) {
+            (s.load(x) * s.load(d).fma(s.splat(scale), low)).store(d);
+        }
+        return;
+    };
+    let low = s.splat(-scale * sum * (1.0 - drop.dropout.p()));
+    for (x, d) in x.chunks_exact_mut(l).zip(d.chunks_exact_mut(l)) {
+        let signed = s.load(x);
+        let p = zero.max(signed);
+        p.fma(s.load(d) * scale, signed.abs() * low).store(d);
+        p.store(x);
     }
 }
 /// The first `n` values x become P = exp(scale x - lse); with dropout P / (1 - p), its sign that of what is dropped; zeros

@@ -5,6 +5,7 @@ use engraft_adapters::{HeadConfig, Host};
 use engraft_engine::{
     Cx, Device, ParamSet, Pass, Plain,
     checkpoint::{TensorData, serialize},
+    output,
 };
 use engraft_models::{Holding, Model, Rows, Tokens, load_as};
 use ndarray::Array2;
@@ -36,6 +37,7 @@ impl Backbone {
     }
     fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
         how.check(train)?;
+        let _held = output::reading(directory)?;
         let Opening { dropout, storage, compute, families } = how;
         let mut set = ParamSet::new();
         let (train_in, how) = (train.then_some(&mut set), Holding { storage, compute });
@@ -115,19 +117,32 @@ impl Backbone {
     pub(crate) fn weights(&self) -> Result<Vec<u8>> {
         let mut tensors = vec![];
         for (name, t) in self.model.named() {
-            tensors.extend(TensorData::of(&name, t)?);
+            tensors.extend(TensorData::of(&name, t));
         }
         Ok(serialize(&tensors)?)
     }
-    /// The files beside the weights that a model directory needs, and those of the tokenizer that it has.
+    /// The files of a model directory beside its weights: configuration, tokenizer, vocabulary, chat template.
     pub(crate) fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let read = |name: &str| {
-            let path = self.directory().join(name);
-            let bytes = std::fs::read(&path).map_err(|source| Error::Read { path, source })?;
-            Ok((name.to_string(), bytes))
-        };
-        let more = ["tokenizer_config.json", "special_tokens_map.json"];
-        let there = more.into_iter().filter(|name| self.directory().join(name).exists());
-        ["config.json", "tokenizer.json"].into_iter().chain(there).map(read).collect()
+        let failed = |path: PathBuf| move |source| Error::Read { path, source };
+        let mut files = vec![];
+        for entry in std::fs::read_dir(self.directory()).map_err(failed(self.directory().into()))? {
+            let path = entry.map_err(failed(self.directory().into()))?.path();
+            if let Some(name) =
+                path.file_name().and_then(|n| n.to_str()).filter(|n| path.is_file() && is_companion(n))
+            {
+                files.push((name.to_string(), std::fs::read(&path).map_err(failed(path.clone()))?));
+            }
+        }
+        files.sort();
+        Ok(files)
     }
+}
+
+/// Whether a file of a model directory says how the model or its tokenizer works, and is none of weights or of a run.
+fn is_companion(name: &str) -> bool {
+    let kinds = ["json", "txt", "model", "jinja", "tiktoken", "py"];
+    let is_of_kind =
+        name.rsplit_once('.').is_some_and(|(stem, kind)| !stem.is_empty() && kinds.contains(&kind));
+    let of_others = engraft_adapters::files::names();
+    is_of_kind && !name.ends_with(".index.json") && name != "report.json" && !of_others.contains(&name)
 }

@@ -15,6 +15,7 @@ use engraft_adapters::{Adapter, Config, Head, HeadConfig};
 use engraft_engine::{
     Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
     Plain, Rows, first_touched, kernels,
+    output::{self, Commit},
 };
 use ndarray::Array2;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -83,6 +84,7 @@ impl Backbone {
         task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
     ) -> Result<Learner> {
         let (directory, mut set) = (directory.as_ref(), self.continue_set()?);
+        let _held = output::reading(directory)?;
         let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
         let adapter = match directory.join("adapter_config.json").exists()
             || !directory.join("head_config.json").exists()
@@ -302,29 +304,15 @@ impl Learner {
         }
         Ok(files)
     }
-    /// Saves [`Learner::files`] into a directory, which is made where it is missing: all of them, or none.
+    /// Saves [`Learner::files`] into a directory, which is made where it is missing: all of them, or none. What was saved there
+    /// before would be taken for a part of this learner, and goes.
     pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
-        self.save_with(directory.as_ref(), vec![])
-    }
-    /// The same, with more files.
-    pub(crate) fn save_with(&self, directory: &Path, more: Vec<(String, Vec<u8>)>) -> Result<()> {
-        let files = [self.files()?, more].concat();
-        let names: Vec<&str> = files.iter().map(|(n, _)| n.as_str()).collect();
-        // one that was saved here before would be taken for a part of this learner
-        let mut stale = engraft_adapters::files::names();
-        stale.retain(|name| !names.contains(name));
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
-        engraft_engine::output::write_directory(directory, &files)?;
-        for name in stale {
-            let path = directory.join(name);
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(engraft_engine::Error::Write { path, source: e }.into());
-                }
-                _ => {}
-            }
+        let mut commit = Commit::begin(directory)?;
+        for (name, bytes) in self.files()? {
+            commit.file(&name, &bytes)?;
         }
-        Ok(())
+        engraft_adapters::files::names().into_iter().for_each(|name| commit.without(name));
+        Ok(commit.place()?)
     }
 }
 

@@ -7,3 +7,4 @@ pub mod graft;
 pub mod options;
 pub mod print;
 pub mod setup;
+pub mod signals;

@@ -10,15 +10,17 @@ use engraft::{
         progress::{Mode, Progress},
     },
     run::{
+        directory::{BEGUN, Directory},
         evaluate::Encoded,
         plan::{Work, plan},
-        train::Outcome,
+        state::Saved,
+        train::{Around, Outcome},
     },
     tasks::{Purpose, TASKS, Task, TaskType},
     text::tokenizer::{Fit, Tokenizer},
 };
 use engraft_engine::output;
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 /// The most tokens of a sequence unless something is said.
 pub const DEFAULT_LENGTH: usize = 128;
@@ -125,11 +127,34 @@ pub fn learner(
     Ok((backbone.learner(Graft { name, adapter, head, seed: s.seed }, task)?, kind))
 }
 
+/// Whether both are one directory.
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// A run that goes on, or a new one; and what ends it early.
+#[derive(Clone, Copy)]
+pub struct Going<'a> {
+    /// Whether the run in the output directory goes on.
+    pub resume: bool,
+    /// Ends the run after the step under way, once it is true.
+    pub stop: &'a AtomicBool,
+}
+
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
-pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
+pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Outcome> {
     let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
     s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
+    if let Some(model) = s.model.as_ref().filter(|model| is_same(model, &s.out)) {
+        let why = format!("it is the model's own directory {}: its files would be lost", model.display());
+        return Err(Error::Option { option: "out", value: s.out.display().to_string(), why });
+    }
     output::check_writable(&s.out)?;
+    // where nothing was saved yet the settings alone are what there is to go on from
+    let (mut directory, from) = match going.resume && !s.out.join(BEGUN).exists() {
+        true => (Directory::go_on(&s.out, s.file())?, Saved::open(&s.out)?),
+        false => (Directory::begin(&s.out, s.file())?, None),
+    };
     let device = open(s.device, s.threads)?;
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
@@ -153,7 +178,8 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
     if let Some(directory) = &s.cache_prefix {
         learner.cache_prefix(directory, s.cache_dtype, max_length)?;
     }
-    let mut recipe = s.recipe(kind.name);
+    directory.set_settings(Settings { task: Some(kind.name.into()), ..s.clone() }.file());
+    let mut recipe = s.recipe();
     if let Some(budget) = s.memory_budget {
         let null = Device::null(device.threads());
         let labels = learner.task().labels().to_vec();
@@ -164,7 +190,8 @@ pub fn train(s: &Settings, mode: Mode) -> Result<Outcome> {
         recipe.activations = plan.activations();
     }
     let recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
-    let outcome = engraft::run::train::train(&recipe, learner, &examples, eval.as_ref(), recording, mode)?;
+    let around = Around { recording, mode, stop: Some(going.stop), from };
+    let outcome = engraft::run::train::train(&recipe, directory, learner, &examples, eval.as_ref(), around)?;
     if let (Some(r), Some(file)) = (&outcome.recorded, &s.profile) {
         r.save(file)?;
     }

@@ -9,13 +9,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// A bar that moves.
     Bar,
     /// Plain lines.
     Lines,
     /// Not at all.
+    #[default]
     Quiet,
 }
 
@@ -62,6 +63,12 @@ impl Progress {
         Self { out, title: title.into(), total, pace: Pace::new(now), pause, last_line: now }
     }
 
+    /// The same, with so many steps done before.
+    pub fn from(mut self, steps: u64) -> Self {
+        self.pace.before = steps;
+        self
+    }
+
     /// A step is done: its mean loss, if it has one, and its tokens.
     pub fn step(&mut self, loss: Option<f64>, tokens: u64) {
         self.pace.step(loss, tokens);
@@ -70,10 +77,10 @@ impl Progress {
             Out::Bar(bar) => {
                 let left = clock(self.pace.left(now, self.total));
                 bar.set_message(format!("{}  {left} left", self.pace.show(now)));
-                bar.set_position(self.pace.steps);
+                bar.set_position(self.pace.done());
             }
             Out::Lines(out) if now - self.last_line >= self.pause => {
-                let (done, total) = (self.pace.steps, self.total);
+                let (done, total) = (self.pace.done(), self.total);
                 let left = clock(self.pace.left(now, total));
                 let _ = writeln!(out, "{} {done}/{total}  {}  {left} left", self.title, self.pace.show(now));
                 self.last_line = now;
@@ -133,6 +140,8 @@ fn bar(title: &str, total: u64) -> ProgressBar {
 struct Pace {
     start: Instant,
     paused: Option<Instant>,
+    /// Steps that were done before it began.
+    before: u64,
     steps: u64,
     tokens: u64,
     loss: Option<f64>,
@@ -140,7 +149,7 @@ struct Pace {
 
 impl Pace {
     fn new(start: Instant) -> Self {
-        Self { start, paused: None, steps: 0, tokens: 0, loss: None }
+        Self { start, paused: None, before: 0, steps: 0, tokens: 0, loss: None }
     }
 
     /// The loss shown is a running mean over about twenty steps.
@@ -165,8 +174,12 @@ impl Pace {
         }
     }
 
+    fn done(&self) -> u64 {
+        self.before + self.steps
+    }
+
     fn left(&self, now: Instant, total: u64) -> f64 {
-        self.seconds(now) / self.steps.max(1) as f64 * total.saturating_sub(self.steps) as f64
+        self.seconds(now) / self.steps.max(1) as f64 * total.saturating_sub(self.done()) as f64
     }
 }
 
@@ -238,6 +251,8 @@ mod tests {
         let later = start + Duration::from_secs(2);
         assert_eq!(pace.show(later), "loss 0.9500  500 tokens/s");
         assert!((pace.left(later, 6) - 4.0).abs() < 1e-9);
+        pace.before = 2;
+        assert!((pace.left(later, 6) - 2.0).abs() < 1e-9);
         pace.paused = Some(start + Duration::from_secs(1));
         assert_eq!(pace.seconds(later), 1.0);
     }

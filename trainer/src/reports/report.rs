@@ -1,8 +1,8 @@
 //! What a run reports: the JSON object that `--json` prints as the last line of stdout.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::metrics::{Metrics, Scores};
 use super::profile::Summary;
@@ -29,10 +29,16 @@ pub struct Report {
     /// Numbers in the model with its adapter and head.
     pub total_parameters: u64,
     /// Where the adapter and the head were saved.
+    #[serde(serialize_with = "as_text")]
     pub out: PathBuf,
     /// Where the time went; only if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Summary>,
+}
+
+/// A path as JSON has it, which knows Unicode only.
+pub fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
 }
 
 /// One epoch of training.

@@ -5,7 +5,6 @@ use crate::text::{
     example::Example,
 };
 use engraft_engine::{Activations, AdamW};
-use std::path::PathBuf;
 
 /// How a run goes.
 #[derive(Clone, Debug)]
@@ -46,10 +45,8 @@ pub struct Recipe {
     pub metric: Option<String>,
     /// Stop after so many evaluations without a better one.
     pub patience: Option<u64>,
-    /// Where the best is saved.
-    pub out: PathBuf,
-    /// Files to be saved beside it, by name.
-    pub beside: Vec<(String, Vec<u8>)>,
+    /// Save the state of the run every so many optimiser steps, besides the end of each epoch.
+    pub checkpoint_every: Option<u64>,
 }
 
 impl Recipe {
@@ -89,8 +86,8 @@ impl Recipe {
 }
 
 impl Default for Recipe {
-    /// Three epochs in shuffled batches of 32 at a rate of 5e-4, which rises over 6 % of the steps and falls straight to zero;
-    /// saved in `engraft-out`.
+    /// Three epochs in shuffled batches of 32 at a rate of 5e-4, which rises over 6 % of the steps and falls straight to
+    /// zero.
     fn default() -> Recipe {
         Recipe {
             batch: Size::Examples(32),
@@ -111,8 +108,7 @@ impl Default for Recipe {
             eval_batch: Size::Examples(64),
             metric: None,
             patience: None,
-            out: "engraft-out".into(),
-            beside: vec![],
+            checkpoint_every: None,
         }
     }
 }

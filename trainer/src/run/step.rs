@@ -1,6 +1,8 @@
 //! A step of training.
 use crate::{Error, Result, learner::Learner, text::batch::Batch};
-use engraft_engine::{Activations, AdamW, Gradients, Parameters, Pass, kernels::profile::Mark};
+use engraft_engine::{
+    Activations, AdamW, Device, Gradients, Param, Parameters, Pass, kernels::profile::Mark,
+};
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +43,28 @@ impl Trainer {
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+    /// What it remembers of the gradients.
+    pub fn optimiser(&self) -> &AdamW {
+        &self.optimiser
+    }
+    /// The passes, which number what is dropped out, and the steps that were taken.
+    pub(super) fn counters(&self) -> (u64, u64) {
+        (self.passes, self.steps)
+    }
+    /// Goes on behind so many passes and steps.
+    pub(super) fn go_on(&mut self, passes: u64, steps: u64) {
+        (self.passes, self.steps) = (passes, steps);
+    }
+    /// See [`AdamW::remember`].
+    pub(super) fn remember(
+        &mut self,
+        p: &Param,
+        moments: [&[f32]; 2],
+        steps: u64,
+        device: &Device,
+    ) -> Result<()> {
+        Ok(self.optimiser.remember(p, moments, steps, device)?)
     }
     /// One update from one batch, or from several whose gradients are accumulated: of the mean loss over all their labels,
     /// whatever batch they are in. A loss that is not a number is an error, and changes nothing.

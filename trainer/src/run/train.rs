@@ -1,7 +1,9 @@
 //! A run of training, from examples to a saved adapter and a report.
 use super::{
+    directory::{Directory, File},
     evaluate::{Encoded, evaluate},
     recipe::Recipe,
+    state::{self, Saved, State, hash},
     step::Trainer,
 };
 use crate::{
@@ -19,9 +21,10 @@ use crate::{
         example::Example,
     },
 };
-use engraft_engine::output;
-use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Instant,
+};
 
 /// What a run did, and what it leaves.
 pub struct Outcome {
@@ -33,77 +36,91 @@ pub struct Outcome {
     pub recorded: Option<Recorded>,
 }
 
-/// Where a run stands, besides its weights and its [`Trainer`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// The epochs that are over.
-    pub epochs: Vec<Epoch>,
-    /// The epoch under way.
-    pub epoch: Epoch,
-    /// Optimiser steps of it that are taken.
-    pub taken: usize,
-    /// Labels of it that were seen.
-    pub seen: usize,
-    /// The best evaluation, if there was one.
-    pub best: Option<Metrics>,
-    /// Evaluations since then.
-    pub worse: u64,
-    /// The optimiser step after which was last evaluated.
-    pub evaluated: u64,
-    /// Whether something is saved.
-    pub saved: bool,
-    /// Whether the run is given up before its last step.
-    pub stopped: bool,
+/// What a run has to do with the world around it.
+#[derive(Default)]
+pub struct Around<'a> {
+    /// What records the device, until the last step.
+    pub recording: Option<Recording>,
+    /// How progress is shown.
+    pub mode: Mode,
+    /// Once it is true the run ends after the step under way, and is saved to go on from there.
+    pub stop: Option<&'a AtomicBool>,
+    /// Where the run goes on, if it is not new.
+    pub from: Option<Saved>,
 }
 
 /// A run under way.
 struct Run<'a> {
     recipe: &'a Recipe,
+    directory: Directory,
     learner: Learner,
     trainer: Trainer,
     state: State,
     examples: &'a [Example],
     eval: Option<&'a Encoded>,
+    /// The hash of both.
+    data: String,
     /// What the best is best at.
     metric: Metric,
     /// Optimiser steps in all.
     total: u64,
     progress: Progress,
-    /// Seconds of evaluation so far.
-    eval_seconds: f64,
+    stop: Option<&'a AtomicBool>,
+    /// When this process began, and what the run had taken before.
+    began: (Instant, f64),
+    /// Whether the learner is the best so far, and not saved yet.
+    unsaved: bool,
     recording: Option<Recording>,
 }
 
-/// Trains by a recipe, evaluates on `eval` if there is some, and saves the best, or the last if there is no telling. A device
-/// that is `recording` does so until the last step.
+/// Trains by a recipe, evaluates on `eval` if there is some, and saves in `directory` the best, or the last if there is no
+/// telling. At the end of each epoch, and every so many steps if the recipe says so, the state of the run is saved with it.
 pub fn train(
     recipe: &Recipe,
-    learner: Learner,
+    directory: Directory,
+    mut learner: Learner,
     examples: &[Example],
     eval: Option<&Encoded>,
-    recording: Option<Recording>,
-    mode: Mode,
+    around: Around<'_>,
 ) -> Result<Outcome> {
+    let Around { recording, mode, stop, from } = around;
     let total = recipe.steps(examples);
     let metric = metric(recipe, &learner)?;
-    let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
-    let progress = Progress::new(mode, "train", total);
-    let state = State::default();
-    let eval_seconds = 0.0;
-    Run { recipe, learner, trainer, state, examples, eval, metric, total, progress, eval_seconds, recording }
-        .go()
+    let mut trainer =
+        Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
+    let data = hash(examples, eval);
+    let state = match from {
+        Some(saved) => saved.restore(&mut learner, &mut trainer, &data)?,
+        None => State::default(),
+    };
+    let progress = Progress::new(mode, "train", total).from(trainer.steps());
+    let (began, unsaved) = ((Instant::now(), state.seconds), false);
+    Run {
+        recipe,
+        directory,
+        learner,
+        trainer,
+        state,
+        examples,
+        eval,
+        data,
+        metric,
+        total,
+        progress,
+        stop,
+        began,
+        unsaved,
+        recording,
+    }
+    .go()
 }
 
 impl Run<'_> {
     fn go(mut self) -> Result<Outcome> {
-        let start = Instant::now();
         while !self.is_over() {
             self.epoch()?;
         }
-        if !self.state.saved {
-            self.save()?;
-        }
-        self.finish(start.elapsed().as_secs_f64())
+        self.finish()
     }
     fn is_over(&self) -> bool {
         self.state.stopped || self.trainer.steps() >= self.total
@@ -114,26 +131,23 @@ impl Run<'_> {
         let rates = recipe.rates(self.total);
         let order = recipe.order(number);
         let batches: Vec<Batch> = Batches::new(self.examples, recipe.batch, order).collect();
-        let (began, before) = (Instant::now(), self.eval_seconds);
         for step in batches.chunks(recipe.accumulation).skip(self.state.taken) {
             if self.is_over() {
                 break;
             }
+            let began = Instant::now();
             let lr = recipe.lr * rates.factor(self.trainer.steps());
             let done = self.trainer.step(&mut self.learner, step, lr)?;
             let tokens: usize = step.iter().map(Batch::tokens).sum();
             let state = &mut self.state;
             state.epoch.loss += done.loss * done.labels as f64;
             state.epoch.tokens += tokens as u64;
+            state.epoch.seconds += began.elapsed().as_secs_f64();
             state.seen += done.labels;
             state.taken += 1;
             self.progress.step(Some(done.loss), tokens as u64);
-            if recipe.eval_every.is_some_and(|n| self.trainer.steps().is_multiple_of(n)) {
-                self.check()?;
-            }
+            self.between_steps()?;
         }
-        self.state.epoch.loss /= self.state.seen.max(1) as f64;
-        self.state.epoch.seconds += began.elapsed().as_secs_f64() - (self.eval_seconds - before);
         if self.state.evaluated != self.trainer.steps() && (recipe.eval_every.is_none() || self.is_over()) {
             self.check()?;
         }
@@ -141,52 +155,90 @@ impl Run<'_> {
             p.seal()?;
         }
         let state = &mut self.state;
-        (state.taken, state.seen) = (0, 0);
-        let epoch = std::mem::take(&mut state.epoch);
+        let mut epoch = std::mem::take(&mut state.epoch);
+        epoch.loss /= std::mem::take(&mut state.seen).max(1) as f64;
+        state.taken = 0;
         self.progress.line(&line(number + 1, &epoch, &self.metric));
-        state.epochs.push(epoch);
-        Ok(())
+        self.state.epochs.push(epoch);
+        if self.is_over() { Ok(()) } else { self.save() }
     }
-    /// Evaluates, and saves if it is the best so far.
+    /// What is due behind a step: an evaluation, a state that is saved, the end.
+    fn between_steps(&mut self) -> Result<()> {
+        let steps = self.trainer.steps();
+        let due = |every: Option<u64>| every.is_some_and(|n| steps.is_multiple_of(n));
+        if due(self.recipe.eval_every) {
+            self.check()?;
+        }
+        let stop = self.stop.is_some_and(|stop| stop.load(Relaxed)) && !self.is_over();
+        if due(self.recipe.checkpoint_every) || self.unsaved || stop {
+            self.save()?;
+        }
+        match stop {
+            true => {
+                Err(Error::Stopped { step: steps, of: self.total, directory: self.directory.path().into() })
+            }
+            false => Ok(()),
+        }
+    }
+    /// Evaluates.
     fn check(&mut self) -> Result<()> {
         let Some(eval) = self.eval else { return Ok(()) };
-        let (step, start) = (self.trainer.steps(), Instant::now());
-        self.state.evaluated = step;
+        let step = self.trainer.steps();
         self.progress.pause();
         let metrics = evaluate(&self.learner, eval, self.recipe.eval_batch, Mode::Quiet)?.metrics;
+        self.progress.resume();
         let scores = metrics.scores.clone();
         if scores.get("loss").is_some_and(|loss| !loss.is_finite()) {
             return Err(Error::NotFinite { step, what: "the held-out loss".into() });
         }
         let of = |m: &Metrics| m.scores.get(self.metric.name).unwrap_or(f64::NAN);
         let better = |best: &Metrics| self.metric.is_better(of(&metrics), of(best));
-        if self.state.best.as_ref().is_none_or(better) {
-            self.state.best = Some(metrics);
-            self.state.worse = 0;
-            self.save()?;
+        let state = &mut self.state;
+        state.evaluated = step;
+        state.epoch.metrics = Some(scores);
+        if state.best.as_ref().is_none_or(better) {
+            (state.best, state.worse) = (Some(metrics), 0);
+            self.unsaved = true;
         } else {
-            self.state.worse += 1;
+            state.worse += 1;
         }
-        self.state.epoch.metrics = Some(scores);
-        self.state.stopped |= self.recipe.patience.is_some_and(|p| self.state.worse >= p);
-        self.eval_seconds += start.elapsed().as_secs_f64();
-        self.progress.resume();
+        state.stopped |= self.recipe.patience.is_some_and(|p| state.worse >= p);
         Ok(())
     }
-    fn save(&mut self) -> Result<()> {
+    /// What is to be saved of the learner: all of it where it is the best, or where there is no telling yet.
+    fn learned(&self) -> Result<Option<Vec<File>>> {
+        if !self.unsaved && self.state.best.is_some() {
+            return Ok(None);
+        }
         if let Some(name) = self.learner.not_finite()? {
             return Err(Error::NotFinite { step: self.trainer.steps(), what: format!("`{name}`") });
         }
-        self.learner.save_with(&self.recipe.out, self.recipe.beside.clone())?;
-        self.state.saved = true;
+        self.learner.files().map(Some)
+    }
+    /// Saves where the run stands, and what it has learned.
+    fn save(&mut self) -> Result<()> {
+        self.progress.pause();
+        self.state.seconds = self.seconds();
+        let learned = self.learned()?;
+        let write =
+            |to: &mut dyn std::io::Write| self.state.write(to, &self.learner, &self.trainer, &self.data);
+        self.directory.save(learned.as_deref(), &[], Some((state::FILE, &write)), &[])?;
+        self.unsaved = false;
+        self.progress.resume();
         Ok(())
     }
-    fn finish(self, train_seconds: f64) -> Result<Outcome> {
+    /// Seconds of the run, whatever process they were in.
+    fn seconds(&self) -> f64 {
+        let (began, before) = self.began;
+        before + began.elapsed().as_secs_f64()
+    }
+    fn finish(mut self) -> Result<Outcome> {
+        let (train_seconds, learned) = (self.seconds(), self.learned()?);
         let recorded = self.recording.and_then(|r| r.end(self.trainer.steps()));
         let size = self.learner.size();
         let State { epochs, best, .. } = self.state;
         let (tokens, seconds) = epochs.iter().fold((0, 0.0), |(t, s), e| (t + e.tokens, s + e.seconds));
-        let out = self.recipe.out.clone();
+        let out = self.directory.path().to_path_buf();
         let report = Report {
             task: self.learner.task().name().into(),
             metrics: best,
@@ -200,9 +252,9 @@ impl Run<'_> {
             out: out.clone(),
             profile: recorded.as_ref().map(|r| r.summary.clone()),
         };
-        let json = serde_json::to_vec_pretty(&report)
-            .map_err(|e| Error::File { path: out.clone(), why: e.to_string() })?;
-        output::write_atomically(out.join("report.json"), &json)?;
+        let json =
+            serde_json::to_vec_pretty(&report).map_err(|e| Error::File { path: out, why: e.to_string() })?;
+        self.directory.save(learned.as_deref(), &[("report.json".into(), json)], None, &[state::FILE])?;
         self.progress.finish();
         Ok(Outcome { report, learner: self.learner, recorded })
     }

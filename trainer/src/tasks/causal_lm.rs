@@ -18,7 +18,7 @@ use crate::{
     },
 };
 use engraft_adapters::HeadConfig;
-use engraft_engine::{Act, Cx, Rows};
+use engraft_engine::{Act, Cx};
 use engraft_models::ModelInfo;
 use serde_json::{Map, json};
 
@@ -98,21 +98,14 @@ impl Task for CausalLm {
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         let (x, last) = top.last(cx, x)?;
-        let (mut answers, mut from) = (vec![], 0);
-        for (i, rows) in batch.counts().enumerate() {
-            let labels = &batch.labels[from..from + rows];
-            from += rows;
-            if labels.iter().all(|label| *label == IGNORED) {
-                answers.push(Answer::default());
-                continue;
-            }
-            let of_one = |j: usize| if i == j { (0..rows).collect() } else { vec![] };
-            let x = cx.take_rows(&x, &Rows::These((0..batch.len()).map(of_one).collect()))?;
-            let (sum, count) = cx.linear_cross_entropy(&x, last.clone(), labels)?;
-            let loss = sum.read()?.first().map_or(f64::NAN, |sum| f64::from(*sum));
-            answers.push(Answer { loss, count: count as f64, ..Answer::default() });
-        }
-        Ok(answers)
+        let losses = cx.linear_cross_entropies(&x, &last, &batch.labels)?;
+        let mut rows = losses.into_iter().zip(&batch.labels);
+        let mut answer = |rows_of_one: usize| {
+            let scored = rows.by_ref().take(rows_of_one).filter(|(_, label)| **label != IGNORED);
+            let (loss, count) = scored.fold((0.0, 0), |(sum, n), (loss, _)| (sum + f64::from(loss), n + 1));
+            Answer { loss, count: f64::from(count), ..Answer::default() }
+        };
+        Ok(batch.counts().map(&mut answer).collect())
     }
     fn evaluate(&self, data: &Dataset, _: &[Example], answers: &[Answer]) -> Evaluated {
         let (sum, tokens) = answers.iter().fold((0.0, 0.0), |(l, n), a| (l + a.loss, n + a.count));

@@ -25,7 +25,7 @@ pub const LEFT: [&str; 6] = [
 /// The built-in backbone, unpacked once for all tests.
 pub fn backbone() -> &'static Path {
     static AT: OnceLock<PathBuf> = OnceLock::new();
-    AT.get_or_init(|| engraft::demo::unpack_backbone(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap())
+    AT.get_or_init(|| engraft::demo::unpack_backbone(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap().0)
 }
 /// `tests/fixtures/bert/<name>` of the workspace.
 pub fn fixture(name: &str) -> PathBuf {
@@ -77,10 +77,11 @@ impl Work {
     pub fn files(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         files(&self.path(name))
     }
-    /// The names in a directory; none if it is not there.
+    /// The names in a directory, without hidden ones; none if it is not there.
     pub fn names(&self, name: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.path(name)) else { return vec![] };
         let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.starts_with('.'));
         names.sort();
         names
     }
@@ -188,7 +189,9 @@ pub struct Ran {
 
 impl Ran {
     pub fn of(command: &mut Command) -> Ran {
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        Ran::from(command.output().unwrap())
+    }
+    pub fn from(Output { status, stdout, stderr }: Output) -> Ran {
         let text = |bytes| String::from_utf8(bytes).expect("what is printed is UTF-8");
         let ran = Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) };
         for word in ["panicked", "backtrace", ".rs:"] {

@@ -13,11 +13,13 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
-use super::options::{Activations, BackboneDtype, Backend, Methods, Options, ReductionFactor, Settings};
-use engraft::Result;
+use super::options::{
+    Activations, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
+};
 use engraft::adapters::methods::METHODS;
 use engraft::data::Column;
 use engraft::tasks::TASKS;
+use engraft::{Error, Result, run::directory::BEGUN};
 
 /// Train adapters on frozen transformers.
 ///
@@ -58,15 +60,37 @@ pub struct Train {
     /// Read options from a file; its keys are the flags below without their dashes. Flags win over the file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Go on with the run in this directory, which was stopped or killed, with its own settings; only --threads, --json and --quiet
+    /// may be given beside
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub resume: Option<PathBuf>,
     /// Every option, as a flag.
     #[command(flatten)]
     pub options: Options,
 }
 
 impl Train {
+    /// The settings of the run that is to go on, if one is.
+    pub fn resumed(&self) -> Result<Option<Settings>> {
+        let Some(directory) = &self.resume else { return Ok(None) };
+        let mut given = self.options.clone();
+        let (threads, json, quiet) = (given.threads.take(), given.json.take(), given.quiet.take());
+        if let Some(key) = given.keys_given().first() {
+            let why = format!("the run goes on with its own settings, and `{key}` is one of them");
+            let value = format!("{} with other settings", directory.display());
+            return Err(Error::Option { option: "resume", value, why });
+        }
+        let file = [BEGUN, FILE].map(|name| directory.join(name)).into_iter().find(|file| file.exists());
+        let file = file.ok_or_else(|| Error::file(directory, "there is no run in it to go on with"))?;
+        let free = Options { threads, json, quiet, out: Some(directory.clone()), ..Options::default() };
+        free.over(Options::read(file)?).resolve().map(Some)
+    }
     fn given(&self) -> Result<Options> {
         let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
-        Ok(self.options.clone().over(file))
+        let given = self.options.clone().over(file);
+        // what is learned further is read as it was before
+        let before = given.init.as_deref().map(Options::recorded).transpose()?.unwrap_or_default();
+        Ok(given.over(before))
     }
     /// Flags over the file over `presets` over defaults.
     pub fn settings(&self, presets: Options) -> Result<Settings> {
@@ -240,6 +264,11 @@ pub struct Quantize {
 impl Arguments {
     /// Reads the program's arguments; prints help, version and mistakes itself and ends the program with them.
     pub fn from_env() -> Self {
+        // a run.toml and a report could not name it
+        if let Some(bad) = std::env::args_os().find(|arg| arg.to_str().is_none()) {
+            let why = format!("the argument {bad:?} is not UTF-8\n");
+            Self::command().error(clap::error::ErrorKind::InvalidUtf8, why).exit();
+        }
         let matches = Self::documented().get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
@@ -266,8 +295,9 @@ impl Arguments {
             command = command.mut_subcommand(name, |c| c.mut_args(listed));
         }
         command.mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
+            let keys = Options::keys_of(Mark::Run);
             let of_a_run =
-                |arg: &clap::Arg| arg.get_long().is_some_and(|flag| profile::OF_A_RUN.contains(&flag));
+                |arg: &clap::Arg| arg.get_long().is_some_and(|flag| keys.iter().any(|key| key == flag));
             with_defaults(profile)
                 .mut_args(|arg| if of_a_run(&arg) { arg.hide(true) } else { arg })
                 .mut_arg("train", |arg| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::at_least_one;
-use crate::program::options::{Options, Settings};
+use crate::program::options::{Mark, Options, Settings};
 use engraft::{Error, Result};
 
 /// `engraft profile`.
@@ -34,24 +34,20 @@ pub struct Profile {
 impl Profile {
     /// Flags over the file over defaults. Flags that say nothing about a step are refused.
     pub fn settings(&self) -> Result<Settings> {
-        let mut options = self.options.clone();
-        if let Some(option) = without_run(&mut options) {
-            let why = "steps are taken at a constant rate for their time alone: nothing is evaluated, saved, cached \
-                       or planned";
-            return Err(Error::Option {
-                option,
-                value: "given to `engraft profile`".into(),
-                why: why.into(),
-            });
+        let options = self.options.clone();
+        if let Some(option) = options.only(Mark::Run).keys_given().first() {
+            return Err(Error::Model(format!(
+                "`{option}` cannot be given to `engraft profile`: steps are taken at a constant rate for their time alone: \
+                 nothing is evaluated, saved, cached or planned"
+            )));
         }
-        let mut file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
+        let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();
         if file.memory_budget.is_some() && options.activations.is_none() {
             let why = "a plan depends on the whole run: say with --activations what layers keep";
             let value = "taken from the file".into();
             return Err(Error::Option { option: "memory-budget", value, why: why.into() });
         }
-        without_run(&mut file);
-        let options = options.over(file);
+        let options = options.over(file.without(Mark::Run));
         let of_data = [
             ("max-length", options.max_length.is_some()),
             ("header", options.header.is_some()),
@@ -63,45 +59,4 @@ impl Profile {
             _ => options.resolve(),
         }
     }
-}
-
-/// Options about a run as a whole, which steps alone have no use for.
-pub(super) const OF_A_RUN: [&str; 15] = [
-    "eval",
-    "out",
-    "epochs",
-    "max-steps",
-    "schedule",
-    "warmup-ratio",
-    "warmup-steps",
-    "eval-every",
-    "eval-batch-size",
-    "metric",
-    "patience",
-    "profile",
-    "cache-prefix",
-    "cache-dtype",
-    "memory-budget",
-];
-
-/// Takes those options away; returns one that was given.
-fn without_run(o: &mut Options) -> Option<&'static str> {
-    let taken = [
-        o.eval.take().is_some(),
-        o.out.take().is_some(),
-        o.epochs.take().is_some(),
-        o.max_steps.take().is_some(),
-        o.schedule.take().is_some(),
-        o.warmup_ratio.take().is_some(),
-        o.warmup_steps.take().is_some(),
-        o.eval_every.take().is_some(),
-        o.eval_batch_size.take().is_some(),
-        o.metric.take().is_some(),
-        o.patience.take().is_some(),
-        o.profile.take().is_some(),
-        o.cache_prefix.take().is_some(),
-        o.cache_dtype.take().is_some(),
-        o.memory_budget.take().is_some(),
-    ];
-    OF_A_RUN.into_iter().zip(taken).find(|(_, given)| *given).map(|(option, _)| option)
 }

@@ -5,8 +5,7 @@ use clap::Args;
 
 use crate::program::choose::one_of;
 use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Options};
-use engraft::data::{Column, Columns, Documents, Header};
-use engraft::learner::Opening;
+use engraft::data::{Column, Documents, Header};
 use engraft::text::batch::Size;
 
 /// How the backbone is stored in memory, and how it computes.
@@ -23,28 +22,10 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// What is left open is as in the run whose options are `saved`, where that goes with what is given.
-    pub fn or(&self, saved: &Options) -> Stored {
-        let beside = Options {
-            backbone_dtype: saved.backbone_dtype,
-            backbone_compute: saved.backbone_compute,
-            ..Options::default()
-        };
-        let given = Options {
-            backbone_dtype: self.backbone_dtype,
-            backbone_compute: self.backbone_compute,
-            ..Options::default()
-        };
-        let Options { backbone_dtype, backbone_compute, .. } = given.over(beside);
-        Stored { backbone_dtype, backbone_compute }
-    }
-    /// The same, for the library.
-    pub fn opening(&self) -> Opening {
-        Opening {
-            storage: self.backbone_dtype.map(Into::into),
-            compute: self.backbone_compute.map(Into::into).unwrap_or_default(),
-            ..Opening::default()
-        }
+    /// As options of training.
+    pub fn options(&self) -> Options {
+        let Stored { backbone_dtype, backbone_compute } = *self;
+        Options { backbone_dtype, backbone_compute, ..Options::default() }
     }
 }
 
@@ -88,15 +69,16 @@ pub struct Run {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {
-    /// The column of the text or of the words, by name or counted from 0; found by its usual name if not given
+    /// The column of the text or of the words, by name or counted from 0; that of training, or found by its usual name, if not
+    /// given
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<Column>,
-    /// The second text's column, for pairs
+    /// The second text's column, for pairs; that of training if not given
     #[arg(long, value_name = "COLUMN")]
     pub text_pair_column: Option<Column>,
     /// Whether the first row of a .tsv or .csv file names the columns
-    #[arg(long, value_parser = one_of::<Header>(), default_value = "auto")]
-    pub header: Header,
+    #[arg(long, value_parser = one_of::<Header>())]
+    pub header: Option<Header>,
     /// Where a document of a .txt file ends; as in the run.toml beside the adapter if not given, else with its line
     #[arg(long, value_parser = one_of::<Documents>())]
     pub documents: Option<Documents>,
@@ -119,14 +101,15 @@ impl Reading {
             None => Size::Examples(self.batch_size.unwrap_or(64)),
         }
     }
-    /// Where the columns are; `label` says where the labels are.
-    pub fn columns(&self, label: Option<&Column>, documents: Documents) -> Columns {
-        Columns {
-            text: self.text_column.clone(),
-            pair: self.text_pair_column.clone(),
-            label: label.cloned(),
+    /// As options of training.
+    pub fn options(&self) -> Options {
+        Options {
+            text_column: self.text_column.clone(),
+            text_pair_column: self.text_pair_column.clone(),
             header: self.header,
-            documents,
+            documents: self.documents,
+            max_length: self.max_length,
+            ..Options::default()
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `engraft eval`.
 use super::{Loaded, load};
-use crate::program::{args::Eval, print::say, setup::records};
+use crate::program::{args::Eval, options::Options, print::say, setup::records};
 use anyhow::Result;
 use engraft::{
     data::Content,
@@ -15,8 +15,8 @@ use engraft::{
 use std::time::Instant;
 
 pub fn run(e: &Eval) -> Result<()> {
-    let Loaded { learner, task, tokenizer, documents } = load(&e.grafted, &e.reading, &e.run)?;
-    let columns = e.reading.columns(e.label_column.as_ref(), documents);
+    let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
+    let Loaded { learner, task, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
     let data = records(task, &e.data, &columns, Purpose::Evaluate)?;
     let encoded = Encoded::new(data, &learner, &tokenizer, Purpose::Evaluate)?;
     let start = Instant::now();

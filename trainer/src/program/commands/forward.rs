@@ -1,13 +1,13 @@
 //! `engraft forward`: how anybody checks engraft against anything.
-use super::before;
+use super::{as_recorded, hold};
 use crate::program::{
     args::Forward,
+    options::{Adapter, Options},
     print::note_unused,
-    setup::{open, saved, task},
+    setup::{open, open_backbone, saved, task},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use engraft::{
-    learner::Backbone,
     tasks::{Given, Task},
     text::example::Example,
 };
@@ -18,7 +18,7 @@ use engraft_engine::{
 use engraft_models::Tokens;
 use ndarray::Array2;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// The file of `--ids`.
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ impl Input {
     }
 }
 
-fn tensor(a: &Array2<f32>) -> TensorData {
+fn tensor(a: &Array2<f32>) -> TensorData<'static> {
     TensorData::f32(&a.iter().copied().collect::<Vec<_>>(), a.shape())
 }
 
@@ -71,16 +71,17 @@ pub fn run(f: &Forward) -> Result<()> {
     let text = std::fs::read_to_string(&f.ids).with_context(|| format!("cannot read {}", f.ids.display()))?;
     let input: Input = serde_json::from_str(&text).with_context(|| f.ids.display().to_string())?;
     let tokens = input.tokens().with_context(|| f.ids.display().to_string())?;
-    let device = open(f.device, f.threads)?;
-    let asked = task(f.task.as_ref().or(before(f.adapter.as_deref())?.task.as_ref()))?;
-    let alone = f.adapter.is_none() && asked.is_some();
-    let is_full =
-        |a: &PathBuf| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists();
-    let full = f.grad && (alone || f.adapter.as_ref().is_some_and(is_full));
-    let backbone = match full {
-        true => Backbone::open_to_train(&f.model, &device, f.stored.opening())?,
-        false => Backbone::open(&f.model, &device, f.stored.opening())?,
-    };
+    let directory = f.adapter.as_deref();
+    let _held = hold(directory)?;
+    let given = Options { model: Some(f.model.clone()), task: f.task.clone(), ..f.stored.options() };
+    let mut s = as_recorded(given, directory, false)?;
+    let asked = task(s.task.as_ref())?;
+    let alone = directory.is_none() && asked.is_some();
+    let is_full = |a: &Path| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists();
+    if f.grad && (alone || directory.is_some_and(is_full)) {
+        s.adapter = Some(Adapter::Full);
+    }
+    let backbone = open_backbone(&s, &open(f.device, f.threads)?)?;
     note_unused(&backbone);
     let blame = |e: engraft::Error| match e {
         engraft::Error::Models(engraft_models::Error::Input(_)) => {
@@ -99,7 +100,7 @@ pub fn run(f: &Forward) -> Result<()> {
         out.push(("last_hidden_state".into(), tensor(&hidden)));
         return Ok(save(&f.out, &out)?);
     }
-    let (learner, _) = saved(backbone, f.adapter.as_deref(), asked)?;
+    let (learner, _) = saved(backbone, directory, asked)?;
     if f.grad && input.labels.is_none() {
         bail!("{}: --grad needs `labels`", f.ids.display());
     }

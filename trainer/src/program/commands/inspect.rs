@@ -1,13 +1,14 @@
 //! `engraft inspect`.
-use super::before;
+use super::{as_recorded, hold};
 use crate::program::{
     args::Inspect,
+    options::{Backend, Options},
     print::{note_unused, say},
-    setup::{saved, task},
+    setup::{open, open_backbone, saved, task},
 };
 use anyhow::Result;
-use engraft::learner::{Backbone, Places};
-use engraft_engine::{Device, Tensor};
+use engraft::learner::Places;
+use engraft_engine::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -48,8 +49,11 @@ fn group(places: &Places, named: Vec<(String, &Tensor)>) -> BTreeMap<String, Par
 }
 
 pub fn run(i: &Inspect) -> Result<()> {
-    let device = Device::cpu(1).map_err(engraft_engine::Error::from)?;
-    let backbone = Backbone::open(&i.model, &device, i.stored.opening())?;
+    let directory = i.adapter.as_deref();
+    let _held = hold(directory)?;
+    let given = Options { model: Some(i.model.clone()), ..i.stored.options() };
+    let s = as_recorded(given, directory, false)?;
+    let backbone = open_backbone(&s, &open(Backend::Cpu, 1)?)?;
     note_unused(&backbone);
     let m = backbone.model();
     let places = Places::of(m.sites());
@@ -71,9 +75,8 @@ pub fn run(i: &Inspect) -> Result<()> {
         labels: vec![],
         unused: backbone.unused().to_vec(),
     };
-    if let Some(directory) = &i.adapter {
-        let asked = task(before(Some(directory))?.task.as_ref())?;
-        let (l, kind) = saved(backbone, Some(directory), asked)?;
+    if directory.is_some() {
+        let (l, kind) = saved(backbone, directory, task(s.task.as_ref())?)?;
         let size = l.size();
         (table.trainable_parameters, table.total_parameters) = (size.trainable, size.total);
         table.adapter = l.adapter().map(|a| group(&places, a.named())).unwrap_or_default();

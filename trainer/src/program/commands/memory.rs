@@ -2,15 +2,15 @@
 use crate::program::{
     args::Memory,
     graft::shape,
-    options::{Activations, Adapter, Backend, Methods},
+    options::{Activations, Adapter, Backend, Methods, Options},
     print::say,
-    setup::{open, task},
+    setup::{open, open_backbone, task},
 };
 use anyhow::{Context, Result, bail};
 use engraft::{
     adapters::parse,
     choice::Choice,
-    learner::{Backbone, Graft},
+    learner::Graft,
     reports::{
         bytes::Bytes,
         process::{peak_rss_bytes, rss_bytes},
@@ -62,11 +62,9 @@ struct Table<'a> {
 
 /// What two steps on synthetic tokens hold on a device.
 fn ask(m: &Memory, method: &Adapter, activations: Activations, device: &Device) -> engraft::Result<Account> {
-    let opening = m.stored.opening();
-    let backbone = match method {
-        Adapter::Full => Backbone::open_to_train(&m.model, device, opening)?,
-        Adapter::None | Adapter::Of(_) => Backbone::open(&m.model, device, opening)?,
-    };
+    let (model, adapter) = (Some(m.model.clone()), Some(method.clone()));
+    let s = Options { model, adapter, ..m.stored.options() }.resolve()?;
+    let backbone = open_backbone(&s, device)?;
     let info = backbone.model().info().clone();
     let kind = task(m.task.as_ref())?.unwrap_or(TASKS[0]);
     let task = (kind.known)(["0", "1"].map(String::from).to_vec())?;

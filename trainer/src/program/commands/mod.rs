@@ -9,18 +9,13 @@ mod quantize;
 mod train;
 
 use super::{
-    args::{Arguments, Command, Grafted, Reading, Run},
-    options::{self, Options},
-    print::note_unused,
-    setup::{max_length, open, saved, task, tokenizer},
+    args::{Arguments, Command, Grafted, Run},
+    options::{Options, Settings},
+    print::{note_unused, tell},
+    setup::{max_length, open, open_backbone, saved, task, tokenizer},
 };
 use anyhow::Result;
-use engraft::{
-    data::Documents,
-    learner::{Backbone, Learner},
-    tasks::TaskType,
-    text::tokenizer::Tokenizer,
-};
+use engraft::{data::Columns, engine::output, learner::Learner, tasks::TaskType, text::tokenizer::Tokenizer};
 use std::path::Path;
 
 pub fn run() -> Result<()> {
@@ -36,33 +31,39 @@ pub fn run() -> Result<()> {
     }
 }
 
-/// A saved learner with its task and tokenizer, and where documents end.
+/// A saved learner with its task and tokenizer, and how texts are read.
 struct Loaded {
     learner: Learner,
     task: &'static TaskType,
     tokenizer: Tokenizer,
-    documents: Documents,
+    columns: Columns,
 }
 
-/// The options of the run that saved something, if it is known.
-fn before(directory: Option<&Path>) -> Result<Options> {
-    match directory.map(|d| d.join(options::FILE)).filter(|file| file.exists()) {
-        Some(file) => Ok(Options::read(file)?),
-        None => Ok(Options::default()),
+/// What is given, and where it says nothing what the run recorded that saved something.
+fn as_recorded(given: Options, directory: Option<&Path>, quiet: bool) -> Result<Settings> {
+    let recorded = directory.map(Options::recorded).transpose()?.unwrap_or_default();
+    if !quiet {
+        given.overriding(&recorded).iter().for_each(|line| tell(&format!("note: {line}")));
     }
+    Ok(given.over(recorded).resolve()?)
+}
+
+/// Holds what was saved as it is, while it is read.
+fn hold(directory: Option<&Path>) -> Result<Option<output::Lock>> {
+    Ok(directory.map(output::reading).transpose()?)
 }
 
 /// Texts are read as they were in training, and the backbone's products computed as they were there, unless said otherwise.
-fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<Loaded> {
-    let device = open(run.device, run.threads)?;
-    let before = before(g.adapter.as_deref())?;
-    let backbone = Backbone::open(&g.model, &device, g.stored.or(&before).opening())?;
+fn load(g: &Grafted, reading: Options, run: &Run) -> Result<Loaded> {
+    let directory = g.adapter.as_deref();
+    let _held = hold(directory)?;
+    let given = Options { model: Some(g.model.clone()), task: g.task.clone(), ..g.stored.options() };
+    let s = as_recorded(given.over(reading), directory, run.quiet)?;
+    let backbone = open_backbone(&s, &open(run.device, run.threads)?)?;
     if !run.quiet {
         note_unused(&backbone);
     }
-    let tokenizer = tokenizer(&backbone, max_length(reading.max_length.or(before.max_length), &backbone))?;
-    let (learner, task) =
-        saved(backbone, g.adapter.as_deref(), task(g.task.as_ref().or(before.task.as_ref()))?)?;
-    let documents = reading.documents.or(before.documents).unwrap_or_default();
-    Ok(Loaded { learner, task, tokenizer, documents })
+    let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
+    let (learner, task) = saved(backbone, directory, task(s.task.as_ref())?)?;
+    Ok(Loaded { learner, task, tokenizer, columns: s.columns() })
 }

@@ -1,7 +1,7 @@
 //! `engraft predict`.
 use super::{Loaded, load};
 use crate::program::{args::Predict, print::say, setup::records};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use engraft::{
     data::{Content, Dataset},
     reports::{progress::Mode, report::json_line},
@@ -10,9 +10,14 @@ use engraft::{
 };
 
 pub fn run(p: &Predict) -> Result<()> {
-    let Loaded { learner, task, tokenizer, documents } = load(&p.grafted, &p.reading, &p.run)?;
+    let Loaded { learner, task, tokenizer, columns } = load(&p.grafted, p.reading.options(), &p.run)?;
+    if let (None, Some(pair)) = (&p.input, &columns.pair) {
+        bail!(
+            "what was learned reads pairs of texts (`text-pair-column` is {pair}): give them in a file, with --input"
+        );
+    }
     let data = match (&p.input, task.content) {
-        (Some(file), _) => records(task, file, &p.reading.columns(None, documents), Purpose::Predict)?,
+        (Some(file), _) => records(task, file, &columns, Purpose::Predict)?,
         (None, Content::Words) => Dataset::of_sentences("--text", &p.text)?,
         (None, Content::Texts | Content::Documents) => Dataset::of_texts("--text", &p.text)?,
     };

@@ -26,7 +26,7 @@ pub fn run(p: &Profile) -> Result<()> {
     // the built-in backbone, while it is profiled
     let folder = tempfile::tempdir().context("a temporary directory")?;
     if s.model.is_none() {
-        s.model = Some(demo::unpack_backbone(folder.path())?);
+        s.model = Some(demo::unpack_backbone(folder.path())?.0);
     }
     let recorded = take(&s, p)?;
     if let Some(file) = &p.trace {
@@ -55,7 +55,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
         let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
         let two = || ["0", "1"].map(String::from).to_vec();
         let (mut learner, kind) = learner(s, backbone, |kind| (kind.known)(two()))?;
-        let recipe = s.recipe(kind.name);
+        let recipe = s.recipe();
         let sampled = (kind.known)(match learner.task().labels() {
             [] => two(),
             labels => labels.to_vec(),
@@ -73,7 +73,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
         None => records(kind, file, &s.columns(), Purpose::Train)?,
     };
     let examples = learner.task().encode(&data, &tokenizer, Purpose::Train)?;
-    let recipe = s.recipe(kind.name);
+    let recipe = s.recipe();
     profile(&recipe, &mut learner, batches_of(&recipe, &examples), roofline, &plan, mode)
 }
 

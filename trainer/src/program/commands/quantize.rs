@@ -3,16 +3,16 @@ use crate::program::{
     args::Quantize,
     options::Backend,
     print::{note_unused, say},
-    setup::open,
+    setup::{is_same, open},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use engraft::{
     engine::output,
     learner::{Backbone, Opening},
 };
 use engraft_engine::Storage;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What was written.
 #[derive(Serialize)]
@@ -32,8 +32,7 @@ pub fn run(q: &Quantize) -> Result<()> {
     note_unused(&backbone);
     // once the directory is there, `a/../model` too is known for what it is
     output::check_writable(&q.out)?;
-    let place = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
-    if place(&q.model)? == place(&q.out)? {
+    if is_same(&q.model, &q.out) {
         bail!("--out is the model's own directory {}: the weights it holds would be lost", q.out.display());
     }
     let files = backbone.files()?;

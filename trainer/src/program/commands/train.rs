@@ -4,7 +4,8 @@ use crate::program::{
     demo,
     options::{Adapter, Options, Settings},
     print::{note_unused, say, tell},
-    setup::{open, train},
+    setup::{Going, open, train},
+    signals::Signals,
 };
 use anyhow::Result;
 use engraft::{
@@ -13,31 +14,43 @@ use engraft::{
         progress::Mode,
         report::{Report, json_line},
     },
-    run::train::Outcome,
+    run::{directory::BEGUN, state, train::Outcome},
     tasks::Task,
 };
 use engraft_engine::Storage;
+use std::path::Path;
 
 pub fn run(t: &Train) -> Result<()> {
-    let mut s = t.settings(Options::default())?;
+    let signals = Signals::install()?;
+    let resumed = t.resumed()?;
+    let going = Going { resume: resumed.is_some(), stop: signals.stop() };
+    let mut s = match resumed {
+        Some(s) => s,
+        None => t.settings(Options::default())?,
+    };
+    if going.resume && is_complete(&s.out) {
+        return say(&format!("the run in {} is complete: there is nothing to go on with", s.out.display()));
+    }
     let is_demo = s.train.is_none();
     if is_demo {
         let out = t.out()?.unwrap_or_else(|| demo::OUT.into());
         s = t.settings(demo::options(&out))?;
         open(s.device, s.threads)?; // refused before anything is written
-        unpack(&out)?;
+        for file in unpack(&out)? {
+            tell(&format!("note: {} is not as it ships with engraft, and is taken as it is", file.display()));
+        }
     } else if s.model.is_none() {
-        s.model = Some(unpack_backbone(&s.out)?);
+        s.model = Some(unpack_backbone(&s.out)?.0);
     }
     let mode = Mode::detect(s.quiet);
     let head_only = match is_demo && matches!(s.adapter, Some(Adapter::Of(_))) && s.init.is_none() {
-        true => Some(head_only(&s, mode)?),
+        true => Some(head_only(&s, mode, going)?),
         false => None,
     };
     if mode != Mode::Quiet {
         tell(&heading(&s));
     }
-    let Outcome { report, learner, .. } = train(&s, mode)?;
+    let Outcome { report, learner, .. } = train(&s, mode, going)?;
     if !s.quiet {
         note_unused(learner.backbone());
         summarise(&s, &report, learner.task(), head_only.as_ref())?;
@@ -46,6 +59,12 @@ pub fn run(t: &Train) -> Result<()> {
         say(&json_line(&report))?;
     }
     Ok(())
+}
+
+/// Whether the run in a directory came to its end.
+fn is_complete(out: &Path) -> bool {
+    let there = |name: &str| out.join(name).exists();
+    there("report.json") && !there(state::FILE) && !there(BEGUN)
 }
 
 /// What the demonstration compares.
@@ -64,14 +83,14 @@ fn heading(s: &Settings) -> String {
 }
 
 /// The comparison that makes the demonstration: the same head on the same backbone, without an adapter.
-fn head_only(s: &Settings, mode: Mode) -> Result<Report> {
+fn head_only(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Report> {
     let folder = s.out.join("head-only");
     let bare = Options { adapter: Some(Adapter::None), out: Some(folder), ..Options::default() };
     let plain = Settings { profile: None, ..bare.over(s.to_options()).resolve()? };
     if mode != Mode::Quiet {
         tell(&heading(&plain));
     }
-    Ok(train(&plain, mode)?.report)
+    Ok(train(&plain, mode, going)?.report)
 }
 
 fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Report>) -> Result<()> {

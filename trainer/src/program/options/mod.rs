@@ -22,7 +22,7 @@ use std::path::Path;
 pub use adapter::{Adapter, Methods};
 pub use bytes::ByteSize;
 pub use choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
-pub use table::{Options, Settings};
+pub use table::{Mark, Options, Settings};
 pub use texts::{ReductionFactor, Scaling};
 
 use engraft::adapters::methods::METHODS;
@@ -61,6 +61,23 @@ impl Options {
                 None => Error::file(path, why),
             }
         })
+    }
+
+    /// Of the run that left something in a directory: the options that whoever uses what was learned follows too.
+    pub fn recorded(directory: &Path) -> Result<Self> {
+        let file = directory.join(FILE);
+        if file.exists() { Ok(Self::read(file)?.only(Mark::Use)) } else { Ok(Self::default()) }
+    }
+
+    /// Where these options say something else than those that were `recorded`: a line for each.
+    pub fn overriding(&self, recorded: &Self) -> Vec<String> {
+        let table = |options: &Self| toml::Table::try_from(options.only(Mark::Use)).unwrap_or_default();
+        let (given, recorded) = (table(self), table(recorded));
+        let line = |(key, value): (&String, &toml::Value)| {
+            let before = recorded.get(key).filter(|before| *before != value)?;
+            Some(format!("--{key} {value} is given; what was learned was learned with {before}"))
+        };
+        given.iter().filter_map(line).collect()
     }
 
     /// These options, and those of `lower` where these say nothing.
@@ -115,6 +132,11 @@ impl Settings {
         format!("# The settings of this run. `engraft train --config {FILE}` repeats it.\n{options}")
     }
 
+    /// The file that says what the run is.
+    pub fn file(&self) -> (String, Vec<u8>) {
+        (FILE.into(), self.to_toml().into_bytes())
+    }
+
     /// Where the columns of the data files are.
     pub fn columns(&self) -> Columns {
         Columns {
@@ -142,9 +164,8 @@ impl Settings {
         }
     }
 
-    /// How the run goes that learns this task.
-    pub fn recipe(&self, task: &str) -> Recipe {
-        let saved = Settings { task: Some(task.into()), ..self.clone() };
+    /// How the run goes.
+    pub fn recipe(&self) -> Recipe {
         Recipe {
             batch: self.batch(),
             accumulation: self.gradient_accumulation,
@@ -164,8 +185,7 @@ impl Settings {
             eval_batch: Size::Examples(self.eval_batch_size),
             metric: self.metric.clone(),
             patience: self.patience,
-            out: self.out.clone(),
-            beside: vec![(FILE.into(), saved.to_toml().into_bytes())],
+            checkpoint_every: self.checkpoint_every,
         }
     }
 }

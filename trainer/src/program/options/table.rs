@@ -19,6 +19,25 @@ macro_rules! settled {
     ($ty:ty, $default:expr) => { $ty };
 }
 
+/// What an option is about, where that matters to others than a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// How texts become what is learned from, and how the backbone computes: whoever uses what was learned does the same.
+    Use,
+    /// The run as a whole: single steps have no use for it.
+    Run,
+}
+
+/// Whether an option has a mark.
+macro_rules! is {
+    ($asked:expr) => {
+        false
+    };
+    ($asked:expr, $mark:ident) => {
+        $asked == Mark::$mark
+    };
+}
+
 /// A settled option's value.
 macro_rules! settle {
     ($value:expr) => {
@@ -39,12 +58,15 @@ macro_rules! unsettle {
     };
 }
 
-/// Each line is `name: type = default;` or `name: type;`, under its documentation (the flag's help) and in
-/// brackets what clap should know besides. From it come the field of [`Options`] with its flag and its key,
+/// Each line is `name: type = default;` or `name: type;`, perhaps with a [`Mark`] in front of the semicolon, under its
+/// documentation (the flag's help) and in brackets what clap should know besides. From it come the field of [`Options`] with its flag and its key,
 /// the field of [`Settings`], and their parts in everything that goes over all options.
 macro_rules! options {
     ($($heading:literal {
-        $($(#[doc = $doc:literal])* $([$($arg:tt)*])? $name:ident: $ty:ty $(= $default:expr)?;)*
+        $(
+            $(#[doc = $doc:literal])* $([$($arg:tt)*])?
+            $name:ident: $ty:ty $(= $default:expr)? $(, $mark:ident)?;
+        )*
     })*) => {
         /// Options as they are given, by flags or by a `run.toml`: any may be missing.
         #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -73,6 +95,28 @@ macro_rules! options {
                 vec![$($(stringify!($name).replace('_', "-")),*),*]
             }
 
+            /// The names of those that are given.
+            pub fn keys_given(&self) -> Vec<String> {
+                let given = [$($((stringify!($name), self.$name.is_some())),*),*];
+                given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name.replace('_', "-")).collect()
+            }
+
+            /// Those with this mark.
+            pub fn only(&self, mark: Mark) -> Self {
+                Self { $($($name: self.$name.clone().filter(|_| is!(mark $(, $mark)?)),)*)* }
+            }
+
+            /// Those without it.
+            pub fn without(&self, mark: Mark) -> Self {
+                Self { $($($name: self.$name.clone().filter(|_| !is!(mark $(, $mark)?)),)*)* }
+            }
+
+            /// The names of all options with this mark.
+            pub fn keys_of(mark: Mark) -> Vec<String> {
+                let all = [$($((stringify!($name), is!(mark $(, $mark)?))),*),*];
+                all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.replace('_', "-")).collect()
+            }
+
             pub(super) fn or(self, lower: Self) -> Self {
                 Self { $($($name: self.$name.or(lower.$name),)*)* }
             }
@@ -95,35 +139,35 @@ macro_rules! options {
 options! {
     "Model and data" {
         /// What is learned; that of the saved head with --init
-        [value_name = "TASK"] task: String;
+        [value_name = "TASK"] task: String, Use;
         /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
         /// that is built in if there is none
         [value_name = "DIR"] model: PathBuf;
         /// What the frozen backbone's matrices are stored as; as its files have them if not given
-        [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype;
+        [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype, Use;
         /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
         /// three times faster where the processor has VNNI
-        [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32;
+        [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use;
         /// Training data: for texts a .tsv, .csv or .jsonl file, for words .conll, .conllu or .jsonl, for documents .txt or a
         /// column of texts; the built-in demonstration if there is none
         [value_name = "FILE"] train: PathBuf;
         /// Data to evaluate on while training
-        [value_name = "FILE"] eval: PathBuf;
+        [value_name = "FILE"] eval: PathBuf, Run;
         /// Where the adapter, the head and run.toml are saved
-        [value_name = "DIR"] out: PathBuf = "engraft-out".into();
+        [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
         /// The column of the text or of the words, by name or counted from 0; found by its usual name if not given
-        [value_name = "COLUMN"] text_column: Column;
+        [value_name = "COLUMN"] text_column: Column, Use;
         /// The second text's column, for pairs
-        [value_name = "COLUMN"] text_pair_column: Column;
+        [value_name = "COLUMN"] text_pair_column: Column, Use;
         /// The column of the label or of the words' labels; in .conllu upos, xpos, deprel, feats or misc:KEY
-        [value_name = "COLUMN"] label_column: Column;
+        [value_name = "COLUMN"] label_column: Column, Use;
         /// Whether the first row of a .tsv or .csv file names the columns
-        [value_parser = one_of::<Header>()] header: Header = Header::Auto;
+        [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use;
         /// Where a document of a .txt file ends
-        [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines;
+        [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use;
         /// The most tokens of a sequence, special tokens included: longer texts are cut, longer sentences read in windows,
         /// documents in blocks. 128, or as many as the model takes, if not given
-        [value_name = "N"] max_length: usize;
+        [value_name = "N"] max_length: usize, Use;
     }
     "Adapter" {
         /// What is trained below the head: a method or one of its presets, perhaps with fields of AdapterHub's configuration as in
@@ -166,9 +210,9 @@ options! {
     }
     "Training" {
         /// Passes over the training data; no limit if only --max-steps is given
-        [value_name = "N"] epochs: u64;
+        [value_name = "N"] epochs: u64, Run;
         /// Optimiser steps, if they end before the epochs do
-        [value_name = "N"] max_steps: u64;
+        [value_name = "N"] max_steps: u64, Run;
         /// Texts in a batch
         [value_name = "N"] batch_size: usize;
         /// Instead: tokens in a batch at most. Texts are taken in their order until the next one does not fit; a longer text is a
@@ -179,11 +223,11 @@ options! {
         /// The highest learning rate; lower, at 5e-5, with --adapter full
         [value_name = "LR"] lr: f64 = 5e-4;
         /// What becomes of the learning rate after the warm-up
-        [value_parser = one_of::<Decay>()] schedule: Decay = Decay::Linear;
+        [value_parser = one_of::<Decay>()] schedule: Decay = Decay::Linear, Run;
         /// The warm-up's share of all steps
-        [value_name = "SHARE"] warmup_ratio: f64;
+        [value_name = "SHARE"] warmup_ratio: f64, Run;
         /// Steps of warm-up
-        [value_name = "N"] warmup_steps: u64;
+        [value_name = "N"] warmup_steps: u64, Run;
         /// AdamW's weight decay
         [value_name = "W"] weight_decay: f64 = 0.01;
         /// AdamW's decay of the mean gradient
@@ -192,6 +236,8 @@ options! {
         [value_name = "B"] adam_beta2: f64 = 0.999;
         /// AdamW's epsilon
         [value_name = "E"] adam_eps: f64 = 1e-8;
+        /// Save the whole state of the run every so many optimiser steps, besides the end of each epoch: --resume goes on from there
+        [value_name = "STEPS"] checkpoint_every: u64, Run;
         /// The norm to which gradients are clipped; 0 for no clipping
         [value_name = "NORM"] clip: f64 = 1.0;
         /// Dropout of the backbone and the head while training; what the model's config says if not given
@@ -204,20 +250,20 @@ options! {
         no_shuffle: bool = false;
         /// Keep the activations below the first trained layer in this directory: later epochs and runs start
         /// there. Needs --dropout 0, and adapters in upper layers only
-        [value_name = "DIR"] cache_prefix: PathBuf;
+        [value_name = "DIR"] cache_prefix: PathBuf, Run;
         /// How --cache-prefix keeps them
-        [value_parser = one_of::<Precision>()] cache_dtype: Precision = Precision::F32;
+        [value_parser = one_of::<Precision>()] cache_dtype: Precision = Precision::F32, Run;
     }
     "Evaluation" {
         /// Evaluate every so many optimiser steps; after each epoch if not given
-        [value_name = "STEPS"] eval_every: u64;
+        [value_name = "STEPS"] eval_every: u64, Run;
         /// Texts in a batch of evaluation
-        [value_name = "N"] eval_batch_size: usize = 64;
+        [value_name = "N"] eval_batch_size: usize = 64, Run;
         /// The score that the best checkpoint is best at, such as accuracy, macro_f1, f1, perplexity or loss; the task's own if not
         /// given
-        [value_name = "SCORE"] metric: String;
+        [value_name = "SCORE"] metric: String, Run;
         /// Stop after so many evaluations without a better one; never if not given
-        [value_name = "N"] patience: u64;
+        [value_name = "N"] patience: u64, Run;
     }
     "Memory" {
         /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
@@ -225,7 +271,7 @@ options! {
         [value_parser = one_of::<Activations>()] activations: Activations;
         /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
         /// activations, but not the program and its data. As few layers as possible recompute
-        [value_name = "BYTES"] memory_budget: ByteSize;
+        [value_name = "BYTES"] memory_budget: ByteSize, Run;
     }
     "Machine and output" {
         /// Threads to use; 0 for one per core
@@ -233,7 +279,7 @@ options! {
         /// Where to compute
         [value_parser = one_of::<Backend>()] device: Backend = Backend::Cpu;
         /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where the time went
-        [value_name = "FILE"] profile: PathBuf;
+        [value_name = "FILE"] profile: PathBuf, Run;
         /// End with one JSON object on the last line of stdout
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]

@@ -1,0 +1,162 @@
+//! Files that appear in a directory together.
+//!
+//! ```text
+//! DIR/.preparing-XXXXXX/   the new files, while they are written and flushed
+//! DIR/.commit/             the same directory, renamed: from this moment on the commit counts
+//! DIR/NAME                 where each file of it is moved to; `.commit` goes when it is empty
+//! ```
+//! A kill before the rename leaves the old files, one behind it a `.commit`, which [`finish`] moves into place: whoever
+//! reads the directory or writes into it next calls it first. Those that read and those that move hold a lock on the
+//! directory, so that nobody sees half of a commit.
+use super::{
+    disk::{Disk, Os, sync_directory},
+    failed,
+    lock::moving,
+};
+use crate::{Error, Result};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+pub(super) const COMMIT: &str = ".commit";
+const PREPARING: &str = ".preparing-";
+/// The file in a commit that names what is to be removed, a name a line.
+const REMOVED: &str = ".removed";
+
+/// Files that are to appear in a directory together, and others that are to go with them.
+pub struct Commit {
+    disk: Box<dyn Disk>,
+    dir: PathBuf,
+    /// Directories made for it, outermost first: removed again if nothing comes of it.
+    made: Vec<PathBuf>,
+    prepared: Option<TempDir>,
+    written: BTreeSet<String>,
+    removed: BTreeSet<String>,
+}
+
+impl Commit {
+    /// For a directory, which is made where it is missing.
+    pub fn begin(dir: impl AsRef<Path>) -> Result<Commit> {
+        Commit::begin_on(Box::new(Os), dir.as_ref())
+    }
+    pub(super) fn begin_on(disk: Box<dyn Disk>, dir: &Path) -> Result<Commit> {
+        let made = make_directory(dir)?;
+        let (written, removed) = Default::default();
+        let mut commit = Commit { disk, dir: dir.into(), made, prepared: None, written, removed };
+        let prepared = tempfile::Builder::new().prefix(PREPARING).tempdir_in(dir).map_err(failed(dir))?;
+        commit.prepared = Some(prepared);
+        Ok(commit)
+    }
+    /// Adds a file.
+    pub fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.file_with(name, |to| to.write_all(bytes).map_err(failed(Path::new(name))))
+    }
+    /// Adds a file whose content is written bit by bit.
+    pub fn file_with(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        let place = self.dir.join(name);
+        if Path::new(name).file_name().is_none_or(|only| only != name) {
+            let why = io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file");
+            return Err(failed(&place)(why));
+        }
+        if place.is_dir() {
+            return Err(failed(&place)(io::ErrorKind::IsADirectory.into()));
+        }
+        let Some(folder) = &self.prepared else { return Ok(()) };
+        let mut to = BufWriter::new(self.disk.create(&folder.path().join(name)).map_err(failed(&place))?);
+        write(&mut to).map_err(|e| match e {
+            Error::Write { source, .. } => failed(&place)(source),
+            other => other,
+        })?;
+        to.flush().and_then(|()| to.get_ref().sync()).map_err(failed(&place))?;
+        self.removed.remove(name);
+        self.written.insert(name.into());
+        Ok(())
+    }
+    /// A file that is to go, if it is there.
+    pub fn without(&mut self, name: &str) {
+        if !self.written.contains(name) {
+            self.removed.insert(name.into());
+        }
+    }
+    /// Everything happens.
+    pub fn place(mut self) -> Result<()> {
+        let removed: Vec<&str> = self.removed.iter().map(String::as_str).collect();
+        if !removed.is_empty() {
+            let list = removed.join("\n");
+            self.file_with(REMOVED, |to| to.write_all(list.as_bytes()).map_err(failed(Path::new(REMOVED))))?;
+        }
+        let Some(prepared) = self.prepared.take() else { return Ok(()) };
+        sync_directory(prepared.path());
+        let _lock = moving(&self.dir)?;
+        finish(&self.dir)?; // of one who was killed
+        let to = self.dir.join(COMMIT);
+        fs::rename(prepared.path(), &to).map_err(failed(&to))?;
+        let _ = prepared.keep(); // it has another name now
+        self.made.clear();
+        sync_directory(&self.dir);
+        finish(&self.dir)
+    }
+}
+impl Drop for Commit {
+    fn drop(&mut self) {
+        self.prepared = None;
+        // only those that are empty go
+        self.made.iter().rev().for_each(|dir| drop(fs::remove_dir(dir)));
+    }
+}
+
+/// Moves the files of a commit that counts into their places. To be called under the lock of [`moving`].
+pub(super) fn finish(dir: &Path) -> Result<()> {
+    let commit = dir.join(COMMIT);
+    let removed = match fs::read_to_string(commit.join(REMOVED)) {
+        Ok(list) => list,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !commit.exists() => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(failed(&commit)(source)),
+    };
+    for name in removed.lines() {
+        let path = dir.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(e)),
+            _ => {}
+        }
+    }
+    for entry in fs::read_dir(&commit).map_err(failed(&commit))? {
+        let entry = entry.map_err(failed(&commit))?;
+        if entry.file_name() != REMOVED {
+            let place = dir.join(entry.file_name());
+            fs::rename(entry.path(), &place).map_err(failed(&place))?;
+        }
+    }
+    sync_directory(dir);
+    fs::remove_dir_all(&commit).map_err(failed(&commit))?;
+    sync_directory(dir);
+    Ok(())
+}
+
+/// Removes what commits left that were killed while they were prepared. Only for one who knows that no other is prepared.
+pub(super) fn clean(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(failed(dir))? {
+        let entry = entry.map_err(failed(dir))?;
+        if entry.file_name().to_string_lossy().starts_with(PREPARING) {
+            fs::remove_dir_all(entry.path()).map_err(failed(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory and those above it; returns the ones that were missing, outermost first.
+fn make_directory(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut missing: Vec<PathBuf> = dir
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+        .map(Into::into)
+        .collect();
+    missing.reverse();
+    fs::create_dir_all(dir).map_err(failed(dir))?;
+    Ok(missing)
+}

@@ -1,0 +1,79 @@
+//! Locks on directories: one run writes into it, and nobody reads while files are moved.
+//!
+//! They are the operating system's, which lets them go with the process. Where a file system has none, nothing is
+//! locked.
+use super::{
+    commit::{COMMIT, clean, finish},
+    failed,
+};
+use crate::{Error, Result};
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::Path,
+};
+
+/// The file that a run locks.
+const LOCK: &str = ".lock";
+
+/// A directory that is locked, until this is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Option<File>,
+}
+
+/// Locks a directory, which is made where it is missing, for one who writes into it for a long time; an error if another does.
+/// What an earlier one left half-done when it was killed is put in order.
+pub fn lock(dir: &Path) -> Result<Lock> {
+    fs::create_dir_all(dir).map_err(failed(dir))?;
+    let path = dir.join(LOCK);
+    let file = File::create(&path).map_err(failed(&path))?;
+    let lock = match file.try_lock() {
+        Ok(()) => Lock { _file: Some(file) },
+        Err(TryLockError::Error(e)) if unsupported(&e) => Lock { _file: None },
+        Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: dir.into() }),
+        Err(TryLockError::Error(source)) => return Err(failed(&path)(source)),
+    };
+    let _moving = moving(dir)?;
+    finish(dir)?;
+    clean(dir)?;
+    Ok(lock)
+}
+
+/// Files of `dir` that are read while this is held belong to one moment: a commit that was begun is finished first, and none is
+/// placed meanwhile.
+pub fn reading(dir: &Path) -> Result<Lock> {
+    loop {
+        let file = match File::open(dir) {
+            Ok(file) if dir.is_dir() => file,
+            _ => return Ok(Lock { _file: None }), // whoever reads says what is wrong
+        };
+        let file = match file.lock_shared() {
+            Ok(()) => Some(file),
+            Err(e) if unsupported(&e) => None,
+            Err(source) => return Err(Error::Io { path: dir.into(), source }),
+        };
+        if !dir.join(COMMIT).exists() {
+            return Ok(Lock { _file: file });
+        }
+        drop(file);
+        let _moving = moving(dir)?;
+        finish(dir)?;
+    }
+}
+
+/// For one who moves files into their places: waits until nobody else moves or reads.
+pub(super) fn moving(dir: &Path) -> Result<Lock> {
+    let Ok(file) = File::open(dir) else { return Ok(Lock { _file: None }) };
+    match file.lock() {
+        Ok(()) => Ok(Lock { _file: Some(file) }),
+        Err(e) if unsupported(&e) => Ok(Lock { _file: None }),
+        Err(source) => Err(failed(dir)(source)),
+    }
+}
+
+/// Some file systems cannot lock, and some systems no directories.
+fn unsupported(e: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(e.kind(), Unsupported | InvalidInput | PermissionDenied)
+}
