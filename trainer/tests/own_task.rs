@@ -112,7 +112,7 @@ impl Task for Again {
 #[test]
 fn a_task_of_ones_own_trains_evaluates_and_predicts() {
     let folder = tempfile::tempdir().unwrap();
-    let directory = engraft::demo::unpack_backbone(folder.path()).unwrap().0;
+    let directory = engraft::demo::unpack_backbone(folder.path()).unwrap();
     let device = Device::cpu(2).unwrap();
     let backbone = Backbone::open(&directory, &device, Opening::default()).unwrap();
     let vocabulary = backbone.model().info().vocabulary;

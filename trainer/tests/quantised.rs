@@ -163,9 +163,6 @@ fn what_cannot_be_is_refused() {
         .fails(&["cannot write", "q/config.json"]);
     work.run("quantize --model MODEL --dtype int4 --out r").misused(&["int4", "int8", "nf4"]);
     work.run("quantize --model MODEL --out r").misused(&["--dtype"]);
-    work.copy(&work.path("q"), "bare");
-    std::fs::remove_file(work.path("bare/tokenizer.json")).unwrap();
-    work.run("quantize --model bare --dtype int8 --out r").fails(&["cannot read bare/tokenizer.json"]);
     work.write("run.toml", "backbone-dtype = \"int3\"\n");
     work.run("train --config run.toml").fails(&["run.toml:1", "`int3`", "nf4"]);
 }

@@ -142,7 +142,7 @@ impl Backbone {
 fn is_companion(name: &str) -> bool {
     let kinds = ["json", "txt", "model", "jinja", "tiktoken", "py"];
     let is_of_kind =
-        name.rsplit_once('.').is_some_and(|(stem, kind)| !stem.is_empty() && kinds.contains(&kind));
+        name.rsplit_once('.').is_some_and(|(_, kind)| kinds.contains(&kind)) && !name.starts_with('.');
     let of_others = engraft_adapters::files::names();
     is_of_kind && !name.ends_with(".index.json") && name != "report.json" && !of_others.contains(&name)
 }

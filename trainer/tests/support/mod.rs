@@ -25,7 +25,7 @@ pub const LEFT: [&str; 6] = [
 /// The built-in backbone, unpacked once for all tests.
 pub fn backbone() -> &'static Path {
     static AT: OnceLock<PathBuf> = OnceLock::new();
-    AT.get_or_init(|| engraft::demo::unpack_backbone(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap().0)
+    AT.get_or_init(|| engraft::demo::unpack_backbone(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap())
 }
 /// `tests/fixtures/bert/<name>` of the workspace.
 pub fn fixture(name: &str) -> PathBuf {

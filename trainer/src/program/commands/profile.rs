@@ -26,7 +26,7 @@ pub fn run(p: &Profile) -> Result<()> {
     // the built-in backbone, while it is profiled
     let folder = tempfile::tempdir().context("a temporary directory")?;
     if s.model.is_none() {
-        s.model = Some(demo::unpack_backbone(folder.path())?.0);
+        s.model = Some(demo::unpack_backbone(folder.path())?);
     }
     let recorded = take(&s, p)?;
     if let Some(file) = &p.trace {

@@ -40,7 +40,7 @@ pub fn run(t: &Train) -> Result<()> {
             tell(&format!("note: {} is not as it ships with engraft, and is taken as it is", file.display()));
         }
     } else if s.model.is_none() {
-        s.model = Some(unpack_backbone(&s.out)?.0);
+        s.model = Some(unpack_backbone(&s.out)?);
     }
     let mode = Mode::detect(s.quiet);
     let head_only = match is_demo && matches!(s.adapter, Some(Adapter::Of(_))) && s.init.is_none() {

@@ -87,8 +87,13 @@ impl Options {
     }
 
     /// Checks everything and fills in the defaults.
-    pub fn resolve(mut self) -> Result<Settings> {
+    pub fn resolve(self) -> Result<Settings> {
         self.check_together()?;
+        self.settle()
+    }
+
+    /// Fills in the defaults for who does not train; what goes together there is theirs to say.
+    pub fn settle(mut self) -> Result<Settings> {
         if self.epochs.is_none() && self.max_steps.is_none() {
             self.epochs = Some(3);
         }

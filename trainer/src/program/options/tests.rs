@@ -55,6 +55,7 @@ clip = 0.0
 dropout = 0
 seed = 7
 no-shuffle = true
+checkpoint-every = 20
 eval-every = 50
 eval-batch-size = 16
 metric = "macro_f1"
