@@ -18,7 +18,7 @@ from pathlib import Path
 from step import HERE, last_line, processor
 
 SETTINGS = ["--bottleneck", 64, "--batch-size", 32, "--max-length", 128, "--lr", 5e-4, "--weight-decay", 0.01,
-            "--warmup", 0.06, "--clip", 1.0]
+            "--warmup-ratio", 0.06, "--clip", 1.0]
 
 
 def arguments():

@@ -35,7 +35,7 @@ def options(doc, batch_size=32, max_length=128):
     p.add_argument("--batch-size", type=int, default=batch_size)
     p.add_argument("--max-length", type=int, default=max_length)
     p.add_argument("--lr", type=float, default=5e-4)
-    p.add_argument("--warmup", type=float, default=0.06, help="share of the steps")
+    p.add_argument("--warmup-ratio", type=float, default=0.06, help="share of the steps")
     p.add_argument("--weight-decay", type=float, default=0.01)
     p.add_argument("--clip", type=float, default=1.0)
     p.add_argument("--dropout", type=float, help="of the backbone; default: what its config says")
@@ -78,7 +78,7 @@ def optimizer(model, args, steps):
         ],
         lr=args.lr,
     )
-    schedule = get_linear_schedule_with_warmup(adamw, math.ceil(args.warmup * steps), steps)
+    schedule = get_linear_schedule_with_warmup(adamw, math.ceil(args.warmup_ratio * steps), steps)
     return list(trained.values()), adamw, schedule
 
 
