@@ -70,3 +70,42 @@ fn labels_of_tokens() {
         check(if name.contains("gpt2") { "gpt2/model" } else { "bert/model" }, &name, "");
     }
 }
+
+/// A directory holds the same tensors after it was loaded and saved: a classifier that PEFT put beside its adapter too.
+#[test]
+fn what_was_loaded_is_saved_in_its_format() {
+    use engraft::{
+        Device,
+        learner::{Backbone, Opening},
+        tasks::TaskType,
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let device = Device::cpu(1).unwrap();
+    let mut classifiers = 0;
+    for (model, folder) in [("bert/model", "lora"), ("gpt2/model", "gpt2")] {
+        for name in adapters(folder) {
+            let backbone = Backbone::open(root.join(model), &device, Opening::default()).unwrap();
+            let of_head = |head: Option<&engraft::adapters::Head>| {
+                let labels = head.map(|h| h.labels().to_vec()).unwrap_or_default();
+                (TaskType::of_head(head.map(|h| h.config().head_type()))?.known)(labels)
+            };
+            let learner = backbone.load_learner(root.join(&name), of_head).unwrap();
+            let saved = tempfile::tempdir().unwrap();
+            learner.save(saved.path()).unwrap();
+            for file in ["adapter.safetensors", "adapter_model.safetensors", "model_head.safetensors"] {
+                let (before, after) = (root.join(&name).join(file), saved.path().join(file));
+                if before.exists() {
+                    let mut before = tensors(&before);
+                    classifiers +=
+                        usize::from(before.keys().any(|n| n.starts_with("base_model.model.classifier")));
+                    if file.contains("head") {
+                        // a weight that a head shares with the model's table is not written twice
+                        before.retain(|tensor, _| tensors(&after).contains_key(tensor));
+                    }
+                    assert!(before == tensors(&after), "{name}");
+                }
+            }
+        }
+    }
+    assert!(classifiers > 0);
+}

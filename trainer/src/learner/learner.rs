@@ -11,7 +11,7 @@ use crate::{
         example::{Example, Reads},
     },
 };
-use engraft_adapters::{Adapter, Config, Head, HeadConfig};
+use engraft_adapters::{Adapter, Config, Head, HeadConfig, export::directory};
 use engraft_engine::{
     Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
     Plain, Rows, first_touched, kernels,
@@ -290,14 +290,7 @@ impl Learner {
     /// The files of the learner, by name: adapter and head in the format that they were loaded from, AdapterHub's for new ones;
     /// after full fine-tuning the model with its tokenizer, and the head.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let host = self.backbone.host();
-        let mut files = vec![];
-        if let Some(head) = &self.head {
-            files.extend(head.files(host)?);
-        }
-        if let Some(a) = &self.adapter {
-            files.extend(a.files(host)?);
-        }
+        let mut files = directory(self.adapter.as_ref(), self.head.as_ref(), None, self.backbone.host())?;
         if self.is_full() {
             files.push(("model.safetensors".into(), self.backbone.weights()?));
             files.extend(self.backbone.companions()?);
