@@ -22,6 +22,7 @@ IGNORED = -100
 def arguments():
     p = options(__doc__)
     p.add_argument("--eval", required=True, help="scored after every epoch")
+    p.add_argument("--save-start", help="a directory for adapter and head as they are before the first step")
     return parsed(p)
 
 
@@ -154,6 +155,8 @@ def main():
     scored = features(tokenizer, held_out, tags, args.max_length)
 
     model, pad = build(args, tags), tokenizer.pad_token_id
+    if args.save_start:
+        model.save_adapter(args.save_start, "task", use_safetensors=True)
     said = train(model, args, items, lambda group: batch_of(group, pad),
                  lambda: score(model, held_out, scored, names, other, args, pad))
     report(args, said | dict(sentences=len(data), windows=len(items)))
