@@ -48,6 +48,7 @@ def add_common(p, cases):
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--epochs", type=int, default=3, help="the first is not counted")
     p.add_argument("--variant", action="append", default=[], help="NAME=FLAGS: engraft again with these flags")
+    p.add_argument("--grouped", action="store_true", help="PyTorch once more, with batches of texts of like lengths")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--work", type=Path, help="keeps the random model between runs (BERT-base: 440 MB)")
     p.add_argument("--json", type=Path, help="also write the result here")
@@ -220,6 +221,8 @@ def report(results, args, load):
 def sides_of(args, torch_command, engraft_command):
     """name: a function of a case that gives a command line."""
     sides = {} if args.only == "engraft" else {"PyTorch": torch_command}
+    if args.grouped:
+        sides["PyTorch, grouped"] = lambda *case: [*torch_command(*case), "--group-by-length"]
     if args.only != "torch":
         sides["engraft"] = engraft_command([])
         for variant in args.variant:

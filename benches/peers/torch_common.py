@@ -20,6 +20,7 @@ import torch
 import transformers
 from adapters import BertAdapterModel, DoubleSeqBnConfig
 from transformers import AutoConfig, Trainer, get_linear_schedule_with_warmup
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 for name in ("adapters", "transformers"):
     logging.getLogger(name).setLevel(logging.ERROR)
@@ -40,6 +41,7 @@ def options(doc, batch_size=32, max_length=128):
     p.add_argument("--clip", type=float, default=1.0)
     p.add_argument("--dropout", type=float, help="of the backbone; default: what its config says")
     p.add_argument("--no-shuffle", action="store_true")
+    p.add_argument("--group-by-length", action="store_true", help="batches of texts of like lengths, as transformers' Trainer has it")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=2)
     return p
@@ -82,6 +84,13 @@ def optimizer(model, args, steps):
     return list(trained.values()), adamw, schedule
 
 
+def order_of(args, data, generator):
+    if args.group_by_length:
+        lengths = [len(item["input_ids"]) for item in data]
+        return get_length_grouped_indices(lengths, args.batch_size, generator=generator)
+    return range(len(data)) if args.no_shuffle else torch.randperm(len(data), generator=generator).tolist()
+
+
 def train(model, args, data, collate, evaluate=None):
     """Trains on `data`, a list; `collate` makes a batch's arguments of some of its items. `evaluate` gives scores after an epoch."""
     starts = range(0, len(data), args.batch_size)
@@ -90,7 +99,7 @@ def train(model, args, data, collate, evaluate=None):
     order = torch.Generator().manual_seed(args.seed)
     epochs, losses, scores, evaluations, cpu, tokens = [], [], [], [], 0.0, 0
     while len(losses) < steps:
-        where = range(len(data)) if args.no_shuffle else torch.randperm(len(data), generator=order).tolist()
+        where = order_of(args, data, order)
         start, start_cpu = time.perf_counter(), time.process_time()
         for i in starts[: steps - len(losses)]:
             batch = collate([data[j] for j in where[i : i + args.batch_size]])
