@@ -46,6 +46,18 @@ pub enum Error {
         /// Its argument.
         argument: &'static str,
     },
+    /// A label, or another number, that names nothing.
+    #[error("{kernel}: there is no {what} {got}, they are 0 to below {below}")]
+    Range {
+        /// The kernel that refused.
+        kernel: &'static str,
+        /// What it names.
+        what: &'static str,
+        /// The number.
+        got: usize,
+        /// The first one that is too large.
+        below: usize,
+    },
     /// A buffer holds another element type than the kernel takes.
     #[error("{kernel}: `{argument}` is {got}, expected {expected}")]
     DType {

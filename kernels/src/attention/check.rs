@@ -30,12 +30,9 @@ impl Attention<'_> {
         }
         let mut ends = vec![0; x.kv.len()];
         for keys in self.spans.iter().flat_map(|s| &s.kv) {
-            let end = ends.get_mut(keys.of).ok_or(Error::Length {
-                kernel: NAME,
-                argument: "kv",
-                expected: keys.of + 1,
-                got: x.kv.len(),
-            })?;
+            let (got, below) = (keys.of, x.kv.len());
+            let none = Error::Range { kernel: NAME, what: "pair of keys and values", got, below };
+            let end = ends.get_mut(keys.of).ok_or(none)?;
             *end = keys.rows.end.max(keys.rows.start).max(*end);
         }
         let rows = self.spans.iter().map(|s| s.q.end.max(s.q.start)).max().unwrap_or(0);
@@ -55,8 +52,8 @@ impl Attention<'_> {
         let Some(b) = &x.bias else { return Ok(()) };
         b.table.expect::<f32>(NAME, device, "bias", (b.table.rows(), self.heads))?;
         if let Some(row) = b.bucket.iter().find(|row| **row as usize >= b.table.rows()) {
-            let (expected, got) = (*row as usize + 1, b.table.rows());
-            return Err(Error::Length { kernel: NAME, argument: "bias", expected, got });
+            let (got, below) = (*row as usize, b.table.rows());
+            return Err(Error::Range { kernel: NAME, what: "row of the bias", got, below });
         }
         for s in self.spans {
             let sight = Sight::of_span(s, self.mask);

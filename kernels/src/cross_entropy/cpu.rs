@@ -9,7 +9,7 @@ use crate::{
 fn check(labels: &[u32], classes: usize) -> Result<()> {
     match labels.iter().filter(|l| **l != IGNORED).max() {
         Some(l) if *l as usize >= classes => {
-            Err(Error::Length { kernel: NAME, argument: "classes", expected: *l as usize + 1, got: classes })
+            Err(Error::Range { kernel: NAME, what: "class", got: *l as usize, below: classes })
         }
         _ => Ok(()),
     }

@@ -11,12 +11,7 @@ const PART: usize = 256;
 
 fn check(index: &[u32], rows: usize) -> Result<()> {
     match index.iter().find(|i| **i as usize >= rows) {
-        Some(i) => Err(Error::Length {
-            kernel: NAME,
-            argument: "table (rows)",
-            expected: *i as usize + 1,
-            got: rows,
-        }),
+        Some(i) => Err(Error::Range { kernel: NAME, what: "row", got: *i as usize, below: rows }),
         None => Ok(()),
     }
 }

@@ -41,12 +41,12 @@ fn refusals() {
         ViewMut::of(b, 2, 2).unwrap()
     }
     let e = rows(&d, table, &bad, two(&mut y), false).unwrap_err();
-    assert!(matches!(e, Error::Length { expected: 4, got: 3, .. }));
+    assert!(matches!(e, Error::Range { got: 3, below: 3, .. }));
     assert_eq!(y.read::<f32>().unwrap(), [7.0; 4], "nothing is written before the indices are checked");
     let (dy, mut sums) = (check::up(&d, &[1.0; 4]), check::up(&d, &[0.0; 6]));
     let from = View::of(&dy, 2, 2).unwrap();
     let e = scatter(&d, from, &bad, ViewMut::of(&mut sums, 3, 2).unwrap()).unwrap_err();
-    assert!(matches!(e, Error::Length { expected: 4, got: 3, .. }));
+    assert!(matches!(e, Error::Range { got: 3, below: 3, .. }));
     let e = scatter(&d, from, &good, ViewMut::of(&mut sums, 2, 3).unwrap()).unwrap_err();
     assert!(matches!(e, Error::Shape { argument: "table", expected: (2, 2), got: (2, 3), .. }));
     let e = rows(&d, table, &dy, two(&mut y), false).unwrap_err();

@@ -11,8 +11,8 @@ pub(super) fn rotate(d: &Cpu, r: Rotary<'_>, positions: &Buffer, x: ViewMut<'_>)
     let positions = &positions.host::<u32>()?[..x.view().rows()];
     let (cos, sin) = (r.angles.cos.host::<f32>()?, r.angles.sin.host::<f32>()?);
     if let Some(p) = positions.iter().find(|p| **p as usize >= r.angles.positions) {
-        let (expected, got) = (*p as usize + 1, r.angles.positions);
-        return Err(Error::Length { kernel: NAME, argument: "angles (positions)", expected, got });
+        let (got, below) = (*p as usize, r.angles.positions);
+        return Err(Error::Range { kernel: NAME, what: "position", got, below });
     }
     let sign = if r.back { -1.0 } else { 1.0 };
     each_line(d, x, Cut::Rows, |i, row: &mut [f32]| {

@@ -68,7 +68,7 @@ fn refusals() {
         Err(Error::Length { argument: "head_dim", expected: 4, got: 3, .. })
     ));
     let beyond = go(6, &[0, 3], 6);
-    assert!(matches!(beyond, Err(Error::Length { argument: "angles (positions)", expected: 4, got: 3, .. })));
+    assert!(matches!(beyond, Err(Error::Range { got: 3, below: 3, .. })));
     assert!(matches!(go(6, &[0], 6), Err(Error::Length { argument: "positions", .. })));
     assert!(go(6, &[0, 2], 6).is_ok());
 }

@@ -33,7 +33,7 @@ impl Default for Running {
 pub(super) fn check(labels: &Buffer, outputs: usize) -> Result<()> {
     match labels.host::<u32>()?.iter().max() {
         Some(l) if *l as usize >= outputs => {
-            Err(Error::Length { kernel: NAME, argument: "w (rows)", expected: *l as usize + 1, got: outputs })
+            Err(Error::Range { kernel: NAME, what: "output", got: *l as usize, below: outputs })
         }
         _ => Ok(()),
     }
