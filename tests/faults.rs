@@ -105,14 +105,16 @@ fn a_configuration_that_cannot_be_honoured_is_refused_by_field() {
         ("hidden_size", json!(-32), "at least 1"),
         ("hidden_size", json!(32.5), "at least 1"),
         ("vocab_size", json!(1u64 << 40), "at least 1"),
-        ("hidden_size", Value::Null, "no field"),
+        ("hidden_size", Value::Null, "at least 1"),
+        ("position_embedding_type", Value::Null, "only \"absolute\""),
+        ("tie_word_embeddings", Value::Null, "true or false"),
         ("hidden_dropout_prob", json!(1.0), "0 to below 1"),
         ("hidden_dropout_prob", json!(0.999999999), "0 to below 1"),
         ("attention_probs_dropout_prob", json!("none"), "expected a number"),
         ("layer_norm_eps", json!(-1e-12), "0 to below 1"),
         ("layer_norm_eps", json!(1e300), "0 to below 1"),
         ("model_type", json!("llama"), "supported: bert"),
-        ("model_type", Value::Null, "supported: bert"),
+        ("model_type", Value::Null, "expected a text"),
     ] {
         let dir = ModelFiles::fixture().with(field, value).write();
         says(try_model(dir.path()), &["config.json", field, also]);

@@ -50,6 +50,7 @@ impl Case {
         let info = model.info();
         let host = Host {
             hidden_size: info.channels,
+            vocabulary: info.vocabulary,
             model_class: info.class.into(),
             model_name: String::new(),
             model_type: info.family.into(),

@@ -1,7 +1,7 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
     Config, Error, Fields, Host, Methods, Module, Place, Result, View,
-    files::{CONFIG, Card, Format, object, peft, tensors, write},
+    files::{CONFIG, Card, Format, object, older, peft, tensors, write},
     methods::At,
 };
 use engraft_engine::{
@@ -84,18 +84,23 @@ impl Adapter {
         let bad = |what: String| Error::File { path: path.clone(), what };
         let fields = object(&path)?;
         let format = Format::of(&fields);
-        let (name, config) = match format {
+        let opened = || Checkpoint::open_first(directory, &format.readable());
+        let (name, config, checkpoint) = match format {
             Format::AdapterHub => {
-                let card = Card::of(fields, &path, host)?;
+                let mut card = Card::of(fields, &path, host)?;
+                let checkpoint = opened();
+                let names = checkpoint.iter().flat_map(Checkpoint::names);
+                older::without_invertible(&mut card.config, card.kind.as_deref(), names);
                 let config = methods.read(card.config, card.version.as_deref());
-                (card.name.ok_or_else(|| bad("no field `name`".into()))?, config)
+                (card.name.ok_or_else(|| bad("no field `name`".into()))?, config, checkpoint)
             }
-            Format::Peft => (peft::NAME.into(), methods.read_peft(fields)),
+            Format::Peft => (peft::NAME.into(), methods.read_peft(fields), opened()),
         };
+        // what it is comes before what it holds
         let config = config.map_err(|e| bad(e.to_string()))?;
+        let checkpoint = checkpoint?;
         let (trains, mut none) = (set.is_some(), ParamSet::new());
-        let checkpoint = Checkpoint::open(&directory.join(format.tensors()))?;
-        let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none));
+        let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none)).renaming(older::renamed);
         let mut adapter = Adapter::empty(&name, config, format, sites);
         // a plain `BertModel` saves without the prefix of the model with heads
         let root = if format == Format::Peft { peft::ROOT } else { "" };
@@ -113,7 +118,7 @@ impl Adapter {
             peft::mark_heads(&mut load);
         }
         if let Some(left) = load.unused().first() {
-            let path = directory.join(format.tensors());
+            let path = checkpoint.path().into();
             return Err(Error::File { path, what: format!("tensor `{left}` has no place in this adapter") });
         }
         Ok(adapter)

@@ -87,6 +87,16 @@ pub enum Error {
         /// The tensor.
         name: String,
     },
+    /// A tensor that the checkpoint has under a longer or a shorter name.
+    #[error("{path}: no tensor `{name}`: the names in the file {what}")]
+    Misnamed {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is in front of them.
+        what: String,
+    },
     /// A tensor of another shape than the configuration asks for.
     #[error("{path}: tensor `{name}` is {got:?}, the configuration needs {expected:?}")]
     TensorShape {

@@ -50,7 +50,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
 impl<P: Weight> Bert<P> {
     /// Loads the weights that a configuration describes.
     pub fn load(config: &Config, load: &mut Load<'_>) -> Result<Bert<P>> {
-        let heads = config.count("num_attention_heads")?;
+        let heads = config.count_or("num_attention_heads", 12)?;
         let name = config.text("hidden_act", "gelu")?;
         let act = Activation::from_name(&name)
             .ok_or_else(|| config.error(format!("`hidden_act` is `{name}`, which is not supported")))?;
@@ -63,20 +63,21 @@ impl<P: Weight> Bert<P> {
         let mut info = ModelInfo {
             family: FAMILY.name,
             kind: Kind::Encoder,
-            channels: config.count("hidden_size")?,
-            layers: config.count("num_hidden_layers")?,
-            vocabulary: config.count("vocab_size")?,
-            positions: Some(config.count("max_position_embeddings")?),
-            segments: config.count("type_vocab_size")?,
+            channels: config.count_or("hidden_size", 768)?,
+            layers: config.count_or("num_hidden_layers", 12)?,
+            vocabulary: config.count_or("vocab_size", 30522)?,
+            positions: Some(config.count_or("max_position_embeddings", 512)?),
+            segments: config.count_or("type_vocab_size", 2)?,
             class: "BertAdapterModel",
             dropout: dropout.max(heads.dropout),
-            head_dropout: config.probability("classifier_dropout", f64::from(dropout))?,
+            head_dropout: config.probability_or_null("classifier_dropout", f64::from(dropout))?,
             summary: Rows::First,
             has_pooler: false,
+            has_lm_head: false,
             is_tied: config.flag("tie_word_embeddings", true)?,
             head_eps: config.epsilon("layer_norm_eps", 1e-12)?,
         };
-        let (c, f) = (info.channels, config.count("intermediate_size")?);
+        let (c, f) = (info.channels, config.count_or("intermediate_size", 3072)?);
         let eps = info.head_eps;
         config.only("position_embedding_type", "\"absolute\"")?;
         config.only("is_decoder", "false")?;

@@ -28,6 +28,7 @@ const HARMLESS: &[&str] = &[
     "directionality",
     "dtype",
     "eos_token_id",
+    "eos_token_ids",
     "finetuning_task",
     "gradient_checkpointing",
     "id2label",
@@ -70,6 +71,7 @@ const HARMLESS: &[&str] = &[
     "transformers_version",
     "unk_token_id",
     "use_cache",
+    "xla_device",
 ];
 /// Fields that `transformers` reads for every family and that change the computation unless they have this value.
 const NEUTRAL: &[(&str, &str)] = &[("pruned_heads", "{}"), ("quantization_config", "null")];
@@ -95,6 +97,14 @@ impl Config {
             _ => Err(bad("not a JSON object".into())),
         }
     }
+    /// The class of the model that was saved: the first of `architectures`.
+    pub fn class(&self) -> Option<&str> {
+        self.fields.get("architectures")?.get(0)?.as_str()
+    }
+    /// True if there is a field of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
+    }
     /// An error about this file.
     pub fn error(&self, what: impl Into<String>) -> Error {
         Error::Config { path: self.path.clone(), what: what.into() }
@@ -114,8 +124,12 @@ impl Config {
     fn take(&self, name: &str) -> Option<&Value> {
         let other = self.aliases.iter().find(|(n, _)| *n == name).map(|(_, other)| *other);
         self.read.borrow_mut().extend(std::iter::once(name).chain(other).map(String::from));
-        let field = |name: &str| self.fields.get(name).filter(|v| !v.is_null());
-        field(name).or_else(|| field(other?))
+        self.fields.get(name).or_else(|| self.fields.get(other?))
+    }
+    /// The same where `null` is as good as nothing. For other fields it is not: `transformers`
+    /// takes it for a value.
+    fn take_not_null(&self, name: &str) -> Option<&Value> {
+        self.take(name).filter(|v| !v.is_null())
     }
     /// A count of at least 1.
     pub fn count(&self, name: &str) -> Result<usize> {
@@ -126,6 +140,10 @@ impl Config {
     pub fn count_or(&self, name: &str, default: usize) -> Result<usize> {
         self.take(name).map_or(Ok(default), |v| self.as_count(name, v))
     }
+    /// The same; `null` stands for the default too.
+    pub fn count_or_null(&self, name: &str, default: usize) -> Result<usize> {
+        self.take_not_null(name).map_or(Ok(default), |v| self.as_count(name, v))
+    }
     fn as_count(&self, name: &str, v: &Value) -> Result<usize> {
         let n = v.as_u64().filter(|n| (1..1 << 31).contains(n));
         n.map(|n| n as usize)
@@ -133,14 +151,23 @@ impl Config {
     }
     /// A number, or `default` where there is none.
     pub fn number(&self, name: &str, default: f64) -> Result<f64> {
-        let Some(v) = self.take(name) else { return Ok(default) };
+        self.take(name).map_or(Ok(default), |v| self.as_number(name, v))
+    }
+    fn as_number(&self, name: &str, v: &Value) -> Result<f64> {
         v.as_f64()
             .filter(|x| x.is_finite())
             .ok_or_else(|| self.error(format!("`{name}` is {v}, expected a number")))
     }
     /// A probability in [0, 1), or `default` where there is none.
     pub fn probability(&self, name: &str, default: f64) -> Result<f32> {
-        let p = self.number(name, default)?;
+        self.as_probability(name, self.number(name, default)?)
+    }
+    /// The same; `null` stands for the default too.
+    pub fn probability_or_null(&self, name: &str, default: f64) -> Result<f32> {
+        let p = self.take_not_null(name).map_or(Ok(default), |v| self.as_number(name, v))?;
+        self.as_probability(name, p)
+    }
+    fn as_probability(&self, name: &str, p: f64) -> Result<f32> {
         // also as f32: 0.999999999 is 1 there
         if p >= 0.0 && (p as f32) < 1.0 {
             Ok(p as f32)
@@ -162,10 +189,12 @@ impl Config {
         let Some(v) = self.take(name) else { return Ok(default) };
         v.as_bool().ok_or_else(|| self.error(format!("`{name}` is {v}, expected true or false")))
     }
-    /// Refuses a field that has another value than this one, written as JSON.
+    /// Refuses a field that has another value than this one, written as JSON. Where that is false,
+    /// `null` is too.
     pub fn only(&self, name: &str, neutral: &str) -> Result<()> {
         let text = self.take(name).map(Value::to_string);
-        match text.filter(|text| text != neutral) {
+        let is_neutral = |text: &str| text == neutral || (text == "null" && neutral == "false");
+        match text.filter(|text| !is_neutral(text)) {
             Some(text) => Err(self.error(format!("`{name}` is {text}; only {neutral} is supported"))),
             None => Ok(()),
         }

@@ -95,7 +95,7 @@ impl<P: Weight> Gpt2<P> {
             attention_dropout: config.probability("attn_pdrop", 0.1)?,
             residual_dropout: config.probability("resid_pdrop", 0.1)?,
         };
-        let info = ModelInfo {
+        let mut info = ModelInfo {
             family: FAMILY.name,
             kind: Kind::Decoder,
             channels: c,
@@ -109,13 +109,14 @@ impl<P: Weight> Gpt2<P> {
                 .max(settings.attention_dropout)
                 .max(settings.residual_dropout),
             // the library looks for `classifier_dropout` and `hidden_dropout_prob`, which GPT-2 does not have
-            head_dropout: config.probability("classifier_dropout", 0.0)?,
+            head_dropout: config.probability_or_null("classifier_dropout", 0.0)?,
             summary: Rows::Last,
             has_pooler: false,
+            has_lm_head: false,
             is_tied: config.flag("tie_word_embeddings", true)?,
             head_eps: 1e-12,
         };
-        let f = config.count_or("n_inner", 4 * c)?;
+        let f = config.count_or_null("n_inner", 4 * c)?;
         let eps = config.epsilon("layer_norm_epsilon", 1e-5)?;
         // another order of the same operations, and f32 for what is f32 here
         config.flag("reorder_and_upcast_attn", false)?;
@@ -160,7 +161,8 @@ impl<P: Weight> Gpt2<P> {
             }
             (false, false) => Vocabulary::Missing,
         };
-        if !matches!(vocabulary, Vocabulary::Missing) {
+        info.has_lm_head = !matches!(vocabulary, Vocabulary::Missing);
+        if info.has_lm_head {
             at.site(Site::head(), SiteKind::Stream { channels: c }, "transformer");
         }
         let weights = at.finish();

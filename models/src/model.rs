@@ -98,6 +98,8 @@ pub struct ModelInfo {
     pub summary: Rows,
     /// True if there is a pooler, a layer between that token and a classification head.
     pub has_pooler: bool,
+    /// True if there is a language-modelling head of the model's own: [`Model::to_vocabulary`].
+    pub has_lm_head: bool,
     /// True if a language model's last layer is the table of embeddings.
     pub is_tied: bool,
     /// What the norms of heads add to a variance: `layer_norm_eps` in `config.json`, 1e-12 where there is no such field.

@@ -27,8 +27,9 @@ pub struct Holding {
     pub compute: Compute,
 }
 
-/// Loads a Hugging Face model directory, `config.json` and `model.safetensors` or its shards, of a family in [`FAMILIES`], with
-/// frozen weights. The Null device reads no values, and where there are no weights takes them to be there, in f32.
+/// Loads a Hugging Face model directory, `config.json` and `model.safetensors` or
+/// `pytorch_model.bin` or their shards, of a family in [`FAMILIES`], with frozen weights. The Null
+/// device reads no values, and where there are no weights takes them to be there, in f32.
 pub fn load_frozen(directory: &Path, device: &Device, how: Holding) -> Result<Loaded> {
     load_as(FAMILIES, directory, device, None, how)
 }
@@ -45,11 +46,7 @@ pub fn load_as(
     how: Holding,
 ) -> Result<Loaded> {
     let config = Config::open(directory)?;
-    let name = config.text("model_type", "")?;
-    let Some(family) = families.iter().find(|f| f.name == name) else {
-        let known: Vec<_> = families.iter().map(|f| f.name).collect();
-        return Err(config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", "))));
-    };
+    let family = *family_of(&config, families)?;
     let config = config.with_aliases(family.aliases)?;
     let checkpoint = Checkpoint::open_for(directory, device)?;
     let build = if train.is_some() { family.trained } else { family.frozen };
@@ -60,4 +57,20 @@ pub fn load_as(
     let model = build(&config, &mut load)?;
     let unused = load.unused();
     Ok(Loaded { model, unused, unread: config.finish()?, checkpoint })
+}
+/// The family of a configuration: that of its `model_type`, or where it is older than this field
+/// the one whose classes it names.
+fn family_of<'f>(config: &Config, families: &'f [Family]) -> Result<&'f Family> {
+    let name = config.text("model_type", "")?;
+    // `BertForMaskedLM` is a class of `bert`, `BertweetModel` is none
+    let is_class = |family: &str| {
+        let class = config.class().filter(|_| !config.has("model_type")).unwrap_or_default();
+        let rest = class.get(family.len()..).unwrap_or_default();
+        class.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family))
+            && rest.starts_with(char::is_uppercase)
+    };
+    families.iter().find(|f| f.name == name || is_class(f.name)).ok_or_else(|| {
+        let known: Vec<_> = families.iter().map(|f| f.name).collect();
+        config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", ")))
+    })
 }

@@ -73,6 +73,7 @@ pub fn relative(got: &[f32], want: &[f32]) -> f64 {
 pub fn host() -> Host {
     Host {
         hidden_size: 32,
+        vocabulary: 61,
         model_class: "BertAdapterModel".into(),
         model_name: String::new(),
         model_type: "bert".into(),

@@ -15,6 +15,8 @@ pub struct Host {
     pub hidden_size: usize,
     /// The library's class of the model.
     pub model_class: String,
+    /// Tokens of its vocabulary.
+    pub vocabulary: usize,
     /// A name to remember the backbone by; may be empty.
     pub model_name: String,
     /// `model_type` of its configuration.
@@ -30,10 +32,19 @@ pub struct Host {
 pub(crate) struct Card {
     pub config: Value,
     hidden_size: Option<usize>,
-    model_class: Option<String>,
+    /// The labels of a head that is not AdapterHub's own: {label: number}.
+    #[serde(skip_serializing)]
+    pub label2id: Option<Value>,
+    pub model_class: Option<String>,
     model_name: Option<String>,
     model_type: Option<String>,
     pub name: Option<String>,
+    /// How many labels a head has that is not AdapterHub's own.
+    #[serde(skip_serializing)]
+    pub num_labels: Option<usize>,
+    /// What an adapter was for, before there was a `version`: `text_task` or `text_lang`.
+    #[serde(rename = "type", skip_serializing)]
+    pub kind: Option<String>,
     pub version: Option<String>,
 }
 impl Card {
@@ -41,10 +52,13 @@ impl Card {
         Card {
             config: Value::Object(config),
             hidden_size: Some(host.hidden_size),
+            label2id: None,
             model_class: Some(host.model_class.clone()),
             model_name: Some(host.model_name.clone()),
             model_type: Some(host.model_type.clone()),
             name: Some(name.into()),
+            num_labels: None,
+            kind: None,
             version: Some(VERSION.into()),
         }
     }

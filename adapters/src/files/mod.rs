@@ -1,5 +1,6 @@
 //! Adapters and heads as files: AdapterHub's and PEFT's.
 mod card;
+pub(crate) mod older;
 pub(crate) mod peft;
 
 pub(crate) use card::Card;
@@ -22,7 +23,14 @@ impl Format {
     /// Every format.
     pub const ALL: [Format; 2] = [Format::AdapterHub, Format::Peft];
 
-    /// The file that holds the tensors.
+    /// The files that may hold the tensors when they are read: the first that is there counts.
+    pub fn readable(self) -> [&'static str; 2] {
+        match self {
+            Format::AdapterHub => [self.tensors(), "pytorch_adapter.bin"],
+            Format::Peft => [self.tensors(), "adapter_model.bin"],
+        }
+    }
+    /// The file that the tensors are written to.
     pub fn tensors(self) -> &'static str {
         match self {
             Format::AdapterHub => "adapter.safetensors",
@@ -38,12 +46,16 @@ impl Format {
 /// The file, in both formats, that says what the tensors are.
 pub const CONFIG: &str = "adapter_config.json";
 
-/// The files of a head: what it is, and its tensors.
-pub const HEAD: [&str; 2] = ["head_config.json", "model_head.safetensors"];
+/// What a head is.
+pub const HEAD_CONFIG: &str = "head_config.json";
+/// The files that may hold a head's tensors when they are read, the first that is there; it is
+/// written to the first.
+pub const HEAD_TENSORS: [&str; 2] = ["model_head.safetensors", "pytorch_model_head.bin"];
 
 /// Every file of an adapter or a head, in whatever format.
 pub fn names() -> Vec<&'static str> {
-    Format::ALL.map(Format::tensors).into_iter().chain([CONFIG]).chain(HEAD).collect()
+    let tensors = Format::ALL.map(Format::readable).into_iter().chain([HEAD_TENSORS]);
+    tensors.flatten().chain([CONFIG, HEAD_CONFIG]).collect()
 }
 
 /// The object in a JSON file.

@@ -1,21 +1,38 @@
 //! Language model heads: AdapterHub's `CausalLMHead`. The last layer gives a number to every token of the vocabulary; where
 //! the model ties its embeddings it is their table, and the head holds no matrix of its own.
-use super::{HeadConfig, HeadLayers, HeadPlace, HeadType, Layout, fields, stack::LayerShape};
+use super::{BuiltIn, HeadConfig, HeadLayers, HeadPlace, HeadType, Layout, fields, stack::LayerShape};
 use crate::{Error, Result, grammar::Fields, methods};
 use engraft_engine::Source;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NAME: &str = "causal_lm";
 /// The registry row.
-pub(super) const HEAD: HeadType =
-    HeadType { name: NAME, read: |fields| Ok(Box::new(methods::read::<CausalLm>(fields)?)) };
+pub(super) const HEAD: HeadType = HeadType {
+    name: NAME,
+    read: |mut fields, host| {
+        // what is not said is the model's
+        for (name, own) in [("vocab_size", host.vocabulary), ("embedding_size", host.hidden_size)] {
+            if fields.get(name).is_none_or(Value::is_null) {
+                fields.insert(name.into(), own.into());
+            }
+        }
+        Ok(Box::new(methods::read::<CausalLm>(fields)?))
+    },
+    built_in: &[BuiltIn {
+        class: "GPT2LMHeadModel",
+        fields: || json!({}),
+        labelled: false,
+        modules: &[Some("lm_head")],
+    }],
+};
 
 /// The next token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CausalLm {
     /// Behind every layer but the last.
+    #[serde(default)]
     pub activation_function: Option<String>,
     /// Whether the last layer has a bias.
     #[serde(default)]
@@ -32,15 +49,13 @@ pub struct CausalLm {
     #[serde(default)]
     pub layer_norm: bool,
     /// Linear layers.
+    #[serde(default = "fields::one")]
     pub layers: usize,
     /// The label of a position is the token behind it: labels are shifted by one before they are compared.
-    #[serde(default = "yes")]
+    #[serde(default = "fields::yes")]
     pub shift_labels: bool,
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
-}
-fn yes() -> bool {
-    true
 }
 impl CausalLm {
     /// The last layer alone, without a bias, as GPT-2 was trained with it.

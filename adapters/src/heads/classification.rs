@@ -1,41 +1,58 @@
 //! Classification heads: AdapterHub's `ClassificationHead`. Two layers with tanh are its default; one layer over the pooled
 //! first token is Hugging Face's `BertForSequenceClassification`.
-use super::{HeadConfig, HeadLayers, HeadPlace, HeadType, fields};
+use super::{BuiltIn, HeadConfig, HeadLayers, HeadPlace, HeadType, fields};
 use crate::{Result, grammar::Fields, methods};
 use engraft_engine::Source;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 const NAME: &str = "classification";
 /// The registry row.
-pub(super) const HEAD: HeadType =
-    HeadType { name: NAME, read: |fields| Ok(Box::new(methods::read::<Classification>(fields)?)) };
+pub(super) const HEAD: HeadType = HeadType {
+    name: NAME,
+    read: |fields, _| Ok(Box::new(methods::read::<Classification>(fields)?)),
+    built_in: &[
+        BuiltIn {
+            class: "BertForSequenceClassification",
+            fields: || json!({"layers": 1, "activation_function": null, "use_pooler": true}),
+            labelled: true,
+            modules: &[None, Some("classifier")],
+        },
+        BuiltIn {
+            class: "GPT2ForSequenceClassification",
+            fields: || json!({"layers": 1, "activation_function": null, "bias": false}),
+            labelled: true,
+            modules: &[None, Some("score")],
+        },
+    ],
+};
 
 /// One class for each sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Classification {
     /// Between the layers.
+    #[serde(default = "fields::tanh")]
     pub activation_function: Option<String>,
     /// Whether the last layer has a bias.
-    #[serde(default = "yes")]
+    #[serde(default = "fields::yes")]
     pub bias: bool,
     /// Dropout in front of each layer while training; none: the model's own.
     #[serde(default)]
     pub dropout_prob: Option<f64>,
     /// The number of each label.
+    #[serde(default, deserialize_with = "fields::label2id")]
     pub label2id: fields::Label2Id,
     /// Linear layers.
+    #[serde(default = "fields::two")]
     pub layers: usize,
     /// Labels.
+    #[serde(default = "fields::two")]
     pub num_labels: usize,
     /// Reads the model's pooler instead of the first token.
     #[serde(default)]
     pub use_pooler: bool,
 }
-fn yes() -> bool {
-    true
-}
-
 impl Classification {
     /// AdapterHub's default: two layers with tanh over the first token.
     pub fn new(labels: &[String]) -> Classification {

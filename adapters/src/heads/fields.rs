@@ -1,7 +1,9 @@
 //! Fields that several types of heads have, and what is wrong with them.
 use super::{HeadLayers, HeadPlace, Layout, stack::LayerShape};
-use crate::{Error, Result};
+use crate::{Error, Fields, Result};
 use engraft_engine::{Activation, Source};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Beyond these a file is damaged or hostile.
@@ -11,8 +13,66 @@ pub(super) const MOST_LAYERS: usize = 256; // each has its own dropout, numbered
 /// The number of each label.
 pub(super) type Label2Id = Option<BTreeMap<String, u32>>;
 
+/// `label2id` of a file, whose numbers may be texts: the library puts them through Python's `int`.
+pub(super) fn label2id<'de, D: Deserializer<'de>>(d: D) -> Result<Label2Id, D::Error> {
+    let Some(map) = Option::<BTreeMap<String, Value>>::deserialize(d)? else { return Ok(None) };
+    let one = |(label, id): (String, Value)| match number(&id) {
+        Some(id) => Ok((label, id)),
+        None => Err(D::Error::custom(format!("`label2id` gives `{label}` the number {id}"))),
+    };
+    map.into_iter().map(one).collect::<Result<_, _>>().map(Some)
+}
+fn number(id: &Value) -> Option<u32> {
+    match id {
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Number(n) => {
+            let whole =
+                n.as_u64().or_else(|| n.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64));
+            u32::try_from(whole?).ok()
+        }
+        _ => None,
+    }
+}
+/// `id2label`, which a file may have instead, as `label2id`.
+pub(super) fn turned(fields: &mut Fields) -> Result<()> {
+    let Some(id2label) =
+        fields.remove("id2label").filter(|_| fields.get("label2id").is_none_or(Value::is_null))
+    else {
+        return Ok(());
+    };
+    let Value::Object(names) = id2label else {
+        return match id2label.is_null() {
+            true => Ok(()),
+            false => Err(Error::Config(format!("`id2label` is {id2label}, expected labels by number"))),
+        };
+    };
+    let mut turned = Fields::new();
+    for (id, label) in names {
+        let Value::String(label) = label else {
+            return Err(Error::Config(format!("`id2label` gives {id} the label {label}, expected a text")));
+        };
+        if turned.insert(label.clone(), id.into()).is_some() {
+            return Err(Error::Config(format!("`id2label` has the label `{label}` twice")));
+        }
+    }
+    fields.insert("label2id".into(), turned.into());
+    Ok(())
+}
 pub(super) fn numbered(labels: &[String]) -> Label2Id {
     Some(labels.iter().cloned().zip(0..).collect())
+}
+/// The library's defaults.
+pub(super) fn tanh() -> Option<String> {
+    Some("tanh".into())
+}
+pub(super) fn yes() -> bool {
+    true
+}
+pub(super) fn one() -> usize {
+    1
+}
+pub(super) fn two() -> usize {
+    2
 }
 /// Label names by number.
 pub(super) fn names(label2id: &Label2Id, labels: usize) -> Result<Vec<String>> {

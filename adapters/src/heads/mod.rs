@@ -15,7 +15,10 @@ pub use tagging::Tagging;
 
 use crate::{
     Error, Host, Result,
-    files::{CONFIG as ADAPTER_CONFIG, Card, Format, HEAD as HEAD_FILES, object, peft, tensors, write},
+    files::{
+        CONFIG as ADAPTER_CONFIG, Card, Format, HEAD_CONFIG as CONFIG, HEAD_TENSORS, object, peft, tensors,
+        write,
+    },
     grammar::Fields,
 };
 use engraft_engine::{
@@ -25,16 +28,28 @@ use engraft_engine::{
 use serde_json::Value;
 use std::{any::Any, fmt, path::Path};
 
-const CONFIG: &str = HEAD_FILES[0];
-const TENSORS: &str = HEAD_FILES[1];
-
 /// A row of the registry.
 #[derive(Debug)]
 pub struct HeadType {
     /// The value of `head_type`.
     pub name: &'static str,
-    /// The `config` of a `head_config.json`, without `head_type`.
-    pub read: fn(Fields) -> Result<Box<dyn HeadConfig>>,
+    /// The `config` of a `head_config.json`, without `head_type`, for a model.
+    pub read: fn(Fields, &Host) -> Result<Box<dyn HeadConfig>>,
+    /// The heads of transformers' own models that are of this type.
+    pub built_in: &'static [BuiltIn],
+}
+/// The head of one of transformers' models for tasks, as AdapterHub takes it over
+/// (`head_utils.py`).
+#[derive(Debug)]
+pub struct BuiltIn {
+    /// The class of the model.
+    pub class: &'static str,
+    /// The fields of the same head in AdapterHub's `config`, without those of its labels.
+    pub fields: fn() -> Value,
+    /// Whether it tells labels apart.
+    pub labelled: bool,
+    /// What each layer is called in the model's files, by its number in the library's Sequential.
+    pub modules: &'static [Option<&'static str>],
 }
 /// Every type of head.
 pub const HEADS: &[&HeadType] = &[&causal_lm::HEAD, &classification::HEAD, &tagging::HEAD];
@@ -83,15 +98,16 @@ pub struct HeadPlace<'a> {
     pub name: &'a str,
     /// The model.
     pub host: &'a Host,
-    /// The name of the only layer in a checkpoint that is not AdapterHub's.
-    pub alone: Option<&'a str>,
+    /// What layers are called in a checkpoint that is not AdapterHub's, by their number in the
+    /// library's Sequential.
+    pub modules: &'a [Option<&'a str>],
     /// True if it trains.
     pub trains: bool,
 }
 impl HeadPlace<'_> {
     /// The path of a layer, which is number `index` in the library's Sequential.
     pub fn layer(&self, index: usize) -> String {
-        match self.alone {
+        match self.modules.get(index).copied().flatten() {
             Some(path) => path.into(),
             None => format!("heads.{}.{index}", self.name),
         }
@@ -131,7 +147,7 @@ impl Head {
         set: &mut ParamSet,
         seed: u64,
     ) -> Result<Head> {
-        let place = HeadPlace { name, host, alone: None, trains: true };
+        let place = HeadPlace { name, host, modules: &[], trains: true };
         Head::build(config.into(), &place, &mut Source::New(&mut Fresh::new(device, set, seed)))
     }
     fn build(config: Box<dyn HeadConfig>, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Head> {
@@ -139,8 +155,9 @@ impl Head {
         let (labels, layers) = (config.labels()?, config.build(place, from)?);
         Ok(Head { name: place.name.into(), config, labels, layers })
     }
-    /// Loads a head, to train on: one that AdapterHub or engraft saved (`head_config.json`, `model_head.safetensors`), or one
-    /// of transformers that PEFT saved with an adapter (`modules_to_save`).
+    /// Loads a head, to train on: one that AdapterHub or engraft saved (`head_config.json`,
+    /// `model_head.safetensors` or `pytorch_model_head.bin`), that of one of transformers' models
+    /// for tasks too, or one that PEFT saved with an adapter (`modules_to_save`).
     pub fn load(directory: &Path, host: &Host, device: &Device, set: &mut ParamSet) -> Result<Head> {
         Head::load_with(HEADS, directory, host, device, Some(set))
     }
@@ -173,13 +190,23 @@ impl Head {
         let path = directory.join(CONFIG);
         let bad = |what: String| Error::File { path: path.clone(), what };
         let card = Card::read(&path, host)?;
-        let config = read(types, card.config).map_err(|e| bad(e.to_string()))?;
+        let built_in = match &card.config {
+            Value::Null => Some(built_in(types, &card).map_err(|e| bad(e.to_string()))?),
+            _ => None,
+        };
+        let (fields, modules) = built_in.unwrap_or((card.config, &[]));
+        let config = read(types, fields, host).map_err(|e| bad(e.to_string()))?;
         config.check().map_err(|e| bad(e.to_string()))?;
-        let name = card.name.ok_or_else(|| bad("no field `name`".into()))?;
-        let file = directory.join(TENSORS);
-        let checkpoint = Checkpoint::open(&file)?;
+        let name = match card.name {
+            Some(name) => name,
+            None if modules.is_empty() => return Err(bad("no field `name`".into())),
+            // such a head has none: it is called as the adapter beside it
+            None => adapter_name(directory).unwrap_or_else(|| peft::NAME.into()),
+        };
+        let checkpoint = Checkpoint::open_first(directory, &HEAD_TENSORS)?;
+        let file = checkpoint.path().to_path_buf();
         let mut load = Load::new(&checkpoint, device, set);
-        let place = HeadPlace { name: &name, host, alone: None, trains };
+        let place = HeadPlace { name: &name, host, modules, trains };
         let head = Head::build(config, &place, &mut Source::File(&mut load))?;
         match load.unused().first() {
             Some(left) => {
@@ -205,7 +232,7 @@ impl Head {
         if Format::of(&fields) != Format::Peft {
             return Ok(None);
         }
-        let checkpoint = Checkpoint::open(&directory.join(Format::Peft.tensors()))?;
+        let checkpoint = Checkpoint::open_first(directory, &Format::Peft.readable())?;
         let Some(module) = checkpoint.names().find_map(|n| Some(peft::head_of(n)?.0)) else {
             return Ok(None);
         };
@@ -222,7 +249,7 @@ impl Head {
             }
         };
         let mut load = Load::new(&checkpoint, device, set);
-        let place = HeadPlace { name: peft::NAME, host, alone: Some(&at), trains };
+        let place = HeadPlace { name: peft::NAME, host, modules: &[None, Some(&at)], trains };
         Head::build(config, &place, &mut Source::File(&mut load)).map(Some)
     }
     /// Trains no more.
@@ -268,7 +295,7 @@ impl Head {
         let mut fields = self.config.fields()?;
         fields.insert("head_type".into(), self.config.head_type().into());
         let card = Card::new(fields, host, &self.name);
-        Ok(vec![(CONFIG.into(), card.bytes()?), (TENSORS.into(), tensors(&self.named())?)])
+        Ok(vec![(CONFIG.into(), card.bytes()?), (HEAD_TENSORS[0].into(), tensors(&self.named())?)])
     }
     /// Saves [`Self::files`] into a directory, which is made where it is missing.
     pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
@@ -284,8 +311,35 @@ impl Parameters for Head {
     }
 }
 
+/// The `config` of a head that the model's class has by itself, and what its layers are called.
+fn built_in(types: &[&HeadType], card: &Card) -> Result<(Value, &'static [Option<&'static str>])> {
+    let class = card.model_class.as_deref().unwrap_or_default();
+    let all = || types.iter().flat_map(|t| t.built_in.iter().map(|b| (t.name, b)));
+    let Some((name, head)) = all().find(|(_, b)| b.class == class) else {
+        let known: Vec<_> = all().map(|(_, b)| b.class).collect();
+        return Err(Error::Config(format!(
+            "`config` is null, and the head of `{class}` is not known; supported: {}",
+            known.join(", ")
+        )));
+    };
+    let mut config = (head.fields)();
+    config["head_type"] = name.into();
+    // labels without a number for each stay without names
+    let labels = card.label2id.as_ref().and_then(Value::as_object).map(Fields::len);
+    let count = card.num_labels.or(labels);
+    if let Some(n) = count.filter(|_| head.labelled) {
+        config["num_labels"] = n.into();
+        config["label2id"] = card.label2id.clone().filter(|_| labels == count).unwrap_or_default();
+    }
+    Ok((config, head.modules))
+}
+/// The name of the adapter in a directory.
+fn adapter_name(directory: &Path) -> Option<String> {
+    object(&directory.join(ADAPTER_CONFIG)).ok()?.get("name")?.as_str().map(String::from)
+}
+
 /// The `config` of a `head_config.json`.
-fn read(types: &[&HeadType], config: Value) -> Result<Box<dyn HeadConfig>> {
+fn read(types: &[&HeadType], config: Value, host: &Host) -> Result<Box<dyn HeadConfig>> {
     let Value::Object(mut fields) = config else {
         return Err(Error::Config("`config` is not an object".into()));
     };
@@ -297,5 +351,6 @@ fn read(types: &[&HeadType], config: Value) -> Result<Box<dyn HeadConfig>> {
     let Some(t) = types.iter().find(|t| t.name == name) else {
         return Err(Error::Config(format!("`head_type` is `{name}`; supported: {}", known.join(", "))));
     };
-    (t.read)(fields)
+    fields::turned(&mut fields)?;
+    (t.read)(fields, host)
 }

@@ -1,28 +1,41 @@
 //! Tagging heads: AdapterHub's `TaggingHead`. One layer is its default.
-use super::{HeadConfig, HeadLayers, HeadPlace, HeadType, fields};
+use super::{BuiltIn, HeadConfig, HeadLayers, HeadPlace, HeadType, fields};
 use crate::{Result, grammar::Fields, methods};
 use engraft_engine::Source;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 const NAME: &str = "tagging";
 /// The registry row.
-pub(super) const HEAD: HeadType =
-    HeadType { name: NAME, read: |fields| Ok(Box::new(methods::read::<Tagging>(fields)?)) };
+pub(super) const HEAD: HeadType = HeadType {
+    name: NAME,
+    read: |fields, _| Ok(Box::new(methods::read::<Tagging>(fields)?)),
+    built_in: &[built_in("BertForTokenClassification"), built_in("GPT2ForTokenClassification")],
+};
+/// The head of such a class: one layer.
+const fn built_in(class: &'static str) -> BuiltIn {
+    let fields = || json!({"layers": 1, "activation_function": null});
+    BuiltIn { class, fields, labelled: true, modules: &[None, Some("classifier")] }
+}
 
 /// One class for each of the tokens that it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tagging {
     /// Between the layers.
+    #[serde(default = "fields::tanh")]
     pub activation_function: Option<String>,
     /// Dropout in front of each layer while training; none: the model's own.
     #[serde(default)]
     pub dropout_prob: Option<f64>,
     /// The number of each label.
+    #[serde(default, deserialize_with = "fields::label2id")]
     pub label2id: fields::Label2Id,
     /// Linear layers.
+    #[serde(default = "fields::one")]
     pub layers: usize,
     /// Labels.
+    #[serde(default = "fields::two")]
     pub num_labels: usize,
 }
 impl Tagging {

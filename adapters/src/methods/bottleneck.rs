@@ -13,7 +13,7 @@ use super::{
     At, AtClose, BnConfig, Config, Method, Module, Place, PostAdd, Residual, Scaling, State, TrainedScaling,
     View, overlaid, read, written,
 };
-use crate::{Error, Result, grammar::Fields};
+use crate::{Error, Result, files::older, grammar::Fields};
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, Init, Linear, Norm, Param, Parameters, Role, Site, SiteKind,
     Source, Tensor, Weight,
@@ -41,6 +41,7 @@ pub(super) const METHOD: Method = Method {
         Ok(Box::new(overlaid(&preset, fields)?))
     },
     read: |mut fields, version| {
+        older::bottleneck(&mut fields)?;
         if version.is_none() {
             // files older than the `version` field used these names for the other formula
             match fields.get("non_linearity").and_then(Value::as_str) {
@@ -240,7 +241,12 @@ impl Config for BnConfig {
         self.reduction_factor.check()?;
         match () {
             () if self.phm_layer => refuse("phm_layer"),
-            () if self.inv_adapter.is_some() => refuse("inv_adapter"),
+            () if self.inv_adapter.is_some() => {
+                let kind = self.inv_adapter.as_deref().unwrap_or_default();
+                Err(Error::Config(format!(
+                    "`inv_adapter` is `{kind}`: invertible adapters are not supported"
+                )))
+            }
             () if self.use_gating => refuse("use_gating"),
             () if self.stochastic_depth.is_some_and(|p| p != 0.0) => refuse("stochastic_depth"),
             () if !(self.dropout >= 0.0 && (self.dropout as f32) < 1.0) => {

@@ -18,7 +18,7 @@ pub use lora::LoraConfig;
 pub use lora_module::{Lora, LoraStart};
 pub use union::Union;
 
-use crate::{Error, Result, grammar, grammar::Fields};
+use crate::{Error, Result, files::older, grammar, grammar::Fields};
 use engraft_engine::{
     self as engine, Act, Cx, LinearRef, NormRef, Parameters, Site, SiteInfo, Source, Tensor,
     checkpoint::TensorData,
@@ -91,10 +91,17 @@ impl Methods {
             _ => Ok(Box::new(Union::new(all)?)),
         }
     }
-    /// What the `config` of an `adapter_config.json` of AdapterHub describes.
+    /// What the `config` of an `adapter_config.json` of AdapterHub describes: fields, a
+    /// configuration string, or nothing, which is the library's default.
     pub(crate) fn read(&self, config: Value, version: Option<&str>) -> Configured {
-        let Value::Object(mut fields) = config else {
-            return Err(Error::Config("`config` is not an object".into()));
+        let mut fields = match config {
+            Value::Object(fields) => fields,
+            Value::Null => return self.parse("seq_bn", &Fields::new()),
+            Value::String(text) => {
+                grammar::parse(&text)?.iter().try_for_each(|named| older::check_preset(&named.name))?;
+                return self.parse(&text, &Fields::new());
+            }
+            other => return Err(Error::Config(format!("`config` is {other}, expected fields or a text"))),
         };
         let architecture = match fields.remove("architecture") {
             None | Some(Value::Null) => None,
@@ -125,7 +132,7 @@ impl Methods {
         let mut known = self.0.iter().filter_map(|m| m.peft.as_ref());
         match known.find(|p| p.name == name) {
             Some(p) => (p.read)(fields),
-            None => Err(Error::Config(format!("PEFT's {name} is not supported"))),
+            None => Err(Error::Config(format!("PEFT's {name} is not supported yet"))),
         }
     }
 }

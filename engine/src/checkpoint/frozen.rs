@@ -1,8 +1,8 @@
 //! Frozen matrices: in place as they are stored, or converted one by one.
-use super::read::{Checkpoint, Entry};
+use super::read::{Checkpoint, Entry, bf16s, f16s, f32s};
 use crate::{Error, Result, Tensor};
 use engraft_kernels::{
-    Class, DType, Device, Storage,
+    Buffer, Class, DType, Device, Storage,
     matmul::Matrix,
     storage::{Scales, convert, nf4},
 };
@@ -67,7 +67,7 @@ impl Checkpoint {
     ) -> Result<Tensor> {
         let is_null = device.is_null(); // then no value is read
         let (t, dtype) = if is_null { self.entry(name, &shape)? } else { self.sound(name, &shape)? };
-        let map = |class| device.map(class, &self.files[t.file], t.offset, dtype, shape[0] * shape[1]);
+        let map = |class| self.place(device, class, t, dtype);
         let to = match asked {
             Some(to) if to.dtype() != dtype => to,
             _ => return Tensor::new(map(Class::Backbone)?, &shape),
@@ -88,11 +88,8 @@ impl Checkpoint {
             _ => bf16::from_f32(x).is_finite(),
         };
         match (dtype, to) {
-            (DType::F32, Storage::F16 | Storage::Bf16) => self.f32s(t).all(finite),
-            (DType::Bf16, Storage::F16) => {
-                let mut values = self.data(t).chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]));
-                values.all(|x| finite(x.to_f32()))
-            }
+            (DType::F32, Storage::F16 | Storage::Bf16) => f32s(&self.data(t)).all(finite),
+            (DType::Bf16, Storage::F16) => bf16s(&self.data(t)).all(|x| finite(x.to_f32())),
             _ => true,
         }
     }
@@ -106,11 +103,11 @@ impl Checkpoint {
         }
         let scale = format!("{name}{SCALE}");
         let s = self.beside(name, &scale, Dtype::F32, &[rows])?;
-        if !self.f32s(s).all(|s| s >= 0.0 && s.is_finite()) {
+        if !f32s(&self.data(s)).all(|s| s >= 0.0 && s.is_finite()) {
             return Err(self.wrong(&scale, "holds scales that are not finite or below 0".into()));
         }
-        let data = self.place(device, t, DType::I8)?;
-        let scales = Scales::Rows(self.place(device, s, DType::F32)?);
+        let data = self.place(device, Class::Backbone, t, DType::I8)?;
+        let scales = Scales::Rows(self.place(device, Class::Backbone, s, DType::F32)?);
         Tensor::stored(data, Some(scales), [rows, cols])
     }
     fn nf4(&self, device: &Device, name: &str, [rows, cols]: [usize; 2]) -> Result<Tensor> {
@@ -119,12 +116,15 @@ impl Checkpoint {
         let (scale, range) = (format!("{name}{SCALE}"), format!("{name}{RANGE}"));
         let s = self.beside(name, &scale, Dtype::U8, &[rows, blocks])?;
         let r = self.beside(name, &range, Dtype::F32, &[nf4::ranges(rows * blocks) / 2, 2])?;
-        let ranges: Vec<f32> = self.f32s(r).collect();
+        let ranges: Vec<f32> = f32s(&self.data(r)).collect();
         if !ranges.chunks_exact(2).all(|r| r[1] >= 0.0 && (r[0].abs() + r[1]).is_finite()) {
             return Err(self.wrong(&range, "holds ranges that are not finite or below 0".into()));
         }
-        let data = self.place(device, t, DType::Nf4)?;
-        let (codes, ranges) = (self.place(device, s, DType::U8)?, self.place(device, r, DType::F32)?);
+        let data = self.place(device, Class::Backbone, t, DType::Nf4)?;
+        let (codes, ranges) = (
+            self.place(device, Class::Backbone, s, DType::U8)?,
+            self.place(device, Class::Backbone, r, DType::F32)?,
+        );
         Tensor::stored(data, Some(Scales::Blocks { codes, ranges }), [rows, cols])
     }
 
@@ -146,13 +146,22 @@ impl Checkpoint {
         }
         self.shaped(name, dtype, shape)
     }
-    fn f32s(&self, t: &Entry) -> impl Iterator<Item = f32> {
-        self.data(t).chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-    }
-    /// All of a tensor on a device, in place where that is allowed.
-    fn place(&self, device: &Device, t: &Entry, dtype: DType) -> Result<engraft_kernels::Buffer> {
-        let len = t.bytes / dtype.size();
-        Ok(device.map(Class::Backbone, &self.files[t.file], t.offset, dtype, len)?)
+    /// All of a tensor on a device: in place where that is allowed.
+    fn place(&self, device: &Device, class: Class, t: &Entry, dtype: DType) -> Result<Buffer> {
+        if t.strides.is_none() {
+            let len = t.bytes / dtype.size();
+            return Ok(device.map(class, &self.files[t.file], t.offset, dtype, len)?);
+        }
+        let bytes = self.data(t);
+        Ok(match dtype {
+            DType::F32 => device.upload(class, &f32s(&bytes).collect::<Vec<_>>())?,
+            DType::Bf16 => device.upload(class, &bf16s(&bytes).collect::<Vec<_>>())?,
+            DType::F16 => device.upload(class, &f16s(&bytes).collect::<Vec<_>>())?,
+            other => {
+                let what = format!("a matrix of {} does not lie in its order in the file", other.name());
+                return Err(Error::File { path: self.path().into(), what });
+            }
+        })
     }
     pub(super) fn wrong(&self, name: &str, what: String) -> Error {
         Error::Tensor { path: self.path().into(), name: name.into(), what }

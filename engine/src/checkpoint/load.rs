@@ -1,8 +1,8 @@
 //! Weights by name, from a checkpoint onto a device.
 use super::read::Checkpoint;
-use crate::{Compute, Group, Linear, Norm, NormKind, ParamSet, Result, Role, Weight};
+use crate::{Compute, Error, Group, Linear, Norm, NormKind, ParamSet, Result, Role, Weight};
 use engraft_kernels::{Class, Device, Storage};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Loading a module: tensors by name from a checkpoint onto a device, `Param`s registered in a set.
 pub struct Load<'a> {
@@ -12,6 +12,8 @@ pub struct Load<'a> {
     storage: Option<Storage>,
     compute: Compute,
     prefix: &'a str,
+    /// Names in the file of tensors that have another one today.
+    older: BTreeMap<String, String>,
     group: Group,
     used: BTreeSet<String>,
 }
@@ -28,12 +30,17 @@ pub struct LinearForm {
 impl<'a> Load<'a> {
     /// A loader.
     pub fn new(from: &'a Checkpoint, device: &'a Device, set: &'a mut ParamSet) -> Load<'a> {
-        let (compute, group) = (Compute::F32, Group::default());
-        Load { from, device, set, storage: None, compute, prefix: "", group, used: BTreeSet::new() }
+        let (compute, group, older) = (Compute::F32, Group::default(), BTreeMap::new());
+        Load { from, device, set, storage: None, compute, prefix: "", older, group, used: BTreeSet::new() }
     }
     /// Files may leave out this beginning of a name: `bert.` or `transformer.` in those of a model without a head.
     pub fn without(mut self, prefix: &'a str) -> Load<'a> {
         self.prefix = prefix;
+        self
+    }
+    /// Files may have older names: `today` says what such a tensor is called now.
+    pub fn renaming(mut self, today: impl Fn(&str) -> Option<String>) -> Load<'a> {
+        self.older = self.from.names().filter_map(|old| Some((today(old)?, old.to_string()))).collect();
         self
     }
     /// What trains belongs to this group.
@@ -62,12 +69,29 @@ impl<'a> Load<'a> {
     pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize], role: Role) -> Result<P> {
         self.stored(name, name, shape, role, self.storage)
     }
-    /// The name that a file has for a tensor: without the beginning that files may leave out, if it is there so.
-    fn in_file<'n>(&self, name: &'n str) -> &'n str {
+    /// The name that a file has for a tensor: an older one, or without the beginning that files may
+    /// leave out, if it is there so.
+    fn in_file<'n>(&'n self, name: &'n str) -> &'n str {
         match name.strip_prefix(self.prefix) {
-            Some(rest) if !self.from.has(name) && self.from.has(rest) => rest,
-            _ => name,
+            _ if self.from.has(name) => name,
+            Some(rest) if self.from.has(rest) => rest,
+            _ => self.older.get(name).map_or(name, String::as_str),
         }
+    }
+    /// Why a tensor is not there, if the file has its name with something in front, or without its
+    /// beginning.
+    fn misnamed(&self, name: &str) -> Option<Error> {
+        let rest = name.strip_prefix(self.prefix).unwrap_or(name);
+        let longer = |n: &str| {
+            let more = [name, rest].into_iter().find_map(|name| n.strip_suffix(name))?;
+            more.ends_with('.').then(|| format!("begin with `{more}`, which has to be taken off"))
+        };
+        let shorter = |n: &str| {
+            let less = name.strip_suffix(n)?;
+            less.ends_with('.').then(|| format!("lack `{less}` in front"))
+        };
+        let what = self.from.names().find_map(|n| longer(n).or_else(|| shorter(n)))?;
+        Some(Error::Misnamed { path: self.from.path().into(), name: name.into(), what })
     }
     /// True if the checkpoint has a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
@@ -82,7 +106,12 @@ impl<'a> Load<'a> {
         role: Role,
         storage: Option<Storage>,
     ) -> Result<P> {
-        let file = self.in_file(file);
+        let file = &self.in_file(file).to_string();
+        if !self.from.has(file)
+            && let Some(error) = self.misnamed(file)
+        {
+            return Err(error);
+        }
         self.used.insert(file.into());
         let quantised = self.from.quantised(file);
         let tensor = match (P::TRAINABLE, shape) {
@@ -105,8 +134,8 @@ impl<'a> Load<'a> {
     }
     /// Says that a tensor is known, and held under another name too.
     pub fn mark(&mut self, name: &str) {
-        let file = self.in_file(name);
-        self.used.insert(file.into());
+        let file = self.in_file(name).to_string();
+        self.used.insert(file);
     }
     /// The weight `name`, which older files call `old`.
     fn renamed<P: Weight>(&mut self, name: &str, old: &str, shape: &[usize], role: Role) -> Result<P> {

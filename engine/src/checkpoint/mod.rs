@@ -1,4 +1,4 @@
-//! safetensors in and out.
+//! safetensors in and out; what `torch.save` writes in.
 //!
 //! A frozen matrix (rows, cols) may be stored quantised, with its scales beside it:
 //!
@@ -16,6 +16,7 @@
 mod frozen;
 mod load;
 mod read;
+mod torch;
 mod write;
 
 pub use load::{LinearForm, Load};

@@ -1,11 +1,15 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
-use super::write::{CHECKSUM, Checksum, NOTE};
+use super::{
+    torch,
+    write::{CHECKSUM, Checksum, NOTE},
+};
 use crate::{Error, Result, Tensor};
 use engraft_kernels::{Class, DType, Device, MappedFile};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,9 +21,47 @@ pub(super) struct Entry {
     pub bytes: usize,
     pub dtype: Dtype,
     shape: Vec<usize>,
+    /// Where the elements do not lie in their order: by how many bytes the next one in each
+    /// dimension is further on.
+    pub strides: Option<Vec<usize>>,
+}
+impl Entry {
+    /// The elements of a strided tensor in their order. `from` begins with the first.
+    fn gather(&self, from: &[u8], strides: &[usize]) -> Vec<u8> {
+        let size = self.dtype.bitsize() / 8;
+        let mut all = Vec::with_capacity(self.bytes);
+        let mut index = vec![0; self.shape.len()];
+        let mut at = 0;
+        while all.len() < self.bytes {
+            all.extend(&from[at..at + size]);
+            for ((i, n), stride) in index.iter_mut().zip(&self.shape).zip(strides).rev() {
+                *i += 1;
+                at += stride;
+                if *i < *n {
+                    break;
+                }
+                at -= *i * stride;
+                *i = 0;
+            }
+        }
+        all
+    }
 }
 
-/// The tensors of a safetensors file, or of all shards of an index.
+/// What the weights of a model directory are called: one file, or the index of several. The first
+/// that is there counts.
+const MODEL: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+/// The extensions of files that `torch.save` writes; others are safetensors.
+const TORCH: &[&str] = &["bin", "pt", "pth"];
+/// What a file begins with that Git LFS has not fetched.
+const POINTER: &[u8] = b"version https://git-lfs";
+
+/// The tensors of a file of safetensors or of `torch.save`, or of all shards of an index.
 pub struct Checkpoint {
     path: PathBuf,
     pub(super) files: Vec<Arc<MappedFile>>,
@@ -29,18 +71,34 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a file, or in a directory `model.safetensors` or the shards that `model.safetensors.index.json` names.
+    /// Opens a file, or in a directory `model.safetensors`, the shards that
+    /// `model.safetensors.index.json` names, `pytorch_model.bin`, or its shards: the first of them
+    /// that is there.
     pub fn open(path: &Path) -> Result<Checkpoint> {
-        if !path.is_dir() {
-            return Checkpoint::from_files(path, &[path.to_path_buf()]);
+        match path.is_dir() {
+            true => Checkpoint::open_first(path, MODEL),
+            false => Checkpoint::from_files(path, &[path.to_path_buf()]),
         }
-        let (single, index) = (path.join("model.safetensors"), path.join("model.safetensors.index.json"));
-        if single.exists() || !index.exists() {
-            return Checkpoint::from_files(&single, std::slice::from_ref(&single));
+    }
+    /// Opens the first of these files that a directory has; one whose name ends in `.index.json`
+    /// stands for the shards that it names.
+    pub fn open_first(directory: &Path, names: &[&str]) -> Result<Checkpoint> {
+        let found = names.iter().map(|n| directory.join(n)).find(|p| p.exists());
+        match found {
+            Some(index) if index.to_string_lossy().ends_with(".index.json") => Checkpoint::shards(&index),
+            Some(file) => Checkpoint::from_files(&file, std::slice::from_ref(&file)),
+            None => {
+                let others = names.iter().skip(1).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ");
+                let path = directory.join(names.first().copied().unwrap_or_default());
+                Err(Error::File { path, what: format!("No such file, and there is no {others} either") })
+            }
         }
-        let bad = |what: String| Error::File { path: index.clone(), what };
+    }
+    /// The shards of an index, which lie beside it.
+    fn shards(index: &Path) -> Result<Checkpoint> {
+        let bad = |what: String| Error::File { path: index.into(), what };
         let text =
-            std::fs::read_to_string(&index).map_err(|source| Error::Io { path: index.clone(), source })?;
+            std::fs::read_to_string(index).map_err(|source| Error::Io { path: index.into(), source })?;
         let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
         let map = json["weight_map"].as_object().ok_or_else(|| bad("no `weight_map`".into()))?;
         let mut shards = BTreeSet::new();
@@ -52,9 +110,9 @@ impl Checkpoint {
             {
                 return Err(bad(format!("`{file}` is not the name of a file beside the index")));
             }
-            shards.insert(path.join(file));
+            shards.insert(index.with_file_name(file));
         }
-        let all = Checkpoint::from_files(&index, &shards.into_iter().collect::<Vec<_>>())?;
+        let all = Checkpoint::from_files(index, &shards.into_iter().collect::<Vec<_>>())?;
         match map.keys().find(|n| !all.tensors.contains_key(*n)) {
             Some(name) => Err(bad(format!("tensor `{name}` is in none of the shards"))),
             None => Ok(all),
@@ -63,12 +121,8 @@ impl Checkpoint {
     /// The same, for a device. Where there is no file, the Null device, which reads no values, takes every tensor to be
     /// there, in f32.
     pub fn open_for(path: &Path, device: &Device) -> Result<Checkpoint> {
-        let there = |name: &str| path.join(name).exists();
-        if device.is_null()
-            && path.is_dir()
-            && !there("model.safetensors")
-            && !there("model.safetensors.index.json")
-        {
+        let is_there = MODEL.iter().any(|name| path.join(name).exists());
+        if device.is_null() && path.is_dir() && !is_there {
             let (files, tensors) = (vec![], BTreeMap::new());
             return Ok(Checkpoint { path: path.to_path_buf(), files, assumed: true, tensors, note: None });
         }
@@ -85,34 +139,51 @@ impl Checkpoint {
     fn add(&mut self, path: &Path) -> Result<()> {
         let bad = |what: String| Error::File { path: path.to_path_buf(), what };
         let map = MappedFile::open(path)?;
-        let bytes = map.bytes();
+        if map.bytes().starts_with(POINTER) {
+            return Err(bad(
+                "Git LFS has not fetched this file: it is a pointer to it (`git lfs pull`)".into()
+            ));
+        }
+        let is_torch = path.extension().is_some_and(|e| TORCH.iter().any(|t| *t == e));
+        let read = if is_torch { Checkpoint::torch } else { Checkpoint::safetensors };
+        for (name, entry) in read(map.bytes(), self.files.len()).map_err(bad)? {
+            if self.tensors.contains_key(&name) {
+                return Err(bad(format!("tensor `{name}` is in two shards")));
+            }
+            self.tensors.insert(name, entry);
+        }
+        self.note = if is_torch { None } else { said(map.bytes(), NOTE) };
+        self.files.push(map);
+        Ok(())
+    }
+    /// The tensors of file number `file`, which holds these bytes; or what is wrong with it.
+    fn safetensors(bytes: &[u8], file: usize) -> Result<Vec<(String, Entry)>, String> {
         let parsed =
-            SafeTensors::deserialize(bytes).map_err(|e| bad(format!("not a whole safetensors file: {e}")))?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
-        let entry = |name: &str| header.metadata().as_ref().and_then(|m| m.get(name)).cloned();
-        if let Some(sum) = entry(CHECKSUM) {
+            SafeTensors::deserialize(bytes).map_err(|e| format!("not a whole safetensors file: {e}"))?;
+        if let Some(sum) = said(bytes, CHECKSUM) {
             let mut sorted: Vec<_> = parsed.iter().collect();
             sorted.sort_by(|a, b| a.0.cmp(b.0));
             let mut found = Checksum::new();
             sorted.iter().for_each(|(name, t)| found.add(name, t.data()));
             if sum != found.end() {
-                return Err(bad(
-                    "the tensors do not match the checksum in the header: the file is damaged".into()
-                ));
+                return Err("the tensors do not match the checksum in the header: the file is damaged".into());
             }
         }
-        self.note = entry(NOTE);
-        let file = self.files.len();
-        for (name, t) in parsed.iter() {
+        let entry = |(name, t): (&str, safetensors::tensor::TensorView<'_>)| {
             let offset = t.data().as_ptr() as usize - bytes.as_ptr() as usize;
-            let entry =
-                Entry { file, offset, bytes: t.data().len(), dtype: t.dtype(), shape: t.shape().to_vec() };
-            if self.tensors.insert(name.to_string(), entry).is_some() {
-                return Err(bad(format!("tensor `{name}` is in two shards")));
-            }
-        }
-        self.files.push(map.clone());
-        Ok(())
+            let (len, dtype, shape) = (t.data().len(), t.dtype(), t.shape().to_vec());
+            (name.to_string(), Entry { file, offset, bytes: len, dtype, shape, strides: None })
+        };
+        Ok(parsed.iter().map(entry).collect())
+    }
+    /// The same for one that `torch.save` wrote.
+    fn torch(bytes: &[u8], file: usize) -> Result<Vec<(String, Entry)>, String> {
+        let entry = |t: torch::Found| {
+            let bytes = t.shape.iter().product::<usize>() * (t.dtype.bitsize() / 8);
+            let torch::Found { name, dtype, shape, offset, strides } = t;
+            (name, Entry { file, offset, bytes, dtype, shape, strides })
+        };
+        Ok(torch::tensors(bytes)?.into_iter().map(entry).collect())
     }
 
     /// The file, for messages.
@@ -152,8 +223,13 @@ impl Checkpoint {
     pub(super) fn find(&self, name: &str) -> Result<&Entry> {
         self.tensors.get(name).ok_or_else(|| Error::Missing { path: self.path.clone(), name: name.into() })
     }
-    pub(super) fn data(&self, t: &Entry) -> &[u8] {
-        &self.files[t.file].bytes()[t.offset..t.offset + t.bytes]
+    /// The elements of a tensor in their order, as the file has them where they lie so.
+    pub(super) fn data(&self, t: &Entry) -> Cow<'_, [u8]> {
+        let file = &self.files[t.file].bytes()[t.offset..];
+        match &t.strides {
+            None => Cow::Borrowed(&file[..t.bytes]),
+            Some(strides) => Cow::Owned(t.gather(file, strides)),
+        }
     }
     pub(super) fn expect_shape(&self, name: &str, t: &Entry, shape: &[usize]) -> Result<()> {
         if t.shape == shape {
@@ -190,11 +266,9 @@ impl Checkpoint {
         let (t, dtype) = self.entry(name, shape)?;
         let bytes = self.data(t);
         let finite = match dtype {
-            DType::F32 => {
-                bytes.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
-            }
-            DType::Bf16 => bytes.chunks_exact(2).all(|b| bf16::from_le_bytes([b[0], b[1]]).is_finite()),
-            _ => bytes.chunks_exact(2).all(|b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
+            DType::F32 => f32s(&bytes).all(f32::is_finite),
+            DType::Bf16 => bf16s(&bytes).all(bf16::is_finite),
+            _ => f16s(&bytes).all(f16::is_finite),
         };
         if !finite {
             return Err(Error::NotFinite { path: self.path.clone(), name: name.into() });
@@ -206,11 +280,9 @@ impl Checkpoint {
         let (t, dtype) = self.sound(name, shape)?;
         let bytes = self.data(t);
         Ok(match dtype {
-            DType::Bf16 => {
-                bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
-            DType::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            DType::Bf16 => bf16s(&bytes).map(bf16::to_f32).collect(),
+            DType::F16 => f16s(&bytes).map(f16::to_f32).collect(),
+            _ => f32s(&bytes).collect(),
         })
     }
     /// An i64 tensor of the given shape.
@@ -224,8 +296,11 @@ impl Checkpoint {
             let (expected, got) = (shape.to_vec(), t.shape.clone());
             return Err(Error::TensorShape { path: path(), name, expected, got });
         }
-        let bytes = &self.files[t.file].bytes()[t.offset..t.offset + t.bytes];
-        Ok(bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default())).collect())
+        Ok(self
+            .data(t)
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes(b.try_into().unwrap_or_default()))
+            .collect())
     }
     /// A tensor of the given shape, for weights that train or are small: in f32.
     pub(super) fn copied(
@@ -252,4 +327,21 @@ impl Checkpoint {
         let len = len.ok_or(Error::Shape { op: "tensor", left: shape.to_vec(), right: vec![] })?;
         Tensor::new(device.alloc::<f32>(class, len)?, shape)
     }
+}
+
+/// Bytes of a file as numbers.
+pub(super) fn f32s(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+pub(super) fn bf16s(bytes: &[u8]) -> impl Iterator<Item = bf16> {
+    bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]))
+}
+pub(super) fn f16s(bytes: &[u8]) -> impl Iterator<Item = f16> {
+    bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]))
+}
+
+/// What the header of a safetensors file says under a name.
+fn said(bytes: &[u8], name: &str) -> Option<String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    header.metadata().as_ref()?.get(name).cloned()
 }

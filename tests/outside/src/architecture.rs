@@ -35,6 +35,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         head_dropout: 0.0,
         summary: Rows::First,
         has_pooler: false,
+        has_lm_head: false,
         is_tied: false,
         head_eps: 1e-12,
     };

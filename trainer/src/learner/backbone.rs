@@ -1,9 +1,9 @@
 //! A frozen model, and what is grafted onto it.
 use super::opening::Opening;
 use crate::{Error, Result};
-use engraft_adapters::{HeadConfig, Host};
+use engraft_adapters::{Adapter, HeadConfig, Host};
 use engraft_engine::{
-    Cx, Device, ParamSet, Pass, Plain,
+    Cx, Device, Hooks, ParamSet, Pass, Plain,
     checkpoint::{TensorData, serialize},
     output,
 };
@@ -22,11 +22,13 @@ pub struct Backbone {
     device: Device,
     host: Host,
     unused: Vec<String>,
+    unread: Vec<String>,
     pub(super) trains: Option<Arc<ParamSet>>,
 }
 
 impl Backbone {
-    /// Loads a frozen model: `config.json` and `model.safetensors` or its shards.
+    /// Loads a frozen model: `config.json` and `model.safetensors` or `pytorch_model.bin` or their
+    /// shards.
     pub fn open(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
         Backbone::load(directory.as_ref(), device, how, false)
     }
@@ -48,6 +50,7 @@ impl Backbone {
         let host = Host {
             hidden_size: loaded.model.info().channels,
             model_class: loaded.model.info().class.into(),
+            vocabulary: loaded.model.info().vocabulary,
             model_name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             model_type: loaded.model.info().family.into(),
             tied: loaded.model.info().is_tied,
@@ -59,6 +62,7 @@ impl Backbone {
             device: device.clone(),
             host,
             unused: loaded.unused,
+            unread: loaded.unread,
             trains: train.then(|| Arc::new(set)),
         })
     }
@@ -82,10 +86,22 @@ impl Backbone {
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
+    /// Fields of its configuration that nothing reads and that are not well known.
+    pub fn unread(&self) -> &[String] {
+        &self.unread
+    }
+    /// An adapter that was saved for it, by itself. It does not train.
+    pub fn load_adapter(&self, directory: impl AsRef<Path>) -> Result<Adapter> {
+        Ok(Adapter::load_frozen(directory.as_ref(), &self.host, self.model.sites(), &self.device)?)
+    }
     /// Last hidden states of the plain model, (tokens, channels).
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {
+        self.hidden_states_with(&Plain, tokens)
+    }
+    /// The same with an adapter on it.
+    pub fn hidden_states_with(&self, hooks: &dyn Hooks, tokens: &Tokens) -> Result<Array2<f32>> {
         self.device.install(|| {
-            let mut cx = Cx::new(&self.device, &Plain, Pass::infer());
+            let mut cx = Cx::new(&self.device, hooks, Pass::infer());
             Ok(self.model.forward(&mut cx, tokens, &Rows::All)?.to_array()?)
         })
     }

@@ -61,6 +61,10 @@ pub struct Graft {
     pub seed: u64,
 }
 
+/// A stream of random numbers of its own, so that a head starts the same with and without an
+/// adapter.
+const HEAD_STREAM: u64 = 0x6865_6164;
+
 impl Backbone {
     /// A new learner on this model: an adapter if one is described, and the head of its task.
     ///
@@ -71,10 +75,26 @@ impl Backbone {
         let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
         let Graft { name, adapter, head, seed } = graft;
         let adapter = adapter.map(|c| Adapter::new(&name, c, &sites, &device, &mut set, seed)).transpose()?;
-        // a stream of its own, so that the head starts the same with and without an adapter
-        let seed = seed ^ 0x6865_6164;
-        let head = head.map(|c| Head::new(&name, c, self.host(), &device, &mut set, seed)).transpose()?;
+        let new = |c| Head::new(&name, c, self.host(), &device, &mut set, seed ^ HEAD_STREAM);
+        let head = head.map(new).transpose()?;
         Ok(Learner { backbone: self, adapter, head, task, prefix: None })
+    }
+    /// A learner that starts from a saved adapter, with a new head for a task of its own; none
+    /// where the model's own serves.
+    pub fn learner_from(
+        self,
+        directory: impl AsRef<Path>,
+        head: Option<Box<dyn HeadConfig>>,
+        seed: u64,
+        task: Box<dyn Task>,
+    ) -> Result<Learner> {
+        self.check_head(head.as_deref())?;
+        let mut set = self.continue_set()?;
+        let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
+        let adapter = Adapter::load(directory.as_ref(), self.host(), &sites, &device, &mut set)?;
+        let new = |c| Head::new(adapter.name(), c, self.host(), &device, &mut set, seed ^ HEAD_STREAM);
+        let head = head.map(new).transpose()?;
+        Ok(Learner { backbone: self, adapter: Some(adapter), head, task, prefix: None })
     }
     /// A learner that was saved by [`Learner::save`], AdapterHub or PEFT: an adapter with a head or without, or a head alone. `task`
     /// makes the task from the type of the head and its labels.

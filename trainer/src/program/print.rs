@@ -22,10 +22,12 @@ pub fn reason(error: &anyhow::Error) -> String {
         _ => format!("{said}: {cause}"),
     })
 }
-/// Says on stderr what of a checkpoint was left unused.
+/// Says on stderr what of a checkpoint and its configuration was left unused.
 pub fn note_unused(backbone: &Backbone) {
-    let unused = backbone.unused();
-    if !unused.is_empty() {
-        tell(&format!("note: {} has no use for {}", backbone.directory().display(), unused.join(", ")));
+    let directory = backbone.directory().display();
+    for (file, unused) in [("", backbone.unused()), ("/config.json", backbone.unread())] {
+        if !unused.is_empty() {
+            tell(&format!("note: {directory}{file} has no use for {}", unused.join(", ")));
+        }
     }
 }

@@ -2,7 +2,7 @@
 use super::graft::adapter_config;
 use super::options::{Adapter, Backend, Head, Settings};
 use engraft::{
-    Device, Error, Result,
+    Device, Error, Result, adapters,
     data::{Columns, Dataset, Want},
     learner::{Backbone, Graft, Learner, Opening},
     reports::{
@@ -19,7 +19,7 @@ use engraft::{
     tasks::{Purpose, TASKS, Task, TaskType},
     text::tokenizer::{Fit, Tokenizer},
 };
-use engraft_engine::output;
+use engraft_engine::{ParamSet, output};
 use std::{path::Path, sync::atomic::AtomicBool};
 
 /// The most tokens of a sequence unless something is said.
@@ -84,7 +84,14 @@ pub fn saved(
         let bare = Graft { name: "default".into(), adapter: None, head: None, seed: 0 };
         return Ok((backbone.learner(bare, (kind.known)(vec![])?)?, kind));
     };
+    let has_lm_head = backbone.model().info().has_lm_head;
     let learner = backbone.load_learner(directory, |head| {
+        if head.is_none() && !has_lm_head {
+            let shown = directory.display();
+            let why =
+                format!("there is no head in it; `train --init {shown} --head linear` puts a new one on it");
+            return Err(Error::file(directory, why));
+        }
         let of_head = TaskType::of_head(head.map(|h| h.config().head_type()))?;
         if let Some(asked) = asked.filter(|asked| asked.name != of_head.name) {
             if head.is_none() {
@@ -97,6 +104,15 @@ pub fn saved(
         (of_head.known)(head.map(|h| h.labels().to_vec()).unwrap_or_default())
     })?;
     Ok((learner, found.unwrap_or(TASKS[0])))
+}
+
+/// An adapter that was saved without a head, where the model has none of its own either.
+pub fn bare(backbone: &Backbone, directory: &Path) -> Result<Option<adapters::Adapter>> {
+    let head = || adapters::Head::find(directory, backbone.host(), backbone.device(), &mut ParamSet::new());
+    match backbone.model().info().has_lm_head || head()?.is_some() {
+        true => Ok(None),
+        false => backbone.load_adapter(directory).map(Some),
+    }
 }
 
 /// The task that is asked for by name.
@@ -112,10 +128,13 @@ pub fn learner(
     known: impl FnOnce(&TaskType) -> Result<Box<dyn Task>>,
 ) -> Result<(Learner, &'static TaskType)> {
     let asked = task(s.task.as_ref())?;
-    if let Some(from) = &s.init {
-        return saved(backbone, Some(from), asked);
-    }
     let kind = asked.unwrap_or(TASKS[0]);
+    if let Some(from) = &s.init {
+        let Some(head) = s.head else { return saved(backbone, Some(from), asked) };
+        let task = known(kind)?;
+        let head = task.head(backbone.model().info(), head == Head::Linear);
+        return Ok((backbone.learner_from(from, head, s.seed, task)?, kind));
+    }
     let adapter = adapter_config(s, &backbone)?; // refused before the data is read
     let task = known(kind)?;
     let head = task.head(backbone.model().info(), s.head == Some(Head::Linear));

@@ -4,7 +4,7 @@ use crate::program::{
     args::Forward,
     options::{Adapter, Options},
     print::note_unused,
-    setup::{open, open_backbone, saved, task},
+    setup::{bare, open, open_backbone, saved, task},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use engraft::{
@@ -92,11 +92,19 @@ pub fn run(f: &Forward) -> Result<()> {
     let mut ends = vec![0i64];
     tokens.lengths.iter().for_each(|n| ends.push(ends[ends.len() - 1] + *n as i64));
     let mut out = vec![("cu_seqlens".to_string(), TensorData::i64(&ends, &[ends.len()]))];
-    if f.adapter.is_none() && !alone {
+    let without_head = match (&f.adapter, alone) {
+        (Some(directory), _) => bare(&backbone, directory)?,
+        (None, _) => None,
+    };
+    if (f.adapter.is_none() && !alone) || without_head.is_some() {
         if f.grad || input.labels.is_some() {
-            bail!("`labels` and --grad need a head: pass --adapter");
+            bail!("`labels` and --grad need a head: pass --adapter with a directory that has one");
         }
-        let hidden = backbone.hidden_states(&tokens).map_err(blame)?;
+        let hidden = match &without_head {
+            Some(adapter) => backbone.hidden_states_with(adapter, &tokens),
+            None => backbone.hidden_states(&tokens),
+        };
+        let hidden = hidden.map_err(blame)?;
         out.push(("last_hidden_state".into(), tensor(&hidden)));
         return Ok(save(&f.out, &out)?);
     }

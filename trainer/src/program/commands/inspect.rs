@@ -4,7 +4,7 @@ use crate::program::{
     args::Inspect,
     options::{Backend, Options},
     print::{note_unused, say},
-    setup::{open, open_backbone, saved, task},
+    setup::{bare, open, open_backbone, saved, task},
 };
 use anyhow::Result;
 use engraft::learner::Places;
@@ -75,7 +75,13 @@ pub fn run(i: &Inspect) -> Result<()> {
         labels: vec![],
         unused: backbone.unused().to_vec(),
     };
-    if directory.is_some() {
+    if let Some(directory) = directory
+        && let Some(adapter) = bare(&backbone, directory)?
+    {
+        table.trainable_parameters = adapter.named().iter().map(|(_, t)| t.elements()).sum();
+        table.total_parameters += table.trainable_parameters;
+        table.adapter = group(&places, adapter.named());
+    } else if directory.is_some() {
         let (l, kind) = saved(backbone, directory, task(s.task.as_ref())?)?;
         let size = l.size();
         (table.trainable_parameters, table.total_parameters) = (size.trainable, size.total);
@@ -106,16 +112,20 @@ fn show(t: &Table) -> Result<()> {
         let a = t.adapter.get(name).copied().unwrap_or_default();
         say(&format!("{name:<14} {:>12} {:>12} {:>12}", p.parameters, p.bytes, a.parameters))?;
     }
-    if let Some(task) = t.task {
+    if t.task.is_some() {
         say(&format!("{:<14} {:>12} {:>12} {:>12}", "head", "", "", t.head.parameters))?;
-        let share = 100.0 * t.trainable_parameters as f64 / t.total_parameters as f64;
-        say(&format!("trainable: {} of {} ({share:.2} %)", t.trainable_parameters, t.total_parameters))?;
-        say(&format!("task: {task}"))?;
-        if !t.labels.is_empty() {
-            say(&format!("labels: {}", t.labels.join(", ")))?;
-        }
-    } else {
-        say(&format!("in all: {} parameters", t.total_parameters))?;
+    }
+    if t.trainable_parameters == 0 {
+        return say(&format!("in all: {} parameters", t.total_parameters));
+    }
+    let share = 100.0 * t.trainable_parameters as f64 / t.total_parameters as f64;
+    say(&format!("trainable: {} of {} ({share:.2} %)", t.trainable_parameters, t.total_parameters))?;
+    say(&match t.task {
+        Some(task) => format!("task: {task}"),
+        None => "there is no head".into(),
+    })?;
+    if !t.labels.is_empty() {
+        say(&format!("labels: {}", t.labels.join(", ")))?;
     }
     Ok(())
 }

@@ -62,10 +62,10 @@ impl Options {
         }
     }
 
-    /// An option that says what a new adapter and head are like, which saved ones know themselves.
+    /// An option that says what a new adapter is like, which a saved one knows itself.
     fn makes_new(&self) -> Option<&'static str> {
         let preset = self.adapter.as_ref().is_some_and(|a| *a != Adapter::Full);
-        let new = [("adapter", preset), ("head", self.head.is_some()), ("name", self.name.is_some())];
+        let new = [("adapter", preset), ("name", self.name.is_some())];
         new.into_iter().chain(self.shaping()).find(|(_, given)| *given).map(|(option, _)| option)
     }
 

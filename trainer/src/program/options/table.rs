@@ -173,7 +173,8 @@ options! {
         /// What is trained below the head: a method or one of its presets, perhaps with fields of AdapterHub's configuration as in
         /// `NAME[reduction_factor=6]`; none for the head alone, full for the whole backbone; the saved adapter with --init
         [value_name = "ADAPTER"] adapter: Adapter;
-        /// Start from a saved adapter and head, as they are
+        /// Start from a saved adapter and head, as they are; with --head from the adapter alone,
+        /// with a new head
         [value_name = "DIR"] init: PathBuf;
         /// The adapter's name, under which it is saved; `default` if not given
         name: String;
