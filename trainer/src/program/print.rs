@@ -1,7 +1,7 @@
 //! What is printed, and where.
 use anyhow::{Context, Result};
-use engraft::learner::Backbone;
-use std::io::Write;
+use engraft::{learner::Backbone, tasks::Task};
+use std::{io::Write, path::Path};
 
 /// Prints to stdout; a reader that went away is no error.
 pub fn say(text: &str) -> Result<()> {
@@ -21,6 +21,18 @@ pub fn reason(error: &anyhow::Error) -> String {
         s if s.ends_with(&cause) => said,
         _ => format!("{said}: {cause}"),
     })
+}
+/// Says on stderr when there are so many classes that a column may have been taken for labels that holds something else.
+pub fn warn_of_many_classes(file: &Path, task: &dyn Task) {
+    const MANY: usize = 1000;
+    let classes = task.labels().len();
+    if classes > MANY {
+        tell(&format!(
+            "warning: {} has {classes} different labels, and the head becomes one class for each of them; if that is the wrong \
+             column, name the right one with --label-column",
+            file.display()
+        ));
+    }
 }
 /// Says on stderr what of a checkpoint and its configuration was left unused.
 pub fn note_unused(backbone: &Backbone) {

@@ -1,6 +1,7 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
 use super::graft::adapter_config;
 use super::options::{Adapter, Backend, Head, Settings};
+use super::print::warn_of_many_classes;
 use engraft::{
     Device, Error, Result, adapters,
     data::{Columns, Dataset, Want},
@@ -17,7 +18,10 @@ use engraft::{
         train::{Around, Outcome},
     },
     tasks::{Purpose, TASKS, Task, TaskType},
-    text::tokenizer::{Fit, Tokenizer},
+    text::{
+        companions::Files,
+        tokenizer::{Fit, Tokenizer},
+    },
 };
 use engraft_engine::{ParamSet, output};
 use std::{path::Path, sync::atomic::AtomicBool};
@@ -34,10 +38,14 @@ pub fn open(device: Backend, threads: usize) -> Result<Device> {
     .map_err(engraft_engine::Error::from)?)
 }
 
-/// The most tokens of a sequence on this model: as many as are asked for, else a usual number or what the model takes.
+/// The most tokens of a sequence on this model: as many as are asked for, else a usual number, or what the model or its
+/// tokenizer takes if that is less.
 pub fn max_length(asked: Option<usize>, backbone: &Backbone) -> usize {
     asked.unwrap_or_else(|| {
-        backbone.model().info().positions.map_or(DEFAULT_LENGTH, |n| n.min(DEFAULT_LENGTH))
+        // what is wrong with the files is said when the tokenizer is made of them
+        let of_tokenizer = Files::read(backbone.directory()).and_then(|files| files.model_max_length());
+        let limits = [backbone.model().info().positions, of_tokenizer.ok().flatten()];
+        limits.into_iter().flatten().fold(DEFAULT_LENGTH, usize::min)
     })
 }
 
@@ -188,6 +196,9 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Outcome> {
         Some(data) => data,
         None => records(kind, file, &s.columns(), Purpose::Train)?,
     };
+    if mode != Mode::Quiet {
+        warn_of_many_classes(file, learner.task());
+    }
     let examples = learner.task().encode(&data, &tokenizer, Purpose::Train)?;
     let eval = s.eval.as_ref().map(|file| {
         let data = records(kind, file, &s.columns(), Purpose::Evaluate)?;

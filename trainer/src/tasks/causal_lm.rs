@@ -57,7 +57,7 @@ impl Task for CausalLm {
         let documents = tokenizer.encode_whole(data)?;
         let length = tokenizer.max_length();
         let sequences = match purpose {
-            Purpose::Train | Purpose::Evaluate => blocks(&documents, tokenizer.end_of_text(), length),
+            Purpose::Train | Purpose::Evaluate => blocks(&documents, tokenizer.end_of_text()?, length),
             Purpose::Predict => {
                 let of = |(i, d): (usize, &Vec<u32>)| pieces(d, length).into_iter().map(move |ids| (i, ids));
                 documents.iter().enumerate().flat_map(of).collect()

@@ -105,7 +105,9 @@ impl Task for Classification {
         classes::loss(cx, top, x, batch)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
-        classes::answers(cx, top, x, batch)
+        let mut answers = classes::answers(cx, top, x, batch)?;
+        answers.iter_mut().for_each(classes::shorten);
+        Ok(answers)
     }
     fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated {
         let mut c = Confusion::new(self.labels.len());
@@ -123,33 +125,22 @@ impl Task for Classification {
             ("micro_f1", c.micro_f1()),
             ("matthews", c.matthews()),
         ];
-        let found = c.classes(self.labels());
-        let details = Map::from_iter([
-            ("classes".to_string(), json!(found)),
-            ("confusion".to_string(), json!(c.rows())),
-        ]);
         let [_, _, (_, macro_f1), (_, micro_f1), (_, matthews)] = scores;
         let mut lines =
             vec![format!("macro F1 {macro_f1:.4}, micro F1 {micro_f1:.4}, Matthews {matthews:.4}")];
-        let width = found.iter().map(|c| c.label.chars().count()).max().unwrap_or(0).max(5);
-        lines.push(format!("{:width$}  precision  recall      F1  texts   predicted as", "label"));
-        for (class, row) in found.iter().zip(c.rows()) {
-            let row: String = row.iter().map(|n| format!("{n:>6}")).collect();
-            lines.push(format!(
-                "{:width$}  {:>9.4}  {:.4}  {:.4}  {:>5}  {row}",
-                class.label, class.precision, class.recall, class.f1, class.support
-            ));
-        }
+        lines.extend(c.table(self.labels()));
+        let details = c.details(self.labels());
         let metrics = Metrics { scores: scores.into(), examples: data.len() as u64, details };
         Evaluated { metrics, lines }
     }
     fn predictions(&self, data: &Dataset, _: &[Example], answers: &[Answer]) -> Vec<Prediction> {
         let names = self.labels.names();
         let one = |(record, answer): (&crate::data::Record, &Answer)| {
-            let (best, all) =
-                (answer.chosen.first().map_or(0, |c| *c as usize), classes::probabilities(&answer.scores));
-            let (label, probability) = (&names[best], all.get(best).copied().unwrap_or(f64::NAN));
-            let each: Map<_, _> = names.iter().zip(&all).map(|(name, p)| (name.clone(), json!(p))).collect();
+            let best = answer.chosen.first().map_or(0, |class| *class as usize);
+            let all = classes::probabilities(answer);
+            let probability = all.iter().find(|(class, _)| *class == best).map_or(f64::NAN, |(_, p)| *p);
+            let label = &names[best];
+            let each: Map<_, _> = all.iter().map(|(class, p)| (names[*class].clone(), json!(p))).collect();
             let text = record.text();
             Prediction {
                 text: format!("{label}\t{probability:.4}\t{text}"),

@@ -12,7 +12,7 @@ use crate::{
     Error, Result,
     data::{Content, Dataset, Label, Labels, Record},
     reports::{
-        confusion::Confusion,
+        confusion::{Confusion, ROWS, more},
         entities::Entities,
         metrics::{Metric, Metrics},
     },
@@ -211,16 +211,15 @@ impl Task for Tagging {
                     ("accuracy", entities.accuracy()),
                 ];
                 let rows = types.iter().map(|(kind, f)| (*kind, f.precision, f.recall, f.f1, f.support));
-                let rows = rows.chain([("all", all.precision, all.recall, all.f1, all.support)]);
-                (scores.to_vec(), table("type", "entities", rows))
+                let all = ("all", all.precision, all.recall, all.f1, all.support);
+                (scores.to_vec(), table("type", "entities", rows.collect(), Some(all)))
             }
             false => {
                 let found = confusion.classes(self.labels());
-                details.insert("classes".into(), json!(found));
-                details.insert("confusion".into(), json!(confusion.rows()));
+                details.extend(confusion.details(self.labels()));
                 let rows = found.iter().map(|c| (c.label.as_str(), c.precision, c.recall, c.f1, c.support));
                 let scores = [loss, ("accuracy", confusion.accuracy()), ("macro_f1", confusion.macro_f1())];
-                (scores.to_vec(), table("label", "words", rows))
+                (scores.to_vec(), table("label", "words", rows.collect(), None))
             }
         };
         let scores =
@@ -238,25 +237,33 @@ impl Task for Tagging {
     }
 }
 
-/// Precision, recall, F1 and number of each row.
-fn table<'a>(
-    title: &str,
-    counted: &str,
-    rows: impl Iterator<Item = (&'a str, f64, f64, f64, u64)> + Clone,
-) -> Vec<String> {
-    let width = rows.clone().map(|r| r.0.chars().count()).max().unwrap_or(0).max(title.len());
+/// Name, precision, recall, F1 and number.
+type Row<'a> = (&'a str, f64, f64, f64, u64);
+
+/// A table of rows, those with the highest numbers if there are many, and a last one over all.
+fn table(title: &str, counted: &str, mut rows: Vec<Row<'_>>, all: Option<Row<'_>>) -> Vec<String> {
+    let left_out = more(rows.len());
+    if left_out.is_some() {
+        rows.sort_by_key(|row| std::cmp::Reverse(row.4));
+        rows.truncate(ROWS);
+    }
+    let widths = rows.iter().chain(&all).map(|r| r.0.chars().count());
+    let width = widths.max().unwrap_or(0).max(title.len());
     let head = format!("{title:width$}  precision  recall      F1  {counted}");
-    let row = |(name, p, r, f1, n): (&str, f64, f64, f64, u64)| {
+    let row = |(name, p, r, f1, n): Row<'_>| {
         format!("{name:width$}  {p:>9.4}  {r:.4}  {f1:.4}  {n:>w$}", w = counted.len())
     };
-    [head].into_iter().chain(rows.map(row)).collect()
+    [head].into_iter().chain(rows.into_iter().map(row)).chain(left_out).chain(all.map(row)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::{Columns, Want};
-    use crate::text::tokenizer::Fit;
+    use crate::text::tokenizer::{
+        Fit,
+        tests::{alone, json},
+    };
 
     const TEXT: &str = "a B-X\nb I-X\nc O\nd B-Y\nd I-Y\n\nc O\na B-X\n";
 
@@ -266,8 +273,7 @@ mod tests {
     }
     fn tokenizer(max_length: usize) -> Tokenizer {
         let fit = Fit { model: "tiny", vocabulary: 9, positions: Some(12), max_length };
-        Tokenizer::from_bytes("tokenizer.json", crate::text::tokenizer::tests::json().as_bytes(), fit)
-            .unwrap()
+        Tokenizer::of(&alone(&json()), fit).unwrap()
     }
     /// Answers that are right wherever there is a label.
     fn right(examples: &[Example]) -> Vec<Answer> {

@@ -1,18 +1,21 @@
 //! Texts to token ids: the `tokenizers` crate, held to one behaviour.
 //!
-//! A `tokenizer.json` may carry padding and truncation of its own. Both are replaced: nothing is ever padded,
-//! because batches are packed, and texts are cut at `max_length` tokens, special tokens included, the longer
-//! text of a pair first (Hugging Face's `longest_first`). From which end is the file's choice. Words of a sentence and whole
-//! documents are not cut here: they are read in windows and blocks.
+//! What the files beside a `tokenizer.json` change about it is done as transformers does it ([`super::configure`]).
+//! Padding and truncation that a `tokenizer.json` carries itself are replaced: nothing is ever padded, because batches
+//! are packed, and texts are cut at `max_length` tokens, special tokens included, the longer text of a pair first
+//! (Hugging Face's `longest_first`). From which end is the files' choice. Words of a sentence and whole documents are not
+//! cut here: they are read in windows and blocks.
 
 use std::path::Path;
 use std::sync::OnceLock;
 
 use tokenizers::{
-    EncodeInput, Encoding, InputSequence, PostProcessor, TruncationDirection, TruncationParams,
+    EncodeInput, Encoding, InputSequence, PostProcessor, PreTokenizerWrapper, TruncationParams,
     TruncationStrategy,
 };
 
+use super::companions::{Files, TOKENIZER};
+use super::configure::{Configured, End, check_templates, configure};
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
 
@@ -44,7 +47,8 @@ pub struct Tokenizer {
     model: String,
     vocabulary: usize,
     max_length: usize,
-    end: Option<u32>,
+    types: bool,
+    end: End,
 }
 
 /// What a tokenizer must fit.
@@ -61,33 +65,32 @@ pub struct Fit<'a> {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` in the model's directory.
-    pub fn load(dir: impl AsRef<Path>, fit: Fit<'_>) -> Result<Self> {
-        let path = dir.as_ref().join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let mut tokenizer = Self::from_bytes(&path, &bytes, fit)?;
-        tokenizer.end = end_of_text(dir.as_ref(), &tokenizer.inner);
-        Ok(tokenizer)
+    /// Reads `tokenizer.json` in the model's directory, with the files beside it.
+    pub fn load(directory: impl AsRef<Path>, fit: Fit<'_>) -> Result<Self> {
+        Self::of(&Files::read(directory)?, fit)
     }
 
-    /// Reads the content of a `tokenizer.json`; `path` only names it in errors.
-    pub fn from_bytes(path: impl AsRef<Path>, bytes: &[u8], fit: Fit<'_>) -> Result<Self> {
-        let path = path.as_ref();
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|error| Error::file(path, format!("not a tokenizer: {error}")))?;
+    /// Makes a tokenizer of the content of its files. An error names the file, and the field of it, that is damaged or that is
+    /// not supported; fields that make no difference to token ids are passed over.
+    pub fn of(files: &Files, fit: Fit<'_>) -> Result<Self> {
+        let path = files.path(TOKENIZER);
+        let mut inner = tokenizers::Tokenizer::from_bytes(files.content(TOKENIZER))
+            .map_err(|error| Error::file(&path, format!("not a tokenizer: {error}")))?;
+        check_templates(&path, &inner)?;
+        let Configured { direction, types, end } = configure(files, &mut inner)?;
         let too = |why| Error::Option { option: "max-length", value: fit.max_length.to_string(), why };
         if let Some(positions) = fit.positions.filter(|&positions| fit.max_length > positions) {
             return Err(too(format!("{} has {positions} positions", fit.model)));
         }
-        let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+        let added = |pair| inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair));
+        let special = added(true).max(added(false));
         if fit.max_length <= special {
             return Err(too(format!("{} adds {special} special tokens to a pair", path.display())));
         }
-        let direction = inner.get_truncation().map_or(TruncationDirection::Right, |own| own.direction);
         let strategy = TruncationStrategy::LongestFirst;
         let truncation = TruncationParams { direction, max_length: fit.max_length, strategy, stride: 0 };
         inner.with_padding(None);
-        inner.with_truncation(Some(truncation)).map_err(|error| Error::file(path, error.to_string()))?;
+        inner.with_truncation(Some(truncation)).map_err(|error| Error::file(&path, error.to_string()))?;
         Ok(Self {
             inner,
             whole: OnceLock::new(),
@@ -96,7 +99,8 @@ impl Tokenizer {
             model: fit.model.into(),
             vocabulary: fit.vocabulary,
             max_length: fit.max_length,
-            end: None,
+            types,
+            end,
         })
     }
 
@@ -174,9 +178,16 @@ impl Tokenizer {
         tokenizer.encode(input, false).map_err(|error| self.failed(&error))
     }
 
-    /// The token that stands behind a text, if the files beside the tokenizer name one.
-    pub fn end_of_text(&self) -> Option<u32> {
-        self.end
+    /// The token that stands behind a text: `eos_token` of the tokenizer's files, that of its class, or `eos_token_id` of the
+    /// model's `config.json`. An error if the files name one that the model has no room for.
+    pub fn end_of_text(&self) -> Result<Option<u32>> {
+        match self.end {
+            End::Named(id) => self.checked(id).map(Some),
+            End::Usual(class, model) => {
+                let fits = |id: &u32| (*id as usize) < self.vocabulary;
+                Ok(class.filter(fits).or(model.filter(fits)))
+            }
+        }
     }
 
     /// The tokenizer without a limit of length; for words that stand alone, each of which begins as after a space.
@@ -186,16 +197,14 @@ impl Tokenizer {
         words: bool,
     ) -> Result<&'a tokenizers::Tokenizer> {
         let make = || {
-            let mut tokenizer = match words {
-                false => self.inner.clone(),
-                true => {
-                    let json = self.inner.to_string(false).map_err(|e| e.to_string())?;
-                    let mut json: serde_json::Value =
-                        serde_json::from_str(&json).map_err(|e| e.to_string())?;
-                    start_words_with_a_space(&mut json["pre_tokenizer"]);
-                    tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string())?
-                }
-            };
+            let mut tokenizer = self.inner.clone();
+            if let Some(splitter) = tokenizer.get_pre_tokenizer().filter(|_| words) {
+                let mut json = serde_json::to_value(splitter).map_err(|e| e.to_string())?;
+                start_words_with_a_space(&mut json);
+                let splitter: PreTokenizerWrapper =
+                    serde_json::from_value(json).map_err(|e| e.to_string())?;
+                tokenizer.with_pre_tokenizer(Some(splitter));
+            }
             tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
             Ok(tokenizer)
         };
@@ -205,34 +214,31 @@ impl Tokenizer {
     /// The token ids and types, all within the model's vocabulary.
     fn tokens(&self, encoding: &Encoding) -> Result<Tokens> {
         let ids = encoding.get_ids().to_vec();
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocabulary) {
-            return Err(Error::Vocabulary {
+        ids.iter().try_for_each(|id| self.checked(*id).map(drop))?;
+        let types = match self.types {
+            true => encoding.get_type_ids().to_vec(),
+            false => vec![0; ids.len()],
+        };
+        Ok(Tokens { ids, types })
+    }
+
+    /// An id that the model has.
+    fn checked(&self, id: u32) -> Result<u32> {
+        match (id as usize) < self.vocabulary {
+            true => Ok(id),
+            false => Err(Error::Vocabulary {
                 tokenizer: self.name.clone(),
                 model: self.model.clone(),
                 id,
                 token: self.inner.id_to_token(id).unwrap_or_default(),
                 vocabulary: self.vocabulary,
-            });
+            }),
         }
-        Ok(Tokens { ids, types: encoding.get_type_ids().to_vec() })
     }
 
     fn failed(&self, error: &tokenizers::Error) -> Error {
         Error::file(Path::new(&self.name), format!("cannot encode: {error}"))
     }
-}
-
-/// `eos_token` of the tokenizer's own files, or `eos_token_id` of the model's.
-fn end_of_text(dir: &Path, tokenizer: &tokenizers::Tokenizer) -> Option<u32> {
-    let json = |name: &str| -> Option<serde_json::Value> {
-        serde_json::from_slice(&std::fs::read(dir.join(name)).ok()?).ok()
-    };
-    let named = |name: &str| {
-        let token = json(name)?["eos_token"].clone();
-        tokenizer.token_to_id(token.as_str().or_else(|| token["content"].as_str())?)
-    };
-    let of_model = || u32::try_from(json("config.json")?["eos_token_id"].as_u64()?).ok();
-    ["tokenizer_config.json", "special_tokens_map.json"].into_iter().find_map(named).or_else(of_model)
 }
 
 /// Byte-level tokenizers have tokens that begin with a space, and split words by themselves as if one stood before each only if
@@ -288,12 +294,17 @@ pub(crate) mod tests {
         .to_string()
     }
 
+    /// A `tokenizer.json` without files beside it.
+    pub(crate) fn alone(json: &str) -> Files {
+        Files::of("", [(TOKENIZER, json.into())])
+    }
+
     fn fit(max_length: usize) -> Fit<'static> {
         Fit { model: "tiny", vocabulary: 9, positions: Some(12), max_length }
     }
 
     fn tokenizer(max_length: usize) -> Tokenizer {
-        Tokenizer::from_bytes("tokenizer.json", json().as_bytes(), fit(max_length)).unwrap()
+        Tokenizer::of(&alone(&json()), fit(max_length)).unwrap()
     }
 
     #[test]
@@ -350,11 +361,14 @@ pub(crate) mod tests {
         let error = tokenizer(12).encode("a e", None).unwrap_err().to_string();
         assert_eq!(error, "tokenizer.json makes token 9 (`e`), but tiny has 9 tokens");
         let refused = |max_length, bytes: &str| {
-            Tokenizer::from_bytes("t.json", bytes.as_bytes(), fit(max_length)).err().unwrap().to_string()
+            Tokenizer::of(&alone(bytes), fit(max_length)).err().unwrap().to_string()
         };
         assert_eq!(refused(13, &json()), "`max-length` cannot be 13: tiny has 12 positions");
-        assert_eq!(refused(3, &json()), "`max-length` cannot be 3: t.json adds 3 special tokens to a pair");
-        assert!(refused(12, &json()[..200]).starts_with("t.json: not a tokenizer: "));
+        assert_eq!(
+            refused(3, &json()),
+            "`max-length` cannot be 3: tokenizer.json adds 3 special tokens to a pair"
+        );
+        assert!(refused(12, &json()[..200]).starts_with("tokenizer.json: not a tokenizer: "));
         let error = Tokenizer::load("no/such", fit(12)).err().unwrap().to_string();
         assert!(error.starts_with("cannot read no/such/tokenizer.json: "), "{error}");
     }

@@ -1,0 +1,372 @@
+//! The files that a tokenizer is made of, and the fields that transformers' fast tokenizers merge from them.
+//!
+//! `tokenizer.json` is not the whole tokenizer: `PreTrainedTokenizerBase._from_pretrained` (transformers 4.57) makes
+//! keyword arguments of `tokenizer_config.json`, lets `special_tokens_map.json` overwrite them and adds the tokens of
+//! `added_tokens.json`, unless the configuration lists all added tokens itself. Which class then reads them is said by
+//! `tokenizer_config.json` or else by `config.json`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::added::{Added, Named};
+use super::tokenizer_class::{self, Class};
+use crate::error::{Error, Result};
+
+/// The tokenizer itself.
+pub const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+const ADDED_TOKENS: &str = "added_tokens.json";
+const CONFIG: &str = "config.json";
+/// The files beside `tokenizer.json` that make a difference to it.
+pub const COMPANIONS: [&str; 4] = [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS, CONFIG];
+
+/// Special tokens by the name of their field, in transformers' order.
+pub(super) const SPECIAL: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+pub(super) const ADDITIONAL: &str = "additional_special_tokens";
+/// Marks tokens with settings that come from `special_tokens_map.json`, which are known by name earlier than others.
+const OF_MAP: &str = "__of_map";
+
+/// The content of `tokenizer.json` and of its [`COMPANIONS`], as far as they are there.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    directory: PathBuf,
+    contents: BTreeMap<&'static str, Vec<u8>>,
+}
+
+impl Files {
+    /// Reads them in a model's directory.
+    pub fn read(directory: impl AsRef<Path>) -> Result<Files> {
+        let mut files = Files::of(directory.as_ref(), []);
+        for name in [TOKENIZER].into_iter().chain(COMPANIONS) {
+            let path = files.path(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => drop(files.contents.insert(name, bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != TOKENIZER => {}
+                Err(source) => return Err(Error::Read { path, source }),
+            }
+        }
+        Ok(files)
+    }
+
+    /// Files of these names ([`TOKENIZER`] and [`COMPANIONS`]) and contents; `directory` only names them in errors.
+    pub fn of(
+        directory: impl Into<PathBuf>,
+        contents: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
+    ) -> Files {
+        Files { directory: directory.into(), contents: contents.into_iter().collect() }
+    }
+
+    /// The path of one of them.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The content of one of them; nothing if it is not there.
+    pub fn content(&self, name: &str) -> &[u8] {
+        self.contents.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Where texts are cut if nothing else is said: `model_max_length`.
+    pub fn model_max_length(&self) -> Result<Option<usize>> {
+        self.merge()?.map_or(Ok(None), |merged| merged.fields.model_max_length())
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        let Some(bytes) = self.contents.get(name) else { return Ok(None) };
+        let wrong = |why: String| Error::file(&self.path(name), why);
+        match serde_json::from_slice(bytes).map_err(|e| wrong(format!("not JSON: {e}")))? {
+            Value::Object(object) => Ok(Some(object)),
+            _ => Err(wrong("not an object".into())),
+        }
+    }
+
+    /// The end of a text that `config.json` names.
+    pub(super) fn end_of_model(&self) -> Option<u32> {
+        let config = self.object(CONFIG).ok()??;
+        u32::try_from(config.get("eos_token_id")?.as_u64()?).ok()
+    }
+
+    /// The fields of all files, and the class that reads them; none for a `tokenizer.json` that stands alone.
+    pub(super) fn merge(&self) -> Result<Option<Merged>> {
+        if COMPANIONS.iter().all(|name| !self.contents.contains_key(name)) {
+            return Ok(None);
+        }
+        let config = self.object(TOKENIZER_CONFIG)?;
+        let class = self.class(config.as_ref())?;
+        let mut fields = Fields { directory: self.directory.clone(), values: BTreeMap::new() };
+        for (key, value) in config.into_iter().flatten().filter(|(key, _)| key != "tokenizer_class") {
+            fields.values.insert(key, Field { file: TOKENIZER_CONFIG, value });
+        }
+        let mut added = BTreeMap::new();
+        let mut by_content = BTreeMap::new();
+        if let Some(listed) = fields.values.get("added_tokens_decoder") {
+            let wrong = |why: String| fields.error("added_tokens_decoder", why);
+            let tokens = listed.value.as_object().ok_or_else(|| wrong("is not an object".into()))?;
+            for (id, token) in tokens {
+                let number = id.trim().parse::<i64>().map_err(|_| wrong(format!("has the id `{id}`")))?;
+                let token =
+                    token.as_object().ok_or_else(|| wrong(format!("has a {id} that is not an object")))?;
+                let token = Added::read(token).map_err(|why| wrong(format!("at {id}: {why}")))?;
+                by_content.insert(token.content.clone(), token.clone());
+                added.insert(number, token);
+            }
+        } else {
+            let stray = self.overwrite(&mut fields)?;
+            self.add_to(&fields, &stray, &mut added, &mut by_content)?;
+        }
+        // a special token that is also an added one is what is said of the added one
+        for key in SPECIAL {
+            let Some(field) = fields.values.get_mut(key) else { continue };
+            if let Some(token) = Named::of(&field.value).ok().and_then(|t| by_content.get(t.content())) {
+                field.value = token.json();
+            }
+        }
+        Ok(Some(Merged { class, fields, added: added.into_values().collect() }))
+    }
+
+    /// As `AutoTokenizer` finds it.
+    fn class(&self, tokenizer_config: Option<&Map<String, Value>>) -> Result<&'static Class> {
+        let named = |object: &Map<String, Value>, file: &'static str| {
+            let Some(name) = object.get("tokenizer_class").filter(|v| !v.is_null()) else { return Ok(None) };
+            let found = name.as_str().and_then(tokenizer_class::named);
+            let why = || format!("field `tokenizer_class`: {name} is not a tokenizer that is supported");
+            found.map(Some).ok_or_else(|| Error::file(&self.path(file), why()))
+        };
+        if let Some(class) = tokenizer_config.map_or(Ok(None), |o| named(o, TOKENIZER_CONFIG))? {
+            return Ok(class);
+        }
+        let config = self.object(CONFIG)?.unwrap_or_default();
+        if let Some(class) = named(&config, CONFIG)? {
+            return Ok(class);
+        }
+        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        let why = || {
+            format!("no file names a `tokenizer_class`, and `model_type` `{kind}` has none that is supported")
+        };
+        tokenizer_class::of_model(kind).ok_or_else(|| Error::file(&self.path(CONFIG), why()))
+    }
+
+    /// Fields of `special_tokens_map.json` in place of those of the configuration; its additional special tokens come
+    /// after those. Gives the name under which transformers then files tokens of `added_tokens.json`: that of the last
+    /// additional one, through a variable that is used twice.
+    fn overwrite(&self, fields: &mut Fields) -> Result<String> {
+        let mut stray = "None".to_string();
+        for (key, mut value) in self.object(SPECIAL_TOKENS_MAP)?.into_iter().flatten() {
+            let special = |token: &mut Map<String, Value>| {
+                token.insert("special".into(), true.into());
+                token.insert("__type".into(), "AddedToken".into());
+                token.insert(OF_MAP.into(), true.into());
+            };
+            match &mut value {
+                Value::Object(token) => special(token),
+                Value::Array(tokens) if key == ADDITIONAL => {
+                    let before = fields.values.remove(ADDITIONAL).map(|field| field.value);
+                    let before = match before {
+                        Some(Value::Array(before)) => before,
+                        None | Some(Value::Null) => vec![],
+                        Some(_) => return Err(fields.wrong(TOKENIZER_CONFIG, ADDITIONAL, "is not a list")),
+                    };
+                    let configured = before.len();
+                    let mut all = before;
+                    for mut token in tokens.drain(..) {
+                        if let Value::Object(token) = &mut token {
+                            special(token);
+                        }
+                        // tokens with settings are not yet equal to those of the configuration
+                        let from = if token.is_string() { 0 } else { configured };
+                        let same = |other: &Value| match (Named::of(other), Named::of(&token)) {
+                            (Ok(a), Ok(b)) => a.same(&b),
+                            _ => false,
+                        };
+                        if let Ok(named) = Named::of(&token) {
+                            stray = named.content().into();
+                        }
+                        if !all[from..].iter().any(same) {
+                            all.push(token);
+                        }
+                    }
+                    value = all.into();
+                }
+                _ => {}
+            }
+            fields.values.insert(key, Field { file: SPECIAL_TOKENS_MAP, value });
+        }
+        Ok(stray)
+    }
+
+    /// The tokens of `added_tokens.json`, and those of `tokenizer.json`, which come later.
+    fn add_to(
+        &self,
+        fields: &Fields,
+        stray: &str,
+        added: &mut BTreeMap<i64, Added>,
+        by_content: &mut BTreeMap<String, Added>,
+    ) -> Result<()> {
+        let wrong = |file: &str, why: String| Error::file(&self.path(file), why);
+        if let Some(tokens) = self.object(ADDED_TOKENS)? {
+            let early = |value: &&Value| value.is_string() || value.get(OF_MAP).is_some();
+            let content = |value: &Value| Named::of(value).map(|t| t.content().to_string()).ok();
+            let listed = fields.get(ADDITIONAL).and_then(Value::as_array).into_iter().flatten();
+            let values = SPECIAL.iter().filter_map(|key| fields.get(key)).chain(listed);
+            let special: Vec<String> = values.filter(early).filter_map(content).collect();
+            for (token, id) in tokens {
+                let id =
+                    id.as_i64().ok_or_else(|| wrong(ADDED_TOKENS, format!("`{token}` has the id {id}")))?;
+                let special = special.contains(&token);
+                let token = Added { normalized: Some(!special), ..Added::new(token, special) };
+                by_content.insert(stray.into(), token.clone());
+                added.insert(id, token);
+            }
+        }
+        let own: Own = serde_json::from_slice(self.content(TOKENIZER))
+            .map_err(|e| wrong(TOKENIZER, format!("not a tokenizer: {e}")))?;
+        for token in &own.added_tokens {
+            let id = token["id"].as_i64();
+            let read = token.as_object().ok_or("not an object".to_string()).and_then(Added::read);
+            let (Some(id), Ok(token)) = (id, read) else {
+                return Err(wrong(TOKENIZER, format!("`added_tokens` has {token}")));
+            };
+            by_content.insert(token.content.clone(), token.clone());
+            added.insert(id, token);
+        }
+        Ok(())
+    }
+}
+
+/// Of `tokenizer.json` the tokens that are added to its vocabulary.
+#[derive(Deserialize)]
+struct Own {
+    #[serde(default)]
+    added_tokens: Vec<Value>,
+}
+
+/// What the files say together.
+pub(super) struct Merged {
+    /// The class that reads it.
+    pub class: &'static Class,
+    /// Its keyword arguments.
+    pub fields: Fields,
+    /// Tokens to add, in the order of the ids that are written beside them (which do not count otherwise).
+    pub added: Vec<Added>,
+}
+
+struct Field {
+    file: &'static str,
+    value: Value,
+}
+
+/// Fields by name, each with the file that it comes from.
+pub(super) struct Fields {
+    directory: PathBuf,
+    values: BTreeMap<String, Field>,
+}
+
+impl Fields {
+    /// The value of a field.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).map(|field| &field.value)
+    }
+
+    /// A field that counts as missing if it is null.
+    pub fn given(&self, key: &str) -> Option<&Value> {
+        self.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Another value for a field.
+    pub fn set(&mut self, key: &str, value: Value) {
+        let file = self.values.get(key).map_or(TOKENIZER_CONFIG, |field| field.file);
+        self.values.insert(key.into(), Field { file, value });
+    }
+
+    /// A value for a field that no file has.
+    pub fn set_default(&mut self, key: &str, value: impl Into<Value>) {
+        if !self.values.contains_key(key) {
+            self.set(key, value.into());
+        }
+    }
+
+    /// An error that names a field and its file.
+    pub fn error(&self, key: &str, why: impl AsRef<str>) -> Error {
+        let file = self.values.get(key).map_or(TOKENIZER_CONFIG, |field| field.file);
+        self.wrong(file, key, why.as_ref())
+    }
+
+    fn wrong(&self, file: &str, key: &str, why: &str) -> Error {
+        Error::file(&self.directory.join(file), format!("field `{key}` {why}"))
+    }
+
+    /// A field that is true or false.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        value.as_bool().ok_or_else(|| self.error(key, format!("is {value}, neither true nor false")))
+    }
+
+    /// A field that is `left` or `right`.
+    pub fn side(&self, key: &str) -> Result<Option<Side>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_str() {
+                Some("left") => Ok(Some(Side::Left)),
+                Some("right") => Ok(Some(Side::Right)),
+                _ => Err(self.error(key, format!("is {value}, neither \"left\" nor \"right\""))),
+            },
+        }
+    }
+
+    /// The most tokens that a text is cut to if nothing else is said; transformers writes 1e30 for no limit.
+    pub fn model_max_length(&self) -> Result<Option<usize>> {
+        let key = ["model_max_length", "max_len"].into_iter().find(|key| self.get(key).is_some());
+        let Some((key, value)) = key.and_then(|key| Some((key, self.given(key)?))) else { return Ok(None) };
+        match value.as_u64().filter(|length| *length > 0) {
+            Some(length) => Ok(usize::try_from(length).ok()),
+            None if value.as_f64().is_some_and(|length| length > 1e20) => Ok(None),
+            None => Err(self.error(key, format!("is {value}, not a number of tokens"))),
+        }
+    }
+
+    /// The special tokens that have a name, by name.
+    pub fn special(&self) -> Result<Vec<(String, Vec<Named>)>> {
+        let read = |key: &str, value: &Value| Named::of(value).map_err(|why| self.error(key, why));
+        let mut found: Vec<(String, Vec<Named>)> = vec![];
+        for key in SPECIAL {
+            let token = self.given(key).map(|value| read(key, value)).transpose()?;
+            let token = token.filter(|t| !matches!(t, Named::Name(name) if name.is_empty()));
+            found.push((key.into(), token.into_iter().collect()));
+        }
+        let listed = match self.given(ADDITIONAL) {
+            None => vec![],
+            Some(Value::Array(tokens)) => {
+                tokens.iter().map(|t| read(ADDITIONAL, t)).collect::<Result<_>>()?
+            }
+            Some(_) => return Err(self.error(ADDITIONAL, "is not a list")),
+        };
+        found.push((ADDITIONAL.into(), listed));
+        const EXTRA: &str = "extra_special_tokens";
+        match self.get(EXTRA) {
+            None => {}
+            Some(Value::Object(more)) => {
+                for (name, value) in more {
+                    let token = vec![read(EXTRA, value)?];
+                    match found.iter_mut().find(|(n, _)| n == name) {
+                        Some((_, before)) => *before = token,
+                        None => found.push((name.clone(), token)),
+                    }
+                }
+            }
+            Some(_) => return Err(self.error(EXTRA, "is not an object")),
+        }
+        Ok(found)
+    }
+}
+
+/// A side of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Left,
+    Right,
+}

@@ -1,0 +1,167 @@
+//! What transformers does to the content of a `tokenizer.json` before it uses it, in transformers' order:
+//! `PreTrainedTokenizerFast.__init__` and those of its classes (transformers 4.57).
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+use tokenizers::{PreTokenizerWrapper, TruncationDirection};
+
+use super::added::{Added, Named};
+use super::companions::{Fields, Files, Merged, Side, TOKENIZER};
+use crate::error::{Error, Result};
+
+/// What a tokenizer is told with every text, and not once for all.
+#[derive(Debug)]
+pub(super) struct Configured {
+    /// At which end texts are cut.
+    pub direction: TruncationDirection,
+    /// Whether the two texts of a pair are told apart.
+    pub types: bool,
+    /// What stands at the end of a text.
+    pub end: End,
+}
+
+/// What stands at the end of a text.
+#[derive(Debug)]
+pub(super) enum End {
+    /// A token that the tokenizer's files name.
+    Named(u32),
+    /// That of the tokenizer's class, that of the model, or nothing.
+    Usual(Option<u32>, Option<u32>),
+}
+
+/// Fields that make transformers read something else than `tokenizer.json`, or read it otherwise.
+const OTHERWISE: [&str; 5] =
+    ["gguf_file", "tokenizer_object", "__slow_tokenizer", "from_slow", "fix_mistral_regex"];
+
+/// Makes a tokenizer that was read from a `tokenizer.json` what transformers makes of it with the files beside it.
+pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) -> Result<Configured> {
+    let own = tokenizer.get_truncation().map(|truncation| truncation.direction);
+    let direction = own.unwrap_or(TruncationDirection::Right);
+    let Some(Merged { class, mut fields, added }) = files.merge()? else {
+        return Ok(Configured { direction, types: true, end: End::Usual(None, None) });
+    };
+    refuse(&fields)?;
+    let has_end = fields.given("eos_token").is_some();
+    class.tokens.iter().for_each(|(field, token)| fields.set_default(field, *token));
+    (class.before)(&mut fields)?;
+    // what tokenizer.json says of padding and truncation stands in for fields that no file has
+    if let Some(padding) = tokenizer.get_padding() {
+        fields.set_default("pad_token", padding.pad_token.clone());
+    }
+    let side = fields.side("truncation_side")?;
+    let direction = match side {
+        Some(Side::Left) => TruncationDirection::Left,
+        Some(Side::Right) => TruncationDirection::Right,
+        None => direction,
+    };
+    fields.side("padding_side")?;
+    fields.model_max_length()?;
+    let types = match fields.get("model_input_names") {
+        None => class.types,
+        Some(Value::Array(names)) => names.iter().any(|name| name == "token_type_ids"),
+        Some(_) => return Err(fields.error("model_input_names", "is not a list")),
+    };
+    let special = fields.special()?;
+    tokenizer.set_encode_special_tokens(fields.flag("split_special_tokens", false)?);
+    add(tokenizer, added, &special);
+    space_in_front(&fields, tokenizer);
+    (class.after)(&fields, tokenizer)?;
+
+    let end = special.iter().find(|(name, _)| name == "eos_token").and_then(|(_, t)| t.first());
+    let end = end.and_then(|token| tokenizer.token_to_id(token.content()));
+    let end = match end {
+        Some(id) if has_end => End::Named(id),
+        id => End::Usual(id, files.end_of_model()),
+    };
+    Ok(Configured { direction, types, end })
+}
+
+fn refuse(fields: &Fields) -> Result<()> {
+    let other =
+        |field: &str| fields.error(field, format!("makes transformers read something else than {TOKENIZER}"));
+    let is_set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+    if let Some(field) = OTHERWISE.into_iter().find(|field| fields.get(field).is_some_and(is_set)) {
+        return Err(other(field));
+    }
+    let is_filled = |value: &Value| value.as_array().is_none_or(|list| !list.is_empty());
+    if fields.get("tokenizer_file").is_some() {
+        return Err(other("tokenizer_file"));
+    }
+    if fields.given("init_inputs").is_some_and(is_filled) {
+        return Err(other("init_inputs"));
+    }
+    let versions = fields.get("fast_tokenizer_files").and_then(Value::as_array).into_iter().flatten();
+    if versions.into_iter().any(|name| name != TOKENIZER) {
+        return Err(other("fast_tokenizer_files"));
+    }
+    Ok(())
+}
+
+/// Adds the tokens of the files to the vocabulary, and the special ones that are not among them.
+fn add(tokenizer: &mut tokenizers::Tokenizer, mut tokens: Vec<Added>, special: &[(String, Vec<Named>)]) {
+    let mut names: HashSet<&str> = HashSet::new();
+    let mut all: Vec<&Named> = vec![];
+    for (_, list) in special {
+        // within a list a token may be there twice
+        let new: Vec<&Named> = list.iter().filter(|token| !names.contains(token.content())).collect();
+        names.extend(new.iter().map(|token| token.content()));
+        all.extend(new);
+    }
+    let mut known: HashSet<String> =
+        tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+    known.extend(tokens.iter().map(|token| token.content.clone()));
+    let missing = all.into_iter().filter_map(|token| match token {
+        Named::Name(name) => (!known.contains(name)).then(|| Added::new(name, true)),
+        Named::Token(token) => (!tokens.iter().any(|t| t.token() == token.token())).then(|| token.clone()),
+    });
+    let missing: Vec<Added> = missing.collect();
+    tokens.extend(missing);
+    let token = |mut token: Added| {
+        token.special |= names.contains(token.content.as_str());
+        token.token()
+    };
+    tokenizer.add_tokens(&tokens.into_iter().map(token).collect::<Vec<_>>());
+}
+
+/// Whether a text begins as after a space is the field's choice alone, whatever `tokenizer.json` says; only where a byte-level
+/// splitter stands by itself.
+fn space_in_front(fields: &Fields, tokenizer: &mut tokenizers::Tokenizer) {
+    const FIELD: &str = "add_prefix_space";
+    let space = match fields.get(FIELD) {
+        None => false,
+        Some(Value::Bool(space)) => *space,
+        // python fails to build a splitter with anything else, and goes on with the one there is
+        Some(_) => return,
+    };
+    if let Some(PreTokenizerWrapper::ByteLevel(bytes)) = tokenizer.get_pre_tokenizer() {
+        let bytes = bytes.add_prefix_space(space);
+        tokenizer.with_pre_tokenizer(Some(bytes));
+    }
+}
+
+/// Looks for templates of special tokens that do not list one of their tokens, which the `tokenizers` crate takes for granted.
+pub(super) fn check_templates(path: &std::path::Path, tokenizer: &tokenizers::Tokenizer) -> Result<()> {
+    fn walk(processor: &Value) -> Result<(), String> {
+        for inner in processor["processors"].as_array().into_iter().flatten() {
+            walk(inner)?;
+        }
+        if processor["type"] != "TemplateProcessing" {
+            return Ok(());
+        }
+        let pieces = ["single", "pair"].into_iter().filter_map(|kind| processor[kind].as_array()).flatten();
+        for name in pieces.filter_map(|piece| piece["SpecialToken"]["id"].as_str()) {
+            let token = &processor["special_tokens"][name];
+            let count = |list: &str| token[list].as_array().map(Vec::len);
+            if count("ids").is_none() || count("ids") != count("tokens") {
+                return Err(format!(
+                    "not a tokenizer: its post_processor has no ids and tokens for `{name}`"
+                ));
+            }
+        }
+        Ok(())
+    }
+    let Some(processor) = tokenizer.get_post_processor() else { return Ok(()) };
+    let processor = serde_json::to_value(processor).map_err(|e| Error::file(path, e.to_string()))?;
+    walk(&processor).map_err(|why| Error::file(path, why))
+}
