@@ -15,7 +15,7 @@ use tokenizers::{
 };
 
 use super::companions::{Files, TOKENIZER};
-use super::configure::{Configured, End, check_templates, configure};
+use super::configure::{Configured, End, configure, parse};
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
 
@@ -74,9 +74,7 @@ impl Tokenizer {
     /// not supported; fields that make no difference to token ids are passed over.
     pub fn of(files: &Files, fit: Fit<'_>) -> Result<Self> {
         let path = files.path(TOKENIZER);
-        let mut inner = tokenizers::Tokenizer::from_bytes(files.content(TOKENIZER))
-            .map_err(|error| Error::file(&path, format!("not a tokenizer: {error}")))?;
-        check_templates(&path, &inner)?;
+        let mut inner = parse(&path, files.content(TOKENIZER))?;
         let Configured { direction, types, end } = configure(files, &mut inner)?;
         let too = |why| Error::Option { option: "max-length", value: fit.max_length.to_string(), why };
         if let Some(positions) = fit.positions.filter(|&positions| fit.max_length > positions) {
