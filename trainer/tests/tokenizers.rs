@@ -69,7 +69,8 @@ fn differences(number: usize, variant: &Value) -> Vec<String> {
     let files = files(variant);
     let at = |max_length| Tokenizer::of(&files, fit(max_length)).unwrap_or_else(|e| panic!("{e}: {variant}"));
     let (whole, cut, pair) = (at(1 << 14), at(12), at(17));
-    let strings: Vec<&str> = cases()["strings"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+    let strings: Vec<&str> =
+        cases()["strings"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
     let stride = cases()["stride"].as_u64().unwrap() as usize;
     let own: Vec<usize> = (0..strings.len()).filter(|i| i % stride == number % stride).collect();
     let words = |i: usize| -> Vec<String> {
@@ -121,7 +122,8 @@ fn every_field_makes_the_ids_that_transformers_makes() {
 fn what_transformers_does_not_load_is_refused_by_name() {
     let variants = cases()["variants"].as_array().unwrap();
     for variant in variants.iter().filter(|v| v.get("refused").is_some()) {
-        let error = Tokenizer::of(&files(variant), fit(64)).err().unwrap_or_else(|| panic!("{variant}")).to_string();
+        let error =
+            Tokenizer::of(&files(variant), fit(64)).err().unwrap_or_else(|| panic!("{variant}")).to_string();
         let field = variant["refused"].as_str().unwrap();
         assert!(error.starts_with("dir/") && error.contains(&format!("`{field}`")), "{error}: {variant}");
     }
@@ -165,7 +167,17 @@ fn damage(value: &mut Value, path: &mut impl Iterator<Item = usize>, with: &Valu
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
-    let special = ["", "left", "[MASK]", "BertTokenizer", "T5Tokenizer", "__type", "AddedToken", "<extra_id_7>", "\u{301}"];
+    let special = [
+        "",
+        "left",
+        "[MASK]",
+        "BertTokenizer",
+        "T5Tokenizer",
+        "__type",
+        "AddedToken",
+        "<extra_id_7>",
+        "\u{301}",
+    ];
     prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

@@ -160,7 +160,8 @@ impl Confusion {
             let rows: Vec<Vec<u64>> = (0..self.n()).map(row).collect();
             details.insert("confusion".into(), json!(rows));
         } else {
-            let pair = |((t, p), n): (&(u32, u32), &u64)| json!([labels[*t as usize], labels[*p as usize], n]);
+            let pair =
+                |((t, p), n): (&(u32, u32), &u64)| json!([labels[*t as usize], labels[*p as usize], n]);
             details.insert("confusion_pairs".into(), self.cells.iter().map(pair).collect());
         }
         details

@@ -145,7 +145,9 @@ impl Files {
             return Ok(class);
         }
         let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        let why = || format!("no file names a `tokenizer_class`, and `model_type` `{kind}` has none that is supported");
+        let why = || {
+            format!("no file names a `tokenizer_class`, and `model_type` `{kind}` has none that is supported")
+        };
         tokenizer_class::of_model(kind).ok_or_else(|| Error::file(&self.path(CONFIG), why()))
     }
 
@@ -213,7 +215,8 @@ impl Files {
             let values = SPECIAL.iter().filter_map(|key| fields.get(key)).chain(listed);
             let special: Vec<String> = values.filter(early).filter_map(content).collect();
             for (token, id) in tokens {
-                let id = id.as_i64().ok_or_else(|| wrong(ADDED_TOKENS, format!("`{token}` has the id {id}")))?;
+                let id =
+                    id.as_i64().ok_or_else(|| wrong(ADDED_TOKENS, format!("`{token}` has the id {id}")))?;
                 let special = special.contains(&token);
                 let token = Added { normalized: Some(!special), ..Added::new(token, special) };
                 by_content.insert(stray.into(), token.clone());

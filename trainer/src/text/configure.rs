@@ -19,6 +19,8 @@ pub(super) struct Configured {
     pub direction: TruncationDirection,
     /// Whether the two texts of a pair are told apart.
     pub types: bool,
+    /// Whether words that stand alone begin as after a space.
+    pub spaced_words: bool,
     /// What stands at the end of a text.
     pub end: End,
 }
@@ -33,14 +35,15 @@ pub(super) enum End {
 }
 
 /// Fields that make transformers read something else than `tokenizer.json`, or read it otherwise.
-const OTHERWISE: [&str; 5] = ["gguf_file", "tokenizer_object", "__slow_tokenizer", "from_slow", "fix_mistral_regex"];
+const OTHERWISE: [&str; 5] =
+    ["gguf_file", "tokenizer_object", "__slow_tokenizer", "from_slow", "fix_mistral_regex"];
 
 /// Makes a tokenizer that was read from a `tokenizer.json` what transformers makes of it with the files beside it.
 pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) -> Result<Configured> {
     let own = tokenizer.get_truncation().map(|truncation| truncation.direction);
     let direction = own.unwrap_or(TruncationDirection::Right);
     let Some(Merged { class, mut fields, added }) = files.merge()? else {
-        return Ok(Configured { direction, types: true, end: End::Usual(None, None) });
+        return Ok(Configured { direction, types: true, spaced_words: true, end: End::Usual(None, None) });
     };
     refuse(&fields)?;
     let has_end = fields.given("eos_token").is_some();
@@ -75,11 +78,12 @@ pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) ->
         Some(id) if has_end => End::Named(id),
         id => End::Usual(id, files.end_of_model()),
     };
-    Ok(Configured { direction, types, end })
+    Ok(Configured { direction, types, spaced_words: class.spaced_words, end })
 }
 
 fn refuse(fields: &Fields) -> Result<()> {
-    let other = |field: &str| fields.error(field, format!("makes transformers read something else than {TOKENIZER}"));
+    let other =
+        |field: &str| fields.error(field, format!("makes transformers read something else than {TOKENIZER}"));
     let is_set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
     if let Some(field) = OTHERWISE.into_iter().find(|field| fields.get(field).is_some_and(is_set)) {
         return Err(other(field));
@@ -134,6 +138,11 @@ fn space_in_front(fields: &Fields, tokenizer: &mut tokenizers::Tokenizer) {
         // python fails to build a splitter with anything else, and goes on with the one there is
         Some(_) => return,
     };
+    begin_with_space(tokenizer, space);
+}
+
+/// Whether what a byte-level splitter is given begins as after a space.
+pub(super) fn begin_with_space(tokenizer: &mut tokenizers::Tokenizer, space: bool) {
     if let Some(PreTokenizerWrapper::ByteLevel(bytes)) = tokenizer.get_pre_tokenizer() {
         let bytes = bytes.add_prefix_space(space);
         tokenizer.with_pre_tokenizer(Some(bytes));
@@ -152,10 +161,14 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer> 
     if let ModelWrapper::BPE(model) = tokenizer.get_model()
         && let Some(dropout) = model.dropout.filter(|dropout| *dropout > 0.0)
     {
-        return Err(Error::file(path, format!("field `dropout` is {dropout}: token ids would be left to chance")));
+        return Err(Error::file(
+            path,
+            format!("field `dropout` is {dropout}: token ids would be left to chance"),
+        ));
     }
     if let Some(processor) = tokenizer.get_post_processor() {
-        check_templates(&serde_json::to_value(processor).map_err(|error| not(error.to_string()))?).map_err(not)?;
+        check_templates(&serde_json::to_value(processor).map_err(|error| not(error.to_string()))?)
+            .map_err(not)?;
     }
     Ok(tokenizer)
 }

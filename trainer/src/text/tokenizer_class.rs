@@ -18,6 +18,8 @@ pub(super) struct Class {
     pub tokens: &'static [(&'static str, &'static str)],
     /// Whether it tells the two texts of a pair apart (`token_type_ids` among its `model_input_names`).
     pub types: bool,
+    /// Whether it takes lists of words only if each of them begins as after a space.
+    pub spaced_words: bool,
     /// What it does to the fields before they are read.
     pub before: fn(&mut Fields) -> Result<()>,
     /// What it does to the tokenizer in the end.
@@ -29,6 +31,7 @@ const PLAIN: Class = Class {
     models: &[],
     tokens: &[],
     types: true,
+    spaced_words: false,
     before: |_| Ok(()),
     after: |_, _| Ok(()),
 };
@@ -66,6 +69,7 @@ const ROBERTA: Class = Class {
         ("mask_token", "<mask>"),
     ],
     types: false,
+    spaced_words: true,
     before: |fields| mask_takes_the_space_before_it(fields, Some(false)),
     ..PLAIN
 };
@@ -77,6 +81,7 @@ const CLASSES: &[Class] = &[
     Class {
         names: &["XLMRobertaTokenizer"],
         models: &["xlm-roberta"],
+        spaced_words: false,
         before: |fields| mask_takes_the_space_before_it(fields, None),
         ..ROBERTA
     },
@@ -89,6 +94,7 @@ const CLASSES: &[Class] = &[
             ("eos_token", "<|endoftext|>"),
         ],
         types: false,
+        spaced_words: true,
         ..PLAIN
     },
     Class {
@@ -151,7 +157,9 @@ fn extra_ids_of_t5(fields: &mut Fields) -> Result<()> {
     const COUNT: &str = "extra_ids";
     const MOST: u64 = 1 << 16;
     if fields.given("add_prefix_space").is_some() {
-        return Err(fields.error("add_prefix_space", "makes transformers read another file than tokenizer.json"));
+        return Err(
+            fields.error("add_prefix_space", "makes transformers read another file than tokenizer.json")
+        );
     }
     fields.set("add_prefix_space", Value::Null);
     let count = match fields.get(COUNT) {
@@ -166,11 +174,15 @@ fn extra_ids_of_t5(fields: &mut Fields) -> Result<()> {
         Some(Value::Array(tokens)) => tokens.clone(),
         Some(_) => return Err(fields.error(ADDITIONAL, "is not a list")),
     };
-    let named = |token: &Value| token.as_str().or(token["content"].as_str()).is_some_and(|t| t.contains("<extra_id_"));
+    let named = |token: &Value| {
+        token.as_str().or(token["content"].as_str()).is_some_and(|t| t.contains("<extra_id_"))
+    };
     match tokens.iter().filter(|token| named(token)).count() as u64 {
         0 => tokens.extend((0..count).map(|i| format!("<extra_id_{i}>").into())),
         n if count > 0 && n != count => {
-            return Err(fields.error(ADDITIONAL, format!("has {n} tokens <extra_id_N>, not {count} as `extra_ids`")));
+            return Err(
+                fields.error(ADDITIONAL, format!("has {n} tokens <extra_id_N>, not {count} as `extra_ids`"))
+            );
         }
         _ => {}
     }
