@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper, TruncationDirection};
 
 use super::added::{Added, Named};
-use super::companions::{Fields, Files, Merged, Side, TOKENIZER};
+use super::companions::{Files, Merged, TOKENIZER};
+use super::fields::{Fields, Side};
 use crate::error::{Error, Result};
 
 /// What a tokenizer is told with every text, and not once for all.

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use tokenizers::NormalizerWrapper;
 
-use super::companions::{ADDITIONAL, Fields};
+use super::fields::{ADDITIONAL, Fields};
 use crate::error::Result;
 
 /// One class, or several that do the same.
