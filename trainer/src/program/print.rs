@@ -1,6 +1,6 @@
 //! What is printed, and where.
 use anyhow::{Context, Result};
-use engraft::{learner::Backbone, tasks::Task};
+use engraft::learner::Backbone;
 use std::{io::Write, path::Path};
 
 /// Prints to stdout; a reader that went away is no error.
@@ -22,17 +22,16 @@ pub fn reason(error: &anyhow::Error) -> String {
         _ => format!("{said}: {cause}"),
     })
 }
-/// Says on stderr when there are so many classes that a column may have been taken for labels that holds something else.
-pub fn warn_of_many_classes(file: &Path, task: &dyn Task) {
+/// A warning when there are so many classes that a column may have been taken for labels that holds something else.
+pub fn many_classes(file: &Path, classes: usize) -> Option<String> {
     const MANY: usize = 1000;
-    let classes = task.labels().len();
-    if classes > MANY {
-        tell(&format!(
-            "warning: {} has {classes} different labels, and the head becomes one class for each of them; if that is the wrong \
-             column, name the right one with --label-column",
+    (classes > MANY).then(|| {
+        format!(
+            "warning: {} has {classes} different labels, and the head gets a class for each of them; if they stand in another \
+             column, name it with --label-column",
             file.display()
-        ));
-    }
+        )
+    })
 }
 /// Says on stderr what of a checkpoint and its configuration was left unused.
 pub fn note_unused(backbone: &Backbone) {
@@ -41,5 +40,17 @@ pub fn note_unused(backbone: &Backbone) {
         if !unused.is_empty() {
             tell(&format!("note: {directory}{file} has no use for {}", unused.join(", ")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_classes_are_pointed_out() {
+        assert_eq!(many_classes(Path::new("a.tsv"), 1000), None);
+        let warning = many_classes(Path::new("a.tsv"), 60_000).unwrap();
+        assert!(warning.contains("a.tsv") && warning.contains("60000") && warning.contains("--label-column"));
     }
 }

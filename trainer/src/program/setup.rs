@@ -1,7 +1,7 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
 use super::graft::adapter_config;
 use super::options::{Adapter, Backend, Head, Settings};
-use super::print::warn_of_many_classes;
+use super::print::{many_classes, tell};
 use engraft::{
     Device, Error, Result, adapters,
     data::{Columns, Dataset, Want},
@@ -196,8 +196,8 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Outcome> {
         Some(data) => data,
         None => records(kind, file, &s.columns(), Purpose::Train)?,
     };
-    if mode != Mode::Quiet {
-        warn_of_many_classes(file, learner.task());
+    if let Some(warning) = many_classes(file, learner.task().labels().len()).filter(|_| mode != Mode::Quiet) {
+        tell(&warning);
     }
     let examples = learner.task().encode(&data, &tokenizer, Purpose::Train)?;
     let eval = s.eval.as_ref().map(|file| {

@@ -2,12 +2,15 @@
 //! `PreTrainedTokenizerFast.__init__` and those of its classes (transformers 4.57).
 
 use std::collections::HashSet;
+use std::path::Path;
 
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
-use tokenizers::{PreTokenizerWrapper, TruncationDirection};
+use tokenizers::{ModelWrapper, PreTokenizerWrapper, TruncationDirection};
 
 use super::added::{Added, Named};
-use super::companions::{Fields, Files, Merged, Side, TOKENIZER};
+use super::companions::{Files, Merged, TOKENIZER};
+use super::fields::{Fields, Side};
 use crate::error::{Error, Result};
 
 /// What a tokenizer is told with every text, and not once for all.
@@ -17,6 +20,8 @@ pub(super) struct Configured {
     pub direction: TruncationDirection,
     /// Whether the two texts of a pair are told apart.
     pub types: bool,
+    /// Whether words that stand alone begin as after a space.
+    pub spaced_words: bool,
     /// What stands at the end of a text.
     pub end: End,
 }
@@ -39,7 +44,7 @@ pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) ->
     let own = tokenizer.get_truncation().map(|truncation| truncation.direction);
     let direction = own.unwrap_or(TruncationDirection::Right);
     let Some(Merged { class, mut fields, added }) = files.merge()? else {
-        return Ok(Configured { direction, types: true, end: End::Usual(None, None) });
+        return Ok(Configured { direction, types: true, spaced_words: true, end: End::Usual(None, None) });
     };
     refuse(&fields)?;
     let has_end = fields.given("eos_token").is_some();
@@ -74,7 +79,7 @@ pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) ->
         Some(id) if has_end => End::Named(id),
         id => End::Usual(id, files.end_of_model()),
     };
-    Ok(Configured { direction, types, end })
+    Ok(Configured { direction, types, spaced_words: class.spaced_words, end })
 }
 
 fn refuse(fields: &Fields) -> Result<()> {
@@ -134,34 +139,80 @@ fn space_in_front(fields: &Fields, tokenizer: &mut tokenizers::Tokenizer) {
         // python fails to build a splitter with anything else, and goes on with the one there is
         Some(_) => return,
     };
+    begin_with_space(tokenizer, space);
+}
+
+/// Whether what a byte-level splitter is given begins as after a space.
+pub(super) fn begin_with_space(tokenizer: &mut tokenizers::Tokenizer, space: bool) {
     if let Some(PreTokenizerWrapper::ByteLevel(bytes)) = tokenizer.get_pre_tokenizer() {
         let bytes = bytes.add_prefix_space(space);
         tokenizer.with_pre_tokenizer(Some(bytes));
     }
 }
 
-/// Looks for templates of special tokens that do not list one of their tokens, which the `tokenizers` crate takes for granted.
-pub(super) fn check_templates(path: &std::path::Path, tokenizer: &tokenizers::Tokenizer) -> Result<()> {
-    fn walk(processor: &Value) -> Result<(), String> {
-        for inner in processor["processors"].as_array().into_iter().flatten() {
-            walk(inner)?;
-        }
-        if processor["type"] != "TemplateProcessing" {
-            return Ok(());
-        }
-        let pieces = ["single", "pair"].into_iter().filter_map(|kind| processor[kind].as_array()).flatten();
-        for name in pieces.filter_map(|piece| piece["SpecialToken"]["id"].as_str()) {
-            let token = &processor["special_tokens"][name];
-            let count = |list: &str| token[list].as_array().map(Vec::len);
-            if count("ids").is_none() || count("ids") != count("tokens") {
-                return Err(format!(
-                    "not a tokenizer: its post_processor has no ids and tokens for `{name}`"
-                ));
-            }
-        }
-        Ok(())
+/// Reads the content of a `tokenizer.json`. What the `tokenizers` crate takes for granted and a damaged file has not is an error
+/// here; and so is dropout, which would leave token ids to chance.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
+    let not = |why: String| Error::file(path, format!("not a tokenizer: {why}"));
+    let outline: Outline = serde_json::from_slice(bytes).map_err(|error| not(error.to_string()))?;
+    if outline.model.merges.is_some() && outline.model.continuing_subword_prefix.is_some() {
+        check_merges(bytes).map_err(not)?;
     }
-    let Some(processor) = tokenizer.get_post_processor() else { return Ok(()) };
-    let processor = serde_json::to_value(processor).map_err(|e| Error::file(path, e.to_string()))?;
-    walk(&processor).map_err(|why| Error::file(path, why))
+    let tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| not(error.to_string()))?;
+    if let ModelWrapper::BPE(model) = tokenizer.get_model()
+        && let Some(dropout) = model.dropout.filter(|dropout| *dropout > 0.0)
+    {
+        return Err(Error::file(
+            path,
+            format!("field `dropout` is {dropout}: token ids would be left to chance"),
+        ));
+    }
+    if let Some(processor) = tokenizer.get_post_processor() {
+        check_templates(&serde_json::to_value(processor).map_err(|error| not(error.to_string()))?)
+            .map_err(not)?;
+    }
+    Ok(tokenizer)
+}
+
+/// A little of a `tokenizer.json`.
+#[derive(Deserialize)]
+struct Outline {
+    model: OutlineOfModel,
+}
+#[derive(Deserialize)]
+struct OutlineOfModel {
+    continuing_subword_prefix: Option<String>,
+    merges: Option<IgnoredAny>,
+}
+
+/// Whether what is merged is as long as the prefix that the merged token is to go without.
+fn check_merges(bytes: &[u8]) -> Result<(), String> {
+    let file: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let prefix = file["model"]["continuing_subword_prefix"].as_str().unwrap_or_default();
+    for merge in file["model"]["merges"].as_array().into_iter().flatten() {
+        let second = merge[1].as_str().or_else(|| Some(merge.as_str()?.split_once(' ')?.1));
+        if second.is_some_and(|second| second.get(prefix.len()..).is_none()) {
+            return Err(format!("the merge {merge} has no room for `{prefix}`"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether templates list the special tokens that they name.
+fn check_templates(processor: &Value) -> Result<(), String> {
+    for inner in processor["processors"].as_array().into_iter().flatten() {
+        check_templates(inner)?;
+    }
+    if processor["type"] != "TemplateProcessing" {
+        return Ok(());
+    }
+    let pieces = ["single", "pair"].into_iter().filter_map(|kind| processor[kind].as_array()).flatten();
+    for name in pieces.filter_map(|piece| piece["SpecialToken"]["id"].as_str()) {
+        let token = &processor["special_tokens"][name];
+        let count = |list: &str| token[list].as_array().map(Vec::len);
+        if count("ids").is_none() || count("ids") != count("tokens") {
+            return Err(format!("its post_processor has no ids and tokens for `{name}`"));
+        }
+    }
+    Ok(())
 }

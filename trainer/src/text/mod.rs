@@ -5,6 +5,7 @@ pub mod blocks;
 pub mod companions;
 mod configure;
 pub mod example;
+mod fields;
 pub mod tokenizer;
 mod tokenizer_class;
 pub mod windows;

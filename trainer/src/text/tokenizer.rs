@@ -9,13 +9,10 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tokenizers::{
-    EncodeInput, Encoding, InputSequence, PostProcessor, PreTokenizerWrapper, TruncationParams,
-    TruncationStrategy,
-};
+use tokenizers::{EncodeInput, Encoding, InputSequence, PostProcessor, TruncationParams, TruncationStrategy};
 
 use super::companions::{Files, TOKENIZER};
-use super::configure::{Configured, End, check_templates, configure};
+use super::configure::{Configured, End, begin_with_space, configure, parse};
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
 
@@ -48,6 +45,7 @@ pub struct Tokenizer {
     vocabulary: usize,
     max_length: usize,
     types: bool,
+    spaced_words: bool,
     end: End,
 }
 
@@ -74,10 +72,8 @@ impl Tokenizer {
     /// not supported; fields that make no difference to token ids are passed over.
     pub fn of(files: &Files, fit: Fit<'_>) -> Result<Self> {
         let path = files.path(TOKENIZER);
-        let mut inner = tokenizers::Tokenizer::from_bytes(files.content(TOKENIZER))
-            .map_err(|error| Error::file(&path, format!("not a tokenizer: {error}")))?;
-        check_templates(&path, &inner)?;
-        let Configured { direction, types, end } = configure(files, &mut inner)?;
+        let mut inner = parse(&path, files.content(TOKENIZER))?;
+        let Configured { direction, types, spaced_words, end } = configure(files, &mut inner)?;
         let too = |why| Error::Option { option: "max-length", value: fit.max_length.to_string(), why };
         if let Some(positions) = fit.positions.filter(|&positions| fit.max_length > positions) {
             return Err(too(format!("{} has {positions} positions", fit.model)));
@@ -100,6 +96,7 @@ impl Tokenizer {
             vocabulary: fit.vocabulary,
             max_length: fit.max_length,
             types,
+            spaced_words,
             end,
         })
     }
@@ -190,7 +187,8 @@ impl Tokenizer {
         }
     }
 
-    /// The tokenizer without a limit of length; for words that stand alone, each of which begins as after a space.
+    /// The tokenizer without a limit of length; for words that stand alone, which begin as after a
+    /// space where transformers takes no others.
     fn unlimited<'a>(
         &'a self,
         cell: &'a OnceLock<Result<tokenizers::Tokenizer, String>>,
@@ -198,12 +196,8 @@ impl Tokenizer {
     ) -> Result<&'a tokenizers::Tokenizer> {
         let make = || {
             let mut tokenizer = self.inner.clone();
-            if let Some(splitter) = tokenizer.get_pre_tokenizer().filter(|_| words) {
-                let mut json = serde_json::to_value(splitter).map_err(|e| e.to_string())?;
-                start_words_with_a_space(&mut json);
-                let splitter: PreTokenizerWrapper =
-                    serde_json::from_value(json).map_err(|e| e.to_string())?;
-                tokenizer.with_pre_tokenizer(Some(splitter));
+            if words && self.spaced_words {
+                begin_with_space(&mut tokenizer, true);
             }
             tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
             Ok(tokenizer)
@@ -238,17 +232,6 @@ impl Tokenizer {
 
     fn failed(&self, error: &tokenizers::Error) -> Error {
         Error::file(Path::new(&self.name), format!("cannot encode: {error}"))
-    }
-}
-
-/// Byte-level tokenizers have tokens that begin with a space, and split words by themselves as if one stood before each only if
-/// they are told to.
-fn start_words_with_a_space(pre_tokenizer: &mut serde_json::Value) {
-    if pre_tokenizer["type"] == "ByteLevel" {
-        pre_tokenizer["add_prefix_space"] = true.into();
-    }
-    if let Some(parts) = pre_tokenizer.get_mut("pretokenizers").and_then(|p| p.as_array_mut()) {
-        parts.iter_mut().for_each(start_words_with_a_space);
     }
 }
 

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use tokenizers::NormalizerWrapper;
 
-use super::companions::{ADDITIONAL, Fields};
+use super::fields::{ADDITIONAL, Fields};
 use crate::error::Result;
 
 /// One class, or several that do the same.
@@ -18,6 +18,8 @@ pub(super) struct Class {
     pub tokens: &'static [(&'static str, &'static str)],
     /// Whether it tells the two texts of a pair apart (`token_type_ids` among its `model_input_names`).
     pub types: bool,
+    /// Whether it takes lists of words only if each of them begins as after a space.
+    pub spaced_words: bool,
     /// What it does to the fields before they are read.
     pub before: fn(&mut Fields) -> Result<()>,
     /// What it does to the tokenizer in the end.
@@ -29,6 +31,7 @@ const PLAIN: Class = Class {
     models: &[],
     tokens: &[],
     types: true,
+    spaced_words: false,
     before: |_| Ok(()),
     after: |_, _| Ok(()),
 };
@@ -66,6 +69,7 @@ const ROBERTA: Class = Class {
         ("mask_token", "<mask>"),
     ],
     types: false,
+    spaced_words: true,
     before: |fields| mask_takes_the_space_before_it(fields, Some(false)),
     ..PLAIN
 };
@@ -77,6 +81,7 @@ const CLASSES: &[Class] = &[
     Class {
         names: &["XLMRobertaTokenizer"],
         models: &["xlm-roberta"],
+        spaced_words: false,
         before: |fields| mask_takes_the_space_before_it(fields, None),
         ..ROBERTA
     },
@@ -89,6 +94,7 @@ const CLASSES: &[Class] = &[
             ("eos_token", "<|endoftext|>"),
         ],
         types: false,
+        spaced_words: true,
         ..PLAIN
     },
     Class {
