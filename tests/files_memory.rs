@@ -4,7 +4,10 @@ mod support;
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use std::path::Path;
-use support::{faults::try_checkpoint, fixture};
+use support::{
+    faults::{says, try_checkpoint},
+    fixture,
+};
 
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
@@ -83,6 +86,28 @@ fn a_hostile_file_costs_a_small_multiple_of_itself() {
     ] {
         open(dir.path(), &bomb).unwrap_err();
     }
+    // one tensor under very many names
+    let dims = [&b"("[..], &b"K\x01".repeat(16), b"t"].concat();
+    let text = |s: &[u8]| [&b"X"[..], &(s.len() as u32).to_le_bytes()[..], s].concat();
+    let storage = [
+        b"ctorch._utils\n_rebuild_tensor_v2\n((",
+        &text(b"storage")[..],
+        b"ctorch\nFloatStorage\n",
+        &text(b"k"),
+        &text(b"cpu"),
+        b"K\x01NtQK\x00",
+    ]
+    .concat();
+    let tensor = [&storage[..], &dims, &dims, b"\x89}tRq\x01"].concat();
+    let names = (0..1u32 << 16)
+        .flat_map(|i| [&b"\x8c\x02"[..], &[(i >> 8) as u8 & 127, i as u8 & 127], b"h\x01"].concat());
+    let all =
+        [b"\x80\x02", &tensor[..], b"0}(", &names.collect::<Vec<_>>(), b"u.\x80\x02]", &text(b"k"), b"a."]
+            .concat();
+    let many = legacy(&[&all[..], &1u64.to_le_bytes(), &1f32.to_le_bytes()].concat());
+    says(open(dir.path(), &many), &["it names more tensors than there is room for"]);
+    let one = [b"\x80\x02}X\x01\0\0\0w", &tensor[..], b"s.\x80\x02]", &text(b"k"), b"a."].concat();
+    open(dir.path(), &legacy(&[&one[..], &1u64.to_le_bytes(), &1f32.to_le_bytes()].concat())).unwrap();
     // shapes and archives that claim much more than there is
     let zip = std::fs::read(fixture("files/torch/zip.bin")).unwrap();
     let found: Vec<usize> = (0..zip.len() - 2).filter(|i| zip[*i] == b'K').collect();

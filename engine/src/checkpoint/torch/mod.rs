@@ -35,6 +35,8 @@ pub struct Found {
 /// The pickle that older files begin with: the number 0x1950a86a20f9469cfc6c.
 const MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const VERSION: i64 = 1001;
+/// Bytes of a file for each tensor, at the least: its name and what it is take more.
+const LEAST: usize = 32;
 
 /// The tensors of a file. The error says what is wrong with it.
 pub fn tensors(file: &[u8]) -> Result<Vec<Found>, String> {
@@ -47,6 +49,9 @@ pub fn tensors(file: &[u8]) -> Result<Vec<Found>, String> {
     let Some(all) = values.dictionary(top) else {
         return Err("what torch.save wrote is no dictionary of tensors".into());
     };
+    if all.len() / 2 > file.len() / LEAST {
+        return Err("it names more tensors than there is room for".into());
+    }
     let mut found = BTreeMap::new();
     for pair in all.chunks_exact(2) {
         let Value::Text(name) = pair[0] else { return Err("a tensor's name is not a text".into()) };
@@ -58,7 +63,7 @@ pub fn tensors(file: &[u8]) -> Result<Vec<Found>, String> {
         let range =
             storages.get(storage.key).ok_or_else(|| format!("tensor `{name}`: its numbers are missing"))?;
         let elements = range.len() / storage.width();
-        if range.len() % storage.width() != 0 || elements != storage.elements {
+        if !range.len().is_multiple_of(storage.width()) || elements != storage.elements {
             let (n, key) = (storage.elements, storage.key);
             return Err(format!(
                 "tensor `{name}`: storage `{key}` should have {n} elements and has {} bytes",

@@ -252,7 +252,7 @@ impl<'a> Machine<'a, '_> {
     }
     /// Keys and values in turn.
     fn insert(&mut self, items: Vec<Value<'a>>) -> Done {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a key has no value".into());
         }
         self.charge(2 * size_of_val(&*items))?;

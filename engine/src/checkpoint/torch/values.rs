@@ -128,7 +128,7 @@ pub struct Strided {
 }
 
 /// More dimensions than tensors have.
-const MOST_DIMENSIONS: usize = 64;
+const MOST_DIMENSIONS: usize = 16;
 
 /// All that values refer to.
 #[derive(Debug, Default)]

@@ -92,10 +92,7 @@ pub fn run(f: &Forward) -> Result<()> {
     let mut ends = vec![0i64];
     tokens.lengths.iter().for_each(|n| ends.push(ends[ends.len() - 1] + *n as i64));
     let mut out = vec![("cu_seqlens".to_string(), TensorData::i64(&ends, &[ends.len()]))];
-    let without_head = match (&f.adapter, alone) {
-        (Some(directory), _) => bare(&backbone, directory)?,
-        (None, _) => None,
-    };
+    let without_head = f.adapter.as_ref().map(|d| bare(&backbone, d)).transpose()?.flatten();
     if (f.adapter.is_none() && !alone) || without_head.is_some() {
         if f.grad || input.labels.is_some() {
             bail!("`labels` and --grad need a head: pass --adapter with a directory that has one");
