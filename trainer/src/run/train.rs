@@ -16,7 +16,7 @@ use crate::{
     },
     text::{
         batch::{Batch, Batches},
-        example::Example,
+        examples::Examples,
     },
 };
 use engraft_engine::output;
@@ -62,7 +62,7 @@ struct Run<'a> {
     learner: Learner,
     trainer: Trainer,
     state: State,
-    examples: &'a [Example],
+    examples: &'a Examples,
     eval: Option<&'a Encoded>,
     /// What the best is best at.
     metric: Metric,
@@ -79,7 +79,7 @@ struct Run<'a> {
 pub fn train(
     recipe: &Recipe,
     learner: Learner,
-    examples: &[Example],
+    examples: &Examples,
     eval: Option<&Encoded>,
     recording: Option<Recording>,
     mode: Mode,
@@ -113,14 +113,14 @@ impl Run<'_> {
         let (recipe, number) = (self.recipe, self.state.epochs.len() as u64);
         let rates = recipe.rates(self.total);
         let order = recipe.order(number);
-        let batches: Vec<Batch> = Batches::new(self.examples, recipe.batch, order).collect();
+        let steps = Batches::new(self.examples, recipe.batch, order).steps(recipe.accumulation);
         let (began, before) = (Instant::now(), self.eval_seconds);
-        for step in batches.chunks(recipe.accumulation).skip(self.state.taken) {
+        for step in steps.skip(self.state.taken) {
             if self.is_over() {
                 break;
             }
             let lr = recipe.lr * rates.factor(self.trainer.steps());
-            let done = self.trainer.step(&mut self.learner, step, lr)?;
+            let done = self.trainer.step(&mut self.learner, &step, lr)?;
             let tokens: usize = step.iter().map(Batch::tokens).sum();
             let state = &mut self.state;
             state.epoch.loss += done.loss * done.labels as f64;

@@ -13,8 +13,15 @@ use tokenizers::{
     TruncationStrategy,
 };
 
+use super::cut;
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
+
+/// Bytes of a text's head for each token that is kept of it.
+const HEAD: usize = 16;
+/// Bytes of the parts in which a whole text is read, and of those that are read at once.
+const PART: usize = 1 << 15;
+const AT_ONCE: usize = 1 << 18;
 
 /// The tokens of one text or pair.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,6 +30,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Per token 0 in the first text, 1 in the second.
     pub types: Vec<u32>,
+    /// Whether the text has more tokens than these.
+    pub is_cut: bool,
 }
 
 /// The tokens of some words of a sentence.
@@ -40,6 +49,7 @@ pub struct Tokenizer {
     /// The same without a limit, made when it is needed: for whole documents, and for words.
     whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
     words: OnceLock<Result<tokenizers::Tokenizer, String>>,
+    is_local: OnceLock<bool>,
     name: String,
     model: String,
     vocabulary: usize,
@@ -92,6 +102,7 @@ impl Tokenizer {
             inner,
             whole: OnceLock::new(),
             words: OnceLock::new(),
+            is_local: OnceLock::new(),
             name: path.display().to_string(),
             model: fit.model.into(),
             vocabulary: fit.vocabulary,
@@ -120,12 +131,15 @@ impl Tokenizer {
     /// Encodes every record of a data set of texts, on all threads.
     pub fn encode_all(&self, data: &Dataset) -> Result<Vec<Tokens>> {
         let texts: Vec<_> = data.records.iter().map(Record::text).collect();
-        let inputs: Vec<_> = texts.iter().zip(&data.records).map(|(t, r)| input(t, r.pair())).collect();
+        let pairs = texts.iter().zip(&data.records);
+        let heads = pairs.map(|(text, r)| self.enough(text, r.pair())).collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<_> = heads.iter().map(|(text, pair)| input(text, *pair)).collect();
         let encodings = self.inner.encode_batch_fast(inputs, true).map_err(|error| self.failed(&error))?;
-        let records = encodings.iter().zip(&data.records);
+        let records = encodings.iter().zip(&data.records).zip(texts.iter().zip(&heads));
         records
-            .map(|(encoding, record)| {
-                let tokens = self.tokens(encoding)?;
+            .map(|((encoding, record), (text, head))| {
+                let mut tokens = self.tokens(encoding)?;
+                tokens.is_cut |= *head != (text, record.pair());
                 if tokens.ids.is_empty() {
                     let why = format!("{} makes no token of it", self.name);
                     return Err(Error::line(&data.path, record.line, why));
@@ -135,12 +149,80 @@ impl Tokenizer {
             .collect()
     }
 
+    /// As much of a text or pair as decides which tokens are left when it is cut: of a long text a head with more tokens than fit.
+    /// Of two texts one is short then, and has fewer tokens than the head of the other.
+    fn enough<'a>(&self, text: &'a str, pair: Option<&'a str>) -> Result<(&'a str, Option<&'a str>)> {
+        let short = HEAD * self.max_length;
+        let is_long = |text: &str| text.len() > short;
+        match pair {
+            None if is_long(text) && self.cuts_heads() => Ok((self.head(text, self.max_length)?, None)),
+            Some(pair) if is_long(text) != is_long(pair) && self.cuts_heads() => {
+                let (long, other) = if is_long(text) { (text, pair) } else { (pair, text) };
+                let head = self.head(long, self.max_length.max(self.count(other)?))?;
+                Ok(if is_long(text) { (head, Some(pair)) } else { (text, Some(head)) })
+            }
+            _ => Ok((text, pair)),
+        }
+    }
+
+    /// The head of a text that has more than so many tokens; the whole text if it has not.
+    fn head<'a>(&self, text: &'a str, most: usize) -> Result<&'a str> {
+        let mut bytes = HEAD * most;
+        loop {
+            let head = cut::head(text, bytes);
+            if head.len() == text.len() || self.count(head)? > most {
+                return Ok(head);
+            }
+            bytes = 4 * head.len();
+        }
+    }
+
+    /// How many tokens a text has, without special tokens.
+    fn count(&self, text: &str) -> Result<usize> {
+        let whole = self.unlimited(&self.whole, false)?;
+        Ok(whole.encode_fast(text, false).map_err(|error| self.failed(&error))?.len())
+    }
+
+    /// Whether the tokens of a text's head are the first ones of the text, and those are the ones that are kept.
+    fn cuts_heads(&self) -> bool {
+        let right = self.inner.get_truncation().is_some_and(|t| t.direction == TruncationDirection::Right);
+        right && self.is_local()
+    }
+
+    /// Whether the tokens of a text are those of its parts.
+    fn is_local(&self) -> bool {
+        *self.is_local.get_or_init(|| {
+            let json = self.inner.to_string(false).unwrap_or_default();
+            serde_json::from_str(&json).is_ok_and(|json| cut::is_local(&json))
+        })
+    }
+
     /// The tokens of every record of a data set, whole and without special tokens.
     pub fn encode_whole(&self, data: &Dataset) -> Result<Vec<Vec<u32>>> {
         let whole = self.unlimited(&self.whole, false)?;
-        let texts: Vec<_> = data.records.iter().map(|r| EncodeInput::from(r.text())).collect();
-        let encodings = whole.encode_batch_fast(texts, false).map_err(|error| self.failed(&error))?;
-        encodings.iter().map(|encoding| Ok(self.tokens(encoding)?.ids)).collect()
+        let texts: Vec<_> = data.records.iter().map(Record::text).collect();
+        let mut parts: Vec<(usize, &str)> = vec![];
+        for (number, text) in texts.iter().enumerate() {
+            match text.len() > PART && self.is_local() {
+                true => parts.extend(cut::parts(text, PART).map(|part| (number, part))),
+                false => parts.push((number, text)),
+            }
+        }
+        let mut ids = vec![vec![]; texts.len()];
+        while !parts.is_empty() {
+            let mut bytes = 0;
+            let fits = |(_, part): &&(usize, &str)| {
+                bytes += part.len();
+                bytes <= AT_ONCE
+            };
+            let now: Vec<_> = parts.drain(..parts.iter().take_while(fits).count().max(1)).collect();
+            let inputs = now.iter().map(|(_, part)| EncodeInput::from(*part)).collect();
+            let encodings = whole.encode_batch_fast(inputs, false).map_err(|error| self.failed(&error))?;
+            for ((number, _), encoding) in now.iter().zip(&encodings) {
+                ids[*number].extend(self.tokens(encoding)?.ids);
+            }
+        }
+        Ok(ids)
     }
 
     /// How many tokens each word has; every word is split by itself.
@@ -214,7 +296,8 @@ impl Tokenizer {
                 vocabulary: self.vocabulary,
             });
         }
-        Ok(Tokens { ids, types: encoding.get_type_ids().to_vec() })
+        let is_cut = !encoding.get_overflowing().is_empty();
+        Ok(Tokens { ids, types: encoding.get_type_ids().to_vec(), is_cut })
     }
 
     fn failed(&self, error: &tokenizers::Error) -> Error {

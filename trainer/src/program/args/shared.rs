@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::program::choose::one_of;
 use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Options};
-use engraft::data::{Column, Columns, Documents, Header};
+use engraft::data::{Column, Columns, Documents, Header, Quotes};
 use engraft::learner::Opening;
 use engraft::text::batch::Size;
 
@@ -100,6 +100,12 @@ pub struct Reading {
     /// Where a document of a .txt file ends; as in the run.toml beside the adapter if not given, else with its line
     #[arg(long, value_parser = one_of::<Documents>())]
     pub documents: Option<Documents>,
+    /// What quotes mean in a .tsv file; as in the run.toml beside the adapter if not given, else literal
+    #[arg(long, value_parser = one_of::<Quotes>())]
+    pub quotes: Option<Quotes>,
+    /// How files are written, by an extension that stands for it as in `jsonl`; as their names say if not given
+    #[arg(long, value_name = "EXTENSION")]
+    pub format: Option<String>,
     /// The most tokens of a sequence; as in the run.toml beside the adapter if not given, else 128
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
@@ -119,14 +125,16 @@ impl Reading {
             None => Size::Examples(self.batch_size.unwrap_or(64)),
         }
     }
-    /// Where the columns are; `label` says where the labels are.
-    pub fn columns(&self, label: Option<&Column>, documents: Documents) -> Columns {
+    /// Where the columns are; `label` says where the labels are. What is left open is as in the run whose options are `saved`.
+    pub fn columns(&self, label: Option<&Column>, saved: &Options) -> Columns {
         Columns {
             text: self.text_column.clone(),
             pair: self.text_pair_column.clone(),
             label: label.cloned(),
             header: self.header,
-            documents,
+            documents: self.documents.or(saved.documents).unwrap_or_default(),
+            quotes: self.quotes.or(saved.quotes).unwrap_or_default(),
+            format: self.format.clone(),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! `engraft eval`.
 use super::{Loaded, load};
-use crate::program::{args::Eval, print::say, setup::records};
+use crate::program::{
+    args::Eval,
+    print::{note, say},
+    setup::{files, was_cut},
+};
 use anyhow::Result;
 use engraft::{
-    data::Content,
+    data::{Content, expand},
     reports::{
         process::peak_rss_bytes,
         progress::Mode,
@@ -15,14 +19,16 @@ use engraft::{
 use std::time::Instant;
 
 pub fn run(e: &Eval) -> Result<()> {
-    let Loaded { learner, task, tokenizer, documents } = load(&e.grafted, &e.reading, &e.run)?;
-    let columns = e.reading.columns(e.label_column.as_ref(), documents);
-    let data = records(task, &e.data, &columns, Purpose::Evaluate)?;
-    let encoded = Encoded::new(data, &learner, &tokenizer, Purpose::Evaluate)?;
+    let Loaded { learner, task, tokenizer, before } = load(&e.grafted, &e.reading, &e.run)?;
+    let columns = e.reading.columns(e.label_column.as_ref(), &before);
+    let files = files(task, &expand(&e.data)?, &columns, Purpose::Evaluate)?;
+    let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?;
+    note(files.notes(), e.run.quiet);
+    note(was_cut(&encoded, tokenizer.max_length()), e.run.quiet);
     let start = Instant::now();
     let found = evaluate(&learner, &encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
     let seconds = start.elapsed().as_secs_f64();
-    let tokens = encoded.examples.iter().map(|e| e.ids.len() as u64).sum();
+    let tokens = encoded.examples.tokens() as u64;
     let tokens_per_second = tokens as f64 / seconds.max(1e-9);
     let (metrics, peak_rss_bytes) = (found.metrics, peak_rss_bytes());
     let done = Evaluation { metrics, seconds, tokens, tokens_per_second, peak_rss_bytes };

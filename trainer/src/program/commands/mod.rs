@@ -16,7 +16,6 @@ use super::{
 };
 use anyhow::Result;
 use engraft::{
-    data::Documents,
     learner::{Backbone, Learner},
     tasks::TaskType,
     text::tokenizer::Tokenizer,
@@ -36,12 +35,12 @@ pub fn run() -> Result<()> {
     }
 }
 
-/// A saved learner with its task and tokenizer, and where documents end.
+/// A saved learner with its task and tokenizer, and the options of the run that saved it.
 struct Loaded {
     learner: Learner,
     task: &'static TaskType,
     tokenizer: Tokenizer,
-    documents: Documents,
+    before: Options,
 }
 
 /// The options of the run that saved something, if it is known.
@@ -63,6 +62,5 @@ fn load(g: &Grafted, reading: &Reading, run: &Run) -> Result<Loaded> {
     let tokenizer = tokenizer(&backbone, max_length(reading.max_length.or(before.max_length), &backbone))?;
     let (learner, task) =
         saved(backbone, g.adapter.as_deref(), task(g.task.as_ref().or(before.task.as_ref()))?)?;
-    let documents = reading.documents.or(before.documents).unwrap_or_default();
-    Ok(Loaded { learner, task, tokenizer, documents })
+    Ok(Loaded { learner, task, tokenizer, before })
 }

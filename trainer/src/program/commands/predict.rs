@@ -1,22 +1,36 @@
 //! `engraft predict`.
 use super::{Loaded, load};
-use crate::program::{args::Predict, print::say, setup::records};
+use crate::program::{
+    args::Predict,
+    print::{note, say},
+    setup::{files, was_cut},
+};
 use anyhow::Result;
 use engraft::{
-    data::{Content, Dataset},
+    data::{Content, Dataset, expand},
     reports::{progress::Mode, report::json_line},
     run::evaluate::{Encoded, predict},
     tasks::Purpose,
 };
 
 pub fn run(p: &Predict) -> Result<()> {
-    let Loaded { learner, task, tokenizer, documents } = load(&p.grafted, &p.reading, &p.run)?;
-    let data = match (&p.input, task.content) {
-        (Some(file), _) => records(task, file, &p.reading.columns(None, documents), Purpose::Predict)?,
-        (None, Content::Words) => Dataset::of_sentences("--text", &p.text)?,
-        (None, Content::Texts | Content::Documents) => Dataset::of_texts("--text", &p.text)?,
+    let Loaded { learner, task, tokenizer, before } = load(&p.grafted, &p.reading, &p.run)?;
+    let data = match (&p.input[..], task.content) {
+        ([], Content::Words) => Some(Dataset::of_sentences("--text", &p.text)?),
+        ([], Content::Texts | Content::Documents) => Some(Dataset::of_texts("--text", &p.text)?),
+        _ => None,
     };
-    let encoded = Encoded::new(data, &learner, &tokenizer, Purpose::Predict)?;
+    let encoded = match data {
+        Some(data) => Encoded::new(data, &learner, &tokenizer, Purpose::Predict)?,
+        None => {
+            let columns = p.reading.columns(None, &before);
+            let files = files(task, &expand(&p.input)?, &columns, Purpose::Predict)?;
+            let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
+            note(files.notes(), p.run.quiet);
+            encoded
+        }
+    };
+    note(was_cut(&encoded, tokenizer.max_length()), p.run.quiet);
     let predictions = predict(&learner, &encoded, p.reading.batch(), Mode::detect(p.run.quiet))?;
     if p.run.json {
         let all: Vec<_> = predictions.into_iter().map(|x| x.json).collect();

@@ -1,0 +1,168 @@
+//! How much of a long text has to be looked at.
+//!
+//! A tokenizer that first splits at white space, and whose normaliser looks at single characters, does the same with a text up to
+//! some white space whether the rest is there or not. So of a text that will be cut only its head is tokenised, and of one that
+//! will not one part after the other: a long text takes no more memory than a short one.
+use serde_json::Value;
+
+/// Whether a tokenizer, as its JSON describes it, makes of a text that is split in front of a space what it makes of the
+/// parts: the same ids, in this order.
+pub(super) fn is_local(tokenizer: &Value) -> bool {
+    let list = |value: &Value, name: &str| -> Vec<Value> {
+        match value["type"].as_str() {
+            None => vec![],
+            Some("Sequence") => value[name].as_array().cloned().unwrap_or_default(),
+            Some(_) => vec![value.clone()],
+        }
+    };
+    let of_type = |value: &Value, types: &[&str]| value["type"].as_str().is_some_and(|t| types.contains(&t));
+    let normalizers = list(&tokenizer["normalizer"], "normalizers");
+    let single = |n: &Value| {
+        of_type(n, &["BertNormalizer", "Lowercase", "StripAccents", "NFC", "NFD", "NFKC", "NFKD"])
+    };
+    let pre_tokenizers = list(&tokenizer["pre_tokenizer"], "pretokenizers");
+    let splits = |p: &Value| {
+        of_type(p, &["BertPreTokenizer", "Whitespace", "WhitespaceSplit"])
+            || of_type(p, &["ByteLevel"]) && p["use_regex"] != false
+    };
+    let added = tokenizer["added_tokens"].as_array().map_or(&[][..], |a| a);
+    // a token that takes the white space behind it away, or has some in it, may reach over the split
+    let reaches = |token: &Value| {
+        token["rstrip"] != false || token["content"].as_str().is_none_or(|c| c.contains(char::is_whitespace))
+    };
+    normalizers.iter().all(single) && pre_tokenizers.first().is_some_and(splits) && !added.iter().any(reaches)
+}
+
+/// Where a text may be split at or behind so many bytes: in front of the first space that follows
+/// something else than white space.
+fn split(text: &str, from: usize) -> Option<usize> {
+    let mut start = from;
+    loop {
+        let at = start + text.as_bytes().get(start..)?.iter().position(|b| *b == b' ')?;
+        if text[..at].chars().next_back().is_some_and(|c| !c.is_whitespace()) {
+            return Some(at);
+        }
+        start = at + 1;
+    }
+}
+
+/// The head of a text, of so many bytes or a little more.
+pub(super) fn head(text: &str, bytes: usize) -> &str {
+    split(text, bytes).map_or(text, |at| &text[..at])
+}
+
+/// A text in parts of so many bytes or a little more.
+pub(super) fn parts(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        match split(text, bytes.max(1)) {
+            Some(at) => {
+                rest = Some(&text[at..]);
+                Some(&text[..at])
+            }
+            None => rest.take(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+    use tokenizers::Tokenizer;
+
+    fn special() -> Value {
+        json!([{"id": 0, "content": "<s>", "single_word": false, "lstrip": true, "rstrip": false, "normalized": false,
+                "special": true}])
+    }
+    /// Splits and normalises as real ones do, with an id for each byte or a few words.
+    fn all() -> Vec<Value> {
+        let bytes = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+        let mut bytes: Vec<String> = bytes.into_iter().map(String::from).collect();
+        bytes.sort();
+        let mut vocabulary: serde_json::Map<String, Value> = [("<s>".into(), 0.into())].into_iter().collect();
+        for (id, byte) in bytes.iter().enumerate() {
+            vocabulary.insert(byte.clone(), (id + 1).into());
+        }
+        for pair in ["Ġa", "ab", "ĠĠ", "Ċ "] {
+            vocabulary.insert(pair.into(), vocabulary.len().into());
+        }
+        let bpe = json!({"type": "BPE", "vocab": vocabulary, "merges": [["Ġ", "a"], ["a", "b"], ["Ġ", "Ġ"]]});
+        let words = json!({"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 9, "vocab": {"<s>": 0, "[UNK]": 1, "a": 2, "b": 3, "##a": 4, "##b": 5, ".": 6, "e": 7, "##e": 8}});
+        let bert = json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+            "lowercase": true});
+        let of = |normalizer: Value, pre: Value, model: &Value| {
+            json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": special(), "normalizer": normalizer,
+                "pre_tokenizer": pre, "post_processor": null, "decoder": null, "model": model})
+        };
+        let byte_level = |prefix: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true});
+        let nfc = json!({"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]});
+        vec![
+            of(bert, json!({"type": "BertPreTokenizer"}), &words),
+            of(nfc, json!({"type": "Whitespace"}), &words),
+            of(json!(null), byte_level(false), &bpe),
+            of(json!({"type": "NFC"}), byte_level(true), &bpe),
+            of(
+                json!(null),
+                json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Isolated"}]}),
+                &words,
+            ),
+        ]
+    }
+
+    #[test]
+    fn texts_are_split_in_front_of_spaces() {
+        assert_eq!([head("ab  cd e", 0), head("ab  cd e", 2), head("ab  cd e", 3)], ["ab", "ab", "ab  cd"]);
+        assert_eq!(
+            [head("ab  cd e", 7), head(" \n ", 0), head("é é", 1), head("", 4)],
+            ["ab  cd e", " \n ", "é", ""]
+        );
+        assert_eq!(parts("ab  cd e\u{a0} f", 1).collect::<Vec<_>>(), ["ab", "  cd", " e\u{a0} f"]);
+        assert_eq!(parts("", 1).collect::<Vec<_>>(), [""]);
+    }
+
+    #[test]
+    fn tokenizers_that_look_further_are_not_split() {
+        for good in all() {
+            assert!(is_local(&good), "{good}");
+            let changed = |key: &str, value: Value| {
+                let mut json = good.clone();
+                json[key] = value;
+                is_local(&json)
+            };
+            assert!(!changed("pre_tokenizer", json!(null)));
+            assert!(!changed("pre_tokenizer", json!({"type": "Metaspace", "replacement": "▁"})));
+            assert!(!changed("pre_tokenizer", json!({"type": "ByteLevel", "use_regex": false})));
+            assert!(!changed("normalizer", json!({"type": "Precompiled"})));
+            assert!(!changed("normalizer", json!({"type": "Sequence", "normalizers": [{"type": "Strip"}]})));
+            assert!(!changed("added_tokens", json!([{"content": "a b", "rstrip": false}])));
+            assert!(!changed("added_tokens", json!([{"content": "ab", "rstrip": true}])));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+        #[test]
+        fn ids_are_those_of_the_whole(
+            text in prop::collection::vec(prop_oneof![
+                Just(" "), Just("  "), Just("\n"), Just("\t"), Just("\r\n"), Just("\u{a0}"), Just("\u{301}"), Just("\u{c}"), Just("a"),
+                Just("ab"), Just("B."), Just("É"), Just("e\u{301}"), Just("<s>"), Just("'s"), Just("7"), Just("中"), Just("ﬁ"),
+                Just("\u{200b}"), Just("\u{85}"), Just("-"), Just("😀"),
+            ], 0..40).prop_map(|parts| parts.concat()),
+            bytes in 0usize..30,
+        ) {
+            for json in all() {
+                let tokenizer = Tokenizer::from_bytes(json.to_string()).unwrap();
+                let ids = |text: &str| tokenizer.encode_fast(text, false).unwrap().get_ids().to_vec();
+                let (whole, head) = (ids(&text), ids(head(&text, bytes)));
+                prop_assert_eq!(&whole[..head.len()], head, "{}", json["pre_tokenizer"]);
+                let of_parts: Vec<u32> = parts(&text, bytes).flat_map(ids).collect();
+                prop_assert_eq!(&of_parts, &whole, "{}", json["pre_tokenizer"]);
+            }
+        }
+    }
+}
