@@ -172,7 +172,8 @@ fn memory_takes_a_usual_length_or_what_the_model_can() {
     work.run("memory --methods head --model m --length 41").fails(&["`length` cannot be 41", "1 to 40"]);
 }
 
-/// Reading a long text takes a few times its bytes, and many short ones little more than their tokens.
+/// Reading a long text takes a few times its bytes, and many short ones little more than their
+/// tokens.
 #[test]
 #[cfg(target_os = "linux")]
 fn data_takes_little_memory() {

@@ -9,11 +9,13 @@ use crate::error::{Error, Result};
 pub(super) struct Line {
     pub line: usize,
     pub cells: Vec<String>,
-    /// Where quotes are characters like any other: whether one would be open at its end if they were not.
+    /// Where quotes are characters like any other: whether one would be open at its end if they
+    /// were not.
     pub is_cut_off: bool,
 }
 
-/// The next row of a file whose cells are split at tabs, and nothing else; a line of nothing but spaces is no row.
+/// The next row of a file whose cells are split at tabs, and nothing else; a line of nothing but
+/// spaces is no row.
 pub(super) fn plain(lines: &mut Lines) -> Result<Option<Line>> {
     let mut number = lines.number();
     while let Some(line) = lines.next()? {
@@ -43,7 +45,8 @@ fn is_quoted(cell: &str) -> bool {
 /// Bytes that are split into cells at once.
 const PART: usize = 1 << 15;
 
-/// RFC 4180: cells that hold delimiters, quotes or line breaks stand in quotes, and their quotes are doubled.
+/// RFC 4180: cells that hold delimiters, quotes or line breaks stand in quotes, and their quotes
+/// are doubled.
 pub(super) struct Quoted {
     lines: Lines,
     delimiter: u8,
@@ -76,8 +79,8 @@ impl Quoted {
         Ok(self.ready.pop_front())
     }
 
-    /// Splits whole rows, the first of which stands in line `line`. A quote that is not closed would swallow the rest of the file, so
-    /// it is looked for.
+    /// Splits whole rows, the first of which stands in line `line`. A quote that is not closed
+    /// would swallow the rest of the file, so it is looked for.
     fn split(&mut self, text: &str, mut line: usize) -> Result<()> {
         let path = self.lines.path();
         let mut reader = csv::ReaderBuilder::new()

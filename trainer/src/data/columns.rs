@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// A column, by name or by zero-based index. A number is an index; in JSONL a column is always a field's
-/// name.
+/// A column, by name or by zero-based index. A number is an index; in JSONL a column is always a
+/// field's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Column {
     /// The name in the header.
@@ -64,8 +64,8 @@ choices! {
     pub enum Quotes {
         /// They are characters like any other, as in the GLUE files
         Literal = "literal",
-        /// They stand around cells, as pandas and csv.writer write them: tabs and line breaks may be inside, and a quote is
-        /// written twice
+        /// They stand around cells, as pandas and csv.writer write them: tabs and line breaks may
+        /// be inside, and a quote is written twice
         Csv = "csv",
     }
 }

@@ -1,9 +1,9 @@
 //! CoNLL's columns: one word a line with its tags behind it, sentences apart by blank lines.
 //!
-//! Cells are split at tabs where a line has one, else at runs of spaces. Nothing else splits or ends a line:
-//! words may hold no-break spaces and Unicode's own line breaks. A line of spaces and tabs alone ends a
-//! sentence. `#` begins a word like any other character. A line whose first cell is `-DOCSTART-` ends a
-//! sentence and is none itself.
+//! Cells are split at tabs where a line has one, else at runs of spaces. Nothing else splits or
+//! ends a line: words may hold no-break spaces and Unicode's own line breaks. A line of spaces and
+//! tabs alone ends a sentence. `#` begins a word like any other character. A line whose first cell
+//! is `-DOCSTART-` ends a sentence and is none itself.
 use super::columns::{Column, Columns};
 use super::format::{Format, Records, records};
 use super::lines::Lines;

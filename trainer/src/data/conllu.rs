@@ -1,8 +1,8 @@
 //! CoNLL-U of Universal Dependencies: ten columns at single tabs, sentences apart by blank lines.
 //!
-//! Lines that begin with `#` in front of a sentence are comments. Ranges of words (`3-4`) and empty nodes
-//! (`3.1`) are no words. A form may hold spaces. Of the columns XPOS, UPOS and DEPREL the value `_` says that
-//! there is no label.
+//! Lines that begin with `#` in front of a sentence are comments. Ranges of words (`3-4`) and empty
+//! nodes (`3.1`) are no words. A form may hold spaces. Of the columns XPOS, UPOS and DEPREL the
+//! value `_` says that there is no label.
 use super::columns::{Column, Columns};
 use super::conll::Sentence;
 use super::format::{Format, Records, records};

@@ -25,7 +25,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads the bytes of a file; `path` names them in errors, and its extension says how they are read.
+    /// Reads the bytes of a file; `path` names them in errors, and its extension says how they are
+    /// read.
     pub fn parse(path: impl AsRef<Path>, bytes: &[u8], columns: &Columns, want: Want) -> Result<Self> {
         let path = path.as_ref();
         let lines = |notes: &Notes| Lines::new(path, Cursor::new(bytes.to_vec()), notes);

@@ -2,7 +2,7 @@
 use super::columns::Columns;
 use super::dataset::Dataset;
 use super::formats::format;
-use super::lines::{Lines, Notes};
+use super::lines::{Lines, Notes, STDIN};
 use super::reading::Reading;
 use super::record::{Chosen, Record, Want};
 use crate::error::{Error, Result};
@@ -22,8 +22,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files at these paths, of which `-` is the standard input. An error if a name does not say how its file is to be read;
-    /// nothing is opened yet.
+    /// The files at these paths, of which `-` is the standard input. An error if a name does not
+    /// say how its file is to be read; nothing is opened yet.
     pub fn new(paths: &[PathBuf], columns: &Columns, want: Want) -> Result<Files> {
         for path in paths {
             format(path, columns.format.as_deref(), want.content)?;
@@ -31,9 +31,17 @@ impl Files {
         Ok(Files { paths: paths.into(), columns: columns.clone(), want, notes: Notes::default() })
     }
 
-    /// What errors call them all: the first one's path.
-    pub fn name(&self) -> &Path {
-        self.paths.first().map_or(Path::new(""), |path| path)
+    /// What errors about all of them say.
+    pub fn name(&self) -> PathBuf {
+        let name = |path: &PathBuf| match path.as_os_str() == STDIN {
+            true => "stdin".into(),
+            false => path.clone(),
+        };
+        match &self.paths[..] {
+            [] => PathBuf::new(),
+            [one] => name(one),
+            [first, rest @ ..] => format!("{} and {} more", name(first).display(), rest.len()).into(),
+        }
     }
 
     /// The records in parts, each of one file and small.
@@ -65,16 +73,17 @@ impl Files {
     /// All records.
     pub fn read(&self) -> Result<Dataset> {
         let mut parts = self.parts();
-        let none = || Error::file(self.name(), "the file is empty");
+        let none = || Error::file(&self.name(), "the file is empty");
         let mut all = parts.next().ok_or_else(none)??;
-        all.path = self.name().into();
+        all.path = self.name();
         for part in parts {
             all.append(part?);
         }
         Ok(all)
     }
 
-    /// The names of all labels: every record is looked at, and an error is found here that is in any of them.
+    /// The names of all labels: every record is looked at, and an error is found here that is in
+    /// any of them.
     pub fn names(&self) -> Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for part in self.parts() {
@@ -93,8 +102,8 @@ impl Files {
     }
 }
 
-/// The files that paths and patterns such as `data/*.tsv` stand for: those of each in the order of their names. A path of a file
-/// that is there stands for itself, whatever characters are in it.
+/// The files that paths and patterns such as `data/*.tsv` stand for: those of each in the order of
+/// their names. A path of a file that is there stands for itself, whatever characters are in it.
 pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all = vec![];
     for path in paths {

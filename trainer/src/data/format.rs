@@ -7,7 +7,8 @@ use crate::error::Result;
 /// The records of a file, one after the other.
 pub type Records = Box<dyn Iterator<Item = Result<Record>>>;
 
-/// Begins to read a file: which columns are read, and the records. A file without records is no error here.
+/// Begins to read a file: which columns are read, and the records. A file without records is no
+/// error here.
 pub type Open = fn(Lines, &Columns, Want) -> Result<(Chosen, Records)>;
 
 /// A way to write records into a file.

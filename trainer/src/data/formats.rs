@@ -10,8 +10,8 @@ use std::path::Path;
 pub const FORMATS: &[Format] =
     &[table::TSV, table::CSV, jsonl::FORMAT, words::FORMAT, conll::FORMAT, conllu::FORMAT, documents::FORMAT];
 
-/// The format in which the file at `path` holds what is wanted of it: the one that is asked for, else the one that its extension
-/// stands for, in front of `.gz`.
+/// The format in which the file at `path` holds what is wanted of it: the one that is asked for,
+/// else the one that its extension stands for, in front of `.gz`.
 pub(super) fn format(path: &Path, asked: Option<&str>, content: Content) -> Result<&'static Format> {
     let mut fitting = FORMATS.iter().filter(|f| f.contents.contains(&content));
     let of = |extension: &str| fitting.clone().find(|f| f.extensions.contains(&extension));

@@ -82,12 +82,12 @@ fn detect<'a>(
     columns: &Columns,
 ) -> Result<bool> {
     let cells: Vec<&str> = first.cells.iter().map(|cell| cell.trim()).collect();
-    // a column of row numbers, which pandas writes without a name or as "Unnamed: 0"
-    let named: Vec<&str> = cells.iter().copied().filter(|cell| !is_nameless(cell)).collect();
-    let names = named.iter().all(|cell| is_name(cell))
-        && named.iter().enumerate().all(|(i, cell)| !named[..i].contains(cell));
-    let usual = named.iter().any(|cell| USUAL.iter().any(|name| name.eq_ignore_ascii_case(cell)));
-    let names = names && (usual || named.len() == cells.len());
+    let (names, usual) = looks(&cells);
+    let bare: Vec<&str> = cells.iter().map(|cell| unquoted(cell)).collect();
+    if !names && looks(&bare) == (true, true) {
+        let why = "the first row seems to be column names in quotes: pass --quotes csv, or --header no";
+        return Err(Error::line(path, first.line, why));
+    }
     let label = match &columns.label {
         Some(Column::Index(index)) => Some(*index),
         _ if cells.len() > 1 => Some(cells.len() - 1),
@@ -109,7 +109,23 @@ fn detect<'a>(
     }
 }
 
-/// Whether a header may have this in the place of a name: pandas' row numbers, or what stands behind a last delimiter.
+/// Whether all cells look like names, and whether there is a usual name among them.
+fn looks(cells: &[&str]) -> (bool, bool) {
+    // a column of row numbers, which pandas writes without a name or as "Unnamed: 0"
+    let named: Vec<&str> = cells.iter().copied().filter(|cell| !is_nameless(cell)).collect();
+    let names = named.iter().all(|cell| is_name(cell))
+        && named.iter().enumerate().all(|(i, cell)| !named[..i].contains(cell));
+    let usual = named.iter().any(|cell| USUAL.iter().any(|name| name.eq_ignore_ascii_case(cell)));
+    (names && (usual || named.len() == cells.len()), usual)
+}
+
+/// A cell without the quotes around it.
+fn unquoted(cell: &str) -> &str {
+    cell.strip_prefix('"').and_then(|cell| cell.strip_suffix('"')).unwrap_or(cell)
+}
+
+/// Whether a header may have this in the place of a name: pandas' row numbers, or what stands
+/// behind a last delimiter.
 fn is_nameless(cell: &str) -> bool {
     let number = cell.strip_prefix("Unnamed: ").unwrap_or("x");
     cell.is_empty() || number.bytes().all(|b| b.is_ascii_digit())

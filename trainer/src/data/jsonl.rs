@@ -39,8 +39,8 @@ fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)
     )
 }
 
-/// Begins to read the objects of a file: `find` looks at the first one, to know what to read of all, `chosen` shows that, and
-/// `record` reads an object.
+/// Begins to read the objects of a file: `find` looks at the first one, to know what to read of
+/// all, `chosen` shows that, and `record` reads an object.
 pub(super) fn each_object<F: 'static>(
     mut lines: Lines,
     find: impl Fn(&Path, &Object<'_>) -> Result<F>,

@@ -14,13 +14,14 @@ use crate::error::{Error, Result, list};
 pub struct Labels {
     names: Vec<String>,
     ids: HashMap<String, u32>,
-    /// Of names with blanks around them the numbers without these; `None` where two are the same then.
+    /// Of names with blanks around them the numbers without these; `None` where two are the same
+    /// then.
     bare: HashMap<String, Option<u32>>,
 }
 
 impl Labels {
-    /// The labels that occur in the training data at `path`, in sorted order: whole numbers by value and
-    /// before everything else ("0", "1", .., "10"), the rest by their characters.
+    /// The labels that occur in the training data at `path`, in sorted order: whole numbers by
+    /// value and before everything else ("0", "1", .., "10"), the rest by their characters.
     pub fn learn(path: &Path, names: BTreeSet<String>) -> Result<Self> {
         let mut names: Vec<String> = names.into_iter().collect();
         if let [only] = names.as_slice() {
@@ -72,8 +73,9 @@ impl Labels {
         self.names.len()
     }
 
-    /// The number of a label that stands in a file: of the label that is called exactly so, else of the one
-    /// that it is taken for, else of the only one that is the same but for blanks around it.
+    /// The number of a label that stands in a file: of the label that is called exactly so, else of
+    /// the one that it is taken for, else of the only one that is the same but for blanks around
+    /// it.
     pub fn find(&self, label: &Name) -> Option<u32> {
         let bare = || self.bare.get(label.taken()).copied().flatten();
         self.id(label.exact()).or_else(|| self.id(label.taken())).or_else(bare)

@@ -1,6 +1,8 @@
-//! The lines of a data file, one after the other: unpacked where the file is gzip, held to UTF-8, counted.
+//! The lines of a data file, one after the other: unpacked where the file is gzip, held to UTF-8,
+//! counted.
 //!
-//! A file is never in memory as a whole, so that one larger than memory can be read; only the line under way is.
+//! A file is never in memory as a whole, so that one larger than memory can be read; only the line
+//! under way is.
 use crate::error::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
 use std::cell::{Cell, RefCell};
@@ -14,7 +16,8 @@ pub const STDIN: &str = "-";
 
 /// What a gzip file begins with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// Unpacked bytes of a gzip file that are always taken, and how many for each packed byte beyond them.
+/// Unpacked bytes of a gzip file that are always taken, and how many for each packed byte beyond
+/// them.
 const UNPACKED: (u64, u64) = (64 << 20, 200);
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 16;
@@ -127,7 +130,8 @@ pub(super) fn is_gz(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
 }
 
-/// Everything that comes from the standard input: it is read once, and looked at as often as needed.
+/// Everything that comes from the standard input: it is read once, and looked at as often as
+/// needed.
 fn stdin() -> &'static io::Result<Vec<u8>> {
     static READ: OnceLock<io::Result<Vec<u8>>> = OnceLock::new();
     READ.get_or_init(|| {

@@ -1,9 +1,10 @@
 //! Records from files: texts or words, with their labels.
 //!
-//! A file is read record by record and never held as a whole: every record is either good or an error that names file and line.
-//! [`Files`] are what a data set is read from, in small parts and as often as needed; a [`Dataset`] is such a part, or all of
-//! it in memory. [`Labels`] maps label names to class numbers. [`FORMATS`] lists how files may be written: by extension, in
-//! front of `.gz` where they are packed, and by what a task reads of them.
+//! A file is read record by record and never held as a whole: every record is either good or an
+//! error that names file and line. [`Files`] are what a data set is read from, in small parts and
+//! as often as needed; a [`Dataset`] is such a part, or all of it in memory. [`Labels`] maps label
+//! names to class numbers. [`FORMATS`] lists how files may be written: by extension, in front of
+//! `.gz` where they are packed, and by what a task reads of them.
 //!
 //! | extension | records |
 //! |---|---|

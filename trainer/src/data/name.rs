@@ -1,8 +1,8 @@
 //! A label's name, as it stands in a file and as it is taken.
 
-/// A label's name. Two names are the same label if they are taken the same: blanks around a name do not
-/// count, and a JSON number counts by its value. How it stands there matters to a head that was trained
-/// elsewhere, whose labels may have blanks.
+/// A label's name. Two names are the same label if they are taken the same: blanks around a name do
+/// not count, and a JSON number counts by its value. How it stands there matters to a head that was
+/// trained elsewhere, whose labels may have blanks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     exact: String,
@@ -17,7 +17,8 @@ impl Name {
         Self { exact: text.into(), taken: (taken.len() < text.len()).then(|| taken.into()) }
     }
 
-    /// The name that a JSON number or boolean stands for, from its text; `None` for a number that is too large.
+    /// The name that a JSON number or boolean stands for, from its text; `None` for a number that
+    /// is too large.
     pub fn of_value(text: &str) -> Option<Self> {
         let taken = if text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
             number(text)?
@@ -47,8 +48,8 @@ impl From<&str> for Name {
 /// The most digits of a number that are written without an exponent.
 const DIGITS: i64 = 40;
 
-/// The value of a JSON number as text, exactly and in one way only: 1, 1.0 and 10e-1 are `1`. `None` if the exponent is out of
-/// every range.
+/// The value of a JSON number as text, exactly and in one way only: 1, 1.0 and 10e-1 are `1`.
+/// `None` if the exponent is out of every range.
 fn number(text: &str) -> Option<String> {
     let (sign, size) = text.strip_prefix('-').map_or(("", text), |size| ("-", size));
     let (mantissa, exponent) = size.split_once(['e', 'E']).unwrap_or((size, "0"));

@@ -1,7 +1,7 @@
 //! An object of a JSONL file, of which only the fields that are asked for are looked into.
 //!
-//! Python's `json.dumps` writes two things that JSON does not know: NaN, Infinity and -Infinity, and halves of surrogate
-//! pairs. They stand in the way of nobody who does not read their field.
+//! Python's `json.dumps` writes two things that JSON does not know: NaN, Infinity and -Infinity,
+//! and halves of surrogate pairs. They stand in the way of nobody who does not read their field.
 use super::name::Name;
 use crate::error::{Error, Result, list};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -102,7 +102,9 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
-        Value::Object(_) if value.to_string() == NOT_FINITE => "NaN or Infinity, which JSON does not know",
+        Value::Object(o) if o.len() == 1 && o.contains_key("not finite") => {
+            "NaN or Infinity, which JSON does not know"
+        }
         Value::Object(_) => "an object",
     }
 }
@@ -134,7 +136,8 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// The same text with something else in the place of NaN, Infinity and -Infinity outside of strings.
+/// The same text with something else in the place of NaN, Infinity and -Infinity outside of
+/// strings.
 fn without_infinities(source: &str) -> Cow<'_, str> {
     let (mut out, mut from) = (String::new(), 0);
     let (mut at, mut in_string) = (0, false);

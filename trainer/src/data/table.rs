@@ -30,8 +30,8 @@ pub(super) const CSV: Format = Format {
     open: |lines, columns, want| rows(Cells::Quoted(Quoted::new(lines, b',')), columns, want),
 };
 
-/// Rows that are looked at to find out whether the first one is a header.
-const AHEAD: usize = 1000;
+/// Rows that are looked at to find out whether the first one is a header, and about how many bytes.
+const AHEAD: (usize, usize) = (1000, 1 << 20);
 
 /// Where rows of cells come from.
 enum Cells {
@@ -59,10 +59,13 @@ impl Cells {
 /// Finds the columns, then reads every row by them.
 fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     let path = cells.path().to_path_buf();
-    let mut ahead = VecDeque::new();
-    while ahead.len() < AHEAD {
+    let (mut ahead, mut bytes) = (VecDeque::new(), 0);
+    while ahead.len() < 2 || ahead.len() < AHEAD.0 && bytes < AHEAD.1 {
         match cells.next() {
-            Ok(Some(line)) => ahead.push_back(Ok(line)),
+            Ok(Some(line)) => {
+                bytes += line.cells.iter().map(String::len).sum::<usize>();
+                ahead.push_back(Ok(line));
+            }
             Ok(None) => break,
             Err(error) => {
                 ahead.push_back(Err(error)); // its turn comes

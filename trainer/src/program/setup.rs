@@ -95,7 +95,7 @@ pub fn was_cut(encoded: &Encoded, max_length: usize) -> Option<String> {
 pub fn learn(task: &TaskType, paths: &[PathBuf], columns: &Columns) -> Result<Box<dyn Task>> {
     let files = files(task, paths, columns, Purpose::Train)?;
     let names = if task.labelled { files.names()? } else { BTreeSet::new() };
-    (task.learn)(files.name(), names)
+    (task.learn)(&files.name(), names)
 }
 
 /// What was saved in a directory, with its task: that of its head, which must be the one that is asked for. Without a directory

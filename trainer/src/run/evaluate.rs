@@ -29,8 +29,8 @@ impl Encoded {
         encoding.add(&data)?;
         encoding.end(data)
     }
-    /// Reads files and makes the examples, one small part after the other. Records are kept for predictions; for an evaluation
-    /// labels of words are; for training nothing is.
+    /// Reads files and makes the examples, one small part after the other. Records are kept for
+    /// predictions; for an evaluation labels of words are; for training nothing is.
     pub fn read(
         files: &Files,
         learner: &Learner,
@@ -52,7 +52,9 @@ impl Encoded {
                 none => *none = Some(part),
             }
         }
-        encoding.end(all.ok_or_else(|| Error::file(files.name(), "the file is empty"))?)
+        let mut data = all.ok_or_else(|| Error::file(&files.name(), "the file is empty"))?;
+        data.path = files.name();
+        encoding.end(data)
     }
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {

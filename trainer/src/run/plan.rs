@@ -202,9 +202,10 @@ fn ranges(layers: &[usize]) -> String {
     }
 }
 
-/// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser state, activations and scratch
-/// memory, in training and in evaluation, and the data; the program itself comes on top. `c` is the run's learner on the Null
-/// device with as many threads as will compute. Where no plan fits, the error names the least budget for which one does.
+/// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser
+/// state, activations and scratch memory, in training and in evaluation, and the data; the program
+/// itself comes on top. `c` is the run's learner on the Null device with as many threads as will
+/// compute. Where no plan fits, the error names the least budget for which one does.
 pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<Plan> {
     let layers = c.backbone().model().info().layers;
     let kept = work.price(c, &Activations::default(), FEW)?;

@@ -42,7 +42,8 @@ const METRICS: &[Metric] = &[Metric::loss("perplexity"), Metric::loss("loss"), M
 #[derive(Clone, Copy, Debug)]
 pub struct CausalLm;
 
-/// A sequence as an example: one of one token, of which nothing can be predicted, is left out where nothing is to be said of it.
+/// A sequence as an example: one of one token, of which nothing can be predicted, is left out where
+/// nothing is to be said of it.
 fn block(record: usize, ids: Vec<u32>, purpose: Purpose) -> Option<Example> {
     let labels = next_tokens(&ids);
     let is_useful = ids.len() > 1 || purpose == Purpose::Predict;

@@ -16,5 +16,5 @@ pub use classification::Classification;
 pub use one_line::one_line;
 pub use registry::TASKS;
 pub use tagging::Tagging;
-pub use task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType};
+pub use task::{Answer, Carry, Evaluated, Given, Learn, Prediction, Purpose, Task, TaskType};
 pub use top::Top;

@@ -2,8 +2,9 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// A text on one line: line breaks and tabs as `\n`, `\r` and `\t`, other control characters and Unicode's own line breaks as
-/// `\u{1b}`. Nothing else is changed, so a backslash stands for itself; JSON has texts as they are.
+/// A text on one line: line breaks and tabs as `\n`, `\r` and `\t`, other control characters and
+/// Unicode's own line breaks as `\u{1b}`. Nothing else is changed, so a backslash stands for
+/// itself; JSON has texts as they are.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     let is_special = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if !text.contains(is_special) {

@@ -59,8 +59,8 @@ pub struct Evaluated {
 pub struct Prediction {
     /// An object.
     pub json: serde_json::Value,
-    /// The same for people: one line, for words one for each and an empty one. What it shows of the data is put on one line by
-    /// [`one_line`](super::one_line).
+    /// The same for people: one line, for words one for each and an empty one. What it shows of the
+    /// data is put on one line by [`one_line`](super::one_line).
     pub text: String,
 }
 
@@ -90,8 +90,9 @@ pub trait Task: Send + Sync {
     /// The head of a new run on this model, none if the model's own language-modelling head serves. `linear` asks for one layer, as
     /// the model's library has it on its own.
     fn head(&self, model: &ModelInfo, linear: bool) -> Option<Box<dyn HeadConfig>>;
-    /// The examples of a part of a data set, whose numbers of records are those of the part. One record may make several, and
-    /// several records one: what fills no example yet is left in `carry` for the next part.
+    /// The examples of a part of a data set, whose numbers of records are those of the part. One
+    /// record may make several, and several records one: what fills no example yet is left in
+    /// `carry` for the next part.
     fn encode(
         &self,
         data: &Dataset,
@@ -112,12 +113,16 @@ pub trait Task: Send + Sync {
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act>;
     /// What is computed for each example of a batch, without dropout.
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
-    /// How good the answers to the examples of a data set are. Of its records only those that have labels of words are there, with
-    /// these labels alone: texts are not kept for an evaluation.
+    /// How good the answers to the examples of a data set are. Of its records only those that have
+    /// labels of words are there, with these labels alone: texts are not kept for an evaluation.
     fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated;
     /// What the answers say of each record.
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction>;
 }
+
+/// Makes the task of training data: from the path that errors name, and the names of all labels in
+/// it.
+pub type Learn = fn(&Path, BTreeSet<String>) -> Result<Box<dyn Task>>;
 
 /// A row of the registry.
 #[derive(Debug)]
@@ -134,8 +139,8 @@ pub struct TaskType {
     pub head: &'static str,
     /// Whether it can do without, with the model's own language-modelling head.
     pub headless: bool,
-    /// The task that training data sets: the path that errors name, and the names of all labels in it.
-    pub learn: fn(&Path, BTreeSet<String>) -> Result<Box<dyn Task>>,
+    /// The task that training data sets.
+    pub learn: Learn,
     /// The task of a head that has these labels.
     pub known: fn(Vec<String>) -> Result<Box<dyn Task>>,
 }

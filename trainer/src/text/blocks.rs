@@ -1,9 +1,10 @@
 //! Token sequences for language models: documents in blocks, and what is to be predicted of them.
 use super::example::IGNORED;
 
-/// Documents one after the other, the token `end` behind each, cut into blocks of `length` tokens. What does not fill a block is
-/// left in `rest`, which also holds what was left before. Each block comes with the number of the document in which it begins, of
-/// these or, if it began before, the first.
+/// Documents one after the other, the token `end` behind each, cut into blocks of `length` tokens.
+/// What does not fill a block is left in `rest`, which also holds what was left before. Each block
+/// comes with the number of the document in which it begins, of these or, if it began before, the
+/// first.
 pub fn blocks(
     documents: &[Vec<u32>],
     end: Option<u32>,

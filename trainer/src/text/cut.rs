@@ -1,13 +1,28 @@
 //! How much of a long text has to be looked at.
 //!
-//! A tokenizer that first splits at white space, and whose normaliser looks at single characters, does the same with a text up to
-//! some white space whether the rest is there or not. So of a text that will be cut only its head is tokenised, and of one that
-//! will not one part after the other: a long text takes no more memory than a short one.
+//! A tokenizer that first splits at white space, and whose normaliser looks at single characters,
+//! does the same with a text up to some white space whether the rest is there or not. So of a text
+//! that will be cut only its head is tokenised, and of one that will not one part after the other:
+//! a long text takes no more memory than a short one.
+use crate::error::Result;
 use serde_json::Value;
+use std::borrow::Cow;
 
-/// Whether a tokenizer, as its JSON describes it, makes of a text that is split in front of a space what it makes of the
+/// Bytes of a text's head for each token that is kept of it.
+const HEAD: usize = 16;
+/// Bytes of the parts in which a whole text is read, and of those that are read at once.
+const PART: usize = 1 << 15;
+const AT_ONCE: usize = 1 << 18;
+
+/// Whether a tokenizer makes of a text that is split in front of a space what it makes of the
 /// parts: the same ids, in this order.
-pub(super) fn is_local(tokenizer: &Value) -> bool {
+pub(super) fn is_local(tokenizer: &tokenizers::Tokenizer) -> bool {
+    let json = tokenizer.to_string(false).unwrap_or_default();
+    serde_json::from_str(&json).is_ok_and(|json| describes_local(&json))
+}
+
+/// The same for a tokenizer's JSON.
+fn describes_local(tokenizer: &Value) -> bool {
     let list = |value: &Value, name: &str| -> Vec<Value> {
         match value["type"].as_str() {
             None => vec![],
@@ -26,7 +41,8 @@ pub(super) fn is_local(tokenizer: &Value) -> bool {
             || of_type(p, &["ByteLevel"]) && p["use_regex"] != false
     };
     let added = tokenizer["added_tokens"].as_array().map_or(&[][..], |a| a);
-    // a token that takes the white space behind it away, or has some in it, may reach over the split
+    // a token that takes the white space behind it away, or has some in it, may reach over the
+    // split
     let reaches = |token: &Value| {
         token["rstrip"] != false || token["content"].as_str().is_none_or(|c| c.contains(char::is_whitespace))
     };
@@ -47,12 +63,71 @@ fn split(text: &str, from: usize) -> Option<usize> {
 }
 
 /// The head of a text, of so many bytes or a little more.
-pub(super) fn head(text: &str, bytes: usize) -> &str {
+fn head(text: &str, bytes: usize) -> &str {
     split(text, bytes).map_or(text, |at| &text[..at])
 }
 
+/// Whether it may be enough to look at the head of one of these texts, if so many tokens are kept
+/// of both.
+pub(super) fn is_long(text: &str, pair: Option<&str>, kept: usize) -> bool {
+    text.len().max(pair.map_or(0, str::len)) > HEAD * kept
+}
+
+/// As much of a text or pair as decides which tokens are left when it is cut to so many: a head
+/// with more tokens than that, and of the longer text of a pair one with more than that of the
+/// other, so that it stays the longer one. `count` counts the tokens of a text.
+pub(super) fn enough<'a>(
+    text: &'a str,
+    pair: Option<&'a str>,
+    kept: usize,
+    count: impl Fn(&str) -> Result<usize>,
+) -> Result<(&'a str, Option<&'a str>)> {
+    // with more tokens than `most`, or the whole text
+    let head_of = |text: &'a str, most: usize| -> Result<&'a str> {
+        let mut bytes = HEAD * most;
+        loop {
+            let head = head(text, bytes);
+            if head.len() == text.len() || count(head)? > most {
+                return Ok(head);
+            }
+            bytes = 4 * head.len();
+        }
+    };
+    let Some(pair) = pair else { return Ok((head_of(text, kept)?, None)) };
+    let all = |text: &str| -> Result<usize> { parts(text, PART).map(&count).sum() };
+    let is_first_longer = all(text)? > all(pair)?;
+    let (long, short) = if is_first_longer { (text, pair) } else { (pair, text) };
+    let short = head_of(short, kept)?;
+    let long = head_of(long, kept.max(count(short)?))?;
+    Ok(if is_first_longer { (long, Some(short)) } else { (short, Some(long)) })
+}
+
+/// Whether a text is so long that it is read in parts, where that makes no difference.
+pub(super) fn has_parts(text: &str) -> bool {
+    text.len() > PART
+}
+
+/// Texts, each with its number, in groups that are read at once; long ones in parts if they may be
+/// split.
+pub(super) fn groups<'a>(texts: &'a [Cow<'a, str>], may_split: bool) -> Vec<Vec<(usize, &'a str)>> {
+    let (mut groups, mut bytes) = (vec![vec![]], 0);
+    for (number, text) in texts.iter().enumerate() {
+        for part in parts(text, if may_split { PART } else { text.len().max(1) }) {
+            bytes += part.len();
+            if bytes > AT_ONCE {
+                groups.push(vec![]);
+                bytes = part.len();
+            }
+            if let Some(group) = groups.last_mut() {
+                group.push((number, part));
+            }
+        }
+    }
+    groups
+}
+
 /// A text in parts of so many bytes or a little more.
-pub(super) fn parts(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
+fn parts(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -71,6 +146,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+    use std::sync::OnceLock;
     use tokenizers::Tokenizer;
 
     fn special() -> Value {
@@ -125,13 +201,48 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_read_in_groups() {
+        let texts = [Cow::from("a ".repeat(PART)), "b".into(), "".into(), "c ".repeat(AT_ONCE).into()];
+        for may_split in [false, true] {
+            let groups = groups(&texts, may_split);
+            let mut whole = vec![String::new(); texts.len()];
+            groups.iter().flatten().for_each(|(number, part)| whole[*number] += part);
+            assert_eq!(whole, texts);
+            let most = groups.iter().map(|g| g.iter().map(|(_, part)| part.len()).sum::<usize>()).max();
+            assert_eq!(most.unwrap() <= AT_ONCE, may_split);
+        }
+    }
+
+    #[test]
+    fn a_head_is_enough() {
+        let count = |text: &str| Ok(text.split_whitespace().count());
+        let long = "word ".repeat(1000);
+        let (text, none) = enough(&long, None, 9, count).unwrap();
+        assert!(count(text).unwrap() > 9 && text.len() < 200 && none.is_none());
+        let short = "w ".repeat(70); // more words than are kept
+        let (text, pair) = enough(&long, Some(&short), 9, count).unwrap();
+        assert!(count(text).unwrap() > 70 && text.len() < long.len() && pair == Some(&short));
+        let (text, pair) = enough(&short, Some(&long), 9, count).unwrap();
+        assert!(count(pair.unwrap()).unwrap() > 70 && text == short);
+        for (first, second) in [(1000, 1000), (1001, 1000), (1000, 1001)] {
+            let [first, second] = [first, second].map(|n| "word ".repeat(n));
+            let (a, b) = enough(&first, Some(&second), 9, count).unwrap();
+            let (a, b) = (count(a).unwrap(), count(b.unwrap()).unwrap());
+            assert_eq!(a > b, first.len() > second.len());
+            assert!(a.min(b) > 9 && a.max(b) < 200);
+        }
+        let one = "x".repeat(1000);
+        assert_eq!(enough(&one, None, 9, count).unwrap().0, one);
+    }
+
+    #[test]
     fn tokenizers_that_look_further_are_not_split() {
         for good in all() {
-            assert!(is_local(&good), "{good}");
+            assert!(describes_local(&good), "{good}");
             let changed = |key: &str, value: Value| {
                 let mut json = good.clone();
                 json[key] = value;
-                is_local(&json)
+                describes_local(&json)
             };
             assert!(!changed("pre_tokenizer", json!(null)));
             assert!(!changed("pre_tokenizer", json!({"type": "Metaspace", "replacement": "▁"})));
@@ -147,6 +258,26 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
         #[test]
+        fn cut_texts_are_those_of_the_whole(
+            words in prop::collection::vec("[a-e]{1,3}|[.]|\\s{1,3}|x", 0..30),
+            first in 0usize..12, second in 0usize..12, max_length in 4usize..12,
+        ) {
+            use crate::text::tokenizer::{Fit, tests::json};
+            let fit = Fit { model: "tiny", vocabulary: 10, positions: None, max_length };
+            let tokenizer = crate::text::tokenizer::Tokenizer::from_bytes("t", json().as_bytes(), fit).unwrap();
+            let text = |n: usize| "a ".to_string() + &words.join(" ").repeat(n);
+            let (text, pair) = (text(first), text(second));
+            let rows = serde_json::json!({"text": text, "text_pair": pair}).to_string();
+            let want = crate::data::Want { content: crate::data::Content::Texts, labels: false };
+            let data = crate::data::Dataset::parse("a.jsonl", rows.as_bytes(), &Default::default(), want).unwrap();
+            let found = &tokenizer.encode_all(&data).unwrap()[0];
+            let whole = tokenizer.encode(&text, Some(&pair)).unwrap();
+            prop_assert_eq!(found, &whole);
+            let data = crate::data::Dataset::of_texts("t", std::slice::from_ref(&text)).unwrap();
+            prop_assert_eq!(&tokenizer.encode_all(&data).unwrap()[0], &tokenizer.encode(&text, None).unwrap());
+        }
+
+        #[test]
         fn ids_are_those_of_the_whole(
             text in prop::collection::vec(prop_oneof![
                 Just(" "), Just("  "), Just("\n"), Just("\t"), Just("\r\n"), Just("\u{a0}"), Just("\u{301}"), Just("\u{c}"), Just("a"),
@@ -155,8 +286,9 @@ mod tests {
             ], 0..40).prop_map(|parts| parts.concat()),
             bytes in 0usize..30,
         ) {
-            for json in all() {
-                let tokenizer = Tokenizer::from_bytes(json.to_string()).unwrap();
+            static MADE: OnceLock<Vec<(Value, Tokenizer)>> = OnceLock::new();
+            let make = |json: Value| (json.clone(), Tokenizer::from_bytes(json.to_string()).unwrap());
+            for (json, tokenizer) in MADE.get_or_init(|| all().into_iter().map(make).collect()) {
                 let ids = |text: &str| tokenizer.encode_fast(text, false).unwrap().get_ids().to_vec();
                 let (whole, head) = (ids(&text), ids(head(&text, bytes)));
                 prop_assert_eq!(&whole[..head.len()], head, "{}", json["pre_tokenizer"]);

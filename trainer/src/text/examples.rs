@@ -1,7 +1,7 @@
 //! The examples of a data set, laid one behind the other so that millions of them fit.
 //!
-//! A token takes one, two or four bytes, whatever the largest id needs, and as much again only where it has a label of its own or
-//! a type; an example takes 24 bytes besides.
+//! A token takes one, two or four bytes, whatever the largest id needs, and as much again only
+//! where it has a label of its own or a type; an example takes 24 bytes besides.
 use super::blocks::next_tokens;
 use super::example::{Example, Reads};
 use super::ints::Ints;
@@ -36,7 +36,8 @@ pub struct Examples {
     types: Ints,
     /// Of each row that is read the label.
     labels: Ints,
-    /// Of each row that is read where it stands and what it stands for, or none as long as no example says so.
+    /// Of each row that is read where it stands and what it stands for, or none as long as no
+    /// example says so.
     rows: Ints,
     parts: Ints,
 }

@@ -2,7 +2,8 @@
 use super::example::IGNORED;
 use std::ops::Range;
 
-/// Whole numbers, each in as few bytes as the largest of all needs: one, two or four. [`IGNORED`] counts as small.
+/// Whole numbers, each in as few bytes as the largest of all needs: one, two or four. [`IGNORED`]
+/// counts as small.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ints(Width);
 

@@ -17,12 +17,6 @@ use super::cut;
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
 
-/// Bytes of a text's head for each token that is kept of it.
-const HEAD: usize = 16;
-/// Bytes of the parts in which a whole text is read, and of those that are read at once.
-const PART: usize = 1 << 15;
-const AT_ONCE: usize = 1 << 18;
-
 /// The tokens of one text or pair.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tokens {
@@ -149,31 +143,13 @@ impl Tokenizer {
             .collect()
     }
 
-    /// As much of a text or pair as decides which tokens are left when it is cut: of a long text a head with more tokens than fit.
-    /// Of two texts one is short then, and has fewer tokens than the head of the other.
+    /// As much of a text or pair as decides which tokens are left when it is cut.
     fn enough<'a>(&self, text: &'a str, pair: Option<&'a str>) -> Result<(&'a str, Option<&'a str>)> {
-        let short = HEAD * self.max_length;
-        let is_long = |text: &str| text.len() > short;
-        match pair {
-            None if is_long(text) && self.cuts_heads() => Ok((self.head(text, self.max_length)?, None)),
-            Some(pair) if is_long(text) != is_long(pair) && self.cuts_heads() => {
-                let (long, other) = if is_long(text) { (text, pair) } else { (pair, text) };
-                let head = self.head(long, self.max_length.max(self.count(other)?))?;
-                Ok(if is_long(text) { (head, Some(pair)) } else { (text, Some(head)) })
-            }
-            _ => Ok((text, pair)),
-        }
-    }
-
-    /// The head of a text that has more than so many tokens; the whole text if it has not.
-    fn head<'a>(&self, text: &'a str, most: usize) -> Result<&'a str> {
-        let mut bytes = HEAD * most;
-        loop {
-            let head = cut::head(text, bytes);
-            if head.len() == text.len() || self.count(head)? > most {
-                return Ok(head);
-            }
-            bytes = 4 * head.len();
+        let keeps_head =
+            self.inner.get_truncation().is_some_and(|t| t.direction == TruncationDirection::Right);
+        match keeps_head && cut::is_long(text, pair, self.max_length) && self.is_local() {
+            true => cut::enough(text, pair, self.max_length, |text| self.count(text)),
+            false => Ok((text, pair)),
         }
     }
 
@@ -183,42 +159,21 @@ impl Tokenizer {
         Ok(whole.encode_fast(text, false).map_err(|error| self.failed(&error))?.len())
     }
 
-    /// Whether the tokens of a text's head are the first ones of the text, and those are the ones that are kept.
-    fn cuts_heads(&self) -> bool {
-        let right = self.inner.get_truncation().is_some_and(|t| t.direction == TruncationDirection::Right);
-        right && self.is_local()
-    }
-
     /// Whether the tokens of a text are those of its parts.
     fn is_local(&self) -> bool {
-        *self.is_local.get_or_init(|| {
-            let json = self.inner.to_string(false).unwrap_or_default();
-            serde_json::from_str(&json).is_ok_and(|json| cut::is_local(&json))
-        })
+        *self.is_local.get_or_init(|| cut::is_local(&self.inner))
     }
 
     /// The tokens of every record of a data set, whole and without special tokens.
     pub fn encode_whole(&self, data: &Dataset) -> Result<Vec<Vec<u32>>> {
         let whole = self.unlimited(&self.whole, false)?;
         let texts: Vec<_> = data.records.iter().map(Record::text).collect();
-        let mut parts: Vec<(usize, &str)> = vec![];
-        for (number, text) in texts.iter().enumerate() {
-            match text.len() > PART && self.is_local() {
-                true => parts.extend(cut::parts(text, PART).map(|part| (number, part))),
-                false => parts.push((number, text)),
-            }
-        }
+        let is_local = texts.iter().any(|text| cut::has_parts(text)) && self.is_local();
         let mut ids = vec![vec![]; texts.len()];
-        while !parts.is_empty() {
-            let mut bytes = 0;
-            let fits = |(_, part): &&(usize, &str)| {
-                bytes += part.len();
-                bytes <= AT_ONCE
-            };
-            let now: Vec<_> = parts.drain(..parts.iter().take_while(fits).count().max(1)).collect();
-            let inputs = now.iter().map(|(_, part)| EncodeInput::from(*part)).collect();
+        for parts in cut::groups(&texts, is_local) {
+            let inputs = parts.iter().map(|(_, part)| EncodeInput::from(*part)).collect();
             let encodings = whole.encode_batch_fast(inputs, false).map_err(|error| self.failed(&error))?;
-            for ((number, _), encoding) in now.iter().zip(&encodings) {
+            for ((number, _), encoding) in parts.iter().zip(&encodings) {
                 ids[*number].extend(self.tokens(encoding)?.ids);
             }
         }

@@ -45,12 +45,24 @@ fn quoted_tsv_is_read_when_asked_for() {
 }
 
 #[test]
+fn a_header_in_quotes_is_asked_about() {
+    let quoted = "\"text\"\t\"label\"\n\"fine day\"\t\"x\"\n\"bad day\"\t\"y\"\n";
+    let error = refused("a.tsv", quoted);
+    assert!(error.starts_with("a.tsv:1: the first row seems to be column names in quotes"), "{error}");
+    let csv = Columns { quotes: Quotes::Csv, ..Columns::default() };
+    assert_eq!(seen(&parse("a.tsv", quoted, &csv, LABELS).unwrap())[0], ("fine day", Some("x"), 2));
+    // as R writes it
+    let error = refused("a.tsv", "\"text\"\t\"label\"\n\"1\"\t\"fine day\"\t\"x\"\n");
+    assert!(error.contains("--quotes csv"), "{error}");
+}
+
+#[test]
 fn cells_that_look_quoted_are_noted_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tsv");
     std::fs::write(&path, "text\tlabel\n\"Hi\" he\tx\n\"Hi\"\ty\n\"a \"\"b\"\"\"\tx\n\"\"\"c\"\"\"\ty\n")
         .unwrap();
-    let files = Files::new(&[path.clone()], &Columns::default(), LABELS).unwrap();
+    let files = Files::new(std::slice::from_ref(&path), &Columns::default(), LABELS).unwrap();
     let text = files.read().unwrap().records[2].text().into_owned();
     files.names().unwrap();
     assert_eq!(text, "\"a \"\"b\"\"\"");

@@ -106,7 +106,8 @@ pub struct Predict {
     /// The model.
     #[command(flatten)]
     pub grafted: Grafted,
-    /// Texts, one an argument; words are split at spaces. What looks like a flag is a text as in --text=--flag
+    /// Texts, one an argument; words are split at spaces. What looks like a flag is a text as in
+    /// --text=--flag
     #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["text_column", "text_pair_column"])]
     pub text: Vec<String>,
     /// Texts in files, as `engraft train` takes them

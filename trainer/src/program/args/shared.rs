@@ -100,10 +100,12 @@ pub struct Reading {
     /// Where a document of a .txt file ends; as in the run.toml beside the adapter if not given, else with its line
     #[arg(long, value_parser = one_of::<Documents>())]
     pub documents: Option<Documents>,
-    /// What quotes mean in a .tsv file; as in the run.toml beside the adapter if not given, else literal
+    /// What quotes mean in a .tsv file; as in the run.toml beside the adapter if not given, else
+    /// literal
     #[arg(long, value_parser = one_of::<Quotes>())]
     pub quotes: Option<Quotes>,
-    /// How files are written, by an extension that stands for it as in `jsonl`; as their names say if not given
+    /// How files are written, by an extension that stands for it as in `jsonl`; as their names say
+    /// if not given
     #[arg(long, value_name = "EXTENSION")]
     pub format: Option<String>,
     /// The most tokens of a sequence; as in the run.toml beside the adapter if not given, else 128
@@ -125,7 +127,8 @@ impl Reading {
             None => Size::Examples(self.batch_size.unwrap_or(64)),
         }
     }
-    /// Where the columns are; `label` says where the labels are. What is left open is as in the run whose options are `saved`.
+    /// Where the columns are; `label` says where the labels are. What is left open is as in the run
+    /// whose options are `saved`.
     pub fn columns(&self, label: Option<&Column>, saved: &Options) -> Columns {
         Columns {
             text: self.text_column.clone(),

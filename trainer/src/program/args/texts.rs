@@ -4,8 +4,8 @@ use std::ffi::OsString;
 /// The flag in front of texts.
 const TEXT: &str = "--text";
 
-/// Marks what follows `--text` and begins with a dash as a text, as in `--text=-5`, unless it looks like a flag: one or two dashes
-/// and a word.
+/// Marks what follows `--text` and begins with a dash as a text, as in `--text=-5`, unless it looks
+/// like a flag: one or two dashes and a word.
 pub fn mark(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut marked: Vec<OsString> = vec![];
     // whether texts are read, and whether the next one needs a flag of its own

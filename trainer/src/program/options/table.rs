@@ -39,9 +39,10 @@ macro_rules! unsettle {
     };
 }
 
-/// Each line is `name: type = default;` or `name: type;`, under its documentation (the flag's help) and in
-/// brackets what clap should know besides; `with` names the module that (de)serialises it. From it come the field of [`Options`] with its flag and its key,
-/// the field of [`Settings`], and their parts in everything that goes over all options.
+/// Each line is `name: type = default;` or `name: type;`, under its documentation (the flag's help)
+/// and in brackets what clap should know besides; `with` names the module that (de)serialises it.
+/// From it come the field of [`Options`] with its flag and its key, the field of [`Settings`], and
+/// their parts in everything that goes over all options.
 macro_rules! options {
     ($($heading:literal {
         $($(#[doc = $doc:literal])* $([$($arg:tt)*])? $name:ident: $ty:ty
@@ -105,9 +106,10 @@ options! {
         /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
         /// three times faster where the processor has VNNI
         [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32;
-        /// Training data: for texts .tsv, .csv or .jsonl files, for words .conll, .conllu or .jsonl, for documents .txt or a
-        /// column of texts, each perhaps packed as .gz; names, patterns such as 'data/*.tsv', or - for the standard input;
-        /// the built-in demonstration if there is none
+        /// Training data: for texts .tsv, .csv or .jsonl files, for words .conll, .conllu or
+        /// .jsonl, for documents .txt or a column of texts, each perhaps packed as .gz; names,
+        /// patterns such as 'data/*.tsv', or - for the standard input; the built-in demonstration
+        /// if there is none
         [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, with "super::paths";
         /// Data to evaluate on while training
         [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, with "super::paths";
@@ -123,7 +125,8 @@ options! {
         [value_parser = one_of::<Header>()] header: Header = Header::Auto;
         /// What quotes mean in a .tsv file; in a .csv file they always stand around cells
         [value_parser = one_of::<Quotes>()] quotes: Quotes = Quotes::Literal;
-        /// How files are written, by an extension that stands for it as in `jsonl`; as their names say if not given
+        /// How files are written, by an extension that stands for it as in `jsonl`; as their names
+        /// say if not given
         [value_name = "EXTENSION"] format: String;
         /// Where a document of a .txt file ends
         [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines;
