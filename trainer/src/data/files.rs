@@ -7,7 +7,7 @@ use super::reading::Reading;
 use super::record::{Chosen, Record, Want};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The most records of a part, and the most bytes of text, of which the last record may hold more.
 const PART: (usize, usize) = (1024, 1 << 18);

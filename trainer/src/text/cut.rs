@@ -14,15 +14,15 @@ const HEAD: usize = 16;
 const PART: usize = 1 << 15;
 const AT_ONCE: usize = 1 << 18;
 
-/// Whether a tokenizer makes of a text that is split in front of a space what it makes of the
-/// parts: the same ids, in this order.
-pub(super) fn is_local(tokenizer: &tokenizers::Tokenizer) -> bool {
+/// White space in front of which a text may be split so that a tokenizer makes of the whole text what it
+/// makes of the parts: the same ids, in this order. None if there is no such place.
+pub(super) fn splits(tokenizer: &tokenizers::Tokenizer) -> &'static [u8] {
     let json = tokenizer.to_string(false).unwrap_or_default();
-    serde_json::from_str(&json).is_ok_and(|json| describes_local(&json))
+    serde_json::from_str(&json).map_or(b"", |json| describes_splits(&json))
 }
 
 /// The same for a tokenizer's JSON.
-fn describes_local(tokenizer: &Value) -> bool {
+fn describes_splits(tokenizer: &Value) -> &'static [u8] {
     let list = |value: &Value, name: &str| -> Vec<Value> {
         match value["type"].as_str() {
             None => vec![],
@@ -46,25 +46,35 @@ fn describes_local(tokenizer: &Value) -> bool {
     let reaches = |token: &Value| {
         token["rstrip"] != false || token["content"].as_str().is_none_or(|c| c.contains(char::is_whitespace))
     };
-    normalizers.iter().all(single) && pre_tokenizers.first().is_some_and(splits) && !added.iter().any(reaches)
+    let are_local = normalizers.iter().all(single)
+        && pre_tokenizers.first().is_some_and(splits)
+        && !added.iter().any(reaches);
+    // a space that is put in front of every part is left out in front of one only
+    let adds_space =
+        pre_tokenizers.iter().any(|p| p["add_prefix_space"] != false && of_type(p, &["ByteLevel"]));
+    match (are_local, adds_space) {
+        (false, _) => b"",
+        (true, true) => b" ",
+        (true, false) => b" \n\r\t",
+    }
 }
 
-/// Where a text may be split at or behind so many bytes: in front of the first space that follows
-/// something else than white space.
-fn split(text: &str, from: usize) -> Option<usize> {
+/// Where a text may be split at or behind so many bytes: in front of the first of these bytes that
+/// follows something else than white space.
+fn split(text: &str, from: usize, at: &[u8]) -> Option<usize> {
     let mut start = from;
     loop {
-        let at = start + text.as_bytes().get(start..)?.iter().position(|b| *b == b' ')?;
-        if text[..at].chars().next_back().is_some_and(|c| !c.is_whitespace()) {
-            return Some(at);
+        let found = start + text.as_bytes().get(start..)?.iter().position(|b| at.contains(b))?;
+        if text[..found].chars().next_back().is_some_and(|c| !c.is_whitespace()) {
+            return Some(found);
         }
-        start = at + 1;
+        start = found + 1;
     }
 }
 
 /// The head of a text, of so many bytes or a little more.
-fn head(text: &str, bytes: usize) -> &str {
-    split(text, bytes).map_or(text, |at| &text[..at])
+fn head<'a>(text: &'a str, bytes: usize, at: &[u8]) -> &'a str {
+    split(text, bytes, at).map_or(text, |at| &text[..at])
 }
 
 /// Whether it may be enough to look at the head of one of these texts, if so many tokens are kept
@@ -75,18 +85,20 @@ pub(super) fn is_long(text: &str, pair: Option<&str>, kept: usize) -> bool {
 
 /// As much of a text or pair as decides which tokens are left when it is cut to so many: a head
 /// with more tokens than that, and of the longer text of a pair one with more than that of the
-/// other, so that it stays the longer one. `count` counts the tokens of a text.
+/// other, so that it stays the longer one. `count` counts the tokens of a
+/// text, which may be split in front of the bytes in `at`.
 pub(super) fn enough<'a>(
     text: &'a str,
     pair: Option<&'a str>,
     kept: usize,
+    at: &[u8],
     count: impl Fn(&str) -> Result<usize>,
 ) -> Result<(&'a str, Option<&'a str>)> {
     // with more tokens than `most`, or the whole text
     let head_of = |text: &'a str, most: usize| -> Result<&'a str> {
         let mut bytes = HEAD * most;
         loop {
-            let head = head(text, bytes);
+            let head = head(text, bytes, at);
             if head.len() == text.len() || count(head)? > most {
                 return Ok(head);
             }
@@ -94,7 +106,7 @@ pub(super) fn enough<'a>(
         }
     };
     let Some(pair) = pair else { return Ok((head_of(text, kept)?, None)) };
-    let all = |text: &str| -> Result<usize> { parts(text, PART).map(&count).sum() };
+    let all = |text: &str| -> Result<usize> { parts(text, PART, at).map(&count).sum() };
     let is_first_longer = all(text)? > all(pair)?;
     let (long, short) = if is_first_longer { (text, pair) } else { (pair, text) };
     let short = head_of(short, kept)?;
@@ -109,10 +121,10 @@ pub(super) fn has_parts(text: &str) -> bool {
 
 /// Texts, each with its number, in groups that are read at once; long ones in parts if they may be
 /// split.
-pub(super) fn groups<'a>(texts: &'a [Cow<'a, str>], may_split: bool) -> Vec<Vec<(usize, &'a str)>> {
+pub(super) fn groups<'a>(texts: &'a [Cow<'a, str>], at: &[u8]) -> Vec<Vec<(usize, &'a str)>> {
     let (mut groups, mut bytes) = (vec![vec![]], 0);
     for (number, text) in texts.iter().enumerate() {
-        for part in parts(text, if may_split { PART } else { text.len().max(1) }) {
+        for part in parts(text, PART, at) {
             bytes += part.len();
             if bytes > AT_ONCE {
                 groups.push(vec![]);
@@ -127,11 +139,11 @@ pub(super) fn groups<'a>(texts: &'a [Cow<'a, str>], may_split: bool) -> Vec<Vec<
 }
 
 /// A text in parts of so many bytes or a little more.
-fn parts(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
+fn parts<'a>(text: &'a str, bytes: usize, at: &[u8]) -> impl Iterator<Item = &'a str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        match split(text, bytes.max(1)) {
+        match split(text, bytes.max(1), at) {
             Some(at) => {
                 rest = Some(&text[at..]);
                 Some(&text[..at])
@@ -144,6 +156,8 @@ fn parts(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const WHITE: &[u8] = b" \n\r\t";
     use proptest::prelude::*;
     use serde_json::json;
     use std::sync::OnceLock;
@@ -190,26 +204,29 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_split_in_front_of_spaces() {
-        assert_eq!([head("ab  cd e", 0), head("ab  cd e", 2), head("ab  cd e", 3)], ["ab", "ab", "ab  cd"]);
+    fn texts_are_split_in_front_of_white_space() {
         assert_eq!(
-            [head("ab  cd e", 7), head(" \n ", 0), head("é é", 1), head("", 4)],
+            [head("ab  cd e", 0, WHITE), head("ab  cd e", 2, WHITE), head("ab  cd e", 3, WHITE)],
+            ["ab", "ab", "ab  cd"]
+        );
+        assert_eq!(
+            [head("ab  cd e", 7, WHITE), head(" \n ", 0, WHITE), head("é é", 1, WHITE), head("", 4, WHITE)],
             ["ab  cd e", " \n ", "é", ""]
         );
-        assert_eq!(parts("ab  cd e\u{a0} f", 1).collect::<Vec<_>>(), ["ab", "  cd", " e\u{a0} f"]);
-        assert_eq!(parts("", 1).collect::<Vec<_>>(), [""]);
+        assert_eq!(parts("ab  cd e\u{a0} f", 1, WHITE).collect::<Vec<_>>(), ["ab", "  cd", " e\u{a0} f"]);
+        assert_eq!(parts("", 1, WHITE).collect::<Vec<_>>(), [""]);
     }
 
     #[test]
     fn long_texts_are_read_in_groups() {
         let texts = [Cow::from("a ".repeat(PART)), "b".into(), "".into(), "c ".repeat(AT_ONCE).into()];
-        for may_split in [false, true] {
-            let groups = groups(&texts, may_split);
+        for at in [b"", WHITE] {
+            let groups = groups(&texts, at);
             let mut whole = vec![String::new(); texts.len()];
             groups.iter().flatten().for_each(|(number, part)| whole[*number] += part);
             assert_eq!(whole, texts);
             let most = groups.iter().map(|g| g.iter().map(|(_, part)| part.len()).sum::<usize>()).max();
-            assert_eq!(most.unwrap() <= AT_ONCE, may_split);
+            assert_eq!(most.unwrap() <= AT_ONCE, !at.is_empty());
         }
     }
 
@@ -217,32 +234,32 @@ mod tests {
     fn a_head_is_enough() {
         let count = |text: &str| Ok(text.split_whitespace().count());
         let long = "word ".repeat(1000);
-        let (text, none) = enough(&long, None, 9, count).unwrap();
+        let (text, none) = enough(&long, None, 9, WHITE, count).unwrap();
         assert!(count(text).unwrap() > 9 && text.len() < 200 && none.is_none());
         let short = "w ".repeat(70); // more words than are kept
-        let (text, pair) = enough(&long, Some(&short), 9, count).unwrap();
+        let (text, pair) = enough(&long, Some(&short), 9, WHITE, count).unwrap();
         assert!(count(text).unwrap() > 70 && text.len() < long.len() && pair == Some(&short));
-        let (text, pair) = enough(&short, Some(&long), 9, count).unwrap();
+        let (text, pair) = enough(&short, Some(&long), 9, WHITE, count).unwrap();
         assert!(count(pair.unwrap()).unwrap() > 70 && text == short);
         for (first, second) in [(1000, 1000), (1001, 1000), (1000, 1001)] {
             let [first, second] = [first, second].map(|n| "word ".repeat(n));
-            let (a, b) = enough(&first, Some(&second), 9, count).unwrap();
+            let (a, b) = enough(&first, Some(&second), 9, WHITE, count).unwrap();
             let (a, b) = (count(a).unwrap(), count(b.unwrap()).unwrap());
             assert_eq!(a > b, first.len() > second.len());
             assert!(a.min(b) > 9 && a.max(b) < 200);
         }
         let one = "x".repeat(1000);
-        assert_eq!(enough(&one, None, 9, count).unwrap().0, one);
+        assert_eq!(enough(&one, None, 9, WHITE, count).unwrap().0, one);
     }
 
     #[test]
     fn tokenizers_that_look_further_are_not_split() {
         for good in all() {
-            assert!(describes_local(&good), "{good}");
+            assert!(!describes_splits(&good).is_empty(), "{good}");
             let changed = |key: &str, value: Value| {
                 let mut json = good.clone();
                 json[key] = value;
-                describes_local(&json)
+                !describes_splits(&json).is_empty()
             };
             assert!(!changed("pre_tokenizer", json!(null)));
             assert!(!changed("pre_tokenizer", json!({"type": "Metaspace", "replacement": "▁"})));
@@ -290,9 +307,10 @@ mod tests {
             let make = |json: Value| (json.clone(), Tokenizer::from_bytes(json.to_string()).unwrap());
             for (json, tokenizer) in MADE.get_or_init(|| all().into_iter().map(make).collect()) {
                 let ids = |text: &str| tokenizer.encode_fast(text, false).unwrap().get_ids().to_vec();
-                let (whole, head) = (ids(&text), ids(head(&text, bytes)));
+                let at = describes_splits(json);
+                let (whole, head) = (ids(&text), ids(head(&text, bytes, at)));
                 prop_assert_eq!(&whole[..head.len()], head, "{}", json["pre_tokenizer"]);
-                let of_parts: Vec<u32> = parts(&text, bytes).flat_map(ids).collect();
+                let of_parts: Vec<u32> = parts(&text, bytes, at).flat_map(ids).collect();
                 prop_assert_eq!(&of_parts, &whole, "{}", json["pre_tokenizer"]);
             }
         }

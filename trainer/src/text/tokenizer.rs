@@ -43,7 +43,7 @@ pub struct Tokenizer {
     /// The same without a limit, made when it is needed: for whole documents, and for words.
     whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
     words: OnceLock<Result<tokenizers::Tokenizer, String>>,
-    is_local: OnceLock<bool>,
+    splits: OnceLock<&'static [u8]>,
     name: String,
     model: String,
     vocabulary: usize,
@@ -96,7 +96,7 @@ impl Tokenizer {
             inner,
             whole: OnceLock::new(),
             words: OnceLock::new(),
-            is_local: OnceLock::new(),
+            splits: OnceLock::new(),
             name: path.display().to_string(),
             model: fit.model.into(),
             vocabulary: fit.vocabulary,
@@ -147,8 +147,8 @@ impl Tokenizer {
     fn enough<'a>(&self, text: &'a str, pair: Option<&'a str>) -> Result<(&'a str, Option<&'a str>)> {
         let keeps_head =
             self.inner.get_truncation().is_some_and(|t| t.direction == TruncationDirection::Right);
-        match keeps_head && cut::is_long(text, pair, self.max_length) && self.is_local() {
-            true => cut::enough(text, pair, self.max_length, |text| self.count(text)),
+        match keeps_head && cut::is_long(text, pair, self.max_length) && !self.splits().is_empty() {
+            true => cut::enough(text, pair, self.max_length, self.splits(), |text| self.count(text)),
             false => Ok((text, pair)),
         }
     }
@@ -159,18 +159,18 @@ impl Tokenizer {
         Ok(whole.encode_fast(text, false).map_err(|error| self.failed(&error))?.len())
     }
 
-    /// Whether the tokens of a text are those of its parts.
-    fn is_local(&self) -> bool {
-        *self.is_local.get_or_init(|| cut::is_local(&self.inner))
+    /// Where a text may be split without a change of its tokens.
+    fn splits(&self) -> &'static [u8] {
+        self.splits.get_or_init(|| cut::splits(&self.inner))
     }
 
     /// The tokens of every record of a data set, whole and without special tokens.
     pub fn encode_whole(&self, data: &Dataset) -> Result<Vec<Vec<u32>>> {
         let whole = self.unlimited(&self.whole, false)?;
         let texts: Vec<_> = data.records.iter().map(Record::text).collect();
-        let is_local = texts.iter().any(|text| cut::has_parts(text)) && self.is_local();
+        let at = if texts.iter().any(|text| cut::has_parts(text)) { self.splits() } else { b"" };
         let mut ids = vec![vec![]; texts.len()];
-        for parts in cut::groups(&texts, is_local) {
+        for parts in cut::groups(&texts, at) {
             let inputs = parts.iter().map(|(_, part)| EncodeInput::from(*part)).collect();
             let encodings = whole.encode_batch_fast(inputs, false).map_err(|error| self.failed(&error))?;
             for ((number, _), encoding) in parts.iter().zip(&encodings) {
