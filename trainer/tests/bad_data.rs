@@ -30,7 +30,7 @@ fn a_file_without_rows_is_refused() {
 #[test]
 fn an_extension_that_says_nothing_is_refused() {
     for name in ["a.txt", "a.parquet", "a"] {
-        refused(name, "text\tlabel\nx\ty\n", "", &[name, ".tsv, .csv or .jsonl"]);
+        refused(name, "text\tlabel\nx\ty\n", "", &[name, ".tsv, .csv, .jsonl or .ndjson", "--format"]);
     }
 }
 

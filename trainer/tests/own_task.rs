@@ -20,10 +20,11 @@ use engraft::{
         step::Trainer,
         train::{Around, train},
     },
-    tasks::{Answer, Evaluated, Given, Prediction, Purpose, Task, Top},
+    tasks::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, Top},
     text::{
         batch::Batch,
         example::{Example, Reads},
+        examples::Examples,
         tokenizer::{Fit, Tokenizer},
     },
 };
@@ -55,7 +56,13 @@ impl Task for Again {
     fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
         Some(heads::Tagging::new(&self.0).into())
     }
-    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, _: Purpose) -> Result<Vec<Example>> {
+    fn encode(
+        &self,
+        data: &Dataset,
+        tokenizer: &Tokenizer,
+        _: Purpose,
+        _: &mut Carry,
+    ) -> Result<Vec<Example>> {
         let one = |(record, t): (usize, engraft::text::tokenizer::Tokens)| {
             let labels = labels(&t.ids);
             Example { record, ..Example::new(t.ids, Reads::All, labels) }
@@ -89,7 +96,7 @@ impl Task for Again {
         };
         Ok(batch.counts().map(one).collect())
     }
-    fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated {
+    fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated {
         let (mut right, mut all, mut loss) = (0usize, 0usize, 0.0);
         for (e, a) in examples.iter().zip(answers) {
             right += e.labels.iter().zip(&a.chosen).filter(|(t, p)| t == p).count();
@@ -100,7 +107,7 @@ impl Task for Again {
         let metrics = Metrics { scores, examples: data.len() as u64, details: Map::new() };
         Evaluated { metrics, lines: vec![] }
     }
-    fn predictions(&self, data: &Dataset, _: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+    fn predictions(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let one = |(record, a): (&engraft::data::Record, &Answer)| {
             let again = a.chosen.iter().sum::<u32>();
             Prediction { json: json!({"again": again}), text: format!("{again}\t{}", record.text()) }

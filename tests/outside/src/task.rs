@@ -4,10 +4,11 @@ use engraft::{
     adapters::{HeadConfig, heads},
     data::{Content, Dataset, Labels},
     reports::metrics::{Metric, Metrics},
-    tasks::{Answer, Evaluated, Given, Prediction, Purpose, Task, Top},
+    tasks::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, Top},
     text::{
         batch::Batch,
         example::{Example, IGNORED, Reads},
+        examples::Examples,
         tokenizer::Tokenizer,
     },
 };
@@ -49,7 +50,13 @@ impl Task for LeastSquares {
     fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
         Some(Box::new(heads::Classification::linear(self.labels.names(), false)))
     }
-    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, _: Purpose) -> Result<Vec<Example>> {
+    fn encode(
+        &self,
+        data: &Dataset,
+        tokenizer: &Tokenizer,
+        _: Purpose,
+        _: &mut Carry,
+    ) -> Result<Vec<Example>> {
         let (texts, labels) = (tokenizer.encode_all(data)?, self.labels.ids_of(data)?);
         let example = |(record, (text, label)): (usize, (engraft::text::tokenizer::Tokens, u32))| Example {
             record,
@@ -85,7 +92,7 @@ impl Task for LeastSquares {
         };
         Ok(z.rows().into_iter().zip(&batch.labels).map(one).collect())
     }
-    fn evaluate(&self, _: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated {
+    fn evaluate(&self, _: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated {
         let right = examples.iter().zip(answers).filter(|(e, a)| e.labels == a.chosen).count();
         let n = answers.len().max(1) as f64;
         let loss = answers.iter().map(|a| a.loss).sum::<f64>() / n;
@@ -93,7 +100,7 @@ impl Task for LeastSquares {
         let metrics = Metrics { scores: scores.into(), examples: answers.len() as u64, ..Metrics::default() };
         Evaluated { metrics, lines: vec![] }
     }
-    fn predictions(&self, _: &Dataset, _: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+    fn predictions(&self, _: &Dataset, _: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let one = |a: &Answer| {
             let label = &self.labels.names()[a.chosen[0] as usize];
             Prediction { json: json!({ "label": label }), text: label.clone() }

@@ -70,7 +70,7 @@ fn what_the_crates_do_not_know_is_trained_saved_and_loaded() {
         .map(text)
         .map(|(ids, class)| task.example(ids, Some(&Given::One(class))).unwrap())
         .collect();
-    let batch = Batch::pack(&examples, &(0..64).collect::<Vec<_>>());
+    let batch: Batch = examples.iter().cloned().collect();
     let mut learner = backbone.learner(graft, Box::new(task)).unwrap();
 
     let mut trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 1);

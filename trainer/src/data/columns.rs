@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// A column, by name or by zero-based index. A number is an index; in JSONL a column is always a field's name.
+/// A column, by name or by zero-based index. A number is an index; in JSONL a column is always a
+/// field's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Column {
     /// The name in the header.
@@ -58,6 +59,23 @@ choices! {
     }
 }
 
+choices! {
+    /// What quotes mean in a .tsv file.
+    pub enum Quotes {
+        /// They are characters like any other, as in the GLUE files
+        Literal = "literal",
+        /// They stand around cells, as pandas and csv.writer write them: tabs and line breaks may
+        /// be inside, and a quote is written twice
+        Csv = "csv",
+    }
+}
+
+#[expect(clippy::derivable_impls, reason = "the enum is written by a macro")]
+impl Default for Quotes {
+    fn default() -> Self {
+        Self::Literal
+    }
+}
 #[expect(clippy::derivable_impls, reason = "the enum is written by a macro")]
 impl Default for Header {
     fn default() -> Self {
@@ -90,6 +108,10 @@ pub struct Columns {
     pub header: Header,
     /// Where the documents of a text file end.
     pub documents: Documents,
+    /// What quotes mean in a .tsv file.
+    pub quotes: Quotes,
+    /// The format, by an extension that stands for it, whatever the file is called.
+    pub format: Option<String>,
 }
 
 /// The usual names of a text's column, each with that of the second text beside it.

@@ -1,68 +1,90 @@
 //! CoNLL's columns: one word a line with its tags behind it, sentences apart by blank lines.
 //!
-//! Cells are split at tabs where a line has one, else at runs of spaces. Nothing else splits or ends a line: words may hold
-//! no-break spaces and Unicode's own line breaks. A line of spaces and tabs alone ends a sentence. `#` begins a word like any other
-//! character. A line whose first cell is `-DOCSTART-` ends a sentence and is none itself.
+//! Cells are split at tabs where a line has one, else at runs of spaces. Nothing else splits or
+//! ends a line: words may hold no-break spaces and Unicode's own line breaks. A line of spaces and
+//! tabs alone ends a sentence. `#` begins a word like any other character. A line whose first cell
+//! is `-DOCSTART-` ends a sentence and is none itself.
 use super::columns::{Column, Columns};
-use super::format::Format;
+use super::format::{Format, Records, records};
+use super::lines::Lines;
+use super::name::Name;
 use super::record::{Chosen, Content, Input, Label, Record, Want};
 use crate::error::{Error, Result};
-use std::path::Path;
 
 /// The format's row in the registry.
 pub(super) const FORMAT: Format =
-    Format { extensions: &["conll", "iob", "bio", "txt", "annotated"], contents: &[Content::Words], read };
+    Format { extensions: &["conll", "iob", "bio", "txt", "annotated"], contents: &[Content::Words], open };
 
-fn read(path: &Path, text: &str, columns: &Columns, want: Want) -> Result<(Vec<Record>, Chosen)> {
+fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     let index = |column: &Option<Column>, option: &'static str| match column {
         None => Ok(None),
         Some(Column::Index(i)) => Ok(Some(*i)),
-        Some(Column::Name(name)) => Err(Error::Option {
-            option,
-            value: format!("`{name}`"),
-            why: format!("columns of {} have no names; give the number, counted from 0", path.display()),
-        }),
+        Some(Column::Name(name)) => {
+            let file = lines.path().display();
+            let why = format!("columns of {file} have no names; give the number, counted from 0");
+            Err(Error::Option { option, value: format!("`{name}`"), why })
+        }
     };
     let word = index(&columns.text, "text-column")?.unwrap_or(0);
     let tag = index(&columns.label, "label-column")?;
     let labels = want.labels || tag.is_some();
-
-    let (mut records, mut width) = (vec![], None);
-    let mut sentence = Sentence::default();
-    for (i, line) in text.split('\n').enumerate() {
-        let (number, line) = (i + 1, line.strip_suffix('\r').unwrap_or(line));
-        let cells = cells(line);
-        if cells.is_empty() || cells[0] == "-DOCSTART-" {
-            records.extend(std::mem::take(&mut sentence).record(labels));
-            continue;
-        }
-        let columns = *width.get_or_insert(cells.len());
-        if cells.len() != columns {
-            let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });
-            let why = format!("{} where the first word has {columns}", many(cells.len()));
-            return Err(Error::line(path, number, why));
-        }
-        let cell = |index: usize, what: &str, option: &str| match cells.get(index) {
-            Some(cell) if !cell.trim().is_empty() => Ok(cell.to_string()),
-            Some(_) => Err(Error::line(path, number, format!("the {what} is empty"))),
-            None => {
-                let why = format!("no column {index} for the {what} among {columns}; choose with {option}");
-                Err(Error::line(path, number, why))
-            }
-        };
-        sentence.line.get_or_insert(number);
-        sentence.words.push(cell(word, "word", "--text-column")?);
-        if labels {
-            let last = columns - 1;
-            if tag.is_none() && last == word {
-                return Err(Error::line(path, number, "a word without a tag: there is one column"));
-            }
-            sentence.tags.push(Some(cell(tag.unwrap_or(last), "tag", "--label-column")?.trim().into()));
-        }
-    }
-    records.extend(sentence.record(labels));
     let label = labels.then(|| tag.map_or("the last column".into(), |i| format!("column {i}")));
-    Ok((records, Chosen { text: format!("column {word}"), pair: None, label }))
+    let mut reader = Reader { lines, word, tag, labels, columns: None };
+    Ok((Chosen { text: format!("column {word}"), pair: None, label }, records(move || reader.sentence())))
+}
+
+struct Reader {
+    lines: Lines,
+    word: usize,
+    tag: Option<usize>,
+    /// Whether labels are read.
+    labels: bool,
+    /// Of the first word, and so of every one.
+    columns: Option<usize>,
+}
+
+impl Reader {
+    fn sentence(&mut self) -> Result<Option<Record>> {
+        let mut sentence = Sentence::default();
+        let path = self.lines.path().clone();
+        while let Some(line) = self.lines.next()? {
+            let cells = cells(line);
+            if cells.is_empty() || cells[0] == "-DOCSTART-" {
+                match std::mem::take(&mut sentence).record(self.labels) {
+                    None => continue,
+                    done => return Ok(done),
+                }
+            }
+            let columns = *self.columns.get_or_insert(cells.len());
+            let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
+            let number = self.lines.number();
+            if cells.len() != columns {
+                let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });
+                let why = format!("{} where the first word has {columns}", many(cells.len()));
+                return Err(Error::line(&path, number, why));
+            }
+            let cell = |index: usize, what: &str, option: &str| match cells.get(index) {
+                Some(cell) if !cell.trim().is_empty() => Ok(cell.as_str()),
+                Some(_) => Err(Error::line(&path, number, format!("the {what} is empty"))),
+                None => {
+                    let why =
+                        format!("no column {index} for the {what} among {columns}; choose with {option}");
+                    Err(Error::line(&path, number, why))
+                }
+            };
+            sentence.line.get_or_insert(number);
+            sentence.words.push(cell(self.word, "word", "--text-column")?.into());
+            if self.labels {
+                let last = columns - 1;
+                if self.tag.is_none() && last == self.word {
+                    return Err(Error::line(&path, number, "a word without a tag: there is one column"));
+                }
+                let tag = cell(self.tag.unwrap_or(last), "tag", "--label-column")?;
+                sentence.tags.push(Some(Name::of_text(tag)));
+            }
+        }
+        Ok(sentence.record(self.labels))
+    }
 }
 
 /// The cells of a line; none if there is nothing in it.
@@ -83,7 +105,7 @@ pub(super) struct Sentence {
     pub line: Option<usize>,
     pub words: Vec<String>,
     /// As many as words, or none if they are not read.
-    pub tags: Vec<Option<String>>,
+    pub tags: Vec<Option<Name>>,
 }
 impl Sentence {
     /// The sentence as a record, if it has words.

@@ -1,16 +1,18 @@
 //! CoNLL-U of Universal Dependencies: ten columns at single tabs, sentences apart by blank lines.
 //!
-//! Lines that begin with `#` in front of a sentence are comments. Ranges of words (`3-4`) and empty nodes (`3.1`) are no words. A
-//! form may hold spaces. Of the columns XPOS, UPOS and DEPREL the value `_` says that there is no label.
+//! Lines that begin with `#` in front of a sentence are comments. Ranges of words (`3-4`) and empty
+//! nodes (`3.1`) are no words. A form may hold spaces. Of the columns XPOS, UPOS and DEPREL the
+//! value `_` says that there is no label.
 use super::columns::{Column, Columns};
 use super::conll::Sentence;
-use super::format::Format;
+use super::format::{Format, Records, records};
+use super::lines::Lines;
+use super::name::Name;
 use super::record::{Chosen, Content, Record, Want};
 use crate::error::{Error, Result};
-use std::path::Path;
 
 /// The format's row in the registry.
-pub(super) const FORMAT: Format = Format { extensions: &["conllu"], contents: &[Content::Words], read };
+pub(super) const FORMAT: Format = Format { extensions: &["conllu"], contents: &[Content::Words], open };
 
 const COLUMNS: usize = 10;
 /// Columns that can be labels, by name and number, and whether `_` is no label there.
@@ -50,47 +52,57 @@ fn place(label: Option<&Column>) -> Result<Place> {
 }
 
 impl Place {
-    fn label(&self, cells: &[&str]) -> Option<String> {
+    fn label(&self, cells: &[&str]) -> Option<Name> {
         let cell = cells[self.column];
         let label = match &self.key {
             Some(key) => cell.split('|').filter_map(|pair| pair.split_once('=')).find(|(k, _)| k == key)?.1,
             None if self.open && cell == "_" => return None,
             None => cell,
         };
-        Some(label.into())
+        Some(Name::of_text(label))
     }
 }
 
-fn read(path: &Path, text: &str, columns: &Columns, want: Want) -> Result<(Vec<Record>, Chosen)> {
+fn open(mut lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     if let Some(column) = &columns.text {
         let why = "the words of CoNLL-U are always its column FORM".into();
         return Err(Error::Option { option: "text-column", value: column.to_string(), why });
     }
     let labels = want.labels || columns.label.is_some();
     let place = place(columns.label.as_ref())?;
-    let mut records = vec![];
+    let label = columns.label.as_ref().map_or("upos".into(), ToString::to_string);
+    let chosen = Chosen { text: "FORM".into(), pair: None, label: labels.then_some(label) };
+    Ok((chosen, records(move || sentence(&mut lines, &place, labels))))
+}
+
+/// The next sentence.
+fn sentence(lines: &mut Lines, place: &Place, labels: bool) -> Result<Option<Record>> {
     let mut sentence = Sentence::default();
-    for (i, line) in text.split('\n').enumerate() {
-        let (number, line) = (i + 1, line.strip_suffix('\r').unwrap_or(line));
+    let (path, mut number) = (lines.path().clone(), lines.number());
+    while let Some(line) = lines.next()? {
+        number += 1;
+        let bad = |why: String| Err(Error::line(&path, number, why));
         if line.trim_matches([' ', '\t']).is_empty() {
-            records.extend(std::mem::take(&mut sentence).record(labels));
-            continue;
+            match std::mem::take(&mut sentence).record(labels) {
+                None => continue,
+                done => return Ok(done),
+            }
         }
         if line.starts_with('#') && sentence.line.is_none() {
             continue;
         }
         let cells: Vec<&str> = line.split('\t').collect();
         if cells.len() != COLUMNS {
-            return Err(Error::line(path, number, format!("{} columns; CoNLL-U has {COLUMNS}", cells.len())));
+            return bad(format!("{} columns; CoNLL-U has {COLUMNS}", cells.len()));
         }
         let digits = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
         match cells[0].split_once(['-', '.']) {
             None if digits(cells[0]) => {}
             Some((a, b)) if digits(a) && digits(b) => continue,
-            _ => return Err(Error::line(path, number, format!("`{}` is no word's ID", cells[0]))),
+            _ => return bad(format!("`{}` is no word's ID", cells[0])),
         }
         if cells[1].trim().is_empty() || cells[place.column].is_empty() {
-            return Err(Error::line(path, number, "the form or the label is empty; CoNLL-U writes `_`"));
+            return bad("the form or the label is empty; CoNLL-U writes `_`".into());
         }
         sentence.line.get_or_insert(number);
         sentence.words.push(cells[1].into());
@@ -98,9 +110,7 @@ fn read(path: &Path, text: &str, columns: &Columns, want: Want) -> Result<(Vec<R
             sentence.tags.push(place.label(&cells));
         }
     }
-    records.extend(sentence.record(labels));
-    let label = columns.label.as_ref().map_or("upos".into(), ToString::to_string);
-    Ok((records, Chosen { text: "FORM".into(), pair: None, label: labels.then_some(label) }))
+    Ok(sentence.record(labels))
 }
 
 #[cfg(test)]
@@ -121,7 +131,7 @@ mod tests {
         let label = (!column.is_empty()).then(|| column.parse().unwrap());
         let data = parse_words("a.conllu", TEXT, &Columns { label, ..Columns::default() }, true).unwrap();
         match &data.records[0].label {
-            Label::Each(tags) => tags.clone(),
+            Label::Each(tags) => tags.iter().map(|t| t.as_ref().map(|t| t.taken().into())).collect(),
             other => panic!("{other:?}"),
         }
     }

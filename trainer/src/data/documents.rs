@@ -1,36 +1,42 @@
 //! Text files: documents without labels.
 use super::columns::{Columns, Documents};
-use super::format::Format;
+use super::format::{Format, Records, records};
+use super::lines::Lines;
 use super::record::{Chosen, Content, Input, Label, Record, Want};
 use crate::error::Result;
-use std::path::Path;
 
 /// The format's row in the registry.
 pub(super) const FORMAT: Format =
-    Format { extensions: &["txt", "text"], contents: &[Content::Documents], read };
+    Format { extensions: &["txt", "text"], contents: &[Content::Documents], open };
 
-fn read(_: &Path, text: &str, columns: &Columns, _: Want) -> Result<(Vec<Record>, Chosen)> {
-    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).enumerate();
-    let mut records: Vec<Record> = vec![];
-    let mut is_under_way = false;
-    for (i, line) in lines {
-        if line.trim().is_empty() {
-            is_under_way = false;
-            continue;
-        }
-        match (&columns.documents, records.last_mut().map(|r| &mut r.input)) {
-            (Documents::Paragraphs, Some(Input::Text { text, .. })) if is_under_way => {
+fn open(mut lines: Lines, columns: &Columns, _: Want) -> Result<(Chosen, Records)> {
+    let documents = columns.documents;
+    let chosen = Chosen { text: documents.to_string(), pair: None, label: None };
+    Ok((chosen, records(move || document(&mut lines, documents))))
+}
+
+/// The next document.
+fn document(lines: &mut Lines, ends: Documents) -> Result<Option<Record>> {
+    let (mut found, mut number) = (None::<(String, usize)>, lines.number());
+    while let Some(line) = lines.next()? {
+        number += 1;
+        match (&mut found, line.trim().is_empty()) {
+            (None, true) => {}
+            (Some(_), true) => break,
+            (none @ None, false) => {
+                *none = Some((line.into(), number));
+                if ends == Documents::Lines {
+                    break;
+                }
+            }
+            (Some((text, _)), false) => {
                 text.push('\n');
                 text.push_str(line);
             }
-            _ => {
-                let input = Input::Text { text: line.into(), pair: None };
-                records.push(Record { input, label: Label::None, line: i + 1 });
-            }
         }
-        is_under_way = true;
     }
-    Ok((records, Chosen { text: columns.documents.to_string(), pair: None, label: None }))
+    let record = |(text, line)| Record { input: Input::Text { text, pair: None }, label: Label::None, line };
+    Ok(found.map(record))
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! How files are written.
 use super::columns::Columns;
+use super::lines::Lines;
 use super::record::{Chosen, Content, Record, Want};
 use crate::error::Result;
-use std::path::Path;
 
-/// Reads the text of a file: its records, and which columns they came from.
-pub type Read = fn(&Path, &str, &Columns, Want) -> Result<(Vec<Record>, Chosen)>;
+/// The records of a file, one after the other.
+pub type Records = Box<dyn Iterator<Item = Result<Record>>>;
+
+/// Begins to read a file: which columns are read, and the records. A file without records is no
+/// error here.
+pub type Open = fn(Lines, &Columns, Want) -> Result<(Chosen, Records)>;
 
 /// A way to write records into a file.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +18,11 @@ pub struct Format {
     pub extensions: &'static [&'static str],
     /// What it holds.
     pub contents: &'static [Content],
-    /// Reads the text of a file, whose name stands in errors. An empty file is no error here.
-    pub read: Read,
+    /// Begins to read a file.
+    pub open: Open,
+}
+
+/// Records that come from a function until it gives none.
+pub(super) fn records(mut next: impl FnMut() -> Result<Option<Record>> + 'static) -> Records {
+    Box::new(std::iter::from_fn(move || next().transpose()))
 }

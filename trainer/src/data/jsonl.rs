@@ -1,13 +1,18 @@
 //! JSONL: one object a line.
-
-use std::path::Path;
-
-use serde_json::{Map, Value};
-
 use super::columns::{Columns, LABEL, TEXTS};
-use super::format::Format;
+use super::format::{Format, Records, records};
+use super::lines::Lines;
+use super::object::Object;
 use super::record::{Chosen, Content, Record, Want};
 use crate::error::{Error, Result, list};
+use std::path::Path;
+
+/// The extensions of a file with an object a line.
+pub(super) const EXTENSIONS: &[&str] = &["jsonl", "ndjson"];
+
+/// The format's row in the registry.
+pub(super) const FORMAT: Format =
+    Format { extensions: EXTENSIONS, contents: &[Content::Texts, Content::Documents], open };
 
 /// Names of the fields that are read, found in the first object and needed in every one.
 struct Fields {
@@ -16,50 +21,63 @@ struct Fields {
     label: Option<String>,
 }
 
-/// The format's row in the registry.
-pub(super) const FORMAT: Format =
-    Format { extensions: &["jsonl"], contents: &[Content::Texts, Content::Documents], read };
-
-/// The objects of a file, each with its line.
-pub(super) fn objects<'a>(
-    path: &'a Path,
-    text: &'a str,
-) -> impl Iterator<Item = Result<(usize, Map<String, Value>)>> + 'a {
-    let lines = text.split('\n').enumerate().filter(|(_, source)| !source.trim().is_empty());
-    lines.map(move |(i, source)| {
-        let object = serde_json::from_str(source).map_err(|error| {
-            let why = error.to_string();
-            let why = why.split(" at line ").next().unwrap_or_default();
-            Error::line(path, i + 1, format!("not a JSON object: {why}, at byte {}", error.column()))
-        })?;
-        Ok((i + 1, object))
-    })
+fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+    each_object(
+        lines,
+        |path, first| Fields::find(path, first, columns, want),
+        |Fields { text, pair, label }| {
+            let quoted = |name: &String| format!("`{name}`");
+            let (pair, label) = (pair.as_ref().map(quoted), label.as_ref().map(quoted));
+            Chosen { text: quoted(text), pair, label }
+        },
+        |fields, path, line, object| {
+            let pair = fields.pair.as_ref().map(|name| object.string(name)).transpose()?;
+            let label = fields.label.as_ref().map(|name| object.label(name)).transpose()?;
+            let text = object.string(&fields.text)?;
+            Record::row(path, line, &text, pair.as_deref(), label)
+        },
+    )
 }
 
-fn read(path: &Path, text: &str, columns: &Columns, want: Want) -> Result<(Vec<Record>, Chosen)> {
-    let mut rows = Vec::new();
-    let mut fields: Option<Fields> = None;
-    for object in objects(path, text) {
-        let (line, object) = object?;
-        let fields = match &mut fields {
-            Some(fields) => fields,
-            none => none.insert(Fields::find(path, &object, columns, want)?),
-        };
-        let pair = fields.pair.as_ref().map(|name| string(path, line, &object, name)).transpose()?;
-        let label = fields.label.as_ref().map(|name| label(path, line, &object, name)).transpose()?;
-        let text = string(path, line, &object, &fields.text)?;
-        rows.push(Record::row(path, line, text, pair, label.as_deref())?);
-    }
-    let Some(Fields { text, pair, label }) = fields else {
-        return Err(Error::file(path, "the file is empty"));
+/// Begins to read the objects of a file: `find` looks at the first one, to know what to read of
+/// all, `chosen` shows that, and `record` reads an object.
+pub(super) fn each_object<F: 'static>(
+    mut lines: Lines,
+    find: impl Fn(&Path, &Object<'_>) -> Result<F>,
+    chosen: impl Fn(&F) -> Chosen,
+    record: impl Fn(&F, &Path, usize, &Object<'_>) -> Result<Record> + 'static,
+) -> Result<(Chosen, Records)> {
+    let (path, mut number) = (lines.path().clone(), 0);
+    // the first object is looked at twice
+    let mut first = None;
+    let fields = loop {
+        number += 1;
+        let Some(line) = lines.next()? else { return Err(Error::file(&path, "the file is empty")) };
+        if !line.trim().is_empty() {
+            let fields = find(&path, &Object::parse(&path, number, line)?)?;
+            first.replace(line.to_string());
+            break fields;
+        }
     };
-    let quoted = |name: String| format!("`{name}`");
-    Ok((rows, Chosen { text: quoted(text), pair: pair.map(quoted), label: label.map(quoted) }))
+    let shown = chosen(&fields);
+    let next = move || {
+        if let Some(line) = first.take() {
+            return record(&fields, &path, number, &Object::parse(&path, number, &line)?).map(Some);
+        }
+        while let Some(line) = lines.next()? {
+            number += 1;
+            if !line.trim().is_empty() {
+                return record(&fields, &path, number, &Object::parse(&path, number, line)?).map(Some);
+            }
+        }
+        Ok(None)
+    };
+    Ok((shown, records(next)))
 }
 
 impl Fields {
-    fn find(path: &Path, object: &Map<String, Value>, columns: &Columns, want: Want) -> Result<Self> {
-        let names: Vec<String> = object.keys().cloned().collect();
+    fn find(path: &Path, object: &Object<'_>, columns: &Columns, want: Want) -> Result<Self> {
+        let names = object.names();
         let missing = |wanted: String, option| Error::Column {
             path: path.into(),
             wanted,
@@ -67,13 +85,9 @@ impl Fields {
             option,
         };
         let named = |name: String, option| {
-            if object.contains_key(&name) {
-                Ok(name)
-            } else {
-                Err(missing(format!("field `{name}`"), option))
-            }
+            if object.has(&name) { Ok(name) } else { Err(missing(format!("field `{name}`"), option)) }
         };
-        let mut usual = TEXTS.iter().filter(|(text, _)| object.contains_key(*text));
+        let mut usual = TEXTS.iter().filter(|(text, _)| object.has(text));
         let (text, beside) = match (&columns.text, usual.next(), usual.next()) {
             (Some(column), ..) => (named(column.to_string(), "--text-column")?, None),
             (None, Some((text, pair)), None) => (text.to_string(), *pair),
@@ -88,7 +102,7 @@ impl Fields {
         };
         let pair = match &columns.pair {
             Some(column) => Some(named(column.to_string(), "--text-pair-column")?),
-            None => beside.filter(|pair| object.contains_key(*pair)).map(Into::into),
+            None => beside.filter(|pair| object.has(pair)).map(Into::into),
         };
         let label = match (&columns.label, want.labels) {
             (Some(column), _) => Some(named(column.to_string(), "--label-column")?),
@@ -96,46 +110,5 @@ impl Fields {
             (None, false) => None,
         };
         Ok(Self { text, pair, label })
-    }
-}
-
-pub(super) fn get<'a>(
-    path: &Path,
-    line: usize,
-    object: &'a Map<String, Value>,
-    name: &str,
-) -> Result<&'a Value> {
-    object.get(name).ok_or_else(|| {
-        let have: Vec<String> = object.keys().cloned().collect();
-        Error::line(path, line, format!("no field `{name}`; there are {}", list(&have)))
-    })
-}
-
-fn string<'a>(path: &Path, line: usize, object: &'a Map<String, Value>, name: &str) -> Result<&'a str> {
-    let value = get(path, line, object, name)?;
-    let why = || format!("field `{name}` must be a string, not {}", kind(value));
-    value.as_str().ok_or_else(|| Error::line(path, line, why()))
-}
-
-/// A label's name: the string, or the JSON text of a number or boolean.
-fn label(path: &Path, line: usize, object: &Map<String, Value>, name: &str) -> Result<String> {
-    match get(path, line, object, name)? {
-        Value::String(label) => Ok(label.clone()),
-        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
-        value => {
-            let why = format!("label `{name}` must be a string, a number or a boolean, not {}", kind(value));
-            Err(Error::line(path, line, why))
-        }
-    }
-}
-
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }

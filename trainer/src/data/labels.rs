@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::dataset::Dataset;
+use super::name::Name;
 use super::record::{Label, Record};
 use crate::error::{Error, Result, list};
 
@@ -13,17 +14,19 @@ use crate::error::{Error, Result, list};
 pub struct Labels {
     names: Vec<String>,
     ids: HashMap<String, u32>,
+    /// Of names with blanks around them the numbers without these; `None` where two are the same
+    /// then.
+    bare: HashMap<String, Option<u32>>,
 }
 
 impl Labels {
-    /// The labels that occur in training data, in sorted order: whole numbers by value and before everything
-    /// else ("0", "1", .., "10"), the rest by their characters.
-    pub fn learn(data: &Dataset) -> Result<Self> {
-        let names: BTreeSet<&str> = data.records.iter().flat_map(|r| r.labels()).collect();
-        let mut names: Vec<String> = names.into_iter().map(Into::into).collect();
+    /// The labels that occur in the training data at `path`, in sorted order: whole numbers by
+    /// value and before everything else ("0", "1", .., "10"), the rest by their characters.
+    pub fn learn(path: &Path, names: BTreeSet<String>) -> Result<Self> {
+        let mut names: Vec<String> = names.into_iter().collect();
         if let [only] = names.as_slice() {
             return Err(Error::file(
-                &data.path,
+                path,
                 format!("every row has the label `{only}`; training needs at least two labels"),
             ));
         }
@@ -42,7 +45,11 @@ impl Labels {
                 return Err(Error::Labels(format!("label `{name}` stands twice in {}", list(&names))));
             }
         }
-        Ok(Self { names, ids })
+        let mut bare: HashMap<String, Option<u32>> = HashMap::new();
+        for (name, id) in names.iter().zip(0..).filter(|(name, _)| name.trim() != *name) {
+            bare.entry(name.trim().into()).and_modify(|id| *id = None).or_insert(Some(id));
+        }
+        Ok(Self { names, ids, bare })
     }
 
     /// The names, in the order of their numbers.
@@ -66,12 +73,20 @@ impl Labels {
         self.names.len()
     }
 
+    /// The number of a label that stands in a file: of the label that is called exactly so, else of
+    /// the one that it is taken for, else of the only one that is the same but for blanks around
+    /// it.
+    pub fn find(&self, label: &Name) -> Option<u32> {
+        let bare = || self.bare.get(label.taken()).copied().flatten();
+        self.id(label.exact()).or_else(|| self.id(label.taken())).or_else(bare)
+    }
+
     /// The number of a label that stands at `line` of a file.
-    pub fn number(&self, path: &Path, line: usize, label: &str) -> Result<u32> {
-        self.id(label).ok_or_else(|| Error::Label {
+    pub fn number(&self, path: &Path, line: usize, label: &Name) -> Result<u32> {
+        self.find(label).ok_or_else(|| Error::Label {
             path: path.into(),
             line,
-            label: label.into(),
+            label: label.taken().into(),
             known: self.names.clone(),
         })
     }

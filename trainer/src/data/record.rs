@@ -1,4 +1,5 @@
 //! What one place of a data file says: texts or words, perhaps with labels.
+use super::name::Name;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::path::Path;
@@ -43,10 +44,10 @@ pub enum Input {
 pub enum Label {
     /// It is not known.
     None,
-    /// The name of the whole record's label, without the spaces around it.
-    One(String),
+    /// The whole record's label.
+    One(Name),
     /// One for each word; `None` where a word has none.
-    Each(Vec<Option<String>>),
+    Each(Vec<Option<Name>>),
 }
 
 /// One text, pair of texts or sentence, perhaps with its labels.
@@ -67,7 +68,7 @@ impl Record {
         line: usize,
         text: &str,
         pair: Option<&str>,
-        label: Option<&str>,
+        label: Option<Name>,
     ) -> Result<Record> {
         let filled = |what: &str, cell: &str| {
             if cell.trim().is_empty() {
@@ -78,8 +79,8 @@ impl Record {
         };
         filled("text", text)?;
         pair.map_or(Ok(()), |pair| filled("second text", pair))?;
-        label.map_or(Ok(()), |label| filled("label", label))?;
-        let label = label.map_or(Label::None, |label| Label::One(label.trim().into()));
+        label.as_ref().map_or(Ok(()), |label| filled("label", label.exact()))?;
+        let label = label.map_or(Label::None, Label::One);
         let input = Input::Text { text: text.into(), pair: pair.map(Into::into) };
         Ok(Record { input, label, line })
     }
@@ -88,6 +89,13 @@ impl Record {
         match &self.input {
             Input::Text { text, .. } => text.into(),
             Input::Words(words) => words.join(" ").into(),
+        }
+    }
+    /// Bytes of its text.
+    pub fn bytes(&self) -> usize {
+        match &self.input {
+            Input::Text { text, .. } => text.len(),
+            Input::Words(words) => words.iter().map(|word| word.len() + 1).sum::<usize>().saturating_sub(1),
         }
     }
     /// The second text of a pair.
@@ -104,14 +112,14 @@ impl Record {
             Input::Words(words) => words,
         }
     }
-    /// The names of all its labels.
+    /// The names of all its labels, as they are taken.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         let (one, each) = match &self.label {
             Label::None => (None, &[][..]),
-            Label::One(label) => (Some(label.as_str()), &[][..]),
+            Label::One(label) => (Some(label), &[][..]),
             Label::Each(labels) => (None, &labels[..]),
         };
-        one.into_iter().chain(each.iter().flatten().map(String::as_str))
+        one.into_iter().chain(each.iter().flatten()).map(Name::taken)
     }
 }
 

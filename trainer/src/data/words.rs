@@ -1,91 +1,87 @@
 //! JSONL with words: one object a line, with a list of words and a list of their labels.
 use super::columns::{Column, Columns};
-use super::format::Format;
-use super::jsonl::{get, kind, objects};
+use super::format::{Format, Records};
+use super::jsonl::{EXTENSIONS, each_object};
+use super::lines::Lines;
+use super::name::Name;
+use super::object::{Object, kind};
 use super::record::{Chosen, Content, Input, Label, Record, Want};
 use crate::error::{Error, Result};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::path::Path;
 
 /// The format's row in the registry.
-pub(super) const FORMAT: Format = Format { extensions: &["jsonl"], contents: &[Content::Words], read };
+pub(super) const FORMAT: Format = Format { extensions: EXTENSIONS, contents: &[Content::Words], open };
 
 /// The usual names of the words' field, and of their labels'.
 const WORDS: [&str; 2] = ["tokens", "words"];
 const LABELS: [&str; 6] = ["ner_tags", "pos_tags", "chunk_tags", "tags", "ner", "labels"];
 
-fn read(path: &Path, text: &str, columns: &Columns, want: Want) -> Result<(Vec<Record>, Chosen)> {
-    let mut records = vec![];
-    let mut names: Option<(String, Option<String>)> = None;
-    for object in objects(path, text) {
-        let (line, object) = object?;
-        let (words, labels) = match &mut names {
-            Some(names) => names,
-            none => none.insert((
-                field(path, &object, &columns.text, &WORDS, "--text-column")?,
-                match want.labels || columns.label.is_some() {
-                    true => Some(field(path, &object, &columns.label, &LABELS, "--label-column")?),
-                    false => None,
-                },
-            )),
-        };
-        let bad = |why: String| Error::line(path, line, why);
-        let word = |(i, v): (usize, &Value)| match v {
-            Value::String(word) if word.trim().is_empty() => {
-                Err(bad(format!("word {i} of `{words}` is empty")))
-            }
-            Value::String(word) => Ok(word.clone()),
-            other => Err(bad(format!("word {i} of `{words}` must be a string, not {}", kind(other)))),
-        };
-        let found =
-            list(path, line, &object, words)?.iter().enumerate().map(word).collect::<Result<Vec<_>>>()?;
-        if found.is_empty() {
-            return Err(bad(format!("`{words}` is empty")));
+/// Names of the fields that are read.
+struct Fields {
+    words: String,
+    labels: Option<String>,
+}
+
+fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+    let labels = want.labels || columns.label.is_some();
+    let find = |path: &Path, first: &Object<'_>| {
+        let label = || field(path, first, &columns.label, &LABELS, "--label-column");
+        let words = field(path, first, &columns.text, &WORDS, "--text-column")?;
+        Ok(Fields { words, labels: labels.then(label).transpose()? })
+    };
+    let chosen = |fields: &Fields| {
+        let label = fields.labels.as_ref().map(|name| format!("`{name}`"));
+        Chosen { text: format!("`{}`", fields.words), pair: None, label }
+    };
+    each_object(lines, find, chosen, |fields, _, line, object| sentence(fields, line, object))
+}
+
+fn sentence(Fields { words, labels }: &Fields, line: usize, object: &Object<'_>) -> Result<Record> {
+    let word = |(i, v): (usize, Value)| match v {
+        Value::String(word) if word.trim().is_empty() => {
+            Err(object.bad(format!("word {i} of `{words}` is empty")))
         }
-        let label = match labels {
-            None => Label::None,
-            Some(labels) => {
-                let label = |(i, v): (usize, &Value)| match v {
-                    Value::Null => Ok(None),
-                    Value::String(label) if !label.trim().is_empty() => Ok(Some(label.trim().to_string())),
-                    Value::Number(_) => Err(bad(format!(
-                        "label {i} of `{labels}` is a number, and nothing says which label it stands for: write names"
-                    ))),
-                    other => Err(bad(format!("label {i} of `{labels}` must be a name, not {}", kind(other)))),
-                };
-                let each = list(path, line, &object, labels)?.iter().enumerate().map(label);
-                let each = each.collect::<Result<Vec<_>>>()?;
-                if each.len() != found.len() {
-                    return Err(bad(format!(
-                        "{} labels in `{labels}` for {} words",
-                        each.len(),
-                        found.len()
-                    )));
-                }
-                Label::Each(each)
-            }
-        };
-        records.push(Record { input: Input::Words(found), label, line });
+        Value::String(word) => Ok(word),
+        other => Err(object.bad(format!("word {i} of `{words}` must be a string, not {}", kind(&other)))),
+    };
+    let found: Vec<String> = object.list(words)?.into_iter().enumerate().map(word).collect::<Result<_>>()?;
+    if found.is_empty() {
+        return Err(object.bad(format!("`{words}` is empty")));
     }
-    let Some((words, labels)) = names else { return Err(Error::file(path, "the file is empty")) };
-    let quoted = |name: String| format!("`{name}`");
-    Ok((records, Chosen { text: quoted(words), pair: None, label: labels.map(quoted) }))
+    let Some(labels) = labels else {
+        return Ok(Record { input: Input::Words(found), label: Label::None, line });
+    };
+    let label = |(i, v): (usize, &Value)| match v {
+        Value::Null => Ok(None),
+        Value::String(label) if !label.trim().is_empty() => Ok(Some(Name::of_text(label))),
+        Value::Number(_) => Err(object.bad(format!(
+            "label {i} of `{labels}` is a number, and nothing says which label it stands for: write names"
+        ))),
+        other => Err(object.bad(format!("label {i} of `{labels}` must be a name, not {}", kind(other)))),
+    };
+    let each: Vec<_> = object.list(labels)?.iter().enumerate().map(label).collect::<Result<_>>()?;
+    if each.len() != found.len() {
+        let why = format!("{} labels in `{labels}` for {} words", each.len(), found.len());
+        return Err(object.bad(why));
+    }
+    Ok(Record { input: Input::Words(found), label: Label::Each(each), line })
 }
 
 /// The field that is named, or the only one with a usual name.
 fn field(
     path: &Path,
-    object: &Map<String, Value>,
+    object: &Object<'_>,
     named: &Option<Column>,
     usual: &[&str],
     option: &'static str,
 ) -> Result<String> {
     let found: Vec<String> = match named {
         Some(column) => vec![column.to_string()],
-        None => usual.iter().filter(|name| object.contains_key(**name)).map(|n| n.to_string()).collect(),
+        None => usual.iter().filter(|name| object.has(name)).map(|n| n.to_string()).collect(),
     };
     match found.as_slice() {
-        [one] if object.contains_key(one) => Ok(one.clone()),
+        [one] if object.has(one) => Ok(one.clone()),
         [] | [_] => {
             let wanted = match named {
                 Some(column) => format!("field `{column}`"),
@@ -94,8 +90,7 @@ fn field(
                     crate::error::list(&usual.iter().map(|n| n.to_string()).collect::<Vec<_>>())
                 ),
             };
-            let columns = object.keys().cloned().collect();
-            Err(Error::Column { path: path.into(), wanted, columns, option })
+            Err(Error::Column { path: path.into(), wanted, columns: object.names(), option })
         }
         several => {
             let why = format!(
@@ -105,12 +100,6 @@ fn field(
             Err(Error::file(path, why))
         }
     }
-}
-
-fn list<'a>(path: &Path, line: usize, object: &'a Map<String, Value>, name: &str) -> Result<&'a Vec<Value>> {
-    let value = get(path, line, object, name)?;
-    let why = || format!("field `{name}` must be a list, not {}", kind(value));
-    value.as_array().ok_or_else(|| Error::line(path, line, why()))
 }
 
 #[cfg(test)]

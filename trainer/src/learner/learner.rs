@@ -261,7 +261,7 @@ impl Learner {
     }
     /// A pass without dropout; if gradients are asked for, those of the mean loss for every trained tensor are added.
     pub fn examine(&self, examples: &[Example], gradients: Option<&mut Gradients>) -> Result<Output> {
-        let batch = Batch::pack(examples, &(0..examples.len()).collect::<Vec<_>>());
+        let batch: Batch = examples.iter().cloned().collect();
         let device = self.backbone.device();
         let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
         device.install(|| {

@@ -11,8 +11,8 @@ pub const SAMPLE: &str = "The sleeping car was impressive, but the website was n
 pub fn options(out: &Path) -> Options {
     Options {
         model: Some(out.join("backbone")),
-        train: Some(out.join("data/train.tsv")),
-        eval: Some(out.join("data/eval.tsv")),
+        train: Some(vec![out.join("data/train.tsv")]),
+        eval: Some(vec![out.join("data/eval.tsv")]),
         out: Some(out.into()),
         bottleneck: Some(32),
         epochs: Some(5),

@@ -43,6 +43,11 @@ pub fn note_unused(backbone: &Backbone) {
     }
 }
 
+/// Says on stderr what is no error, unless it is to be quiet.
+pub fn note(notes: impl IntoIterator<Item = String>, is_quiet: bool) {
+    notes.into_iter().filter(|_| !is_quiet).for_each(|note| tell(&format!("note: {note}")));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,10 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
 use super::graft::adapter_config;
 use super::options::{Adapter, Backend, Head, Settings};
-use super::print::{many_classes, tell};
+use super::print::{many_classes, note, tell};
 use engraft::{
     Device, Error, Result, adapters,
-    data::{Columns, Dataset, Want},
+    data::{Columns, Files, Want},
     learner::{Backbone, Graft, Learner, Opening},
     reports::{
         profile::{Recording, check_file, measure},
@@ -19,12 +19,16 @@ use engraft::{
     },
     tasks::{Purpose, TASKS, Task, TaskType},
     text::{
-        companions::Files,
+        companions,
         tokenizer::{Fit, Tokenizer},
     },
 };
 use engraft_engine::{ParamSet, output};
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
 /// The most tokens of a sequence unless something is said.
 pub const DEFAULT_LENGTH: usize = 128;
@@ -43,10 +47,22 @@ pub fn open(device: Backend, threads: usize) -> Result<Device> {
 pub fn max_length(asked: Option<usize>, backbone: &Backbone) -> usize {
     asked.unwrap_or_else(|| {
         // what is wrong with the files is said when the tokenizer is made of them
-        let of_tokenizer = Files::read(backbone.directory()).and_then(|files| files.model_max_length());
+        let of_tokenizer =
+            companions::Files::read(backbone.directory()).and_then(|files| files.model_max_length());
         let limits = [backbone.model().info().positions, of_tokenizer.ok().flatten()];
         limits.into_iter().flatten().fold(DEFAULT_LENGTH, usize::min)
     })
+}
+
+/// Tokens of each random text: as many as training would keep of a text, if nothing is said.
+pub fn length(backbone: &Backbone, given: Option<usize>) -> Result<usize> {
+    let positions = backbone.model().info().positions.unwrap_or(usize::MAX);
+    let length = max_length(given, backbone);
+    if !(1..=positions).contains(&length) {
+        let why = format!("{} takes 1 to {positions} tokens", backbone.directory().display());
+        return Err(Error::Option { option: "length", value: length.to_string(), why });
+    }
+    Ok(length)
 }
 
 /// The backbone that the settings name.
@@ -73,10 +89,24 @@ fn needed(option: &'static str) -> Error {
     Error::Needs { option: "train", needs: option }
 }
 
-/// The records of a file, as a task reads them.
-pub fn records(task: &TaskType, file: &Path, columns: &Columns, purpose: Purpose) -> Result<Dataset> {
+/// Files, as a task reads them.
+pub fn files(task: &TaskType, paths: &[PathBuf], columns: &Columns, purpose: Purpose) -> Result<Files> {
     let labels = task.labelled && purpose != Purpose::Predict;
-    Dataset::read(file, columns, Want { content: task.content, labels })
+    Files::new(paths, columns, Want { content: task.content, labels })
+}
+
+/// What to say if texts were cut.
+pub fn was_cut(encoded: &Encoded, max_length: usize) -> Option<String> {
+    let (cut, all, file) = (encoded.cut, encoded.data.len(), encoded.data.path.display());
+    (cut > 0)
+        .then(|| format!("{cut} of {all} texts of {file} were cut to {max_length} tokens (--max-length)"))
+}
+
+/// The task that training data sets.
+pub fn learn(task: &TaskType, paths: &[PathBuf], columns: &Columns) -> Result<Box<dyn Task>> {
+    let files = files(task, paths, columns, Purpose::Train)?;
+    let names = if task.labelled { files.names()? } else { BTreeSet::new() };
+    (task.learn)(&files.name(), names)
 }
 
 /// What was saved in a directory, with its task: that of its head, which must be the one that is asked for. Without a directory
@@ -170,7 +200,7 @@ pub struct Going<'a> {
 
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
 pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Outcome> {
-    let file = s.train.as_ref().ok_or_else(|| needed("train"))?;
+    let paths = s.train.as_deref().ok_or_else(|| needed("train"))?;
     s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
     if let Some(model) = s.model.as_ref().filter(|model| is_same(model, &s.out)) {
         let why = format!("it is the model's own directory {}: its files would be lost", model.display());
@@ -187,24 +217,20 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Outcome> {
     let backbone = open_backbone(s, &device)?;
     let max_length = max_length(s.max_length, &backbone);
     let tokenizer = tokenizer(&backbone, max_length)?;
-    let mut data = None;
-    let (mut learner, kind) = learner(s, backbone, |kind| {
-        let read = records(kind, file, &s.columns(), Purpose::Train)?;
-        (kind.learn)(data.insert(read))
-    })?;
-    let data = match data {
-        Some(data) => data,
-        None => records(kind, file, &s.columns(), Purpose::Train)?,
+    let (mut learner, kind) = learner(s, backbone, |kind| learn(kind, paths, &s.columns()))?;
+    let read = |paths: &[PathBuf], purpose| {
+        let files = files(kind, paths, &s.columns(), purpose)?;
+        let encoded = Encoded::read(&files, &learner, &tokenizer, purpose)?;
+        note(files.notes(), mode == Mode::Quiet);
+        note(was_cut(&encoded, max_length), mode == Mode::Quiet);
+        Ok::<_, Error>(encoded)
     };
+    let file = paths.first().map_or(Path::new("-"), PathBuf::as_path);
     if let Some(warning) = many_classes(file, learner.task().labels().len()).filter(|_| mode != Mode::Quiet) {
         tell(&warning);
     }
-    let examples = learner.task().encode(&data, &tokenizer, Purpose::Train)?;
-    let eval = s.eval.as_ref().map(|file| {
-        let data = records(kind, file, &s.columns(), Purpose::Evaluate)?;
-        Encoded::new(data, &learner, &tokenizer, Purpose::Evaluate)
-    });
-    let eval = eval.transpose()?;
+    let Encoded { examples, .. } = read(paths, Purpose::Train)?;
+    let eval = s.eval.as_ref().map(|paths| read(paths, Purpose::Evaluate)).transpose()?;
     if let Some(directory) = &s.cache_prefix {
         learner.cache_prefix(directory, s.cache_dtype, max_length)?;
     }

@@ -25,9 +25,13 @@ impl Mode {
     pub fn detect(quiet: bool) -> Self {
         match quiet {
             true => Self::Quiet,
-            false if std::io::stderr().is_terminal() => Self::Bar,
-            false => Self::Lines,
+            false => Self::of(std::io::stderr().is_terminal(), std::env::var("TERM").ok().as_deref()),
         }
+    }
+    /// A bar needs a terminal, and one that can move its cursor. Windows' has no name.
+    fn of(is_terminal: bool, term: Option<&str>) -> Self {
+        let moves = term.map_or(cfg!(windows), |term| !matches!(term, "" | "dumb"));
+        if is_terminal && moves { Self::Bar } else { Self::Lines }
     }
 }
 
@@ -240,6 +244,16 @@ mod tests {
             progress.finish();
         }
         assert_eq!(Mode::detect(true), Mode::Quiet);
+    }
+
+    #[test]
+    fn a_bar_needs_a_terminal_that_can_move() {
+        assert_eq!(Mode::of(true, Some("xterm-256color")), Mode::Bar);
+        for (is_terminal, term) in
+            [(true, Some("dumb")), (true, Some("")), (false, Some("xterm")), (false, None)]
+        {
+            assert_eq!(Mode::of(is_terminal, term), Mode::Lines);
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::{
     learner::Learner,
     reports::bytes::{Bytes, show},
     text::{
-        batch::{self, Batch, Order, Size},
+        batch::{self, Batch, Order},
         example::{Example, IGNORED, Reads},
+        examples::Examples,
     },
 };
 use engraft_engine::{Activations, AdamW, Keep};
@@ -61,8 +62,7 @@ fn blank(shapes: &[Shape], reads: &Reads) -> Batch {
         };
         Example::new(vec![0; tokens], reads, vec![0; labels])
     };
-    let examples: Vec<Example> = shapes.iter().map(example).collect();
-    Batch::pack(&examples, &(0..examples.len()).collect::<Vec<_>>())
+    shapes.iter().map(example).collect()
 }
 
 /// The batches of a run, as far as memory goes.
@@ -75,6 +75,8 @@ pub struct Work {
     /// Batches that follow in a later step, when there are gradients already.
     follow: Batches,
     evaluated: Batches,
+    /// Bytes of the data, which is in memory all the time.
+    data: usize,
 }
 impl Work {
     /// No batches.
@@ -96,25 +98,26 @@ impl Work {
         self.evaluated.add(batch);
     }
     /// A run that goes by a recipe, which visits the data in orders that are known before.
-    pub fn of_run(s: &Recipe, examples: &[Example], eval: Option<&Encoded>) -> Work {
-        let of = |of: &[Example], order: Order, size: Size| -> Vec<Batch> {
-            batch::Batches::new(of, size, order).collect()
-        };
+    pub fn of_run(s: &Recipe, examples: &Examples, eval: Option<&Encoded>) -> Work {
         let (mut work, mut taken) = (Work::new(), 0);
+        work.data = examples.bytes() + eval.map_or(0, Encoded::bytes);
         let most = s.max_steps.unwrap_or(u64::MAX);
         for epoch in 0..s.epochs.unwrap_or(u64::MAX) {
             if taken >= most || examples.is_empty() {
                 break;
             }
-            for step in of(examples, s.order(epoch), s.batch).chunks(s.accumulation) {
-                if taken < most {
-                    work.step(step);
-                    taken += 1;
+            for step in batch::Batches::new(examples, s.batch, s.order(epoch)).steps(s.accumulation) {
+                if taken >= most {
+                    break;
                 }
+                work.step(&step);
+                taken += 1;
             }
         }
-        for batch in of(eval.map_or(&[], |e| &e.examples), Order::Longest, s.eval_batch) {
-            work.evaluation(&batch);
+        if let Some(eval) = eval {
+            for batch in batch::Batches::new(&eval.examples, s.eval_batch, Order::Longest) {
+                work.evaluation(&batch);
+            }
         }
         work
     }
@@ -137,7 +140,8 @@ impl Work {
             c.answers(&b)?;
         }
         let usage = device.ledger().usage();
-        let (total, at_once) = (usage.peak_total(), Bytes::at_once(&usage));
+        let (total, training) = (usage.peak_total() + self.data, training + self.data);
+        let at_once = Bytes::at_once(&usage);
         Ok(Price { total, in_training: training == total, at_once, kept })
     }
 }
@@ -156,8 +160,10 @@ pub struct Plan {
     pub budget: usize,
     /// Bytes that it will hold at most.
     pub total: usize,
-    /// What they are at that moment.
+    /// What they are at that moment, beside the data.
     pub at_once: Bytes,
+    /// Bytes of the data among them.
+    pub data: usize,
     /// What each layer keeps: [`Keep::F32`] or [`Keep::Recompute`].
     pub layers: Vec<Keep>,
 }
@@ -174,7 +180,8 @@ impl std::fmt::Display for Plan {
             ranges(&layers)
         };
         let (recomputed, kept) = (of(Keep::Recompute), of(Keep::F32));
-        let classes = self.at_once.by_class().map(|(name, b)| format!("{name} {}", show(b)));
+        let classes = self.at_once.by_class().into_iter().chain([("data", self.data)]);
+        let classes: Vec<_> = classes.map(|(name, b)| format!("{name} {}", show(b))).collect();
         writeln!(
             f,
             "plan for {}: layers that recompute: {recomputed}; that keep: {kept}",
@@ -195,9 +202,10 @@ fn ranges(layers: &[usize]) -> String {
     }
 }
 
-/// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser state, activations and scratch
-/// memory, in training and in evaluation; the program itself and its data come on top. `c` is the run's learner on the Null
-/// device with as many threads as will compute. Where no plan fits, the error names the least budget for which one does.
+/// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser
+/// state, activations and scratch memory, in training and in evaluation, and the data; the program
+/// itself comes on top. `c` is the run's learner on the Null device with as many threads as will
+/// compute. Where no plan fits, the error names the least budget for which one does.
 pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<Plan> {
     let layers = c.backbone().model().info().layers;
     let kept = work.price(c, &Activations::default(), FEW)?;
@@ -219,7 +227,7 @@ pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<Plan> {
         }
         let Price { total, in_training, at_once, .. } = work.price(c, &policy, MOST)?;
         if total <= budget {
-            return Ok(Plan { budget, total, at_once, layers });
+            return Ok(Plan { budget, total, at_once, data: work.data, layers });
         }
         if total < least {
             (least, smaller) = (total, if in_training { "batch-size" } else { "eval-batch-size" });
@@ -248,10 +256,10 @@ mod tests {
     #[test]
     fn work_knows_every_batch_of_a_run() {
         let example = |n: usize| Example::new(vec![0; n], Reads::Summary, vec![0]);
-        let examples: Vec<Example> = (1..=7).map(example).collect();
+        let examples: Examples = (1..=7).map(example).collect();
         let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
         let data = Dataset::of_texts("--text", &["a".into()]).unwrap();
-        let eval = Encoded { data, examples: examples[..3].to_vec() };
+        let eval = Encoded { data, examples: examples.iter().take(3).collect(), cut: 0 };
         let work = Work::of_run(&s, &examples, Some(&eval));
         let of = |b: &Batches| {
             let lengths = |shapes: &[Shape]| shapes.iter().map(|s| s.0).collect::<Vec<_>>();

@@ -10,7 +10,7 @@ use crate::{
     tasks::Task,
     text::{
         batch::{Batch, Batches, Size, below},
-        example::Example,
+        examples::Examples,
     },
 };
 use engraft_engine::kernels::profile::Roofline;
@@ -59,7 +59,7 @@ pub fn run(
 }
 
 /// The batches of training, epoch after epoch.
-pub fn batches_of<'a>(recipe: &'a Recipe, examples: &'a [Example]) -> impl Iterator<Item = Batch> + 'a {
+pub fn batches_of<'a>(recipe: &'a Recipe, examples: &'a Examples) -> impl Iterator<Item = Batch> + 'a {
     (0..).flat_map(move |epoch| Batches::new(examples, recipe.batch, recipe.order(epoch)))
 }
 
@@ -79,8 +79,5 @@ pub fn random_batches<'a>(
         let ids = (0..length).map(|_| below(&mut rng, vocabulary as u64) as u32).collect();
         task.sample(ids, &mut |n| below(&mut rng, n.max(1) as u64) as u32)
     };
-    std::iter::repeat_with(move || {
-        let examples: Vec<Example> = (0..texts).map(|_| one()).collect();
-        Batch::pack(&examples, &(0..texts).collect::<Vec<_>>())
-    })
+    std::iter::repeat_with(move || (0..texts).map(|_| one()).collect())
 }

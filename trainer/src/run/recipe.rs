@@ -2,7 +2,7 @@
 use super::schedule::{Decay, Schedule, Warmup};
 use crate::text::{
     batch::{Batches, Order, Size},
-    example::Example,
+    examples::Examples,
 };
 use engraft_engine::{Activations, AdamW};
 
@@ -65,7 +65,7 @@ impl Recipe {
     }
     /// Optimiser steps of the whole run: whichever of `epochs` and `max_steps` ends first. How many batches of so many tokens
     /// there are depends on the order: then every epoch is counted.
-    pub fn steps(&self, examples: &[Example]) -> u64 {
+    pub fn steps(&self, examples: &Examples) -> u64 {
         let of = |epoch| {
             Batches::new(examples, self.batch, self.order(epoch)).len().div_ceil(self.accumulation) as u64
         };

@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     learner::Learner,
     reports::{metrics::Metrics, report::Epoch},
-    text::example::Example,
+    text::examples::Examples,
 };
 use engraft_engine::{
     Checkpoint, Param,
@@ -174,11 +174,11 @@ fn sorted(learner: &Learner) -> Vec<&Param> {
 }
 
 /// A hash of what a run learns from and is evaluated on.
-pub(super) fn hash(examples: &[Example], eval: Option<&Encoded>) -> String {
+pub(super) fn hash(examples: &Examples, eval: Option<&Encoded>) -> String {
     let mut h = Sha256::new();
-    let mut add = |examples: &[Example]| {
+    let mut add = |examples: &Examples| {
         h.update((examples.len() as u64).to_le_bytes());
-        for e in examples {
+        for e in examples.iter() {
             for values in [&e.ids, &e.types, &e.labels] {
                 h.update((values.len() as u64).to_le_bytes());
                 values.iter().for_each(|v| h.update(v.to_le_bytes()));
@@ -186,6 +186,6 @@ pub(super) fn hash(examples: &[Example], eval: Option<&Encoded>) -> String {
         }
     };
     add(examples);
-    add(eval.map_or(&[], |e| &e.examples));
+    eval.iter().for_each(|e| add(&e.examples));
     h.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

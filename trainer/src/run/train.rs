@@ -18,7 +18,7 @@ use crate::{
     },
     text::{
         batch::{Batch, Batches},
-        example::Example,
+        examples::Examples,
     },
 };
 use std::{
@@ -56,7 +56,7 @@ struct Run<'a> {
     learner: Learner,
     trainer: Trainer,
     state: State,
-    examples: &'a [Example],
+    examples: &'a Examples,
     eval: Option<&'a Encoded>,
     /// The hash of both.
     data: String,
@@ -79,7 +79,7 @@ pub fn train(
     recipe: &Recipe,
     directory: Directory,
     mut learner: Learner,
-    examples: &[Example],
+    examples: &Examples,
     eval: Option<&Encoded>,
     around: Around<'_>,
 ) -> Result<Outcome> {
@@ -130,14 +130,14 @@ impl Run<'_> {
         let (recipe, number) = (self.recipe, self.state.epochs.len() as u64);
         let rates = recipe.rates(self.total);
         let order = recipe.order(number);
-        let batches: Vec<Batch> = Batches::new(self.examples, recipe.batch, order).collect();
-        for step in batches.chunks(recipe.accumulation).skip(self.state.taken) {
+        let steps = Batches::new(self.examples, recipe.batch, order).steps(recipe.accumulation);
+        for step in steps.skip(self.state.taken) {
             if self.is_over() {
                 break;
             }
             let began = Instant::now();
             let lr = recipe.lr * rates.factor(self.trainer.steps());
-            let done = self.trainer.step(&mut self.learner, step, lr)?;
+            let done = self.trainer.step(&mut self.learner, &step, lr)?;
             let tokens: usize = step.iter().map(Batch::tokens).sum();
             let state = &mut self.state;
             state.epoch.loss += done.loss * done.labels as f64;

@@ -3,17 +3,19 @@
 //! Documents follow each other, the tokenizer's token for the end of a text behind each, and are cut into blocks of the
 //! greatest length; the first token of a block is predicted by nothing. For a prediction each text is read by itself.
 use super::{
-    task::{Answer, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    one_line::one_line,
+    task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
     top::Top,
 };
 use crate::{
-    Error, Result,
+    Result,
     data::{Content, Dataset},
     reports::metrics::{Metric, Metrics},
     text::{
         batch::Batch,
         blocks::{blocks, next_tokens, pieces},
         example::{Example, IGNORED, Reads},
+        examples::Examples,
         tokenizer::Tokenizer,
     },
 };
@@ -30,7 +32,7 @@ pub(super) const TASK: TaskType = TaskType {
     labelled: false,
     head: "causal_lm",
     headless: true,
-    learn: |_| Ok(Box::new(CausalLm)),
+    learn: |_, _| Ok(Box::new(CausalLm)),
     known: |_| Ok(Box::new(CausalLm)),
 };
 const NAME: &str = "causal-lm";
@@ -39,6 +41,14 @@ const METRICS: &[Metric] = &[Metric::loss("perplexity"), Metric::loss("loss"), M
 /// Each token from those before it.
 #[derive(Clone, Copy, Debug)]
 pub struct CausalLm;
+
+/// A sequence as an example: one of one token, of which nothing can be predicted, is left out where
+/// nothing is to be said of it.
+fn block(record: usize, ids: Vec<u32>, purpose: Purpose) -> Option<Example> {
+    let labels = next_tokens(&ids);
+    let is_useful = ids.len() > 1 || purpose == Purpose::Predict;
+    is_useful.then(|| Example { record, ..Example::new(ids, Reads::All, labels) })
+}
 
 impl Task for CausalLm {
     fn name(&self) -> &str {
@@ -53,24 +63,28 @@ impl Task for CausalLm {
     fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
         None
     }
-    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>> {
+    fn encode(
+        &self,
+        data: &Dataset,
+        tokenizer: &Tokenizer,
+        purpose: Purpose,
+        carry: &mut Carry,
+    ) -> Result<Vec<Example>> {
         let documents = tokenizer.encode_whole(data)?;
         let length = tokenizer.max_length();
         let sequences = match purpose {
-            Purpose::Train | Purpose::Evaluate => blocks(&documents, tokenizer.end_of_text()?, length),
+            Purpose::Train | Purpose::Evaluate => {
+                blocks(&documents, tokenizer.end_of_text()?, length, &mut carry.ids)
+            }
             Purpose::Predict => {
                 let of = |(i, d): (usize, &Vec<u32>)| pieces(d, length).into_iter().map(move |ids| (i, ids));
                 documents.iter().enumerate().flat_map(of).collect()
             }
         };
-        let example = |(record, ids): (usize, Vec<u32>)| {
-            let labels = next_tokens(&ids);
-            Example { record, ..Example::new(ids, Reads::All, labels) }
-        };
-        match sequences.is_empty() && purpose != Purpose::Predict {
-            true => Err(Error::file(&data.path, "there are not two tokens in it")),
-            false => Ok(sequences.into_iter().map(example).collect()),
-        }
+        Ok(sequences.into_iter().filter_map(|(record, ids)| block(record, ids, purpose)).collect())
+    }
+    fn rest(&self, carry: Carry) -> Option<Example> {
+        block(0, carry.ids, Purpose::Train)
     }
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
         // as transformers: a label stands at its own token, and is what the position before predicts
@@ -107,18 +121,17 @@ impl Task for CausalLm {
         };
         Ok(batch.counts().map(&mut answer).collect())
     }
-    fn evaluate(&self, data: &Dataset, _: &[Example], answers: &[Answer]) -> Evaluated {
+    fn evaluate(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Evaluated {
         let (sum, tokens) = answers.iter().fold((0.0, 0.0), |(l, n), a| (l + a.loss, n + a.count));
-        let bytes: usize = data.records.iter().map(|r| r.text().len()).sum();
         let loss = sum / f64::max(tokens, 1.0);
-        let bits = sum / (std::f64::consts::LN_2 * bytes.max(1) as f64);
+        let bits = sum / (std::f64::consts::LN_2 * data.bytes.max(1) as f64);
         let scores = [("loss", loss), ("perplexity", loss.exp()), ("bits_per_byte", bits)];
         let details = Map::from_iter([("scored_tokens".to_string(), json!(tokens as u64))]);
         let lines =
             vec![format!("perplexity {:.4}, {bits:.4} bits per byte, {tokens} tokens scored", loss.exp())];
         Evaluated { metrics: Metrics { scores: scores.into(), examples: data.len() as u64, details }, lines }
     }
-    fn predictions(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+    fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let mut sums = vec![(0.0, 0.0); data.len()];
         for (e, a) in examples.iter().zip(answers) {
             if let Some((loss, count)) = sums.get_mut(e.record) {
@@ -128,7 +141,7 @@ impl Task for CausalLm {
         let one = |(record, (sum, tokens)): (&crate::data::Record, (f64, f64))| {
             let (text, loss) = (record.text(), sum / tokens); // of one token nothing is known: not a number, null in JSON
             Prediction {
-                text: format!("{loss:.4}\t{tokens}\t{text}"),
+                text: format!("{loss:.4}\t{tokens}\t{}", one_line(&text)),
                 json: json!({"text": text, "loss": loss, "tokens": tokens as u64, "perplexity": loss.exp()}),
             }
         };
@@ -155,12 +168,13 @@ mod tests {
         let data = Dataset::of_texts("--text", &["ab".into(), "c".into()]).unwrap();
         let answer = |loss, count| Answer { loss, count, ..Answer::default() };
         let answers = [answer(3.0, 1.0), answer(1.0, 3.0), answer(0.0, 0.0)];
-        let m = CausalLm.evaluate(&data, &[], &answers).metrics;
+        let m = CausalLm.evaluate(&data, &Examples::default(), &answers).metrics;
         assert_eq!((m.scores.get("loss"), m.scores.get("perplexity")), (Some(1.0), Some(1f64.exp())));
         assert!(
             (m.scores.get("bits_per_byte").unwrap() - 4.0 / (3.0 * std::f64::consts::LN_2)).abs() < 1e-12
         );
         let examples = [0, 0, 1].map(|record| Example { record, ..Example::default() });
+        let examples: Examples = examples.into_iter().collect();
         let p = CausalLm.predictions(&data, &examples, &answers);
         assert_eq!(p[0].json, json!({"text": "ab", "loss": 1.0, "tokens": 4, "perplexity": 1f64.exp()}));
         assert_eq!(p[1].json["loss"], serde_json::Value::Null);

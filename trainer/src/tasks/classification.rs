@@ -1,7 +1,8 @@
 //! Classification: one class for each text or pair of texts.
 use super::{
     classes,
-    task::{Answer, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    one_line::one_line,
+    task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
     top::Top,
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     text::{
         batch::Batch,
         example::{Example, IGNORED, Reads},
+        examples::Examples,
         tokenizer::Tokenizer,
     },
 };
@@ -30,7 +32,7 @@ pub(super) const TASK: TaskType = TaskType {
     labelled: true,
     head: NAME,
     headless: false,
-    learn: |data| Ok(Box::new(Classification { labels: Labels::learn(data)? })),
+    learn: |path, names| Ok(Box::new(Classification { labels: Labels::learn(path, names)? })),
     known: |names| Ok(Box::new(Classification::new(names)?)),
 };
 const NAME: &str = "classification";
@@ -75,7 +77,13 @@ impl Task for Classification {
             false => heads::Classification::new(names),
         }))
     }
-    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>> {
+    fn encode(
+        &self,
+        data: &Dataset,
+        tokenizer: &Tokenizer,
+        purpose: Purpose,
+        carry: &mut Carry,
+    ) -> Result<Vec<Example>> {
         let labels = match purpose {
             Purpose::Predict => vec![],
             Purpose::Train | Purpose::Evaluate => self.labels.ids_of(data)?,
@@ -88,7 +96,9 @@ impl Task for Classification {
             record,
             parts: vec![],
         };
-        Ok(tokenizer.encode_all(data)?.into_iter().enumerate().map(example).collect())
+        let tokens = tokenizer.encode_all(data)?;
+        carry.cut += tokens.iter().filter(|t| t.is_cut).count();
+        Ok(tokens.into_iter().enumerate().map(example).collect())
     }
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
         let label = match labels {
@@ -109,7 +119,7 @@ impl Task for Classification {
         answers.iter_mut().for_each(classes::shorten);
         Ok(answers)
     }
-    fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated {
+    fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated {
         let mut c = Confusion::new(self.labels.len());
         for (e, a) in examples.iter().zip(answers) {
             if let (Some(truth), Some(chosen)) =
@@ -133,7 +143,7 @@ impl Task for Classification {
         let metrics = Metrics { scores: scores.into(), examples: data.len() as u64, details };
         Evaluated { metrics, lines }
     }
-    fn predictions(&self, data: &Dataset, _: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+    fn predictions(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let names = self.labels.names();
         let one = |(record, answer): (&crate::data::Record, &Answer)| {
             let best = answer.chosen.first().map_or(0, |class| *class as usize);
@@ -143,7 +153,7 @@ impl Task for Classification {
             let each: Map<_, _> = all.iter().map(|(class, p)| (names[*class].clone(), json!(p))).collect();
             let text = record.text();
             Prediction {
-                text: format!("{label}\t{probability:.4}\t{text}"),
+                text: format!("{}\t{probability:.4}\t{}", one_line(label), one_line(&text)),
                 json: json!({"text": text, "label": label, "probability": probability, "probabilities": each}),
             }
         };

@@ -5,6 +5,7 @@
 mod causal_lm;
 mod classes;
 mod classification;
+mod one_line;
 mod registry;
 mod tagging;
 mod task;
@@ -12,7 +13,8 @@ mod top;
 
 pub use causal_lm::CausalLm;
 pub use classification::Classification;
+pub use one_line::one_line;
 pub use registry::TASKS;
 pub use tagging::Tagging;
-pub use task::{Answer, Evaluated, Given, Prediction, Purpose, Task, TaskType};
+pub use task::{Answer, Carry, Evaluated, Given, Learn, Prediction, Purpose, Task, TaskType};
 pub use top::Top;

@@ -5,12 +5,13 @@
 //! leaves nothing counts as one for which `O` was predicted.
 use super::{
     classes,
-    task::{Answer, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    one_line::one_line,
+    task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
     top::Top,
 };
 use crate::{
     Error, Result,
-    data::{Content, Dataset, Label, Labels, Record},
+    data::{Content, Dataset, Label, Labels, Name, Record},
     reports::{
         confusion::{Confusion, ROWS, more},
         entities::Entities,
@@ -19,6 +20,7 @@ use crate::{
     text::{
         batch::Batch,
         example::{Example, IGNORED, Reads},
+        examples::Examples,
         tokenizer::Tokenizer,
         windows::windows,
     },
@@ -36,7 +38,7 @@ pub(super) const TASK: TaskType = TaskType {
     labelled: true,
     head: NAME,
     headless: false,
-    learn: |data| Ok(Box::new(Tagging::of(Labels::learn(data)?))),
+    learn: |path, names| Ok(Box::new(Tagging::of(Labels::learn(path, names)?))),
     known: |names| Ok(Box::new(Tagging::new(names)?)),
 };
 const NAME: &str = "tagging";
@@ -80,15 +82,19 @@ impl Tagging {
             (_, Label::Each(labels)) => labels,
             (_, _) => return Err(Error::line(&data.path, record.line, "no labels")),
         };
-        let number = |label: &Option<String>| match label {
+        let number = |label: &Option<Name>| match label {
             Some(name) => self.labels.number(&data.path, record.line, name),
             None => Ok(IGNORED),
         };
         labels.iter().map(number).collect()
     }
     /// What was chosen for each word of each record; `None` for a word that no window reads.
-    fn chosen(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Vec<Option<usize>>> {
-        let mut all: Vec<_> = data.records.iter().map(|r| vec![None; r.words().len()]).collect();
+    fn chosen(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Vec<Option<usize>>> {
+        let words = |r: &Record| match &r.label {
+            Label::Each(labels) => labels.len(),
+            _ => r.words().len(),
+        };
+        let mut all: Vec<_> = data.records.iter().map(|r| vec![None; words(r)]).collect();
         for (e, a) in examples.iter().zip(answers) {
             for (word, class) in e.parts.iter().zip(&a.chosen) {
                 if let Some(place) = all.get_mut(e.record).and_then(|words| words.get_mut(*word as usize)) {
@@ -120,7 +126,13 @@ impl Task for Tagging {
     fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
         Some(Box::new(heads::Tagging::new(self.labels.names())))
     }
-    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>> {
+    fn encode(
+        &self,
+        data: &Dataset,
+        tokenizer: &Tokenizer,
+        purpose: Purpose,
+        _: &mut Carry,
+    ) -> Result<Vec<Example>> {
         let room = tokenizer.max_length().saturating_sub(tokenizer.special_tokens());
         let mut examples = vec![];
         for (number, record) in data.records.iter().enumerate() {
@@ -144,10 +156,7 @@ impl Task for Tagging {
                 }
             }
         }
-        match purpose != Purpose::Predict && !examples.iter().any(Example::is_labelled) {
-            true => Err(Error::file(&data.path, "no word of it has a label and a token")),
-            false => Ok(examples),
-        }
+        Ok(examples)
     }
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
         let labels = match labels {
@@ -172,12 +181,12 @@ impl Task for Tagging {
         answers.iter_mut().for_each(|a| a.scores = vec![]); // the chosen ones are all that is asked for later
         Ok(answers)
     }
-    fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated {
+    fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated {
         let (mut confusion, mut entities) = (Confusion::new(self.labels.len()), Entities::new());
         let mut without = 0u64;
         for (record, chosen) in data.records.iter().zip(self.chosen(data, examples, answers)) {
             let Label::Each(labels) = &record.label else { continue };
-            let known = |label: &Option<String>| Some(self.labels.id(label.as_ref()?)? as usize);
+            let known = |label: &Option<Name>| Some(self.labels.find(label.as_ref()?)? as usize);
             let pairs: Vec<(usize, Option<usize>)> =
                 labels.iter().zip(&chosen).filter_map(|(label, c)| Some((known(label)?, *c))).collect();
             without += pairs.iter().filter(|(_, c)| c.is_none()).count() as u64;
@@ -226,11 +235,12 @@ impl Task for Tagging {
             crate::reports::metrics::Scores(scores.into_iter().map(|(n, v)| (n.into(), v)).collect());
         Evaluated { metrics: Metrics { scores, examples: data.len() as u64, details }, lines }
     }
-    fn predictions(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Prediction> {
+    fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let one = |(record, chosen): (&Record, Vec<Option<usize>>)| {
             let tag = |c: &Option<usize>| self.labels.name(c.unwrap_or(self.default()) as u32);
             let tags: Vec<&str> = chosen.iter().map(tag).collect();
-            let lines = record.words().iter().zip(&tags).map(|(word, tag)| format!("{word}\t{tag}\n"));
+            let pairs = record.words().iter().zip(&tags);
+            let lines = pairs.map(|(word, tag)| format!("{}\t{}\n", one_line(word), one_line(tag)));
             Prediction { text: lines.collect(), json: json!({"words": record.words(), "tags": tags}) }
         };
         data.records.iter().zip(self.chosen(data, examples, answers)).map(one).collect()
@@ -275,22 +285,27 @@ mod tests {
         let fit = Fit { model: "tiny", vocabulary: 9, positions: Some(12), max_length };
         Tokenizer::of(&alone(&json()), fit).unwrap()
     }
+    fn encode(task: &Tagging, data: &Dataset, max_length: usize) -> Examples {
+        let examples =
+            task.encode(data, &tokenizer(max_length), Purpose::Evaluate, &mut Carry::default()).unwrap();
+        examples.into_iter().collect()
+    }
     /// Answers that are right wherever there is a label.
-    fn right(examples: &[Example]) -> Vec<Answer> {
-        let one = |e: &Example| Answer { chosen: e.labels.clone(), count: 1.0, loss: 0.5, scores: vec![] };
+    fn right(examples: &Examples) -> Vec<Answer> {
+        let one = |e: Example| Answer { chosen: e.labels, count: 1.0, loss: 0.5, scores: vec![] };
         examples.iter().map(one).collect()
     }
 
     #[test]
     fn every_word_is_scored_once_however_short_the_windows() {
         let data = data(TEXT);
-        let task = Tagging::of(Labels::learn(&data).unwrap());
+        let task = Tagging::of(Labels::learn(&data.path, data.names()).unwrap());
         assert_eq!(task.labels(), ["B-X", "B-Y", "I-X", "I-Y", "O"]);
         for max_length in 4..10 {
-            let examples = task.encode(&data, &tokenizer(max_length), Purpose::Evaluate).unwrap();
+            let examples = encode(&task, &data, max_length);
             assert!(examples.iter().all(|e| e.ids.len() <= max_length));
             let read: Vec<(usize, u32)> =
-                examples.iter().flat_map(|e| e.parts.iter().map(|p| (e.record, *p))).collect();
+                examples.iter().flat_map(|e| e.parts.into_iter().map(move |p| (e.record, p))).collect();
             assert_eq!(read, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]);
             let e = task.evaluate(&data, &examples, &right(&examples));
             assert_eq!(
@@ -300,7 +315,7 @@ mod tests {
             assert_eq!(e.metrics.details["words"], json!({"scored": 7, "without_prediction": 0}));
             assert_eq!(e.metrics.details["entities"][0]["type"], "X");
         }
-        let first = &task.encode(&data, &tokenizer(9), Purpose::Evaluate).unwrap()[0];
+        let first = &encode(&task, &data, 9).get(0);
         assert_eq!(
             (&first.ids, &first.reads),
             (&vec![2, 4, 5, 6, 7, 7, 3], &Reads::These(vec![1, 2, 3, 4, 5]))
@@ -310,9 +325,9 @@ mod tests {
     #[test]
     fn words_without_a_prediction_count() {
         let data = data(TEXT);
-        let task = Tagging::of(Labels::learn(&data).unwrap());
-        let mut examples = task.encode(&data, &tokenizer(9), Purpose::Evaluate).unwrap();
-        examples.pop();
+        let task = Tagging::of(Labels::learn(&data.path, data.names()).unwrap());
+        let examples = encode(&task, &data, 9);
+        let examples: Examples = examples.iter().take(examples.len() - 1).collect();
         let e = task.evaluate(&data, &examples, &right(&examples));
         assert_eq!(e.metrics.details["words"], json!({"scored": 7, "without_prediction": 2}));
         assert_eq!(e.metrics.scores.get("recall"), Some(2.0 / 3.0));
@@ -325,9 +340,9 @@ mod tests {
     #[test]
     fn labels_without_letters_are_classes() {
         let data = data("a NOUN\nb VERB\n\nc NOUN\n");
-        let task = Tagging::of(Labels::learn(&data).unwrap());
+        let task = Tagging::of(Labels::learn(&data.path, data.names()).unwrap());
         assert_eq!(task.metrics()[0].name, "accuracy");
-        let examples = task.encode(&data, &tokenizer(9), Purpose::Evaluate).unwrap();
+        let examples = encode(&task, &data, 9);
         let e = task.evaluate(&data, &examples, &right(&examples));
         assert_eq!((e.metrics.scores.get("macro_f1"), e.metrics.scores.get("f1")), (Some(1.0), None));
         assert_eq!(e.metrics.details["confusion"], json!([[2, 0], [0, 1]]));

@@ -4,12 +4,13 @@ use crate::{
     Result,
     data::{Content, Dataset},
     reports::metrics::{Metric, Metrics},
-    text::{batch::Batch, example::Example, tokenizer::Tokenizer},
+    text::{batch::Batch, example::Example, examples::Examples, tokenizer::Tokenizer},
 };
 use engraft_adapters::HeadConfig;
 use engraft_engine::{Act, Cx};
 use engraft_models::ModelInfo;
 use serde::Deserialize;
+use std::{collections::BTreeSet, path::Path};
 
 /// What data is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub enum Purpose {
     Evaluate,
     /// To predict its labels, which need not be there.
     Predict,
+}
+
+/// What goes from one part of a data set to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carry {
+    /// Tokens that fill no example yet.
+    pub ids: Vec<u32>,
+    /// How many texts were cut so far.
+    pub cut: usize,
 }
 
 /// What was computed for one example without dropout.
@@ -49,7 +59,8 @@ pub struct Evaluated {
 pub struct Prediction {
     /// An object.
     pub json: serde_json::Value,
-    /// The same for people: a line or several.
+    /// The same for people: one line, for words one for each and an empty one. What it shows of the
+    /// data is put on one line by [`one_line`](super::one_line).
     pub text: String,
 }
 
@@ -79,8 +90,20 @@ pub trait Task: Send + Sync {
     /// The head of a new run on this model, none if the model's own language-modelling head serves. `linear` asks for one layer, as
     /// the model's library has it on its own.
     fn head(&self, model: &ModelInfo, linear: bool) -> Option<Box<dyn HeadConfig>>;
-    /// The examples of a data set. One record may make several, and several records one.
-    fn encode(&self, data: &Dataset, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Vec<Example>>;
+    /// The examples of a part of a data set, whose numbers of records are those of the part. One
+    /// record may make several, and several records one: what fills no example yet is left in
+    /// `carry` for the next part.
+    fn encode(
+        &self,
+        data: &Dataset,
+        tokenizer: &Tokenizer,
+        purpose: Purpose,
+        carry: &mut Carry,
+    ) -> Result<Vec<Example>>;
+    /// The example of what is left behind the last part, if there is one.
+    fn rest(&self, _: Carry) -> Option<Example> {
+        None
+    }
     /// A sequence of tokens as an example, with its labels if it is to have some. The error says what is wrong with them.
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String>;
     /// A sequence of tokens with labels drawn at random, where `draw(n)` gives a number below n.
@@ -90,11 +113,16 @@ pub trait Task: Send + Sync {
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act>;
     /// What is computed for each example of a batch, without dropout.
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
-    /// How good the answers to the examples of a data set are.
-    fn evaluate(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Evaluated;
+    /// How good the answers to the examples of a data set are. Of its records only those that have
+    /// labels of words are there, with these labels alone: texts are not kept for an evaluation.
+    fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated;
     /// What the answers say of each record.
-    fn predictions(&self, data: &Dataset, examples: &[Example], answers: &[Answer]) -> Vec<Prediction>;
+    fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction>;
 }
+
+/// Makes the task of training data: from the path that errors name, and the names of all labels in
+/// it.
+pub type Learn = fn(&Path, BTreeSet<String>) -> Result<Box<dyn Task>>;
 
 /// A row of the registry.
 #[derive(Debug)]
@@ -112,7 +140,7 @@ pub struct TaskType {
     /// Whether it can do without, with the model's own language-modelling head.
     pub headless: bool,
     /// The task that training data sets.
-    pub learn: fn(&Dataset) -> Result<Box<dyn Task>>,
+    pub learn: Learn,
     /// The task of a head that has these labels.
     pub known: fn(Vec<String>) -> Result<Box<dyn Task>>,
 }

@@ -5,6 +5,7 @@
 //! are ChaCha8's, the shuffle is written out here.
 
 use super::example::{Example, IGNORED, Reads};
+use super::examples::Examples;
 use engraft_engine::Rows;
 use engraft_models::{ModelInfo, Tokens};
 use rand_chacha::ChaCha8Rng;
@@ -25,25 +26,16 @@ pub struct Batch {
 
 impl Batch {
     /// Packs the examples at `items`, in that order.
-    pub fn pack(examples: &[Example], items: &[usize]) -> Self {
-        let mut batch = Self { items: items.to_vec(), ..Self::default() };
-        for &item in items {
-            let example = &examples[item];
-            batch.input.ids.extend(&example.ids);
-            batch.input.types.extend(&example.types);
-            batch.input.lengths.push(example.ids.len());
-            batch.reads.push(example.reads.clone());
-            let rows = example.rows();
-            batch.labels.extend((0..rows).map(|i| example.labels.get(i).copied().unwrap_or(IGNORED)));
-        }
+    pub fn pack(examples: &Examples, items: &[usize]) -> Self {
+        let mut batch: Self = items.iter().map(|item| examples.get(*item)).collect();
+        batch.items = items.to_vec();
         batch
     }
 
     /// Texts of one segment with their classes, as (token ids, class).
     pub fn of(texts: &[(&[u32], u32)]) -> Self {
         let example = |(ids, label): &(&[u32], u32)| Example::new(ids.to_vec(), Reads::Summary, vec![*label]);
-        let examples: Vec<Example> = texts.iter().map(example).collect();
-        Self::pack(&examples, &(0..texts.len()).collect::<Vec<_>>())
+        texts.iter().map(example).collect()
     }
 
     /// Number of examples.
@@ -87,6 +79,23 @@ impl Batch {
     }
 }
 
+impl FromIterator<Example> for Batch {
+    /// Packs all of them, in their order.
+    fn from_iter<I: IntoIterator<Item = Example>>(examples: I) -> Self {
+        let mut batch = Self::default();
+        for (item, example) in examples.into_iter().enumerate() {
+            let rows = example.rows();
+            batch.input.ids.extend(&example.ids);
+            batch.input.types.extend(&example.types);
+            batch.input.lengths.push(example.ids.len());
+            batch.labels.extend((0..rows).map(|i| example.labels.get(i).copied().unwrap_or(IGNORED)));
+            batch.reads.push(example.reads);
+            batch.items.push(item);
+        }
+        batch
+    }
+}
+
 /// The order in which an epoch visits the examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -106,12 +115,12 @@ pub enum Order {
 
 impl Order {
     /// The examples' places in the data, in the order of the visit.
-    pub fn of(self, examples: &[Example]) -> Vec<usize> {
+    pub fn of(self, examples: &Examples) -> Vec<usize> {
         let mut order: Vec<usize> = (0..examples.len()).collect();
         match self {
             Self::File => {}
             Self::Shuffled { seed, epoch } => shuffle(&mut order, seed, epoch),
-            Self::Longest => order.sort_by_key(|&i| std::cmp::Reverse(examples[i].ids.len())),
+            Self::Longest => order.sort_by_key(|&i| std::cmp::Reverse(examples.length(i))),
         }
         order
     }
@@ -137,7 +146,7 @@ impl From<usize> for Size {
 /// The batches of one epoch; the last one may be short.
 #[derive(Debug, Clone)]
 pub struct Batches<'a> {
-    examples: &'a [Example],
+    examples: &'a Examples,
     order: Vec<usize>,
     next: usize,
     size: Size,
@@ -145,10 +154,18 @@ pub struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     /// Batches of `size`: a number of examples, or of tokens.
-    pub fn new(examples: &'a [Example], size: impl Into<Size>, order: Order) -> Self {
+    pub fn new(examples: &'a Examples, size: impl Into<Size>, order: Order) -> Self {
         let size = size.into();
         assert!(!matches!(size, Size::Examples(0)), "a batch holds at least one example");
         Self { examples, order: order.of(examples), next: 0, size }
+    }
+
+    /// The same batches, so many for each step; the last step may have fewer.
+    pub fn steps(mut self, accumulation: usize) -> impl Iterator<Item = Vec<Batch>> + 'a {
+        std::iter::from_fn(move || {
+            let step: Vec<Batch> = self.by_ref().take(accumulation).collect();
+            (!step.is_empty()).then_some(step)
+        })
     }
 
     /// Where the batch ends that begins at place `from` of the order.
@@ -159,7 +176,7 @@ impl<'a> Batches<'a> {
             Size::Tokens(most) => {
                 let mut tokens = 0usize;
                 let fits = |item: &&usize| {
-                    tokens += self.examples[**item].ids.len();
+                    tokens += self.examples.length(**item);
                     tokens <= most
                 };
                 rest.iter().take_while(fits).count().max(1).min(rest.len())
@@ -225,7 +242,7 @@ mod tests {
     use super::*;
 
     /// Examples of 1, 2, .. tokens in a scrambled order of lengths; token i of example k is 100 k + i.
-    fn examples(n: usize) -> Vec<Example> {
+    fn examples(n: usize) -> Examples {
         let one = |k: usize| {
             let ids: Vec<u32> = (0..(k * 7) % n + 1).map(|i| (100 * k + i) as u32).collect();
             Example::new(ids, Reads::Summary, vec![k as u32 % 3])
@@ -246,8 +263,8 @@ mod tests {
                 assert_eq!(batch.tokens(), batch.input.lengths.iter().sum::<usize>());
                 let mut from = 0;
                 for (i, &item) in batch.items.iter().enumerate() {
-                    assert_eq!(batch.input.ids[from..from + batch.input.lengths[i]], examples[item].ids);
-                    assert_eq!(batch.labels[i], examples[item].labels[0]);
+                    assert_eq!(batch.input.ids[from..from + batch.input.lengths[i]], examples.get(item).ids);
+                    assert_eq!(batch.labels[i], examples.get(item).labels[0]);
                     from += batch.input.lengths[i];
                     found.push((item, item));
                 }
@@ -257,7 +274,7 @@ mod tests {
         let lengths: Vec<usize> =
             Batches::new(&examples, 3, Order::Longest).flat_map(|batch| batch.input.lengths).collect();
         assert!(lengths.is_sorted_by(|a, b| a >= b));
-        assert_eq!(Batches::new(&[], 3, Order::File).count(), 0);
+        assert_eq!(Batches::new(&Examples::default(), 3, Order::File).count(), 0);
     }
 
     #[test]
@@ -291,7 +308,8 @@ mod tests {
             }
             assert!(most != 17 || counts.iter().any(|n| *n != counts[0]), "{counts:?}");
         }
-        let none = Batches::new(&[], Size::Tokens(3), Order::File);
+        let empty = Examples::default();
+        let none = Batches::new(&empty, Size::Tokens(3), Order::File);
         assert_eq!((none.len(), none.count()), (0, 0));
         // what is left is counted while batches are taken
         let mut batches = Batches::new(&examples, Size::Tokens(9), Order::File);
@@ -333,11 +351,11 @@ mod tests {
             Example::new(ids.to_vec(), Reads::These(rows.to_vec()), labels.to_vec())
         };
         let examples = [word(&[1, 2, 3], &[1], &[7]), word(&[4], &[], &[]), word(&[5, 6], &[0, 1], &[])];
-        let batch = Batch::pack(&examples, &[0, 1, 2]);
+        let batch: Batch = examples.into_iter().collect();
         assert_eq!((batch.counts().collect::<Vec<_>>(), batch.labelled()), (vec![1, 0, 2], 1));
         assert_eq!(batch.labels, [7, IGNORED, IGNORED]);
         let texts = [Example::new(vec![1, 2], Reads::All, vec![3, IGNORED])];
-        let batch = Batch::pack(&texts, &[0]);
+        let batch: Batch = texts.into_iter().collect();
         assert_eq!((batch.counts().collect::<Vec<_>>(), batch.labels), (vec![2], vec![3, IGNORED]));
     }
 }

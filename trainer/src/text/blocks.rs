@@ -1,15 +1,29 @@
 //! Token sequences for language models: documents in blocks, and what is to be predicted of them.
 use super::example::IGNORED;
 
-/// Documents one after the other, the token `end` behind each, cut into blocks of `length` tokens; the last block may be short. A
-/// block of one token, of which nothing can be predicted, is left out. Each block comes with the number of the document in
-/// which it begins.
-pub fn blocks(documents: &[Vec<u32>], end: Option<u32>, length: usize) -> Vec<(usize, Vec<u32>)> {
-    let numbered = documents.iter().enumerate();
-    let stream: Vec<(usize, u32)> =
-        numbered.flat_map(|(i, d)| d.iter().copied().chain(end).map(move |id| (i, id))).collect();
-    let blocks = stream.chunks(length.max(1)).filter(|block| block.len() > 1);
-    blocks.map(|block| (block[0].0, block.iter().map(|(_, id)| *id).collect())).collect()
+/// Documents one after the other, the token `end` behind each, cut into blocks of `length` tokens.
+/// What does not fill a block is left in `rest`, which also holds what was left before. Each block
+/// comes with the number of the document in which it begins, of these or, if it began before, the
+/// first.
+pub fn blocks(
+    documents: &[Vec<u32>],
+    end: Option<u32>,
+    length: usize,
+    rest: &mut Vec<u32>,
+) -> Vec<(usize, Vec<u32>)> {
+    let (length, mut found, mut began) = (length.max(1), vec![], 0);
+    for (number, document) in documents.iter().enumerate() {
+        for id in document.iter().copied().chain(end) {
+            if rest.is_empty() {
+                began = number;
+            }
+            rest.push(id);
+            if rest.len() == length {
+                found.push((began, std::mem::take(rest)));
+            }
+        }
+    }
+    found
 }
 
 /// One document in pieces of at most `length` tokens. Each piece begins with the last token of the one before, so that every
@@ -41,14 +55,32 @@ mod tests {
     #[test]
     fn documents_follow_each_other() {
         let documents = [vec![1, 2, 3], vec![], vec![4], vec![5, 6]];
-        let of = |end, length| blocks(&documents, end, length);
-        assert_eq!(of(Some(0), 4), [(0, vec![1, 2, 3, 0]), (1, vec![0, 4, 0, 5]), (3, vec![6, 0])]);
-        assert_eq!(of(None, 5), [(0, vec![1, 2, 3, 4, 5])], "one token is no block");
+        let of = |end, length| {
+            let mut rest = vec![];
+            (blocks(&documents, end, length, &mut rest), rest)
+        };
+        assert_eq!(of(Some(0), 4), (vec![(0, vec![1, 2, 3, 0]), (1, vec![0, 4, 0, 5])], vec![6, 0]));
+        assert_eq!(of(None, 5), (vec![(0, vec![1, 2, 3, 4, 5])], vec![6]));
         assert_eq!(next_tokens(&[7, 8, 9]), [8, 9, IGNORED]);
         assert!(next_tokens(&[]).is_empty());
     }
 
     proptest! {
+        #[test]
+        fn blocks_are_the_same_however_documents_come(
+            documents in prop::collection::vec(prop::collection::vec(0u32..9, 0..6), 0..9),
+            at in 0usize..9,
+            length in 1usize..7,
+        ) {
+            let (mut whole, mut rest) = (vec![], vec![]);
+            let once = blocks(&documents, Some(9), length, &mut whole);
+            let (first, later) = documents.split_at(at.min(documents.len()));
+            let mut found = blocks(first, Some(9), length, &mut rest);
+            found.extend(blocks(later, Some(9), length, &mut rest));
+            let ids = |blocks: &[(usize, Vec<u32>)]| blocks.iter().map(|b| b.1.clone()).collect::<Vec<_>>();
+            prop_assert_eq!((ids(&found), rest), (ids(&once), whole));
+        }
+
         #[test]
         fn every_token_but_the_first_is_predicted_once(n in 0u32..40, length in 0usize..9) {
             let document: Vec<u32> = (0..n).collect();

@@ -9,10 +9,14 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tokenizers::{EncodeInput, Encoding, InputSequence, PostProcessor, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    EncodeInput, Encoding, InputSequence, PostProcessor, TruncationDirection, TruncationParams,
+    TruncationStrategy,
+};
 
 use super::companions::{Files, TOKENIZER};
 use super::configure::{Configured, End, begin_with_space, configure, parse};
+use super::cut;
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
 
@@ -23,6 +27,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Per token 0 in the first text, 1 in the second.
     pub types: Vec<u32>,
+    /// Whether the text has more tokens than these.
+    pub is_cut: bool,
 }
 
 /// The tokens of some words of a sentence.
@@ -40,6 +46,7 @@ pub struct Tokenizer {
     /// The same without a limit, made when it is needed: for whole documents, and for words.
     whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
     words: OnceLock<Result<tokenizers::Tokenizer, String>>,
+    splits: OnceLock<&'static [u8]>,
     name: String,
     model: String,
     vocabulary: usize,
@@ -91,6 +98,7 @@ impl Tokenizer {
             inner,
             whole: OnceLock::new(),
             words: OnceLock::new(),
+            splits: OnceLock::new(),
             name: path.display().to_string(),
             model: fit.model.into(),
             vocabulary: fit.vocabulary,
@@ -121,12 +129,15 @@ impl Tokenizer {
     /// Encodes every record of a data set of texts, on all threads.
     pub fn encode_all(&self, data: &Dataset) -> Result<Vec<Tokens>> {
         let texts: Vec<_> = data.records.iter().map(Record::text).collect();
-        let inputs: Vec<_> = texts.iter().zip(&data.records).map(|(t, r)| input(t, r.pair())).collect();
+        let pairs = texts.iter().zip(&data.records);
+        let heads = pairs.map(|(text, r)| self.enough(text, r.pair())).collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<_> = heads.iter().map(|(text, pair)| input(text, *pair)).collect();
         let encodings = self.inner.encode_batch_fast(inputs, true).map_err(|error| self.failed(&error))?;
-        let records = encodings.iter().zip(&data.records);
+        let records = encodings.iter().zip(&data.records).zip(texts.iter().zip(&heads));
         records
-            .map(|(encoding, record)| {
-                let tokens = self.tokens(encoding)?;
+            .map(|((encoding, record), (text, head))| {
+                let mut tokens = self.tokens(encoding)?;
+                tokens.is_cut |= *head != (text, record.pair());
                 if tokens.ids.is_empty() {
                     let why = format!("{} makes no token of it", self.name);
                     return Err(Error::line(&data.path, record.line, why));
@@ -136,12 +147,41 @@ impl Tokenizer {
             .collect()
     }
 
+    /// As much of a text or pair as decides which tokens are left when it is cut.
+    fn enough<'a>(&self, text: &'a str, pair: Option<&'a str>) -> Result<(&'a str, Option<&'a str>)> {
+        let keeps_head =
+            self.inner.get_truncation().is_some_and(|t| t.direction == TruncationDirection::Right);
+        match keeps_head && cut::is_long(text, pair, self.max_length) && !self.splits().is_empty() {
+            true => cut::enough(text, pair, self.max_length, self.splits(), |text| self.count(text)),
+            false => Ok((text, pair)),
+        }
+    }
+
+    /// How many tokens a text has, without special tokens.
+    fn count(&self, text: &str) -> Result<usize> {
+        let whole = self.unlimited(&self.whole, false)?;
+        Ok(whole.encode_fast(text, false).map_err(|error| self.failed(&error))?.len())
+    }
+
+    /// Where a text may be split without a change of its tokens.
+    fn splits(&self) -> &'static [u8] {
+        self.splits.get_or_init(|| cut::splits(&self.inner))
+    }
+
     /// The tokens of every record of a data set, whole and without special tokens.
     pub fn encode_whole(&self, data: &Dataset) -> Result<Vec<Vec<u32>>> {
         let whole = self.unlimited(&self.whole, false)?;
-        let texts: Vec<_> = data.records.iter().map(|r| EncodeInput::from(r.text())).collect();
-        let encodings = whole.encode_batch_fast(texts, false).map_err(|error| self.failed(&error))?;
-        encodings.iter().map(|encoding| Ok(self.tokens(encoding)?.ids)).collect()
+        let texts: Vec<_> = data.records.iter().map(Record::text).collect();
+        let at = if texts.iter().any(|text| cut::has_parts(text)) { self.splits() } else { b"" };
+        let mut ids = vec![vec![]; texts.len()];
+        for parts in cut::groups(&texts, at) {
+            let inputs = parts.iter().map(|(_, part)| EncodeInput::from(*part)).collect();
+            let encodings = whole.encode_batch_fast(inputs, false).map_err(|error| self.failed(&error))?;
+            for ((number, _), encoding) in parts.iter().zip(&encodings) {
+                ids[*number].extend(self.tokens(encoding)?.ids);
+            }
+        }
+        Ok(ids)
     }
 
     /// How many tokens each word has; every word is split by itself.
@@ -213,7 +253,7 @@ impl Tokenizer {
             true => encoding.get_type_ids().to_vec(),
             false => vec![0; ids.len()],
         };
-        Ok(Tokens { ids, types })
+        Ok(Tokens { ids, types, is_cut: !encoding.get_overflowing().is_empty() })
     }
 
     /// An id that the model has.

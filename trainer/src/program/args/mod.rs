@@ -2,6 +2,7 @@
 
 mod profile;
 mod shared;
+mod texts;
 
 pub use profile::Profile;
 pub use shared::{Grafted, Reading, Run, Stored};
@@ -109,8 +110,8 @@ pub struct Eval {
     #[command(flatten)]
     pub grafted: Grafted,
     /// Data with labels, as `engraft train` takes it
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    pub data: Vec<PathBuf>,
     /// The column of the label or of the words' labels
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pub label_column: Option<Column>,
@@ -129,12 +130,13 @@ pub struct Predict {
     /// The model.
     #[command(flatten)]
     pub grafted: Grafted,
-    /// Texts, one an argument; words are split at spaces
+    /// Texts, one an argument; words are split at spaces. What looks like a flag is a text as in
+    /// --text=--flag
     #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["text_column", "text_pair_column"])]
     pub text: Vec<String>,
-    /// Texts in a file, as `engraft train` takes it
-    #[arg(long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
+    /// Texts in files, as `engraft train` takes them
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub input: Vec<PathBuf>,
     /// How the file is read.
     #[command(flatten)]
     pub reading: Reading,
@@ -172,9 +174,9 @@ pub struct Memory {
     /// Texts in the batch
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch: usize,
-    /// Tokens of each text
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
-    pub length: usize,
+    /// Tokens of each text; 128, or as many as the model takes, if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub length: Option<usize>,
     /// What is learned, which decides the head and what is read of each text
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
@@ -269,7 +271,7 @@ impl Arguments {
             let why = format!("the argument {bad:?} is not UTF-8\n");
             Self::command().error(clap::error::ErrorKind::InvalidUtf8, why).exit();
         }
-        let matches = Self::documented().get_matches();
+        let matches = Self::documented().get_matches_from(texts::mark(std::env::args_os()));
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
@@ -301,7 +303,7 @@ impl Arguments {
             with_defaults(profile)
                 .mut_args(|arg| if of_a_run(&arg) { arg.hide(true) } else { arg })
                 .mut_arg("train", |arg| {
-                    arg.help("Training data: a .tsv, .csv or .jsonl file; random tokens if there is none")
+                    arg.help("Training data, as `engraft train` takes it; random tokens if there is none")
                 })
         })
     }

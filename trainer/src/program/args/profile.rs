@@ -51,6 +51,7 @@ impl Profile {
         let of_data = [
             ("max-length", options.max_length.is_some()),
             ("header", options.header.is_some()),
+            ("quotes", options.quotes.is_some()),
             ("no-shuffle", options.no_shuffle.is_some()),
         ];
         match (&options.train, of_data.into_iter().find(|(_, given)| *given)) {

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::program::choose::one_of;
 use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Options};
-use engraft::data::{Column, Documents, Header};
+use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::text::batch::Size;
 
 /// How the backbone is stored in memory, and how it computes.
@@ -82,6 +82,14 @@ pub struct Reading {
     /// Where a document of a .txt file ends; as in the run.toml beside the adapter if not given, else with its line
     #[arg(long, value_parser = one_of::<Documents>())]
     pub documents: Option<Documents>,
+    /// What quotes mean in a .tsv file; as in the run.toml beside the adapter if not given, else
+    /// literal
+    #[arg(long, value_parser = one_of::<Quotes>())]
+    pub quotes: Option<Quotes>,
+    /// How files are written, by an extension that stands for it as in `jsonl`; as their names say
+    /// if not given
+    #[arg(long, value_name = "EXTENSION")]
+    pub format: Option<String>,
     /// The most tokens of a sequence; as in the run.toml beside the adapter if not given, else 128
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
@@ -108,6 +116,8 @@ impl Reading {
             text_pair_column: self.text_pair_column.clone(),
             header: self.header,
             documents: self.documents,
+            quotes: self.quotes,
+            format: self.format.clone(),
             max_length: self.max_length,
             ..Options::default()
         }

@@ -1,9 +1,14 @@
 //! `engraft eval`.
 use super::{Loaded, load};
-use crate::program::{args::Eval, options::Options, print::say, setup::records};
+use crate::program::{
+    args::Eval,
+    options::Options,
+    print::{note, say},
+    setup::{files, was_cut},
+};
 use anyhow::Result;
 use engraft::{
-    data::Content,
+    data::{Content, expand},
     reports::{
         process::peak_rss_bytes,
         progress::Mode,
@@ -17,12 +22,14 @@ use std::time::Instant;
 pub fn run(e: &Eval) -> Result<()> {
     let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
     let Loaded { learner, task, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
-    let data = records(task, &e.data, &columns, Purpose::Evaluate)?;
-    let encoded = Encoded::new(data, &learner, &tokenizer, Purpose::Evaluate)?;
+    let files = files(task, &expand(&e.data)?, &columns, Purpose::Evaluate)?;
+    let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?;
+    note(files.notes(), e.run.quiet);
+    note(was_cut(&encoded, tokenizer.max_length()), e.run.quiet);
     let start = Instant::now();
     let found = evaluate(&learner, &encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
     let seconds = start.elapsed().as_secs_f64();
-    let tokens = encoded.examples.iter().map(|e| e.ids.len() as u64).sum();
+    let tokens = encoded.examples.tokens() as u64;
     let tokens_per_second = tokens as f64 / seconds.max(1e-9);
     let (metrics, peak_rss_bytes) = (found.metrics, peak_rss_bytes());
     let done = Evaluation { metrics, seconds, tokens, tokens_per_second, peak_rss_bytes };

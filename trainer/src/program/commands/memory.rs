@@ -4,7 +4,7 @@ use crate::program::{
     graft::shape,
     options::{Activations, Adapter, Backend, Methods, Options},
     print::say,
-    setup::{open, open_backbone, task},
+    setup::{length, open, open_backbone, task},
 };
 use anyhow::{Context, Result, bail};
 use engraft::{
@@ -60,8 +60,13 @@ struct Table<'a> {
     rows: Vec<Row>,
 }
 
-/// What two steps on synthetic tokens hold on a device.
-fn ask(m: &Memory, method: &Adapter, activations: Activations, device: &Device) -> engraft::Result<Account> {
+/// What two steps on synthetic tokens hold on a device, and the tokens of each text.
+fn ask(
+    m: &Memory,
+    method: &Adapter,
+    activations: Activations,
+    device: &Device,
+) -> engraft::Result<(usize, Account)> {
     let (model, adapter) = (Some(m.model.clone()), Some(method.clone()));
     let s = Options { model, adapter, ..m.stored.options() }.resolve()?;
     let backbone = open_backbone(&s, device)?;
@@ -74,18 +79,19 @@ fn ask(m: &Memory, method: &Adapter, activations: Activations, device: &Device) 
         Adapter::None | Adapter::Full => None,
     };
     let graft = Graft { name: "memory".into(), adapter, head: task.head(&info, true), seed: 0 };
+    let length = length(&backbone, m.length)?;
     let (mut id, mut label) = (0, 0);
     let mut examples = vec![];
     for _ in 0..m.batch {
-        let ids: Vec<u32> = (id..id + m.length).map(|i| (i * 7919 % info.vocabulary) as u32).collect();
-        id += m.length;
+        let ids: Vec<u32> = (id..id + length).map(|i| (i * 7919 % info.vocabulary) as u32).collect();
+        id += length;
         examples.push(task.sample(ids, &mut |n| {
             label += 1;
             (label - 1) % n.max(1) as u32
         }));
     }
-    let batch = Batch::pack(&examples, &(0..m.batch).collect::<Vec<_>>());
-    account(&mut backbone.learner(graft, task)?, &batch, activations.into())
+    let batch: Batch = examples.into_iter().collect();
+    Ok((length, account(&mut backbone.learner(graft, task)?, &batch, activations.into())?))
 }
 
 /// What is trained, as `--methods` calls it.
@@ -102,14 +108,16 @@ pub fn run(m: &Memory) -> Result<()> {
         let [(method, activations)] = &pairs(m)[..] else { bail!("--here measures one method and policy") };
         let rss_before_bytes = rss_bytes();
         let device = open(Backend::Cpu, m.threads)?;
-        let ledger = ask(m, method, *activations, &device)?;
+        let (_, ledger) = ask(m, method, *activations, &device)?;
         return say(&json_line(&Measured { ledger, rss_before_bytes, rss_peak_bytes: peak_rss_bytes() }));
     }
     let threads = open(Backend::Cpu, m.threads)?.threads();
-    let mut rows = vec![];
+    let (mut rows, mut length) = (vec![], 0);
     for (method, activations) in pairs(m) {
-        let predicted = ask(m, &method, activations, &Device::null(threads))?;
-        let measured = if m.measure { Some(measure(m, &method, activations, threads)?) } else { None };
+        let (tokens, predicted) = ask(m, &method, activations, &Device::null(threads))?;
+        length = tokens;
+        let measured =
+            if m.measure { Some(measure(m, length, &method, activations, threads)?) } else { None };
         rows.push(Row {
             method: method_name(&method).into(),
             activations: activations.name().into(),
@@ -119,7 +127,7 @@ pub fn run(m: &Memory) -> Result<()> {
             measured,
         });
     }
-    let table = Table { model: &m.model, batch: m.batch, length: m.length, threads, rows };
+    let table = Table { model: &m.model, batch: m.batch, length, threads, rows };
     match (m.json, m.csv) {
         (true, _) => say(&json_line(&table))?,
         (_, true) => say(csv(&table)?.trim_end())?,
@@ -142,12 +150,18 @@ fn pairs(m: &Memory) -> Vec<(Adapter, Activations)> {
 }
 
 /// Takes the steps in a process of its own, so that nothing else is in its memory.
-fn measure(m: &Memory, method: &Adapter, activations: Activations, threads: usize) -> Result<Measured> {
+fn measure(
+    m: &Memory,
+    length: usize,
+    method: &Adapter,
+    activations: Activations,
+    threads: usize,
+) -> Result<Measured> {
     let what = format!("{} with {}", method_name(method), activations.name());
     let mut c = Command::new(std::env::current_exe().context("the program cannot find itself")?);
     c.args(["memory", "--here", "--model"]).arg(&m.model);
     c.args(["--methods", method_name(method), "--activations", activations.name()]);
-    for (flag, value) in [("--batch", m.batch), ("--length", m.length), ("--threads", threads)] {
+    for (flag, value) in [("--batch", m.batch), ("--length", length), ("--threads", threads)] {
         c.args([flag, &value.to_string()]);
     }
     if let Some(dtype) = &m.stored.backbone_dtype {

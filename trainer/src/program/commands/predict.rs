@@ -1,9 +1,13 @@
 //! `engraft predict`.
 use super::{Loaded, load};
-use crate::program::{args::Predict, print::say, setup::records};
+use crate::program::{
+    args::Predict,
+    print::{note, say},
+    setup::{files, was_cut},
+};
 use anyhow::{Result, bail};
 use engraft::{
-    data::{Content, Dataset},
+    data::{Content, Dataset, expand},
     reports::{progress::Mode, report::json_line},
     run::evaluate::{Encoded, predict},
     tasks::Purpose,
@@ -11,17 +15,26 @@ use engraft::{
 
 pub fn run(p: &Predict) -> Result<()> {
     let Loaded { learner, task, tokenizer, columns } = load(&p.grafted, p.reading.options(), &p.run)?;
-    if let (None, Some(pair)) = (&p.input, &columns.pair) {
+    if let (true, Some(pair)) = (p.input.is_empty(), &columns.pair) {
         bail!(
             "what was learned reads pairs of texts (`text-pair-column` is {pair}): give them in a file, with --input"
         );
     }
-    let data = match (&p.input, task.content) {
-        (Some(file), _) => records(task, file, &columns, Purpose::Predict)?,
-        (None, Content::Words) => Dataset::of_sentences("--text", &p.text)?,
-        (None, Content::Texts | Content::Documents) => Dataset::of_texts("--text", &p.text)?,
+    let data = match (&p.input[..], task.content) {
+        ([], Content::Words) => Some(Dataset::of_sentences("--text", &p.text)?),
+        ([], Content::Texts | Content::Documents) => Some(Dataset::of_texts("--text", &p.text)?),
+        _ => None,
     };
-    let encoded = Encoded::new(data, &learner, &tokenizer, Purpose::Predict)?;
+    let encoded = match data {
+        Some(data) => Encoded::new(data, &learner, &tokenizer, Purpose::Predict)?,
+        None => {
+            let files = files(task, &expand(&p.input)?, &columns, Purpose::Predict)?;
+            let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
+            note(files.notes(), p.run.quiet);
+            encoded
+        }
+    };
+    note(was_cut(&encoded, tokenizer.max_length()), p.run.quiet);
     let predictions = predict(&learner, &encoded, p.reading.batch(), Mode::detect(p.run.quiet))?;
     if p.run.json {
         let all: Vec<_> = predictions.into_iter().map(|x| x.json).collect();

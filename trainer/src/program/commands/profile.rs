@@ -3,23 +3,27 @@ use crate::program::{
     args::Profile,
     options::Settings,
     print::{say, tell},
-    setup::{learner, max_length, open, open_backbone, records, tokenizer},
+    setup::{files, learn, learner, length, max_length, open, open_backbone, tokenizer},
 };
 use anyhow::{Context, Result};
 use engraft::{
-    Error, demo,
-    learner::Backbone,
+    data::expand,
+    demo,
     reports::{
         profile::{Recorded, check_file, measure},
         progress::Mode,
         report::json_line,
     },
-    run::profile::{Plan, batches_of, random_batches, run as profile},
+    run::{
+        evaluate::Encoded,
+        profile::{Plan, batches_of, random_batches, run as profile},
+    },
     tasks::Purpose,
 };
 
 pub fn run(p: &Profile) -> Result<()> {
     let mut s = p.settings()?;
+    s.train = s.train.map(|paths| expand(&paths)).transpose()?;
     if let Some(file) = &p.trace {
         check_file(file)?;
     }
@@ -51,7 +55,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
     let backbone = open_backbone(s, &device)?;
     let mode = Mode::detect(s.quiet);
     let plan = Plan { steps: p.steps, warmup: p.warmup };
-    let Some(file) = &s.train else {
+    let Some(paths) = &s.train else {
         let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
         let two = || ["0", "1"].map(String::from).to_vec();
         let (mut learner, kind) = learner(s, backbone, |kind| (kind.known)(two()))?;
@@ -64,26 +68,9 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
         return profile(&recipe, &mut learner, batches, roofline, &plan, mode);
     };
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
-    let mut data = None;
-    let (mut learner, kind) = learner(s, backbone, |kind| {
-        (kind.learn)(data.insert(records(kind, file, &s.columns(), Purpose::Train)?))
-    })?;
-    let data = match data {
-        Some(data) => data,
-        None => records(kind, file, &s.columns(), Purpose::Train)?,
-    };
-    let examples = learner.task().encode(&data, &tokenizer, Purpose::Train)?;
+    let (mut learner, kind) = learner(s, backbone, |kind| learn(kind, paths, &s.columns()))?;
+    let files = files(kind, paths, &s.columns(), Purpose::Train)?;
+    let Encoded { examples, .. } = Encoded::read(&files, &learner, &tokenizer, Purpose::Train)?;
     let recipe = s.recipe();
     profile(&recipe, &mut learner, batches_of(&recipe, &examples), roofline, &plan, mode)
-}
-
-/// Tokens of each random text: as many as training would keep of a text, if nothing is said.
-fn length(backbone: &Backbone, given: Option<usize>) -> engraft::Result<usize> {
-    let positions = backbone.model().info().positions.unwrap_or(usize::MAX);
-    let length = max_length(given, backbone);
-    if !(1..=positions).contains(&length) {
-        let why = format!("{} takes 1 to {positions} tokens", backbone.directory().display());
-        return Err(Error::Option { option: "length", value: length.to_string(), why });
-    }
-    Ok(length)
 }

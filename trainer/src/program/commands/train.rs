@@ -9,6 +9,7 @@ use crate::program::{
 };
 use anyhow::Result;
 use engraft::{
+    data::expand,
     demo::{unpack, unpack_backbone},
     reports::{
         progress::Mode,
@@ -18,7 +19,7 @@ use engraft::{
     tasks::Task,
 };
 use engraft_engine::Storage;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn run(t: &Train) -> Result<()> {
     let signals = Signals::install()?;
@@ -41,6 +42,9 @@ pub fn run(t: &Train) -> Result<()> {
         }
     } else if s.model.is_none() {
         s.model = Some(unpack_backbone(&s.out)?);
+    }
+    for paths in [&mut s.train, &mut s.eval].into_iter().flatten() {
+        *paths = expand(paths)?;
     }
     let mode = Mode::detect(s.quiet);
     let head_only = match is_demo && matches!(s.adapter, Some(Adapter::Of(_))) && s.init.is_none() {
@@ -71,15 +75,18 @@ fn is_complete(out: &Path) -> bool {
 const ACCURACY: &str = "accuracy";
 
 fn heading(s: &Settings) -> String {
-    let show =
-        |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    let show = |p: Option<&PathBuf>| p.map(|p| p.display().to_string()).unwrap_or_default();
+    let files = match s.train.as_deref().unwrap_or_default() {
+        [first, rest @ ..] if !rest.is_empty() => format!("{} and {} more", first.display(), rest.len()),
+        one => show(one.first()),
+    };
     let what = match s.adapter {
         Some(Adapter::None) => "the head alone",
         Some(Adapter::Full) => "the whole backbone",
         Some(Adapter::Of(_)) => "an adapter",
         None => "what was saved",
     };
-    format!("training {what} on {} with {}", show(&s.model), show(&s.train))
+    format!("training {what} on {} with {files}", show(s.model.as_ref()))
 }
 
 /// The comparison that makes the demonstration: the same head on the same backbone, without an adapter.

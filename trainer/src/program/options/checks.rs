@@ -109,6 +109,7 @@ impl Options {
             ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
             ("text-pair-column", self.text_pair_column.is_some(), "train", self.train.is_some()),
             ("label-column", self.label_column.is_some(), "train", self.train.is_some()),
+            ("format", self.format.is_some(), "train", self.train.is_some()),
             // The built-in demonstration brings data to evaluate on.
             ("eval-every", self.eval_every.is_some() && self.train.is_some(), "eval", self.eval.is_some()),
             ("patience", self.patience.is_some() && self.train.is_some(), "eval", self.eval.is_some()),

@@ -14,6 +14,7 @@ mod adapter;
 mod bytes;
 mod checks;
 mod choices;
+mod paths;
 mod table;
 mod texts;
 
@@ -150,6 +151,8 @@ impl Settings {
             label: self.label_column.clone(),
             header: self.header,
             documents: self.documents,
+            quotes: self.quotes,
+            format: self.format.clone(),
         }
     }
 

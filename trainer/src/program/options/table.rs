@@ -9,7 +9,7 @@ use super::adapter::Adapter;
 use super::choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
 use super::texts::{Layers, ReductionFactor, Scaling};
 use crate::program::choose::one_of;
-use engraft::data::{Column, Documents, Header};
+use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
 use engraft::run::schedule::Decay;
 
@@ -58,14 +58,16 @@ macro_rules! unsettle {
     };
 }
 
-/// Each line is `name: type = default;` or `name: type;`, perhaps with a [`Mark`] in front of the semicolon, under its
-/// documentation (the flag's help) and in brackets what clap should know besides. From it come the field of [`Options`] with its flag and its key,
-/// the field of [`Settings`], and their parts in everything that goes over all options.
+/// Each line is `name: type = default;` or `name: type;`, perhaps with a [`Mark`] in front of the
+/// semicolon, under its documentation (the flag's help) and in brackets what clap should know
+/// besides; `[with ..]` names the module that (de)serialises it. From it come the field of [`Options`]
+/// with its flag and its key, the field of [`Settings`], and their parts in everything that goes
+/// over all options.
 macro_rules! options {
     ($($heading:literal {
         $(
             $(#[doc = $doc:literal])* $([$($arg:tt)*])?
-            $name:ident: $ty:ty $(= $default:expr)? $(, $mark:ident)?;
+            $name:ident: $ty:ty $(, [with $with:literal])? $(= $default:expr)? $(, $mark:ident)?;
         )*
     })*) => {
         /// Options as they are given, by flags or by a `run.toml`: any may be missing.
@@ -75,7 +77,7 @@ macro_rules! options {
             $($(
                 $(#[doc = $doc])*
                 #[arg(long, help_heading = $heading, allow_negative_numbers = true $(, $($arg)*)?)]
-                #[serde(skip_serializing_if = "Option::is_none")]
+                #[serde(skip_serializing_if = "Option::is_none" $(, default, with = $with)?)]
                 pub $name: Option<$ty>,
             )*)*
         }
@@ -148,11 +150,13 @@ options! {
         /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
         /// three times faster where the processor has VNNI
         [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use;
-        /// Training data: for texts a .tsv, .csv or .jsonl file, for words .conll, .conllu or .jsonl, for documents .txt or a
-        /// column of texts; the built-in demonstration if there is none
-        [value_name = "FILE"] train: PathBuf;
+        /// Training data: for texts .tsv, .csv or .jsonl files, for words .conll, .conllu or
+        /// .jsonl, for documents .txt or a column of texts, each perhaps packed as .gz; names,
+        /// patterns such as 'data/*.tsv', or - for the standard input; the built-in demonstration
+        /// if there is none
+        [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"];
         /// Data to evaluate on while training
-        [value_name = "FILE"] eval: PathBuf, Run;
+        [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
         /// The column of the text or of the words, by name or counted from 0; found by its usual name if not given
@@ -163,6 +167,11 @@ options! {
         [value_name = "COLUMN"] label_column: Column, Use;
         /// Whether the first row of a .tsv or .csv file names the columns
         [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use;
+        /// What quotes mean in a .tsv file; in a .csv file they always stand around cells
+        [value_parser = one_of::<Quotes>()] quotes: Quotes = Quotes::Literal, Use;
+        /// How files are written, by an extension that stands for it as in `jsonl`; as their names
+        /// say if not given
+        [value_name = "EXTENSION"] format: String;
         /// Where a document of a .txt file ends
         [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use;
         /// The most tokens of a sequence, special tokens included: longer texts are cut, longer sentences read in windows,
@@ -271,7 +280,7 @@ options! {
         /// twice and gives the same bits; bf16 is an approximation
         [value_parser = one_of::<Activations>()] activations: Activations;
         /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
-        /// activations, but not the program and its data. As few layers as possible recompute
+        /// activations, and the data, but not the program. As few layers as possible recompute
         [value_name = "BYTES"] memory_budget: ByteSize, Run;
     }
     "Machine and output" {

@@ -26,6 +26,8 @@ text-pair-column = 3
 label-column = "b"
 header = "yes"
 documents = "paragraphs"
+quotes = "csv"
+format = "jsonl"
 max-length = 64
 backbone-compute = "int8-forward"
 adapter = "scaled_par_bn"
@@ -97,6 +99,19 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
     }
     let layers = parse("layers = \"1,3\"\nbottleneck = 8\nscaling = 0.5\nreduction-factor = 2.5\n");
     assert_eq!(parse(&toml::to_string(&layers).unwrap()), layers);
+}
+
+#[test]
+fn data_are_one_file_or_several() {
+    let paths = |line: &str| parse(line).resolve().unwrap();
+    let (one, two) = (paths("train = \"a.tsv\""), paths("train = [\"a.tsv\", \"b.csv\"]"));
+    assert_eq!((one.train.clone().unwrap().len(), two.train.clone().unwrap().len()), (1, 2));
+    assert!(one.to_toml().contains("train = \"a.tsv\"\n"));
+    for settings in [one, two] {
+        assert_eq!(paths(&settings.to_toml()), settings);
+    }
+    assert!(refused("epochs = 1\ntrain = 3\n").starts_with("run.toml:2: it is a path or a list of paths"));
+    assert_eq!(refused("format = \"csv\""), "`format` needs `train`");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
+use std::io::Write;
 
 use super::*;
 use crate::error::Result;
+
+mod forms;
 
 const LABELS: Want = Want { content: Content::Texts, labels: true };
 const TEXTS: Want = Want { content: Content::Texts, labels: false };
@@ -133,10 +136,12 @@ fn bad_files_are_named() {
     assert_eq!(refused("a.tsv", ""), "a.tsv: the file is empty");
     assert_eq!(refused("a.jsonl", "\u{feff} \n\n"), "a.jsonl: the file is empty");
     assert_eq!(refused("a.csv", "text,label\n"), "a.csv: the file has a header but no rows");
-    assert!(refused("a.json", "{}").contains(".tsv, .csv or .jsonl"));
-    assert!(refused("data", "{}").contains(".tsv, .csv or .jsonl"));
+    assert!(refused("a.json", "{}").contains(".tsv, .csv, .jsonl or .ndjson"));
+    assert!(refused("data", "{}").contains(".tsv, .csv, .jsonl or .ndjson"));
+    assert!(refused("data.gz", "{}").contains(".tsv, .csv, .jsonl or .ndjson"));
     assert!(refused("a.tsv", b"\xff\xfea\0").contains("UTF-16"));
-    let error = Dataset::read("no/such.tsv", &Columns::default(), LABELS).unwrap_err().to_string();
+    let files = Files::new(&["no/such.tsv".into()], &Columns::default(), LABELS).unwrap();
+    let error = files.read().unwrap_err().to_string();
     assert!(error.starts_with("cannot read no/such.tsv: "), "{error}");
 }
 
@@ -194,7 +199,10 @@ fn bad_rows_are_named() {
 fn labels_are_sorted_naturally() {
     let text = |labels: &[&str]| -> String { labels.iter().map(|l| format!("a , b\t{l}\n")).collect() };
     let no = Columns { header: Header::No, ..Columns::default() };
-    let learn = |labels: &[&str]| Labels::learn(&parse("a.tsv", text(labels), &no, LABELS).unwrap());
+    let learn = |labels: &[&str]| {
+        let data = parse("a.tsv", text(labels), &no, LABELS).unwrap();
+        Labels::learn(&data.path, data.names())
+    };
     assert_eq!(learn(&["10", "b", "9", "-1", "B", "9"]).unwrap().names(), ["-1", "9", "10", "B", "b"]);
     let error = learn(&["x", "x"]).unwrap_err().to_string();
     assert_eq!(error, "a.tsv: every row has the label `x`; training needs at least two labels");
@@ -259,18 +267,36 @@ proptest! {
     }
 }
 
-/// Reads bytes in every way there is; errors name the file.
+/// Packed as gzip.
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+/// Reads bytes in every way there is, packed and as they are; errors name the file.
 fn every_format(bytes: &[u8]) {
+    let packed = gz(bytes);
     for format in FORMATS {
         for (extension, content) in
             format.extensions.iter().flat_map(|e| format.contents.iter().map(move |c| (e, *c)))
         {
-            for labels in [false, true] {
+            for (labels, quotes) in [(false, Quotes::Literal), (true, Quotes::Literal), (true, Quotes::Csv)] {
+                let (columns, want) = (Columns { quotes, ..Columns::default() }, Want { content, labels });
+                let read = |name: &str, bytes: &[u8]| {
+                    let read = Dataset::parse(name, bytes, &columns, want);
+                    match &read {
+                        Ok(data) => assert!(!data.records.is_empty()),
+                        Err(error) => assert!(error.to_string().starts_with(name), "{error}"),
+                    }
+                    read.map(|data| data.records).map_err(|e| e.to_string().replace(".gz", ""))
+                };
                 let name = format!("a.{extension}");
-                match Dataset::parse(&name, bytes, &Columns::default(), Want { content, labels }) {
-                    Ok(data) => assert!(!data.records.is_empty()),
-                    Err(error) => assert!(error.to_string().starts_with(&name), "{error}"),
+                let plain = read(&name, bytes);
+                if !bytes.starts_with(&[0x1f, 0x8b]) {
+                    assert_eq!(read(&format!("{name}.gz"), &packed), plain);
                 }
+                let _ = read(&format!("{name}.gz"), bytes);
             }
         }
     }

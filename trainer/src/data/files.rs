@@ -1,0 +1,142 @@
+//! Files that are read as one data set, as often as needed and never as a whole.
+use super::columns::Columns;
+use super::dataset::Dataset;
+use super::formats::format;
+use super::lines::{Lines, Notes, STDIN};
+use super::reading::Reading;
+use super::record::{Chosen, Record, Want};
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// The most records of a part, and the most bytes of text, of which the last record may hold more.
+const PART: (usize, usize) = (1024, 1 << 18);
+
+/// Files with records, in their order.
+#[derive(Debug, Clone)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    columns: Columns,
+    want: Want,
+    notes: Notes,
+}
+
+impl Files {
+    /// The files at these paths, of which `-` is the standard input. An error if a name does not
+    /// say how its file is to be read; nothing is opened yet.
+    pub fn new(paths: &[PathBuf], columns: &Columns, want: Want) -> Result<Files> {
+        for path in paths {
+            format(path, columns.format.as_deref(), want.content)?;
+        }
+        Ok(Files { paths: paths.into(), columns: columns.clone(), want, notes: Notes::default() })
+    }
+
+    /// What errors about all of them say.
+    pub fn name(&self) -> PathBuf {
+        let name = |path: &PathBuf| match path.as_os_str() == STDIN {
+            true => "stdin".into(),
+            false => path.clone(),
+        };
+        match &self.paths[..] {
+            [] => PathBuf::new(),
+            [one] => name(one),
+            [first, rest @ ..] => format!("{} and {} more", name(first).display(), rest.len()).into(),
+        }
+    }
+
+    /// The records in parts, each of one file and small.
+    pub fn parts(&self) -> impl Iterator<Item = Result<Dataset>> + '_ {
+        let mut paths = self.paths.iter();
+        let mut reading: Option<Reading> = None;
+        let mut before: Option<(PathBuf, Chosen)> = None;
+        let mut next = move || loop {
+            if let Some(reading) = &mut reading
+                && let Some(part) = part(reading)?
+            {
+                return Ok(Some(part));
+            }
+            let Some(path) = paths.next() else { return Ok(None) };
+            let lines = |notes: &Notes| Lines::open(path, notes);
+            let opened = Reading::of(path, lines, &self.columns, self.want, &self.notes)?;
+            let (first, chosen) = before.get_or_insert_with(|| (path.clone(), opened.chosen.clone()));
+            if chosen.pair.is_some() != opened.chosen.pair.is_some() {
+                let pair = |chosen: &Chosen| if chosen.pair.is_some() { "a second text" } else { "none" };
+                let (here, there) = (pair(&opened.chosen), pair(chosen));
+                let why = format!("{here} for each text, and {there} in {}", first.display());
+                return Err(Error::file(path, why));
+            }
+            reading = Some(opened);
+        };
+        std::iter::from_fn(move || next().transpose())
+    }
+
+    /// All records.
+    pub fn read(&self) -> Result<Dataset> {
+        let mut parts = self.parts();
+        let none = || Error::file(&self.name(), "the file is empty");
+        let mut all = parts.next().ok_or_else(none)??;
+        all.path = self.name();
+        for part in parts {
+            all.append(part?);
+        }
+        Ok(all)
+    }
+
+    /// The names of all labels: every record is looked at, and an error is found here that is in
+    /// any of them.
+    pub fn names(&self) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for part in self.parts() {
+            for label in part?.records.iter().flat_map(Record::labels) {
+                if !names.contains(label) {
+                    names.insert(label.to_string());
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// What there is to say about the files, as far as they were read.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
+    }
+}
+
+/// The files that paths and patterns such as `data/*.tsv` stand for: those of each in the order of
+/// their names. A path of a file that is there stands for itself, whatever characters are in it.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = vec![];
+    for path in paths {
+        let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']) && !path.exists());
+        let Some(pattern) = pattern else {
+            all.push(path.clone());
+            continue;
+        };
+        let found = glob::glob(pattern).map_err(|e| Error::file(path, format!("no pattern: {e}")))?;
+        let from = all.len();
+        for file in found {
+            let failed = |e: glob::GlobError| Error::Read { path: e.path().into(), source: e.into() };
+            let file = file.map_err(failed)?;
+            if !file.is_dir() {
+                all.push(file);
+            }
+        }
+        if all.len() == from {
+            return Err(Error::file(path, "no file has a name like this"));
+        }
+    }
+    Ok(all)
+}
+
+/// The next few records of a file, if there are any left.
+fn part(reading: &mut Reading) -> Result<Option<Dataset>> {
+    let (most, room) = PART;
+    let (mut records, mut bytes) = (vec![], 0);
+    while records.len() < most && bytes < room {
+        let Some(record) = reading.next().transpose()? else { break };
+        bytes += record.bytes() + record.pair().map_or(0, str::len);
+        records.push(record);
+    }
+    let (path, chosen) = (reading.path.clone(), reading.chosen.clone());
+    Ok((!records.is_empty()).then(|| Dataset::of(path, records, chosen)))
+}

@@ -1,0 +1,105 @@
+//! Which columns of a table are read.
+use std::path::Path;
+
+use super::columns::{Column, Columns, LABEL, TEXTS};
+use super::record::Want;
+use crate::error::{Error, Result, list};
+
+/// Indices of the columns that are read.
+pub(super) struct Indices {
+    pub text: usize,
+    pub pair: Option<usize>,
+    pub label: Option<usize>,
+}
+
+/// Finds columns by their names, which without a header are their numbers.
+pub(super) struct Finder<'a> {
+    pub path: &'a Path,
+    pub names: &'a [String],
+}
+
+impl Finder<'_> {
+    fn missing(&self, wanted: String, option: &'static str) -> Error {
+        Error::Column { path: self.path.into(), wanted, columns: self.names.to_vec(), option }
+    }
+
+    fn at(&self, column: &Column, option: &'static str) -> Result<usize> {
+        match column {
+            Column::Index(index) if *index < self.names.len() => Ok(*index),
+            Column::Index(index) => Err(self.missing(format!("column {index} (counted from 0)"), option)),
+            Column::Name(name) => self
+                .once(|have| have == name, option)?
+                .ok_or_else(|| self.missing(format!("column `{name}`"), option)),
+        }
+    }
+
+    /// The only column that fits; two would be a guess.
+    fn once(&self, fits: impl Fn(&str) -> bool, option: &'static str) -> Result<Option<usize>> {
+        let found: Vec<usize> = (0..self.names.len()).filter(|&i| fits(&self.names[i])).collect();
+        if found.len() > 1 {
+            let names: Vec<String> = found.iter().map(|&i| self.names[i].clone()).collect();
+            let why = format!("several columns could be meant: {}; choose with {option}", list(&names));
+            return Err(Error::file(self.path, why));
+        }
+        Ok(found.first().copied())
+    }
+
+    pub fn with_header(&self, columns: &Columns, want: Want) -> Result<Indices> {
+        let usual = |name: &str| TEXTS.iter().find(|(text, _)| text.eq_ignore_ascii_case(name));
+        let text = match &columns.text {
+            Some(column) => self.at(column, "--text-column")?,
+            None => {
+                let wanted = || "column `text`, `sentence` or `sentence1`".to_string();
+                self.once(|name| usual(name).is_some(), "--text-column")?
+                    .ok_or_else(|| self.missing(wanted(), "--text-column"))?
+            }
+        };
+        let pair = match (&columns.pair, &columns.text) {
+            (Some(column), _) => Some(self.at(column, "--text-pair-column")?),
+            (None, Some(_)) => None,
+            (None, None) => match usual(&self.names[text]) {
+                Some((_, Some(pair))) => {
+                    self.once(|name| name.eq_ignore_ascii_case(pair), "--text-pair-column")?
+                }
+                _ => None,
+            },
+        };
+        let label = match (&columns.label, want.labels) {
+            (Some(column), _) => Some(self.at(column, "--label-column")?),
+            (None, false) => None,
+            (None, true) => {
+                let found = self.once(|name| name.eq_ignore_ascii_case(LABEL), "--label-column")?;
+                Some(found.ok_or_else(|| self.missing(format!("column `{LABEL}`"), "--label-column"))?)
+            }
+        };
+        Ok(Indices { text, pair, label })
+    }
+
+    pub fn without_header(&self, columns: &Columns, want: Want) -> Result<Indices> {
+        let width = self.names.len();
+        let at = |column: &Option<Column>, option| column.as_ref().map(|c| self.at(c, option)).transpose();
+        let text = at(&columns.text, "--text-column")?;
+        let pair = at(&columns.pair, "--text-pair-column")?;
+        let label = at(&columns.label, "--label-column")?;
+        let guess = |option: &str| {
+            let why =
+                format!("there is no header and there are {width} columns: say which with {option} INDEX");
+            Error::file(self.path, why)
+        };
+        let label = match (label, want.labels) {
+            (None, true) if width == 1 => {
+                return Err(self.missing("column with labels".into(), "--label-column"));
+            }
+            (None, true) if width == 2 => Some(1 - text.unwrap_or(0)),
+            (None, true) => return Err(guess("--label-column")),
+            (label, _) => label,
+        };
+        let text = match text {
+            Some(text) => text,
+            None if width == 2 && pair.is_none() => label.map_or(0, |label| 1 - label),
+            None if width == 1 => 0,
+            None => return Err(guess("--text-column")),
+        };
+        Ok(Indices { text, pair, label })
+    }
+}

@@ -1,0 +1,225 @@
+//! An object of a JSONL file, of which only the fields that are asked for are looked into.
+//!
+//! Python's `json.dumps` writes two things that JSON does not know: NaN, Infinity and -Infinity,
+//! and halves of surrogate pairs. They stand in the way of nobody who does not read their field.
+use super::name::Name;
+use crate::error::{Error, Result, list};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::path::Path;
+
+/// What takes the place of a number that is not finite, so that the rest of its line can be read.
+const NOT_FINITE: &str = "{\"not finite\":0}";
+
+/// An object, its fields not yet looked into, and where it stands.
+pub(super) struct Object<'a> {
+    fields: Vec<(String, Box<RawValue>)>,
+    path: &'a Path,
+    line: usize,
+}
+
+impl<'a> Object<'a> {
+    pub fn parse(path: &'a Path, line: usize, source: &str) -> Result<Object<'a>> {
+        let read = |source: &str| serde_json::from_str::<Fields>(source);
+        let found = read(source).or_else(|error| match without_infinities(source) {
+            Cow::Owned(other) if source.trim_start().starts_with('{') => read(&other).map_err(|_| error),
+            _ => Err(error),
+        });
+        let Fields(fields) = found.map_err(|error| {
+            let (why, at) = (why(&error), error.column());
+            Error::line(path, line, format!("not a JSON object: {why}, at byte {at}"))
+        })?;
+        Ok(Object { fields, path, line })
+    }
+
+    /// The names of its fields, in their order.
+    pub fn names(&self) -> Vec<String> {
+        self.fields.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(have, _)| have == name)
+    }
+
+    /// An error about this object.
+    pub fn bad(&self, why: impl Into<String>) -> Error {
+        Error::line(self.path, self.line, why)
+    }
+
+    /// The text of a field's value: of a name that stands twice the last one, as Python takes it.
+    fn raw(&self, name: &str) -> Result<&str> {
+        let found = self.fields.iter().rev().find(|(have, _)| have == name);
+        found
+            .map(|(_, value)| value.get())
+            .ok_or_else(|| self.bad(format!("no field `{name}`; there are {}", list(&self.names()))))
+    }
+
+    /// A field's value.
+    fn value(&self, name: &str) -> Result<Value> {
+        let raw = self.raw(name)?;
+        serde_json::from_str(raw).map_err(|e| self.bad(format!("field `{name}` is not JSON: {}", why(&e))))
+    }
+
+    /// A field that is a string.
+    pub fn string(&self, name: &str) -> Result<String> {
+        match self.value(name)? {
+            Value::String(text) => Ok(text),
+            other => Err(self.bad(format!("field `{name}` must be a string, not {}", kind(&other)))),
+        }
+    }
+
+    /// A field that is a list.
+    pub fn list(&self, name: &str) -> Result<Vec<Value>> {
+        match self.value(name)? {
+            Value::Array(values) => Ok(values),
+            other => Err(self.bad(format!("field `{name}` must be a list, not {}", kind(&other)))),
+        }
+    }
+
+    /// A label's name: a string, or the value of a number or a boolean.
+    pub fn label(&self, name: &str) -> Result<Name> {
+        let raw = self.raw(name)?;
+        if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit() || c == 't' || c == 'f') {
+            let why = || self.bad(format!("label `{name}` is out of every range: {raw}"));
+            return Name::of_value(raw).ok_or_else(why);
+        }
+        match self.value(name)? {
+            Value::String(label) => Ok(Name::of_text(&label)),
+            other => {
+                let why = "must be a string, a number or a boolean, not";
+                Err(self.bad(format!("label `{name}` {why} {}", kind(&other))))
+            }
+        }
+    }
+}
+
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(o) if o.len() == 1 && o.contains_key("not finite") => {
+            "NaN or Infinity, which JSON does not know"
+        }
+        Value::Object(_) => "an object",
+    }
+}
+
+/// What serde_json says, without the place, which is said otherwise.
+fn why(error: &serde_json::Error) -> String {
+    error.to_string().split(" at line ").next().unwrap_or_default().into()
+}
+
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Fields;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = vec![];
+                while let Some(entry) = map.next_entry()? {
+                    fields.push(entry);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}
+
+/// The same text with something else in the place of NaN, Infinity and -Infinity outside of
+/// strings.
+fn without_infinities(source: &str) -> Cow<'_, str> {
+    let (mut out, mut from) = (String::new(), 0);
+    let (mut at, mut in_string) = (0, false);
+    let bytes = source.as_bytes();
+    while at < bytes.len() {
+        let word =
+            ["NaN", "-Infinity", "Infinity"].into_iter().find(|w| bytes[at..].starts_with(w.as_bytes()));
+        match (bytes[at], in_string, word) {
+            (b'"', ..) => in_string = !in_string,
+            (b'\\', true, _) => at += 1,
+            (_, false, Some(word)) => {
+                out.push_str(&source[from..at]);
+                out.push_str(NOT_FINITE);
+                at += word.len();
+                from = at;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    match from {
+        0 => source.into(),
+        _ => (out + &source[from..]).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(source: &str) -> Object<'static> {
+        Object::parse(Path::new("a.jsonl"), 3, source).unwrap()
+    }
+    fn refused(source: &str) -> String {
+        Object::parse(Path::new("a.jsonl"), 3, source).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn fields_that_nobody_reads_may_hold_what_python_writes() {
+        let o = object(
+            r#"{"a": NaN, "b": [-Infinity, {"c": Infinity}], "d\"": "NaN \" NaN", "e": "\ud83d", "f": 1}"#,
+        );
+        assert_eq!(o.names(), ["a", "b", "d\"", "e", "f"]);
+        assert_eq!((o.string("d\"").unwrap(), o.label("f").unwrap().taken()), ("NaN \" NaN".into(), "1"));
+        let says = |error: Error, why: &str| assert_eq!(error.to_string(), format!("a.jsonl:3: {why}"));
+        let not = "NaN or Infinity, which JSON does not know";
+        says(o.string("a").unwrap_err(), &format!("field `a` must be a string, not {not}"));
+        says(
+            o.label("a").unwrap_err(),
+            &format!("label `a` must be a string, a number or a boolean, not {not}"),
+        );
+        let surrogate = o.string("e").unwrap_err().to_string();
+        assert!(surrogate.starts_with("a.jsonl:3: field `e` is not JSON: "), "{surrogate}");
+        assert!(o.label("e").is_err());
+        says(o.string("g").unwrap_err(), "no field `g`; there are `a`, `b`, `d\"`, `e` and `f`");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for bad in [
+            "NaN",
+            "[]",
+            "{\"a\": nan}",
+            "{\"a\": NaNa}",
+            "{\"a\": 1,}",
+            "{\"a\": +Infinity}",
+            "{'a': 1}",
+            "{\"a\": 1} 2",
+        ] {
+            assert!(refused(bad).starts_with("a.jsonl:3: not a JSON object: "), "{bad}");
+        }
+        assert_eq!(object(r#"{"a": "x", "a": "y"}"#).string("a").unwrap(), "y", "the last one counts");
+    }
+
+    #[test]
+    fn labels_are_numbers_by_value() {
+        let o = object(r#"{"a": 1.0, "b": 18446744073709551617, "c": false, "d": " x", "e": 1e99999999999}"#);
+        let label = |name: &str| o.label(name).unwrap();
+        assert_eq!((label("a").taken(), label("a").exact()), ("1", "1.0"));
+        assert_eq!(label("b").taken(), "18446744073709551617");
+        assert_eq!((label("c").taken(), label("d").taken(), label("d").exact()), ("false", "x", " x"));
+        assert!(o.label("e").is_err());
+    }
+}

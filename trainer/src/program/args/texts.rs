@@ -1,0 +1,84 @@
+//! Texts on the command line that begin with a dash.
+use std::ffi::OsString;
+
+/// The flag in front of texts.
+const TEXT: &str = "--text";
+
+/// Marks what follows `--text` and begins with a dash as a text, as in `--text=-5`, unless it looks
+/// like a flag: one or two dashes and a word.
+pub fn mark(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut marked: Vec<OsString> = vec![];
+    // whether texts are read, and whether the next one needs a flag of its own
+    let (mut are_texts, mut is_new) = (false, false);
+    for argument in arguments {
+        let text = argument.to_str();
+        if are_texts && text.is_some_and(|text| text.starts_with('-') && !is_flag(text)) {
+            if marked.last().is_some_and(|last| last == TEXT) {
+                marked.pop();
+            }
+            let mut with = OsString::from(format!("{TEXT}="));
+            with.push(&argument);
+            marked.push(with);
+            is_new = true;
+            continue;
+        }
+        if text.is_some_and(|text| text.starts_with('-')) {
+            (are_texts, is_new) = (text == Some(TEXT), false);
+        } else if are_texts && is_new {
+            marked.push(TEXT.into());
+            is_new = false;
+        }
+        marked.push(argument);
+    }
+    marked
+}
+
+/// Whether it is `-h`, `--json` or `--input=x`, or nothing but dashes that clap knows.
+fn is_flag(text: &str) -> bool {
+    let name = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).unwrap_or(text);
+    let name = name.split_once('=').map_or(name, |(name, _)| name);
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    text == "--" || name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(arguments: &[&str]) -> Vec<String> {
+        let all = mark(arguments.iter().map(OsString::from));
+        all.into_iter().map(|a| a.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn texts_may_begin_with_a_dash() {
+        assert_eq!(marked(&["predict", "--text", "-5", "--json"]), ["predict", "--text=-5", "--json"]);
+        assert_eq!(
+            marked(&["--text", "a", "- b", "c", "--", "-x"]),
+            ["--text", "a", "--text=- b", "--text", "c", "--", "-x"]
+        );
+        for text in ["-5", "-", "---", "- a", "-good day", "--no = way", "-5.2e3", "-=-", "–", "-é"] {
+            let flags = marked(&["--text", text, "b"]).join(" ");
+            let expected = if text.starts_with('-') {
+                format!("--text={text} --text b")
+            } else {
+                format!("--text {text} b")
+            };
+            assert_eq!(flags, expected);
+        }
+    }
+
+    #[test]
+    fn flags_stay_flags() {
+        for all in [
+            &["--text", "a", "--json"][..],
+            &["--text", "--json"],
+            &["--text", "-h"],
+            &["--text", "a", "--batch-size=3", "b"],
+            &["--text=-5", "x"],
+            &["--seed", "-5"],
+        ] {
+            assert_eq!(marked(all), all);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The examples of a data set, laid one behind the other so that millions of them fit.
+//!
+//! A token takes one, two or four bytes, whatever the largest id needs, and as much again only
+//! where it has a label of its own or a type; an example takes 24 bytes besides.
+use super::blocks::next_tokens;
+use super::example::{Example, Reads};
+use super::ints::Ints;
+use std::ops::Range;
+
+/// Which rows are read, and where the labels come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Summary,
+    /// All rows, each with the token behind it as its label: nothing is stored.
+    Next,
+    All,
+    These,
+}
+
+/// Where an example ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    tokens: u64,
+    reads: u64,
+    record: u32,
+    kind: Kind,
+    has_parts: bool,
+}
+
+/// Examples in an order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Examples {
+    ends: Vec<End>,
+    ids: Ints,
+    /// One for each token, or none as long as all are 0.
+    types: Ints,
+    /// Of each row that is read the label.
+    labels: Ints,
+    /// Of each row that is read where it stands and what it stands for, or none as long as no
+    /// example says so.
+    rows: Ints,
+    parts: Ints,
+}
+
+impl Examples {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Tokens of all examples.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Tokens of one example.
+    pub fn length(&self, item: usize) -> usize {
+        self.at(item).0.len()
+    }
+
+    /// Its tokens, and the rows of it that are read.
+    fn at(&self, item: usize) -> (Range<usize>, Range<usize>) {
+        let before = item.checked_sub(1).map(|i| self.ends[i]);
+        let (tokens, reads) = before.map_or((0, 0), |end| (end.tokens, end.reads));
+        let end = self.ends[item];
+        (tokens as usize..end.tokens as usize, reads as usize..end.reads as usize)
+    }
+
+    /// One example; the labels of rows that had none are [`IGNORED`](super::example::IGNORED).
+    pub fn get(&self, item: usize) -> Example {
+        let ((tokens, reads), end) = (self.at(item), self.ends[item]);
+        let ids = self.ids.get(tokens.clone());
+        let types = match self.types.is_empty() {
+            true => vec![0; ids.len()],
+            false => self.types.get(tokens),
+        };
+        let kept = |ints: &Ints, are_there: bool| if are_there { ints.get(reads.clone()) } else { vec![] };
+        let rows = || kept(&self.rows, true).into_iter().map(|row| row as usize).collect();
+        Example {
+            reads: match end.kind {
+                Kind::Summary => Reads::Summary,
+                Kind::Next | Kind::All => Reads::All,
+                Kind::These => Reads::These(rows()),
+            },
+            labels: match end.kind {
+                Kind::Next => next_tokens(&ids),
+                _ => self.labels.get(reads.clone()),
+            },
+            parts: kept(&self.parts, end.has_parts),
+            record: end.record as usize,
+            ids,
+            types,
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Example> + '_ {
+        (0..self.len()).map(|item| self.get(item))
+    }
+
+    /// Adds an example. Of its labels and parts as many count as rows are read.
+    pub fn push(&mut self, example: Example) {
+        let count = example.rows();
+        let Example { ids, types, reads, mut labels, record, mut parts } = example;
+        let kind = match reads {
+            Reads::Summary => Kind::Summary,
+            Reads::All if parts.is_empty() && labels == next_tokens(&ids) => Kind::Next,
+            Reads::All => Kind::All,
+            Reads::These(_) => Kind::These,
+        };
+        if !self.types.is_empty() || types.iter().any(|t| *t != 0) {
+            self.types.fill_up(self.ids.len());
+            self.types.extend(&types[..types.len().min(ids.len())]);
+            self.types.fill_up(self.ids.len() + ids.len());
+        }
+        self.ids.extend(&ids);
+        let (has_parts, from) = (!parts.is_empty(), self.labels.len());
+        if kind != Kind::Next {
+            labels.resize(count, super::example::IGNORED);
+            self.labels.extend(&labels);
+        }
+        if let Reads::These(rows) = reads {
+            self.rows.fill_up(from);
+            self.rows.extend(&rows.into_iter().map(|row| row as u32).collect::<Vec<_>>());
+        } else if !self.rows.is_empty() {
+            self.rows.fill_up(self.labels.len());
+        }
+        if has_parts || !self.parts.is_empty() {
+            parts.resize(self.labels.len() - from, 0);
+            self.parts.fill_up(from);
+            self.parts.extend(&parts);
+        }
+        let (tokens, reads) = (self.ids.len() as u64, self.labels.len() as u64);
+        self.ends.push(End { tokens, reads, record: record as u32, kind, has_parts });
+    }
+
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        let ints = [&self.ids, &self.types, &self.labels, &self.rows, &self.parts];
+        self.ends.capacity() * size_of::<End>() + ints.map(Ints::bytes).iter().sum::<usize>()
+    }
+
+    /// Gives back what is reserved for more.
+    pub fn shrink(&mut self) {
+        self.ends.shrink_to_fit();
+        [&mut self.ids, &mut self.types, &mut self.labels, &mut self.rows, &mut self.parts]
+            .into_iter()
+            .for_each(Ints::shrink);
+    }
+}
+
+impl Extend<Example> for Examples {
+    fn extend<I: IntoIterator<Item = Example>>(&mut self, examples: I) {
+        examples.into_iter().for_each(|example| self.push(example));
+    }
+}
+
+impl FromIterator<Example> for Examples {
+    fn from_iter<I: IntoIterator<Item = Example>>(examples: I) -> Self {
+        let mut all = Self::default();
+        all.extend(examples);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::example::IGNORED;
+    use proptest::prelude::*;
+
+    fn any_example() -> impl Strategy<Value = Example> {
+        let ids = prop::collection::vec(prop_oneof![0u32..9, 0u32..70_000], 0..6);
+        (ids, 0..4u8, any::<bool>(), any::<bool>(), 0usize..1000, 0u32..300).prop_map(
+            |(ids, kind, two, parts, record, label)| {
+                let rows: Vec<usize> = (0..ids.len()).step_by(2).collect();
+                let reads = match kind {
+                    0 => Reads::Summary,
+                    1 | 2 => Reads::All,
+                    _ => Reads::These(rows),
+                };
+                let count = reads.count(ids.len());
+                let labels = match kind {
+                    1 => next_tokens(&ids),
+                    _ => (0..count as u32).map(|i| if i == 1 { IGNORED } else { label + i }).collect(),
+                };
+                let types = ids.iter().map(|id| u32::from(two && id % 2 == 1)).collect();
+                let parts = if parts { (0..count as u32).collect() } else { vec![] };
+                Example { ids, types, reads, labels, record, parts }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn examples_come_back(all in prop::collection::vec(any_example(), 0..12)) {
+            let examples: Examples = all.iter().cloned().collect();
+            prop_assert_eq!(examples.iter().collect::<Vec<_>>(), all.clone());
+            prop_assert_eq!(examples.tokens(), all.iter().map(|e| e.ids.len()).sum::<usize>());
+            for (i, e) in all.iter().enumerate() {
+                prop_assert_eq!(examples.length(i), e.ids.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_takes_few_bytes() {
+        let bytes = |example: Example| {
+            let mut all: Examples = (0..1000).map(|_| example.clone()).collect();
+            all.shrink();
+            all.bytes() as f64 / 1000.0 - 32.0
+        };
+        let ids: Vec<u32> = (30_000..30_100).collect();
+        assert!(bytes(Example::new(ids.clone(), Reads::Summary, vec![3])) < 200.0);
+        assert!(bytes(Example::new(ids.clone(), Reads::All, next_tokens(&ids))) < 200.0);
+        let large: Vec<u32> = (200_000..200_100).collect();
+        let pair = Example { types: vec![1; 100], ..Example::new(large, Reads::Summary, vec![3]) };
+        assert!(bytes(pair) < 500.0);
+        let words = Reads::These((0..100).collect());
+        assert!(bytes(Example::new(ids, words, vec![300; 100])) < 600.0);
+    }
+
+    #[test]
+    fn what_is_missing_is_ignored() {
+        let examples: Examples = [Example::new(vec![1, 2], Reads::All, vec![])].into_iter().collect();
+        assert_eq!(examples.get(0).labels, [IGNORED, IGNORED]);
+        let examples: Examples = [Example::new(vec![1], Reads::Summary, vec![])].into_iter().collect();
+        assert_eq!(examples.get(0).labels, [IGNORED]);
+    }
+}
