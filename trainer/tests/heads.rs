@@ -10,8 +10,9 @@ fn trained() -> Work {
     let work = Work::new();
     work.train("--out out");
     work.copy(&work.path("out"), "bare").write("ids.json", IDS);
-    ["bare/head_config.json", "bare/model_head.safetensors"]
-        .map(|f| std::fs::remove_file(work.path(f)).unwrap());
+    for file in ["bare/head_config.json", "bare/model_head.safetensors"] {
+        std::fs::remove_file(work.path(file)).unwrap();
+    }
     work
 }
 
