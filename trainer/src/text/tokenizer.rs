@@ -1,6 +1,6 @@
 //! Texts to token ids: the `tokenizers` crate, held to one behaviour.
 //!
-//! What the files beside a `tokenizer.json` change about it is done as transformers does it ([`super::configure`]).
+//! What the files beside a `tokenizer.json` change about it is done as transformers does it (`configure.rs`).
 //! Padding and truncation that a `tokenizer.json` carries itself are replaced: nothing is ever padded, because batches
 //! are packed, and texts are cut at `max_length` tokens, special tokens included, the longer text of a pair first
 //! (Hugging Face's `longest_first`). From which end is the files' choice. Words of a sentence and whole documents are not
