@@ -14,6 +14,7 @@
 //! ```
 //! What the numbers mean is in [`engraft_kernels::storage`]. Everything that is not a matrix is a float.
 mod frozen;
+mod header;
 mod load;
 mod read;
 mod torch;

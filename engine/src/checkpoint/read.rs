@@ -1,7 +1,7 @@
 //! Reading: one file or shards, memory-mapped, checked before anything is computed.
 use super::{
+    header::{CHECKSUM, Checksum, NOTE},
     torch,
-    write::{CHECKSUM, Checksum, NOTE},
 };
 use crate::{Error, Result, Tensor};
 use engraft_kernels::{Class, DType, Device, MappedFile};
@@ -190,7 +190,7 @@ impl Checkpoint {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// What [`super::write`] was told to say about the tensors.
+    /// What [`super::write()`] was told to say about the tensors.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }

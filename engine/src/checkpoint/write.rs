@@ -1,5 +1,8 @@
 //! Writing, with a checksum in the header.
-use super::frozen::{RANGE, SCALE};
+use super::{
+    frozen::{RANGE, SCALE},
+    header::{CHECKSUM, Checksum, NOTE},
+};
 use crate::{Error, Result, Tensor};
 use engraft_kernels::{
     Buffer, DType, Nf4Pair,
@@ -8,29 +11,7 @@ use engraft_kernels::{
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use std::{borrow::Cow, io::Write, path::Path};
-
-/// The header entry that holds the checksum of the tensors. Other readers ignore it.
-pub(super) const CHECKSUM: &str = "engraft.sha256";
-/// The header entry with what is said about the tensors.
-pub(super) const NOTE: &str = "engraft.note";
-
-/// SHA-256 over (name, bytes), in the order of the names.
-pub(super) struct Checksum(Sha256);
-impl Checksum {
-    pub fn new() -> Checksum {
-        Checksum(Sha256::new())
-    }
-    pub fn add(&mut self, name: &str, data: &[u8]) {
-        self.0.update(name);
-        self.0.update([0]);
-        self.0.update(data);
-    }
-    pub fn end(self) -> String {
-        self.0.finalize().iter().map(|b| format!("{b:02x}")).collect()
-    }
-}
 
 /// A tensor to be written: bytes, or a buffer that is read when its turn comes.
 #[derive(Clone, Debug)]

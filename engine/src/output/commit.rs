@@ -11,7 +11,7 @@
 use super::{
     disk::{Disk, Os, sync_directory},
     failed,
-    lock::moving,
+    moves::{COMMIT, PREPARING, REMOVED, finish, moving},
 };
 use crate::{Error, Result};
 use std::{
@@ -21,11 +21,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
-
-pub(super) const COMMIT: &str = ".commit";
-const PREPARING: &str = ".preparing-";
-/// The file in a commit that names what is to be removed, a name a line.
-const REMOVED: &str = ".removed";
 
 /// Files that are to appear in a directory together, and others that are to go with them.
 pub struct Commit {
@@ -107,46 +102,6 @@ impl Drop for Commit {
         // only those that are empty go
         self.made.iter().rev().for_each(|dir| drop(fs::remove_dir(dir)));
     }
-}
-
-/// Moves the files of a commit that counts into their places. To be called under the lock of [`moving`].
-pub(super) fn finish(dir: &Path) -> Result<()> {
-    let commit = dir.join(COMMIT);
-    let removed = match fs::read_to_string(commit.join(REMOVED)) {
-        Ok(list) => list,
-        Err(e) if e.kind() == io::ErrorKind::NotFound && !commit.exists() => return Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(failed(&commit)(source)),
-    };
-    for name in removed.lines() {
-        let path = dir.join(name);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(e)),
-            _ => {}
-        }
-    }
-    for entry in fs::read_dir(&commit).map_err(failed(&commit))? {
-        let entry = entry.map_err(failed(&commit))?;
-        if entry.file_name() != REMOVED {
-            let place = dir.join(entry.file_name());
-            fs::rename(entry.path(), &place).map_err(failed(&place))?;
-        }
-    }
-    sync_directory(dir);
-    fs::remove_dir_all(&commit).map_err(failed(&commit))?;
-    sync_directory(dir);
-    Ok(())
-}
-
-/// Removes what commits left that were killed while they were prepared. Only for one who knows that no other is prepared.
-pub(super) fn clean(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(failed(dir))? {
-        let entry = entry.map_err(failed(dir))?;
-        if entry.file_name().to_string_lossy().starts_with(PREPARING) {
-            fs::remove_dir_all(entry.path()).map_err(failed(&entry.path()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes a directory and those above it; returns the ones that were missing, outermost first.

@@ -3,24 +3,17 @@
 //! They are the operating system's, which lets them go with the process. Where a file system has none, nothing is
 //! locked.
 use super::{
-    commit::{COMMIT, clean, finish},
     failed,
+    moves::{COMMIT, Lock, clean, finish, moving, unsupported},
 };
 use crate::{Error, Result};
 use std::{
     fs::{self, File, TryLockError},
-    io,
     path::Path,
 };
 
 /// The file that a run locks.
 const LOCK: &str = ".lock";
-
-/// A directory that is locked, until this is dropped.
-#[derive(Debug)]
-pub struct Lock {
-    _file: Option<File>,
-}
 
 /// Locks a directory, which is made where it is missing, for one who writes into it for a long time; an error if another does.
 /// What an earlier one left half-done when it was killed is put in order.
@@ -29,8 +22,8 @@ pub fn lock(dir: &Path) -> Result<Lock> {
     let path = dir.join(LOCK);
     let file = File::create(&path).map_err(failed(&path))?;
     let lock = match file.try_lock() {
-        Ok(()) => Lock { _file: Some(file) },
-        Err(TryLockError::Error(e)) if unsupported(&e) => Lock { _file: None },
+        Ok(()) => Lock::on(Some(file)),
+        Err(TryLockError::Error(e)) if unsupported(&e) => Lock::on(None),
         Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: dir.into() }),
         Err(TryLockError::Error(source)) => return Err(failed(&path)(source)),
     };
@@ -46,7 +39,7 @@ pub fn reading(dir: &Path) -> Result<Lock> {
     loop {
         let file = match File::open(dir) {
             Ok(file) if dir.is_dir() => file,
-            _ => return Ok(Lock { _file: None }), // whoever reads says what is wrong
+            _ => return Ok(Lock::on(None)), // whoever reads says what is wrong
         };
         let file = match file.lock_shared() {
             Ok(()) => Some(file),
@@ -54,26 +47,10 @@ pub fn reading(dir: &Path) -> Result<Lock> {
             Err(source) => return Err(Error::Io { path: dir.into(), source }),
         };
         if !dir.join(COMMIT).exists() {
-            return Ok(Lock { _file: file });
+            return Ok(Lock::on(file));
         }
         drop(file);
         let _moving = moving(dir)?;
         finish(dir)?;
     }
-}
-
-/// For one who moves files into their places: waits until nobody else moves or reads.
-pub(super) fn moving(dir: &Path) -> Result<Lock> {
-    let Ok(file) = File::open(dir) else { return Ok(Lock { _file: None }) };
-    match file.lock() {
-        Ok(()) => Ok(Lock { _file: Some(file) }),
-        Err(e) if unsupported(&e) => Ok(Lock { _file: None }),
-        Err(source) => Err(failed(dir)(source)),
-    }
-}
-
-/// Some file systems cannot lock, and some systems no directories.
-fn unsupported(e: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-    matches!(e.kind(), Unsupported | InvalidInput | PermissionDenied)
 }

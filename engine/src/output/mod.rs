@@ -7,11 +7,13 @@
 mod commit;
 mod disk;
 mod lock;
+mod moves;
 #[cfg(test)]
 mod tests;
 
 pub use commit::Commit;
-pub use lock::{Lock, lock, reading};
+pub use lock::{lock, reading};
+pub use moves::Lock;
 
 use crate::{Error, Result};
 use disk::{Disk, Os};

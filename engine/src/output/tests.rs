@@ -1,4 +1,4 @@
-use super::{commit::COMMIT, disk::Sink, *};
+use super::{disk::Sink, moves::COMMIT, *};
 use std::{
     fs::File,
     io::{self, Write},

@@ -1,0 +1,83 @@
+//! How files that were prepared get into their places, and the lock that this takes.
+use super::{disk::sync_directory, failed};
+use crate::Result;
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+/// A commit that counts, until the last of its files is in its place.
+pub(super) const COMMIT: &str = ".commit";
+/// In front of the name of a directory in which a commit is prepared.
+pub(super) const PREPARING: &str = ".preparing-";
+/// The file in a commit that names what is to be removed, a name a line.
+pub(super) const REMOVED: &str = ".removed";
+
+/// A directory that is locked, until this is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Option<File>,
+}
+impl Lock {
+    /// Of a file that is locked; none where nothing can be.
+    pub(super) fn on(file: Option<File>) -> Lock {
+        Lock { _file: file }
+    }
+}
+
+/// Moves the files of a commit that counts into their places. To be called under the lock of [`moving`].
+pub(super) fn finish(dir: &Path) -> Result<()> {
+    let commit = dir.join(COMMIT);
+    let removed = match fs::read_to_string(commit.join(REMOVED)) {
+        Ok(list) => list,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !commit.exists() => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(failed(&commit)(source)),
+    };
+    for name in removed.lines() {
+        let path = dir.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(e)),
+            _ => {}
+        }
+    }
+    for entry in fs::read_dir(&commit).map_err(failed(&commit))? {
+        let entry = entry.map_err(failed(&commit))?;
+        if entry.file_name() != REMOVED {
+            let place = dir.join(entry.file_name());
+            fs::rename(entry.path(), &place).map_err(failed(&place))?;
+        }
+    }
+    sync_directory(dir);
+    fs::remove_dir_all(&commit).map_err(failed(&commit))?;
+    sync_directory(dir);
+    Ok(())
+}
+
+/// Removes what commits left that were killed while they were prepared. Only for one who knows that no other is prepared.
+pub(super) fn clean(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(failed(dir))? {
+        let entry = entry.map_err(failed(dir))?;
+        if entry.file_name().to_string_lossy().starts_with(PREPARING) {
+            fs::remove_dir_all(entry.path()).map_err(failed(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// For one who moves files into their places: waits until nobody else moves or reads.
+pub(super) fn moving(dir: &Path) -> Result<Lock> {
+    let Ok(file) = File::open(dir) else { return Ok(Lock::on(None)) };
+    match file.lock() {
+        Ok(()) => Ok(Lock::on(Some(file))),
+        Err(e) if unsupported(&e) => Ok(Lock::on(None)),
+        Err(source) => Err(failed(dir)(source)),
+    }
+}
+
+/// Some file systems cannot lock, and some systems no directories.
+pub(super) fn unsupported(e: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(e.kind(), Unsupported | InvalidInput | PermissionDenied)
+}
