@@ -10,7 +10,7 @@
 //! directory, so that nobody sees half of a commit.
 use super::{
     disk::{Disk, Os, sync_directory},
-    failed,
+    failed, is_name,
     moves::{COMMIT, PREPARING, REMOVED, finish, moving},
 };
 use crate::{Error, Result};
@@ -53,7 +53,7 @@ impl Commit {
     /// Adds a file whose content is written bit by bit.
     pub fn file_with(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let place = self.dir.join(name);
-        if Path::new(name).file_name().is_none_or(|only| only != name) {
+        if !is_name(name) {
             let why = io::Error::new(io::ErrorKind::InvalidInput, "this is no name of a file");
             return Err(failed(&place)(why));
         }

@@ -40,6 +40,11 @@ pub fn check_writable(dir: impl AsRef<Path>) -> Result<()> {
     fs::create_dir_all(dir).and_then(|()| tempfile::NamedTempFile::new_in(dir)).map(drop).map_err(failed(dir))
 }
 
+/// Whether it is the name of a file in a directory, and no way out of it.
+pub fn is_name(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|only| only == name)
+}
+
 fn failed(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     move |source| Error::Write { path: path.into(), source }
 }

@@ -1,5 +1,5 @@
 //! How files that were prepared get into their places, and the lock that this takes.
-use super::{disk::sync_directory, failed};
+use super::{disk::sync_directory, failed, is_name};
 use crate::Result;
 use std::{
     fs::{self, File},
@@ -35,7 +35,8 @@ pub(super) fn finish(dir: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         Err(source) => return Err(failed(&commit)(source)),
     };
-    for name in removed.lines() {
+    // the directory may be a stranger's: a list of his reaches nothing outside of it
+    for name in removed.lines().filter(|name| is_name(name)) {
         let path = dir.join(name);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(e)),

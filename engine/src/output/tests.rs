@@ -92,11 +92,14 @@ fn a_commit_replaces_adds_and_removes() {
 #[test]
 fn a_commit_that_was_killed_is_finished() {
     for moved in [&[][..], &["a"], &["a", "b"]] {
-        let dir = tempfile::tempdir().unwrap();
+        let around = tempfile::tempdir().unwrap();
+        let outside = around.path().join("outside");
+        fs::write(&outside, "another's").unwrap();
+        let dir = tempfile::tempdir_in(around.path()).unwrap();
         write_directory(dir.path(), &[("a", "old"), ("b", "old"), ("gone", "old")]).unwrap();
         let commit = dir.path().join(COMMIT);
         fs::create_dir(&commit).unwrap();
-        for (name, text) in [("a", "new"), ("b", "new"), (".removed", "gone\nmissing")] {
+        for (name, text) in [("a", "new"), ("b", "new"), (".removed", "gone\nmissing\n../outside\n..")] {
             fs::write(commit.join(name), text).unwrap();
         }
         for name in moved {
@@ -105,6 +108,7 @@ fn a_commit_that_was_killed_is_finished() {
         let held = reading(dir.path()).unwrap();
         assert_eq!(names(dir.path()), ["a", "b"]);
         assert!(["a", "b"].iter().all(|n| fs::read(dir.path().join(n)).unwrap() == b"new"), "{moved:?}");
+        assert!(outside.exists(), "nothing outside is touched");
         drop(held);
         fs::create_dir(&commit).unwrap();
         fs::write(commit.join("a"), "newer").unwrap();

@@ -49,7 +49,11 @@ impl Directory {
         let lock = output::lock(path)?;
         let list = path.join(FILES);
         let own = match std::fs::read_to_string(&list) {
-            Ok(names) => names.lines().filter(|name| is_plain(name)).map(String::from).collect(),
+            Ok(names) => names
+                .lines()
+                .filter(|name| output::is_name(name) && *name != FILES)
+                .map(String::from)
+                .collect(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
             Err(source) => return Err(Error::Read { path: list, source }),
         };
@@ -101,11 +105,6 @@ impl Drop for Directory {
             let _ = std::fs::remove_file(self.path.join(BEGUN));
         }
     }
-}
-
-/// Whether it can be the name of a file in this directory, and of no other.
-fn is_plain(name: &str) -> bool {
-    Path::new(name).file_name().is_some_and(|only| only == name) && name != FILES
 }
 
 #[cfg(test)]
