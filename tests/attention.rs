@@ -160,7 +160,8 @@ fn prefixes_that_sequences_share() {
                     let (seqs, rows) = (pack(lengths), pack([4]));
                     let [q, k, v] = [0, 1, 2].map(|i| input(cx, w[i].clone(), &seqs));
                     let [pk, pv] = [3, 4].map(|i| input(cx, w[i].clone(), &rows));
-                    let prefix = Prefix { k: pk, v: pv, of: prefixes.to_vec() };
+                    let prefix =
+                        Prefix { k: pk, v: pv, of: prefixes.iter().map(|r| vec![r.clone()]).collect() };
                     cx.attend(SITE, Qkv { prefix: Some(&prefix), ..Qkv::of(&q, &k, &v) }, how).unwrap()
                 },
                 |x| {
@@ -195,7 +196,7 @@ fn a_bias_of_relative_positions() {
                 let (seqs, rows) = (pack(lengths), pack([3]));
                 let [q, k, v] = [0, 1, 2].map(|i| input(cx, w[i].clone(), &seqs));
                 let [pk, pv] = [3, 4].map(|i| input(cx, w[i].clone(), &rows));
-                let prefix = Prefix { k: pk, v: pv, of: prefixes.to_vec() };
+                let prefix = Prefix { k: pk, v: pv, of: prefixes.iter().map(|r| vec![r.clone()]).collect() };
                 let bias =
                     Relative { table: w[5].clone(), bucket: bucket.clone(), zero, prefix_counts: counts };
                 let qkv = Qkv { prefix: Some(&prefix), bias: Some(bias), ..Qkv::of(&q, &k, &v) };

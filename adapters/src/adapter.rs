@@ -1,12 +1,11 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
-    Config, Error, Fields, Host, Methods, Module, Place, Result, View,
+    Base, Common, Config, Error, Fields, Here, Host, Methods, Module, Place, Result,
     files::{CONFIG, Card, Format, object, older, peft, tensors, write},
-    methods::At,
 };
 use engraft_engine::{
-    self as engine, Act, Checkpoint, Cx, Device, Fresh, Hooks, LinearRef, Load, NormRef, Param, ParamSet,
-    Parameters, Pending, Site, SiteInfo, Source, Tensor, checkpoint::TensorData,
+    Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
+    checkpoint::TensorData,
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -17,6 +16,7 @@ pub struct Adapter {
     config: Box<dyn Config>,
     format: Format,
     sites: Vec<SiteInfo>,
+    common: Common,
     modules: BTreeMap<Site, Vec<Box<dyn Module>>>,
     /// The sites that the modules of others answer at.
     shared: BTreeMap<Site, Site>,
@@ -32,55 +32,56 @@ fn check_name(name: &str) -> Result<()> {
 
 impl Adapter {
     /// A new adapter on a model with these sites. The seed decides its weights, all of which train.
-    pub fn new(
+    pub fn new<'b>(
         name: &str,
         config: impl Into<Box<dyn Config>>,
-        sites: &[SiteInfo],
+        base: impl Into<Base<'b>>,
         device: &Device,
         set: &mut ParamSet,
         seed: u64,
     ) -> Result<Adapter> {
         check_name(name)?;
-        let config = config.into();
-        let format = if config.adapterhub().is_ok() || config.peft(sites).is_err() {
+        let (config, base) = (config.into(), base.into());
+        let format = if config.adapterhub().is_ok() || config.peft(base.sites).is_err() {
             Format::AdapterHub
         } else {
             Format::Peft
         };
-        let mut adapter = Adapter::empty(name, config, format, sites);
-        adapter.build(true, |i| i.path.clone(), &mut Source::New(&mut Fresh::new(device, set, seed)))?;
+        let mut adapter = Adapter::empty(name, config, format, base.sites);
+        let from = &mut Source::New(&mut Fresh::new(device, set, seed));
+        adapter.build(base, true, |i| i.path.clone(), from)?;
         Ok(adapter)
     }
     /// Loads an adapter that AdapterHub, PEFT or engraft saved (`adapter_config.json` and its tensors), to train on. It is
     /// refused if it is for another model, or if a tensor is missing, left over or of another shape.
-    pub fn load(
+    pub fn load<'b>(
         directory: &Path,
         host: &Host,
-        sites: &[SiteInfo],
+        base: impl Into<Base<'b>>,
         device: &Device,
         set: &mut ParamSet,
     ) -> Result<Adapter> {
-        Adapter::load_with(&Methods::default(), directory, host, sites, device, Some(set))
+        Adapter::load_with(&Methods::default(), directory, host, base, device, Some(set))
     }
     /// The same for an adapter that does not train.
-    pub fn load_frozen(
+    pub fn load_frozen<'b>(
         directory: &Path,
         host: &Host,
-        sites: &[SiteInfo],
+        base: impl Into<Base<'b>>,
         device: &Device,
     ) -> Result<Adapter> {
-        Adapter::load_with(&Methods::default(), directory, host, sites, device, None)
+        Adapter::load_with(&Methods::default(), directory, host, base, device, None)
     }
     /// The same for one of these methods; it trains if there is a set for its weights.
-    pub fn load_with(
+    pub fn load_with<'b>(
         methods: &Methods,
         directory: &Path,
         host: &Host,
-        sites: &[SiteInfo],
+        base: impl Into<Base<'b>>,
         device: &Device,
         set: Option<&mut ParamSet>,
     ) -> Result<Adapter> {
-        let path = directory.join(CONFIG);
+        let (path, base) = (directory.join(CONFIG), base.into());
         let bad = |what: String| Error::File { path: path.clone(), what };
         let fields = object(&path)?;
         let format = Format::of(&fields);
@@ -101,16 +102,16 @@ impl Adapter {
         let checkpoint = checkpoint?;
         let (trains, mut none) = (set.is_some(), ParamSet::new());
         let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none)).renaming(older::renamed);
-        let mut adapter = Adapter::empty(&name, config, format, sites);
+        let mut adapter = Adapter::empty(&name, config, format, base.sites);
         // a plain `BertModel` saves without the prefix of the model with heads
         let root = if format == Format::Peft { peft::ROOT } else { "" };
-        let path_of = |i: &SiteInfo| {
-            let short = i.path.split_once('.').map_or("", |(_, rest)| rest);
-            let start = format!("{root}{short}");
-            let is_plain = !short.is_empty() && checkpoint.names().any(|n| n.starts_with(&start));
-            if is_plain { short.to_string() } else { i.path.clone() }
-        };
-        adapter.build(trains, path_of, &mut Source::File(&mut load)).map_err(|e| match e {
+        let short = |i: &SiteInfo| i.path.split_once('.').map_or("", |(_, rest)| rest).to_string();
+        let starts: Vec<String> = base.sites.iter().map(short).filter(|s| !s.is_empty()).collect();
+        let is_plain = checkpoint.names().filter_map(|n| n.strip_prefix(root)).any(|n| {
+            starts.iter().any(|s| n.strip_prefix(s.as_str()).is_some_and(|rest| rest.starts_with('.')))
+        });
+        let path_of = |i: &SiteInfo| if is_plain { short(i) } else { i.path.clone() };
+        adapter.build(base, trains, path_of, &mut Source::File(&mut load)).map_err(|e| match e {
             Error::Config(what) => bad(what),
             other => other,
         })?;
@@ -126,10 +127,12 @@ impl Adapter {
     fn empty(name: &str, config: Box<dyn Config>, format: Format, sites: &[SiteInfo]) -> Adapter {
         let others = sites.iter().filter(|i| i.module != i.site);
         let shared = others.map(|i| (i.site, i.module)).collect();
-        Adapter { name: name.into(), config, format, sites: sites.to_vec(), modules: BTreeMap::new(), shared }
+        let (common, modules) = (Common::default(), BTreeMap::new());
+        Adapter { name: name.into(), config, format, sites: sites.to_vec(), common, modules, shared }
     }
     fn build(
         &mut self,
+        base: Base<'_>,
         trains: bool,
         path_of: impl Fn(&SiteInfo) -> String,
         from: &mut Source<'_, '_>,
@@ -139,8 +142,13 @@ impl Adapter {
         if let Some(l) = self.config.leave_out().iter().find(|l| **l >= layers) {
             return Err(Error::Config(format!("`leave_out` names layer {l}; the model has {layers}")));
         }
+        let place = |info, path| Place { info, base, adapter: &self.name, path, trains };
+        if let Some(info) = self.sites.iter().find(|i| i.site == Site::EMBED) {
+            self.config.common(&place(info, &path_of(info)), &mut self.common, from)?;
+        }
         for info in self.sites.iter().filter(|i| i.module == i.site) {
-            let place = Place { info, adapter: &self.name, path: &path_of(info), trains };
+            let path = path_of(info);
+            let place = Place { info, base, adapter: &self.name, path: &path, trains };
             let modules = self.config.build(&place, from)?;
             if !modules.is_empty() {
                 self.modules.insert(info.site, modules);
@@ -156,7 +164,8 @@ impl Adapter {
     /// Trains no more: it records nothing.
     pub fn freeze(self) -> Adapter {
         let freeze = |(s, v): (Site, Vec<Box<dyn Module>>)| (s, v.into_iter().map(|m| m.freeze()).collect());
-        Adapter { modules: self.modules.into_iter().map(freeze).collect(), ..self }
+        let modules = self.modules.into_iter().map(freeze).collect();
+        Adapter { modules, common: self.common.freeze(), ..self }
     }
     /// The same under another name.
     pub fn renamed(self, name: &str) -> Result<Adapter> {
@@ -188,6 +197,7 @@ impl Adapter {
     /// Every weight under its name in AdapterHub's checkpoints.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
+        self.common.each(&mut |name, w| v.push((name, w)));
         for (info, m) in self.modules() {
             let path = format!("{}.{}.{}", info.path, m.collection(), self.name);
             m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
@@ -225,59 +235,23 @@ impl Adapter {
     pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {
         write(directory, &self.files(host)?)
     }
+    /// What its modules are told at a site.
+    pub(crate) fn here(&self, site: Site) -> Here<'_> {
+        Here { site, common: &self.common }
+    }
     /// The modules that answer at a site.
-    fn at(&self, s: Site) -> &[Box<dyn Module>] {
+    pub(crate) fn at(&self, s: Site) -> &[Box<dyn Module>] {
         self.modules.get(self.shared.get(&s).unwrap_or(&s)).map_or(&[], Vec::as_slice)
     }
 }
 
-/// A linear layer as what is left of the modules there makes it.
-fn through<'m>(
-    modules: &'m [Box<dyn Module>],
-    cx: &mut Cx<'m>,
-    s: Site,
-    x: &Act,
-    w: &LinearRef<'m>,
-) -> engine::Result<Act> {
-    let inner = |cx: &mut Cx<'m>, x: &Act, rest: &'m [Box<dyn Module>]| through(rest, cx, s, x, w);
-    match modules.split_first() {
-        None => cx.matmul(x, w.clone()),
-        Some((first, rest)) => match first.view() {
-            View::Linear(m) => m.linear(cx, s, x, w, &mut |cx, x| inner(cx, x, rest)),
-            View::Close(_) => inner(cx, x, rest),
-        },
-    }
-}
-
-impl Hooks for Adapter {
-    fn linear<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act, w: LinearRef<'m>) -> engine::Result<Act> {
-        through(self.at(s), cx, s, x, &w)
-    }
-    fn close<'m>(
-        &'m self,
-        cx: &mut Cx<'m>,
-        s: Site,
-        h: Pending,
-        r: &Act,
-        norm: Option<NormRef<'m>>,
-    ) -> engine::Result<Act> {
-        let views = || self.at(s).iter().map(|m| m.view());
-        let close = |v: View<'m>| if let View::Close(m) = v { Some(m) } else { None };
-        let Some(m) = views().find_map(close) else { return cx.drop_add_norm(h, r, norm) };
-        let (h, at) = (cx.dropped(h)?, At { r, norm });
-        let state = m.enter(cx, &h, &at)?;
-        let x = m.run(cx, state, s)?;
-        m.leave(cx, x, &h, &at)
-    }
-    fn touches(&self, s: Site) -> bool {
-        !self.at(s).is_empty()
-    }
-}
 impl Parameters for Adapter {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
+        self.common.visit(f);
         self.modules.values().flatten().for_each(|m| m.visit(f));
     }
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
+        self.common.visit_mut(f);
         self.modules.values_mut().flatten().for_each(|m| m.visit_mut(f));
     }
 }

@@ -11,23 +11,35 @@
 #![forbid(unsafe_code)]
 
 pub mod adapter;
+mod base;
+mod common;
+pub mod compose;
 mod error;
 pub mod export;
 pub mod files;
+pub mod fusion;
 pub mod grammar;
 pub mod heads;
 pub mod merge;
 pub mod methods;
+mod module;
 pub mod set;
 
 pub use adapter::Adapter;
+pub use base::Base;
+pub use common::Common;
 pub use error::{Error, Result};
 pub use files::{Format, Host};
+pub use fusion::{Child, Fusion};
 pub use grammar::Fields;
 pub use heads::{Head, HeadConfig, HeadLayers};
 pub use merge::Merged;
 pub use methods::{
-    AtClose, AtLinear, BnConfig, Bottleneck, Config, Lora, LoraConfig, Method, Methods, Module, Place,
-    Placement, Reduction, Residual, Scaling, Start, View, parse,
+    BnConfig, Bottleneck, Config, Lora, LoraConfig, Method, Methods, Placement, Reduction, Residual, Scaling,
+    Start, parse,
+};
+pub use module::{
+    At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Here, Inner, Module, Narrow, Place, Scale, State, Up,
+    View,
 };
 pub use set::AdapterSet;

@@ -63,6 +63,18 @@ impl Act {
     pub fn cols(&self) -> usize {
         self.cols
     }
+    /// True if both are the same values, not merely equal ones.
+    pub fn is_same(&self, other: &Act) -> bool {
+        Arc::ptr_eq(&self.buf, &other.buf)
+    }
+    /// The same values packed in another way; the rows of the sequences must be those that are there.
+    pub fn repacked(self, seqs: Arc<[Seq]>) -> Result<Act> {
+        let rows = seqs.iter().map(|s| s.start + s.len).max().unwrap_or(0);
+        match rows == self.rows {
+            true => Ok(Act { seqs, ..self }),
+            false => Err(Error::Shape { op: "repacked", left: vec![self.rows], right: vec![rows] }),
+        }
+    }
     /// How the rows are packed.
     pub fn seqs(&self) -> &Arc<[Seq]> {
         &self.seqs

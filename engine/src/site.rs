@@ -188,6 +188,13 @@ pub struct Prefix {
     pub k: Act,
     /// Values, (rows, channels).
     pub v: Act,
-    /// For each sequence of the queries the rows that it attends to besides its own.
-    pub of: Vec<Range<usize>>,
+    /// For each sequence of the queries the rows that it attends to besides its own, in their order.
+    pub of: Vec<Vec<Range<usize>>>,
+}
+impl Prefix {
+    /// Rows that every one of so many sequences attends to.
+    pub fn shared(k: Act, v: Act, sequences: usize) -> Prefix {
+        let all = 0..k.rows();
+        Prefix { k, v, of: vec![vec![all]; sequences] }
+    }
 }

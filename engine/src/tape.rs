@@ -78,6 +78,11 @@ pub trait Hooks: Sync {
     fn touches(&self, _s: Site) -> bool {
         false
     }
+    /// Do the answers in a layer depend on the place of a row in its sequence? Then the last layer computes every row, however
+    /// few are read.
+    fn reads_places(&self, _layer: usize) -> bool {
+        false
+    }
 }
 
 /// The model as it is.
@@ -182,6 +187,10 @@ impl<'m> Cx<'m> {
     /// What follows belongs to another phase.
     pub(crate) fn turn(&mut self, phase: &'static str) {
         self.spot.turn(&self.device, phase);
+    }
+    /// True if every row of a layer must be computed: see [`Hooks::reads_places`].
+    pub fn reads_places(&self, layer: usize) -> bool {
+        self.hooks.reads_places(layer)
     }
     /// The residual stream at `s`: see [`Hooks::stream`].
     pub fn stream(&mut self, s: Site, x: Act) -> Result<Act> {

@@ -188,8 +188,13 @@ impl<P: Weight> Model for Bert<P> {
     }
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: &Rows) -> Result<Act> {
         for l in layers {
-            let rows = if l + 1 == self.layers.len() { rows.clone() } else { Rows::All };
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, &rows))?;
+            let is_last = l + 1 == self.layers.len();
+            let early = if is_last && !cx.reads_places(l) { rows.clone() } else { Rows::All };
+            let late = is_last && early != *rows;
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, &early))?;
+            if late {
+                x = cx.take_rows(&x, rows)?;
+            }
         }
         Ok(x)
     }

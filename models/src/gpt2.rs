@@ -245,15 +245,18 @@ impl<P: Weight> Model for Gpt2<P> {
     }
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: &Rows) -> Result<Act> {
         let ends = layers.end == self.layers.len() && !layers.is_empty();
+        let mut late = false;
         for l in layers {
             // the mask must know the places of the queries: of single rows it does, of others they are taken afterwards
-            let early = l + 1 == self.layers.len() && matches!(rows, Rows::First | Rows::Last);
-            let rows = if early { rows.clone() } else { Rows::All };
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, &rows))?;
+            let is_last = l + 1 == self.layers.len();
+            let early = is_last && matches!(rows, Rows::First | Rows::Last) && !cx.reads_places(l);
+            let early = if early { rows.clone() } else { Rows::All };
+            late = is_last && early != *rows;
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, &early))?;
         }
         if ends {
             cx.enter(Site::head());
-            if matches!(rows, Rows::These(_)) {
+            if late {
                 x = cx.take_rows(&x, rows)?;
             }
             x = cx.norm(Site::LAST_NORM, &x, self.weights.norm(self.ln_f))?;

@@ -9,13 +9,13 @@
 //! parallel  out = LN( h + up(r) + r )
 //! ```
 //! The rules are those of AdapterHub's `methods/modeling.py` (Poth et al. 2023).
-use super::{
-    At, AtClose, BnConfig, Config, Method, Module, Place, PostAdd, Residual, Scaling, State, TrainedScaling,
-    View, overlaid, read, written,
+use super::{BnConfig, Config, Method, PostAdd, Residual, Scaling, TrainedScaling, overlaid, read, written};
+use crate::{
+    At, AtClose, Error, Here, Module, Narrow, Place, Result, Scale, State, Up, View, files::older,
+    grammar::Fields,
 };
-use crate::{Error, Result, files::older, grammar::Fields};
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, Frozen, Init, Linear, Norm, Param, Parameters, Role, Site, SiteKind,
+    self as engine, Act, Activation, Cx, Frozen, Init, Linear, Norm, Param, Parameters, Role, SiteKind,
     Source, Tensor, Weight,
 };
 use serde_json::Value;
@@ -200,7 +200,7 @@ impl<P: Weight> AtClose for Bottleneck<P> {
         };
         Ok(State { x, res })
     }
-    fn run<'m>(&'m self, cx: &mut Cx<'m>, State { x, res }: State, site: Site) -> engine::Result<Act> {
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, State { x, res }: State) -> engine::Result<Act> {
         let x = match &self.ln_before {
             Some(n) => cx.normalise(&x, n.get())?,
             None => x,
@@ -217,7 +217,7 @@ impl<P: Weight> AtClose for Bottleneck<P> {
             (None, Scaling::Fixed(s)) if *s != 1.0 => cx.scale(up, *s as f32)?,
             _ => up,
         };
-        let y = cx.dropout(up, c.dropout as f32, site, 1)?;
+        let y = cx.dropout(up, c.dropout as f32, here.site, 1)?;
         match (c.is_parallel, c.adapter_residual_before_ln) {
             (true, _) => self.norm_after(cx, y),
             (false, true) => cx.add_norm(&y, &res, self.ln_after.as_ref().map(Norm::get)),
@@ -230,6 +230,35 @@ impl<P: Weight> AtClose for Bottleneck<P> {
     fn leave<'m>(&'m self, cx: &mut Cx<'m>, x: Act, h: &Act, at: &At<'_, 'm>) -> engine::Result<Act> {
         let x = if self.config.is_parallel { cx.add(&x, h)? } else { x };
         Ok(if self.config.original_ln_after { cx.add_norm(&x, at.r, at.norm.clone())? } else { x })
+    }
+    fn idle<'m>(&'m self, cx: &mut Cx<'m>, State { res, .. }: State) -> engine::Result<Act> {
+        if self.config.is_parallel { cx.scale(res, 0.0) } else { Ok(res) }
+    }
+    fn narrow(&self) -> Option<&dyn Narrow> {
+        Some(self)
+    }
+}
+impl<P: Weight> Narrow for Bottleneck<P> {
+    fn hidden<'m>(&'m self, cx: &mut Cx<'m>, _: Here<'m>, x: &Act) -> engine::Result<Act> {
+        let a = match &self.ln_before {
+            Some(n) => {
+                let x = cx.normalise(x, n.get())?;
+                cx.matmul(&x, self.down.get())?
+            }
+            None => cx.matmul(x, self.down.get())?,
+        };
+        cx.activate(&a, self.act)
+    }
+    fn up<'m>(&'m self, _: &mut Cx<'m>, _: Here<'m>) -> engine::Result<Up<'m>> {
+        let scaling = match (&self.scaling, &self.config.scaling) {
+            (Some(w), _) => Scale::Row(w.get()),
+            (None, Scaling::Fixed(s)) => Scale::Fixed(*s as f32),
+            (None, Scaling::Trained(_)) => Scale::Fixed(1.0),
+        };
+        Ok(Up { layer: self.up.get(), scaling })
+    }
+    fn is_parallel(&self) -> bool {
+        self.config.is_parallel
     }
 }
 

@@ -6,11 +6,11 @@
 //! Where query, key and value are one layer (GPT-2's `c_attn`), AdapterHub's form has an A and a B for each of the n
 //! projections that it adapts, stacked to A (n r, in) and B (n out/3, r); PEFT's treats the layer as one.
 use super::{
-    Config, Method, Module, PeftMethod, Place,
+    Config, Method, PeftMethod,
     lora_module::{COLLECTION, LoraStart, MOST, build, scale},
     overlaid, peft_lora, read, written,
 };
-use crate::{Error, Result, grammar::Fields};
+use crate::{Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

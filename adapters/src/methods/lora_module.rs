@@ -1,8 +1,7 @@
 //! The module of a LoRA, whoever describes it: a product of two narrow matrices beside a linear layer (see [`super::lora`]).
-use super::{AtLinear, Inner, Module, View};
-use crate::Result;
+use crate::{AtLinear, Here, Inner, Module, Result, View};
 use engraft_engine::{
-    self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Site, Source, Tensor,
+    self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Source, Tensor,
     Weight, checkpoint::TensorData,
 };
 use serde::{Deserialize, Serialize};
@@ -85,13 +84,13 @@ impl<P: Weight> AtLinear for Lora<P> {
     fn linear<'m>(
         &'m self,
         cx: &mut Cx<'m>,
-        s: Site,
+        here: Here<'m>,
         x: &Act,
         _: &LinearRef<'m>,
         inner: Inner<'_, 'm>,
     ) -> engine::Result<Act> {
         let y = inner(cx, x)?;
-        cx.low_rank(s, x, [self.a.get(), self.b.get()], &self.how, y)
+        cx.low_rank(here.site, x, [self.a.get(), self.b.get()], &self.how, y)
     }
     fn delta(&self) -> Result<Vec<f32>> {
         let (input, width, r) = self.dims();

@@ -18,11 +18,8 @@ pub use lora::LoraConfig;
 pub use lora_module::{Lora, LoraStart};
 pub use union::Union;
 
-use crate::{Error, Result, files::older, grammar, grammar::Fields};
-use engraft_engine::{
-    self as engine, Act, Cx, LinearRef, NormRef, Parameters, Site, SiteInfo, Source, Tensor,
-    checkpoint::TensorData,
-};
+use crate::{Common, Error, Module, Place, Result, files::older, grammar, grammar::Fields};
+use engraft_engine::{SiteInfo, Source};
 use serde_json::Value;
 use std::fmt;
 
@@ -151,6 +148,14 @@ pub trait Config: fmt::Debug + Send + Sync {
     fn leave_out(&self) -> Vec<usize> {
         vec![]
     }
+    /// Whether what its modules do in a layer depends on the place of a row in its sequence.
+    fn reads_places(&self, _layer: usize) -> bool {
+        false
+    }
+    /// The weights that its modules share: asked for once, at the embeddings, before any module.
+    fn common(&self, _place: &Place<'_>, _to: &mut Common, _from: &mut Source<'_, '_>) -> Result<()> {
+        Ok(())
+    }
     /// The modules at a site: none where the method does nothing. It is asked for every site of a model, in order.
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>>;
     /// The `config` of AdapterHub's `adapter_config.json`; an error if its format cannot say it.
@@ -165,97 +170,6 @@ impl<C: Config + 'static> From<C> for Box<dyn Config> {
     fn from(config: C) -> Box<dyn Config> {
         Box::new(config)
     }
-}
-
-/// Where a module is to stand.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The site.
-    pub info: &'a SiteInfo,
-    /// The adapter's name.
-    pub adapter: &'a str,
-    /// The path under which the checkpoint at hand names what hangs there: that of `info`, or without its first part.
-    pub path: &'a str,
-    /// True if the module trains.
-    pub trains: bool,
-}
-impl Place<'_> {
-    /// The path of the module in a checkpoint of AdapterHub, whose modules of a kind hang in one `collection`.
-    pub fn module(&self, collection: &str) -> String {
-        format!("{}.{collection}.{}", self.path, self.adapter)
-    }
-}
-
-/// What stands at one site.
-pub trait Module: Parameters + fmt::Debug + Send + Sync {
-    /// What it does there.
-    fn view(&self) -> View<'_>;
-    /// What AdapterHub's checkpoints call the modules of its kind: its tensors are `{site}.{collection}.{adapter}.{tensor}`.
-    fn collection(&self) -> &'static str;
-    /// Calls `f` on every tensor, with its name within the module.
-    fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
-    /// Its tensors in PEFT's checkpoints, where they are `base_model.model.{site}.{tensor}`.
-    fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
-        Err(Error::Config("this module cannot be written in PEFT's format".into()))
-    }
-    /// Trains no more.
-    fn freeze(self: Box<Self>) -> Box<dyn Module>;
-}
-
-/// A module as the hook sees it that it answers.
-#[derive(Clone, Copy)]
-pub enum View<'a> {
-    /// At the end of a sub-layer.
-    Close(&'a dyn AtClose),
-    /// At a linear layer.
-    Linear(&'a dyn AtLinear),
-}
-
-/// A linear layer without the module that is asked: the model's product, and what other modules make of it.
-pub type Inner<'i, 'm> = &'i mut dyn FnMut(&mut Cx<'m>, &Act) -> engine::Result<Act>;
-
-/// A module at a linear layer.
-pub trait AtLinear: Send + Sync {
-    /// What becomes of y = x Wᵀ + b, which is `inner(x)`. (T, in) to (T, out)
-    fn linear<'m>(
-        &'m self,
-        cx: &mut Cx<'m>,
-        s: Site,
-        x: &Act,
-        w: &LinearRef<'m>,
-        inner: Inner<'_, 'm>,
-    ) -> engine::Result<Act>;
-    /// What it adds to W, (out, in), row by row; an error if it does not add a matrix to it.
-    fn delta(&self) -> Result<Vec<f32>> {
-        Err(Error::Config("what is no sum with the weight cannot be merged into it".into()))
-    }
-}
-
-/// A module at the end of a sub-layer with output h and residual r, in three steps, so that several can follow each other:
-/// the next one enters with what the one before gave.
-pub trait AtClose: Send + Sync {
-    /// What it reads, and what it adds to.
-    fn enter<'m>(&'m self, cx: &mut Cx<'m>, h: &Act, at: &At<'_, 'm>) -> engine::Result<State>;
-    /// Its work. (T, C)
-    fn run<'m>(&'m self, cx: &mut Cx<'m>, state: State, s: Site) -> engine::Result<Act>;
-    /// Back into the model: what is left of norm(x + r). `h` is what the sub-layer gave.
-    fn leave<'m>(&'m self, cx: &mut Cx<'m>, x: Act, h: &Act, at: &At<'_, 'm>) -> engine::Result<Act>;
-}
-/// What flows through the modules at the end of a sub-layer.
-#[derive(Clone, Debug)]
-pub struct State {
-    /// What the module reads.
-    pub x: Act,
-    /// What its output is added to.
-    pub res: Act,
-}
-/// The model's own side of the end of a sub-layer.
-#[derive(Clone, Debug)]
-pub struct At<'a, 'm> {
-    /// The residual.
-    pub r: &'a Act,
-    /// The norm behind it; none in a pre-norm model.
-    pub norm: Option<NormRef<'m>>,
 }
 
 /// Fields over the ones of a preset, as the configuration they describe.

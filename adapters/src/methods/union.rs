@@ -1,6 +1,6 @@
 //! Several methods under one name, at different sites or in different ways: AdapterHub's `ConfigUnion`.
-use super::{Config, Methods, Module, Place};
-use crate::{Error, Result, grammar::Fields};
+use super::{Config, Methods};
+use crate::{Common, Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::Source;
 use serde_json::Value;
 
@@ -38,6 +38,12 @@ impl Config for Union {
     }
     fn leave_out(&self) -> Vec<usize> {
         self.0.iter().flat_map(|c| c.leave_out()).collect()
+    }
+    fn reads_places(&self, layer: usize) -> bool {
+        self.0.iter().any(|c| c.reads_places(layer))
+    }
+    fn common(&self, place: &Place<'_>, to: &mut Common, from: &mut Source<'_, '_>) -> Result<()> {
+        self.0.iter().try_for_each(|c| c.common(place, to, from))
     }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         let mut all: Vec<Box<dyn Module>> = vec![];

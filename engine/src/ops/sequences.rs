@@ -1,6 +1,6 @@
 //! Sequences of an activation by themselves, several activations in one, and rows in front of others: what routes and prompts
 //! need. Keeps which rows went where.
-use crate::{Act, Backward, Cx, Error, Grads, Result, Seq, tape::NodeId};
+use crate::{Act, Backward, Cx, Error, Grads, Prefix, Result, Seq, tape::NodeId};
 use engraft_kernels::{Buffer, Class, ViewMut, gather, matmul::Matrix};
 use std::sync::Arc;
 
@@ -62,6 +62,71 @@ impl<'m> Cx<'m> {
             start += f.len + s.len;
         }
         self.assemble("prepend", &[front, x], pieces, seqs)
+    }
+    /// Each sequence of x (T, C) in pieces of these sizes, one behind the other: an activation for each piece. The pieces must
+    /// be long enough for every sequence, and those of a shorter one are empty at its end.
+    pub fn split_sequences(&mut self, x: &Act, sizes: &[usize]) -> Result<Vec<Act>> {
+        let most: usize = sizes.iter().sum();
+        if let Some(s) = x.seqs.iter().find(|s| s.len > most) {
+            return Err(Error::Shape { op: "split_sequences", left: vec![s.len], right: sizes.to_vec() });
+        }
+        let (mut parts, mut from) = (vec![], 0);
+        for size in sizes {
+            let (mut index, mut seqs): (Vec<u32>, Vec<Seq>) = (vec![], vec![]);
+            for s in x.seqs.iter() {
+                let rows = s.start + from.min(s.len)..s.start + (from + size).min(s.len);
+                let extra = s.extra.saturating_sub(from).min(rows.len());
+                seqs.push(Seq { start: index.len(), len: rows.len(), extra, ..s.clone() });
+                index.extend(rows.map(|row| row as u32));
+            }
+            parts.push(self.take_indexed("split_sequences", x, &index, seqs)?);
+            from += size;
+        }
+        Ok(parts)
+    }
+    /// Undoes [`Cx::split_sequences`]: the pieces of each sequence one behind the other, packed as `seqs` say.
+    pub fn join_sequences(&mut self, parts: &[&Act], seqs: &Arc<[Seq]>) -> Result<Act> {
+        let mut pieces = vec![];
+        for (i, whole) in seqs.iter().enumerate() {
+            let mut to = whole.start;
+            for (p, x) in parts.iter().enumerate() {
+                let piece = x.seqs.get(i).ok_or_else(|| Error::Shape {
+                    op: "join_sequences",
+                    left: vec![seqs.len()],
+                    right: vec![x.seqs.len()],
+                })?;
+                pieces.push((p, piece.clone(), to));
+                to += piece.len;
+            }
+            if to != whole.start + whole.len {
+                let (left, right) = (vec![whole.len], vec![to - whole.start]);
+                return Err(Error::Shape { op: "join_sequences", left, right });
+            }
+        }
+        self.assemble("join_sequences", parts, pieces, seqs.to_vec())
+    }
+    /// Several prefixes of the same sequences, each in front of the next; none if there is none.
+    pub fn join_prefixes(&mut self, mut all: Vec<Prefix>) -> Result<Option<Prefix>> {
+        if all.len() < 2 {
+            return Ok(all.pop());
+        }
+        let mut of = vec![vec![]; all.first().map_or(0, |p| p.of.len())];
+        let (mut rows, mut sequences, mut places) = (0, 0, vec![]);
+        for p in &all {
+            for (of, more) in of.iter_mut().zip(&p.of) {
+                of.extend(more.iter().map(|r| rows + r.start..rows + r.end));
+            }
+            rows += p.k.rows();
+            let here = p.k.seqs().len();
+            places.push((sequences..sequences + here).collect::<Vec<_>>());
+            sequences += here;
+        }
+        let mut stack = |of: fn(&Prefix) -> &Act| {
+            let parts: Vec<_> = all.iter().zip(&places).map(|(p, to)| (of(p), to.as_slice())).collect();
+            self.merge_sequences(&parts)
+        };
+        let (k, v) = (stack(|p| &p.k)?, stack(|p| &p.v)?);
+        Ok(Some(Prefix { k, v, of }))
     }
     /// One activation of pieces: (which part, which of its rows, to which row of the result). Every row of every part is in one
     /// piece, and the pieces fill the result.

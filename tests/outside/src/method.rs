@@ -1,7 +1,7 @@
 //! A gain for each output of the layers that project queries, keys and values: y = (x Wᵀ + b) ∘ v, v starting at ones.
 use engraft_adapters::{
-    Fields, Result,
-    methods::{AtLinear, Config, Inner, Method, Module, Place, View, overlaid, read, written},
+    AtLinear, Fields, Here, Inner, Module, Place, Result, View,
+    methods::{Config, Method, overlaid, read, written},
 };
 use engraft_engine::{
     self as engine, Act, Cx, Frozen, Init, LinearRef, Param, Parameters, Point, Role, Site, SiteKind, Source,
@@ -64,7 +64,7 @@ impl<P: Weight> AtLinear for Gain<P> {
     fn linear<'m>(
         &'m self,
         cx: &mut Cx<'m>,
-        _: Site,
+        _: Here<'m>,
         x: &Act,
         _: &LinearRef<'m>,
         inner: Inner<'_, 'm>,

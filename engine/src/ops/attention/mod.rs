@@ -163,13 +163,15 @@ impl<'a, 'm> Qkv<'a, 'm> {
             let (start, before) = remembered.map_or((b.start, 0), |r| r.place(b));
             let mut span = Span::new(a.start..a.start + a.len, start..start + before + b.len);
             (span.position, span.bias_position) = (before + first, before + first);
-            if let Some(rows) = self.prefix.map(|p| p.of[i].clone()).filter(|rows| !rows.is_empty()) {
-                span.free = rows.len();
-                span.position += rows.len();
+            let pieces = self.prefix.map_or(&[][..], |p| &p.of[i]).iter().filter(|rows| !rows.is_empty());
+            let pieces: Vec<Keys> = pieces.map(|rows| Keys { of: 1, rows: rows.clone() }).collect();
+            if !pieces.is_empty() {
+                span.free = pieces.iter().map(|keys| keys.rows.len()).sum();
+                span.position += span.free;
                 if !self.bias.as_ref().is_some_and(|b| b.prefix_counts) {
                     span.bias_position = span.position;
                 }
-                span.kv.insert(0, Keys { of: 1, rows });
+                span.kv.splice(0..0, pieces);
             }
             Ok(span)
         };

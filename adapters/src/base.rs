@@ -1,0 +1,31 @@
+//! A model as the maker of an adapter sees it.
+use crate::{Error, Result};
+use engraft_engine::{SiteInfo, Tensor};
+
+/// A model's sites, and its weights where methods start from them.
+#[derive(Clone, Copy, Debug)]
+pub struct Base<'a> {
+    /// Where hooks are called.
+    pub sites: &'a [SiteInfo],
+    weights: &'a [(String, &'a Tensor)],
+}
+impl<'a> Base<'a> {
+    /// A model with these sites and these weights, under their checkpoint names.
+    pub fn new(sites: &'a [SiteInfo], weights: &'a [(String, &'a Tensor)]) -> Base<'a> {
+        Base { sites, weights }
+    }
+    /// A weight by its name. An error if there is none, or if the weights were not given.
+    pub fn weight(&self, name: &str) -> Result<&'a Tensor> {
+        if self.weights.is_empty() {
+            return Err(Error::Config("this method starts from the weights of the model".into()));
+        }
+        let found = self.weights.iter().find(|(n, _)| n == name);
+        found.map(|(_, t)| *t).ok_or_else(|| Error::Config(format!("the model has no weight `{name}`")))
+    }
+}
+/// A model whose weights nobody asks for.
+impl<'a, S: AsRef<[SiteInfo]> + ?Sized> From<&'a S> for Base<'a> {
+    fn from(sites: &'a S) -> Base<'a> {
+        Base { sites: sites.as_ref(), weights: &[] }
+    }
+}

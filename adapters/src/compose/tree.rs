@@ -1,0 +1,242 @@
+//! What answers for a sequence: adapters one behind the other, mixed, or side by side along the sequence. The answer is the
+//! same for every sequence that a tree is given.
+use super::walk::Walk;
+use crate::{Adapter, AtClose, Fusion, Here, Inner, View};
+use engraft_engine::{self as engine, Act, Cx, LinearRef, NormRef, Pending, Prefix, Site};
+
+/// Adapters, composed.
+#[derive(Clone, Debug)]
+pub enum Tree<'a> {
+    /// Nothing: the plain model.
+    Identity,
+    /// One adapter.
+    One(&'a Adapter),
+    /// Each reads what the one before gave.
+    Stack(Vec<Tree<'a>>),
+    /// Their outputs, mixed by a fusion.
+    Fuse {
+        /// What mixes.
+        fusion: &'a Fusion,
+        /// What is mixed.
+        of: Vec<Tree<'a>>,
+    },
+    /// Each for so many rows of a sequence, one behind the other.
+    Split {
+        /// Rows of each.
+        sizes: Vec<usize>,
+        /// Who answers for them.
+        of: Vec<Tree<'a>>,
+    },
+    /// The sum of their outputs, with these weights.
+    Average {
+        /// One for each.
+        weights: Vec<f32>,
+        /// Whose outputs.
+        of: Vec<Tree<'a>>,
+    },
+}
+
+/// A bottleneck, and what it is told.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub module: &'a dyn AtClose,
+    pub here: Here<'a>,
+}
+
+impl<'a> Tree<'a> {
+    /// What it is made of.
+    pub fn children(&self) -> &[Tree<'a>] {
+        match self {
+            Tree::Identity | Tree::One(_) => &[],
+            Tree::Stack(of) | Tree::Fuse { of, .. } | Tree::Split { of, .. } | Tree::Average { of, .. } => of,
+        }
+    }
+    /// Its adapters, in order.
+    pub fn adapters(&self) -> Vec<&'a Adapter> {
+        match self {
+            Tree::One(a) => vec![a],
+            _ => self.children().iter().flat_map(Tree::adapters).collect(),
+        }
+    }
+    /// Its fusions.
+    pub fn fusions(&self) -> Vec<&'a Fusion> {
+        let own = if let Tree::Fuse { fusion, .. } = self { Some(*fusion) } else { None };
+        own.into_iter().chain(self.children().iter().flat_map(Tree::fusions)).collect()
+    }
+    /// True if an adapter in it has a module at a site.
+    pub fn touches(&self, s: Site) -> bool {
+        match self {
+            Tree::One(a) => !a.at(s).is_empty(),
+            _ => self.children().iter().any(|t| t.touches(s)),
+        }
+    }
+    /// True if what it answers depends on the place of a row in its sequence.
+    pub fn reads_places(&self, layer: usize) -> bool {
+        match self {
+            Tree::One(a) => a.config().reads_places(layer),
+            Tree::Split { .. } => true,
+            _ => self.children().iter().any(|t| t.reads_places(layer)),
+        }
+    }
+    /// The modules of some kind at a site, in order.
+    fn at<T: 'a>(&self, s: Site, pick: impl Fn(View<'a>) -> Option<T> + Copy) -> Vec<(Here<'a>, T)> {
+        match self {
+            Tree::One(a) => a.at(s).iter().filter_map(|m| Some((a.here(s), pick(m.view())?))).collect(),
+            _ => self.children().iter().flat_map(|t| t.at(s, pick)).collect(),
+        }
+    }
+    /// The bottlenecks at the end of a sub-layer, in order.
+    pub(super) fn closing(&self, s: Site) -> impl DoubleEndedIterator<Item = Found<'a>> {
+        let pick = |v: View<'a>| if let View::Close(m) = v { Some(m) } else { None };
+        self.at(s, pick).into_iter().map(|(here, module)| Found { module, here })
+    }
+    /// The residual stream. Behind the embeddings and in front of a head the first adapter alone answers, as in AdapterHub.
+    pub(super) fn stream<'m>(&self, cx: &mut Cx<'m>, s: Site, mut x: Act) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        let pick = |v: View<'a>| if let View::Stream(m) = v { Some(m) } else { None };
+        let all = match (s == Site::EMBED || s == Site::head(), self.adapters().first()) {
+            (true, Some(first)) => Tree::One(first).at(s, pick),
+            _ => self.at(s, pick),
+        };
+        for (here, m) in all {
+            x = m.stream(cx, here, x)?;
+        }
+        Ok(x)
+    }
+    /// A linear layer.
+    pub(super) fn linear<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        x: &Act,
+        w: LinearRef<'m>,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        if !self.touches(s) {
+            return cx.matmul(x, w);
+        }
+        // the model's own product is the same for all that are mixed
+        let mut known: Option<(Act, Act)> = None;
+        self.over(cx, s, x, &w, &mut |cx, x| {
+            if let Some((_, y)) = known.as_ref().filter(|(of, _)| of.is_same(x)) {
+                return Ok(y.clone());
+            }
+            let y = cx.matmul(x, w.clone())?;
+            if self.mixes() {
+                known = Some((x.clone(), y.clone()));
+            }
+            Ok(y)
+        })
+    }
+    fn mixes(&self) -> bool {
+        matches!(self, Tree::Average { .. }) || self.children().iter().any(Tree::mixes)
+    }
+    /// What it makes of a linear layer `inner`.
+    fn over<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        x: &Act,
+        w: &LinearRef<'m>,
+        inner: Inner<'_, 'm>,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        match self {
+            Tree::One(a) => through(a.here(s), a.at(s), cx, x, w, inner),
+            Tree::Average { weights, of } => {
+                let mut sum: Option<Act> = None;
+                for (t, weight) in of.iter().zip(weights) {
+                    let y = t.over(cx, s, x, w, inner)?;
+                    let y = cx.scale(y, *weight)?;
+                    sum = Some(match sum {
+                        Some(sum) => cx.add(&sum, &y)?,
+                        None => y,
+                    });
+                }
+                sum.map_or_else(|| inner(cx, x), Ok)
+            }
+            // deltas add and scales multiply; a fusion or a split has nothing to say here
+            Tree::Stack(of) => match of.split_last() {
+                Some((last, before)) => {
+                    let before = Tree::Stack(before.to_vec());
+                    last.over(cx, s, x, w, &mut |cx, x| before.over(cx, s, x, w, inner))
+                }
+                None => inner(cx, x),
+            },
+            Tree::Identity | Tree::Fuse { .. } | Tree::Split { .. } => inner(cx, x),
+        }
+    }
+    /// Keys and values beside those of the tokens: of a later adapter in front of those of an earlier one.
+    pub(super) fn prefix<'m>(&self, cx: &mut Cx<'m>, s: Site, x: &Act) -> engine::Result<Option<Prefix>>
+    where
+        'a: 'm,
+    {
+        let pick = |v: View<'a>| if let View::Prefix(m) = v { Some(m) } else { None };
+        let mut all = vec![];
+        for (here, m) in self.at(s, pick).into_iter().rev() {
+            all.push(m.prefix(cx, here, x)?);
+        }
+        cx.join_prefixes(all)
+    }
+    /// The norm that takes the place of a model's.
+    fn replaced<'m>(&self, cx: &mut Cx<'m>, s: Site, mut n: NormRef<'m>) -> engine::Result<NormRef<'m>>
+    where
+        'a: 'm,
+    {
+        for (here, m) in self.at(s, |v| if let View::Norm(m) = v { Some(m) } else { None }) {
+            n = m.norm(cx, here, n)?;
+        }
+        Ok(n)
+    }
+    /// A norm that stands by itself.
+    pub(super) fn norm<'m>(&self, cx: &mut Cx<'m>, s: Site, x: &Act, n: NormRef<'m>) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        let n = self.replaced(cx, s, n)?;
+        cx.normalise(x, n)
+    }
+    /// The end of a sub-layer.
+    pub(super) fn close<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        h: Pending,
+        r: &Act,
+        norm: Option<NormRef<'m>>,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        let norm = norm.map(|n| self.replaced(cx, s, n)).transpose()?;
+        if self.closing(s).next().is_none() {
+            return cx.drop_add_norm(h, r, norm);
+        }
+        let h = cx.dropped(h)?;
+        Walk::new(s, r, norm).close(cx, self, h)
+    }
+}
+
+/// A linear layer as the modules of an adapter make it: the last one has the last word.
+fn through<'m>(
+    here: Here<'m>,
+    modules: &'m [Box<dyn crate::Module>],
+    cx: &mut Cx<'m>,
+    x: &Act,
+    w: &LinearRef<'m>,
+    inner: Inner<'_, 'm>,
+) -> engine::Result<Act> {
+    match modules.split_last() {
+        None => inner(cx, x),
+        Some((last, before)) => match last.view() {
+            View::Linear(m) => m.linear(cx, here, x, w, &mut |cx, x| through(here, before, cx, x, w, inner)),
+            _ => through(here, before, cx, x, w, inner),
+        },
+    }
+}

@@ -1,0 +1,149 @@
+//! The end of a sub-layer, through a tree of adapters.
+//!
+//! The first bottleneck that stands there enters, each does its work, the last one leaves; a bottleneck within a stack enters
+//! again with what the one before gave. The rules are those of AdapterHub's `methods/bottleneck.py`, where they are no
+//! accidents.
+use super::tree::{Found, Tree};
+use crate::{At, Child, State};
+use engraft_engine::{self as engine, Act, Cx, NormRef, Site};
+
+pub(super) struct Walk<'w, 'm> {
+    site: Site,
+    at: At<'w, 'm>,
+    /// The bottleneck that ran last.
+    last: Option<Found<'m>>,
+}
+
+impl<'w, 'm> Walk<'w, 'm> {
+    pub fn new(site: Site, r: &'w Act, norm: Option<NormRef<'m>>) -> Walk<'w, 'm> {
+        Walk { site, at: At { r, norm }, last: None }
+    }
+    /// What becomes of the output h of the sub-layer.
+    pub fn close(mut self, cx: &mut Cx<'m>, tree: &Tree<'m>, h: Act) -> engine::Result<Act> {
+        let (x, res) = (h.clone(), self.at.r.clone());
+        let given = match tree {
+            // an adapter by itself is a stack of one
+            Tree::One(_) => self.behind(cx, tree, State { x, res })?,
+            _ => self.walk(cx, tree, State { x, res })?,
+        };
+        match self.last {
+            Some(last) => last.module.leave(cx, given.x, &h, &self.at),
+            None => cx.add_norm(&h, self.at.r, self.at.norm.clone()),
+        }
+    }
+    fn run(&mut self, cx: &mut Cx<'m>, found: Found<'m>, state: State) -> engine::Result<State> {
+        self.last = Some(found);
+        let res = state.res.clone();
+        Ok(State { x: found.module.run(cx, found.here, state)?, res })
+    }
+    /// A member of a stack: it enters with what the one before gave.
+    fn behind(&mut self, cx: &mut Cx<'m>, tree: &Tree<'m>, state: State) -> engine::Result<State> {
+        let Tree::One(_) = tree else { return self.walk(cx, tree, state) };
+        match tree.closing(self.site).next() {
+            Some(found) => {
+                let entered = found.module.enter(cx, &state.x, &self.at)?;
+                self.run(cx, found, entered)
+            }
+            None => Ok(state),
+        }
+    }
+    /// A tree that reads what was entered with.
+    fn walk(&mut self, cx: &mut Cx<'m>, tree: &Tree<'m>, state: State) -> engine::Result<State> {
+        match tree {
+            Tree::Identity => Ok(state),
+            Tree::One(_) => match tree.closing(self.site).next() {
+                Some(found) => self.run(cx, found, state),
+                None => Ok(state),
+            },
+            Tree::Stack(of) => of.iter().try_fold(state, |state, t| self.behind(cx, t, state)),
+            Tree::Fuse { fusion, of } => {
+                let Some(last) = tree.closing(self.site).next_back() else { return Ok(state) };
+                let Some(mixer) = fusion.at(self.site) else { return Ok(state) };
+                let entered = last.module.enter(cx, &state.x, &self.at)?;
+                let mut children = vec![];
+                for (index, t) in of.iter().enumerate() {
+                    children.extend(self.child(cx, index, t, &entered)?);
+                }
+                self.last = Some(last);
+                let x = mixer.mix(cx, self.site, &state.x, &entered, &children)?;
+                Ok(State { x, res: entered.res })
+            }
+            Tree::Average { weights, of } => {
+                let Some(first) = tree.closing(self.site).next() else { return Ok(state) };
+                let entered = first.module.enter(cx, &state.x, &self.at)?;
+                let mut sum: Option<Act> = None;
+                for (t, weight) in of.iter().zip(weights) {
+                    let y = self.member(cx, t, first, entered.clone())?;
+                    let y = cx.scale(y, *weight)?;
+                    sum = Some(match sum {
+                        Some(sum) => cx.add(&sum, &y)?,
+                        None => y,
+                    });
+                }
+                Ok(State { x: sum.unwrap_or(entered.x), res: entered.res })
+            }
+            Tree::Split { sizes, of } => {
+                let Some(first) = tree.closing(self.site).next() else { return Ok(state) };
+                let entered = first.module.enter(cx, &state.x, &self.at)?;
+                let [x, res, r] = [&entered.x, &entered.res, self.at.r].map(|x| cx.split_sequences(x, sizes));
+                let (x, res, r) = (x?, res?, r?);
+                let mut parts = vec![];
+                for (i, t) in of.iter().enumerate() {
+                    let at = At { r: &r[i], norm: self.at.norm.clone() };
+                    let mut inner = Walk { site: self.site, at, last: self.last };
+                    let state = State { x: x[i].clone(), res: res[i].clone() };
+                    parts.push(inner.member(cx, t, first, state)?);
+                    self.last = inner.last;
+                }
+                let x = cx.join_sequences(&parts.iter().collect::<Vec<_>>(), entered.x.seqs())?;
+                Ok(State { x, res: entered.res })
+            }
+        }
+    }
+    /// What a member of a mixture gives that `first` has entered: one that does not stand here adds nothing.
+    fn member(
+        &mut self,
+        cx: &mut Cx<'m>,
+        tree: &Tree<'m>,
+        first: Found<'m>,
+        s: State,
+    ) -> engine::Result<Act> {
+        match tree.closing(self.site).next() {
+            Some(_) => Ok(self.walk(cx, tree, s)?.x),
+            None => {
+                self.last.get_or_insert(first);
+                first.module.idle(cx, s)
+            }
+        }
+    }
+    /// A fused child: what it computes in its bottleneck, without the way up and without a residual.
+    fn child(
+        &mut self,
+        cx: &mut Cx<'m>,
+        index: usize,
+        tree: &Tree<'m>,
+        entered: &State,
+    ) -> engine::Result<Option<Child<'m>>> {
+        let (last, mut state) = match tree {
+            Tree::Stack(of) => {
+                let mut here: Vec<Found<'m>> = of.iter().flat_map(|t| t.closing(self.site)).collect();
+                let Some(last) = here.pop() else { return Ok(None) };
+                let mut state = entered.clone();
+                for found in here {
+                    state = found.module.enter(cx, &state.x, &self.at)?;
+                    state = self.run(cx, found, state)?;
+                }
+                // it enters again, as in the library, whose fusions were trained so
+                (last, last.module.enter(cx, &state.x, &self.at)?)
+            }
+            _ => match tree.closing(self.site).next() {
+                Some(found) => (found, entered.clone()),
+                None => return Ok(None),
+            },
+        };
+        let Some(narrow) = last.module.narrow() else { return Ok(None) };
+        let a = narrow.hidden(cx, last.here, &state.x)?;
+        state.x = a;
+        Ok(Some(Child { index, a: state.x, narrow, here: last.here }))
+    }
+}

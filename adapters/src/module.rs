@@ -1,0 +1,172 @@
+//! What a method puts at a site of a model, and how the hooks of that site ask it.
+use crate::{Base, Common, Error, Result};
+use engraft_engine::{
+    self as engine, Act, Cx, LinearRef, NormRef, Parameters, Prefix, Site, SiteInfo, Tensor,
+    checkpoint::TensorData,
+};
+use std::fmt;
+
+/// Where a module is to stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The site.
+    pub info: &'a SiteInfo,
+    /// The model.
+    pub base: Base<'a>,
+    /// The adapter's name.
+    pub adapter: &'a str,
+    /// The path under which the checkpoint at hand names what hangs there: that of `info`, or without its first part.
+    pub path: &'a str,
+    /// True if the module trains.
+    pub trains: bool,
+}
+impl Place<'_> {
+    /// The path of the module in a checkpoint of AdapterHub, whose modules of a kind hang in one `collection`.
+    pub fn module(&self, collection: &str) -> String {
+        let path = if self.path.is_empty() { String::new() } else { format!("{}.", self.path) };
+        format!("{path}{collection}.{}", self.adapter)
+    }
+    /// A tensor of the model's module at this site: `weight` or `bias`.
+    pub fn weight(&self, tensor: &str) -> Result<&Tensor> {
+        self.base.weight(&format!("{}.{tensor}", self.info.path))
+    }
+}
+
+/// What stands at one site.
+pub trait Module: Parameters + fmt::Debug + Send + Sync {
+    /// What it does there.
+    fn view(&self) -> View<'_>;
+    /// What AdapterHub's checkpoints call the modules of its kind: its tensors are `{site}.{collection}.{adapter}.{tensor}`.
+    fn collection(&self) -> &'static str;
+    /// Calls `f` on every tensor, with its name within the module.
+    fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
+    /// Its tensors in PEFT's checkpoints, where they are `base_model.model.{site}.{tensor}`.
+    fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
+        Err(Error::Config("this module cannot be written in PEFT's format".into()))
+    }
+    /// Trains no more.
+    fn freeze(self: Box<Self>) -> Box<dyn Module>;
+}
+
+/// A module as the hook sees it that it answers.
+#[derive(Clone, Copy)]
+pub enum View<'a> {
+    /// On the residual stream.
+    Stream(&'a dyn AtStream),
+    /// At a linear layer.
+    Linear(&'a dyn AtLinear),
+    /// Beside the keys and values of an attention.
+    Prefix(&'a dyn AtPrefix),
+    /// At the end of a sub-layer.
+    Close(&'a dyn AtClose),
+    /// At a norm, by itself or at the end of a sub-layer.
+    Norm(&'a dyn AtNorm),
+}
+
+/// Where a module is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'m> {
+    /// The site.
+    pub site: Site,
+    /// What the modules of its adapter share.
+    pub common: &'m Common,
+}
+
+/// A module on the residual stream.
+pub trait AtStream: Send + Sync {
+    /// What becomes of x, (T, C): other values, and perhaps other rows, packed in another way.
+    fn stream<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, x: Act) -> engine::Result<Act>;
+}
+
+/// A linear layer without the module that is asked: the model's product, and what other modules make of it.
+pub type Inner<'i, 'm> = &'i mut dyn FnMut(&mut Cx<'m>, &Act) -> engine::Result<Act>;
+
+/// A module at a linear layer.
+pub trait AtLinear: Send + Sync {
+    /// What becomes of y = x Wᵀ + b, which is `inner(x)`. (T, in) to (T, out)
+    fn linear<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        here: Here<'m>,
+        x: &Act,
+        w: &LinearRef<'m>,
+        inner: Inner<'_, 'm>,
+    ) -> engine::Result<Act>;
+    /// What it adds to W, (out, in), row by row; an error if it does not add a matrix to it.
+    fn delta(&self) -> Result<Vec<f32>> {
+        Err(Error::Config("what is no sum with the weight cannot be merged into it".into()))
+    }
+}
+
+/// A module beside the keys and values of an attention.
+pub trait AtPrefix: Send + Sync {
+    /// The keys and values that it adds to those of the tokens; x is what the attention reads, (T, C).
+    fn prefix<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, x: &Act) -> engine::Result<Prefix>;
+}
+
+/// A module that replaces the weights of a norm.
+pub trait AtNorm: Send + Sync {
+    /// The norm that takes the place of `n`.
+    fn norm<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, n: NormRef<'m>) -> engine::Result<NormRef<'m>>;
+}
+
+/// A module at the end of a sub-layer with output h and residual r, in three steps, so that several can follow each other:
+/// the next one enters with what the one before gave.
+pub trait AtClose: Send + Sync {
+    /// What it reads, and what it adds to.
+    fn enter<'m>(&'m self, cx: &mut Cx<'m>, h: &Act, at: &At<'_, 'm>) -> engine::Result<State>;
+    /// Its work. (T, C)
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, state: State) -> engine::Result<Act>;
+    /// Back into the model: what is left of norm(x + r). `h` is what the sub-layer gave.
+    fn leave<'m>(&'m self, cx: &mut Cx<'m>, x: Act, h: &Act, at: &At<'_, 'm>) -> engine::Result<Act>;
+    /// What [`AtClose::run`] would give if the module added nothing.
+    fn idle<'m>(&'m self, _cx: &mut Cx<'m>, state: State) -> engine::Result<Act> {
+        Ok(state.res)
+    }
+    /// Its parts, if it is a bottleneck: what a fusion mixes, and what many adapters compute together.
+    fn narrow(&self) -> Option<&dyn Narrow> {
+        None
+    }
+}
+/// What flows through the modules at the end of a sub-layer.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What the module reads.
+    pub x: Act,
+    /// What its output is added to.
+    pub res: Act,
+}
+/// The model's own side of the end of a sub-layer.
+#[derive(Clone, Debug)]
+pub struct At<'a, 'm> {
+    /// The residual.
+    pub r: &'a Act,
+    /// The norm behind it; none in a pre-norm model.
+    pub norm: Option<NormRef<'m>>,
+}
+
+/// The parts of a bottleneck: U(x) = s (W_u a + b_u) with a = f(W_d x + b_d).
+pub trait Narrow: Send + Sync {
+    /// a: (T, C) to (T, B).
+    fn hidden<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, x: &Act) -> engine::Result<Act>;
+    /// What a is multiplied with.
+    fn up<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>) -> engine::Result<Up<'m>>;
+    /// True if it stands beside the sub-layer, so that its residual is added when it leaves.
+    fn is_parallel(&self) -> bool;
+}
+/// The way up of a bottleneck.
+#[derive(Clone, Debug)]
+pub struct Up<'m> {
+    /// W_u (C, B) and b_u (C).
+    pub layer: LinearRef<'m>,
+    /// s.
+    pub scaling: Scale<'m>,
+}
+/// What a bottleneck's output is multiplied with.
+#[derive(Clone, Debug)]
+pub enum Scale<'m> {
+    /// A constant.
+    Fixed(f32),
+    /// One number, or one for each channel.
+    Row(engine::W<'m>),
+}
