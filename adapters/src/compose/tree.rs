@@ -1,8 +1,7 @@
 //! What answers for a sequence: adapters one behind the other, mixed, or side by side along the sequence. The answer is the
 //! same for every sequence that a tree is given.
-use super::walk::Walk;
 use crate::{Adapter, AtClose, Fusion, Here, Inner, View};
-use engraft_engine::{self as engine, Act, Cx, LinearRef, NormRef, Pending, Prefix, Site};
+use engraft_engine::{self as engine, Act, Cx, LinearRef, NormRef, Prefix, Site};
 
 /// Adapters, composed.
 #[derive(Clone, Debug)]
@@ -185,7 +184,12 @@ impl<'a> Tree<'a> {
         cx.join_prefixes(all)
     }
     /// The norm that takes the place of a model's.
-    fn replaced<'m>(&self, cx: &mut Cx<'m>, s: Site, mut n: NormRef<'m>) -> engine::Result<NormRef<'m>>
+    pub(super) fn replaced<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        mut n: NormRef<'m>,
+    ) -> engine::Result<NormRef<'m>>
     where
         'a: 'm,
     {
@@ -201,25 +205,6 @@ impl<'a> Tree<'a> {
     {
         let n = self.replaced(cx, s, n)?;
         cx.normalise(x, n)
-    }
-    /// The end of a sub-layer.
-    pub(super) fn close<'m>(
-        &self,
-        cx: &mut Cx<'m>,
-        s: Site,
-        h: Pending,
-        r: &Act,
-        norm: Option<NormRef<'m>>,
-    ) -> engine::Result<Act>
-    where
-        'a: 'm,
-    {
-        let norm = norm.map(|n| self.replaced(cx, s, n)).transpose()?;
-        if self.closing(s).next().is_none() {
-            return cx.drop_add_norm(h, r, norm);
-        }
-        let h = cx.dropped(h)?;
-        Walk::new(s, r, norm).close(cx, self, h)
     }
 }
 

@@ -5,9 +5,31 @@
 //! accidents.
 use super::tree::{Found, Tree};
 use crate::{At, Child, State};
-use engraft_engine::{self as engine, Act, Cx, NormRef, Site};
+use engraft_engine::{self as engine, Act, Cx, NormRef, Pending, Site};
 
-pub(super) struct Walk<'w, 'm> {
+impl<'a> Tree<'a> {
+    /// The end of a sub-layer.
+    pub(super) fn close<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        h: Pending,
+        r: &Act,
+        norm: Option<NormRef<'m>>,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        let norm = norm.map(|n| self.replaced(cx, s, n)).transpose()?;
+        if self.closing(s).next().is_none() {
+            return cx.drop_add_norm(h, r, norm);
+        }
+        let h = cx.dropped(h)?;
+        Walk::new(s, r, norm).close(cx, self, h)
+    }
+}
+
+struct Walk<'w, 'm> {
     site: Site,
     at: At<'w, 'm>,
     /// The bottleneck that ran last.
@@ -15,11 +37,11 @@ pub(super) struct Walk<'w, 'm> {
 }
 
 impl<'w, 'm> Walk<'w, 'm> {
-    pub fn new(site: Site, r: &'w Act, norm: Option<NormRef<'m>>) -> Walk<'w, 'm> {
+    fn new(site: Site, r: &'w Act, norm: Option<NormRef<'m>>) -> Walk<'w, 'm> {
         Walk { site, at: At { r, norm }, last: None }
     }
     /// What becomes of the output h of the sub-layer.
-    pub fn close(mut self, cx: &mut Cx<'m>, tree: &Tree<'m>, h: Act) -> engine::Result<Act> {
+    fn close(mut self, cx: &mut Cx<'m>, tree: &Tree<'m>, h: Act) -> engine::Result<Act> {
         let (x, res) = (h.clone(), self.at.r.clone());
         let given = match tree {
             // an adapter by itself is a stack of one
