@@ -1,6 +1,6 @@
 //! LoRA: the same numbers and the same files as AdapterHub's `adapters` and PEFT on `transformers`.
 mod support;
-use engraft_adapters::{Adapter, AdapterSet, Fields, Format, Merged, export::directory, parse};
+use engraft_adapters::{Adapter, AdapterSet, Fields, Format, Merged, Setup, export::directory, parse};
 use engraft_engine::{Cx, Device, Gradients, Hooks, ParamSet, Pass, Plain};
 use engraft_models::Rows;
 use serde_json::{Value, json};
@@ -216,12 +216,13 @@ fn several_adapters_at_hand_and_one_that_answers() {
         })
         .collect();
     for _ in 0..2 {
-        assert!(hidden(&case, adapters.activate(None).unwrap()) == hidden(&case, &Plain));
+        let with = |setup: &Setup| adapters.activate(setup, case.tokens.lengths.len()).unwrap();
+        assert!(hidden(&case, &with(&Setup::Identity)) == hidden(&case, &Plain));
         for (name, want) in &alone {
-            assert!(hidden(&case, adapters.activate(Some(name)).unwrap()) == *want, "{name}");
+            assert!(hidden(&case, &with(&name.as_str().into())) == *want, "{name}");
         }
     }
-    let Err(e) = adapters.activate(Some("other")) else { panic!("there is no such adapter") };
+    let Err(e) = adapters.activate(&"other".into(), 1) else { panic!("there is no such adapter") };
     assert!(e.to_string().contains("`lora-peft-patterns`"), "{e}");
 }
 

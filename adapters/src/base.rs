@@ -7,12 +7,18 @@ use engraft_engine::{SiteInfo, Tensor};
 pub struct Base<'a> {
     /// Where hooks are called.
     pub sites: &'a [SiteInfo],
+    /// Dropout of attention probabilities while training: a fusion's, unless it says otherwise.
+    pub attention_dropout: f32,
     weights: &'a [(String, &'a Tensor)],
 }
 impl<'a> Base<'a> {
     /// A model with these sites and these weights, under their checkpoint names.
     pub fn new(sites: &'a [SiteInfo], weights: &'a [(String, &'a Tensor)]) -> Base<'a> {
-        Base { sites, weights }
+        Base { sites, attention_dropout: 0.0, weights }
+    }
+    /// The same model with this dropout of attention probabilities.
+    pub fn with_attention_dropout(self, p: f32) -> Base<'a> {
+        Base { attention_dropout: p, ..self }
     }
     /// A weight by its name. An error if there is none, or if the weights were not given.
     pub fn weight(&self, name: &str) -> Result<&'a Tensor> {
@@ -26,6 +32,6 @@ impl<'a> Base<'a> {
 /// A model whose weights nobody asks for.
 impl<'a, S: AsRef<[SiteInfo]> + ?Sized> From<&'a S> for Base<'a> {
     fn from(sites: &'a S) -> Base<'a> {
-        Base { sites: sites.as_ref(), weights: &[] }
+        Base { sites: sites.as_ref(), attention_dropout: 0.0, weights: &[] }
     }
 }

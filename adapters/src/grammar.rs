@@ -28,32 +28,40 @@ const DEEPEST: usize = 16;
 
 /// Reads a configuration string. An error names the character (from 1) at which something else was expected.
 pub fn parse(text: &str) -> Result<Vec<Named>> {
-    let mut p = Parser { text, at: 0 };
+    let mut p = Parser::new(text);
     let mut all = vec![p.method()?];
     while p.takes('|') {
         all.push(p.method()?);
     }
-    match p.peek() {
-        None => Ok(all),
-        Some(c) => Err(p.error(format!("`{c}` follows what is already whole"))),
-    }
+    p.end()?;
+    Ok(all)
 }
 /// Reads one value of a field, as it is written after `=`.
 pub fn value(text: &str) -> Result<Value> {
-    let mut p = Parser { text, at: 0 };
+    let mut p = Parser::new(text);
     let value = p.value(0)?;
-    match p.peek() {
-        None => Ok(value),
-        Some(c) => Err(p.error(format!("`{c}` follows what is already whole"))),
-    }
+    p.end()?;
+    Ok(value)
 }
 
-struct Parser<'a> {
+/// A place in a text that is read.
+pub(crate) struct Parser<'a> {
     text: &'a str,
-    at: usize,
+    pub at: usize,
 }
-impl Parser<'_> {
-    fn error(&self, what: impl Into<String>) -> Error {
+impl<'a> Parser<'a> {
+    /// At the beginning.
+    pub fn new(text: &'a str) -> Parser<'a> {
+        Parser { text, at: 0 }
+    }
+    /// Refuses what is left.
+    pub fn end(&mut self) -> Result<()> {
+        match self.peek() {
+            None => Ok(()),
+            Some(c) => Err(self.error(format!("`{c}` follows what is already whole"))),
+        }
+    }
+    pub fn error(&self, what: impl Into<String>) -> Error {
         let character = self.text.get(..self.at).map_or(0, |before| before.chars().count()) + 1;
         Error::Syntax { text: self.text.into(), character, what: what.into() }
     }
@@ -61,31 +69,31 @@ impl Parser<'_> {
         self.text.get(self.at..).unwrap_or_default()
     }
     /// The next character that is no blank; the place moves to it.
-    fn peek(&mut self) -> Option<char> {
+    pub fn peek(&mut self) -> Option<char> {
         self.at = self.text.len() - self.rest().trim_start().len();
         self.rest().chars().next()
     }
-    fn takes(&mut self, c: char) -> bool {
+    pub fn takes(&mut self, c: char) -> bool {
         let is_next = self.peek() == Some(c);
         if is_next {
             self.at += c.len_utf8();
         }
         is_next
     }
-    fn expect(&mut self, c: char) -> Result<()> {
+    pub fn expect(&mut self, c: char) -> Result<()> {
         match self.takes(c) {
             true => Ok(()),
             false => Err(self.expected(&format!("`{c}`"))),
         }
     }
-    fn expected(&mut self, what: &str) -> Error {
+    pub fn expected(&mut self, what: &str) -> Error {
         match self.peek() {
             Some(c) => self.error(format!("expected {what}, found `{c}`")),
             None => self.error(format!("expected {what}, found the end")),
         }
     }
     /// Letters, digits and what names hold besides.
-    fn word(&mut self, what: &str, also: &[char]) -> Result<String> {
+    pub fn word(&mut self, what: &str, also: &[char]) -> Result<String> {
         self.peek();
         let is_part = |c: char| c.is_alphanumeric() || c == '_' || also.contains(&c);
         let word: String = self.rest().chars().take_while(|c| is_part(*c)).collect();
@@ -115,13 +123,13 @@ impl Parser<'_> {
         Ok(Named { name, fields })
     }
     /// A comma, or what ends the list, which is left where it is.
-    fn separated(&mut self, end: char) -> Result<()> {
+    pub fn separated(&mut self, end: char) -> Result<()> {
         match self.takes(',') || self.peek() == Some(end) {
             true => Ok(()),
             false => Err(self.expected(&format!("`,` or `{end}`"))),
         }
     }
-    fn value(&mut self, depth: usize) -> Result<Value> {
+    pub fn value(&mut self, depth: usize) -> Result<Value> {
         if depth > DEEPEST {
             return Err(self.error("lists are nested too deeply"));
         }
@@ -157,7 +165,7 @@ impl Parser<'_> {
             _ => self.bare(),
         }
     }
-    fn quoted(&mut self, quote: char) -> Result<String> {
+    pub fn quoted(&mut self, quote: char) -> Result<String> {
         self.at += 1;
         let (mut s, mut escaped) = (String::new(), false);
         for (i, c) in self.rest().char_indices() {

@@ -4,7 +4,8 @@
 //! train, or do not ([`Adapter::freeze`]) and then record nothing.
 //!
 //! * [`methods`]: bottlenecks, LoRA: one file each, and the registry; [`grammar`]: configuration strings
-//! * [`adapter`]: a method's modules under one name; [`set`]: several adapters at hand
+//! * [`adapter`]: a method's modules under one name
+//! * [`compose`]: several adapters at once: [`AdapterSet`], [`Setup`]; [`fusion`]: their outputs, mixed by weights that train
 //! * [`heads`]: classification, tagging, language modelling: one file each, and the registry
 //! * [`files`], [`export`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
 //! * [`merge`]: adapters added to a copy of a model's weights, and taken out again
@@ -23,14 +24,14 @@ pub mod heads;
 pub mod merge;
 pub mod methods;
 mod module;
-pub mod set;
 
 pub use adapter::Adapter;
 pub use base::Base;
 pub use common::Common;
+pub use compose::{Active, AdapterSet, Compat, Setup};
 pub use error::{Error, Result};
 pub use files::{Format, Host};
-pub use fusion::{Child, Fusion};
+pub use fusion::{Fusion, FusionConfig};
 pub use grammar::Fields;
 pub use heads::{Head, HeadConfig, HeadLayers};
 pub use merge::Merged;
@@ -42,4 +43,3 @@ pub use module::{
     At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Here, Inner, Module, Narrow, Place, Scale, State, Up,
     View,
 };
-pub use set::AdapterSet;

@@ -41,6 +41,14 @@ pub enum Error {
         /// The item.
         item: usize,
     },
+    /// A batch of more items than the active adapters answer for.
+    #[error("item {item} of the batch has no answer: the active setup is for {items} items")]
+    Route {
+        /// The item.
+        item: usize,
+        /// Items that are answered for.
+        items: usize,
+    },
     /// Two weights with one place among the gradients.
     #[error(
         "`{name}` shares its gradient with another weight: what trains together must come from one `ParamSet`"

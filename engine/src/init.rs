@@ -9,6 +9,13 @@ use rand_distr::{Distribution, Normal, StandardUniform};
 pub enum Init {
     /// Every value the same.
     Constant(f32),
+    /// A matrix with one value on its diagonal and another elsewhere.
+    Diagonal {
+        /// On the diagonal.
+        diagonal: f32,
+        /// Elsewhere.
+        elsewhere: f32,
+    },
     /// N(0, deviation²).
     Normal(f32),
     /// N(0, deviation²), drawn again where it falls beyond ± bound.
@@ -39,6 +46,10 @@ impl Init {
         };
         let v: Vec<f32> = match self {
             Init::Constant(c) => vec![c; n],
+            Init::Diagonal { diagonal, elsewhere } => {
+                let at = |i: usize| if i / inputs == i % inputs { diagonal } else { elsewhere };
+                (0..n).map(at).collect()
+            }
             Init::Normal(d) => normal(d).sample_iter(rng).take(n).map(|x| x as f32).collect(),
             Init::TruncatedNormal { deviation, bound } => normal(deviation)
                 .sample_iter(rng)

@@ -34,6 +34,7 @@ pub mod gather;
 pub mod layernorm;
 pub mod matmul;
 pub mod matmul_int8;
+pub mod mixture;
 pub mod profile;
 pub mod reduce;
 pub mod rotary;
@@ -70,6 +71,7 @@ pub const KERNELS: &[Kernel] = &[
     squared_error::KERNEL,
     gated::KERNEL,
     rotary::KERNEL,
+    mixture::KERNEL,
     adamw::KERNEL,
     elementwise::KERNEL,
     reduce::KERNEL,

@@ -35,6 +35,10 @@ impl Expected {
         let shape = self.0.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();
         self.0.values(name, &shape).unwrap()
     }
+    /// The names of all tensors.
+    pub fn all(&self) -> Vec<String> {
+        self.0.names().map(String::from).collect()
+    }
     pub fn gradients(&self) -> Vec<String> {
         self.0.names().filter_map(|n| n.strip_prefix("grad.")).map(String::from).collect()
     }

@@ -1,7 +1,200 @@
 //! Who answers the hooks of a pass.
+//!
+//! Each sequence is given what it would get alone. Where all sequences have the same tree nothing is copied; where they have
+//! not, the sequences of each tree are taken out, answered, and put back.
 use super::tree::Tree;
 use crate::Adapter;
-use engraft_engine::{self as engine, Act, Cx, Hooks, LinearRef, NormRef, Pending, Prefix, Site};
+use engraft_engine::{self as engine, Act, Cx, Hooks, LinearRef, NormRef, Part, Pending, Prefix, Seq, Site};
+
+/// The adapters that answer in a pass, and for which sequences.
+#[derive(Clone, Debug)]
+pub struct Active<'a> {
+    trees: Vec<Tree<'a>>,
+    /// For each channel and item the tree that answers.
+    channels: Vec<Vec<usize>>,
+    /// Layers in which nobody answers.
+    skipped: Vec<usize>,
+    /// The first place of a pass at which an adapter stands: see [`place`].
+    first: usize,
+}
+/// In front of which part of a pass a site stands: the embeddings, a layer, the head.
+fn place(s: Site) -> usize {
+    match s.part {
+        Part::Embed => 0,
+        Part::Head => usize::MAX,
+        _ => s.layer + 1,
+    }
+}
+
+/// The sequences that one tree answers for, by their numbers.
+struct Group<'t, 'a> {
+    tree: &'t Tree<'a>,
+    sequences: Vec<usize>,
+}
+
+impl<'a> Active<'a> {
+    pub(super) fn new(trees: Vec<Tree<'a>>, channels: Vec<Vec<usize>>) -> Active<'a> {
+        Active { trees, channels, skipped: vec![], first: 0 }.without_layers([])
+    }
+    /// One tree for every sequence of a batch of one.
+    pub fn single(tree: Tree<'a>) -> Active<'a> {
+        Active::new(vec![tree], vec![vec![0]])
+    }
+    /// The same without these layers (AdapterDrop, Rücklé et al. 2021): in them the model computes as if it were plain.
+    pub fn without_layers(self, layers: impl IntoIterator<Item = usize>) -> Active<'a> {
+        let mut active = Active { skipped: layers.into_iter().collect(), ..self };
+        let adapters = active.trees.iter().flat_map(Tree::adapters);
+        let sites = adapters.flat_map(|a| a.modules().map(|(i, _)| i.site));
+        active.first = sites.filter(|s| !active.is_skipped(*s)).map(place).min().unwrap_or(usize::MAX);
+        active
+    }
+    /// How often a batch is computed: once, or once for each member of a Parallel.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+    /// What answers for an item in a channel.
+    pub fn tree(&self, channel: usize, item: usize) -> Option<&Tree<'a>> {
+        self.trees.get(*self.channels.get(channel)?.get(item)?)
+    }
+    /// The adapter whose head reads an item in a channel: the last one of what answers for it.
+    pub fn head(&self, channel: usize, item: usize) -> Option<&'a str> {
+        self.tree(channel, item)?.adapters().last().map(|a| a.name())
+    }
+    fn is_skipped(&self, s: Site) -> bool {
+        !matches!(s.part, Part::Embed | Part::Head) && self.skipped.contains(&s.layer)
+    }
+    /// The sequences with the trees that answer for them: of each channel copies of their own from the first adapted layer on.
+    fn routed<'m>(&self, cx: &mut Cx<'m>, s: Site, x: Act) -> engine::Result<Act> {
+        let items = self.channels.first().map_or(0, Vec::len);
+        let of = |channel: usize, q: &Seq| -> engine::Result<usize> {
+            let route = self.channels.get(channel).and_then(|c| c.get(q.item));
+            route.copied().ok_or(engine::Error::Route { item: q.item, items })
+        };
+        match self.channels.len() {
+            0 => Ok(x),
+            1 => {
+                let routed = |q: &Seq| Ok(Seq { route: of(0, q)?, ..q.clone() });
+                let seqs: engine::Result<Vec<Seq>> = x.seqs().iter().map(routed).collect();
+                x.repacked(seqs?.into())
+            }
+            n if x.seqs().len() == items && self.first <= place(s) => {
+                let all: Vec<usize> = (0..n).flat_map(|_| 0..items).collect();
+                let x = cx.take_sequences(&x, &all)?;
+                let routed = |(i, q): (usize, &Seq)| Ok(Seq { route: of(i / items, q)?, ..q.clone() });
+                let seqs: engine::Result<Vec<Seq>> = x.seqs().iter().enumerate().map(routed).collect();
+                x.repacked(seqs?.into())
+            }
+            _ => Ok(x),
+        }
+    }
+    /// The trees of these sequences.
+    fn groups(&self, seqs: &[Seq]) -> Vec<Group<'_, 'a>> {
+        let mut groups: Vec<(usize, Group<'_, 'a>)> = vec![];
+        for (i, q) in seqs.iter().enumerate() {
+            match groups.iter_mut().find(|(route, _)| *route == q.route) {
+                Some((_, g)) => g.sequences.push(i),
+                None => {
+                    let Some(tree) = self.trees.get(q.route) else { continue };
+                    groups.push((q.route, Group { tree, sequences: vec![i] }));
+                }
+            }
+        }
+        groups.into_iter().map(|(_, g)| g).collect()
+    }
+    /// `f` on the sequences of each tree, of all `xs` alike, put back in their order.
+    fn each<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        xs: &[&Act],
+        mut f: impl FnMut(&mut Cx<'m>, &Tree<'a>, &[&Act]) -> engine::Result<Act>,
+    ) -> engine::Result<Act> {
+        let groups = self.groups(xs[0].seqs());
+        if let [one] = groups.as_slice() {
+            return f(cx, one.tree, xs);
+        }
+        let mut parts = vec![];
+        for g in groups {
+            let mut own = vec![];
+            for x in xs {
+                own.push(cx.take_sequences(x, &g.sequences)?);
+            }
+            parts.push((f(cx, g.tree, &own.iter().collect::<Vec<_>>())?, g.sequences));
+        }
+        let parts: Vec<(&Act, &[usize])> = parts.iter().map(|(x, of)| (x, of.as_slice())).collect();
+        cx.merge_sequences(&parts)
+    }
+    fn any(&self, s: Site) -> bool {
+        !self.is_skipped(s) && self.trees.iter().any(|t| t.touches(s))
+    }
+}
+
+impl Hooks for Active<'_> {
+    fn stream<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: Act) -> engine::Result<Act> {
+        let x = self.routed(cx, s, x)?;
+        match self.any(s) {
+            true => self.each(cx, &[&x], |cx, tree, xs| tree.stream(cx, s, xs[0].clone())),
+            false => Ok(x),
+        }
+    }
+    fn linear<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act, w: LinearRef<'m>) -> engine::Result<Act> {
+        if !self.any(s) {
+            return cx.matmul(x, w);
+        }
+        if let [one] = self.groups(x.seqs()).as_slice() {
+            return one.tree.linear(cx, s, x, w);
+        }
+        // the model's own product is computed for all sequences at once
+        let y = cx.matmul(x, w.clone())?;
+        self.each(cx, &[x, &y], |cx, tree, xs| tree.linear_over(cx, s, xs[0], &w, xs[1]))
+    }
+    fn prefix<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act) -> engine::Result<Option<Prefix>> {
+        if !self.any(s) {
+            return Ok(None);
+        }
+        let mut all = vec![];
+        for g in self.groups(x.seqs()) {
+            let own = cx.take_sequences(x, &g.sequences)?;
+            if let Some(p) = g.tree.prefix(cx, s, &own)? {
+                let mut of = vec![vec![]; x.seqs().len()];
+                g.sequences.iter().zip(p.of).for_each(|(i, rows)| of[*i] = rows);
+                all.push(Prefix { of, ..p });
+            }
+        }
+        cx.join_prefixes(all)
+    }
+    fn norm<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act, n: NormRef<'m>) -> engine::Result<Act> {
+        if !self.any(s) {
+            return cx.normalise(x, n);
+        }
+        self.each(cx, &[x], |cx, tree, xs| tree.norm(cx, s, xs[0], n.clone()))
+    }
+    fn close<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        h: Pending,
+        r: &Act,
+        norm: Option<NormRef<'m>>,
+    ) -> engine::Result<Act> {
+        if !self.any(s) {
+            return cx.drop_add_norm(h, r, norm);
+        }
+        if let [one] = self.groups(r.seqs()).as_slice() {
+            return one.tree.close(cx, s, h, r, norm);
+        }
+        let h = cx.dropped(h)?;
+        self.each(cx, &[&h, r], |cx, tree, xs| {
+            let h = cx.drop_later(xs[0].clone(), 0.0, s, 0);
+            tree.close(cx, s, h, xs[1], norm.clone())
+        })
+    }
+    fn touches(&self, s: Site) -> bool {
+        self.any(s)
+    }
+    fn reads_places(&self, layer: usize) -> bool {
+        !self.skipped.contains(&layer) && self.trees.iter().any(|t| t.reads_places(layer))
+    }
+}
 
 /// By itself.
 impl Hooks for Adapter {

@@ -1,6 +1,12 @@
 //! Several adapters at once: who answers for which sequence, and how their answers are put together.
 mod active;
+mod normal;
+mod set;
+mod setup;
 mod tree;
 mod walk;
 
+pub use active::Active;
+pub use set::{AdapterSet, Compat};
+pub use setup::Setup;
 pub use tree::Tree;

@@ -18,6 +18,10 @@ pub enum Tree<'a> {
         fusion: &'a Fusion,
         /// What is mixed.
         of: Vec<Tree<'a>>,
+        /// For each of them the number of the fusion's adapter that it stands for.
+        places: Vec<usize>,
+        /// True if the residual of adapters beside a sub-layer is added a second time, as in AdapterHub.
+        residual_twice: bool,
     },
     /// Each for so many rows of a sequence, one behind the other.
     Split {
@@ -129,6 +133,23 @@ impl<'a> Tree<'a> {
                 known = Some((x.clone(), y.clone()));
             }
             Ok(y)
+        })
+    }
+    /// A linear layer, of which y is what the model makes of x.
+    pub(super) fn linear_over<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        x: &Act,
+        w: &LinearRef<'m>,
+        y: &Act,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        self.over(cx, s, x, w, &mut |cx, of| match of.is_same(x) {
+            true => Ok(y.clone()),
+            false => cx.matmul(of, w.clone()),
         })
     }
     fn mixes(&self) -> bool {

@@ -4,7 +4,10 @@
 //! again with what the one before gave. The rules are those of AdapterHub's `methods/bottleneck.py`, where they are no
 //! accidents.
 use super::tree::{Found, Tree};
-use crate::{At, Child, State};
+use crate::{
+    At, State,
+    fusion::{Child, Residuals},
+};
 use engraft_engine::{self as engine, Act, Cx, NormRef, Pending, Site};
 
 impl<'a> Tree<'a> {
@@ -78,17 +81,20 @@ impl<'w, 'm> Walk<'w, 'm> {
                 None => Ok(state),
             },
             Tree::Stack(of) => of.iter().try_fold(state, |state, t| self.behind(cx, t, state)),
-            Tree::Fuse { fusion, of } => {
+            Tree::Fuse { fusion, of, places, residual_twice } => {
                 let Some(last) = tree.closing(self.site).next_back() else { return Ok(state) };
-                let Some(mixer) = fusion.at(self.site) else { return Ok(state) };
+                let Some((mixer, here)) = fusion.at(self.site) else { return Ok(state) };
                 let entered = last.module.enter(cx, &state.x, &self.at)?;
                 let mut children = vec![];
-                for (index, t) in of.iter().enumerate() {
-                    children.extend(self.child(cx, index, t, &entered)?);
+                for (index, t) in places.iter().zip(of) {
+                    children.extend(self.child(cx, *index, t, &entered)?);
                 }
                 self.last = Some(last);
-                let x = mixer.mix(cx, self.site, &state.x, &entered, &children)?;
-                Ok(State { x, res: entered.res })
+                let is_parallel = last.module.narrow().is_some_and(|n| n.is_parallel());
+                let after = (!is_parallel || *residual_twice).then(|| entered.res.clone());
+                let residuals = Residuals { after, of_each: entered.res.clone() };
+                let mixed = mixer.mix(cx, here, (&state.x, &entered), residuals, &children)?;
+                Ok(State { x: mixed.y, res: entered.res })
             }
             Tree::Average { weights, of } => {
                 let Some(first) = tree.closing(self.site).next() else { return Ok(state) };

@@ -1,58 +1,52 @@
 //! Several adapters' outputs, mixed by weights that train.
-use crate::{Here, Narrow, State};
-use engraft_engine::{self as engine, Act, Cx, Param, Parameters, Site, Tensor};
-use std::{collections::BTreeMap, fmt};
+//!
+//! A way to mix is a file here: its configuration ([`FusionConfig`]), what mixes at a site ([`Mixer`]) with the formula, and one
+//! row ([`Method`]) in [`METHODS`].
+mod attention;
+mod files;
+mod mixer;
+mod space;
 
-/// A fused adapter, as a fusion sees it at the end of a sub-layer: what it computes in its bottleneck, and the way up.
-#[derive(Clone)]
-pub struct Child<'m> {
-    /// Which of the fusion's adapters it is.
-    pub index: usize,
-    /// What it computes in its bottleneck, (T, B).
-    pub a: Act,
-    /// Its bottleneck.
-    pub narrow: &'m dyn Narrow,
-    /// What the bottleneck is told.
-    pub here: Here<'m>,
+pub use attention::AttentionConfig;
+pub use files::Fusion;
+pub use mixer::{Child, Configured, FusionConfig, Method, Mixed, Mixer, Residuals};
+
+use crate::{Error, Result, grammar, grammar::Fields};
+
+/// Every way to mix.
+pub const METHODS: &[&Method] = &[&attention::METHOD];
+
+/// What a configuration string describes, with more fields over those that it gives: `attention`, `static`,
+/// `attention[heads=8]`.
+pub fn parse(text: &str, more: &Fields) -> Configured {
+    let mut all = grammar::parse(text)?;
+    let (Some(named), true) = (all.pop(), all.is_empty()) else {
+        return Err(Error::Config(format!("`{text}` is more than one way to mix")));
+    };
+    let Some(method) = METHODS.iter().find(|m| m.names.contains(&named.name.as_str())) else {
+        let known: Vec<_> = METHODS.iter().flat_map(|m| m.names).map(|n| format!("`{n}`")).collect();
+        let (name, known) = (&named.name, known.join(", "));
+        return Err(Error::Config(format!("`{name}` is not the name of a fusion; there are {known}")));
+    };
+    let mut fields = named.fields;
+    fields.extend(more.clone());
+    (method.preset)(&named.name, fields).map_err(|e| Error::Config(format!("`{}`: {e}", named.name)))
 }
 
-/// What mixes adapters' outputs at the end of a sub-layer.
-pub trait Mixer: Parameters + fmt::Debug + Send + Sync {
-    /// The mixed output, with the residual that was entered with. `h` is the sub-layer's output, `entered` what the last of
-    /// the adapters read and the residual that it is added to.
-    fn mix<'m>(
-        &'m self,
-        cx: &mut Cx<'m>,
-        s: Site,
-        h: &Act,
-        entered: &State,
-        children: &[Child<'m>],
-    ) -> engine::Result<Act>;
-    /// Calls `f` on every tensor, with its name within the fusion.
-    fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
+/// What the `config` of an `adapter_fusion_config.json` describes: AdapterHub's has no `method`.
+pub(crate) fn read(mut fields: Fields) -> Configured {
+    let name = match fields.remove("method") {
+        None => attention::METHOD.names[0].to_string(),
+        Some(serde_json::Value::String(name)) => name,
+        Some(v) => return Err(Error::Config(format!("`method` is {v}, expected a text"))),
+    };
+    match METHODS.iter().find(|m| m.names[0] == name) {
+        Some(method) => (method.read)(fields),
+        None => Err(Error::Config(format!("`method` is `{name}`, which is no fusion"))),
+    }
 }
 
-/// A fusion: what mixes at each site.
-#[derive(Debug)]
-pub struct Fusion {
-    name: String,
-    mixers: BTreeMap<Site, Box<dyn Mixer>>,
-}
-impl Fusion {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-    /// What mixes at a site.
-    pub fn at(&self, s: Site) -> Option<&dyn Mixer> {
-        self.mixers.get(&s).map(|m| &**m)
-    }
-}
-impl Parameters for Fusion {
-    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
-        self.mixers.values().for_each(|m| m.visit(f));
-    }
-    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
-        self.mixers.values_mut().for_each(|m| m.visit_mut(f));
-    }
+/// The result of this crate, where a method is made.
+pub(crate) fn boxed<C: FusionConfig + 'static>(config: Result<C>) -> Configured {
+    Ok(Box::new(config?))
 }

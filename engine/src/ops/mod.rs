@@ -13,11 +13,13 @@ mod embed;
 mod gated;
 mod linear;
 mod low_rank;
+mod mixture;
 mod norm;
 mod rotary;
 mod rows;
 mod sequences;
 mod squared_error;
+mod values;
 mod vocabulary_loss;
 
 pub use attention::{Cols, Heads, Mask, Qkv, Relative};

@@ -13,17 +13,17 @@ pub enum Rows {
     First,
     /// That of the last token.
     Last,
-    /// For each sequence these tokens, counted from 0 within the sequence.
+    /// For each item of the batch these tokens, counted from 0 within its sequence.
     These(Arc<[Vec<usize>]>),
 }
 impl Rows {
-    /// The rows of one sequence, as places among its tokens; `i` is the sequence's number.
-    fn of(&self, i: usize, tokens: usize) -> Vec<usize> {
+    /// The rows of one sequence, as places among its tokens.
+    fn of(&self, item: usize, tokens: usize) -> Vec<usize> {
         match self {
             Rows::All => (0..tokens).collect(),
             Rows::First => (0..tokens.min(1)).collect(),
             Rows::Last => (tokens.saturating_sub(1)..tokens).collect(),
-            Rows::These(rows) => rows.get(i).cloned().unwrap_or_default(),
+            Rows::These(rows) => rows.get(item).cloned().unwrap_or_default(),
         }
     }
 }
@@ -40,19 +40,15 @@ impl<'m> Cx<'m> {
     /// chosen stays, with no rows. Where every row is chosen x is given back as it is.
     pub fn take_rows(&mut self, x: &Act, rows: &Rows) -> Result<Act> {
         if let Rows::These(chosen) = rows
-            && chosen.len() != x.seqs.len()
+            && let Some(s) = x.seqs.iter().find(|s| s.item >= chosen.len())
         {
-            return Err(Error::Shape {
-                op: "take_rows",
-                left: vec![x.seqs.len()],
-                right: vec![chosen.len()],
-            });
+            return Err(Error::Shape { op: "take_rows", left: vec![s.item], right: vec![chosen.len()] });
         }
         let (mut index, mut seqs): (Vec<u32>, Vec<Seq>) = (vec![], vec![]);
-        for (i, s) in x.seqs.iter().enumerate() {
+        for s in x.seqs.iter() {
             let (first, tokens) = (s.start + s.extra.min(s.len), s.len.saturating_sub(s.extra));
             let start = index.len();
-            for place in rows.of(i, tokens) {
+            for place in rows.of(s.item, tokens) {
                 if place >= tokens {
                     return Err(Error::Shape { op: "take_rows", left: vec![tokens], right: vec![place] });
                 }

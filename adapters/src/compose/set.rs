@@ -1,0 +1,144 @@
+//! Several adapters and fusions at hand.
+use super::{active::Active, setup::Setup, tree::Tree};
+use crate::{Adapter, Error, Fusion, Result};
+use engraft_engine::{Param, Parameters};
+use std::collections::BTreeMap;
+
+/// Whose results count where a library computes something else than it documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// What is documented.
+    #[default]
+    Documented,
+    /// What AdapterHub's `adapters` 1.3.0 computes: an Average is divided by the number of its members once more, and a fusion of
+    /// adapters beside a sub-layer adds the residual twice.
+    Adapters130,
+}
+
+/// Adapters and fusions by name, trained and frozen ones side by side. To change which of them answer costs nothing.
+#[derive(Debug, Default)]
+pub struct AdapterSet {
+    adapters: BTreeMap<String, Adapter>,
+    fusions: BTreeMap<String, Fusion>,
+}
+
+impl AdapterSet {
+    /// None yet.
+    pub fn new() -> AdapterSet {
+        AdapterSet::default()
+    }
+    /// One more; an error if there is one of its name.
+    pub fn add(&mut self, adapter: Adapter) -> Result<()> {
+        let name = adapter.name().to_string();
+        match self.adapters.contains_key(&name) {
+            true => Err(Error::Config(format!("there is an adapter `{name}` already"))),
+            false => {
+                self.adapters.insert(name, adapter);
+                Ok(())
+            }
+        }
+    }
+    /// Takes one out.
+    pub fn remove(&mut self, name: &str) -> Option<Adapter> {
+        self.adapters.remove(name)
+    }
+    /// The adapter of a name; an error that lists the others if there is none.
+    pub fn get(&self, name: &str) -> Result<&Adapter> {
+        self.adapters.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.adapters.keys().map(|n| format!("`{n}`")).collect();
+            Error::Config(format!("there is no adapter `{name}`; there are: {}", known.join(", ")))
+        })
+    }
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Adapter> {
+        self.adapters.values()
+    }
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.adapters.is_empty()
+    }
+    /// Adds a fusion; an error if there is one of its name.
+    pub fn add_fusion(&mut self, fusion: Fusion) -> Result<()> {
+        let name = fusion.name().to_string();
+        match self.fusions.contains_key(&name) {
+            true => Err(Error::Config(format!("there is a fusion `{name}` already"))),
+            false => {
+                self.fusions.insert(name, fusion);
+                Ok(())
+            }
+        }
+    }
+    /// The fusion of a name; an error that lists the others if there is none.
+    pub fn fusion(&self, name: &str) -> Result<&Fusion> {
+        self.fusions.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.fusions.keys().map(|n| format!("`{n}`")).collect();
+            Error::Config(format!("there is no fusion `{name}`; there are: {}", known.join(", ")))
+        })
+    }
+    /// All fusions, by name.
+    pub fn fusions(&self) -> impl Iterator<Item = &Fusion> {
+        self.fusions.values()
+    }
+    /// What answers a model's hooks under a setup, for batches of so many items.
+    pub fn activate(&self, setup: &Setup, items: usize) -> Result<Active<'_>> {
+        self.activate_like(Compat::default(), setup, items)
+    }
+    /// The same, with the results of another library where they differ from what it documents.
+    pub fn activate_like(&self, compat: Compat, setup: &Setup, items: usize) -> Result<Active<'_>> {
+        let (setups, channels) = setup.normal(items)?;
+        Ok(Active::new(self.trees(&setups, compat)?, channels))
+    }
+    /// What answers for a batch each of whose items has a setup of its own: a mixed batch. It has one channel.
+    pub fn activate_each(&self, of_item: &[&Setup]) -> Result<Active<'_>> {
+        let mut setups: Vec<Setup> = vec![];
+        let mut routes = vec![];
+        for setup in of_item {
+            let (trees, channels) = setup.normal(1)?;
+            let [route] = channels.as_slice() else {
+                return Err(Error::Config(format!("`{setup}` is more than one answer for a sequence")));
+            };
+            let tree = &trees[route[0]];
+            routes.push(setups.iter().position(|s| s == tree).unwrap_or_else(|| {
+                setups.push(tree.clone());
+                setups.len() - 1
+            }));
+        }
+        Ok(Active::new(self.trees(&setups, Compat::default())?, vec![routes]))
+    }
+    fn trees(&self, setups: &[Setup], compat: Compat) -> Result<Vec<Tree<'_>>> {
+        setups.iter().map(|s| self.tree(s, compat)).collect()
+    }
+    /// A setup without routing, with the adapters and fusions that it names.
+    fn tree(&self, setup: &Setup, compat: Compat) -> Result<Tree<'_>> {
+        let all = |of: &[Setup]| self.trees(of, compat);
+        Ok(match setup {
+            Setup::Identity => Tree::Identity,
+            Setup::One(name) => Tree::One(self.get(name)?),
+            Setup::Stack(of) => Tree::Stack(all(of)?),
+            Setup::Fuse { of, name } => {
+                let fusion = self.fusion(&Setup::fusion_name(of, name.as_deref()))?;
+                let places = fusion.places(of)?;
+                let residual_twice = compat == Compat::Adapters130;
+                Tree::Fuse { fusion, of: all(of)?, places, residual_twice }
+            }
+            Setup::Average { of, weights } => {
+                let by = if compat == Compat::Adapters130 { of.len() as f64 } else { 1.0 };
+                Tree::Average { weights: weights.iter().map(|w| (w / by) as f32).collect(), of: all(of)? }
+            }
+            Setup::Split { of, splits } => Tree::Split { sizes: splits.clone(), of: all(of)? },
+            Setup::BatchSplit { .. } | Setup::Parallel(_) => {
+                return Err(Error::Config(format!("`{setup}` is no answer for one sequence")));
+            }
+        })
+    }
+}
+impl Parameters for AdapterSet {
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
+        self.adapters.values().for_each(|a| a.visit(f));
+        self.fusions.values().for_each(|a| a.visit(f));
+    }
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
+        self.adapters.values_mut().for_each(|a| a.visit_mut(f));
+        self.fusions.values_mut().for_each(|a| a.visit_mut(f));
+    }
+}

@@ -1,0 +1,98 @@
+//! Mixtures in bottleneck space.
+//!
+//! Behind its bottleneck an adapter is linear: U_i = s (W_u a_i + b_u). With â = [a, 1] and Û_i = s [W_u | b_u], (C, B + 1), it is
+//! Û_i â_i, and a mixture is Σ p_i Û_i â_i = [Û_1 | Û_2 | ..] [p_1 â_1; p_2 â_2; ..]. So what a token costs is narrow: nothing of
+//! size C² is left, and what is needed of the weights is multiplied out once for all tokens.
+use super::Child;
+use crate::{Scale, Up};
+use engraft_engine::{self as engine, Act, Cx, LinearRef, W, pack};
+use std::sync::Arc;
+
+/// Adapters in bottleneck space.
+pub(super) struct Space {
+    /// Û_iᵀ, one below the other: (R, C), R = Σ (B_i + 1).
+    pub up: Act,
+    /// 1 in the row of each bias, 0 elsewhere: (R, 1).
+    pub biases: Act,
+    /// â_i side by side: (T, R).
+    pub a: Act,
+    /// B_i + 1.
+    pub widths: Arc<[usize]>,
+}
+/// Numbers that nothing stands behind, (rows, cols).
+pub(super) fn constant(cx: &mut Cx<'_>, values: &[f32], cols: usize) -> engine::Result<Act> {
+    let buf = cx.device().upload(engine::Class::Scratch, values)?;
+    Act::new(buf, cols, pack([values.len() / cols.max(1)]))
+}
+/// Another activation's rows, each of them 1.
+pub(super) fn ones(cx: &mut Cx<'_>, like: &Act) -> engine::Result<Act> {
+    let buf = cx.device().upload(engine::Class::Scratch, &vec![1f32; like.rows()])?;
+    Act::new(buf, 1, like.seqs().clone())
+}
+pub(super) fn computed(x: &Act, in_out: bool) -> LinearRef<'static> {
+    LinearRef { w: W::Computed(x.clone()), b: None, in_out }
+}
+/// s x for every row.
+pub(super) fn scaled<'m>(cx: &mut Cx<'m>, x: Act, by: Scale<'m>) -> engine::Result<Act> {
+    match by {
+        Scale::Fixed(1.0) => Ok(x),
+        Scale::Fixed(s) => cx.scale(x, s),
+        Scale::Row(w) => cx.mul_row(&x, w),
+    }
+}
+/// Û_iᵀ: (B + 1, C).
+fn way_up<'m>(cx: &mut Cx<'m>, Up { layer, scaling }: Up<'m>) -> engine::Result<Act> {
+    let (b, _) = layer.dims();
+    let mut unit = vec![0f32; (b + 1) * b];
+    (0..b).for_each(|i| unit[i * (b + 1)] = 1.0);
+    let unit = constant(cx, &unit, b)?;
+    let y = cx.matmul(&unit, LinearRef { b: None, ..layer.clone() })?;
+    let y = match layer.b {
+        Some(bias) => {
+            let mut last = vec![0f32; b + 1];
+            last[b] = 1.0;
+            let last = constant(cx, &last, 1)?;
+            cx.matmul_plus(&last, LinearRef { w: bias, b: None, in_out: true }, &y)?
+        }
+        None => y,
+    };
+    scaled(cx, y, scaling)
+}
+impl Space {
+    pub fn of<'m>(cx: &mut Cx<'m>, children: &[Child<'m>]) -> engine::Result<Space> {
+        let (mut ups, mut a, mut biases) = (vec![], vec![], vec![]);
+        let Some(first) = children.first() else {
+            return Err(engine::Error::Shape { op: "fusion", left: vec![0], right: vec![1] });
+        };
+        let one = ones(cx, &first.a)?;
+        for child in children {
+            let up = child.narrow.up(cx, child.here)?;
+            ups.push(way_up(cx, up)?);
+            biases.extend((0..child.a.cols()).map(|_| 0f32).chain([1.0]));
+            a.extend([&child.a, &one]);
+        }
+        let places: Vec<[usize; 1]> = (0..ups.len()).map(|i| [i]).collect();
+        let parts: Vec<(&Act, &[usize])> = ups.iter().zip(&places).map(|(u, i)| (u, i.as_slice())).collect();
+        let up = if let [one] = ups.as_slice() { one.clone() } else { cx.merge_sequences(&parts)? };
+        let widths = children.iter().map(|c| c.a.cols() + 1).collect();
+        Ok(Space { up, biases: constant(cx, &biases, 1)?, a: cx.join_columns(&a)?, widths })
+    }
+    /// Σ p_i V Û_i â_i + residual; p (T, adapters), V (C, C) if there is one.
+    pub fn mix<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        shares: &Act,
+        value: Option<W<'m>>,
+        residual: Option<&Act>,
+    ) -> engine::Result<Act> {
+        let up = match value {
+            Some(w) => cx.matmul(&self.up, LinearRef { w, b: None, in_out: false })?,
+            None => self.up.clone(),
+        };
+        let a = cx.spread(&self.a, shares, &self.widths)?;
+        match residual {
+            Some(r) => cx.matmul_plus(&a, computed(&up, true), r),
+            None => cx.matmul(&a, computed(&up, true)),
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Composition blocks: the same numbers as AdapterHub's `adapters`, and each sequence what it gets alone.
+mod support;
+use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Host, Setup};
+use engraft_engine::{
+    Act, Activations, Class, Cx, Device, Gradients, Hooks, Keep, Param, ParamSet, Parameters, Pass,
+};
+use engraft_models::{Holding, Model, Rows, Tokens};
+use serde_json::Value;
+use std::path::PathBuf;
+use support::*;
+
+const FAMILIES: [&str; 2] = ["bert", "gpt2"];
+
+/// A case of `tests/reference/compose.py`.
+struct Composed {
+    device: Device,
+    name: String,
+    setup: Setup,
+    model: Box<dyn Model>,
+    set: AdapterSet,
+    tokens: Tokens,
+    skip: Vec<usize>,
+    compat: Compat,
+}
+fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
+    let folder = fixture(&format!("compose/{family}"));
+    let cases: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
+    let numbers = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect();
+    let sequences: Vec<Vec<u32>> = cases["sequences"].as_array().unwrap().iter().map(numbers).collect();
+    let one = |case: &Value| {
+        let model =
+            engraft_models::load_frozen(&fixture(&format!("{family}/model")), device, Holding::default());
+        let model = model.unwrap().model;
+        let setup: Setup = case["setup"].as_str().unwrap().parse().unwrap();
+        let fusion = case["fusion"].as_str().map(|f| folder.join("fusions").join(f));
+        let set = set_of(&*model, family, &setup, fusion, device);
+        let chosen: Vec<u32> = numbers(&case["sequences"]);
+        let chosen: Vec<_> = chosen.iter().map(|i| sequences[*i as usize].clone()).collect();
+        let skip: Vec<u32> = numbers(&case["skip"]);
+        Composed {
+            device: device.clone(),
+            name: case["name"].as_str().unwrap().into(),
+            setup,
+            model,
+            set,
+            tokens: Tokens::new(&chosen),
+            skip: skip.iter().map(|l| *l as usize).collect(),
+            compat: if case["compat"] == true { Compat::Adapters130 } else { Compat::Documented },
+        }
+    };
+    cases["cases"].as_array().unwrap().iter().map(one).collect()
+}
+fn host(model: &dyn Model) -> Host {
+    let info = model.info();
+    Host {
+        hidden_size: info.channels,
+        vocabulary: info.vocabulary,
+        model_class: info.class.into(),
+        model_type: info.family.into(),
+        ..support::host()
+    }
+}
+/// The adapters and the fusion of a setup, all of which train.
+fn set_of(
+    model: &dyn Model,
+    family: &str,
+    setup: &Setup,
+    fusion: Option<PathBuf>,
+    device: &Device,
+) -> AdapterSet {
+    let (mut params, mut set) = (ParamSet::new(), AdapterSet::new());
+    let mut names = setup.names();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let dir = fixture(&format!("compose/{family}")).join("adapters").join(name);
+        set.add(Adapter::load(&dir, &host(model), model.sites(), device, &mut params).unwrap()).unwrap();
+    }
+    if let Some(dir) = fusion {
+        set.add_fusion(Fusion::load(&dir, &host(model), model.sites(), device, &mut params).unwrap())
+            .unwrap();
+    }
+    set
+}
+impl Composed {
+    /// Last hidden states, and gradients of Σ y g with g of the script.
+    fn pass(&self, policy: &Activations) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
+        let items = self.tokens.lengths.len();
+        let active = self
+            .set
+            .activate_like(self.compat, &self.setup, items)
+            .unwrap()
+            .without_layers(self.skip.clone());
+        let (y, g) = run(&*self.model, &self.device, &active, &self.tokens, policy);
+        let mut gradients = vec![];
+        self.set.visit(&mut |p: &Param| {
+            gradients.extend(g.get(p).map(|b| (p.name().to_string(), b.read::<f32>().unwrap())));
+        });
+        (y, gradients)
+    }
+}
+fn run(
+    model: &dyn Model,
+    device: &Device,
+    hooks: &dyn Hooks,
+    tokens: &Tokens,
+    policy: &Activations,
+) -> (Vec<f32>, Gradients) {
+    let mut cx = Cx::new(device, hooks, Pass::gradients()).with_activations(policy);
+    let y = model.forward(&mut cx, tokens, &Rows::All).unwrap();
+    let values = y.read().unwrap();
+    let g = weights(&y);
+    let mut into = Gradients::new();
+    if y.is_recorded() {
+        let g = device.upload(Class::Scratch, &g).unwrap();
+        cx.backward(&y, g, &mut into).unwrap();
+    }
+    (values, into)
+}
+/// g[s][t][c] = sin(0.7 (s + 1) + 0.3 t + 0.11 c)
+fn weights(y: &Act) -> Vec<f32> {
+    let mut g = vec![0f32; y.rows() * y.cols()];
+    for (s, q) in y.seqs().iter().enumerate() {
+        for t in 0..q.len {
+            for c in 0..y.cols() {
+                let at = 0.7 * (s + 1) as f64 + 0.3 * t as f64 + 0.11 * c as f64;
+                g[(q.start + t) * y.cols() + c] = at.sin() as f32;
+            }
+        }
+    }
+    g
+}
+
+#[test]
+fn hidden_states_and_gradients() {
+    let recomputed = Activations::all(Keep::Recompute);
+    for family in FAMILIES {
+        let want = Expected::of(&format!("compose/{family}"));
+        let all = cases(family, &cpu());
+        assert!(all.len() > 30);
+        let mut worst = (0f64, 0f64);
+        for case in all {
+            let name = format!("{family} {}", case.name);
+            for policy in [&Activations::default(), &recomputed] {
+                let (hidden, gradients) = case.pass(policy);
+                let e = relative(&hidden, &want.get(&format!("{}/hidden", case.name)));
+                assert!(e < 1e-5, "{name}: {e:.1e}");
+                worst.0 = worst.0.max(e);
+                let start = format!("{}/", case.name);
+                let named: Vec<String> = want.all().into_iter().filter(|n| n.starts_with(&start)).collect();
+                let mut scale = 0f32;
+                for n in named.iter().filter(|n| n.contains("grad.")) {
+                    scale = want.get(n).iter().fold(scale, |m, x| m.max(x.abs()));
+                }
+                let mut found = 0;
+                for (parameter, got) in &gradients {
+                    let tensor = format!("{start}grad.{parameter}");
+                    if !named.contains(&tensor) {
+                        // the library has no gradient for what no sequence reaches
+                        assert!(got.iter().all(|x| *x == 0.0), "{name}: {parameter}");
+                        continue;
+                    }
+                    found += 1;
+                    let want = want.get(&tensor);
+                    // the gradient of a key's bias is 0: it moves all scores alike
+                    let top = want.iter().fold(1e-6 * scale, |m, x| m.max(x.abs()));
+                    let e = got.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top;
+                    let bound = if parameter.contains("key.bias") { 1.0 } else { 1e-4 };
+                    assert!(e < bound, "{name}: {parameter} {e:.1e} of {top:.1e}");
+                    worst.1 = worst.1.max(f64::from(if bound < 1.0 { e } else { 0.0 }));
+                }
+                assert_eq!(found, named.len() - 1, "{name}: every gradient of the library");
+            }
+        }
+        println!("{family}: hidden {:.1e}, gradients {:.1e}", worst.0, worst.1);
+    }
+}
+
+#[test]
+fn a_sequence_gets_what_it_gets_alone_to_the_bit() {
+    let device = cpu();
+    for family in FAMILIES {
+        for case in cases(family, &device) {
+            let items = case.tokens.lengths.len();
+            let active = case.set.activate(&case.setup, items).unwrap().without_layers(case.skip.clone());
+            let keep = Activations::default();
+            let together = run(&*case.model, &device, &active, &case.tokens, &keep).0;
+            let (mut alone, mut from) = (vec![], vec![0]);
+            case.tokens.lengths.iter().for_each(|n| from.push(from[from.len() - 1] + n));
+            for channel in 0..active.channels() {
+                for item in 0..items {
+                    let tree = active.tree(channel, item).unwrap().clone();
+                    let one = Active::single(tree).without_layers(case.skip.clone());
+                    let tokens = Tokens::new(&[&case.tokens.ids[from[item]..from[item + 1]]]);
+                    alone.extend(run(&*case.model, &device, &one, &tokens, &keep).0);
+                }
+            }
+            assert!(together == alone, "{family} {}", case.name);
+        }
+    }
+}
+
+#[test]
+fn frozen_adapters_record_nothing_and_a_fusion_trains_over_them() {
+    let device = cpu();
+    for family in FAMILIES {
+        let folder = fixture(&format!("compose/{family}"));
+        let model =
+            engraft_models::load_frozen(&fixture(&format!("{family}/model")), &device, Holding::default());
+        let (model, mut set) = (model.unwrap().model, AdapterSet::new());
+        for name in ["a", "b", "c"] {
+            let dir = folder.join("adapters").join(name);
+            set.add(Adapter::load_frozen(&dir, &host(&*model), model.sites(), &device).unwrap()).unwrap();
+        }
+        let tokens = Tokens::new(&[&[3, 7, 1, 9], &[5, 2, 8, 4]]);
+        let recorded = |set: &AdapterSet, setup: &str| {
+            let active = set.activate(&setup.parse().unwrap(), 2).unwrap();
+            let mut cx = Cx::new(&device, &active, Pass::gradients());
+            model.forward(&mut cx, &tokens, &Rows::All).unwrap();
+            cx.recorded()
+        };
+        for setup in
+            ["a", "Stack(a, b)", "Average(a, b)", "BatchSplit(a, b, batch_sizes=1)", "Parallel(a, b)"]
+        {
+            assert_eq!(recorded(&set, setup), 0, "{family} {setup}");
+        }
+        let dir = folder.join("fusions/dynamic");
+        let mut params = ParamSet::new();
+        set.add_fusion(Fusion::load(&dir, &host(&*model), model.sites(), &device, &mut params).unwrap())
+            .unwrap();
+        assert!(recorded(&set, "Fuse(a, b, c)") > 0);
+        let active = set.activate(&"Fuse(a, b, c)".parse().unwrap(), 2).unwrap();
+        let gradients = run(&*model, &device, &active, &tokens, &Activations::default()).1;
+        assert_eq!(gradients.len(), params.len(), "{family}: the fusion's and no others");
+    }
+}
+
+#[test]
+fn some_of_a_fusions_adapters_are_those_alone() {
+    let device = cpu();
+    let case = cases("bert", &device).into_iter().find(|c| c.name == "fuse-dynamic").unwrap();
+    let fuse = |text: &str| {
+        let setup = format!("Fuse({text}, name='a,b,c')").parse().unwrap();
+        let active = case.set.activate(&setup, case.tokens.lengths.len()).unwrap();
+        run(&*case.model, &device, &active, &case.tokens, &Activations::default()).0
+    };
+    assert!(fuse("a, c") != fuse("a, b, c"));
+    assert!(relative(&fuse("c, a"), &fuse("a, c")) < 1e-6);
+    let unknown = "Fuse(a, d, name='a,b,c')".parse().unwrap();
+    let e = case.set.activate(&unknown, 1).unwrap_err().to_string();
+    assert!(e.contains("no adapter `d`") || e.contains("made for `a`, `b`, `c`"), "{e}");
+}
+
+#[test]
+fn what_is_saved_is_what_the_library_saved() {
+    let device = cpu();
+    for family in FAMILIES {
+        let model =
+            engraft_models::load_frozen(&fixture(&format!("{family}/model")), &device, Holding::default());
+        let model = model.unwrap().model;
+        for entry in std::fs::read_dir(fixture(&format!("compose/{family}/fusions"))).unwrap() {
+            let (from, to) = (entry.unwrap().path(), tempfile::tempdir().unwrap());
+            let fusion = Fusion::load_frozen(&from, &host(&*model), model.sites(), &device).unwrap();
+            fusion.save(to.path(), &host(&*model)).unwrap();
+            let file = "model_adapter_fusion.safetensors";
+            let (a, b) = (files::tensors(&to.path().join(file)), files::tensors(&from.join(file)));
+            assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{from:?}");
+            for (n, t) in &a {
+                assert!((&t.shape, &t.bytes) == (&b[n].shape, &b[n].bytes), "{from:?} {n}");
+            }
+            let json = |d: &std::path::Path| faults::json_of(&d.join("adapter_fusion_config.json"));
+            assert_eq!(json(to.path()), json(&from));
+        }
+    }
+}
+
+#[test]
+fn setups_are_read_as_they_are_written() {
+    for text in [
+        "a",
+        "None",
+        "Stack(lang, Fuse(nli, qa), task)",
+        "Fuse(a, b, name='both of them')",
+        "Average(a, b, weights=[0.75, 0.25], normalize_weights=False)",
+        "Split(a, Stack(b, c), splits=[64, 64])",
+        "BatchSplit(a, None, batch_sizes=[1, 2])",
+        "Parallel(Fuse(a, b), BatchSplit(c, 'with blank', batch_sizes=[3, 0]))",
+    ] {
+        let setup: Setup = text.parse().unwrap();
+        assert_eq!(setup.to_string(), text);
+        assert_eq!(Setup::from_json(&setup.to_json()).unwrap(), setup, "{text}");
+    }
+    let same = |a: &str, b: &str| assert_eq!(a.parse::<Setup>().unwrap(), b.parse::<Setup>().unwrap(), "{a}");
+    same(" Split( a,b , splits = 3 ) ", "Split(a, b, splits=[3, 3])");
+    same("Average(a, b, weights=[3, 1])", "Average(a, b, weights=[0.75, 0.25], normalize_weights=False)");
+    // as AdapterHub's `adapter_setup.json` has it
+    let json = serde_json::json!({"type": "Stack", "children": [
+        {"type": "single", "children": ["a"]},
+        {"type": "BatchSplit", "children": [
+            {"type": "single", "children": ["b"]}, {"type": "single", "children": ["c"]}
+        ], "kwargs": {"batch_sizes": [1, 2]}},
+    ]});
+    assert_eq!(
+        Setup::from_json(&json).unwrap(),
+        "Stack(a, BatchSplit(b, c, batch_sizes=[1, 2]))".parse().unwrap()
+    );
+}
+
+#[test]
+fn setups_are_refused_where_they_go_wrong() {
+    for (text, words) in [
+        ("", &["character 1", "the name of an adapter or a block"][..]),
+        ("Stack(a, b", &["character 11", "`,` or `)`"]),
+        ("Stack()", &["character 1", "Stack of nothing"]),
+        ("Stack(a) b", &["character 10", "follows"]),
+        ("Stak(a)", &["character 1", "`Stak` is no block"]),
+        ("Stack(a, Split(b, c))", &["character 10", "Split needs `splits`"]),
+        ("Split(a, b, splits=[1])", &["Split of 2 has 1 numbers"]),
+        ("Split(a, b, splits=[1, -1])", &["`splits` holds -1"]),
+        ("Average(a, b, weights=[1, -1])", &["add up to 0"]),
+        ("Average(a, weight=[1])", &["Average has no `weight`"]),
+        ("Stack(a, name=x, name=y)", &["character 18", "`name` is given twice"]),
+        ("Fuse(a, name=3)", &["`name` is 3"]),
+    ] {
+        faults::says(text.parse::<Setup>().map(drop).map_err(|e| e.to_string()), words);
+    }
+    let deep = "Stack(".repeat(100) + "a" + &")".repeat(100);
+    assert!(deep.parse::<Setup>().unwrap_err().to_string().contains("too deeply"));
+    let device = cpu();
+    let case = cases("bert", &device).into_iter().find(|c| c.name == "stack").unwrap();
+    for (text, items, words) in [
+        ("Stack(a, z)", 1, &["no adapter `z`", "`a`", "`b`"][..]),
+        ("Fuse(a, b)", 1, &["no fusion `a,b`"]),
+        ("BatchSplit(a, b, batch_sizes=[1, 2])", 4, &["add up to 3", "4 sequences"]),
+        ("Stack(Parallel(a, b), Parallel(a, b, a))", 2, &["number of their channels"]),
+    ] {
+        let active = case.set.activate(&text.parse().unwrap(), items);
+        faults::says(active.map(drop).map_err(|e| e.to_string()), words);
+    }
+    // rows of a longer sequence than the split is for, and more sequences than the setup answers for
+    let short = "Split(a, b, splits=[1, 1])".parse().unwrap();
+    for (setup, items, word) in [(&short, 3, "split_sequences"), (&Setup::stack(["a", "b"]), 2, "2 items")] {
+        let active = case.set.activate(setup, items).unwrap();
+        let mut cx = Cx::new(&device, &active, Pass::infer());
+        let e = case.model.forward(&mut cx, &case.tokens, &Rows::All).unwrap_err().to_string();
+        assert!(e.contains(word), "{e}");
+    }
+}
+
+#[test]
+fn adapters_in_different_places_are_not_fused() {
+    let device = cpu();
+    let case = cases("bert", &device).into_iter().find(|c| c.name == "stack").unwrap();
+    let dir = fixture("compose/bert/adapters");
+    let [a, d, l] = ["a", "d", "l"].map(|n| {
+        Adapter::load_frozen(&dir.join(n), &host(&*case.model), case.model.sites(), &device).unwrap()
+    });
+    let fuse = |of: &[&Adapter]| {
+        let config = engraft_adapters::fusion::parse("attention", &Default::default()).unwrap();
+        Fusion::new(config, of, case.model.sites(), &device, &mut ParamSet::new(), 3)
+    };
+    let said =
+        |of: &[&Adapter], words: &[&str]| faults::says(fuse(of).map(drop).map_err(|e| e.to_string()), words);
+    said(&[&a, &d], &["`a` and `d`", "mh_adapter"]);
+    said(&[&a, &l], &["`a` and `l`"]);
+    said(&[&l], &["none of l is a bottleneck"]);
+    assert_eq!(fuse(&[&a, &a]).unwrap().mixers().count(), 3);
+}
