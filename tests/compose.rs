@@ -170,7 +170,11 @@ fn hidden_states_and_gradients() {
                     assert!(e < bound, "{name}: {parameter} {e:.1e} of {top:.1e}");
                     worst.1 = worst.1.max(f64::from(if bound < 1.0 { e } else { 0.0 }));
                 }
-                assert_eq!(found, named.len() - 1, "{name}: every gradient of the library");
+                // an adapter that no sequence chooses has no gradient here, and zeros there
+                let is_nought = |n: &&String| want.get(n).iter().all(|x| *x == 0.0);
+                let noughts = named.iter().filter(is_nought).count();
+                let all = named.len() - 1;
+                assert!((all - noughts..=all).contains(&found), "{name}: every gradient of the library");
             }
         }
         println!("{family}: hidden {:.1e}, gradients {:.1e}", worst.0, worst.1);

@@ -1,7 +1,7 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Methods, Module, Place, Result,
-    files::{CONFIG, Card, Format, object, older, peft, tensors, write},
+    files::{CONFIG, Card, Format, Paths, object, older, peft, tensors, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
@@ -49,7 +49,7 @@ impl Adapter {
         };
         let mut adapter = Adapter::empty(name, config, format, base.sites);
         let from = &mut Source::New(&mut Fresh::new(device, set, seed));
-        adapter.build(base, true, |i| i.path.clone(), from)?;
+        adapter.build(base, true, &Paths::default(), from)?;
         Ok(adapter)
     }
     /// Loads an adapter that AdapterHub, PEFT or engraft saved (`adapter_config.json` and its tensors), to train on. It is
@@ -103,15 +103,9 @@ impl Adapter {
         let (trains, mut none) = (set.is_some(), ParamSet::new());
         let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none)).renaming(older::renamed);
         let mut adapter = Adapter::empty(&name, config, format, base.sites);
-        // a plain `BertModel` saves without the prefix of the model with heads
         let root = if format == Format::Peft { peft::ROOT } else { "" };
-        let short = |i: &SiteInfo| i.path.split_once('.').map_or("", |(_, rest)| rest).to_string();
-        let starts: Vec<String> = base.sites.iter().map(short).filter(|s| !s.is_empty()).collect();
-        let is_plain = checkpoint.names().filter_map(|n| n.strip_prefix(root)).any(|n| {
-            starts.iter().any(|s| n.strip_prefix(s.as_str()).is_some_and(|rest| rest.starts_with('.')))
-        });
-        let path_of = |i: &SiteInfo| if is_plain { short(i) } else { i.path.clone() };
-        adapter.build(base, trains, path_of, &mut Source::File(&mut load)).map_err(|e| match e {
+        let paths = Paths::of(base.sites, &checkpoint, root);
+        adapter.build(base, trains, &paths, &mut Source::File(&mut load)).map_err(|e| match e {
             Error::Config(what) => bad(what),
             other => other,
         })?;
@@ -134,7 +128,7 @@ impl Adapter {
         &mut self,
         base: Base<'_>,
         trains: bool,
-        path_of: impl Fn(&SiteInfo) -> String,
+        paths: &Paths,
         from: &mut Source<'_, '_>,
     ) -> Result<()> {
         self.config.check()?;
@@ -144,12 +138,10 @@ impl Adapter {
         }
         let place = |info, path| Place { info, base, adapter: &self.name, path, trains };
         if let Some(info) = self.sites.iter().find(|i| i.site == Site::EMBED) {
-            self.config.common(&place(info, &path_of(info)), &mut self.common, from)?;
+            self.config.common(&place(info, paths.at(info)), &mut self.common, from)?;
         }
         for info in self.sites.iter().filter(|i| i.module == i.site) {
-            let path = path_of(info);
-            let place = Place { info, base, adapter: &self.name, path: &path, trains };
-            let modules = self.config.build(&place, from)?;
+            let modules = self.config.build(&place(info, paths.at(info)), from)?;
             if !modules.is_empty() {
                 self.modules.insert(info.site, modules);
             }

@@ -16,9 +16,21 @@ struct Shared {
 }
 /// A weight that trains or does not.
 #[derive(Debug)]
-enum Stored {
+pub enum Stored {
+    /// It does not.
     Frozen(Frozen),
+    /// It does.
     Param(Param),
+}
+impl From<Frozen> for Stored {
+    fn from(w: Frozen) -> Stored {
+        Stored::Frozen(w)
+    }
+}
+impl From<Param> for Stored {
+    fn from(w: Param) -> Stored {
+        Stored::Param(w)
+    }
 }
 
 impl Common {
@@ -31,14 +43,17 @@ impl Common {
         trains: bool,
         from: &mut Source<'_, '_>,
     ) -> Result<()> {
+        match trains {
+            true => self.put(key, name, from.get::<Param>(name, shape, role, init)?),
+            false => self.put(key, name, from.get::<Frozen>(name, shape, role, init)?),
+        }
+    }
+    /// One more that is there already.
+    pub fn put(&mut self, key: &str, name: &str, weight: impl Into<Stored>) -> Result<()> {
         if self.find(key).is_some() {
             return Err(Error::Config(format!("two members of a union share a weight `{key}`")));
         }
-        let weight = match trains {
-            true => Stored::Param(from.get(name, shape, role, init)?),
-            false => Stored::Frozen(from.get(name, shape, role, init)?),
-        };
-        self.0.push(Shared { key: key.into(), name: name.into(), weight });
+        self.0.push(Shared { key: key.into(), name: name.into(), weight: weight.into() });
         Ok(())
     }
     fn find(&self, key: &str) -> Option<&Shared> {

@@ -2,7 +2,7 @@
 //!
 //! A module is built in one place: it names each weight with its shape, its role and its start, and a [`Source`] makes or
 //! loads it.
-use crate::{Group, Init, Linear, Load, Norm, NormKind, ParamSet, Result, Role, Weight};
+use crate::{Group, Init, Linear, Load, Norm, NormKind, ParamSet, Result, Role, Weight, tensor::upload};
 use engraft_kernels::{Class, Device};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -38,6 +38,22 @@ impl Source<'_, '_> {
         match self {
             Source::New(n) => {
                 let tensor = init.tensor(n.device, Class::Adapter, shape, &mut n.rng)?;
+                P::make(n.set, name, tensor, role.of(n.group))
+            }
+            Source::File(load) => load.get(name, shape, role),
+        }
+    }
+    /// A weight: made with these values, or loaded under its name. The values must be as many as the shape says.
+    pub fn get_from<P: Weight>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        role: Role,
+        values: impl FnOnce() -> Vec<f32>,
+    ) -> Result<P> {
+        match self {
+            Source::New(n) => {
+                let tensor = upload(n.device, Class::Adapter, &values(), shape)?;
                 P::make(n.set, name, tensor, role.of(n.group))
             }
             Source::File(load) => load.get(name, shape, role),

@@ -148,6 +148,10 @@ impl<'m> Cx<'m> {
     pub fn device(&self) -> &Device {
         &self.device
     }
+    /// The number of the pass within its run, if it is one of training: see [`Pass::train`].
+    pub fn training_pass(&self) -> Option<u64> {
+        self.pass.random.map(|(_, number)| number)
+    }
     /// Operations recorded so far.
     pub fn recorded(&self) -> usize {
         self.nodes.len()

@@ -47,6 +47,92 @@ ADAPTERS = {
     "m": LoRAConfig(r=3, alpha=4, attn_matrices=["k", "v"], intermediate_lora=True),
 }
 # name: (adapters of the fusion, configuration)
+OWN = {}  # what the library does not have: name to (the `config` of our file, what it computes)
+
+
+def own(**config):
+    def take(kind):
+        OWN[kind.__name__] = (config, kind)
+        return kind
+    return take
+
+
+class OwnFusion(torch.nn.Module):
+    """What the library's fusion is given: queries (1, T, C), outputs of n adapters (1, T, n, C), the residual (1, T, C)."""
+
+    def forward(self, query, key, value, residual, output_attentions=False):
+        return (self.shares(query, key).unsqueeze(-1) * value).sum(2) + residual
+
+
+@own(method="weighted", shared=False, shares=None, start="uniform")
+class Weighted(OwnFusion):
+    def __init__(self, c, n):
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.zeros(n))
+
+    def shares(self, query, key):
+        return self.weights.softmax(0).expand(key.shape[:3])
+
+
+@own(method="gating", function="softmax", bias=True, top_k=None)
+class Gate(OwnFusion):
+    def __init__(self, c, n):
+        super().__init__()
+        self.gate = torch.nn.Linear(c, n)
+
+    def shares(self, query, key):
+        return self.gate(query).softmax(-1)
+
+
+@own(method="gating", function="sigmoid", bias=False, top_k=None)
+class Sigmoid(OwnFusion):
+    def __init__(self, c, n):
+        super().__init__()
+        self.gate = torch.nn.Linear(c, n, bias=False)
+
+    def shares(self, query, key):
+        return self.gate(query).sigmoid()
+
+
+@own(method="gating", function="softmax", bias=True, top_k=2)
+class TopTwo(Gate):
+    def shares(self, query, key):
+        scores = self.gate(query.mean(1, keepdim=True))
+        chosen = scores.topk(2, -1).indices
+        mask = torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)
+        return (scores + mask).softmax(-1).expand(key.shape[:3])
+
+
+@own(heads=4, scaled=True, learned_temperature=True)
+class Heads(torch.nn.Module):
+    def __init__(self, c, n):
+        super().__init__()
+        self.query, self.key = torch.nn.Linear(c, c), torch.nn.Linear(c, c)
+        self.value = torch.nn.Linear(c, c, bias=False)
+        self.temperature = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, query, key, value, residual, output_attentions=False):
+        heads = lambda x: x.unflatten(-1, (4, -1))
+        q, k, v = heads(self.query(query)), heads(self.key(key)), heads(self.value(value))
+        scores = torch.einsum("bthd,btnhd->bthn", q, k) / q.shape[-1] ** 0.5
+        p = (self.temperature * scores).softmax(-1)
+        return torch.einsum("bthn,btnhd->bthd", p, v).flatten(-2) + residual
+
+
+@own(residual_before=True)
+class ResidualBefore(torch.nn.Module):
+    """The values hold the residual; the library adds it to the keys as well, which are the same tensor."""
+
+    def __init__(self, c, n):
+        super().__init__()
+        self.query, self.key = torch.nn.Linear(c, c), torch.nn.Linear(c, c)
+        self.value = torch.nn.Linear(c, c, bias=False)
+
+    def forward(self, query, key, value, residual, output_attentions=False):
+        p = torch.einsum("btc,btnc->btn", self.query(query), self.key(key)).softmax(-1)
+        return torch.einsum("btn,btnc->btc", p, self.value(value + residual.unsqueeze(2)))
+
+
 FUSIONS = {
     "dynamic": (["a", "b", "c"], DynamicAdapterFusionConfig()),
     "static": (["a", "b", "c"], StaticAdapterFusionConfig()),
@@ -60,6 +146,7 @@ FUSIONS = {
     "parallel": (["p", "q"], DynamicAdapterFusionConfig()),
     "stack": (["b", "c"], DynamicAdapterFusionConfig()),
 }
+FUSIONS |= {name: (["a", "b", "c"], DynamicAdapterFusionConfig()) for name in OWN}
 
 
 def alone(*setups):
@@ -90,6 +177,7 @@ CASES = {
     "fuse-odd": ("Fuse(a, odd)", Fuse("a", "odd"), dict(fusion="odd")),
     "fuse-plus": ("Fuse(plus, plus2)", Fuse("plus", "plus2"), dict(fusion="plus")),
     "fuse-parallel": ("Fuse(p, q)", Fuse("p", "q"), dict(fusion="parallel", compat=True)),
+    **{f"fuse-{name}": ("Fuse(a, b, c)", Fuse("a", "b", "c"), dict(fusion=name)) for name in OWN},
     "fuse-of-stack": ("Fuse(Stack(a, b), c)", Fuse(Stack("a", "b"), "c"), dict(fusion="stack")),
     "stack-of-fuse": ("Stack(a, Fuse(b, c))", Stack("a", Fuse("b", "c")), dict(fusion="stack")),
     "parallel": ("Parallel(a, b)", Parallel("a", "b"), dict(batched=True)),
@@ -138,6 +226,10 @@ def base(family, names, fusion):
     if fusion:
         of, config = FUSIONS[fusion]
         model.add_adapter_fusion(Fuse(*of), config)
+        if fusion in OWN:
+            for m in list(model.modules()):
+                if ",".join(of) in getattr(m, "adapter_fusion_layer", {}):
+                    m.adapter_fusion_layer[",".join(of)] = OWN[fusion][1](model.config.hidden_size, len(of))
         randomize(model, fusion, ["adapter_fusion_layer."])
     return model
 
@@ -195,7 +287,14 @@ def main():
             model.save_adapter(str(fresh(folder / "adapters" / name)), name, use_safetensors=True, with_head=False)
         for name, (of, _) in FUSIONS.items():
             model = base(family, of, name)
-            model.save_adapter_fusion(str(fresh(folder / "fusions" / name)), ",".join(of), use_safetensors=True)
+            into = fresh(folder / "fusions" / name)
+            model.save_adapter_fusion(str(into), ",".join(of), use_safetensors=True)
+            if name in OWN:
+                file = into / "adapter_fusion_config.json"
+                about = json.loads(file.read_text())
+                config = OWN[name][0]
+                about["config"] = config if "method" in config else about["config"] | config
+                file.write_text(json.dumps(about, indent=2))
         tensors, cases = {}, []
         for name, (text, setup, options) in CASES.items():
             if options.get("only", family) != family:

@@ -85,15 +85,21 @@ impl<'w, 'm> Walk<'w, 'm> {
                 let Some(last) = tree.closing(self.site).next_back() else { return Ok(state) };
                 let Some((mixer, here)) = fusion.at(self.site) else { return Ok(state) };
                 let entered = last.module.enter(cx, &state.x, &self.at)?;
+                let chosen = mixer.choose(cx, here, (&state.x, &entered), places)?;
                 let mut children = vec![];
                 for (index, t) in places.iter().zip(of) {
-                    children.extend(self.child(cx, *index, t, &entered)?);
+                    let only = chosen.as_ref().and_then(|c| c.sequences.get(*index));
+                    children.extend(self.child_of(cx, (*index, t), &entered, only)?);
                 }
                 self.last = Some(last);
-                let is_parallel = last.module.narrow().is_some_and(|n| n.is_parallel());
-                let after = (!is_parallel || *residual_twice).then(|| entered.res.clone());
-                let residuals = Residuals { after, of_each: entered.res.clone() };
-                let mixed = mixer.mix(cx, here, (&state.x, &entered), residuals, &children)?;
+                let of_each = entered.res.clone();
+                let after = match residual_twice {
+                    true => of_each.clone(),
+                    false => last.module.idle(cx, entered.clone())?,
+                };
+                let read = (&state.x, &entered);
+                let residuals = Residuals { after, of_each };
+                let mixed = mixer.mix(cx, here, read, residuals, &children, chosen.as_ref())?;
                 Ok(State { x: mixed.y, res: entered.res })
             }
             Tree::Average { weights, of } => {
@@ -141,6 +147,27 @@ impl<'w, 'm> Walk<'w, 'm> {
             None => {
                 self.last.get_or_insert(first);
                 first.module.idle(cx, s)
+            }
+        }
+    }
+    /// A fused child, for all sequences or for some of them.
+    fn child_of(
+        &mut self,
+        cx: &mut Cx<'m>,
+        (index, tree): (usize, &Tree<'m>),
+        entered: &State,
+        only: Option<&Vec<usize>>,
+    ) -> engine::Result<Option<Child<'m>>> {
+        match only {
+            None => self.child(cx, index, tree, entered),
+            Some(none) if none.is_empty() => Ok(None),
+            Some(only) => {
+                let x = cx.take_sequences(&entered.x, only)?;
+                let res = cx.take_sequences(&entered.res, only)?;
+                let r = cx.take_sequences(self.at.r, only)?;
+                let at = At { r: &r, norm: self.at.norm.clone() };
+                let mut inner = Walk { site: self.site, at, last: self.last };
+                inner.child(cx, index, tree, &State { x, res })
             }
         }
     }

@@ -7,7 +7,7 @@ pub(crate) use card::Card;
 pub use card::Host;
 
 use crate::{Error, Result, grammar::Fields};
-use engraft_engine::{Tensor, checkpoint::TensorData};
+use engraft_engine::{Checkpoint, SiteInfo, Tensor, checkpoint::TensorData};
 use serde_json::Value;
 use std::path::Path;
 
@@ -56,6 +56,32 @@ pub const HEAD_TENSORS: [&str; 2] = ["model_head.safetensors", "pytorch_model_he
 pub fn names() -> Vec<&'static str> {
     let tensors = Format::ALL.map(Format::readable).into_iter().chain([HEAD_TENSORS]);
     tensors.flatten().chain([CONFIG, HEAD_CONFIG]).collect()
+}
+
+/// How a checkpoint names the modules of a model: a plain `BertModel` saves without the first part of the paths of the model with
+/// heads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Paths {
+    is_plain: bool,
+}
+impl Paths {
+    /// Those of a checkpoint all of whose names begin with `root`.
+    pub fn of(sites: &[SiteInfo], checkpoint: &Checkpoint, root: &str) -> Paths {
+        let starts: Vec<&str> = sites.iter().map(|i| short(&i.path)).filter(|s| !s.is_empty()).collect();
+        let begins = |name: &str| {
+            starts.iter().any(|s| name.strip_prefix(s).is_some_and(|rest| rest.starts_with('.')))
+        };
+        let is_plain = checkpoint.names().filter_map(|n| n.strip_prefix(root)).any(begins);
+        Paths { is_plain }
+    }
+    /// The path of what hangs at a site.
+    pub fn at(self, info: &SiteInfo) -> &str {
+        if self.is_plain { short(&info.path) } else { &info.path }
+    }
+}
+/// A path without its first part.
+fn short(path: &str) -> &str {
+    path.split_once('.').map_or("", |(_, rest)| rest)
 }
 
 /// The object in a JSON file.

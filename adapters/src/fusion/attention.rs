@@ -7,7 +7,7 @@
 //! bottleneck space (see [`super::space`]): with P_i = [W_q | b_q]ᵀ (W_k Û_i + [0 | b_k]), s_i = [x, 1] P_i â_i. Several heads, and
 //! values that hold the residual (`residual_before`), lie outside of it and are computed as they are written above.
 use super::{
-    Child, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
+    Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
     space::{Space, computed, scaled},
 };
 use crate::{
@@ -20,7 +20,10 @@ use engraft_engine::{
     Tensor, W, Weight,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 /// The registry row.
 pub(super) const METHOD: Method = Method {
@@ -52,8 +55,11 @@ pub struct AttentionConfig {
     pub regularization: bool,
     /// The values hold the residual, which is not added again.
     pub residual_before: bool,
-    /// Scores are divided by a temperature that falls from 50 to 1 while training: not supported.
+    /// Scores are divided by a temperature, which falls from 50 to 1 by 0.05 with each pass of training.
     pub temperature: bool,
+    /// The temperature that training has reached, which counts when nothing trains. AdapterHub does not save it.
+    #[serde(skip_serializing_if = "Reached::is_start")]
+    pub temperature_reached: Reached,
     /// Values are projected.
     pub value: bool,
     /// Values are projected before they are mixed: the same result either way.
@@ -70,6 +76,49 @@ pub struct AttentionConfig {
     #[serde(skip_serializing_if = "is_false")]
     pub learned_temperature: bool,
 }
+/// A temperature that falls while training.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "f32")]
+pub struct Reached(Arc<AtomicU32>);
+impl Reached {
+    const START: f32 = 50.0;
+    /// What it has reached.
+    pub fn get(&self) -> f32 {
+        f32::from_bits(self.0.load(Relaxed))
+    }
+    fn is_start(&self) -> bool {
+        self.get() == Reached::START
+    }
+    /// The temperature of a pass: of training, if it has a number.
+    fn of_pass(&self, number: Option<u64>) -> f32 {
+        if let Some(n) = number {
+            let t = (f64::from(Reached::START) - 0.05 * n as f64).max(1.0) as f32;
+            self.0.store(t.to_bits(), Relaxed);
+        }
+        self.get()
+    }
+}
+impl Default for Reached {
+    fn default() -> Reached {
+        Reached::START.into()
+    }
+}
+impl From<f32> for Reached {
+    fn from(t: f32) -> Reached {
+        Reached(Arc::new(AtomicU32::new(t.to_bits())))
+    }
+}
+impl PartialEq for Reached {
+    fn eq(&self, other: &Reached) -> bool {
+        self.get() == other.get()
+    }
+}
+impl Serialize for Reached {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_f32(self.get())
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_one(n: &usize) -> bool {
     *n == 1
@@ -88,6 +137,7 @@ impl Default for AttentionConfig {
             regularization: true,
             residual_before: false,
             temperature: false,
+            temperature_reached: Reached::default(),
             value: true,
             value_before_softmax: true,
             value_initialized: true,
@@ -99,8 +149,9 @@ impl Default for AttentionConfig {
 }
 impl FusionConfig for AttentionConfig {
     fn check(&self) -> Result<()> {
-        if self.temperature {
-            return Err(Error::Config("`temperature` of a fusion is not supported".into()));
+        let reached = self.temperature_reached.get();
+        if !(1.0..=Reached::START).contains(&reached) {
+            return Err(Error::Config(format!("`temperature_reached` is {reached}, expected 1 to 50")));
         }
         if let Some(p) = self.dropout_prob.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Config(format!("`dropout_prob` is {p}, expected 0 to below 1")));
@@ -177,6 +228,10 @@ impl<P: Weight> Attention<P> {
             scores = cx.mul_row(&scores, t.get())?;
         }
         let scores = cx.dropout(scores, self.dropout, here.site, 2)?;
+        let scores = match self.config.temperature {
+            true => cx.scale(scores, 1.0 / self.config.temperature_reached.of_pass(cx.training_pass()))?,
+            false => scores,
+        };
         cx.softmax(&scores, self.config.heads)
     }
     fn in_bottleneck_space<'m>(
@@ -184,7 +239,7 @@ impl<P: Weight> Attention<P> {
         cx: &mut Cx<'m>,
         here: Here<'m>,
         query: &Act,
-        residual: Option<&Act>,
+        residual: &Act,
         children: &[Child<'m>],
     ) -> engine::Result<Mixed> {
         let space = Space::of(cx, children)?;
@@ -256,8 +311,7 @@ impl<P: Weight> Attention<P> {
         }
         let shares = self.shares(cx, here, scores)?;
         let mixed = cx.spread(&v?, &shares, &widths)?;
-        let after = if self.config.residual_before { None } else { residuals.after };
-        let mut y = after;
+        let mut y = (!self.config.residual_before).then_some(residuals.after);
         for i in 0..children.len() {
             let part = cx.take_columns(&mixed, i * c..(i + 1) * c)?;
             y = Some(match y {
@@ -279,13 +333,14 @@ impl<P: Weight> Mixer for Attention<P> {
         (h, entered): (&Act, &State),
         residuals: Residuals,
         children: &[Child<'m>],
+        _: Option<&Chosen>,
     ) -> engine::Result<Mixed> {
         let c = &self.config;
         let is_parallel = children.last().is_some_and(|c| c.narrow.is_parallel());
         let query = if c.query_before_ln && !is_parallel { h } else { &entered.x };
         match c.heads > 1 || c.residual_before {
             true => self.plain(cx, here, query, residuals, children),
-            false => self.in_bottleneck_space(cx, here, query, residuals.after.as_ref(), children),
+            false => self.in_bottleneck_space(cx, here, query, &residuals.after, children),
         }
     }
     /// 0.01 ‖I - W_v‖²

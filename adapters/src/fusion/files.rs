@@ -2,7 +2,7 @@
 use super::{FusionConfig, Mixer, read};
 use crate::{
     Adapter, Base, Common, Error, Here, Host, Place, Result, Setup,
-    files::{Card, json, object, tensors, write},
+    files::{Card, Paths, json, object, older, tensors, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Part, Site, SiteInfo, SiteKind, Source,
@@ -63,7 +63,7 @@ impl Fusion {
         }
         let mut fusion = Fusion::empty(names.join(","), names, config, base);
         let from = &mut Source::New(&mut Fresh::new(device, set, seed));
-        fusion.build(base, |s, _| sites.contains(&s), true, from)?;
+        fusion.build(base, &Paths::default(), |s, _| sites.contains(&s), true, from)?;
         Ok(fusion)
     }
     /// Loads a fusion that AdapterHub or engraft saved, to train on.
@@ -111,14 +111,17 @@ impl Fusion {
         let name = card.name.unwrap_or_else(|| adapters.join(","));
         let checkpoint = Checkpoint::open_first(directory, &TENSORS)?;
         let (trains, mut none) = (set.is_some(), ParamSet::new());
-        let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none));
+        let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none)).renaming(older::renamed);
         let held: Vec<&str> = checkpoint.names().collect();
+        let common = usize::from(config.is_shared());
         let mut fusion = Fusion::empty(name, adapters, config, base);
-        let has_none = held.is_empty();
+        // one that has no weights of a site's own stands everywhere
         let is_here = |_, path: &str| {
-            has_none || held.iter().any(|n| n.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+            held.len() == common
+                || held.iter().any(|n| n.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
         };
-        fusion.build(base, is_here, trains, &mut Source::File(&mut load)).map_err(|e| match e {
+        let paths = Paths::of(base.sites, &checkpoint, "");
+        fusion.build(base, &paths, is_here, trains, &mut Source::File(&mut load)).map_err(|e| match e {
             Error::Config(what) => bad(what),
             other => other,
         })?;
@@ -135,16 +138,22 @@ impl Fusion {
     fn build(
         &mut self,
         base: Base<'_>,
+        paths: &Paths,
         is_here: impl Fn(Site, &str) -> bool,
         trains: bool,
         from: &mut Source<'_, '_>,
     ) -> Result<()> {
         self.config.check()?;
+        let n = self.adapters.len();
+        if let Some(info) = self.sites.iter().find(|i| i.site == Site::EMBED) {
+            let place = Place { info, base, adapter: &self.name, path: paths.at(info), trains };
+            self.config.common(&place, &place.module(COLLECTION), n, &mut self.common, from)?;
+        }
         for info in self.sites.iter().filter(|i| matches!(i.kind, SiteKind::Close { .. })) {
-            let place = Place { info, base, adapter: &self.name, path: &info.path, trains };
+            let place = Place { info, base, adapter: &self.name, path: paths.at(info), trains };
             let path = place.module(COLLECTION);
             if is_here(info.site, &path) {
-                let mixer = self.config.build(&place, &path, self.adapters.len(), from)?;
+                let mixer = self.config.build(&place, &path, n, from)?;
                 self.mixers.insert(info.site, mixer);
             }
         }

@@ -4,17 +4,21 @@
 //! row ([`Method`]) in [`METHODS`].
 mod attention;
 mod files;
+mod gating;
 mod mixer;
 mod space;
+mod weighted;
 
 pub use attention::AttentionConfig;
 pub use files::Fusion;
-pub use mixer::{Child, Configured, FusionConfig, Method, Mixed, Mixer, Residuals};
+pub use gating::{GateFunction, GatingConfig};
+pub use mixer::{Child, Chosen, Configured, FusionConfig, Method, Mixed, Mixer, Residuals};
+pub use weighted::{WeightedConfig, WeightedStart};
 
 use crate::{Error, Result, grammar, grammar::Fields};
 
 /// Every way to mix.
-pub const METHODS: &[&Method] = &[&attention::METHOD];
+pub const METHODS: &[&Method] = &[&attention::METHOD, &weighted::METHOD, &gating::METHOD];
 
 /// What a configuration string describes, with more fields over those that it gives: `attention`, `static`,
 /// `attention[heads=8]`.

@@ -83,16 +83,13 @@ impl Space {
         cx: &mut Cx<'m>,
         shares: &Act,
         value: Option<W<'m>>,
-        residual: Option<&Act>,
+        residual: &Act,
     ) -> engine::Result<Act> {
         let up = match value {
             Some(w) => cx.matmul(&self.up, LinearRef { w, b: None, in_out: false })?,
             None => self.up.clone(),
         };
         let a = cx.spread(&self.a, shares, &self.widths)?;
-        match residual {
-            Some(r) => cx.matmul_plus(&a, computed(&up, true), r),
-            None => cx.matmul(&a, computed(&up, true)),
-        }
+        cx.matmul_plus(&a, computed(&up, true), residual)
     }
 }

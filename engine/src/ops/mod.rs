@@ -13,6 +13,7 @@ mod embed;
 mod gated;
 mod linear;
 mod low_rank;
+mod means;
 mod mixture;
 mod norm;
 mod rotary;
