@@ -46,7 +46,7 @@ impl Commit {
         commit.prepared = Some(prepared);
         Ok(commit)
     }
-    /// Adds a file.
+    /// Adds a file, perhaps in a folder: see [`is_name`].
     pub fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.file_with(name, |to| to.write_all(bytes).map_err(failed(Path::new(name))))
     }
@@ -61,7 +61,11 @@ impl Commit {
             return Err(failed(&place)(io::ErrorKind::IsADirectory.into()));
         }
         let Some(folder) = &self.prepared else { return Ok(()) };
-        let mut to = BufWriter::new(self.disk.create(&folder.path().join(name)).map_err(failed(&place))?);
+        let path = folder.path().join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed(&place))?;
+        }
+        let mut to = BufWriter::new(self.disk.create(&path).map_err(failed(&place))?);
         write(&mut to).map_err(|e| match e {
             Error::Write { source, .. } => failed(&place)(source),
             other => other,
@@ -85,6 +89,9 @@ impl Commit {
             self.file_with(REMOVED, |to| to.write_all(list.as_bytes()).map_err(failed(Path::new(REMOVED))))?;
         }
         let Some(prepared) = self.prepared.take() else { return Ok(()) };
+        let folders: BTreeSet<&str> =
+            self.written.iter().filter_map(|n| Some(n.split_once('/')?.0)).collect();
+        folders.into_iter().for_each(|folder| sync_directory(&prepared.path().join(folder)));
         sync_directory(prepared.path());
         let _lock = moving(&self.dir)?;
         finish(&self.dir)?; // of one who was killed

@@ -40,9 +40,11 @@ pub fn check_writable(dir: impl AsRef<Path>) -> Result<()> {
     fs::create_dir_all(dir).and_then(|()| tempfile::NamedTempFile::new_in(dir)).map(drop).map_err(failed(dir))
 }
 
-/// Whether it is the name of a file in a directory, and no way out of it.
+/// Whether it is the name of a file in a directory or in a folder of it (`folder/file`), and no way out of it.
 pub fn is_name(name: &str) -> bool {
-    Path::new(name).file_name().is_some_and(|only| only == name)
+    let parts: Vec<&str> = name.split('/').collect();
+    let is_part = |part: &&str| Path::new(part).file_name().is_some_and(|only| only == *part);
+    parts.len() <= 2 && parts.iter().all(|part| is_part(part))
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> Error + '_ {

@@ -42,17 +42,28 @@ pub(super) fn finish(dir: &Path) -> Result<()> {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(e)),
             _ => {}
         }
+        if let Some((folder, _)) = name.split_once('/') {
+            let _ = fs::remove_dir(dir.join(folder)); // if it is empty
+        }
     }
-    for entry in fs::read_dir(&commit).map_err(failed(&commit))? {
-        let entry = entry.map_err(failed(&commit))?;
-        if entry.file_name() != REMOVED {
-            let place = dir.join(entry.file_name());
+    move_files(&commit, dir)?;
+    fs::remove_dir_all(&commit).map_err(failed(&commit))?;
+    sync_directory(dir);
+    Ok(())
+}
+/// Moves the files of a directory, and those of its folders, into another.
+fn move_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).map_err(failed(from))? {
+        let entry = entry.map_err(failed(from))?;
+        let place = to.join(entry.file_name());
+        if entry.file_type().map_err(failed(from))?.is_dir() {
+            fs::create_dir_all(&place).map_err(failed(&place))?;
+            move_files(&entry.path(), &place)?;
+        } else if entry.file_name() != REMOVED {
             fs::rename(entry.path(), &place).map_err(failed(&place))?;
         }
     }
-    sync_directory(dir);
-    fs::remove_dir_all(&commit).map_err(failed(&commit))?;
-    sync_directory(dir);
+    sync_directory(to);
     Ok(())
 }
 

@@ -203,3 +203,31 @@ fn places_that_cannot_be_written_are_named() {
     assert_eq!(names(&dir.path().join("a/b")).len(), 0);
     assert!(reading(&dir.path().join("missing")).is_ok(), "who opens the files says what is missing");
 }
+
+#[test]
+fn files_in_folders_come_and_go_with_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    write_directory(dir.path(), &[("a", "1"), ("one/a", "1"), ("two/b,c", "1")]).unwrap();
+    fs::write(dir.path().join("two/mine"), "").unwrap();
+    let mut commit = Commit::begin(dir.path()).unwrap();
+    commit.file("one/a", b"2").unwrap();
+    commit.file("three/a", b"2").unwrap();
+    for name in ["two/b,c", "../outside", "one/../a"] {
+        commit.without(name);
+    }
+    commit.place().unwrap();
+    assert_eq!(names(dir.path()), ["a", "one", "three", "two"]);
+    assert_eq!(names(&dir.path().join("two")), ["mine"], "what is not ours stays, and its folder with it");
+    assert_eq!(fs::read(dir.path().join("one/a")).unwrap(), b"2");
+    // killed behind the rename: whoever comes next moves the rest
+    fs::create_dir_all(dir.path().join(".commit/one")).unwrap();
+    fs::write(dir.path().join(".commit/one/a"), "3").unwrap();
+    fs::write(dir.path().join(".commit/.removed"), "three/a\n../../x\n").unwrap();
+    drop(reading(dir.path()).unwrap());
+    assert_eq!(names(dir.path()), ["a", "one", "two"]);
+    assert_eq!(fs::read(dir.path().join("one/a")).unwrap(), b"3");
+    for name in ["one/two/three", "/a", "one/", "/", "", "..", "one/..", "../a", "./a"] {
+        assert!(!is_name(name), "{name}");
+        assert!(write_directory(dir.path(), &[(name, "")]).is_err(), "{name}");
+    }
+}
