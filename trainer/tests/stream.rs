@@ -15,8 +15,9 @@ use serde_json::Value;
 use std::{collections::BTreeMap, io::Write, path::Path};
 use support::*;
 
-/// What a run learned, and how often it saw what: without times, and without what names files.
-fn learned(work: &Work, out: &str) -> (BTreeMap<String, Vec<u8>>, Vec<(Value, Value)>) {
+/// What a run learned, and the loss and the tokens of its epochs.
+type Learned = (BTreeMap<String, Vec<u8>>, Vec<(Value, Value)>);
+fn learned(work: &Work, out: &str) -> Learned {
     let weights = |name: &String| name.ends_with(".safetensors");
     let files = work.files(out).into_iter().filter(|(name, _)| weights(name)).collect();
     let report: Value = serde_json::from_str(&work.text(&format!("{out}/report.json"))).unwrap();
