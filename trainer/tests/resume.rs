@@ -67,6 +67,7 @@ fn a_run_that_is_killed_goes_on_to_the_same_bits() {
         format!("{LONG} --adapter lora --eval eval.tsv --metric loss --dropout 0.3"),
         "--adapter full --max-steps 6 --checkpoint-every 2".into(),
         format!("{LONG} --layers 2-3 --dropout 0 --cache-prefix cache"),
+        format!("{LONG} --eval eval.tsv --batch-size 1 --gradient-accumulation 2 --stream --stream-buffer 3"),
     ];
     for (n, flags) in runs.iter().enumerate() {
         work.run(&train(&format!("{flags} --out whole{n}").replace("--cache-prefix cache", ""))).good();
@@ -137,17 +138,8 @@ fn what_cannot_go_on_is_refused() {
     work.run("train --resume out --lr 1").fails(&["`resume`", "`lr`"]);
     work.run("train --resume out --config out/run.toml").misused(&["--config"]);
 
-    let run = start(&work, &train(&format!("{LONG} --out stopped")));
-    while !work.path("stopped/state.safetensors").exists() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
     // while it runs nobody else writes there
-    work.run(&train("--out stopped")).fails(&["another run", "stopped"]);
-    send("-INT", &run);
-    assert_eq!(Ran::from(run.wait_with_output().unwrap()).code, Some(130));
-    work.write("train.tsv", "text\tlabel\nother\tgood\nwords\tbad\n");
-    work.run("train --resume stopped").fails(&["state.safetensors", "data"]);
-    work.write("train.tsv", table("\t", &TRAIN));
+    stopped(&work, "", || work.run(&train("--out stopped")).fails(&["another run", "stopped"]));
     let good = work.read("stopped/state.safetensors");
     for (at, words) in [(good.len() - 1, "checksum"), (40, "state.safetensors")] {
         work.edit("stopped/state.safetensors", |bytes| bytes[at] ^= 0x15);
@@ -155,6 +147,23 @@ fn what_cannot_go_on_is_refused() {
         work.write("stopped/state.safetensors", &good);
     }
     work.run("train --resume stopped").good();
+    stopped(&work, "--stream", || ());
+    work.run("train --resume stopped").good();
+}
+
+/// Stops a run as soon as it has a state, behind what is to be done in the meantime, and shows that it does not go on with other
+/// data.
+fn stopped(work: &Work, flags: &str, meanwhile: impl FnOnce()) {
+    let run = start(work, &train(&format!("{LONG} --out stopped {flags}")));
+    while !work.path("stopped/state.safetensors").exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    meanwhile();
+    send("-INT", &run);
+    assert_eq!(Ran::from(run.wait_with_output().unwrap()).code, Some(130));
+    work.write("train.tsv", "text\tlabel\nother\tgood\nwords\tbad\n");
+    work.run("train --resume stopped").fails(&["state.safetensors", "data"]);
+    work.write("train.tsv", table("\t", &TRAIN));
 }
 
 #[test]

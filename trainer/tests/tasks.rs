@@ -119,21 +119,6 @@ fn the_frozen_prefix_of_sentences_is_cached() {
     assert_eq!(head(&format!("--cache-prefix {}", cache.path().display())), plain);
 }
 
-/// A small GPT-2 with random weights, and a tokenizer of 90 words.
-fn language_model(work: &Work) {
-    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/gpt2/model");
-    let vocab: serde_json::Map<_, _> =
-        (0..90).map(|i| (if i == 0 { "<|endoftext|>".into() } else { format!("w{i}") }, json!(i))).collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "<|endoftext|>" },
-    });
-    work.copy(&model, "gpt").write("gpt/tokenizer.json", tokenizer.to_string());
-    let line = |i: usize| (0..7).map(|j| format!("w{} ", 1 + (3 * i + j) % 9)).collect::<String>() + "\n";
-    work.write("text.txt", (0..40).map(line).collect::<String>());
-    work.write("held-out.txt", (40..50).map(line).collect::<String>());
-}
 const LM: &str = "train --model gpt --task causal-lm --train text.txt --eval held-out.txt --json --quiet --max-length 16 \
                   --batch-size 4 --warmup-ratio 0";
 

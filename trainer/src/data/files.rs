@@ -5,9 +5,10 @@ use super::formats::format;
 use super::lines::{Lines, Notes, STDIN};
 use super::reading::Reading;
 use super::record::{Chosen, Record, Want};
+use super::survey::{Seeing, Survey};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most records of a part, and the most bytes of text, of which the last record may hold more.
 const PART: (usize, usize) = (1024, 1 << 18);
@@ -82,18 +83,39 @@ impl Files {
         Ok(all)
     }
 
-    /// The names of all labels: every record is looked at, and an error is found here that is in
-    /// any of them.
-    pub fn names(&self) -> Result<BTreeSet<String>> {
-        let mut names = BTreeSet::new();
+    /// What there is: every record is looked at, and an error is found here that is in any of them.
+    pub fn survey(&self) -> Result<Survey> {
+        let (mut names, mut seeing) = (BTreeSet::new(), Seeing::default());
         for part in self.parts() {
-            for label in part?.records.iter().flat_map(Record::labels) {
+            let part = part?;
+            seeing.add(&part);
+            for label in part.records.iter().flat_map(Record::labels) {
                 if !names.contains(label) {
                     names.insert(label.to_string());
                 }
             }
         }
-        Ok(names)
+        Ok(Survey { names, seen: seeing.end() })
+    }
+
+    /// An error unless the files can be read again: the standard input and pipes cannot.
+    pub fn check_again(&self) -> Result<()> {
+        for path in &self.paths {
+            let (name, is_again) = match path.as_os_str() == STDIN {
+                true => (Path::new("stdin"), false),
+                false => {
+                    let failed = |source| Error::Read { path: path.clone(), source };
+                    (path.as_path(), std::fs::metadata(path).map_err(failed)?.is_file())
+                }
+            };
+            if !is_again {
+                return Err(Error::file(
+                    name,
+                    "it can be read only once, and a stream is read in every epoch",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What there is to say about the files, as far as they were read.

@@ -35,6 +35,7 @@ mod name;
 mod object;
 mod reading;
 mod record;
+mod survey;
 mod table;
 mod words;
 
@@ -47,6 +48,8 @@ pub use labels::Labels;
 pub use lines::{Lines, Notes, STDIN};
 pub use name::Name;
 pub use record::{Chosen, Content, Input, Label, Record, Want};
+pub(crate) use survey::Seeing;
+pub use survey::{Seen, Survey};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use super::options::{Adapter, Backend, Head, Settings};
 use super::print::{many_classes, note, tell};
 use engraft::{
     Device, Error, Result, adapters,
-    data::{Columns, Files, Want},
+    data::{Columns, Files, Survey, Want},
     learner::{Backbone, Graft, Learner, Opening},
     reports::{
         profile::{Recording, check_file, measure},
@@ -14,18 +14,21 @@ use engraft::{
         directory::{BEGUN, Directory},
         evaluate::Encoded,
         plan::{Work, plan},
+        recipe::Recipe,
+        source::Source,
         state::Saved,
+        stream::Stream,
         train::{Around, Outcome},
     },
     tasks::{Purpose, TASKS, Task, TaskType},
     text::{
         companions,
+        examples::Examples,
         tokenizer::{Fit, Tokenizer},
     },
 };
 use engraft_engine::{ParamSet, output};
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -95,18 +98,28 @@ pub fn files(task: &TaskType, paths: &[PathBuf], columns: &Columns, purpose: Pur
     Files::new(paths, columns, Want { content: task.content, labels })
 }
 
-/// What to say if texts were cut.
+/// What to say if texts of a data set were cut.
 pub fn was_cut(encoded: &Encoded, max_length: usize) -> Option<String> {
-    let (cut, all, file) = (encoded.cut, encoded.data.len(), encoded.data.path.display());
+    were_cut((encoded.cut, encoded.data.len()), &encoded.data.path, max_length)
+}
+/// What to say if so many texts were cut, of so many in a file.
+fn were_cut((cut, all): (usize, usize), file: &Path, max_length: usize) -> Option<String> {
+    let file = file.display();
     (cut > 0)
         .then(|| format!("{cut} of {all} texts of {file} were cut to {max_length} tokens (--max-length)"))
 }
 
-/// The task that training data sets.
-pub fn learn(task: &TaskType, paths: &[PathBuf], columns: &Columns) -> Result<Box<dyn Task>> {
-    let files = files(task, paths, columns, Purpose::Train)?;
-    let names = if task.labelled { files.names()? } else { BTreeSet::new() };
-    (task.learn)(&files.name(), names)
+/// What to say if texts of a stream are tokenised for their number.
+fn to_be_counted(stream: &Stream<'_>, recipe: &Recipe) -> Option<String> {
+    let why = "to know how many steps there are, everything is tokenised before the first one; with --max-steps alone nothing is";
+    (recipe.epochs.is_some() && !stream.is_counted(recipe.batch)).then(|| why.into())
+}
+
+/// The task that training data sets, and what was found in the data, if it was looked at for that.
+pub fn learn(task: &TaskType, files: &Files) -> Result<(Box<dyn Task>, Option<Survey>)> {
+    let found = task.labelled.then(|| files.survey()).transpose()?;
+    let names = found.iter().flat_map(|survey| survey.names.iter().cloned()).collect();
+    Ok(((task.learn)(&files.name(), names)?, found))
 }
 
 /// What was saved in a directory, with its task: that of its head, which must be the one that is asked for. Without a directory
@@ -217,39 +230,65 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Outcome> {
     let backbone = open_backbone(s, &device)?;
     let max_length = max_length(s.max_length, &backbone);
     let tokenizer = tokenizer(&backbone, max_length)?;
-    let (mut learner, kind) = learner(s, backbone, |kind| learn(kind, paths, &s.columns()))?;
+    let mut survey = None;
+    let open_files = |kind: &TaskType, paths: &[PathBuf], purpose| files(kind, paths, &s.columns(), purpose);
+    let (mut learner, kind) = learner(s, backbone, |kind| {
+        let files = open_files(kind, paths, Purpose::Train)?;
+        s.stream.then(|| files.check_again()).transpose()?; // before it is read the first time
+        let (task, found) = learn(kind, &files)?;
+        survey = found;
+        Ok(task)
+    })?;
+    let is_quiet = mode == Mode::Quiet;
     let read = |paths: &[PathBuf], purpose| {
-        let files = files(kind, paths, &s.columns(), purpose)?;
+        let files = open_files(kind, paths, purpose)?;
         let encoded = Encoded::read(&files, &learner, &tokenizer, purpose)?;
-        note(files.notes(), mode == Mode::Quiet);
-        note(was_cut(&encoded, max_length), mode == Mode::Quiet);
+        note(files.notes(), is_quiet);
+        note(was_cut(&encoded, max_length), is_quiet);
         Ok::<_, Error>(encoded)
     };
     let file = paths.first().map_or(Path::new("-"), PathBuf::as_path);
-    if let Some(warning) = many_classes(file, learner.task().labels().len()).filter(|_| mode != Mode::Quiet) {
+    if let Some(warning) = many_classes(file, learner.task().labels().len()).filter(|_| !is_quiet) {
         tell(&warning);
     }
-    let Encoded { examples, .. } = read(paths, Purpose::Train)?;
+    let mut recipe = s.recipe();
+    // the learner's own trains while texts are read
+    let task = (kind.known)(learner.task().labels().to_vec())?;
+    let stream = || {
+        let files = open_files(kind, paths, Purpose::Train)?;
+        let stream = Stream::new(files, survey, &*task, &tokenizer, s.buffer())?;
+        note(stream.files().notes(), is_quiet);
+        note(to_be_counted(&stream, &recipe), is_quiet);
+        Ok::<_, Error>(stream)
+    };
+    let stream = s.stream.then(stream).transpose()?;
+    let examples = match stream {
+        Some(_) => Examples::default(),
+        None => read(paths, Purpose::Train)?.examples,
+    };
+    let source: &dyn Source = stream.as_ref().map_or(&examples, |stream| stream);
     let eval = s.eval.as_ref().map(|paths| read(paths, Purpose::Evaluate)).transpose()?;
     if let Some(directory) = &s.cache_prefix {
         learner.cache_prefix(directory, s.cache_dtype, max_length)?;
     }
     directory.set_settings(Settings { task: Some(kind.name.into()), ..s.clone() }.file());
-    let mut recipe = s.recipe();
     if let Some(budget) = s.memory_budget {
         let null = Device::null(device.threads());
         let labels = learner.task().labels().to_vec();
         let (mut priced, _) = self::learner(s, open_backbone(s, &null)?, |kind| (kind.known)(labels))?;
-        let plan = plan(&mut priced, &Work::of_run(&recipe, &examples, eval.as_ref()), budget.0)?;
+        let plan = plan(&mut priced, &Work::of_run(&recipe, source, eval.as_ref())?, budget.0)?;
         let mut progress = Progress::new(mode, "plan", 0);
         plan.to_string().lines().for_each(|l| progress.line(l));
         recipe.activations = plan.activations();
     }
     let recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
     let around = Around { recording, mode, stop: Some(going.stop), from };
-    let outcome = engraft::run::train::train(&recipe, directory, learner, &examples, eval.as_ref(), around)?;
+    let outcome = engraft::run::train::train(&recipe, directory, learner, source, eval.as_ref(), around)?;
     if let (Some(r), Some(file)) = (&outcome.recorded, &s.profile) {
         r.save(file)?;
+    }
+    if let Some(stream) = &stream {
+        note(were_cut(stream.cut(), &stream.files().name(), max_length), is_quiet);
     }
     Ok(outcome)
 }

@@ -1,10 +1,11 @@
 //! Evaluation and prediction, in the order of the data.
+use super::encoding::Encoding;
 use crate::{
     Error, Result,
     data::{Dataset, Files},
     learner::Learner,
     reports::progress::{Mode, Progress},
-    tasks::{Answer, Carry, Evaluated, Prediction, Purpose, Task},
+    tasks::{Answer, Evaluated, Prediction, Purpose},
     text::{
         batch::{Batches, Order, Size, put_back},
         examples::Examples,
@@ -26,8 +27,8 @@ impl Encoded {
     /// Makes the examples.
     pub fn new(data: Dataset, learner: &Learner, tokenizer: &Tokenizer, purpose: Purpose) -> Result<Encoded> {
         let mut encoding = Encoding::new(learner.task(), tokenizer, purpose);
-        encoding.add(&data)?;
-        encoding.end(data)
+        let examples = encoding.examples(&data)?.into_iter().collect();
+        Encoded::of(data, examples, encoding, purpose)
     }
     /// Reads files and makes the examples, one small part after the other. Records are kept for
     /// predictions; for an evaluation labels of words are; for training nothing is.
@@ -38,10 +39,10 @@ impl Encoded {
         purpose: Purpose,
     ) -> Result<Encoded> {
         let mut encoding = Encoding::new(learner.task(), tokenizer, purpose);
-        let mut all: Option<Dataset> = None;
+        let (mut all, mut examples) = (None::<Dataset>, Examples::default());
         for part in files.parts() {
             let mut part = part?;
-            encoding.add(&part)?;
+            examples.extend(encoding.examples(&part)?);
             match purpose {
                 Purpose::Train => part.records = vec![],
                 Purpose::Evaluate => part.keep_labels(),
@@ -54,48 +55,25 @@ impl Encoded {
         }
         let mut data = all.ok_or_else(|| Error::file(&files.name(), "the file is empty"))?;
         data.path = files.name();
-        encoding.end(data)
+        Encoded::of(data, examples, encoding, purpose)
+    }
+    fn of(
+        data: Dataset,
+        mut examples: Examples,
+        encoding: Encoding<'_>,
+        purpose: Purpose,
+    ) -> Result<Encoded> {
+        let (cut, _) = encoding.cut();
+        examples.extend(encoding.rest());
+        examples.shrink();
+        if purpose != Purpose::Predict && !examples.iter().any(|e| e.is_labelled()) {
+            return Err(Error::file(&data.path, "there is no label in it that belongs to a token"));
+        }
+        Ok(Encoded { data, examples, cut })
     }
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {
         self.examples.bytes() + self.data.memory()
-    }
-}
-
-/// Examples in the making.
-struct Encoding<'a> {
-    task: &'a dyn Task,
-    tokenizer: &'a Tokenizer,
-    purpose: Purpose,
-    carry: Carry,
-    examples: Examples,
-    /// Records so far.
-    records: usize,
-}
-impl<'a> Encoding<'a> {
-    fn new(task: &'a dyn Task, tokenizer: &'a Tokenizer, purpose: Purpose) -> Encoding<'a> {
-        let (carry, examples) = (Carry::default(), Examples::default());
-        Encoding { task, tokenizer, purpose, carry, examples, records: 0 }
-    }
-    fn add(&mut self, part: &Dataset) -> Result<()> {
-        for mut example in self.task.encode(part, self.tokenizer, self.purpose, &mut self.carry)? {
-            example.record += self.records;
-            if self.purpose == Purpose::Train {
-                example.parts = vec![]; // they say where an answer belongs, and nobody answers
-            }
-            self.examples.push(example);
-        }
-        self.records += part.count;
-        Ok(())
-    }
-    fn end(mut self, data: Dataset) -> Result<Encoded> {
-        let cut = self.carry.cut;
-        self.examples.extend(self.task.rest(self.carry));
-        self.examples.shrink();
-        if self.purpose != Purpose::Predict && !self.examples.iter().any(|e| e.is_labelled()) {
-            return Err(Error::file(&data.path, "there is no label in it that belongs to a token"));
-        }
-        Ok(Encoded { data, examples: self.examples, cut })
     }
 }
 

@@ -1,11 +1,14 @@
 //! Runs: steps of training, their plan and their price, evaluation.
 pub mod account;
 pub mod directory;
+mod encoding;
 pub mod evaluate;
 pub mod plan;
 pub mod profile;
 pub mod recipe;
 pub mod schedule;
+pub mod source;
 pub mod state;
 pub mod step;
+pub mod stream;
 pub mod train;

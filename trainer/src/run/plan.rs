@@ -4,7 +4,12 @@
 //! holds at its highest what the run will hold. Recomputing a layer costs its forward pass a second time, the same for every
 //! layer, so the fastest plan recomputes the fewest: first those that give back most, and of equals the lowest, whose
 //! activations are needed last. What is rounded to bf16 changes numbers, so a plan never does that.
-use super::{evaluate::Encoded, recipe::Recipe, step::Trainer};
+use super::{
+    evaluate::Encoded,
+    recipe::Recipe,
+    source::{Source, steps},
+    step::Trainer,
+};
 use crate::{
     Error, Result,
     learner::Learner,
@@ -12,7 +17,6 @@ use crate::{
     text::{
         batch::{self, Batch, Order},
         example::{Example, IGNORED, Reads},
-        examples::Examples,
     },
 };
 use engraft_engine::{Activations, AdamW, Keep};
@@ -97,29 +101,42 @@ impl Work {
     pub fn evaluation(&mut self, batch: &Batch) {
         self.evaluated.add(batch);
     }
-    /// A run that goes by a recipe, which visits the data in orders that are known before.
-    pub fn of_run(s: &Recipe, examples: &Examples, eval: Option<&Encoded>) -> Work {
-        let (mut work, mut taken) = (Work::new(), 0);
-        work.data = examples.bytes() + eval.map_or(0, Encoded::bytes);
-        let most = s.max_steps.unwrap_or(u64::MAX);
-        for epoch in 0..s.epochs.unwrap_or(u64::MAX) {
-            if taken >= most || examples.is_empty() {
-                break;
-            }
-            for step in batch::Batches::new(examples, s.batch, s.order(epoch)).steps(s.accumulation) {
-                if taken >= most {
-                    break;
+    /// A run that goes by a recipe: its very batches, or where there are too many the largest that it can have.
+    pub fn of_run(s: &Recipe, source: &dyn Source, eval: Option<&Encoded>) -> Result<Work> {
+        let mut work = Work::new();
+        work.data = source.bytes() + eval.map_or(0, Encoded::bytes);
+        match source.largest(s.batch) {
+            // as the first step and as a later one
+            Some(largest) => {
+                for b in largest.iter().chain(&largest) {
+                    work.step(&vec![b.clone(); s.accumulation]);
                 }
-                work.step(&step);
-                taken += 1;
             }
+            None => work.all_steps(s, source)?,
         }
         if let Some(eval) = eval {
             for batch in batch::Batches::new(&eval.examples, s.eval_batch, Order::Longest) {
                 work.evaluation(&batch);
             }
         }
-        work
+        Ok(work)
+    }
+    fn all_steps(&mut self, s: &Recipe, source: &dyn Source) -> Result<()> {
+        let (mut taken, most) = (0, s.max_steps.unwrap_or(u64::MAX));
+        for epoch in 0..s.epochs.unwrap_or(u64::MAX) {
+            let before = taken;
+            for step in steps(source.batches(s.batch, s.order(epoch)), s.accumulation) {
+                if taken >= most {
+                    break;
+                }
+                self.step(&step?);
+                taken += 1;
+            }
+            if taken == before {
+                break;
+            }
+        }
+        Ok(())
     }
     /// What the run holds at its highest, and what the layers keep of the last batch; `c` lives on the Null device. Only so
     /// many batches of each kind are looked at.
@@ -246,7 +263,7 @@ pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<Plan> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Dataset;
+    use crate::{data::Dataset, text::examples::Examples};
 
     #[test]
     fn layers_are_listed_in_ranges() {
@@ -260,7 +277,7 @@ mod tests {
         let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
         let data = Dataset::of_texts("--text", &["a".into()]).unwrap();
         let eval = Encoded { data, examples: examples.iter().take(3).collect(), cut: 0 };
-        let work = Work::of_run(&s, &examples, Some(&eval));
+        let work = Work::of_run(&s, &examples, Some(&eval)).unwrap();
         let of = |b: &Batches| {
             let lengths = |shapes: &[Shape]| shapes.iter().map(|s| s.0).collect::<Vec<_>>();
             b.shapes.iter().map(|(_, shapes)| lengths(shapes)).collect::<Vec<_>>()
@@ -270,7 +287,7 @@ mod tests {
         assert_eq!(of(&work.begin), [vec![1, 2], vec![5, 6]]);
         assert_eq!(of(&work.follow), [vec![3, 4], vec![7]]);
         assert_eq!(of(&work.evaluated), [vec![1, 2, 3]]);
-        let once = Work::of_run(&Recipe { max_steps: Some(1), ..s }, &examples, None);
+        let once = Work::of_run(&Recipe { max_steps: Some(1), ..s }, &examples, None).unwrap();
         let none = |b: &Batches| b.shapes.is_empty();
         assert!(none(&once.begin) && none(&once.follow) && none(&once.evaluated));
     }

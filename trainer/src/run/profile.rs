@@ -9,8 +9,9 @@ use crate::{
     },
     tasks::Task,
     text::{
-        batch::{Batch, Batches, Size, below},
+        batch::{Batch, Batches, Size},
         examples::Examples,
+        shuffle::below,
     },
 };
 use engraft_engine::kernels::profile::Roofline;

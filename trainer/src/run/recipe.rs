@@ -1,8 +1,11 @@
 //! What a run of training does: how far it goes, in what steps, and by what the best of it is known.
-use super::schedule::{Decay, Schedule, Warmup};
-use crate::text::{
-    batch::{Batches, Order, Size},
-    examples::Examples,
+use super::{
+    schedule::{Decay, Schedule, Warmup},
+    source::Source,
+};
+use crate::{
+    Error, Result,
+    text::batch::{Order, Size},
 };
 use engraft_engine::{Activations, AdamW};
 
@@ -64,24 +67,25 @@ impl Recipe {
         Schedule::new(self.schedule, self.warmup, total)
     }
     /// Optimiser steps of the whole run: whichever of `epochs` and `max_steps` ends first. How many batches of so many tokens
-    /// there are depends on the order: then every epoch is counted.
-    pub fn steps(&self, examples: &Examples) -> u64 {
+    /// there are depends on the order: then every epoch is counted. Without `epochs` nothing is.
+    pub fn steps(&self, source: &dyn Source) -> Result<u64> {
         let of = |epoch| {
-            Batches::new(examples, self.batch, self.order(epoch)).len().div_ceil(self.accumulation) as u64
+            let batches = source.count(self.batch, self.order(epoch))?;
+            Ok::<_, Error>(batches.div_ceil(self.accumulation as u64))
         };
         let most = self.max_steps.unwrap_or(u64::MAX);
-        let Some(epochs) = self.epochs else { return most };
+        let Some(epochs) = self.epochs else { return Ok(most) };
         if !self.shuffle || matches!(self.batch, Size::Examples(_)) {
-            return most.min(epochs.saturating_mul(of(0)));
+            return Ok(most.min(epochs.saturating_mul(of(0)?)));
         }
         let mut total = 0u64;
         for epoch in 0..epochs {
             if total >= most {
                 break;
             }
-            total = total.saturating_add(of(epoch));
+            total = total.saturating_add(of(epoch)?);
         }
-        total.min(most)
+        Ok(total.min(most))
     }
 }
 

@@ -10,19 +10,17 @@
 //! ```
 //! and in its header the [`State`], the counters of the [`Trainer`], and a hash of the data. Everything else follows from the
 //! run's settings: orders and dropout from the seed and the counters.
-use super::{evaluate::Encoded, step::Trainer};
+use super::{evaluate::Encoded, source::Source, step::Trainer};
 use crate::{
     Error, Result,
     learner::Learner,
     reports::{metrics::Metrics, report::Epoch},
-    text::examples::Examples,
 };
 use engraft_engine::{
     Checkpoint, Param,
     checkpoint::{TensorData, write},
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, io::Write, path::Path};
 
 /// The name of its file.
@@ -174,18 +172,7 @@ fn sorted(learner: &Learner) -> Vec<&Param> {
 }
 
 /// A hash of what a run learns from and is evaluated on.
-pub(super) fn hash(examples: &Examples, eval: Option<&Encoded>) -> String {
-    let mut h = Sha256::new();
-    let mut add = |examples: &Examples| {
-        h.update((examples.len() as u64).to_le_bytes());
-        for e in examples.iter() {
-            for values in [&e.ids, &e.types, &e.labels] {
-                h.update((values.len() as u64).to_le_bytes());
-                values.iter().for_each(|v| h.update(v.to_le_bytes()));
-            }
-        }
-    };
-    add(examples);
-    eval.iter().for_each(|e| add(&e.examples));
-    h.finalize().iter().map(|b| format!("{b:02x}")).collect()
+pub(super) fn hash(source: &dyn Source, eval: Option<&Encoded>) -> String {
+    let eval = eval.map(|e| e.examples.hash()).unwrap_or_default();
+    format!("{} {eval}", source.hash())
 }

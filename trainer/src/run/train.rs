@@ -1,8 +1,9 @@
-//! A run of training, from examples to a saved adapter and a report.
+//! A run of training, from batches to a saved adapter and a report.
 use super::{
     directory::{Directory, File},
     evaluate::{Encoded, evaluate},
     recipe::Recipe,
+    source::{Source, steps},
     state::{self, Saved, State, hash},
     step::Trainer,
 };
@@ -16,10 +17,7 @@ use crate::{
         progress::{Mode, Progress},
         report::{Epoch, Report},
     },
-    text::{
-        batch::{Batch, Batches},
-        examples::Examples,
-    },
+    text::batch::Batch,
 };
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -56,7 +54,7 @@ struct Run<'a> {
     learner: Learner,
     trainer: Trainer,
     state: State,
-    examples: &'a Examples,
+    source: &'a dyn Source,
     eval: Option<&'a Encoded>,
     /// The hash of both.
     data: String,
@@ -79,16 +77,16 @@ pub fn train(
     recipe: &Recipe,
     directory: Directory,
     mut learner: Learner,
-    examples: &Examples,
+    source: &dyn Source,
     eval: Option<&Encoded>,
     around: Around<'_>,
 ) -> Result<Outcome> {
     let Around { recording, mode, stop, from } = around;
-    let total = recipe.steps(examples);
+    let total = recipe.steps(source)?;
     let metric = metric(recipe, &learner)?;
     let mut trainer =
         Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
-    let data = hash(examples, eval);
+    let data = hash(source, eval);
     let state = match from {
         Some(saved) => saved.restore(&mut learner, &mut trainer, &data)?,
         None => State::default(),
@@ -101,7 +99,7 @@ pub fn train(
         learner,
         trainer,
         state,
-        examples,
+        source,
         eval,
         data,
         metric,
@@ -130,10 +128,12 @@ impl Run<'_> {
         let (recipe, number) = (self.recipe, self.state.epochs.len() as u64);
         let rates = recipe.rates(self.total);
         let order = recipe.order(number);
-        let steps = Batches::new(self.examples, recipe.batch, order).steps(recipe.accumulation);
-        for step in steps.skip(self.state.taken) {
-            if self.is_over() {
-                break;
+        let source = self.source;
+        let taken = self.state.taken;
+        for (n, step) in steps(source.batches(recipe.batch, order), recipe.accumulation).enumerate() {
+            let step = step?;
+            if n < taken {
+                continue; // before the run was stopped
             }
             let began = Instant::now();
             let lr = recipe.lr * rates.factor(self.trainer.steps());
@@ -147,6 +147,12 @@ impl Run<'_> {
             state.taken += 1;
             self.progress.step(Some(done.loss), tokens as u64);
             self.between_steps()?;
+            if self.is_over() {
+                break;
+            }
+        }
+        if self.state.taken == 0 {
+            return Err(Error::Labels("there is nothing to learn from: an epoch has no batch".into()));
         }
         if self.state.evaluated != self.trainer.steps() && (recipe.eval_every.is_none() || self.is_over()) {
             self.check()?;

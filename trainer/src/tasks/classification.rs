@@ -100,6 +100,9 @@ impl Task for Classification {
         carry.cut += tokens.iter().filter(|t| t.is_cut).count();
         Ok(tokens.into_iter().enumerate().map(example).collect())
     }
+    fn is_one_to_one(&self) -> bool {
+        true
+    }
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
         let label = match labels {
             None => IGNORED,

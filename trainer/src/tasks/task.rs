@@ -100,6 +100,10 @@ pub trait Task: Send + Sync {
         purpose: Purpose,
         carry: &mut Carry,
     ) -> Result<Vec<Example>>;
+    /// Whether every record to learn from makes one example and no more, so that they are counted without a tokenizer.
+    fn is_one_to_one(&self) -> bool {
+        false
+    }
     /// The example of what is left behind the last part, if there is one.
     fn rest(&self, _: Carry) -> Option<Example> {
         None

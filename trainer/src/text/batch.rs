@@ -1,15 +1,14 @@
 //! Batches of tokenised examples: packed one after the other, never padded.
 //!
 //! The order of an epoch is a pure function of the seed and the epoch's number, so a run can be repeated and
-//! taken up again anywhere. Nothing in it depends on another crate's choice of algorithm: the random numbers
-//! are ChaCha8's, the shuffle is written out here.
+//! taken up again anywhere.
 
 use super::example::{Example, IGNORED, Reads};
 use super::examples::Examples;
+use super::shuffle::{numbers, shuffle};
 use engraft_engine::Rows;
 use engraft_models::{ModelInfo, Tokens};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::iter::Peekable;
 
 /// A few examples, packed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,9 +26,7 @@ pub struct Batch {
 impl Batch {
     /// Packs the examples at `items`, in that order.
     pub fn pack(examples: &Examples, items: &[usize]) -> Self {
-        let mut batch: Self = items.iter().map(|item| examples.get(*item)).collect();
-        batch.items = items.to_vec();
-        batch
+        items.iter().map(|item| (*item, examples.get(*item))).collect()
     }
 
     /// Texts of one segment with their classes, as (token ids, class).
@@ -82,8 +79,15 @@ impl Batch {
 impl FromIterator<Example> for Batch {
     /// Packs all of them, in their order.
     fn from_iter<I: IntoIterator<Item = Example>>(examples: I) -> Self {
+        examples.into_iter().enumerate().collect()
+    }
+}
+
+impl FromIterator<(usize, Example)> for Batch {
+    /// Packs all of them, each with its place in the data, in the order in which they come.
+    fn from_iter<I: IntoIterator<Item = (usize, Example)>>(examples: I) -> Self {
         let mut batch = Self::default();
-        for (item, example) in examples.into_iter().enumerate() {
+        for (item, example) in examples {
             let rows = example.rows();
             batch.input.ids.extend(&example.ids);
             batch.input.types.extend(&example.types);
@@ -119,7 +123,7 @@ impl Order {
         let mut order: Vec<usize> = (0..examples.len()).collect();
         match self {
             Self::File => {}
-            Self::Shuffled { seed, epoch } => shuffle(&mut order, seed, epoch),
+            Self::Shuffled { seed, epoch } => shuffle(&mut order, &mut numbers(seed, epoch)),
             Self::Longest => order.sort_by_key(|&i| std::cmp::Reverse(examples.length(i))),
         }
         order
@@ -143,12 +147,29 @@ impl From<usize> for Size {
     }
 }
 
+/// The next batch of what comes, each with so many tokens; empty if nothing comes any more.
+pub(crate) fn fill<T>(
+    from: &mut Peekable<impl Iterator<Item = T>>,
+    size: Size,
+    tokens: impl Fn(&T) -> usize,
+) -> Vec<T> {
+    let (mut batch, mut held) = (vec![], 0usize);
+    while let Some(next) = from.next_if(|next| match size {
+        Size::Examples(n) => batch.len() < n,
+        Size::Tokens(most) => batch.is_empty() || held.saturating_add(tokens(next)) <= most,
+    }) {
+        held = held.saturating_add(tokens(&next));
+        batch.push(next);
+    }
+    batch
+}
+
 /// The batches of one epoch; the last one may be short.
 #[derive(Debug, Clone)]
 pub struct Batches<'a> {
     examples: &'a Examples,
-    order: Vec<usize>,
-    next: usize,
+    /// What is left.
+    order: Peekable<std::vec::IntoIter<usize>>,
     size: Size,
 }
 
@@ -157,32 +178,12 @@ impl<'a> Batches<'a> {
     pub fn new(examples: &'a Examples, size: impl Into<Size>, order: Order) -> Self {
         let size = size.into();
         assert!(!matches!(size, Size::Examples(0)), "a batch holds at least one example");
-        Self { examples, order: order.of(examples), next: 0, size }
+        Self { examples, order: order.of(examples).into_iter().peekable(), size }
     }
 
-    /// The same batches, so many for each step; the last step may have fewer.
-    pub fn steps(mut self, accumulation: usize) -> impl Iterator<Item = Vec<Batch>> + 'a {
-        std::iter::from_fn(move || {
-            let step: Vec<Batch> = self.by_ref().take(accumulation).collect();
-            (!step.is_empty()).then_some(step)
-        })
-    }
-
-    /// Where the batch ends that begins at place `from` of the order.
-    fn end(&self, from: usize) -> usize {
-        let rest = &self.order[from..];
-        let holds = match self.size {
-            Size::Examples(n) => n.min(rest.len()),
-            Size::Tokens(most) => {
-                let mut tokens = 0usize;
-                let fits = |item: &&usize| {
-                    tokens += self.examples.length(**item);
-                    tokens <= most
-                };
-                rest.iter().take_while(fits).count().max(1).min(rest.len())
-            }
-        };
-        from + holds
+    /// The places of the examples of the next batch.
+    fn items(&mut self) -> Vec<usize> {
+        fill(&mut self.order, self.size, |item| self.examples.length(*item))
     }
 }
 
@@ -190,17 +191,16 @@ impl Iterator for Batches<'_> {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        let items = &self.order[self.next..self.end(self.next)];
-        self.next += items.len();
-        (!items.is_empty()).then(|| Batch::pack(self.examples, items))
+        let items = self.items();
+        (!items.is_empty()).then(|| Batch::pack(self.examples, &items))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match self.size {
-            Size::Examples(n) => (self.order.len() - self.next).div_ceil(n),
+            Size::Examples(n) => self.order.len().div_ceil(n),
             Size::Tokens(_) => {
-                let ends = std::iter::successors(Some(self.next), |from| Some(self.end(*from)));
-                ends.take_while(|from| *from < self.order.len()).count()
+                let mut rest = self.clone();
+                std::iter::repeat_with(|| rest.items()).take_while(|items| !items.is_empty()).count()
             }
         };
         (left, Some(left))
@@ -213,28 +213,6 @@ impl ExactSizeIterator for Batches<'_> {}
 pub fn put_back<T>(mut results: Vec<(usize, T)>) -> Vec<T> {
     results.sort_by_key(|&(item, _)| item);
     results.into_iter().map(|(_, result)| result).collect()
-}
-
-/// Fisher and Yates, from the end.
-fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&epoch.to_le_bytes());
-    let mut rng = ChaCha8Rng::from_seed(key);
-    for last in (1..order.len()).rev() {
-        order.swap(last, below(&mut rng, last as u64 + 1) as usize);
-    }
-}
-
-/// A whole number below `n`, without bias: draws that would favour small numbers are thrown away.
-pub(crate) fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
-    let fair = u64::MAX - u64::MAX % n; // a multiple of n
-    loop {
-        let draw = rng.next_u64();
-        if draw < fair {
-            return draw % n;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod example;
 pub mod examples;
 mod fields;
 pub mod ints;
+pub mod shuffle;
 pub mod tokenizer;
 mod tokenizer_class;
 pub mod windows;

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 use engraft::engine::Checkpoint;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -178,6 +178,22 @@ pub fn table(separator: &str, texts: &Texts) -> String {
     let quote = |text: &str| if separator == "," { format!("\"{text}\"") } else { text.to_string() };
     let rows = texts.iter().map(|(text, label)| format!("{}{separator}{label}\n", quote(text)));
     format!("text{separator}label\n{}", rows.collect::<String>())
+}
+
+/// A small GPT-2 with random weights in `gpt`, with a tokenizer of 90 words, and texts.
+pub fn language_model(work: &Work) {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/gpt2/model");
+    let vocab: serde_json::Map<_, _> =
+        (0..90).map(|i| (if i == 0 { "<|endoftext|>".into() } else { format!("w{i}") }, json!(i))).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "<|endoftext|>" },
+    });
+    work.copy(&model, "gpt").write("gpt/tokenizer.json", tokenizer.to_string());
+    let line = |i: usize| (0..7).map(|j| format!("w{} ", 1 + (3 * i + j) % 9)).collect::<String>() + "\n";
+    work.write("text.txt", (0..40).map(line).collect::<String>());
+    work.write("held-out.txt", (40..50).map(line).collect::<String>());
 }
 
 /// What a run of the program left behind.

@@ -64,7 +64,7 @@ fn cells_that_look_quoted_are_noted_once() {
         .unwrap();
     let files = Files::new(std::slice::from_ref(&path), &Columns::default(), LABELS).unwrap();
     let text = files.read().unwrap().records[2].text().into_owned();
-    files.names().unwrap();
+    files.survey().unwrap();
     assert_eq!(text, "\"a \"\"b\"\"\"");
     let place = format!("{}:4: quotes are read as they stand, as in \"a \"\"b\"\"\"; ", path.display());
     assert_eq!(files.notes(), [place + "--quotes csv takes them away"]);
@@ -137,7 +137,7 @@ fn several_files_are_one_data_set() {
         files.read().unwrap().records.iter().map(|r| r.text().into_owned()).collect()
     };
     assert_eq!(texts(&all), ["one", "two", "three", "four"]);
-    assert_eq!(all.names().unwrap().into_iter().collect::<Vec<_>>(), ["1", "x", "y", "z"]);
+    assert_eq!(all.survey().unwrap().names.into_iter().collect::<Vec<_>>(), ["1", "x", "y", "z"]);
     assert_eq!(all.parts().map(|part| part.unwrap().path).collect::<Vec<_>>().len(), 3);
     assert_eq!(texts(&files(&["[abc]*"]).unwrap()), ["three", "one", "two", "four"], "in the order of names");
     let refused = |names: &[&str]| files(names).and_then(|f| f.read()).unwrap_err().to_string();

@@ -38,7 +38,7 @@ impl Profile {
         if let Some(option) = options.only(Mark::Run).keys_given().first() {
             return Err(Error::Model(format!(
                 "`{option}` cannot be given to `engraft profile`: steps are taken at a constant rate for their time alone: \
-                 nothing is evaluated, saved, cached or planned"
+                 nothing is evaluated, saved, cached, planned or streamed"
             )));
         }
         let file = self.config.as_ref().map(Options::read).transpose()?.unwrap_or_default();

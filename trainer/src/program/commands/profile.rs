@@ -18,7 +18,7 @@ use engraft::{
         evaluate::Encoded,
         profile::{Plan, batches_of, random_batches, run as profile},
     },
-    tasks::Purpose,
+    tasks::{Purpose, TaskType},
 };
 
 pub fn run(p: &Profile) -> Result<()> {
@@ -68,8 +68,9 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
         return profile(&recipe, &mut learner, batches, roofline, &plan, mode);
     };
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
-    let (mut learner, kind) = learner(s, backbone, |kind| learn(kind, paths, &s.columns()))?;
-    let files = files(kind, paths, &s.columns(), Purpose::Train)?;
+    let open = |kind: &TaskType| files(kind, paths, &s.columns(), Purpose::Train);
+    let (mut learner, kind) = learner(s, backbone, |kind| Ok(learn(kind, &open(kind)?)?.0))?;
+    let files = open(kind)?;
     let Encoded { examples, .. } = Encoded::read(&files, &learner, &tokenizer, Purpose::Train)?;
     let recipe = s.recipe();
     profile(&recipe, &mut learner, batches_of(&recipe, &examples), roofline, &plan, mode)

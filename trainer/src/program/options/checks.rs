@@ -9,7 +9,7 @@ use engraft::{Error, Result};
 
 impl Options {
     /// Pairs of options that exclude each other.
-    fn exclusive(&self) -> [[(&'static str, bool); 2]; 5] {
+    fn exclusive(&self) -> [[(&'static str, bool); 2]; 6] {
         [
             [
                 ("bottleneck", self.bottleneck.is_some()),
@@ -19,12 +19,13 @@ impl Options {
             [("layers", self.layers.is_some()), ("leave-out", self.leave_out.is_some())],
             [("batch-size", self.batch_size.is_some()), ("batch-tokens", self.batch_tokens.is_some())],
             [("activations", self.activations.is_some()), ("memory-budget", self.memory_budget.is_some())],
+            [("no-shuffle", self.no_shuffle == Some(true)), ("stream-buffer", self.stream_buffer.is_some())],
         ]
     }
 
     /// Removes from `lower` what excludes an option given here.
     pub(super) fn displace(&self, lower: &mut Self) {
-        let [shape, warmup, layers, batch, memory] =
+        let [shape, warmup, layers, batch, memory, order] =
             self.exclusive().map(|pair| pair.iter().any(|(_, given)| *given));
         if shape {
             (lower.bottleneck, lower.reduction_factor) = (None, None);
@@ -40,6 +41,12 @@ impl Options {
         }
         if memory {
             (lower.activations, lower.memory_budget) = (None, None);
+        }
+        if order {
+            (lower.no_shuffle, lower.stream_buffer) = (None, None);
+        }
+        if self.stream == Some(false) {
+            lower.stream_buffer = None;
         }
         if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
             lower.unshape();
@@ -104,12 +111,18 @@ impl Options {
             // what a cached step holds depends on what was cached before
             return Err(Error::Exclusive { one: "memory-budget", other: "cache-prefix" });
         }
+        let streams = self.stream == Some(true);
+        if streams && self.cache_prefix.is_some() {
+            // the cache knows every text by its hash, in memory
+            return Err(Error::Exclusive { one: "stream", other: "cache-prefix" });
+        }
         let needs = [
             ("eval", self.eval.is_some(), "train", self.train.is_some()),
             ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
             ("text-pair-column", self.text_pair_column.is_some(), "train", self.train.is_some()),
             ("label-column", self.label_column.is_some(), "train", self.train.is_some()),
             ("format", self.format.is_some(), "train", self.train.is_some()),
+            ("stream-buffer", self.stream_buffer.is_some(), "stream", streams),
             // The built-in demonstration brings data to evaluate on.
             ("eval-every", self.eval_every.is_some() && self.train.is_some(), "eval", self.eval.is_some()),
             ("patience", self.patience.is_some() && self.train.is_some(), "eval", self.eval.is_some()),
@@ -162,6 +175,7 @@ impl Settings {
         least("batch-tokens", self.batch_tokens.map(|n| n as u64), 1)?;
         size("eval-batch-size", self.eval_batch_size)?;
         size("gradient-accumulation", self.gradient_accumulation)?;
+        least("stream-buffer", self.stream_buffer.map(|n| n as u64), 1)?;
         least("max-length", self.max_length.map(|n| n as u64), 1)?;
         least("bottleneck", self.bottleneck.map(|n| n as u64), 1)?;
         least("epochs", self.epochs, 1)?;

@@ -36,6 +36,9 @@ use engraft::{Error, Result};
 /// Texts in a batch unless something is said.
 const DEFAULT_BATCH: usize = 32;
 
+/// Examples that a stream is shuffled among unless something is said.
+const DEFAULT_BUFFER: usize = 4096;
+
 /// The name under which a run's settings are saved.
 pub const FILE: &str = "run.toml";
 
@@ -170,6 +173,11 @@ impl Settings {
             (Some(n), _) => Size::Tokens(n),
             (None, n) => Size::Examples(n.unwrap_or(DEFAULT_BATCH)),
         }
+    }
+
+    /// Examples that a stream is shuffled among.
+    pub fn buffer(&self) -> usize {
+        self.stream_buffer.unwrap_or(DEFAULT_BUFFER)
     }
 
     /// How the run goes.

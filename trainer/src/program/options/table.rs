@@ -172,6 +172,13 @@ options! {
         /// How files are written, by an extension that stands for it as in `jsonl`; as their names
         /// say if not given
         [value_name = "EXTENSION"] format: String;
+        /// Do not hold the training data in memory: read it again in every epoch, and shuffle it in a
+        /// buffer. Files may be larger than memory; the standard input cannot be read again
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        stream: bool = false, Run;
+        /// The most examples in that buffer, and 256 times as many tokens; 4096 if not given
+        [value_name = "N"] stream_buffer: usize, Run;
         /// Where a document of a .txt file ends
         [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use;
         /// The most tokens of a sequence, special tokens included: longer texts are cut, longer sentences read in windows,

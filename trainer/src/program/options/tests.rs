@@ -28,6 +28,7 @@ header = "yes"
 documents = "paragraphs"
 quotes = "csv"
 format = "jsonl"
+stream = true
 max-length = 64
 backbone-compute = "int8-forward"
 adapter = "scaled_par_bn"
@@ -56,14 +57,13 @@ adam-eps = 1e-6
 clip = 0.0
 dropout = 0
 seed = 7
-no-shuffle = true
+stream-buffer = 99
 checkpoint-every = 20
 eval-every = 50
 eval-batch-size = 16
 metric = "macro_f1"
 patience = 2
 activations = "bf16"
-cache-prefix = "c"
 cache-dtype = "bf16"
 threads = 2
 device = "cuda"
@@ -91,7 +91,16 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
         Options::keys().into_iter().filter(|key| !given.contains_key(key.as_str())).collect();
     assert_eq!(
         missing,
-        ["init", "bottleneck", "layers", "batch-tokens", "warmup-ratio", "memory-budget"],
+        [
+            "init",
+            "bottleneck",
+            "layers",
+            "batch-tokens",
+            "warmup-ratio",
+            "no-shuffle",
+            "cache-prefix",
+            "memory-budget"
+        ],
         "the others are in ALL"
     );
     for settings in [settings, Settings::default()] {
@@ -162,6 +171,10 @@ fn the_higher_wins() {
     let settings = flags.over(parse("batch-size = 4")).resolve().unwrap();
     assert_eq!((settings.batch(), settings.batch_size), (Size::Tokens(500), None));
     assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
+    let file = || parse("stream = true\nstream-buffer = 8");
+    let settings = parse("no-shuffle = true").over(file()).resolve().unwrap();
+    assert_eq!((settings.stream, settings.stream_buffer, settings.no_shuffle), (true, None, true));
+    assert!(!parse("stream = false").over(file()).resolve().unwrap().stream);
     // A run with an adapter, repeated without: nothing of the adapter's shape is left.
     let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
@@ -245,6 +258,7 @@ fn values_out_of_range_are_named() {
         "adapter-dropout = 1.5",
         "batch-size = 0",
         "batch-tokens = 0",
+        "stream = true\nstream-buffer = 0",
         "eval-batch-size = 0",
         "gradient-accumulation = 0",
         "max-length = 0",
@@ -262,7 +276,7 @@ fn values_out_of_range_are_named() {
         "name = \"\"",
         "out = \"\"",
     ] {
-        let option = bad.split(' ').next().unwrap();
+        let option = bad.lines().last().and_then(|line| line.split(' ').next()).unwrap();
         let error = refused(bad);
         assert!(error.starts_with(&format!("`{option}` cannot be ")), "{bad}: {error}");
     }
@@ -280,6 +294,11 @@ fn options_that_exclude_each_other_are_named() {
     assert_eq!(refused("batch-size = 8\nbatch-tokens = 99"), expected);
     assert_eq!(refused("eval = \"e.tsv\""), "`eval` needs `train`");
     assert_eq!(refused("train = \"t.tsv\"\npatience = 2"), "`patience` needs `eval`");
+    assert_eq!(refused("stream-buffer = 8"), "`stream-buffer` needs `stream`");
+    assert_eq!(refused("stream = false\nstream-buffer = 8"), "`stream-buffer` needs `stream`");
+    let both = refused("stream = true\nstream-buffer = 8\nno-shuffle = true");
+    assert_eq!(both, "`no-shuffle` and `stream-buffer` exclude each other: give one of them");
+    assert!(refused("stream = true\ncache-prefix = \"c\"").contains("`stream` and `cache-prefix` exclude"));
     assert_eq!(refused("label-column = 1"), "`label-column` needs `train`");
     assert!(refused("adapter = \"none\"\nbottleneck = 8").contains("`adapter` is none"));
     for dtype in ["bf16", "f16", "int8", "nf4"] {
