@@ -168,6 +168,12 @@ impl Adapter {
     pub fn name(&self) -> &str {
         &self.name
     }
+    /// True if a weight of it trains.
+    pub fn trains(&self) -> bool {
+        let mut trains = false;
+        self.visit(&mut |_| trains = true);
+        trains
+    }
     /// Its configuration.
     pub fn config(&self) -> &dyn Config {
         &*self.config

@@ -1,9 +1,20 @@
-//! An adapter with its head as the files of one directory.
+//! Adapters with their fusions and a head as the files of one directory.
+//!
+//! ```text
+//! one adapter       adapter_config.json, adapter.safetensors, head_config.json, model_head.safetensors
+//! a composition     adapter_setup.json, and a folder for each adapter, each fusion and the head, as AdapterHub's
+//!                   `save_adapter_setup` writes them
+//! ```
 use crate::{
-    Adapter, Format, Head, Host, Result,
-    files::peft::{ROOT, files},
+    Adapter, AdapterSet, Base, Error, Format, Fusion, Head, Host, Result, Setup,
+    files::{
+        HEAD_CONFIG, SETUP, VERSION, json, object,
+        peft::{ROOT, files},
+    },
 };
-use engraft_engine::checkpoint::TensorData;
+use engraft_engine::{Device, ParamSet, checkpoint::TensorData};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 /// The files of a directory that holds an adapter, a head, or both; in the adapter's own format unless another is asked for.
 /// Heads are written as AdapterHub's, and in PEFT's format into the adapter's tensors too, where transformers has such a one.
@@ -21,6 +32,107 @@ pub fn directory(
         });
     }
     Ok(all)
+}
+/// The files of a directory that holds the adapters and fusions of a setup, and a head.
+pub fn composition(
+    set: &AdapterSet,
+    setup: &Setup,
+    head: Option<&Head>,
+    host: &Host,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    match setup {
+        Setup::Identity => return directory(None, head, None, host),
+        Setup::One(name) => return directory(Some(set.get(name)?), head, None, host),
+        _ => {}
+    }
+    let mut all = vec![];
+    let mut folder = |name: &str, files: Vec<(String, Vec<u8>)>| {
+        all.extend(files.into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
+    };
+    let (names, mut frozen) = (setup.distinct(), vec![]);
+    for name in &names {
+        let adapter = set.get(name)?;
+        folder(name, directory(Some(adapter), None, None, host)?);
+        if !adapter.trains() {
+            frozen.push(*name);
+        }
+    }
+    for (name, _) in setup.fusions() {
+        folder(&name, set.fusion(&name)?.files(host)?);
+    }
+    if let Some(head) = head {
+        folder(head.name(), head.files(host)?);
+    }
+    let card = serde_json::json!({
+        "adapter_setup": setup.to_json(),
+        "head_setup": head.map(Head::name),
+        "version": VERSION,
+        // of ours: who does not train
+        "frozen": frozen,
+    });
+    all.push((SETUP.into(), json(&card)?));
+    Ok(all)
+}
+
+/// What [`composition`] wrote, or AdapterHub's `save_adapter_setup`.
+#[derive(Debug)]
+pub struct Composition {
+    /// The adapters and fusions.
+    pub set: AdapterSet,
+    /// How they are put together.
+    pub setup: Setup,
+    /// Where the head is, if there is one.
+    pub head: Option<PathBuf>,
+}
+impl Composition {
+    /// True if a directory holds one.
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(SETUP).exists()
+    }
+    /// Loads the adapters and fusions of a directory; those that are not named as frozen train.
+    pub fn load(
+        directory: &Path,
+        host: &Host,
+        base: Base<'_>,
+        device: &Device,
+        params: &mut ParamSet,
+    ) -> Result<Composition> {
+        let path = directory.join(SETUP);
+        let bad = |what: String| Error::File { path: path.clone(), what };
+        let fields = object(&path)?;
+        let setup = fields.get("adapter_setup").ok_or_else(|| bad("no field `adapter_setup`".into()))?;
+        let setup = Setup::from_json(setup).map_err(|e| bad(e.to_string()))?;
+        let frozen: Vec<&str> = match fields.get("frozen") {
+            None | Some(Value::Null) => vec![],
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+            Some(v) => return Err(bad(format!("`frozen` is {v}, expected a list of names"))),
+        };
+        let inside = |name: &str| match engraft_engine::output::is_name(name) && !name.contains('/') {
+            true => Ok(directory.join(name)),
+            false => Err(bad(format!("`{name}` cannot be the name of a folder"))),
+        };
+        let mut set = AdapterSet::new();
+        for name in setup.distinct() {
+            let dir = inside(name)?;
+            let adapter = match frozen.contains(&name) {
+                true => Adapter::load_frozen(&dir, host, base, device)?,
+                false => Adapter::load(&dir, host, base, device, params)?,
+            };
+            set.add(if adapter.name() == name { adapter } else { adapter.renamed(name)? })?;
+        }
+        for (name, _) in setup.fusions() {
+            set.add_fusion(Fusion::load(&inside(&name)?, host, base, device, params)?)?;
+        }
+        let head = match fields.get("head_setup") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) => Some(inside(name)?),
+            // the library's way to say: the head of the whole model
+            Some(Value::Bool(true)) => Some(directory.into()),
+            Some(v) => return Err(bad(format!("`head_setup` is {v}; only one head is supported"))),
+        };
+        let head = head.filter(|dir| dir.join(HEAD_CONFIG).exists());
+        Ok(Composition { set, setup, head })
+    }
 }
 
 /// An adapter's files, with the head among its tensors if transformers has such a one.

@@ -1,7 +1,7 @@
 //! What a method puts at a site of a model, and how the hooks of that site ask it.
 use crate::{Base, Common, Error, Result};
 use engraft_engine::{
-    self as engine, Act, Cx, LinearRef, NormRef, Parameters, Prefix, Site, SiteInfo, Tensor,
+    self as engine, Act, Activation, Cx, LinearRef, NormRef, Parameters, Prefix, Site, SiteInfo, Tensor,
     checkpoint::TensorData,
 };
 use std::fmt;
@@ -153,6 +153,24 @@ pub trait Narrow: Send + Sync {
     fn up<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>) -> engine::Result<Up<'m>>;
     /// True if it stands beside the sub-layer, so that its residual is added when it leaves.
     fn is_parallel(&self) -> bool;
+    /// Its two layers and what is between them, if [`AtClose::run`] is nothing but the residual plus those.
+    fn layers<'m>(&'m self) -> Option<(LinearRef<'m>, Activation, LinearRef<'m>)> {
+        None
+    }
+    /// How it enters and leaves, if that depends on nothing else: two that do so alike can do it together.
+    fn rules(&self) -> Option<Rules> {
+        None
+    }
+}
+/// How a bottleneck enters and leaves the end of a sub-layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// It reads norm(h + r).
+    pub norm_before: bool,
+    /// Its output is added to h; otherwise to what it reads.
+    pub adds_to_output: bool,
+    /// What comes of that is added to r and goes through the norm.
+    pub norm_after: bool,
 }
 /// The way up of a bottleneck.
 #[derive(Clone, Debug)]

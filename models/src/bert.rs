@@ -70,6 +70,7 @@ impl<P: Weight> Bert<P> {
             segments: config.count_or("type_vocab_size", 2)?,
             class: "BertAdapterModel",
             dropout: dropout.max(heads.dropout),
+            attention_dropout: heads.dropout,
             head_dropout: config.probability_or_null("classifier_dropout", f64::from(dropout))?,
             summary: Rows::First,
             has_pooler: false,
@@ -165,6 +166,7 @@ impl<P: Weight> Model for Bert<P> {
         self.dropout = p;
         self.heads.dropout = p;
         self.info.dropout = p;
+        self.info.attention_dropout = p;
         self.info.head_dropout = p;
     }
     fn sites(&self) -> &[SiteInfo] {

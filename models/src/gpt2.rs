@@ -108,6 +108,7 @@ impl<P: Weight> Gpt2<P> {
                 .embedding_dropout
                 .max(settings.attention_dropout)
                 .max(settings.residual_dropout),
+            attention_dropout: settings.attention_dropout,
             // the library looks for `classifier_dropout` and `hidden_dropout_prob`, which GPT-2 does not have
             head_dropout: config.probability_or_null("classifier_dropout", 0.0)?,
             summary: Rows::Last,
@@ -218,7 +219,7 @@ impl<P: Weight> Model for Gpt2<P> {
     fn set_dropout(&mut self, p: f32) {
         let s = &mut self.settings;
         (s.embedding_dropout, s.attention_dropout, s.residual_dropout) = (p, p, p);
-        (self.info.dropout, self.info.head_dropout) = (p, p);
+        (self.info.dropout, self.info.attention_dropout, self.info.head_dropout) = (p, p, p);
     }
     fn sites(&self) -> &[SiteInfo] {
         self.weights.sites()

@@ -92,6 +92,8 @@ pub struct ModelInfo {
     pub class: &'static str,
     /// The largest dropout probability below the head while training.
     pub dropout: f32,
+    /// Dropout of attention probabilities while training.
+    pub attention_dropout: f32,
     /// Dropout of a task head while training, where the head names none itself.
     pub head_dropout: f32,
     /// The token that stands for its sequence in classification.

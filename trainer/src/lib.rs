@@ -15,7 +15,7 @@
 //! let task = Classification::new(["quiet", "loud"])?;
 //! let head = task.head(backbone.model().info(), false);
 //! let adapter = Some(BnConfig::houlsby().into());
-//! let mut learner = backbone.learner(Graft { name: "noise".into(), adapter, head, seed: 42 }, Box::new(task))?;
+//! let mut learner = backbone.learner(Graft { name: "noise".into(), adapter, head, seed: 42, ..Graft::default() }, Box::new(task))?;
 //!
 //! // any iterator of batches: token ids of all texts one after the other, their lengths, their labels
 //! let batches = (0..3).map(|_| Batch::of(&[(&[2, 17, 11, 3], 0), (&[2, 25, 3], 1)]));

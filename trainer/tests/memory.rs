@@ -230,7 +230,13 @@ fn the_library_plans_too() {
         let backbone = Backbone::open(backbone(), device, Opening::default()).unwrap();
         let task = Classification::new(["a", "b"]).unwrap();
         let head = task.head(backbone.model().info(), true);
-        let graft = Graft { name: "x".into(), adapter: Some(BnConfig::houlsby().into()), head, seed: 1 };
+        let graft = Graft {
+            name: "x".into(),
+            adapter: Some(BnConfig::houlsby().into()),
+            head,
+            seed: 1,
+            ..Graft::default()
+        };
         backbone.learner(graft, Box::new(task)).unwrap()
     };
     let mut work = Work::new();

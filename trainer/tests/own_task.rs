@@ -132,8 +132,9 @@ fn a_task_of_ones_own_trains_evaluates_and_predicts() {
     let task = Again(["new", "again"].map(String::from));
     let head = task.head(backbone.model().info(), false);
     let adapter = Some(engraft::adapters::BnConfig::houlsby().into());
-    let mut learner =
-        backbone.learner(Graft { name: "again".into(), adapter, head, seed: 1 }, Box::new(task)).unwrap();
+    let mut learner = backbone
+        .learner(Graft { name: "again".into(), adapter, head, seed: 1, ..Graft::default() }, Box::new(task))
+        .unwrap();
     let encoded = Encoded::new(data, &learner, &tokenizer, Purpose::Train).unwrap();
     let before = evaluate(&learner, &encoded, 2, Mode::Quiet).unwrap().metrics;
 

@@ -2,7 +2,7 @@
 //!
 //! Each sequence is given what it would get alone. Where all sequences have the same tree nothing is copied; where they have
 //! not, the sequences of each tree are taken out, answered, and put back.
-use super::tree::Tree;
+use super::{together::Together, tree::Tree};
 use crate::Adapter;
 use engraft_engine::{self as engine, Act, Cx, Hooks, LinearRef, NormRef, Part, Pending, Prefix, Seq, Site};
 
@@ -183,6 +183,9 @@ impl Hooks for Active<'_> {
             return one.tree.close(cx, s, h, r, norm);
         }
         let h = cx.dropped(h)?;
+        if let Some(together) = Together::of(&self.trees, s) {
+            return together.close(cx, &h, r, norm);
+        }
         self.each(cx, &[&h, r], |cx, tree, xs| {
             let h = cx.drop_later(xs[0].clone(), 0.0, s, 0);
             tree.close(cx, s, h, xs[1], norm.clone())

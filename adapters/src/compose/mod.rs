@@ -3,6 +3,8 @@ mod active;
 mod normal;
 mod set;
 mod setup;
+mod subset;
+mod together;
 mod tree;
 mod walk;
 

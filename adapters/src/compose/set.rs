@@ -1,7 +1,7 @@
 //! Several adapters and fusions at hand.
 use super::{active::Active, setup::Setup, tree::Tree};
 use crate::{Adapter, Error, Fusion, Result};
-use engraft_engine::{Param, Parameters};
+use engraft_engine::{Param, Parameters, Tensor};
 use std::collections::BTreeMap;
 
 /// Whose results count where a library computes something else than it documents.
@@ -78,6 +78,11 @@ impl AdapterSet {
     /// All fusions, by name.
     pub fn fusions(&self) -> impl Iterator<Item = &Fusion> {
         self.fusions.values()
+    }
+    /// Every weight under its name in AdapterHub's checkpoints.
+    pub fn named(&self) -> Vec<(String, &Tensor)> {
+        let adapters = self.adapters.values().flat_map(Adapter::named);
+        adapters.chain(self.fusions.values().flat_map(Fusion::named)).collect()
     }
     /// What answers a model's hooks under a setup, for batches of so many items.
     pub fn activate(&self, setup: &Setup, items: usize) -> Result<Active<'_>> {

@@ -95,6 +95,40 @@ impl Setup {
             _ => self.children().iter().flat_map(Setup::names).collect(),
         }
     }
+    /// The names of its adapters, each once.
+    pub fn distinct(&self) -> Vec<&str> {
+        let mut names = vec![];
+        self.names().into_iter().for_each(|n| {
+            if !names.contains(&n) {
+                names.push(n)
+            }
+        });
+        names
+    }
+    /// Its fusions by name, each once, with the adapters that they are named after.
+    pub fn fusions(&self) -> Vec<(String, Vec<&str>)> {
+        let own = match self {
+            Setup::Fuse { of, name } => {
+                let adapters = of.iter().filter_map(Setup::last).collect();
+                Some((Setup::fusion_name(of, name.as_deref()), adapters))
+            }
+            _ => None,
+        };
+        let mut all: Vec<(String, Vec<&str>)> = vec![];
+        for fusion in own.into_iter().chain(self.children().iter().flat_map(Setup::fusions)) {
+            if all.iter().all(|(name, _)| *name != fusion.0) {
+                all.push(fusion);
+            }
+        }
+        all
+    }
+    /// How many sequences a batch must have, if it does not go with any number of them.
+    pub fn items(&self) -> Option<usize> {
+        match self {
+            Setup::BatchSplit { batch_sizes, .. } => Some(batch_sizes.iter().sum()),
+            _ => self.children().iter().find_map(Setup::items),
+        }
+    }
     /// The name of the last adapter, whose head is the head of what it answers for.
     pub fn last(&self) -> Option<&str> {
         self.names().pop()

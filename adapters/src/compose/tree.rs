@@ -204,6 +204,10 @@ impl<'a> Tree<'a> {
         }
         cx.join_prefixes(all)
     }
+    /// True if an adapter has weights of its own for the norm at a site.
+    pub(super) fn replaces_norm(&self, s: Site) -> bool {
+        !self.at(s, |v| matches!(v, View::Norm(_)).then_some(())).is_empty()
+    }
     /// The norm that takes the place of a model's.
     pub(super) fn replaced<'m>(
         &self,

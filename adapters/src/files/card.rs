@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The version of the library whose format is written.
-const VERSION: &str = "adapters.1.3.0";
+pub(crate) const VERSION: &str = "adapters.1.3.0";
 
 /// The model an adapter or head was made for, as its files say.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,8 +3,8 @@ mod card;
 pub(crate) mod older;
 pub(crate) mod peft;
 
-pub(crate) use card::Card;
 pub use card::Host;
+pub(crate) use card::{Card, VERSION};
 
 use crate::{Error, Result, grammar::Fields};
 use engraft_engine::{Checkpoint, SiteInfo, Tensor, checkpoint::TensorData};
@@ -46,6 +46,9 @@ impl Format {
 /// The file, in both formats, that says what the tensors are.
 pub const CONFIG: &str = "adapter_config.json";
 
+/// What several adapters are together.
+pub const SETUP: &str = "adapter_setup.json";
+
 /// What a head is.
 pub const HEAD_CONFIG: &str = "head_config.json";
 /// The files that may hold a head's tensors when they are read, the first that is there; it is
@@ -55,7 +58,7 @@ pub const HEAD_TENSORS: [&str; 2] = ["model_head.safetensors", "pytorch_model_he
 /// Every file of an adapter or a head, in whatever format.
 pub fn names() -> Vec<&'static str> {
     let tensors = Format::ALL.map(Format::readable).into_iter().chain([HEAD_TENSORS]);
-    tensors.flatten().chain([CONFIG, HEAD_CONFIG]).collect()
+    tensors.flatten().chain([CONFIG, HEAD_CONFIG, SETUP]).collect()
 }
 
 /// How a checkpoint names the modules of a model: a plain `BertModel` saves without the first part of the paths of the model with

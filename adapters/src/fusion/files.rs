@@ -31,9 +31,22 @@ pub struct Fusion {
     mixers: BTreeMap<Site, Box<dyn Mixer>>,
 }
 impl Fusion {
+    /// A new fusion of adapters that stand on a model, named after them: see [`Fusion::with_name`].
+    pub fn new<'b>(
+        config: Box<dyn FusionConfig>,
+        adapters: &[&Adapter],
+        base: impl Into<Base<'b>>,
+        device: &Device,
+        set: &mut ParamSet,
+        seed: u64,
+    ) -> Result<Fusion> {
+        let name = adapters.iter().map(|a| a.name()).collect::<Vec<_>>().join(",");
+        Fusion::with_name(&name, config, adapters, base, device, set, seed)
+    }
     /// A new fusion of adapters that stand on a model, wherever one of them stands at the end of a sub-layer. Its weights train.
     /// It is refused where adapters stand in different places.
-    pub fn new<'b>(
+    pub fn with_name<'b>(
+        name: &str,
         config: Box<dyn FusionConfig>,
         adapters: &[&Adapter],
         base: impl Into<Base<'b>>,
@@ -61,7 +74,7 @@ impl Fusion {
                 names.join(", ")
             )));
         }
-        let mut fusion = Fusion::empty(names.join(","), names, config, base);
+        let mut fusion = Fusion::empty(name.into(), names, config, base);
         let from = &mut Source::New(&mut Fresh::new(device, set, seed));
         fusion.build(base, &Paths::default(), |s, _| sites.contains(&s), true, from)?;
         Ok(fusion)

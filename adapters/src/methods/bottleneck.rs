@@ -11,12 +11,12 @@
 //! The rules are those of AdapterHub's `methods/modeling.py` (Poth et al. 2023).
 use super::{BnConfig, Config, Method, PostAdd, Residual, Scaling, TrainedScaling, overlaid, read, written};
 use crate::{
-    At, AtClose, Error, Here, Module, Narrow, Place, Result, Scale, State, Up, View, files::older,
+    At, AtClose, Error, Here, Module, Narrow, Place, Result, Rules, Scale, State, Up, View, files::older,
     grammar::Fields,
 };
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, Frozen, Init, Linear, Norm, Param, Parameters, Role, SiteKind,
-    Source, Tensor, Weight,
+    self as engine, Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Norm, Param, Parameters, Role,
+    SiteKind, Source, Tensor, Weight,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -164,6 +164,12 @@ impl<P: Weight> Parameters for Bottleneck<P> {
 }
 
 impl<P: Weight> Bottleneck<P> {
+    /// True if its work is the residual plus its two layers.
+    fn is_plain(&self) -> bool {
+        let c = &self.config;
+        let is_scaled = self.scaling.is_some() || !matches!(c.scaling, Scaling::Fixed(1.0));
+        !is_scaled && c.dropout == 0.0 && !c.is_parallel && self.ln_after.is_none()
+    }
     fn norm_after<'m>(&'m self, cx: &mut Cx<'m>, y: Act) -> engine::Result<Act> {
         match &self.ln_after {
             Some(n) => cx.normalise(&y, n.get()),
@@ -207,8 +213,7 @@ impl<P: Weight> AtClose for Bottleneck<P> {
         };
         let c = &self.config;
         let (down, up) = (self.down.get(), self.up.get());
-        let is_plain = self.scaling.is_none() && matches!(c.scaling, Scaling::Fixed(1.0)) && c.dropout == 0.0;
-        if is_plain && !c.is_parallel && self.ln_after.is_none() {
+        if self.is_plain() {
             return cx.bottleneck(&x, down, self.act, up, Some(&res)); // the sum costs no pass of its own
         }
         let up = cx.bottleneck(&x, down, self.act, up, None)?; // (T, C)
@@ -259,6 +264,20 @@ impl<P: Weight> Narrow for Bottleneck<P> {
     }
     fn is_parallel(&self) -> bool {
         self.config.is_parallel
+    }
+    fn layers<'m>(&'m self) -> Option<(LinearRef<'m>, Activation, LinearRef<'m>)> {
+        let is_alone = self.is_plain() && self.ln_before.is_none();
+        is_alone.then(|| (self.down.get(), self.act, self.up.get()))
+    }
+    fn rules(&self) -> Option<Rules> {
+        let c = &self.config;
+        let adds_to_output = match c.residual_before_ln {
+            Residual::BeforeNorm(of_output) => of_output,
+            Residual::Named(_) => return None,
+        };
+        let rules =
+            Rules { norm_before: c.original_ln_before, adds_to_output, norm_after: c.original_ln_after };
+        (!c.is_parallel).then_some(rules)
     }
 }
 

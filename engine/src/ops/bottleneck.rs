@@ -1,4 +1,5 @@
-//! y = f(x W_dᵀ + b_d) W_uᵀ + b_u, perhaps added to a residual: the two layers of a bottleneck as one operation. It keeps
+//! y = f(x W_dᵀ + b_d) W_uᵀ + b_u, perhaps added to a residual: the two layers of a bottleneck as one operation, or those of
+//! several bottlenecks, each for rows of its own. It keeps
 //! a = x W_dᵀ + b_d, which is narrow, and x if W_d trains. With h = f(a), computed again where W_u trains:
 //!
 //! ```text
@@ -6,23 +7,44 @@
 //! ```
 use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, Storage, W, kept::Kept, tape::NodeId};
 use engraft_kernels::{
-    Buffer, View, ViewMut,
+    Buffer, Class, View, ViewMut,
     activation::{self, Activation},
     bottleneck::{self, Bottleneck},
-    matmul::{self, Base},
+    matmul::{self, Base, Plus},
     reduce,
 };
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
+
+/// A bottleneck of some rows of a batch.
+#[derive(Clone, Debug)]
+pub struct RowsBottleneck<'m> {
+    /// Which rows.
+    pub rows: Range<usize>,
+    /// C to B.
+    pub down: LinearRef<'m>,
+    /// The non-linearity.
+    pub f: Activation,
+    /// B to C.
+    pub up: LinearRef<'m>,
+}
+impl RowsBottleneck<'_> {
+    /// True if [`Cx::bottlenecks`] takes it: its weights are f32 and stored (out, in).
+    pub fn is_plain(&self) -> bool {
+        plain(&self.down) && plain(&self.up)
+    }
+}
 
 struct Op<'m> {
-    down: LinearRef<'m>,
-    up: LinearRef<'m>,
-    f: Activation,
-    rows: usize,
-    a: Kept,
+    parts: Vec<Part<'m>>,
+    /// (rows, channels) of x.
+    shape: (usize, usize),
     kept: Option<Kept>,
     x: Option<NodeId>,
     residual: Option<NodeId>,
+}
+struct Part<'m> {
+    of: RowsBottleneck<'m>,
+    a: Kept,
 }
 
 impl<'m> Cx<'m> {
@@ -35,37 +57,66 @@ impl<'m> Cx<'m> {
         up: LinearRef<'m>,
         r: Option<&Act>,
     ) -> Result<Act> {
-        if !(plain(&down) && plain(&up) && down.dims() == (up.dims().1, up.dims().0)) {
-            let a = self.matmul(x, down)?;
+        let of = RowsBottleneck { rows: 0..x.rows, down, f, up };
+        if !of.is_plain() || of.down.dims() != (of.up.dims().1, of.up.dims().0) {
+            let a = self.matmul(x, of.down)?;
             let h = self.activate(&a, f)?;
             return match r {
-                Some(r) => self.matmul_plus(&h, up, r),
-                None => self.matmul(&h, up),
+                Some(r) => self.matmul_plus(&h, of.up, r),
+                None => self.matmul(&h, of.up),
             };
         }
-        let (c, b) = down.dims();
-        if x.cols != c {
-            let right = down.w.shape();
-            return Err(Error::Shape { op: "bottleneck", left: vec![x.rows, x.cols], right });
-        }
+        self.bottlenecks(x, vec![of], r)
+    }
+    /// A bottleneck of its own for each of several ranges of rows, which follow each other: f(x W_dᵀ + b_d) W_uᵀ + b_u [+ r] in
+    /// those rows, and r, or zeros, in others. All of them are plain ([`RowsBottleneck::is_plain`]).
+    pub fn bottlenecks(&mut self, x: &Act, parts: Vec<RowsBottleneck<'m>>, r: Option<&Act>) -> Result<Act> {
+        let c = x.cols;
         r.map_or(Ok(()), |r| x.same_shape("bottleneck", r))?;
-        let mut a = self.alloc(x.rows * b)?;
-        let mut y = self.alloc(x.rows * c)?;
-        let base = match r {
-            Some(r) => Base::Rows(r.view()?),
-            None => Base::Nothing,
+        let mut end = 0;
+        for p in &parts {
+            let (input, width) = p.down.dims();
+            let is_sound = p.is_plain() && (input, (width, c)) == (c, p.up.dims());
+            if !is_sound || p.rows.start < end || p.rows.end < p.rows.start || p.rows.end > x.rows {
+                let (left, right) = (vec![x.rows, x.cols], [p.down.w.shape(), p.up.w.shape()].concat());
+                return Err(Error::Shape { op: "bottleneck", left, right });
+            }
+            end = p.rows.end;
+        }
+        let covered: usize = parts.iter().map(|p| p.rows.len()).sum();
+        let mut y = match r {
+            _ if covered == x.rows => self.alloc(x.rows * c)?,
+            Some(r) => r.buf.duplicate(Class::Scratch)?,
+            None => self.device().zeros::<f32>(Class::Scratch, x.rows * c)?,
         };
-        let to = (ViewMut::of(&mut a, x.rows, b)?, ViewMut::of(&mut y, x.rows, c)?);
-        bottleneck::forward(self.device(), launch(&down, f, &up)?, x.view()?, base, to.0, to.1)?;
+        let mut hidden = vec![];
+        for p in &parts {
+            let (m, b) = (p.rows.len(), p.down.dims().1);
+            let mut a = self.alloc(m * b)?;
+            let base = match r {
+                Some(r) => Base::Rows(r.view()?.rows_of(p.rows.clone())?),
+                None => Base::Nothing,
+            };
+            let to = ViewMut::of(&mut y, x.rows, c)?.rows_of(p.rows.clone())?;
+            let (w, read) = (launch(&p.down, p.f, &p.up)?, x.view()?.rows_of(p.rows.clone())?);
+            bottleneck::forward(self.device(), w, read, base, ViewMut::of(&mut a, m, b)?, to)?;
+            hidden.push(a);
+        }
         let y = x.like(y, c);
         let residual = r.and_then(|r| r.node);
-        if !self.needed(&[x.node, residual], &[down.targets(), up.targets()].concat()) {
+        let targets: Vec<_> =
+            parts.iter().flat_map(|p| [p.down.targets(), p.up.targets()].concat()).collect();
+        if !self.needed(&[x.node, residual], &targets) {
             return Ok(y);
         }
-        let a = self.keep(&Arc::new(a))?;
-        let kept = if down.w.target().is_some() { Some(self.keep(&x.buf)?) } else { None };
-        [&down, &up].iter().for_each(|w| w.w.hold());
-        Ok(self.record(y, Op { down, up, f, rows: x.rows, a, kept, x: x.node, residual }))
+        let trains = parts.iter().any(|p| p.down.w.target().is_some());
+        let mut kept_parts = vec![];
+        for (of, a) in parts.into_iter().zip(hidden) {
+            [&of.down, &of.up].iter().for_each(|w| w.w.hold());
+            kept_parts.push(Part { a: self.keep(&Arc::new(a))?, of });
+        }
+        let kept = if trains { Some(self.keep(&x.buf)?) } else { None };
+        Ok(self.record(y, Op { parts: kept_parts, shape: (x.rows, c), kept, x: x.node, residual }))
     }
 }
 /// Is this what the kernel reads: f32, stored (out, in)?
@@ -83,50 +134,61 @@ fn launch<'a>(down: &'a LinearRef<'_>, f: Activation, up: &'a LinearRef<'_>) -> 
     })
 }
 
+impl<'m> Op<'m> {
+    /// The gradients of one part.
+    fn part(&self, p: &Part<'m>, dy: View<'_>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let (shape, range) = (self.shape, p.of.rows.clone());
+        let (RowsBottleneck { down, f, up, .. }, (c, b), m) = (&p.of, p.of.down.dims(), range.len());
+        let (rows, a) = (dy.rows_of(range.clone())?, p.a.get()?);
+        if up.w.target().is_some() {
+            let mut h = cx.alloc(m * b)?;
+            activation::forward(cx.device(), *f, View::row(&a), ViewMut::row(&mut h))?;
+            g.weight(up.w.target(), c * b, |d, to, acc| {
+                let h = View::of(&h, m, b)?;
+                Ok(matmul::transposed_times(d, rows, h, ViewMut::of(to, c, b)?, acc)?)
+            })?;
+        }
+        g.weight(up.bias_target(), c, |d, to, acc| Ok(reduce::column_sums(d, rows, ViewMut::row(to), acc)?))?;
+        if self.x.is_none() && !down.targets().iter().any(|t| t.is_some()) {
+            return Ok(());
+        }
+        let mut da = cx.alloc(m * b)?;
+        let w = launch(down, *f, up)?;
+        let (a, to) = (View::of(&a, m, b)?, ViewMut::of(&mut da, m, b)?);
+        match self.x {
+            Some(_) if m == shape.0 => g.node_plus(self.x, shape, |d, plus, dx| {
+                Ok(bottleneck::backward(d, w, a, rows, to, Some((plus, dx)))?)
+            })?,
+            Some(_) => g.node_part(self.x, shape, |d, dx| {
+                let dx = dx.rows_of(range.clone())?;
+                Ok(bottleneck::backward(d, w, a, rows, to, Some((Plus::OUTPUT, dx)))?)
+            })?,
+            None => bottleneck::backward(cx.device(), w, a, rows, to, None)?,
+        }
+        if let Some(x) = self.kept.as_ref().filter(|_| down.w.target().is_some()) {
+            let x = x.get()?;
+            let x = View::of(&x, shape.0, c)?.rows_of(range)?;
+            g.weight(down.w.target(), b * c, |d, to, acc| {
+                Ok(matmul::transposed_times(d, View::of(&da, m, b)?, x, ViewMut::of(to, b, c)?, acc)?)
+            })?;
+        }
+        g.weight(down.bias_target(), b, |d, to, acc| {
+            Ok(reduce::column_sums(d, View::of(&da, m, b)?, ViewMut::row(to), acc)?)
+        })
+    }
+}
 impl<'m> Backward<'m> for Op<'m> {
     fn name(&self) -> &'static str {
         "bottleneck"
     }
     fn saved(&self) -> usize {
-        self.a.bytes() + self.kept.as_ref().map_or(0, |k| k.bytes())
+        let narrow: usize = self.parts.iter().map(|p| p.a.bytes()).sum();
+        narrow + self.kept.as_ref().map_or(0, |k| k.bytes())
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
-        let ((c, b), m, a) = (self.down.dims(), self.rows, self.a.get()?);
-        let rows = View::of(&dy, m, c)?;
-        if self.up.w.target().is_some() {
-            let mut h = cx.alloc(m * b)?;
-            activation::forward(cx.device(), self.f, View::row(&a), ViewMut::row(&mut h))?;
-            g.weight(self.up.w.target(), c * b, |d, to, acc| {
-                let h = View::of(&h, m, b)?;
-                Ok(matmul::transposed_times(d, rows, h, ViewMut::of(to, c, b)?, acc)?)
-            })?;
-        }
-        g.weight(self.up.bias_target(), c, |d, to, acc| {
-            Ok(reduce::column_sums(d, View::of(&dy, m, c)?, ViewMut::row(to), acc)?)
-        })?;
         // first: if x is the residual too, its gradient is then what the products are added to
         g.node(self.residual, dy.clone())?;
-        if self.x.is_none() && !self.down.targets().iter().any(|t| t.is_some()) {
-            return Ok(());
-        }
-        let mut da = cx.alloc(m * b)?;
-        let w = launch(&self.down, self.f, &self.up)?;
-        let (a, to) = (View::of(&a, m, b)?, ViewMut::of(&mut da, m, b)?);
-        match self.x {
-            Some(_) => g.node_plus(self.x, (m, c), |d, plus, dx| {
-                Ok(bottleneck::backward(d, w, a, rows, to, Some((plus, dx)))?)
-            })?,
-            None => bottleneck::backward(cx.device(), w, a, rows, to, None)?,
-        }
-        if let Some(x) = &self.kept {
-            let x = x.get()?;
-            g.weight(self.down.w.target(), b * c, |d, to, acc| {
-                let (da, x) = (View::of(&da, m, b)?, View::of(&x, m, c)?);
-                Ok(matmul::transposed_times(d, da, x, ViewMut::of(to, b, c)?, acc)?)
-            })?;
-        }
-        g.weight(self.down.bias_target(), b, |d, to, acc| {
-            Ok(reduce::column_sums(d, View::of(&da, m, b)?, ViewMut::row(to), acc)?)
-        })
+        let rows = View::of(&dy, self.shape.0, self.shape.1)?;
+        self.parts.iter().try_for_each(|p| self.part(p, rows, g, cx))
     }
 }

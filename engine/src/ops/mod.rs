@@ -24,6 +24,7 @@ mod values;
 mod vocabulary_loss;
 
 pub use attention::{Cols, Heads, Mask, Qkv, Relative};
+pub use bottleneck::RowsBottleneck;
 pub use low_rank::LowRank;
 pub use rotary::Rotation;
 pub use rows::Rows;

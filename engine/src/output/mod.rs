@@ -44,7 +44,7 @@ pub fn check_writable(dir: impl AsRef<Path>) -> Result<()> {
 pub fn is_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     let is_part = |part: &&str| Path::new(part).file_name().is_some_and(|only| only == *part);
-    parts.len() <= 2 && parts.iter().all(|part| is_part(part))
+    parts.len() <= 2 && parts.iter().all(is_part)
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> Error + '_ {

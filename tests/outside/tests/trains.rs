@@ -63,7 +63,7 @@ fn what_the_crates_do_not_know_is_trained_saved_and_loaded() {
     let head = task.head(backbone.model().info(), true);
     let methods = Methods::default().with(&method::METHOD);
     let adapter = methods.parse("gain[leave_out=[1]]", &Default::default()).unwrap();
-    let graft = Graft { name: "mine".into(), adapter: Some(adapter), head, seed: 1 };
+    let graft = Graft { name: "mine".into(), adapter: Some(adapter), head, seed: 1, ..Graft::default() };
     // texts of three words; the first one's number decides the class
     let text = |i: u32| (vec![i % 10, 10 + i % 7, 20 + i % 11], i64::from(i % 2));
     let examples: Vec<_> = (0..64u32)
@@ -93,7 +93,7 @@ fn what_the_crates_do_not_know_is_trained_saved_and_loaded() {
         let tokens = Tokens::new(&[vec![1, 2, 3], vec![4]]);
         learner.backbone().model().forward(&mut cx, &tokens, &Rows::All).unwrap().read().unwrap()
     };
-    let trained = learner.adapter().unwrap();
+    let trained = learner.adapters().get("mine").unwrap();
     assert_eq!(hidden(trained), hidden(&adapter));
     assert_ne!(hidden(trained), hidden(&Plain));
     // who does not know the method says so

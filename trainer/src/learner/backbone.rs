@@ -1,9 +1,9 @@
 //! A frozen model, and what is grafted onto it.
 use super::opening::Opening;
 use crate::{Error, Result};
-use engraft_adapters::{Adapter, HeadConfig, Host};
+use engraft_adapters::{Adapter, Base, HeadConfig, Host};
 use engraft_engine::{
-    Cx, Device, Hooks, ParamSet, Pass, Plain,
+    Cx, Device, Hooks, ParamSet, Pass, Plain, Tensor,
     checkpoint::{TensorData, serialize},
     output,
 };
@@ -90,9 +90,18 @@ impl Backbone {
     pub fn unread(&self) -> &[String] {
         &self.unread
     }
+    /// What makers of adapters see of the model; `named` are its weights, as [`Model::named`] gives them.
+    pub fn base<'a>(&'a self, named: &'a [(String, &'a Tensor)]) -> Base<'a> {
+        Base::new(self.model.sites(), named).with_attention_dropout(self.model.info().attention_dropout)
+    }
     /// An adapter that was saved for it, by itself. It does not train.
     pub fn load_adapter(&self, directory: impl AsRef<Path>) -> Result<Adapter> {
-        Ok(Adapter::load_frozen(directory.as_ref(), &self.host, self.model.sites(), &self.device)?)
+        Ok(Adapter::load_frozen(
+            directory.as_ref(),
+            &self.host,
+            self.base(&self.model.named()),
+            &self.device,
+        )?)
     }
     /// Last hidden states of the plain model, (tokens, channels).
     pub fn hidden_states(&self, tokens: &Tokens) -> Result<Array2<f32>> {

@@ -11,11 +11,10 @@ use crate::{
         example::{Example, Reads},
     },
 };
-use engraft_adapters::{Adapter, Config, Head, HeadConfig, export::directory};
+use engraft_adapters::{Active, AdapterSet, Fusion, Head, Setup, export::composition};
 use engraft_engine::{
-    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
-    Plain, Rows, first_touched, kernels,
-    output::{self, Commit},
+    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Param, Parameters, Pass, Plain,
+    Rows, first_touched, kernels, output::Commit,
 };
 use ndarray::Array2;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -32,7 +31,8 @@ pub struct Size {
 /// A backbone with what is grafted onto it, and the task that it learns.
 pub struct Learner {
     backbone: Backbone,
-    adapter: Option<Adapter>,
+    adapters: AdapterSet,
+    setup: Setup,
     head: Option<Head>,
     task: Box<dyn Task>,
     prefix: Option<Prefix>,
@@ -49,84 +49,37 @@ pub struct Output {
     pub loss: Option<f32>,
 }
 
-/// What is grafted onto a backbone.
-pub struct Graft {
-    /// The adapter's and the head's name.
-    pub name: String,
-    /// The adapter, if there is to be one.
-    pub adapter: Option<Box<dyn Config>>,
-    /// The head; none to read the model's own language-modelling head.
-    pub head: Option<Box<dyn HeadConfig>>,
-    /// The seed decides the weights of both.
-    pub seed: u64,
-}
-
-/// A stream of random numbers of its own, so that a head starts the same with and without an
-/// adapter.
-const HEAD_STREAM: u64 = 0x6865_6164;
-
-impl Backbone {
-    /// A new learner on this model: an adapter if one is described, and the head of its task.
-    ///
-    /// A backbone that trains serves one learner: it is handed over.
-    pub fn learner(self, graft: Graft, task: Box<dyn Task>) -> Result<Learner> {
-        self.check_head(graft.head.as_deref())?;
-        let mut set = self.continue_set()?;
-        let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
-        let Graft { name, adapter, head, seed } = graft;
-        let adapter = adapter.map(|c| Adapter::new(&name, c, &sites, &device, &mut set, seed)).transpose()?;
-        let new = |c| Head::new(&name, c, self.host(), &device, &mut set, seed ^ HEAD_STREAM);
-        let head = head.map(new).transpose()?;
-        Ok(Learner { backbone: self, adapter, head, task, prefix: None })
-    }
-    /// A learner that starts from a saved adapter, with a new head for a task of its own; none
-    /// where the model's own serves.
-    pub fn learner_from(
-        self,
-        directory: impl AsRef<Path>,
-        head: Option<Box<dyn HeadConfig>>,
-        seed: u64,
-        task: Box<dyn Task>,
-    ) -> Result<Learner> {
-        self.check_head(head.as_deref())?;
-        let mut set = self.continue_set()?;
-        let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
-        let adapter = Adapter::load(directory.as_ref(), self.host(), &sites, &device, &mut set)?;
-        let new = |c| Head::new(adapter.name(), c, self.host(), &device, &mut set, seed ^ HEAD_STREAM);
-        let head = head.map(new).transpose()?;
-        Ok(Learner { backbone: self, adapter: Some(adapter), head, task, prefix: None })
-    }
-    /// A learner that was saved by [`Learner::save`], AdapterHub or PEFT: an adapter with a head or without, or a head alone. `task`
-    /// makes the task from the type of the head and its labels.
-    pub fn load_learner(
-        self,
-        directory: impl AsRef<Path>,
-        task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
-    ) -> Result<Learner> {
-        let (directory, mut set) = (directory.as_ref(), self.continue_set()?);
-        let _held = output::reading(directory)?;
-        let (device, sites) = (self.device().clone(), self.model.sites().to_vec());
-        let adapter = match directory.join("adapter_config.json").exists()
-            || !directory.join("head_config.json").exists()
-        {
-            true => Some(Adapter::load(directory, self.host(), &sites, &device, &mut set)?),
-            false => None,
-        };
-        let head = Head::find(directory, self.host(), &device, &mut set)?;
-        self.check_head(head.as_ref().map(Head::config))?;
-        let task = task(head.as_ref())?;
-        Ok(Learner { backbone: self, adapter, head, task, prefix: None })
-    }
-}
-
 impl Learner {
+    pub(super) fn new(
+        backbone: Backbone,
+        (adapters, setup): (AdapterSet, Setup),
+        head: Option<Head>,
+        task: Box<dyn Task>,
+    ) -> Learner {
+        Learner { backbone, adapters, setup, head, task, prefix: None }
+    }
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
         &self.backbone
     }
-    /// The adapter, if it has one.
-    pub fn adapter(&self) -> Option<&Adapter> {
-        self.adapter.as_ref()
+    /// The adapters and fusions at hand.
+    pub fn adapters(&self) -> &AdapterSet {
+        &self.adapters
+    }
+    /// How they are put together.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+    /// Puts them together in another way, at no cost. An error if that names what is not at hand, or gives several answers for
+    /// a text.
+    pub fn set_setup(&mut self, setup: Setup) -> Result<()> {
+        let items = setup.items().unwrap_or(1);
+        if self.adapters.activate(&setup, items)?.channels() != 1 {
+            let why = "it gives several answers for each text, and the task has one".into();
+            return Err(Error::Option { option: "setup", value: setup.to_string(), why });
+        }
+        self.setup = setup;
+        Ok(())
     }
     /// The head, if it has one of its own.
     pub fn head(&self) -> Option<&Head> {
@@ -149,14 +102,14 @@ impl Learner {
     /// Every weight under its checkpoint name: the model's, the adapter's, the head's.
     pub fn named(&self) -> Vec<(String, &engraft_engine::Tensor)> {
         let mut named = self.backbone.model.named();
-        named.extend(self.adapter.iter().flat_map(|a| a.named()));
+        named.extend(self.adapters.named());
         named.extend(self.head.iter().flat_map(|h| h.named()));
         named
     }
     /// Calls `f` on everything that trains.
     pub fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.backbone.model.visit(f);
-        self.adapter.iter().for_each(|a| a.visit(f));
+        self.adapters.visit(f);
         self.head.iter().for_each(|h| h.visit(f));
     }
     /// The name of a trained tensor that holds a number which is not finite, if there is one.
@@ -178,12 +131,13 @@ impl Learner {
                 || Error::Model("a model whose weights train is shared: drop the other backbone".into());
             v.push(Arc::get_mut(&mut self.backbone.model).ok_or_else(shared)?);
         }
-        v.extend(self.adapter.as_mut().map(|a| a as &mut dyn Parameters));
+        v.push(&mut self.adapters);
         v.extend(self.head.as_mut().map(|h| h as &mut dyn Parameters));
         Ok(v)
     }
-    fn hooks(&self) -> &dyn Hooks {
-        self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
+    /// What answers the model's hooks for a batch.
+    fn active(&self, batch: &Batch) -> Result<Active<'_>> {
+        Ok(self.adapters.activate(&self.setup, batch.len())?)
     }
     fn top(&self) -> Top<'_> {
         Top::new(&*self.backbone.model, self.head.as_ref())
@@ -215,7 +169,8 @@ impl Learner {
                 "below the first trained layer the backbone drops out with probability {p}: set `dropout` to 0"
             ));
         }
-        let from = first_touched(self.hooks(), model.sites()).unwrap_or(model.info().layers);
+        let active = self.adapters.activate(&self.setup, self.setup.items().unwrap_or(1))?;
+        let from = first_touched(&active, model.sites()).unwrap_or(model.info().layers);
         if from == 0 {
             return refused("the first layer has an adapter, so there is nothing below to cache".into());
         }
@@ -254,7 +209,8 @@ impl Learner {
     pub fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
         let device = self.backbone.device();
         device.install(|| {
-            let mut cx = Cx::new(device, self.hooks(), Pass::infer());
+            let active = self.active(batch)?;
+            let mut cx = Cx::new(device, &active, Pass::infer());
             let x = self.hidden(&mut cx, batch)?;
             self.task.answers(&mut cx, self.top(), &x, batch)
         })
@@ -266,7 +222,8 @@ impl Learner {
         let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
         device.install(|| {
             let (model, top) = (&*self.backbone.model, self.top());
-            let mut cx = Cx::new(device, self.hooks(), pass);
+            let active = self.active(&batch)?;
+            let mut cx = Cx::new(device, &active, pass);
             let hidden = model.forward(&mut cx, &batch.input, &Rows::All)?;
             let x = cx.take_rows(&hidden, &batch.rows(model.info()))?;
             let logits = top.logits(&mut cx, &x)?.to_array()?;
@@ -295,7 +252,8 @@ impl Learner {
     ) -> Result<(f64, Vec<usize>)> {
         let device = self.backbone.device();
         device.install(|| {
-            let mut cx = Cx::new(device, self.hooks(), pass).with_activations(policy);
+            let active = self.active(batch)?;
+            let mut cx = Cx::new(device, &active, pass).with_activations(policy);
             let x = self.hidden(&mut cx, batch)?;
             let loss = self.task.loss(&mut cx, self.top(), &x, batch)?;
             drop(x);
@@ -307,10 +265,22 @@ impl Learner {
             Ok((f64::from(value), kept))
         })
     }
+    /// What is to be added to the gradients of a step whatever its batches: of the penalties of fusions that train.
+    pub(crate) fn penalise(&self, into: &mut Gradients) -> Result<()> {
+        let device = self.backbone.device();
+        for (_, mixer) in self.adapters.fusions().flat_map(Fusion::mixers) {
+            let mut cx = Cx::new(device, &Plain, Pass::gradients());
+            if let Some(loss) = mixer.penalty(&mut cx)? {
+                cx.backward(&loss, one(device, 1.0)?, into)?;
+            }
+        }
+        Ok(())
+    }
     /// The files of the learner, by name: adapter and head in the format that they were loaded from, AdapterHub's for new ones;
     /// after full fine-tuning the model with its tokenizer, and the head.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut files = directory(self.adapter.as_ref(), self.head.as_ref(), None, self.backbone.host())?;
+        let host = self.backbone.host();
+        let mut files = composition(&self.adapters, &self.setup, self.head.as_ref(), host)?;
         if self.is_full() {
             files.push(("model.safetensors".into(), self.backbone.weights()?));
             files.extend(self.backbone.companions()?);

@@ -1,5 +1,6 @@
 //! A frozen model and what is grafted onto it to be trained.
 pub mod backbone;
+pub mod graft;
 #[expect(clippy::module_inception, reason = "what the others are there for")]
 pub mod learner;
 pub mod opening;
@@ -7,6 +8,7 @@ pub mod places;
 pub mod prefix;
 
 pub use backbone::Backbone;
-pub use learner::{Graft, Learner, Output, Size};
+pub use graft::Graft;
+pub use learner::{Learner, Output, Size};
 pub use opening::Opening;
 pub use places::Places;

@@ -132,7 +132,7 @@ pub fn saved(
     let mut found = None;
     let Some(directory) = directory else {
         let kind = asked.filter(|t| t.headless).ok_or(Error::Needs { option: "task", needs: "adapter" })?;
-        let bare = Graft { name: "default".into(), adapter: None, head: None, seed: 0 };
+        let bare = Graft { name: "default".into(), adapter: None, head: None, seed: 0, ..Graft::default() };
         return Ok((backbone.learner(bare, (kind.known)(vec![])?)?, kind));
     };
     let has_lm_head = backbone.model().info().has_lm_head;
@@ -189,12 +189,30 @@ pub fn learner(
     let adapter = adapter_config(s, &backbone)?; // refused before the data is read
     let task = known(kind)?;
     let head = task.head(backbone.model().info(), s.head == Some(Head::Linear));
-    if adapter.is_none() && head.is_none() && s.adapter != Some(Adapter::Full) {
+    let saved =
+        s.adapters.iter().flatten().map(|a| (a.name.clone(), a.directory.clone())).collect::<Vec<_>>();
+    if adapter.is_none() && head.is_none() && saved.is_empty() && s.adapter != Some(Adapter::Full) {
         let why = format!("{} has no head to train: choose an adapter, or full", task.name());
         return Err(Error::Option { option: "adapter", value: "none".into(), why });
     }
     let name = s.name.clone().unwrap_or_else(|| "default".into());
-    Ok((backbone.learner(Graft { name, adapter, head, seed: s.seed }, task)?, kind))
+    let graft = Graft {
+        name,
+        adapter,
+        saved,
+        joint: s.joint,
+        setup: s.setup.as_ref().map(|c| c.0.clone()),
+        fusion: s.fusion.as_ref().map(|m| m.0.clone()),
+        head,
+        seed: s.seed,
+    };
+    let learner = backbone.learner(graft, task)?;
+    if learner.size().trainable == 0 {
+        let value = learner.setup().to_string();
+        let why = "nothing in it trains, and there is no head: add --joint or a new adapter".into();
+        return Err(Error::Option { option: "setup", value, why });
+    }
+    Ok((learner, kind))
 }
 
 /// Whether both are one directory.

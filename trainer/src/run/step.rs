@@ -91,6 +91,7 @@ impl Trainer {
             loss += weight * sum;
             self.kept_by_layer = kept;
         }
+        learner.penalise(&mut gradients)?;
         let mut parameters = learner.parameters()?;
         let norms =
             gradients.norms(&parameters.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>())?;

@@ -17,7 +17,7 @@ use super::choose::one_of;
 use super::options::{
     Activations, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
 };
-use engraft::adapters::methods::METHODS;
+use engraft::adapters::{fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
 use engraft::tasks::TASKS;
 use engraft::{Error, Result, run::directory::BEGUN};
@@ -39,6 +39,8 @@ pub struct Arguments {
 pub enum Command {
     /// Train an adapter, with a head where the task has one
     Train(Box<Train>),
+    /// Train a fusion of saved adapters, which --adapters names: `train` with what a fusion needs
+    Fuse(Box<Train>),
     /// Evaluate a saved adapter and head
     Eval(Eval),
     /// Predict the labels of texts, or how probable they are
@@ -296,6 +298,7 @@ impl Arguments {
         for name in command.get_subcommands().map(|c| c.get_name().to_string()).collect::<Vec<_>>() {
             command = command.mut_subcommand(name, |c| c.mut_args(listed));
         }
+        command = command.mut_subcommand("fuse", with_defaults);
         command.mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
             let keys = Options::keys_of(Mark::Run);
             let of_a_run =
@@ -316,6 +319,7 @@ fn listed(arg: clap::Arg) -> clap::Arg {
         (Some("adapter"), Some([value])) if value == "ADAPTER" => {
             METHODS.iter().map(|m| m.names.join(", ")).collect()
         }
+        (Some("fusion"), _) => FUSIONS.iter().map(|m| m.names.join(", ")).collect(),
         _ => return arg,
     };
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();

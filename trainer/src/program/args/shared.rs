@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::program::choose::one_of;
-use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Options};
+use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Composed, Options};
 use engraft::data::{Column, Documents, Header, Quotes};
+use engraft::learner::Learner;
 use engraft::text::batch::Size;
 
 /// How the backbone is stored in memory, and how it computes.
@@ -45,6 +46,25 @@ pub struct Grafted {
     /// What is learned; as its head or the run.toml beside the adapter says if not given
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
+    /// Of several adapters only these, by their names
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "adapter")]
+    pub adapters: Vec<String>,
+    /// The adapters put together in another way, as --setup of `engraft train` takes it
+    #[arg(long, value_name = "SETUP", requires = "adapter", conflicts_with = "adapters")]
+    pub setup: Option<Composed>,
+}
+impl Grafted {
+    /// Puts together what was saved as the arguments say.
+    pub fn compose(&self, learner: &mut Learner) -> engraft::Result<()> {
+        if let Some(Composed(setup)) = &self.setup {
+            learner.set_setup(setup.clone())?;
+        }
+        if !self.adapters.is_empty() {
+            let names: Vec<&str> = self.adapters.iter().map(String::as_str).collect();
+            learner.set_setup(learner.setup().only(&names)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// How to run and what to print.

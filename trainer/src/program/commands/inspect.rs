@@ -85,7 +85,7 @@ pub fn run(i: &Inspect) -> Result<()> {
         let (l, kind) = saved(backbone, directory, task(s.task.as_ref())?)?;
         let size = l.size();
         (table.trainable_parameters, table.total_parameters) = (size.trainable, size.total);
-        table.adapter = l.adapter().map(|a| group(&places, a.named())).unwrap_or_default();
+        table.adapter = group(&places, l.adapters().named());
         l.head().iter().flat_map(|h| h.named()).for_each(|(_, t)| table.head.add(t));
         table.labels = l.task().labels().to_vec();
         table.task = Some(kind.name);

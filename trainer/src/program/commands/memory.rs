@@ -78,7 +78,8 @@ fn ask(
         Adapter::Of(text) => Some(parse(text, &fields)?),
         Adapter::None | Adapter::Full => None,
     };
-    let graft = Graft { name: "memory".into(), adapter, head: task.head(&info, true), seed: 0 };
+    let graft =
+        Graft { name: "memory".into(), adapter, head: task.head(&info, true), seed: 0, ..Graft::default() };
     let length = length(&backbone, m.length)?;
     let (mut id, mut label) = (0, 0);
     let mut examples = vec![];

@@ -21,6 +21,7 @@ use std::path::Path;
 pub fn run() -> Result<()> {
     match Arguments::from_env().command.unwrap_or_else(|| Command::Train(Box::default())) {
         Command::Train(t) => train::run(&t),
+        Command::Fuse(t) => train::fuse(&t),
         Command::Eval(e) => eval::run(&e),
         Command::Predict(p) => predict::run(&p),
         Command::Inspect(i) => inspect::run(&i),
@@ -64,6 +65,7 @@ fn load(g: &Grafted, reading: Options, run: &Run) -> Result<Loaded> {
         note_unused(&backbone);
     }
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
-    let (learner, task) = saved(backbone, directory, task(s.task.as_ref())?)?;
+    let (mut learner, task) = saved(backbone, directory, task(s.task.as_ref())?)?;
+    g.compose(&mut learner)?;
     Ok(Loaded { learner, task, tokenizer, columns: s.columns() })
 }

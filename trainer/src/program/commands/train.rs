@@ -9,6 +9,7 @@ use crate::program::{
 };
 use anyhow::Result;
 use engraft::{
+    Error,
     data::expand,
     demo::{unpack, unpack_backbone},
     reports::{
@@ -65,6 +66,15 @@ pub fn run(t: &Train) -> Result<()> {
     Ok(())
 }
 
+/// `engraft fuse`.
+pub fn fuse(t: &Train) -> Result<()> {
+    let is_given = t.resume.is_some() || t.config.is_some() || t.options.adapters.is_some();
+    match is_given {
+        true => run(t),
+        false => Err(Error::Needs { option: "fuse", needs: "adapters" }.into()),
+    }
+}
+
 /// Whether the run in a directory came to its end.
 fn is_complete(out: &Path) -> bool {
     let there = |name: &str| out.join(name).exists();
@@ -81,6 +91,7 @@ fn heading(s: &Settings) -> String {
         one => show(one.first()),
     };
     let what = match s.adapter {
+        Some(Adapter::None) if s.adapters.is_some() => "what stands on saved adapters",
         Some(Adapter::None) => "the head alone",
         Some(Adapter::Full) => "the whole backbone",
         Some(Adapter::Of(_)) => "an adapter",

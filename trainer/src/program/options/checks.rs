@@ -64,6 +64,7 @@ impl Options {
         if self.init.is_some() {
             lower.unshape();
             (lower.adapter, lower.head, lower.name, lower.task) = (None, None, None, None);
+            (lower.adapters, lower.setup, lower.fusion, lower.joint) = (None, None, None, None);
         } else if self.makes_new().is_some() {
             lower.init = None;
         }
@@ -72,7 +73,8 @@ impl Options {
     /// An option that says what a new adapter is like, which a saved one knows itself.
     fn makes_new(&self) -> Option<&'static str> {
         let preset = self.adapter.as_ref().is_some_and(|a| *a != Adapter::Full);
-        let new = [("adapter", preset), ("name", self.name.is_some())];
+        let saved = ("adapters", self.adapters.is_some());
+        let new = [("adapter", preset), ("name", self.name.is_some()), saved];
         new.into_iter().chain(self.shaping()).find(|(_, given)| *given).map(|(option, _)| option)
     }
 
@@ -122,6 +124,8 @@ impl Options {
             ("text-pair-column", self.text_pair_column.is_some(), "train", self.train.is_some()),
             ("label-column", self.label_column.is_some(), "train", self.train.is_some()),
             ("format", self.format.is_some(), "train", self.train.is_some()),
+            ("fusion", self.fusion.is_some(), "adapters", self.adapters.is_some()),
+            ("joint", self.joint == Some(true), "adapters", self.adapters.is_some()),
             ("stream-buffer", self.stream_buffer.is_some(), "stream", streams),
             // The built-in demonstration brings data to evaluate on.
             ("eval-every", self.eval_every.is_some() && self.train.is_some(), "eval", self.eval.is_some()),

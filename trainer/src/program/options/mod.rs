@@ -14,6 +14,7 @@ mod adapter;
 mod bytes;
 mod checks;
 mod choices;
+mod grafted;
 mod paths;
 mod table;
 mod texts;
@@ -23,6 +24,7 @@ use std::path::Path;
 pub use adapter::{Adapter, Methods};
 pub use bytes::ByteSize;
 pub use choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
+pub use grafted::Composed;
 pub use table::{Mark, Options, Settings};
 pub use texts::{ReductionFactor, Scaling};
 
@@ -108,7 +110,10 @@ impl Options {
             self.warmup_ratio = Some(0.06);
         }
         if self.adapter.is_none() && self.init.is_none() {
-            self.adapter = Some(Adapter::Of(METHODS[0].names[0].into()));
+            self.adapter = Some(match self.adapters {
+                Some(_) => Adapter::None, // those that were saved serve
+                None => Adapter::Of(METHODS[0].names[0].into()),
+            });
         }
         if self.lr.is_none() && self.adapter == Some(Adapter::Full) {
             self.lr = Some(5e-5);

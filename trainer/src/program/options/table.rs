@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ByteSize;
 use super::adapter::Adapter;
 use super::choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
+use super::grafted::{Composed, Mixing, SavedAdapter};
 use super::texts::{Layers, ReductionFactor, Scaling};
 use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
@@ -194,6 +195,19 @@ options! {
         [value_name = "DIR"] init: PathBuf;
         /// The adapter's name, under which it is saved; `default` if not given
         name: String;
+        /// Saved adapters to build on, which do not train: directories, each perhaps with another name as in
+        /// NAME=DIR
+        [value_name = "DIR", num_args = 1..] adapters: Vec<SavedAdapter>;
+        /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)`; saved ones are fused, and a
+        /// new one stands on them, if not given
+        [value_name = "SETUP"] setup: Composed;
+        /// How a new fusion mixes adapters: one of these, perhaps with fields as in
+        /// `gating[top_k=2]`
+        [value_name = "FUSION", visible_alias = "method"] fusion: Mixing;
+        /// Train the saved adapters too
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        joint: bool = false;
         /// Width of the bottleneck
         [value_name = "N"] bottleneck: usize;
         /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
