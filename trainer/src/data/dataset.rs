@@ -3,7 +3,7 @@ use super::columns::Columns;
 use super::lines::{Lines, Notes};
 use super::name::Name;
 use super::reading::Reading;
-use super::record::{Chosen, Input, Label, Record, Want};
+use super::record::{Chosen, Input, Label, NO_NUMBER, Record, Want};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -69,11 +69,15 @@ impl Dataset {
         self.bytes += later.bytes;
     }
 
-    /// Forgets the texts and words, and of records whose labels say nothing of words everything.
-    pub fn keep_labels(&mut self) {
+    /// Forgets the texts and words, and of records whose labels say nothing of words everything. Of the labels of words the
+    /// numbers stay that `number` gives them.
+    pub fn keep_labels(&mut self, number: impl Fn(&Name) -> Option<u32>) {
+        let number = |label: &Option<Name>| label.as_ref().and_then(&number).unwrap_or(NO_NUMBER);
         self.records.retain_mut(|record| {
             record.input = Input::Words(vec![]);
-            matches!(record.label, Label::Each(_))
+            let Label::Each(labels) = &record.label else { return false };
+            record.label = Label::Numbers(labels.iter().map(number).collect());
+            true
         });
     }
 
@@ -90,6 +94,7 @@ impl Dataset {
                 Label::None => 0,
                 Label::One(label) => label.exact().len(),
                 Label::Each(labels) => labels.iter().flatten().map(name).sum(),
+                Label::Numbers(numbers) => size_of::<u32>() * numbers.capacity(),
             };
             input + label
         };

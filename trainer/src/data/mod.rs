@@ -47,7 +47,7 @@ pub use formats::FORMATS;
 pub use labels::Labels;
 pub use lines::{Lines, Notes, STDIN};
 pub use name::Name;
-pub use record::{Chosen, Content, Input, Label, Record, Want};
+pub use record::{Chosen, Content, Input, Label, NO_NUMBER, Record, Want};
 pub(crate) use survey::Seeing;
 pub use survey::{Seen, Survey};
 

@@ -39,6 +39,9 @@ pub enum Input {
     Words(Vec<String>),
 }
 
+/// The number of no class.
+pub const NO_NUMBER: u32 = u32::MAX;
+
 /// What a task is to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Label {
@@ -48,6 +51,8 @@ pub enum Label {
     One(Name),
     /// One for each word; `None` where a word has none.
     Each(Vec<Option<Name>>),
+    /// The same as numbers of classes, [`NO_NUMBER`] where a word has none: what an evaluation keeps.
+    Numbers(Vec<u32>),
 }
 
 /// One text, pair of texts or sentence, perhaps with its labels.
@@ -115,7 +120,7 @@ impl Record {
     /// The names of all its labels, as they are taken.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         let (one, each) = match &self.label {
-            Label::None => (None, &[][..]),
+            Label::None | Label::Numbers(_) => (None, &[][..]),
             Label::One(label) => (Some(label), &[][..]),
             Label::Each(labels) => (None, &labels[..]),
         };

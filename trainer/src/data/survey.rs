@@ -54,7 +54,7 @@ impl Seeing {
             Input::Words(words) => words.iter().for_each(|word| self.part(b'w', word)),
         }
         match &record.label {
-            Label::None => {}
+            Label::None | Label::Numbers(_) => {} // numbers stand in no file
             Label::One(label) => self.part(b'l', label.exact()),
             Label::Each(labels) => {
                 for label in labels {

@@ -2,7 +2,7 @@
 use super::encoding::Encoding;
 use crate::{
     Error, Result,
-    data::{Dataset, Files},
+    data::{Dataset, Files, Labels},
     learner::Learner,
     reports::progress::{Mode, Progress},
     tasks::{Answer, Evaluated, Prediction, Purpose},
@@ -31,7 +31,7 @@ impl Encoded {
         Encoded::of(data, examples, encoding, purpose)
     }
     /// Reads files and makes the examples, one small part after the other. Records are kept for
-    /// predictions; for an evaluation labels of words are; for training nothing is.
+    /// predictions; for an evaluation the numbers of words' labels are; for training nothing is.
     pub fn read(
         files: &Files,
         learner: &Learner,
@@ -40,12 +40,13 @@ impl Encoded {
     ) -> Result<Encoded> {
         let mut encoding = Encoding::new(learner.task(), tokenizer, purpose);
         let (mut all, mut examples) = (None::<Dataset>, Examples::default());
+        let labels = Labels::from_names(learner.task().labels().to_vec()).ok(); // a task may have none
         for part in files.parts() {
             let mut part = part?;
             examples.extend(encoding.examples(&part)?);
             match purpose {
                 Purpose::Train => part.records = vec![],
-                Purpose::Evaluate => part.keep_labels(),
+                Purpose::Evaluate => part.keep_labels(|label| labels.as_ref()?.find(label)),
                 Purpose::Predict => {}
             }
             match &mut all {

@@ -219,3 +219,47 @@ impl Source for Stream<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        data::{Columns, Content, Want},
+        tasks::{Classification, Tagging},
+        text::tokenizer::{
+            Fit,
+            tests::{alone, json},
+        },
+    };
+
+    #[test]
+    fn a_full_buffer_takes_no_more_than_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let fit = Fit { model: "tiny", vocabulary: 10, positions: None, max_length: 12 };
+        let tokenizer = Tokenizer::of(&alone(&json()), fit).unwrap();
+        let pair = |i: usize| format!("{}\t{}\t{}\n", "a ".repeat(i % 7 + 1), "b ".repeat(9), i % 2);
+        let pairs = "text\ttext_pair\tlabel\n".to_string() + &(0..99).map(pair).collect::<String>();
+        let words = |i: usize| "a X\nb Y\n".repeat(i % 9 + 1) + "\n";
+        let classes = Classification::new(["0", "1"]).unwrap();
+        let tags = Tagging::new(["X", "Y"]).unwrap();
+        let cases: [(&str, String, &dyn Task); 2] =
+            [("a.tsv", pairs, &classes), ("a.conll", (0..99).map(words).collect(), &tags)];
+        for (name, text, task) in cases {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let want = Want { content: task.content(), labels: task.content() != Content::Documents };
+            let files = Files::new(&[path], &Columns::default(), want).unwrap();
+            let stream = Stream::new(files, None, task, &tokenizer, 10).unwrap();
+            let each = stream.examples().map(|e| held(e.unwrap().1).bytes());
+            let mut each: Vec<usize> =
+                each.map(|bytes| bytes + size_of::<(usize, (usize, Examples))>()).collect();
+            each.sort_unstable();
+            let most: usize = each.iter().rev().take(10).sum();
+            assert!(
+                most <= stream.bytes() && stream.bytes() < 4 * most,
+                "{name}: {most} of {}",
+                stream.bytes()
+            );
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    data::{Content, Dataset, Label, Labels, Name, Record},
+    data::{Content, Dataset, Label, Labels, NO_NUMBER, Name, Record},
     reports::{
         confusion::{Confusion, ROWS, more},
         entities::Entities,
@@ -92,6 +92,7 @@ impl Tagging {
     fn chosen(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Vec<Option<usize>>> {
         let words = |r: &Record| match &r.label {
             Label::Each(labels) => labels.len(),
+            Label::Numbers(numbers) => numbers.len(),
             _ => r.words().len(),
         };
         let mut all: Vec<_> = data.records.iter().map(|r| vec![None; words(r)]).collect();
@@ -185,10 +186,16 @@ impl Task for Tagging {
         let (mut confusion, mut entities) = (Confusion::new(self.labels.len()), Entities::new());
         let mut without = 0u64;
         for (record, chosen) in data.records.iter().zip(self.chosen(data, examples, answers)) {
-            let Label::Each(labels) = &record.label else { continue };
-            let known = |label: &Option<Name>| Some(self.labels.find(label.as_ref()?)? as usize);
+            let number = |label: &Option<Name>| self.labels.find(label.as_ref()?);
+            let truth: Vec<Option<u32>> = match &record.label {
+                Label::Each(labels) => labels.iter().map(number).collect(),
+                Label::Numbers(numbers) => {
+                    numbers.iter().map(|n| Some(*n).filter(|n| *n != NO_NUMBER)).collect()
+                }
+                Label::None | Label::One(_) => continue,
+            };
             let pairs: Vec<(usize, Option<usize>)> =
-                labels.iter().zip(&chosen).filter_map(|(label, c)| Some((known(label)?, *c))).collect();
+                truth.iter().zip(&chosen).filter_map(|(label, c)| Some(((*label)? as usize, *c))).collect();
             without += pairs.iter().filter(|(_, c)| c.is_none()).count() as u64;
             let (truth, guess): (Vec<usize>, Vec<usize>) =
                 pairs.into_iter().map(|(t, c)| (t, c.unwrap_or(self.default()))).unzip();
@@ -308,6 +315,12 @@ mod tests {
                 examples.iter().flat_map(|e| e.parts.into_iter().map(move |p| (e.record, p))).collect();
             assert_eq!(read, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]);
             let e = task.evaluate(&data, &examples, &right(&examples));
+            let mut kept = data.clone();
+            kept.keep_labels(|label| task.labels.find(label));
+            assert!(
+                kept.records.iter().all(|r| r.words().is_empty() && matches!(r.label, Label::Numbers(_)))
+            );
+            assert_eq!(task.evaluate(&kept, &examples, &right(&examples)), e);
             assert_eq!(
                 (e.metrics.scores.get("f1"), e.metrics.scores.get("accuracy")),
                 (Some(1.0), Some(1.0))

@@ -118,7 +118,7 @@ pub trait Task: Send + Sync {
     /// What is computed for each example of a batch, without dropout.
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
     /// How good the answers to the examples of a data set are. Of its records only those that have
-    /// labels of words are there, with these labels alone: texts are not kept for an evaluation.
+    /// labels of words are there, with the numbers of these labels alone: texts are not kept for an evaluation.
     fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated;
     /// What the answers say of each record.
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction>;

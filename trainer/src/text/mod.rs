@@ -10,6 +10,7 @@ pub mod examples;
 mod fields;
 pub mod ints;
 pub mod shuffle;
+mod splits;
 pub mod tokenizer;
 mod tokenizer_class;
 pub mod windows;

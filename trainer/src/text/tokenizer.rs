@@ -17,6 +17,7 @@ use tokenizers::{
 use super::companions::{Files, TOKENIZER};
 use super::configure::{Configured, End, begin_with_space, configure, parse};
 use super::cut;
+use super::splits::Splits;
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
 
@@ -46,7 +47,7 @@ pub struct Tokenizer {
     /// The same without a limit, made when it is needed: for whole documents, and for words.
     whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
     words: OnceLock<Result<tokenizers::Tokenizer, String>>,
-    splits: OnceLock<&'static [u8]>,
+    splits: OnceLock<Splits>,
     name: String,
     model: String,
     vocabulary: usize,
@@ -127,17 +128,19 @@ impl Tokenizer {
     }
 
     /// Encodes every record of a data set of texts, on all threads.
-    pub fn encode_all(&self, data: &Dataset) -> Result<Vec<Tokens>> {
-        let texts: Vec<_> = data.records.iter().map(Record::text).collect();
-        let pairs = texts.iter().zip(&data.records);
-        let heads = pairs.map(|(text, r)| self.enough(text, r.pair())).collect::<Result<Vec<_>>>()?;
+    pub fn encode_all<'a>(&'a self, data: &'a Dataset) -> Result<Vec<Tokens>> {
+        let short = |text| cut::shortened(text, || self.splits());
+        let both = |r: &'a Record| (short(r.text()), r.pair().map(|pair| short(pair.into())));
+        let texts: Vec<_> = data.records.iter().map(both).collect();
+        let heads = texts.iter().map(|(text, pair)| self.enough(text, pair.as_deref()));
+        let heads = heads.collect::<Result<Vec<_>>>()?;
         let inputs: Vec<_> = heads.iter().map(|(text, pair)| input(text, *pair)).collect();
         let encodings = self.inner.encode_batch_fast(inputs, true).map_err(|error| self.failed(&error))?;
         let records = encodings.iter().zip(&data.records).zip(texts.iter().zip(&heads));
         records
-            .map(|((encoding, record), (text, head))| {
+            .map(|((encoding, record), ((text, pair), head))| {
                 let mut tokens = self.tokens(encoding)?;
-                tokens.is_cut |= *head != (text, record.pair());
+                tokens.is_cut |= *head != (text, pair.as_deref());
                 if tokens.ids.is_empty() {
                     let why = format!("{} makes no token of it", self.name);
                     return Err(Error::line(&data.path, record.line, why));
@@ -164,17 +167,16 @@ impl Tokenizer {
     }
 
     /// Where a text may be split without a change of its tokens.
-    fn splits(&self) -> &'static [u8] {
-        self.splits.get_or_init(|| cut::splits(&self.inner))
+    fn splits(&self) -> &Splits {
+        self.splits.get_or_init(|| Splits::of(&self.inner))
     }
-
     /// The tokens of every record of a data set, whole and without special tokens.
-    pub fn encode_whole(&self, data: &Dataset) -> Result<Vec<Vec<u32>>> {
+    pub fn encode_whole<'a>(&'a self, data: &'a Dataset) -> Result<Vec<Vec<u32>>> {
         let whole = self.unlimited(&self.whole, false)?;
-        let texts: Vec<_> = data.records.iter().map(Record::text).collect();
-        let at = if texts.iter().any(|text| cut::has_parts(text)) { self.splits() } else { b"" };
+        let short = |r: &'a Record| cut::shortened(r.text(), || self.splits());
+        let texts: Vec<_> = data.records.iter().map(short).collect();
         let mut ids = vec![vec![]; texts.len()];
-        for parts in cut::groups(&texts, at) {
+        for parts in cut::groups(&texts, || self.splits()) {
             let inputs = parts.iter().map(|(_, part)| EncodeInput::from(*part)).collect();
             let encodings = whole.encode_batch_fast(inputs, false).map_err(|error| self.failed(&error))?;
             for ((number, _), encoding) in parts.iter().zip(&encodings) {
