@@ -114,3 +114,67 @@ fn a_second_batch_adds_to_the_gradients_of_a_bottleneck() {
         agree("two batches", sum.as_slice(), &want).unwrap();
     }
 }
+
+#[test]
+fn bottlenecks_of_their_own_for_ranges_of_rows() {
+    // rows 0..2 of one width, 2..3 of none, 3..3 empty, 4..9 of another; the first one once more behind them
+    let (m, c, widths) = (11usize, 4usize, [3usize, 2]);
+    let ranges = [(0, 0..2), (1, 3..3), (1, 4..9), (0, 9..10)];
+    for (residual, input) in [(true, true), (false, true), (true, false)] {
+        let make = if input { leaf } else { frozen };
+        let mut leaves = vec![make(1, &[m, c])];
+        for (i, b) in widths.iter().enumerate() {
+            let seed = 10 * (i as u64 + 1);
+            leaves.extend([
+                leaf(seed, &[*b, c]),
+                leaf(seed + 1, &[*b]),
+                leaf(seed + 2, &[c, *b]),
+                leaf(seed + 3, &[c]),
+            ]);
+        }
+        check(
+            &format!("bottlenecks, residual {residual}, input {input}"),
+            Pass::gradients(),
+            &leaves,
+            |cx, w| {
+                let x = crate::input(cx, w[0].clone(), &pack([m]));
+                let layer =
+                    |i: usize| LinearRef { w: w[i].clone(), b: Some(w[i + 1].clone()), in_out: false };
+                let part = |(which, rows): &(usize, std::ops::Range<usize>)| ops::RowsBottleneck {
+                    rows: rows.clone(),
+                    down: layer(1 + 4 * which),
+                    f: Activation::Gelu,
+                    up: layer(3 + 4 * which),
+                };
+                let parts = ranges.iter().map(part).collect();
+                cx.bottlenecks(&x, parts, residual.then_some(&x)).unwrap()
+            },
+            |x| {
+                let mut y = if residual { x[0].clone() } else { vec![0.0; m * c] };
+                for (which, rows) in &ranges {
+                    let i = 1 + 4 * which;
+                    let weights = (&x[i][..], Some(&x[i + 1][..]), &x[i + 2][..], Some(&x[i + 3][..]));
+                    let own = &x[0][rows.start * c..rows.end * c];
+                    let shape = [rows.len(), c, widths[*which]];
+                    let up = bottleneck::reference(Activation::Gelu, shape, weights, own).1;
+                    y[rows.start * c..rows.end * c].iter_mut().zip(up).for_each(|(y, u)| *y += u);
+                }
+                y
+            },
+        );
+    }
+    let device = cpu();
+    let w = Frozen::new(Tensor::new(device.zeros::<f32>(Class::Scratch, 2).unwrap(), &[1, 2]).unwrap());
+    let up = Frozen::new(Tensor::new(device.zeros::<f32>(Class::Scratch, 2).unwrap(), &[2, 1]).unwrap());
+    let mut cx = Cx::new(&device, &Plain, Pass::infer());
+    let x = Act::new(device.zeros::<f32>(Class::Scratch, 6).unwrap(), 2, pack([3])).unwrap();
+    let part = |rows| ops::RowsBottleneck {
+        rows,
+        down: LinearRef { w: w.get(), b: None, in_out: false },
+        f: Activation::Relu,
+        up: LinearRef { w: up.get(), b: None, in_out: false },
+    };
+    for wrong in [vec![part(0..4)], vec![part(0..2), part(1..3)], vec![part(2..3), part(0..1)]] {
+        assert!(cx.bottlenecks(&x, wrong, None).unwrap_err().to_string().contains("bottleneck"));
+    }
+}

@@ -159,7 +159,11 @@ mod tests {
         let out = dir.path().join("out");
         std::fs::create_dir(&out).unwrap();
         std::fs::write(dir.path().join("mine"), "").unwrap();
-        std::fs::write(out.join(FILES), "../mine\n/etc/hostname\nout/../x\nout/x/y\n.files\n\na/x\nreport.json\n").unwrap();
+        std::fs::write(
+            out.join(FILES),
+            "../mine\n/etc/hostname\nout/../x\nout/x/y\n.files\n\na/x\nreport.json\n",
+        )
+        .unwrap();
         let d = Directory::go_on(&out, file("run.toml", "")).unwrap();
         assert_eq!(d.own.iter().collect::<Vec<_>>(), ["a/x", "report.json"]);
     }
