@@ -3,7 +3,8 @@ use super::graft::adapter_config;
 use super::options::{Adapter, Backend, Head, Settings};
 use super::print::{many_classes, note, tell};
 use engraft::{
-    Device, Error, Result, adapters,
+    Device, Error, Result,
+    adapters::{self, export::Composition},
     data::{Columns, Files, Survey, Want},
     learner::{Backbone, Graft, Learner, Opening},
     reports::{
@@ -159,6 +160,9 @@ pub fn saved(
 
 /// An adapter that was saved without a head, where the model has none of its own either.
 pub fn bare(backbone: &Backbone, directory: &Path) -> Result<Option<adapters::Adapter>> {
+    if Composition::is_in(directory) {
+        return Ok(None);
+    }
     let head = || adapters::Head::find(directory, backbone.host(), backbone.device(), &mut ParamSet::new());
     match backbone.model().info().has_lm_head || head()?.is_some() {
         true => Ok(None),
