@@ -17,7 +17,9 @@ struct World {
 }
 /// The tiny BERT with three frozen adapters and a new fusion of them.
 fn world(fusion: &str) -> Result<World, String> {
-    let device = cpu();
+    world_on(cpu(), fusion)
+}
+fn world_on(device: Device, fusion: &str) -> Result<World, String> {
     let (model, mut set, mut params) =
         (model(&device, &mut ParamSet::new(), false).model, AdapterSet::new(), ParamSet::new());
     for name in ADAPTERS {
@@ -244,4 +246,40 @@ fn configurations_are_taken_or_refused_by_name() {
     said("gating[top_k=0]", &["`top_k` is 0"]);
     said("gating[top_k=4]", &["`top_k` is 4", "3 adapters"]);
     said("gating[function=relu]", &["unknown variant `relu`"]);
+}
+
+#[test]
+fn the_null_device_predicts_every_byte() {
+    for fusion in [
+        "attention",
+        "static",
+        "attention[heads=4]",
+        "weighted",
+        "weighted[shared=True]",
+        "gating",
+        "gating[function=sigmoid]",
+    ] {
+        let peaks = [cpu(), Device::null(2)].map(|device| {
+            let w = world_on(device, fusion).unwrap();
+            [Keep::F32, Keep::Recompute].map(|keep| {
+                w.device.ledger().reset_peak();
+                let active = w.set.activate(&Setup::fuse(ADAPTERS), 3).unwrap();
+                let mut g = Gradients::new();
+                let mut cx =
+                    Cx::new(&w.device, &active, Pass::train(1, 2)).with_activations(&Activations::all(keep));
+                let y = w.model.forward(&mut cx, &tokens(), &Rows::All).unwrap();
+                let dy = w.device.zeros::<f32>(Class::Scratch, y.rows() * y.cols()).unwrap();
+                cx.backward(&y, dy, &mut g).unwrap();
+                for (_, m) in w.fusion().mixers() {
+                    let mut cx = Cx::new(&w.device, &engraft_engine::Plain, Pass::gradients());
+                    if let Some(loss) = m.penalty(&mut cx).unwrap() {
+                        let one = w.device.upload(Class::Scratch, &[1.0f32]).unwrap();
+                        cx.backward(&loss, one, &mut g).unwrap();
+                    }
+                }
+                w.device.ledger().usage().peak_total()
+            })
+        });
+        assert_eq!(peaks[0], peaks[1], "{fusion}");
+    }
 }
