@@ -172,7 +172,7 @@ impl Buffer {
             Mem::Cuda(m) => m.write(bytes)?,
             Mem::Null => {}
             Mem::Mapped(..) => {
-                return Err(Error::Unsupported { kernel: "write to a mapped file", device: "cpu" });
+                return Err(read_only("write"));
             }
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Buffer {
             Mem::Cuda(m) => m.clear()?,
             Mem::Null => {}
             Mem::Mapped(..) => {
-                return Err(Error::Unsupported { kernel: "clear a mapped file", device: "cpu" });
+                return Err(read_only("clear"));
             }
         }
         Ok(())
@@ -209,7 +209,7 @@ impl Buffer {
         match &self.mem {
             Mem::Host(m) => Ok(&m.bytes()[..self.bytes()]),
             Mem::Mapped(m, at) => Ok(&m.bytes()[*at..*at + self.bytes()]),
-            _ => Err(Error::Unsupported { kernel: "host access", device: self.device.name() }),
+            _ => Err(Error::not_on("the host", self.device.name())),
         }
     }
     /// The elements, in host memory.
@@ -224,7 +224,7 @@ impl Buffer {
         let bytes = self.bytes();
         match &mut self.mem {
             Mem::Host(m) => Ok(bytemuck::cast_slice_mut(&mut m.bytes_mut()[..bytes])),
-            _ => Err(Error::Unsupported { kernel: "host access", device: self.device.name() }),
+            _ => Err(Error::not_on("the host", self.device.name())),
         }
     }
     /// Where the elements begin, in host memory that is ours to change.
@@ -234,13 +234,13 @@ impl Buffer {
     pub(crate) fn cuda(&self) -> Result<&CudaMem> {
         match &self.mem {
             Mem::Cuda(m) => Ok(m),
-            _ => Err(Error::Unsupported { kernel: "device access", device: self.device.name() }),
+            _ => Err(Error::not_on("a GPU", self.device.name())),
         }
     }
     pub(crate) fn cuda_mut(&mut self) -> Result<&mut CudaMem> {
         match &mut self.mem {
             Mem::Cuda(m) => Ok(m),
-            _ => Err(Error::Unsupported { kernel: "device access", device: self.device.name() }),
+            _ => Err(Error::not_on("a GPU", self.device.name())),
         }
     }
     fn expect_dtype<T: Element>(&self, kernel: &'static str) -> Result<()> {
@@ -259,4 +259,7 @@ impl Drop for Buffer {
             d.blocks.give(block);
         }
     }
+}
+fn read_only(kernel: &'static str) -> Error {
+    Error::Invalid { kernel, what: "the elements are those of a mapped file, which is never changed".into() }
 }

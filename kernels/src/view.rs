@@ -29,12 +29,8 @@ impl Place {
     fn within(self, len: usize) -> Result<Place> {
         match self.end() {
             Some(end) if end <= len => Ok(self),
-            end => Err(Error::Length {
-                kernel: "view",
-                argument: "buffer",
-                expected: end.unwrap_or(usize::MAX),
-                got: len,
-            }),
+            Some(expected) => Err(Error::Length { kernel: "view", argument: "buffer", expected, got: len }),
+            None => Err(Error::uncountable("view", "matrix", (self.rows, self.cols))),
         }
     }
     fn part(self, rows: Range<usize>, cols: Range<usize>) -> Result<Place> {
@@ -232,7 +228,7 @@ impl ColsMut<'_> {
     }
     /// Refuses what kernels on the processor cannot write: other memory, or no f32.
     pub(crate) fn on_host(&self) -> Result<NonNull<f32>> {
-        self.memory.ok_or(Error::Unsupported { kernel: "host access", device: self.buffer.device().name() })
+        self.memory.ok_or_else(|| Error::not_on("the host", self.buffer.device().name()))
     }
     /// Where a block of it begins, in host memory: valid for writes of these rows and columns. Null if there is nothing to
     /// write.

@@ -25,8 +25,8 @@ impl Attention<'_> {
             n => self.heads > 0 && self.heads.is_multiple_of(n),
         };
         if !fits {
-            let (expected, got) = (self.heads, self.kv_heads);
-            return Err(Error::Length { kernel: NAME, argument: "kv_heads", expected, got });
+            let what = format!("{} heads of queries cannot share {} of keys", self.heads, self.kv_heads);
+            return Err(Error::Invalid { kernel: NAME, what });
         }
         let mut ends = vec![0; x.kv.len()];
         for keys in self.spans.iter().flat_map(|s| &s.kv) {
@@ -63,8 +63,12 @@ impl Attention<'_> {
                     let at = |j: usize| (j + b.zero).checked_sub(s.bias_position + i);
                     let (first, last) = (at(seen.start), at(seen.end - 1));
                     if first.is_none() || last.is_none_or(|l| l >= b.bucket.len()) {
-                        let (expected, got) = (last.map_or(0, |l| l + 1), b.bucket.len());
-                        return Err(Error::Length { kernel: NAME, argument: "bucket", expected, got });
+                        let (len, before) = (b.bucket.len(), b.zero);
+                        let what = format!(
+                            "a query sees keys at distances that `bucket` has no row for: it has {len}, the first \
+                             for a key {before} in front of its query"
+                        );
+                        return Err(Error::Invalid { kernel: NAME, what });
                     }
                 }
             }
@@ -79,8 +83,10 @@ impl Attention<'_> {
         g: &Gradients<'_>,
     ) -> Result<()> {
         if g.kv.len() != x.kv.len() {
-            let (expected, got) = (x.kv.len(), g.kv.len());
-            return Err(Error::Length { kernel: NAME, argument: "dk", expected, got });
+            let (there, asked) = (x.kv.len(), g.kv.len());
+            let what =
+                format!("gradients of {asked} pairs of keys and values are asked for, there are {there}");
+            return Err(Error::Invalid { kernel: NAME, what });
         }
         if let Some(dq) = &g.q {
             dq.expect::<f32>(NAME, device, "dq", (dq.rows().max(rows), self.channels()))?;
@@ -96,7 +102,10 @@ impl Attention<'_> {
             (Some(d), Some(b)) => {
                 d.table.view().expect::<f32>(NAME, device, "dbias", (b.table.rows(), b.table.cols()))
             }
-            (Some(_), None) => Err(Error::Length { kernel: NAME, argument: "bias", expected: 1, got: 0 }),
+            (Some(_), None) => {
+                let what = "the gradient of a bias is asked for, and there is none".into();
+                Err(Error::Invalid { kernel: NAME, what })
+            }
             (None, _) => Ok(()),
         }
     }

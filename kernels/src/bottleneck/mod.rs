@@ -83,10 +83,8 @@ fn backward_cost(shape: [usize; 3], added: Option<bool>) -> Cost {
 fn dense(v: View<'_>, argument: &'static str, device: &Device, shape: (usize, usize)) -> Result<()> {
     v.expect::<f32>(NAME, device, argument, shape)?;
     if !v.is_dense() {
-        return Err(Error::Unsupported {
-            kernel: "bottleneck with gaps between the rows of a",
-            device: "any device",
-        });
+        let what = format!("the rows of `{argument}` must follow each other without gaps");
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     Ok(())
 }

@@ -44,8 +44,7 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// Elements of a matrix.
 pub(crate) fn area(kernel: &'static str, argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
-    let too_many = Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
-    rows.checked_mul(cols).ok_or(too_many)
+    rows.checked_mul(cols).ok_or_else(|| Error::uncountable(kernel, argument, (rows, cols)))
 }
 
 /// C (rows, cols) from (rows, depth) and (depth, cols), the latter of `stored` bytes, set or added to a matrix.

@@ -85,12 +85,9 @@ impl Rows {
         rows: usize,
         cols: usize,
     ) -> Result<()> {
-        let wrong = |expected, got| Err(Error::Length { kernel, argument, expected, got });
-        if self.rows < rows {
-            return wrong(rows, self.rows);
-        }
-        if self.cols != cols {
-            return wrong(cols, self.cols);
+        if self.rows < rows || self.cols != cols {
+            let (expected, got) = ((rows, cols), (self.rows, self.cols));
+            return Err(Error::Shape { kernel, argument, expected, got });
         }
         need::<u8>(kernel, device, argument, &self.q, 0)
     }
@@ -104,7 +101,8 @@ fn stride(cols: usize) -> usize {
 /// The scales of a weight in 8-bit integers, of which `depth` are summed.
 fn scales<'a>(device: &Device, w: Matrix<'a>, depth: usize) -> Result<&'a Buffer> {
     if depth > MAX_DEPTH {
-        return Err(Error::Length { kernel: NAME, argument: "w (depth)", expected: MAX_DEPTH, got: depth });
+        let what = format!("sums of {depth} products may not fit in 32 bits, at most {MAX_DEPTH} do");
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     w.check(NAME, "w", device)?;
     match w.scales {

@@ -332,8 +332,8 @@ fn what_does_not_fit_is_refused() {
         assert!(matches!(r, Err(Error::Shape { argument, .. }) if argument == what), "{r:?}");
     };
     let plain = Plus::NOTHING;
-    length(times_transposed(&d, &rows(2, 4), w, plain, to(&mut y, 2, 2)), "x");
-    length(times(&d, &rows(2, 3), w, plain, to(&mut y, 2, 3)), "x");
+    shape(times_transposed(&d, &rows(2, 4), w, plain, to(&mut y, 2, 2)), "x");
+    shape(times(&d, &rows(2, 3), w, plain, to(&mut y, 2, 3)), "x");
     shape(times_transposed(&d, &rows(3, 3), w, plain, to(&mut y, 2, 2)), "y");
     length(
         times_transposed(
@@ -354,7 +354,8 @@ fn what_does_not_fit_is_refused() {
     let plus = Plus::rows(View::of(&one, 1, 1).unwrap());
     shape(times_transposed(&d, &rows(2, 3), w, plus, to(&mut y, 2, 2)), "plus");
     let long = Matrix::stored(&data, Some(&scales), 1, MAX_DEPTH + 1);
-    length(times_transposed(&d, &rows(1, 3), long, plain, to(&mut y, 1, 1)), "w (depth)");
+    let e = times_transposed(&d, &rows(1, 3), long, plain, to(&mut y, 1, 1)).unwrap_err();
+    assert!(e.to_string().contains("may not fit in 32 bits, at most 133144 do"), "{e}");
     shape(quantize_rows(&d, View::of(&one, 1, 1).unwrap(), None, &mut rows(1, 3)), "x");
     let three = check::up(&d, &[0.0; 3]);
     length(quantize_rows(&d, View::of(&three, 1, 3).unwrap(), Some(&one), &mut rows(1, 3)), "by");

@@ -89,16 +89,13 @@ pub fn rotate(device: &Device, r: Rotary<'_>, positions: &Buffer, x: ViewMut<'_>
     need::<f32>(NAME, device, "cos", &r.angles.cos, table)?;
     need::<f32>(NAME, device, "sin", &r.angles.sin, table)?;
     if r.head_dim == 0 || !cols.is_multiple_of(r.head_dim) {
-        return Err(Error::Length {
-            kernel: NAME,
-            argument: "x (whole heads)",
-            expected: r.head_dim,
-            got: cols,
-        });
+        let what = format!("`x` has {cols} columns, which are no whole heads of {}", r.head_dim);
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     let turned = 2 * r.angles.frequencies;
     if turned > r.head_dim {
-        return Err(Error::Length { kernel: NAME, argument: "head_dim", expected: turned, got: r.head_dim });
+        let what = format!("{turned} values of a head are to be rotated, and it has {}", r.head_dim);
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     let _span = device.span(NAME, "rotate", || cost(rows * cols / r.head_dim * turned));
     match device {

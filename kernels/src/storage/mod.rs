@@ -141,8 +141,11 @@ impl<'a> Matrix<'a> {
     /// These of its columns. Of an nf4 matrix they must begin with a block: at a multiple of [`nf4::BLOCK`].
     pub fn cols_of(self, cols: Range<usize>) -> Result<Matrix<'a>> {
         if self.data.dtype() == DType::Nf4 && !cols.start.is_multiple_of(nf4::BLOCK) {
-            let kernel = "a product with columns of an nf4 matrix that do not begin with a block";
-            return Err(Error::Unsupported { kernel, device: "any device" });
+            let (start, block) = (cols.start, nf4::BLOCK);
+            let what = format!(
+                "columns of an nf4 matrix begin with a block, at a multiple of {block}, not at {start}"
+            );
+            return Err(Error::Invalid { kernel: "storage", what });
         }
         self.part(0..self.rows, cols)
     }
@@ -164,7 +167,7 @@ impl<'a> Matrix<'a> {
         self.check("storage", "matrix", self.data.device())
     }
     pub(crate) fn check(&self, kernel: &'static str, argument: &'static str, device: &Device) -> Result<()> {
-        let too_many = || Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
+        let too_many = || Error::uncountable(kernel, argument, (self.rows, self.cols));
         let sum = |a: usize, b: usize| a.checked_add(b).ok_or_else(too_many);
         let area = |a: usize, b: usize| a.checked_mul(b).ok_or_else(too_many);
         let empty = self.rows == 0 || self.cols == 0;
