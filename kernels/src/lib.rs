@@ -79,7 +79,7 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 /// Refuses a launch whose argument is too short, of another type or on another device.
-pub(crate) fn need<T: Element>(
+pub(crate) fn check_buffer<T: Element>(
     kernel: &'static str,
     device: &Device,
     argument: &'static str,

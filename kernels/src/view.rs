@@ -3,7 +3,7 @@
 //! A view is a buffer, a first element, rows, columns and a row stride: element (i, j) is number `start + i * stride + j` of
 //! the buffer. So a third of a fused product, the rows of one adapter or the filled part of a cache is an argument and not a
 //! copy. A view is checked when it is made; a launch then compares shapes and devices ([`View::expect`]).
-use crate::{Buffer, Device, Element, Error, Result, need};
+use crate::{Buffer, Device, Element, Error, Result, check_buffer};
 use std::{marker::PhantomData, ops::Range, ptr::NonNull};
 
 /// Where in a buffer the elements are.
@@ -94,7 +94,7 @@ impl<'a> View<'a> {
         argument: &'static str,
         shape: (usize, usize),
     ) -> Result<()> {
-        need::<T>(kernel, device, argument, self.buffer, 0)?;
+        check_buffer::<T>(kernel, device, argument, self.buffer, 0)?;
         let got = (self.place.rows, self.place.cols);
         if got != shape {
             return Err(Error::Shape { kernel, argument, expected: shape, got });

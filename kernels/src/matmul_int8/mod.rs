@@ -29,9 +29,8 @@ mod tile;
 mod words;
 
 use crate::{
-    Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, View, ViewMut, isa,
+    Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, View, ViewMut, check_buffer, isa,
     matmul::{self, Matrix, Plus, area},
-    need,
     storage::Scales,
 };
 use num_traits::Float;
@@ -89,7 +88,7 @@ impl Rows {
             let (expected, got) = ((rows, cols), (self.rows, self.cols));
             return Err(Error::Shape { kernel, argument, expected, got });
         }
-        need::<u8>(kernel, device, argument, &self.q, 0)
+        check_buffer::<u8>(kernel, device, argument, &self.q, 0)
     }
 }
 
@@ -136,7 +135,7 @@ pub fn quantize_rows(device: &Device, x: View<'_>, by: Option<&Buffer>, to: &mut
     x.expect::<f32>(NAME, device, "x", (to.rows, to.cols))?;
     to.check(NAME, "rows", device, to.rows, to.cols)?;
     if let Some(by) = by {
-        need::<f32>(NAME, device, "by", by, to.cols)?;
+        check_buffer::<f32>(NAME, device, "by", by, to.cols)?;
     }
     let _span = device.span(NAME, "quantize_rows", || quantize_cost(to.rows, to.cols));
     match device {

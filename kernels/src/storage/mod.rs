@@ -16,7 +16,7 @@ pub mod nf4;
 mod tests;
 pub(crate) mod view;
 
-use crate::{Buffer, DType, Device, Error, Nf4Pair, Result, View, need};
+use crate::{Buffer, DType, Device, Error, Nf4Pair, Result, View, check_buffer};
 pub use convert::convert;
 use half::{bf16, f16};
 use std::ops::Range;
@@ -175,19 +175,19 @@ impl<'a> Matrix<'a> {
         let rows = sum(self.first.0, self.rows)?;
         let len = if empty { 0 } else { sum(area(rows - 1, self.stride)?, sum(self.first.1, self.cols)?)? };
         match (self.data.dtype(), self.scales) {
-            (DType::F32, None) => need::<f32>(kernel, device, argument, self.data, len),
-            (DType::Bf16, None) => need::<bf16>(kernel, device, argument, self.data, len),
-            (DType::F16, None) => need::<f16>(kernel, device, argument, self.data, len),
+            (DType::F32, None) => check_buffer::<f32>(kernel, device, argument, self.data, len),
+            (DType::Bf16, None) => check_buffer::<bf16>(kernel, device, argument, self.data, len),
+            (DType::F16, None) => check_buffer::<f16>(kernel, device, argument, self.data, len),
             (DType::I8, Some(Scales::Rows(scales))) => {
-                need::<i8>(kernel, device, argument, self.data, len)?;
-                need::<f32>(kernel, device, "scales", scales, rows)
+                check_buffer::<i8>(kernel, device, argument, self.data, len)?;
+                check_buffer::<f32>(kernel, device, "scales", scales, rows)
             }
             (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
                 let len = if empty { 0 } else { area(rows, nf4::pairs(self.stride))? };
-                need::<Nf4Pair>(kernel, device, argument, self.data, len)?;
+                check_buffer::<Nf4Pair>(kernel, device, argument, self.data, len)?;
                 let blocks = area(rows, nf4::blocks(self.stride))?;
-                need::<u8>(kernel, device, "scales", codes, blocks)?;
-                need::<f32>(kernel, device, "ranges", ranges, nf4::ranges(blocks))
+                check_buffer::<u8>(kernel, device, "scales", codes, blocks)?;
+                check_buffer::<f32>(kernel, device, "ranges", ranges, nf4::ranges(blocks))
             }
             (got, _) => {
                 let expected = "f32, bf16, f16, or i8 or nf4 with the scales that belong to it";

@@ -15,10 +15,10 @@ mod cpu;
 mod tests;
 
 use crate::{
-    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut,
+    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut, check_buffer,
     matmul::{self, Matrix, Plus, area},
     matmul_int8::{self, Rows},
-    need, reduce,
+    reduce,
 };
 use num_traits::Float;
 use std::ops::Range;
@@ -62,9 +62,9 @@ fn cost(n: usize, dx: usize) -> Cost {
 impl Layer<'_> {
     fn check(&self, device: &Device, x: View<'_>, labels: &Buffer) -> Result<()> {
         self.w.check(NAME, "w", device)?;
-        need::<u32>(NAME, device, "labels", labels, 0)?;
+        check_buffer::<u32>(NAME, device, "labels", labels, 0)?;
         x.expect::<f32>(NAME, device, "x", (labels.len(), self.w.cols))?;
-        self.bias.map_or(Ok(()), |b| need::<f32>(NAME, device, "bias", b, self.w.rows))
+        self.bias.map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, "bias", b, self.w.rows))
     }
     /// The ranges of outputs that are taken one after the other.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
@@ -104,8 +104,8 @@ pub fn forward(
 ) -> Result<()> {
     layer.check(device, x, labels)?;
     let (rows, cols) = (labels.len(), layer.w.cols);
-    need::<f32>(NAME, device, "losses", out.losses, rows)?;
-    out.lse.as_ref().map_or(Ok(()), |b| need::<f32>(NAME, device, "lse", b, rows))?;
+    check_buffer::<f32>(NAME, device, "losses", out.losses, rows)?;
+    out.lse.as_ref().map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, "lse", b, rows))?;
     out.dx.as_ref().map_or(Ok(()), |dx| dx.view().expect::<f32>(NAME, device, "dx", (rows, cols)))?;
     let d = runs_on(device, labels, layer)?;
     let dx = if out.dx.is_some() { rows * cols } else { 0 };
@@ -162,8 +162,8 @@ pub fn backward(
 ) -> Result<()> {
     layer.check(device, x, labels)?;
     let (rows, outputs, cols) = (labels.len(), layer.w.rows, layer.w.cols);
-    need::<f32>(NAME, device, "lse", lse, rows)?;
-    need::<f32>(NAME, device, "dloss", dloss, 1)?;
+    check_buffer::<f32>(NAME, device, "lse", lse, rows)?;
+    check_buffer::<f32>(NAME, device, "dloss", dloss, 1)?;
     for (name, g, shape) in [("dw", &to.dw, (outputs, cols)), ("db", &to.db, (1, outputs))] {
         g.as_ref().map_or(Ok(()), |(g, _)| g.view().expect::<f32>(NAME, device, name, shape))?;
     }
