@@ -35,7 +35,7 @@ pub(super) unsafe fn unflip<S: Simd>(s: S, b: &Block) {
                 for (i, v) in square[..high].iter_mut().enumerate() {
                     *v = s.load_at(b.from.0.add((x + i) * b.from.1 + y));
                 }
-                s.turn(&mut square);
+                s.transpose(&mut square);
                 for (i, v) in square[..wide].iter().enumerate() {
                     let mut v = *v;
                     if !base.is_null() {

@@ -43,7 +43,7 @@ pub(super) unsafe fn pack<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
     // SAFETY: the preconditions are the same.
     unsafe {
         if from.transposed {
-            turn(s, from, panel, to);
+            pack_transposed(s, from, panel, to);
         } else {
             copy(s, from, panel, to);
         }
@@ -52,7 +52,7 @@ pub(super) unsafe fn pack<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
 
 /// A stored line becomes a column: squares of the piece are transposed in registers.
 #[inline(always)]
-unsafe fn turn<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut f32) {
+unsafe fn pack_transposed<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut f32) {
     let Piece { from, line, at, depth, cols, .. } = *from;
     for group in (0..cols).step_by(S::V::LANES) {
         let first = group / panel * panel;
@@ -68,7 +68,7 @@ unsafe fn turn<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut
                 for (i, v) in square[..S::V::LANES].iter_mut().enumerate() {
                     *v = from.load(s, line + group + i, at + p);
                 }
-                s.turn(&mut square);
+                s.transpose(&mut square);
                 for (k, row) in square[..S::V::LANES].iter().enumerate() {
                     row.store_at(to.add((p + k) * width), S::V::LANES);
                 }
@@ -79,7 +79,7 @@ unsafe fn turn<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut
                 for (i, v) in square[..live].iter_mut().enumerate() {
                     *v = from.load_first(s, line + group + i, at + p, n);
                 }
-                s.turn(&mut square);
+                s.transpose(&mut square);
                 for (k, row) in square[..n].iter().enumerate() {
                     row.store_at(to.add((p + k) * width), S::V::LANES);
                 }

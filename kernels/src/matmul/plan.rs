@@ -33,7 +33,7 @@ pub(super) struct Plan {
 /// Up to so many rows of C, B is not worth packing if it can be read in place
 const IN_PLACE_ROWS: usize = 96;
 /// (more, if A would be packed too).
-const IN_PLACE_TURNED: usize = 160;
+const IN_PLACE_A_TRANSPOSED: usize = 160;
 /// Depth that passes by at a time if B is read in place: its rows are far apart, and a panel should stay in the first-level
 /// cache or near it.
 const IN_PLACE_DEPTH: usize = 192;
@@ -61,15 +61,22 @@ const GROUP: usize = 64 << 10;
 pub(super) const HEADER: usize = 16;
 
 impl Plan {
-    /// `turned`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
+    /// `a_transposed`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
     ///
-    /// How deep a block is depends, unless `turned`, on depth and columns alone: then a row of C is the same whatever rows
+    /// How deep a block is depends, unless `a_transposed`, on depth and columns alone: then a row of C is the same whatever rows
     /// stand beside it.
-    pub(super) fn new(isa: Isa, m: usize, depth: usize, cols: usize, turned: bool, by_rows: bool) -> Plan {
+    pub(super) fn new(
+        isa: Isa,
+        m: usize,
+        depth: usize,
+        cols: usize,
+        a_transposed: bool,
+        by_rows: bool,
+    ) -> Plan {
         let vectorised = isa != Isa::Portable;
-        let few = if turned { IN_PLACE_TURNED } else { IN_PLACE_ROWS };
+        let few = if a_transposed { IN_PLACE_A_TRANSPOSED } else { IN_PLACE_ROWS };
         let in_place = vectorised && by_rows && m <= few && cols.is_multiple_of(lanes(isa));
-        let pack_a = vectorised && turned && !in_place;
+        let pack_a = vectorised && a_transposed && !in_place;
         let (vectors, tile_rows) = match tile(isa, cols.div_ceil(lanes(isa))) {
             // packed in panels of one vector, of which a tile is half; it is then no wider than the registers allow
             (vectors, _) if pack_a => (if vectors > 3 { 2 } else { vectors }, lanes(isa) / 2),
@@ -84,7 +91,7 @@ impl Plan {
         let blocks = cols.div_ceil(nc);
         // depth: what is packed at a time must leave room in a second-level cache
         let deepest = match isa {
-            _ if in_place && turned => IN_PLACE_DEPTH,
+            _ if in_place && a_transposed => IN_PLACE_DEPTH,
             Isa::Avx512 if blocks == 1 => (ONCE / nc).max(768),
             Isa::Avx512 if pack_a => 512,
             Isa::Avx512 => 768,

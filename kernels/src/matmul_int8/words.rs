@@ -89,7 +89,7 @@ pub(super) unsafe fn pack<W: Words>(w: W, from: &Piece, panel: usize, to: *mut u
     // SAFETY: the preconditions are the same.
     unsafe {
         if from.transposed {
-            turn(w, from, panel, to);
+            pack_transposed(w, from, panel, to);
         } else {
             interleave(w, from, panel, to);
         }
@@ -112,7 +112,7 @@ static OFFSET: u32 = 0x8080_8080;
 
 /// A stored line becomes a column: squares of words are transposed in registers.
 #[inline(always)]
-unsafe fn turn<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
+unsafe fn pack_transposed<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
     let Piece { at, stride, depth, cols, .. } = *from;
     let lanes = lanes::<W>();
     for group in (0..cols).step_by(lanes) {
@@ -130,7 +130,7 @@ unsafe fn turn<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
                 for (i, line) in square[..live].iter_mut().enumerate() {
                     *line = w.bits(w.load_bytes(from.add(i * stride + p), n));
                 }
-                w.simd().turn(&mut square);
+                w.simd().transpose(&mut square);
                 for (k, row) in square[..n.div_ceil(4)].iter().enumerate() {
                     let row = w.of(*row);
                     w.store(row, to.add((TOP + p / 4 + k) * width));
