@@ -324,7 +324,7 @@ proptest! {
     fn the_tasks_of_a_plan_cover_the_output_once(m in 0..5000usize, depth in 0..4000usize, cols in 0..5000usize, a_transposed: bool, lines: bool) {
         for isa in Isa::ALL {
             let few = Plan::forward(isa, m % 100, depth, cols, lines);
-            prop_assert!(!few.flipped || few.kc == Plan::new(isa, 1000, depth, cols, false, false).kc);
+            prop_assert!(!few.c_transposed || few.kc == Plan::new(isa, 1000, depth, cols, false, false).kc);
             for plan in [Plan::new(isa, m, depth, cols, a_transposed, lines), few] {
             let (m, cols) = (plan.m, plan.cols);
             let (mut area, mut next) = (0, (0, 0));
