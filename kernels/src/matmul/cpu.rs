@@ -26,7 +26,7 @@ use super::{
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
-    tile::{Ahead, Kernel, Tile},
+    tile::{Kernel, Tile, TilePrefetch},
     transpose::Block,
     *,
 };
@@ -278,11 +278,11 @@ impl<'a, S: Stored> Job<'a, S> {
                     (false, true) => j + panel,
                     (false, false) => piece.depth * b.row,
                 };
-                Ahead::line(b.at.wrapping_add(next + t / 2 * lanes), b.row, depth, high)
+                TilePrefetch::line(b.at.wrapping_add(next + t / 2 * lanes), b.row, depth, high)
             } else if !plan.in_place && plan.group == 0 && self.a.col == 1 {
-                Ahead::next(a.0, self.a.row, high, depth, (s, panels))
+                TilePrefetch::next(a.0, self.a.row, high, depth, (s, panels))
             } else {
-                Ahead::nothing(a.0)
+                TilePrefetch::nothing(a.0)
             };
             // unfinished sums are put aside
             let aside = b.unfinished.wrapping_add(i * panel);

@@ -36,7 +36,7 @@ use num_traits::Float;
 use operands::Strided;
 use plan::Plan;
 pub(crate) use plan::Tiles;
-pub(crate) use tile::{Ahead, Tile};
+pub(crate) use tile::{Tile, TilePrefetch};
 
 const NAME: &str = "matmul";
 /// The registry row.

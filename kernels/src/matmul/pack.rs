@@ -7,7 +7,7 @@
 //! A is packed only where its rows are neighbours in memory (a weight's gradient): there a tile would touch another line,
 //! far away, for every step of depth. Its transpose is packed like a piece of B, in panels of one vector.
 use crate::{
-    simd::{F32s, MOST_LANES, Simd, Soon, prefetch},
+    simd::{F32s, MOST_LANES, PrefetchHint, Simd, prefetch},
     storage::view::Stored,
 };
 
@@ -105,7 +105,7 @@ unsafe fn copy<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut
                 for g in (0..width).step_by(S::V::LANES) {
                     let live = cols - first - g;
                     let (line, at) = (line + p, at + first + g);
-                    prefetch(from.address(line + AHEAD, at), Soon::Read);
+                    prefetch(from.address(line + AHEAD, at), PrefetchHint::Read);
                     let v = if live >= S::V::LANES {
                         from.load(s, line, at)
                     } else {

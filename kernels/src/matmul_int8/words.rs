@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     matmul::tile::{Arithmetic, sums, write},
-    simd::{F32s, MOST_LANES, Simd, Soon, prefetch},
+    simd::{F32s, MOST_LANES, PrefetchHint, Simd, prefetch},
 };
 
 /// What multiplies vectors of 32-bit words: sums, or four bytes each. Their products are sums of four products of bytes.
@@ -165,7 +165,7 @@ unsafe fn interleave<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
                 let mut lines = [zero; 4];
                 for (i, line) in lines[..4.min(depth - p)].iter_mut().enumerate() {
                     let at = at.add((p + i) * stride + g);
-                    prefetch(at.wrapping_add(AHEAD * stride), Soon::Read);
+                    prefetch(at.wrapping_add(AHEAD * stride), PrefetchHint::Read);
                     *line = w.load_bytes(at, n);
                 }
                 for (k, words) in w.interleave(lines).into_iter().enumerate() {

@@ -1,5 +1,5 @@
 //! What a kernel may do with vectors, and the vectors of plain Rust.
-use super::{MOST_LANES, Soon, prefetch};
+use super::{MOST_LANES, PrefetchHint, prefetch};
 use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -53,12 +53,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// caches hold are a fifth faster for it: what the processor fetches ahead by itself ends with a page.
     #[inline(always)]
     fn soon(self, x: &[f32], at: usize) {
-        prefetch(x.as_ptr().wrapping_add(at), Soon::Read);
+        prefetch(x.as_ptr().wrapping_add(at), PrefetchHint::Read);
     }
     /// The same of numbers that are written soon.
     #[inline(always)]
     fn soon_mut(self, y: &mut [f32], at: usize) {
-        prefetch(y.as_ptr().wrapping_add(at), Soon::Written);
+        prefetch(y.as_ptr().wrapping_add(at), PrefetchHint::Written);
     }
     /// The dropout factors ([`crate::dropout::hash`] of a row's key: 0 below the threshold, else `scale`) of the columns
     /// from `col` on.

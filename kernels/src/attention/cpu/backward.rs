@@ -38,9 +38,9 @@ impl OfKeys<'_> {
         self.partial.block(first, rows.len() * self.cols);
         Some((self.partial.block(first + cols.start, 0), self.cols))
     }
-    fn part(&self, p: &Piece, cols: Range<usize>) -> Option<Part> {
+    fn part(&self, p: &Piece, cols: Range<usize>) -> Option<PrefetchPart> {
         let (first, stride) = self.block(p, p.rows.clone(), cols.clone())?;
-        Some(Part { first, rows: p.rows.len(), stride, cols: cols.len() })
+        Some(PrefetchPart { first, rows: p.rows.len(), stride, cols: cols.len() })
     }
     /// Those of `keys` become rows of a product, whose first row is that of the key `from`.
     ///
@@ -53,7 +53,7 @@ impl OfKeys<'_> {
         (keys, from): (Range<usize>, usize),
         cols: Range<usize>,
         p: Product<'_>,
-        ahead: &mut Ahead,
+        ahead: &mut PrefetchRows,
     ) {
         for piece in pieces {
             let rows = piece.part(&keys);
