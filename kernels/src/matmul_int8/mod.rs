@@ -19,14 +19,14 @@ mod avx2;
 mod avx512;
 mod cases;
 mod cpu;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod plan;
 mod portable;
 mod quantize;
 #[cfg(test)]
 mod tests;
 mod tile;
-#[cfg(target_arch = "x86_64")]
-mod words;
 
 use crate::{
     Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, View, ViewMut, check_buffer, isa,

@@ -1,6 +1,6 @@
 //! The tile and the packing, once for all vector instructions.
 //!
-//! The tile is that of [`crate::matmul`] with other vectors: [`Words`].
+//! The tile is that of [`crate::matmul`] with other vectors: [`ByteDot`].
 use super::{
     plan::TOP,
     tile::{Piece, Tile},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What multiplies vectors of 32-bit words: sums, or four bytes each. Their products are sums of four products of bytes.
-pub(super) trait Words: Arithmetic {
+pub(super) trait ByteDot: Arithmetic {
     /// True if A's bytes are taken as they are, without sign and 128 too large.
     const RAW: bool;
     /// The token of the vectors' instructions.
@@ -57,7 +57,7 @@ const fn lanes<W: Arithmetic>() -> usize {
 /// As there.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
-pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(w: W, t: &Tile) {
+pub(super) unsafe fn tile<W: ByteDot, const MR: usize, const NV: usize>(w: W, t: &Tile) {
     let (s, lanes) = (w.simd(), lanes::<W>());
     // SAFETY: every access lies inside the areas that the caller vouches for (see `TileFn`).
     unsafe {
@@ -84,7 +84,7 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(w: W, t: &
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn pack<W: Words>(w: W, from: &Piece, panel: usize, to: *mut u32) {
+pub(super) unsafe fn pack<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut u32) {
     let to = to.cast();
     // SAFETY: the preconditions are the same.
     unsafe {
@@ -112,7 +112,7 @@ static OFFSET: u32 = 0x8080_8080;
 
 /// A stored line becomes a column: squares of words are transposed in registers.
 #[inline(always)]
-unsafe fn pack_transposed<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
+unsafe fn pack_transposed<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut f32) {
     let Piece { at, stride, depth, cols, .. } = *from;
     let lanes = lanes::<W>();
     for group in (0..cols).step_by(lanes) {
@@ -149,7 +149,7 @@ const AHEAD: usize = 8;
 
 /// Four stored lines become a row of words.
 #[inline(always)]
-unsafe fn interleave<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
+unsafe fn interleave<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut f32) {
     let Piece { at, stride, depth, cols, .. } = *from;
     let lanes = lanes::<W>();
     // SAFETY: line p + i < depth and its bytes g .. g + n <= cols are in the piece, and each
