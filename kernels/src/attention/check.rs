@@ -1,5 +1,5 @@
 //! What a launch refuses, and what it costs.
-use super::{Attention, Gradients, NAME, Qkv, Wanted, softmax::Sight};
+use super::{Attention, Gradients, NAME, Qkv, Wanted, softmax::VisibleKeys};
 use crate::{Cost, Device, Error, Result};
 use std::ops::Range;
 
@@ -56,9 +56,9 @@ impl Attention<'_> {
             return Err(Error::Range { kernel: NAME, what: "row of the bias", got, below });
         }
         for s in self.spans {
-            let sight = Sight::of_span(s, self.mask);
+            let visible = VisibleKeys::of_span(s, self.mask);
             for i in 0..s.q.len() {
-                for seen in sight.of(i).into_iter().filter(|r| !r.is_empty()) {
+                for seen in visible.of(i).into_iter().filter(|r| !r.is_empty()) {
                     // of the nearest and the farthest key, counted from the start of `bucket`
                     let at = |j: usize| (j + b.zero).checked_sub(s.bias_position + i);
                     let (first, last) = (at(seen.start), at(seen.end - 1));
@@ -113,8 +113,8 @@ impl Attention<'_> {
     /// Each row of a matrix is read or written once, with keys and values in `sources` places.
     pub(super) fn cost(&self, sources: usize, wanted: Option<&Wanted>) -> Cost {
         let seen = |s| {
-            let sight = Sight::of_span(s, self.mask);
-            (0..s.q.len()).map(|i| sight.of(i).iter().map(Range::len).sum::<usize>()).sum::<usize>()
+            let visible = VisibleKeys::of_span(s, self.mask);
+            (0..s.q.len()).map(|i| visible.of(i).iter().map(Range::len).sum::<usize>()).sum::<usize>()
         };
         let pairs: usize = self.spans.iter().map(seen).sum();
         let queries: usize = self.spans.iter().map(|s| s.q.len()).sum();

@@ -8,7 +8,7 @@ use super::{
     plan::{Piece, Plan, Task, block, seen, stride, tasks},
     prefetch::{PrefetchPart, PrefetchRows},
     product::{Finish, Product, Right, pack, pack_transposed, packed, product},
-    softmax::{Drop, Sight, add_bias, add_to_bias, softmax, softmax_backward},
+    softmax::{Drop, VisibleKeys, add_bias, add_to_bias, softmax, softmax_backward},
     *,
 };
 use crate::{Buffer, Class, Cpu, simd::Level};
@@ -312,9 +312,10 @@ pub(super) fn forward(
                 }
                 let col = (head * n + of_block.start) as u32;
                 let drop = a.dropout.map(|dropout| Drop { dropout, row: rows.start, col });
-                let sight = Sight::of_span(t.span, a.mask).part(rows.start - t.q.start + of_span, &of_block);
+                let visible =
+                    VisibleKeys::of_span(t.span, a.mask).part(rows.start - t.q.start + of_span, &of_block);
                 let (tops, sums) = w[..2 * m].split_at_mut(m);
-                softmax(level, s, ld, sight, scale, drop, tops, sums);
+                softmax(level, s, ld, visible, scale, drop, tops, sums);
                 if let Some(lse) = &lse {
                     let to = lse.block(rows.clone(), head..head + 1);
                     for (i, (top, sum)) in tops.iter().zip(&*sums).enumerate() {
