@@ -2,15 +2,15 @@
 use crate::{Part, Site};
 use engraft_kernels::{
     Device,
-    profile::{Mark, Place, Span},
+    profile::{Mark, Place, SpanGuard},
 };
 
 /// The open spans of a pass; the inner one ends first.
 #[derive(Debug)]
 pub(crate) struct Spot {
     at: Place,
-    place: Span,
-    phase: Span,
+    place: SpanGuard,
+    phase: SpanGuard,
 }
 
 impl Spot {
@@ -27,15 +27,15 @@ impl Spot {
     /// What follows belongs to `at`.
     pub fn enter(&mut self, device: &Device, at: Place) {
         if at != self.at {
-            self.place = Span::default();
+            self.place = SpanGuard::default();
             self.place = device.mark(Mark::Place(at));
             self.at = at;
         }
     }
     /// Another phase begins, at the same place.
     pub fn turn(&mut self, device: &Device, phase: &'static str) {
-        self.place = Span::default();
-        self.phase = Span::default();
+        self.place = SpanGuard::default();
+        self.phase = SpanGuard::default();
         self.phase = device.mark(Mark::Phase(phase));
         self.place = device.mark(Mark::Place(self.at));
     }
