@@ -6,7 +6,7 @@ use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, kept::K
 use engraft_kernels::{
     Buffer, Class, Device, View, ViewMut,
     matmul::{self, Base, Plus},
-    matmul_int8::{self, Rows},
+    matmul_int8::{self, QuantizedRows},
     reduce,
 };
 use std::sync::Arc;
@@ -86,17 +86,17 @@ impl Op<'_> {
     }
 }
 /// Room for values in 8 bits.
-pub(super) fn rows(d: &Device, (rows, cols): (usize, usize)) -> Result<Rows> {
-    Ok(Rows::alloc(d, Class::Scratch, rows, cols)?)
+pub(super) fn rows(d: &Device, (rows, cols): (usize, usize)) -> Result<QuantizedRows> {
+    Ok(QuantizedRows::alloc(d, Class::Scratch, rows, cols)?)
 }
-fn quantize(d: &Device, x: View<'_>, by: Option<&Buffer>) -> Result<Rows> {
+fn quantize(d: &Device, x: View<'_>, by: Option<&Buffer>) -> Result<QuantizedRows> {
     let mut q = rows(d, (x.rows(), x.cols()))?;
     matmul_int8::quantize_rows(d, x, by, &mut q)?;
     Ok(q)
 }
 impl Act {
     /// The values in 8 bits, rounded once for all that read them.
-    fn quantized(&self, d: &Device) -> Result<&Rows> {
+    fn quantized(&self, d: &Device) -> Result<&QuantizedRows> {
         if let Some(q) = self.quantized.get() {
             return Ok(q);
         }

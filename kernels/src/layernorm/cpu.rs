@@ -4,7 +4,7 @@ use crate::{
     Cpu,
     dropout::Row,
     lines::{Cut, Lines, PIECE},
-    matmul_int8::{self, RowsMut},
+    matmul_int8::{self, QuantizedRowsMut},
     simd::{F32s, Level, Simd, parts, simd},
 };
 
@@ -18,7 +18,7 @@ pub(super) fn forward(
     n: Norm<'_>,
     y: ViewMut<'_>,
     keep: Option<Kept<'_>>,
-    q: Option<&mut Rows>,
+    q: Option<&mut QuantizedRows>,
 ) -> Result<()> {
     let (level, cols) = (Level::current()?, x.cols());
     let rows = (PIECE / cols.max(1)).max(1);
@@ -99,7 +99,7 @@ type Out<'a> = (&'a mut [f32], usize);
 simd! {
     /// y = LN(x ∘ f + r) for the rows that `y` holds, those from `first` on.
     fn rows_forward<S>(s, inputs: (Lines<'_, f32>, Option<Lines<'_, f32>>), drop: Option<Dropout>, first: usize,
-        w: Affine<'_>, y: Out<'_>, keep: Option<(Out<'_>, &mut [f32])>, q: Option<RowsMut<'_>>) {
+        w: Affine<'_>, y: Out<'_>, keep: Option<(Out<'_>, &mut [f32])>, q: Option<QuantizedRowsMut<'_>>) {
         let cols = w.gamma.len();
         let ((x, r), (y, y_row)) = (inputs, y);
         let (mut keep, mut q) = (keep, q);

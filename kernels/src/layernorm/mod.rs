@@ -16,7 +16,7 @@ mod tests;
 
 use crate::{
     Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer, dropout::Dropout,
-    matmul_int8::Rows,
+    matmul_int8::QuantizedRows,
 };
 use num_traits::Float;
 
@@ -81,7 +81,7 @@ pub fn forward_quantized(
     n: Norm<'_>,
     y: ViewMut<'_>,
     keep: Option<Kept<'_>>,
-    q: Option<&mut Rows>,
+    q: Option<&mut QuantizedRows>,
 ) -> Result<()> {
     let shape = (x.rows(), x.cols());
     x.expect::<f32>(NAME, device, "x", shape)?;

@@ -153,7 +153,7 @@ fn quantised_rows_are_those_of_the_output() {
             let x = of(&x, rows, cols);
             for keep in [false, true] {
                 let mut y = [0, 1, 2].map(|_| d.alloc::<f32>(Class::Scratch, rows * cols).unwrap());
-                let mut q = [0, 1].map(|_| Rows::alloc(&d, Class::Scratch, rows, cols).unwrap());
+                let mut q = [0, 1].map(|_| QuantizedRows::alloc(&d, Class::Scratch, rows, cols).unwrap());
                 let [plain, normed, rstd] = &mut y;
                 forward(&d, x, None, n, to(plain, rows, cols), None).unwrap();
                 let view = crate::View::of(plain, rows, cols).unwrap();
@@ -184,7 +184,7 @@ fn dropout_gives_the_bits_of_a_pass_of_its_own() {
             let run = |x: &Buffer, r: Option<&Buffer>, n: Norm<'_>| {
                 let [mut y, mut normed, mut ds, mut dx] = [0; 4].map(|_| alloc(rows * cols));
                 let mut rstd = alloc(rows);
-                let mut q = Rows::alloc(&d, Class::Scratch, rows, cols).unwrap();
+                let mut q = QuantizedRows::alloc(&d, Class::Scratch, rows, cols).unwrap();
                 let keep = Kept { normed: to(&mut normed, rows, cols), rstd: &mut rstd };
                 let (x, r) = (of(x, rows, cols), r.map(|r| of(r, rows, cols)));
                 forward_quantized(&d, x, r, n, to(&mut y, rows, cols), Some(keep), Some(&mut q)).unwrap();

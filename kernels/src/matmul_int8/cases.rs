@@ -84,7 +84,7 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed:
             _ => device.alloc::<f32>(Class::Scratch, m * cols)?,
         };
         let start = up(Class::Saved, if added == Added::Rows { &start } else { &[] })?;
-        let mut q = Rows::alloc(device, Class::Scratch, m, depth)?;
+        let mut q = QuantizedRows::alloc(device, Class::Scratch, m, depth)?;
         let device = device.clone();
         Ok(Run::new(vec![y], move |y| {
             let Scales::Rows(by) = &scales else { unreachable!() };
@@ -135,7 +135,7 @@ fn rows_case(rows: usize, cols: usize, fold: bool, timed: bool) -> Case {
         cuda: false,
         prepare: Box::new(move |device| {
             let (x, by) = (device.upload(Class::Saved, &x)?, device.upload(Class::Backbone, &by)?);
-            let mut q = Rows::alloc(device, Class::Scratch, rows, cols)?;
+            let mut q = QuantizedRows::alloc(device, Class::Scratch, rows, cols)?;
             let scales = device.alloc::<f32>(Class::Scratch, rows)?;
             let device = device.clone();
             Ok(Run::new(vec![scales], move |out| {

@@ -236,7 +236,7 @@ pub(super) fn product(
     device: &Device,
     d: &Cpu,
     plan: Plan,
-    x: &Rows,
+    x: &QuantizedRows,
     (w, scales): (Matrix<'_>, Option<&Buffer>),
     plus: Plus<'_>,
     y: ViewMut<'_>,

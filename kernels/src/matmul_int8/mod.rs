@@ -35,7 +35,7 @@ use crate::{
 };
 use num_traits::Float;
 use plan::{Path, Plan};
-pub(crate) use quantize::{RowsMut, pieces};
+pub(crate) use quantize::{QuantizedRowsMut, pieces};
 
 const NAME: &str = "matmul_int8";
 /// The registry row.
@@ -48,7 +48,7 @@ pub const MAX_DEPTH: usize = (i32::MAX / (127 * 127)) as usize;
 ///
 /// A row with a value that is not finite has NaN as its scale, and so has whatever is computed from it.
 #[derive(Debug)]
-pub struct Rows {
+pub struct QuantizedRows {
     /// Rows of `stride()` bytes.
     q: Buffer,
     scales: Buffer,
@@ -56,11 +56,16 @@ pub struct Rows {
     cols: usize,
 }
 
-impl Rows {
+impl QuantizedRows {
     /// Room for `rows` x `cols` values, to be written by [`quantize_rows`].
-    pub fn alloc(device: &Device, class: Class, rows: usize, cols: usize) -> Result<Rows> {
+    pub fn alloc(device: &Device, class: Class, rows: usize, cols: usize) -> Result<QuantizedRows> {
         let len = area(NAME, "rows", rows, stride(cols))?;
-        Ok(Rows { q: device.alloc::<u8>(class, len)?, scales: device.alloc::<f32>(class, rows)?, rows, cols })
+        Ok(QuantizedRows {
+            q: device.alloc::<u8>(class, len)?,
+            scales: device.alloc::<f32>(class, rows)?,
+            rows,
+            cols,
+        })
     }
     /// Rows.
     pub fn rows(&self) -> usize {
@@ -131,7 +136,12 @@ fn product_cost([m, depth, cols]: [usize; 3], added: bool) -> Cost {
 }
 
 /// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).
-pub fn quantize_rows(device: &Device, x: View<'_>, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
+pub fn quantize_rows(
+    device: &Device,
+    x: View<'_>,
+    by: Option<&Buffer>,
+    to: &mut QuantizedRows,
+) -> Result<()> {
     x.expect::<f32>(NAME, device, "x", (to.rows, to.cols))?;
     to.check(NAME, "rows", device, to.rows, to.cols)?;
     if let Some(by) = by {
@@ -148,7 +158,7 @@ pub fn quantize_rows(device: &Device, x: View<'_>, by: Option<&Buffer>, to: &mut
 /// y (m, N) = x (m, K) Wᵀ + .. of a W in 8-bit integers, which must be within ±127.
 pub fn times_transposed(
     device: &Device,
-    x: &Rows,
+    x: &QuantizedRows,
     w: Matrix<'_>,
     plus: Plus<'_>,
     y: ViewMut<'_>,
@@ -157,13 +167,19 @@ pub fn times_transposed(
 }
 
 /// y (m, K) = x (m, N) W + .., where W is without its scales: they are the `by` with which x was quantised.
-pub fn times(device: &Device, x: &Rows, w: Matrix<'_>, plus: Plus<'_>, y: ViewMut<'_>) -> Result<()> {
+pub fn times(
+    device: &Device,
+    x: &QuantizedRows,
+    w: Matrix<'_>,
+    plus: Plus<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
     product(device, x, w, false, plus, y)
 }
 
 fn product(
     device: &Device,
-    x: &Rows,
+    x: &QuantizedRows,
     w: Matrix<'_>,
     transposed: bool,
     plus: Plus<'_>,

@@ -17,7 +17,7 @@ mod tests;
 use crate::{
     Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut, check_buffer,
     matmul::{self, Matrix, Plus, area},
-    matmul_int8::{self, Rows},
+    matmul_int8::{self, QuantizedRows},
     reduce,
 };
 use num_traits::Float;
@@ -76,17 +76,23 @@ impl Layer<'_> {
         device.alloc::<f32>(Class::Scratch, area(NAME, "z", rows, self.w.rows.min(BLOCK))?)
     }
     /// x in 8 bits, if that is what the logits are computed from.
-    fn quantized(&self, device: &Device, x: View<'_>) -> Result<Option<Rows>> {
+    fn quantized(&self, device: &Device, x: View<'_>) -> Result<Option<QuantizedRows>> {
         if !self.integer_logits {
             return Ok(None);
         }
-        let mut q = Rows::alloc(device, Class::Scratch, x.rows(), x.cols())?;
+        let mut q = QuantizedRows::alloc(device, Class::Scratch, x.rows(), x.cols())?;
         matmul_int8::quantize_rows(device, x, None, &mut q)?;
         Ok(Some(q))
     }
 }
 /// z = x Wᵀ for a part of W; x in 8 bits too, if that is what counts.
-fn logits(device: &Device, x: View<'_>, q: Option<&Rows>, w: Matrix<'_>, z: ViewMut<'_>) -> Result<()> {
+fn logits(
+    device: &Device,
+    x: View<'_>,
+    q: Option<&QuantizedRows>,
+    w: Matrix<'_>,
+    z: ViewMut<'_>,
+) -> Result<()> {
     match q {
         Some(q) => matmul_int8::times_transposed(device, q, w, Plus::NOTHING, z),
         None => matmul::times_transposed(device, x, w, Plus::NOTHING, z),
@@ -123,7 +129,7 @@ pub fn forward(
         let plus = if block.start == 0 { Plus::NOTHING } else { Plus::OUTPUT };
         let exponentials = View::of(&z, rows, n)?;
         if layer.integer_dx {
-            let mut q = Rows::alloc(device, Class::Scratch, rows, n)?;
+            let mut q = QuantizedRows::alloc(device, Class::Scratch, rows, n)?;
             matmul_int8::quantize_rows(device, exponentials, None, &mut q)?;
             matmul_int8::times(device, &q, w, plus, dx.reborrow())?;
         } else {
