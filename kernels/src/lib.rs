@@ -46,7 +46,7 @@ mod view;
 pub mod vocabulary_loss;
 
 pub use buffer::{Buffer, DType, Element, Nf4Pair};
-pub use case::{Case, Kernel, Run};
+pub use case::{Case, Kernel, PreparedCase};
 pub use cuda::Cuda;
 pub use device::{Cpu, Device, MappedFile, Null};
 pub use error::{Error, Result};

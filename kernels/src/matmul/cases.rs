@@ -1,7 +1,7 @@
 //! The shapes on which the products are checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run, Storage,
+    Case, Class, PreparedCase, Storage,
     case::{kept, noise, store, wide},
 };
 
@@ -130,7 +130,7 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
         let plus = device.upload(Class::Backbone, if gradient { &[] } else { &start[..] })?;
         let bias = device.upload(Class::Backbone, &bias)?;
         let device = device.clone();
-        Ok(Run::new(vec![y], move |y| {
+        Ok(PreparedCase::new(vec![y], move |y| {
             let y = ViewMut::of(&mut y[0], rows, cols)?;
             if gradient {
                 let (dy, x) = (View::of(&a, m, n)?, View::of(&b, m, k)?);
