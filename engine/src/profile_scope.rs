@@ -7,25 +7,25 @@ use engraft_kernels::{
 
 /// The open spans of a pass; the inner one ends first.
 #[derive(Debug)]
-pub(crate) struct Spot {
+pub(crate) struct ProfileScope {
     at: Place,
     place: SpanGuard,
     phase: SpanGuard,
 }
 
-impl Spot {
+impl ProfileScope {
     /// A phase that begins at the embeddings.
-    pub fn new(device: &Device, phase: &'static str) -> Spot {
+    pub fn new(device: &Device, phase: &'static str) -> ProfileScope {
         let phase = device.mark(Mark::Phase(phase));
         let at = Site::EMBED.into();
-        Spot { at, place: device.mark(Mark::Place(at)), phase }
+        ProfileScope { at, place: device.mark(Mark::Place(at)), phase }
     }
     /// The place, as a recorded operation remembers it.
-    pub fn at(&self) -> Place {
+    pub fn place(&self) -> Place {
         self.at
     }
     /// What follows belongs to `at`.
-    pub fn enter(&mut self, device: &Device, at: Place) {
+    pub fn enter_place(&mut self, device: &Device, at: Place) {
         if at != self.at {
             self.place = SpanGuard::default();
             self.place = device.mark(Mark::Place(at));
@@ -33,7 +33,7 @@ impl Spot {
         }
     }
     /// Another phase begins, at the same place.
-    pub fn turn(&mut self, device: &Device, phase: &'static str) {
+    pub fn enter_phase(&mut self, device: &Device, phase: &'static str) {
         self.place = SpanGuard::default();
         self.phase = SpanGuard::default();
         self.phase = device.mark(Mark::Phase(phase));
