@@ -52,7 +52,7 @@ impl Act {
         Act { buf: Arc::new(buf), rows, cols, node: None, seqs, quantized: Arc::default() }
     }
     /// With its values in 8 bits, which were written along with them.
-    pub(crate) fn and(self, quantized: Option<QuantizedRows>) -> Act {
+    pub(crate) fn with_quantized(self, quantized: Option<QuantizedRows>) -> Act {
         Act { quantized: Arc::new(quantized.map_or_else(OnceLock::new, OnceLock::from)), ..self }
     }
     /// Rows (tokens).

@@ -28,7 +28,7 @@ impl<'m> Cx<'m> {
             let mut q = linear::rows(self.device(), (x.rows, x.cols))?;
             let to = ViewMut::of(&mut y, x.rows, x.cols)?;
             activation::forward_quantized(self.device(), f, x.view()?, to, &mut q)?;
-            x.like(y, x.cols).and(Some(q))
+            x.like(y, x.cols).with_quantized(Some(q))
         } else {
             activation::forward(self.device(), f, x.view()?, ViewMut::of(&mut y, x.rows, x.cols)?)?;
             x.like(y, x.cols)

@@ -74,14 +74,14 @@ impl<'m> Cx<'m> {
         let to = ViewMut::of(&mut y, rows, cols)?;
         if !self.needed(&[hn, rn], &n.targets()) {
             layernorm::forward_quantized(self.device(), h.view()?, residual, norm, to, None, q.as_mut())?;
-            return Ok(h.like(y, cols).and(q));
+            return Ok(h.like(y, cols).with_quantized(q));
         }
         let mut normed = self.alloc_kept(rows * cols)?;
         let mut rstd = self.device().alloc::<f32>(Class::Saved, rows)?;
         let kept = Kept { normed: ViewMut::of(&mut normed, rows, cols)?, rstd: &mut rstd };
         layernorm::forward_quantized(self.device(), h.view()?, residual, norm, to, Some(kept), q.as_mut())?;
         let normed = self.keep(&Arc::new(normed))?;
-        let y = h.like(y, cols).and(q);
+        let y = h.like(y, cols).with_quantized(q);
         n.w.hold();
         Ok(self.record(y, Op { n, normed, rstd, rows, cols, dropout, h: hn, r: rn }))
     }
