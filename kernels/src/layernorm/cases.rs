@@ -114,7 +114,7 @@ fn forward_case(
                 let (x, r) = (View::of(&x, rows, cols)?, View::of(&r, rows, cols)?);
                 let y = ViewMut::of(y, rows, cols)?;
                 let keep = match keep {
-                    true => Some(Kept { normed: ViewMut::of(normed, rows, cols)?, rstd }),
+                    true => Some(SavedNorm { normed: ViewMut::of(normed, rows, cols)?, rstd }),
                     false => None,
                 };
                 forward(&d, x, residual.then_some(r), n, y, keep)

@@ -17,7 +17,7 @@ pub(super) fn forward(
     r: Option<View<'_>>,
     n: Norm<'_>,
     y: ViewMut<'_>,
-    keep: Option<Kept<'_>>,
+    keep: Option<SavedNorm<'_>>,
     q: Option<&mut QuantizedRows>,
 ) -> Result<()> {
     let (level, cols) = (Level::current()?, x.cols());

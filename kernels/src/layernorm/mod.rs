@@ -41,7 +41,7 @@ pub struct Norm<'a> {
 
 /// What the backward pass needs: x̂ (rows, cols) and rstd (rows).
 #[derive(Debug)]
-pub struct Kept<'a> {
+pub struct SavedNorm<'a> {
     /// The normalised rows.
     pub normed: ViewMut<'a>,
     /// One over the standard deviation of each row.
@@ -68,7 +68,7 @@ pub fn forward(
     r: Option<View<'_>>,
     n: Norm<'_>,
     y: ViewMut<'_>,
-    keep: Option<Kept<'_>>,
+    keep: Option<SavedNorm<'_>>,
 ) -> Result<()> {
     forward_quantized(device, x, r, n, y, keep, None)
 }
@@ -80,7 +80,7 @@ pub fn forward_quantized(
     r: Option<View<'_>>,
     n: Norm<'_>,
     y: ViewMut<'_>,
-    keep: Option<Kept<'_>>,
+    keep: Option<SavedNorm<'_>>,
     q: Option<&mut QuantizedRows>,
 ) -> Result<()> {
     let shape = (x.rows(), x.cols());

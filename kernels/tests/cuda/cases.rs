@@ -79,7 +79,7 @@ pub fn normalise(rows: usize, cols: usize, residual: bool, keep: bool) -> Case {
             match out {
                 [y] => layernorm::forward(&d, x, r, n, ViewMut::of(y, rows, cols)?, None),
                 [y, normed, rstd] => {
-                    let kept = layernorm::Kept { normed: ViewMut::of(normed, rows, cols)?, rstd };
+                    let kept = layernorm::SavedNorm { normed: ViewMut::of(normed, rows, cols)?, rstd };
                     layernorm::forward(&d, x, r, n, ViewMut::of(y, rows, cols)?, Some(kept))
                 }
                 _ => unreachable!("one or three outputs"),
