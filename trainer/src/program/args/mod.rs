@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
 use super::options::{
-    Activations, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
+    ActivationsChoice, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
 };
 use engraft::adapters::{fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
@@ -193,8 +193,8 @@ pub struct Memory {
     #[arg(long, value_name = "F")]
     pub reduction_factor: Option<ReductionFactor>,
     /// What every layer keeps for the backward pass
-    #[arg(long, value_delimiter = ',', value_parser = one_of::<Activations>(), default_value = "f32,recompute")]
-    pub activations: Vec<Activations>,
+    #[arg(long, value_delimiter = ',', value_parser = one_of::<ActivationsChoice>(), default_value = "f32,recompute")]
+    pub activations: Vec<ActivationsChoice>,
     /// Take the steps really, each in a process of its own, and compare; fails if a byte differs
     #[arg(long)]
     pub measure: bool,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::program::options::Scaling;
+use crate::program::options::ScalingChoice;
 use engraft::text::batch::Size;
 
 fn parse(line: &str) -> Result<Arguments, String> {
@@ -41,7 +41,7 @@ fn flags_are_read() {
     let options = train(line).options;
     assert_eq!(
         (options.adapter.map(|a| a.to_string()), options.scaling),
-        (Some("double_seq_bn".into()), Some(Scaling::Learned))
+        (Some("double_seq_bn".into()), Some(ScalingChoice::Learned))
     );
     assert_eq!(
         (options.no_shuffle, options.ln_before, options.ln_after),

@@ -21,16 +21,18 @@ mod texts;
 
 use std::path::Path;
 
-pub use adapter::{Adapter, Methods};
+pub use adapter::{AdapterChoice, Methods};
 pub use bytes::ByteSize;
-pub use choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
+pub use choices::{
+    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, PlacementChoice,
+};
 pub use grafted::Composed;
 pub use table::{Mark, Options, Settings};
-pub use texts::{ReductionFactor, Scaling};
+pub use texts::{ReductionFactor, ScalingChoice};
 
 use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
-use engraft::engine::{Activations as Kept, Keep};
+use engraft::engine::{Activations, Keep};
 use engraft::run::{recipe::Recipe, schedule::Warmup};
 use engraft::text::batch::Size;
 use engraft::{Error, Result};
@@ -111,11 +113,11 @@ impl Options {
         }
         if self.adapter.is_none() && self.init.is_none() {
             self.adapter = Some(match self.adapters {
-                Some(_) => Adapter::None, // those that were saved serve
-                None => Adapter::Of(METHODS[0].names[0].into()),
+                Some(_) => AdapterChoice::None, // those that were saved serve
+                None => AdapterChoice::Of(METHODS[0].names[0].into()),
             });
         }
-        if self.lr.is_none() && self.adapter == Some(Adapter::Full) {
+        if self.lr.is_none() && self.adapter == Some(AdapterChoice::Full) {
             self.lr = Some(5e-5);
         }
         let settings = self.fill();
@@ -201,7 +203,7 @@ impl Settings {
             betas: (self.adam_beta1, self.adam_beta2),
             epsilon: self.adam_eps,
             clip: self.clip,
-            activations: Kept::all(self.activations.map_or(Keep::F32, Keep::from)),
+            activations: Activations::all(self.activations.map_or(Keep::F32, Keep::from)),
             eval_every: self.eval_every,
             eval_batch: Size::Examples(self.eval_batch_size),
             metric: self.metric.clone(),

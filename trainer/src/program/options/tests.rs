@@ -75,9 +75,9 @@ quiet = true
 #[test]
 fn run_toml_reads_every_option_and_reproduces_the_run() {
     let settings = parse(ALL).resolve().unwrap();
-    assert_eq!(settings.adapter, Some(Adapter::Of("scaled_par_bn".into())));
+    assert_eq!(settings.adapter, Some(AdapterChoice::Of("scaled_par_bn".into())));
     assert_eq!(settings.reduction_factor.as_ref().unwrap().layers[&0], 4.0);
-    assert_eq!(settings.scaling, Some(Scaling::Fixed(2.0)));
+    assert_eq!(settings.scaling, Some(ScalingChoice::Fixed(2.0)));
     assert_eq!(
         (settings.header, settings.metric.as_deref(), settings.schedule),
         (Header::Yes, Some("macro_f1"), Decay::Cosine)
@@ -176,12 +176,12 @@ fn the_higher_wins() {
     assert_eq!((settings.stream, settings.stream_buffer, settings.no_shuffle), (true, None, true));
     assert!(!parse("stream = false").over(file()).resolve().unwrap().stream);
     // A run with an adapter, repeated without: nothing of the adapter's shape is left.
-    let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
+    let bare = Options { adapter: Some(AdapterChoice::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
-    assert_eq!((bare.adapter.clone(), bare.batch()), (Some(Adapter::None), Size::Examples(8)));
+    assert_eq!((bare.adapter.clone(), bare.batch()), (Some(AdapterChoice::None), Size::Examples(8)));
     assert_eq!(bare.backbone_dtype, Some(BackboneDtype::Int8));
     // And with the whole backbone, which is not frozen any more.
-    let full = Options { adapter: Some(Adapter::Full), ..Options::default() };
+    let full = Options { adapter: Some(AdapterChoice::Full), ..Options::default() };
     assert_eq!(full.over(parse(ALL)).resolve().unwrap().backbone_dtype, None);
 }
 
