@@ -9,7 +9,7 @@ use crate::{
     },
     tasks::Task,
     text::{
-        batch::{Batch, Batches, Size},
+        batch::{Batch, BatchSize, Batches},
         examples::Examples,
         shuffle::below,
     },
@@ -73,8 +73,8 @@ pub fn random_batches<'a>(
 ) -> impl Iterator<Item = Batch> + 'a {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     let texts = match recipe.batch {
-        Size::Examples(n) => n,
-        Size::Tokens(n) => (n / length).max(1),
+        BatchSize::Examples(n) => n,
+        BatchSize::Tokens(n) => (n / length).max(1),
     };
     let mut one = move || {
         let ids = (0..length).map(|_| below(&mut rng, vocabulary as u64) as u32).collect();

@@ -7,7 +7,7 @@ use crate::program::choose::one_of;
 use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Composed, Options};
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
-use engraft::text::batch::Size;
+use engraft::text::batch::BatchSize;
 
 /// How the backbone is stored in memory, and how it computes.
 #[derive(Debug, Clone, Default, Args)]
@@ -123,10 +123,10 @@ pub struct Reading {
 
 impl Reading {
     /// How much a batch holds.
-    pub fn batch(&self) -> Size {
+    pub fn batch(&self) -> BatchSize {
         match self.batch_tokens {
-            Some(n) => Size::Tokens(n),
-            None => Size::Examples(self.batch_size.unwrap_or(64)),
+            Some(n) => BatchSize::Tokens(n),
+            None => BatchSize::Examples(self.batch_size.unwrap_or(64)),
         }
     }
     /// As options of training.

@@ -34,7 +34,7 @@ use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
 use engraft::engine::{Activations, Keep};
 use engraft::run::{recipe::Recipe, schedule::Warmup};
-use engraft::text::batch::Size;
+use engraft::text::batch::BatchSize;
 use engraft::{Error, Result};
 
 /// Texts in a batch unless something is said.
@@ -175,10 +175,10 @@ impl Settings {
     }
 
     /// How much a batch of training holds.
-    fn batch(&self) -> Size {
+    fn batch(&self) -> BatchSize {
         match (self.batch_tokens, self.batch_size) {
-            (Some(n), _) => Size::Tokens(n),
-            (None, n) => Size::Examples(n.unwrap_or(DEFAULT_BATCH)),
+            (Some(n), _) => BatchSize::Tokens(n),
+            (None, n) => BatchSize::Examples(n.unwrap_or(DEFAULT_BATCH)),
         }
     }
 
@@ -205,7 +205,7 @@ impl Settings {
             clip: self.clip,
             activations: Activations::all(self.activations.map_or(Keep::F32, Keep::from)),
             eval_every: self.eval_every,
-            eval_batch: Size::Examples(self.eval_batch_size),
+            eval_batch: BatchSize::Examples(self.eval_batch_size),
             metric: self.metric.clone(),
             patience: self.patience,
             checkpoint_every: self.checkpoint_every,

@@ -146,7 +146,7 @@ fn defaults() {
         (settings.adapter.clone().unwrap().to_string(), settings.lr, settings.seed),
         ("houlsby".into(), 5e-4, 42)
     );
-    assert_eq!((settings.warmup(), settings.batch()), (Warmup::Ratio(0.06), Size::Examples(32)));
+    assert_eq!((settings.warmup(), settings.batch()), (Warmup::Ratio(0.06), BatchSize::Examples(32)));
     assert_eq!(parse("adapter = \"full\"").resolve().unwrap().lr, 5e-5);
     assert_eq!(parse("init = \"x\"").resolve().unwrap().adapter, None);
     let steps = parse("max-steps = 100").resolve().unwrap();
@@ -169,7 +169,7 @@ fn the_higher_wins() {
     assert_eq!((settings.leave_out, settings.warmup_ratio), (None, None));
     let flags = Options { batch_tokens: Some(500), ..Options::default() };
     let settings = flags.over(parse("batch-size = 4")).resolve().unwrap();
-    assert_eq!((settings.batch(), settings.batch_size), (Size::Tokens(500), None));
+    assert_eq!((settings.batch(), settings.batch_size), (BatchSize::Tokens(500), None));
     assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
     let file = || parse("stream = true\nstream-buffer = 8");
     let settings = parse("no-shuffle = true").over(file()).resolve().unwrap();
@@ -178,7 +178,7 @@ fn the_higher_wins() {
     // A run with an adapter, repeated without: nothing of the adapter's shape is left.
     let bare = Options { adapter: Some(AdapterChoice::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
-    assert_eq!((bare.adapter.clone(), bare.batch()), (Some(AdapterChoice::None), Size::Examples(8)));
+    assert_eq!((bare.adapter.clone(), bare.batch()), (Some(AdapterChoice::None), BatchSize::Examples(8)));
     assert_eq!(bare.backbone_dtype, Some(BackboneDtype::Int8));
     // And with the whole backbone, which is not frozen any more.
     let full = Options { adapter: Some(AdapterChoice::Full), ..Options::default() };
