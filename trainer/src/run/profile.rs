@@ -19,7 +19,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 /// How many steps are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct StepCount {
     /// Steps that are recorded.
     pub steps: u64,
     /// Steps before them that are not: they allocate what later ones reuse.
@@ -33,7 +33,7 @@ pub fn run(
     learner: &mut Learner,
     mut batches: impl Iterator<Item = Batch>,
     roofline: Roofline,
-    plan: &Plan,
+    plan: &StepCount,
     mode: Mode,
 ) -> Result<Recorded> {
     let device = learner.backbone().device().clone();

@@ -16,7 +16,7 @@ use engraft::{
     },
     run::{
         evaluate::Encoded,
-        profile::{Plan, batches_of, random_batches, run as profile},
+        profile::{StepCount, batches_of, random_batches, run as profile},
     },
     tasks::{Purpose, TaskType},
 };
@@ -54,7 +54,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
     let roofline = measure(&device)?;
     let backbone = open_backbone(s, &device)?;
     let mode = Mode::detect(s.quiet);
-    let plan = Plan { steps: p.steps, warmup: p.warmup };
+    let plan = StepCount { steps: p.steps, warmup: p.warmup };
     let Some(paths) = &s.train else {
         let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
         let two = || ["0", "1"].map(String::from).to_vec();
