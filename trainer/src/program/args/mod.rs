@@ -5,7 +5,7 @@ mod shared;
 mod texts;
 
 pub use profile::Profile;
-pub use shared::{Grafted, Reading, Run, Stored};
+pub use shared::{Grafted, Reading, RunArgs, StorageArgs};
 
 use shared::at_least_one;
 
@@ -122,7 +122,7 @@ pub struct Eval {
     pub reading: Reading,
     /// How to run.
     #[command(flatten)]
-    pub run: Run,
+    pub run: RunArgs,
 }
 
 /// `engraft predict`.
@@ -144,7 +144,7 @@ pub struct Predict {
     pub reading: Reading,
     /// How to run.
     #[command(flatten)]
-    pub run: Run,
+    pub run: RunArgs,
 }
 
 /// `engraft inspect`.
@@ -155,7 +155,7 @@ pub struct Inspect {
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
-    pub stored: Stored,
+    pub stored: StorageArgs,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -172,7 +172,7 @@ pub struct Memory {
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
-    pub stored: Stored,
+    pub stored: StorageArgs,
     /// Texts in the batch
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch: usize,
@@ -220,7 +220,7 @@ pub struct Forward {
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
-    pub stored: Stored,
+    pub stored: StorageArgs,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
