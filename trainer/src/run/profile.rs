@@ -26,25 +26,25 @@ pub struct StepCount {
     pub warmup: u64,
 }
 
-/// Takes the steps of the plan at the recipe's highest rate, and says where the time went. `roofline` is what the machine was
+/// Takes so many `steps` at the recipe's highest rate, and says where the time went. `roofline` is what the machine was
 /// measured at before the model was loaded.
 pub fn run(
     recipe: &Recipe,
     learner: &mut Learner,
     mut batches: impl Iterator<Item = Batch>,
     roofline: Roofline,
-    plan: &StepCount,
+    steps: &StepCount,
     mode: Mode,
 ) -> Result<Recorded> {
     let device = learner.backbone().device().clone();
     let mut trainer =
         Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
-    let total = plan.warmup.saturating_add(plan.steps);
+    let total = steps.warmup.saturating_add(steps.steps);
     let mut progress = Progress::new(mode, "profile", total);
     let mut recording = None;
     while trainer.steps() < total {
         let step: Vec<Batch> = batches.by_ref().take(recipe.accumulation).collect();
-        if trainer.steps() == plan.warmup {
+        if trainer.steps() == steps.warmup {
             recording = Some(Recording::start(&device, roofline, trainer.steps())?);
         }
         let done = trainer.step(learner, &step, recipe.lr)?;
@@ -54,7 +54,7 @@ pub fn run(
     progress.finish();
     recorded.ok_or_else(|| Error::Option {
         option: "steps",
-        value: plan.steps.to_string(),
+        value: steps.steps.to_string(),
         why: "it is at least 1".into(),
     })
 }
