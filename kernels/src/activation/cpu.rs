@@ -90,8 +90,8 @@ fn map<C: Curve, S: Simd>(s: S, x: &[f32], y: &mut [f32]) {
     let l = S::V::LANES;
     let whole = y.len() / l * l;
     for (x, y) in x.chunks_exact(l).zip(y.chunks_exact_mut(l)) {
-        s.soon(x, AHEAD);
-        s.soon_mut(y, AHEAD);
+        s.prefetch_read(x, AHEAD);
+        s.prefetch_write(y, AHEAD);
         C::value(s.load(x)).store(y);
     }
     let (x, y) = (&x[whole..y.len()], &mut y[whole..]);
@@ -102,8 +102,8 @@ fn chain<C: Curve, S: Simd>(s: S, x: &[f32], d: &mut [f32]) {
     let l = S::V::LANES;
     let whole = d.len() / l * l;
     for (x, d) in x.chunks_exact(l).zip(d.chunks_exact_mut(l)) {
-        s.soon(x, AHEAD);
-        s.soon_mut(d, AHEAD);
+        s.prefetch_read(x, AHEAD);
+        s.prefetch_write(d, AHEAD);
         (s.load(d) * C::derivative(s.load(x))).store(d);
     }
     let (x, d) = (&x[whole..d.len()], &mut d[whole..]);

@@ -68,7 +68,7 @@ unsafe fn pack_transposed<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
                 for (i, v) in square[..S::V::LANES].iter_mut().enumerate() {
                     *v = from.load(s, line + group + i, at + p);
                 }
-                s.transpose(&mut square);
+                s.transpose_square(&mut square);
                 for (k, row) in square[..S::V::LANES].iter().enumerate() {
                     row.store_at(to.add((p + k) * width), S::V::LANES);
                 }
@@ -79,7 +79,7 @@ unsafe fn pack_transposed<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
                 for (i, v) in square[..live].iter_mut().enumerate() {
                     *v = from.load_first(s, line + group + i, at + p, n);
                 }
-                s.transpose(&mut square);
+                s.transpose_square(&mut square);
                 for (k, row) in square[..n].iter().enumerate() {
                     row.store_at(to.add((p + k) * width), S::V::LANES);
                 }

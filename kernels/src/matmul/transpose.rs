@@ -35,7 +35,7 @@ pub(super) unsafe fn write_transposed<S: Simd>(s: S, b: &Block) {
                 for (i, v) in square[..high].iter_mut().enumerate() {
                     *v = s.load_at(b.from.0.add((x + i) * b.from.1 + y));
                 }
-                s.transpose(&mut square);
+                s.transpose_square(&mut square);
                 for (i, v) in square[..wide].iter().enumerate() {
                     let mut v = *v;
                     if !base.is_null() {

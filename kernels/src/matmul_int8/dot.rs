@@ -130,7 +130,7 @@ unsafe fn pack_transposed<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut
                 for (i, line) in square[..live].iter_mut().enumerate() {
                     *line = w.bits(w.load_bytes(from.add(i * stride + p), n));
                 }
-                w.simd().transpose(&mut square);
+                w.simd().transpose_square(&mut square);
                 for (k, row) in square[..n.div_ceil(4)].iter().enumerate() {
                     let row = w.of(*row);
                     w.store(row, to.add((TOP + p / 4 + k) * width));
