@@ -58,7 +58,7 @@ impl Task for LeastSquares {
         _: &mut Carry,
     ) -> Result<Vec<Example>> {
         let (texts, labels) = (tokenizer.encode_all(data)?, self.labels.ids_of(data)?);
-        let example = |(record, (text, label)): (usize, (engraft::text::tokenizer::Tokens, u32))| Example {
+        let example = |(record, (text, label)): (usize, (engraft::text::tokenizer::TokenizedText, u32))| Example {
             record,
             types: text.types,
             ..Example::new(text.ids, Reads::Summary, vec![label])
