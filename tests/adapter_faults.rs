@@ -94,7 +94,7 @@ fn an_adapter_whose_tensors_do_not_fit_is_refused_by_name() {
     says(with(&|t| drop(t.remove(at))), &[file, "no tensor", at]);
     says(with(&|t| t.get_mut(at).unwrap().shape.reverse()), &[file, at, "[8, 32]", "[32, 8]"]);
     says(
-        with(&|t| drop(t.insert("extra".into(), Stored::f32(&[1.0], &[1])))),
+        with(&|t| drop(t.insert("extra".into(), StoredTensor::f32(&[1.0], &[1])))),
         &[file, "`extra`", "no place"],
     );
     says(
@@ -131,7 +131,7 @@ fn a_head_that_is_inconsistent_is_refused() {
     let file = "model_head.safetensors";
     says(try_head(retensored(file, |t| drop(t.remove(at))).path()).map(drop), &[file, "no tensor", at]);
     says(
-        try_head(retensored(file, |t| drop(t.insert("x".into(), Stored::f32(&[1.0], &[1])))).path())
+        try_head(retensored(file, |t| drop(t.insert("x".into(), StoredTensor::f32(&[1.0], &[1])))).path())
             .map(drop),
         &[file, "`x`"],
     );

@@ -58,12 +58,12 @@ fn a_model_whose_tensors_do_not_fit_is_refused_by_name() {
     let name = "bert.encoder.layer.1.intermediate.dense.weight";
     let model = ModelFiles::fixture();
     let at = if model.tensors.contains_key(name) { name } else { name.trim_start_matches("bert.") };
-    let with = |edit: &dyn Fn(&mut Stored)| {
+    let with = |edit: &dyn Fn(&mut StoredTensor)| {
         let mut m = model.clone();
         edit(m.tensors.get_mut(at).unwrap());
         try_model(m.write().path())
     };
-    let value = |x: f32| with(&|t: &mut Stored| t.bytes[400..404].copy_from_slice(&x.to_le_bytes()));
+    let value = |x: f32| with(&|t: &mut StoredTensor| t.bytes[400..404].copy_from_slice(&x.to_le_bytes()));
     says(value(f32::NAN), &["model.safetensors", at, "not finite"]);
     says(value(f32::INFINITY), &["model.safetensors", at, "not finite"]);
     says(with(&|t| t.shape = vec![32, 40]), &["model.safetensors", at, "[32, 40]", "[40, 32]"]);

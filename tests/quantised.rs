@@ -236,7 +236,7 @@ fn damaged_quantised_files_are_refused_by_name() {
         });
         bad(storage, &["I64"], &|t| {
             let w = t.get_mut(NAME).unwrap();
-            *w = Stored { dtype: "I64", shape: vec![1], bytes: vec![0; 8] };
+            *w = StoredTensor { dtype: "I64", shape: vec![1], bytes: vec![0; 8] };
         });
         let bias = "bert.encoder.layer.1.attention.self.key.bias";
         let e = {
@@ -280,7 +280,7 @@ fn damaged_quantised_files_are_refused_by_name() {
 #[test]
 fn scales_that_belong_to_nothing_are_listed() {
     let mut model = ModelFiles::fixture();
-    model.tensors.insert("bert.pooler.dense.weight.scale".into(), Stored::f32(&[1.0; 32], &[32]));
+    model.tensors.insert("bert.pooler.dense.weight.scale".into(), StoredTensor::f32(&[1.0; 32], &[32]));
     assert_eq!(load(model.write().path(), &cpu(), None).unused, ["bert.pooler.dense.weight.scale"]);
 }
 
@@ -297,7 +297,7 @@ fn values_beyond_the_range_of_a_half_are_refused() {
         let t = &model.tensors[name];
         let mut v = t.values();
         v[5] = value;
-        let t = Stored::f32(&v, &t.shape);
+        let t = StoredTensor::f32(&v, &t.shape);
         model.tensors.insert(name.into(), if stored == "F32" { t } else { t.to(stored) });
         let dir = model.write();
         let e = refused(dir.path(), Some(to));

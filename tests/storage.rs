@@ -50,7 +50,7 @@ fn shards_are_the_single_file() {
     assert_eq!(print(sharded.path()), print(&single));
     let other = ModelFiles::fixture();
     let changed =
-        other.map(|t| Stored::f32(&t.values().iter().map(|x| x + 1e-6).collect::<Vec<_>>(), &t.shape));
+        other.map(|t| StoredTensor::f32(&t.values().iter().map(|x| x + 1e-6).collect::<Vec<_>>(), &t.shape));
     assert_ne!(print(changed.write().path()), print(&single));
 }
 
@@ -98,8 +98,8 @@ fn a_model_without_a_pooler_gives_the_first_token() {
 #[test]
 fn tensors_that_nothing_needs_are_listed() {
     let mut model = ModelFiles::fixture();
-    model.tensors.insert("cls.predictions.bias".into(), Stored::f32(&[0.0; 61], &[61]));
-    let ids = Stored { dtype: "I64", shape: vec![1, 24], bytes: vec![0; 24 * 8] };
+    model.tensors.insert("cls.predictions.bias".into(), StoredTensor::f32(&[0.0; 61], &[61]));
+    let ids = StoredTensor { dtype: "I64", shape: vec![1, 24], bytes: vec![0; 24 * 8] };
     model.tensors.insert("bert.embeddings.position_ids".into(), ids);
     let dir = model.write();
     let (loaded, _) = load(dir.path());

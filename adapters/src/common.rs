@@ -12,24 +12,24 @@ struct Shared {
     key: String,
     /// Under which name checkpoints have it.
     name: String,
-    weight: Stored,
+    weight: SharedWeight,
 }
 /// A weight that trains or does not.
 #[derive(Debug)]
-pub enum Stored {
+pub enum SharedWeight {
     /// It does not.
     Frozen(Frozen),
     /// It does.
     Param(Param),
 }
-impl From<Frozen> for Stored {
-    fn from(w: Frozen) -> Stored {
-        Stored::Frozen(w)
+impl From<Frozen> for SharedWeight {
+    fn from(w: Frozen) -> SharedWeight {
+        SharedWeight::Frozen(w)
     }
 }
-impl From<Param> for Stored {
-    fn from(w: Param) -> Stored {
-        Stored::Param(w)
+impl From<Param> for SharedWeight {
+    fn from(w: Param) -> SharedWeight {
+        SharedWeight::Param(w)
     }
 }
 
@@ -49,7 +49,7 @@ impl Common {
         }
     }
     /// One more that is there already.
-    pub fn put(&mut self, key: &str, name: &str, weight: impl Into<Stored>) -> Result<()> {
+    pub fn put(&mut self, key: &str, name: &str, weight: impl Into<SharedWeight>) -> Result<()> {
         if self.find(key).is_some() {
             return Err(Error::Config(format!("two members of a union share a weight `{key}`")));
         }
@@ -62,8 +62,8 @@ impl Common {
     /// The weight that modules know by this key: whoever builds a module that asks has put it here.
     pub fn weight(&self, key: &str) -> W<'_> {
         match self.find(key).map(|s| &s.weight) {
-            Some(Stored::Frozen(w)) => w.get(),
-            Some(Stored::Param(w)) => w.get(),
+            Some(SharedWeight::Frozen(w)) => w.get(),
+            Some(SharedWeight::Param(w)) => w.get(),
             None => unreachable!("`{key}` is shared"),
         }
     }
@@ -71,16 +71,16 @@ impl Common {
     pub fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor)) {
         for s in &self.0 {
             match &s.weight {
-                Stored::Frozen(w) => f(s.name.clone(), w.tensor()),
-                Stored::Param(w) => f(s.name.clone(), w.tensor()),
+                SharedWeight::Frozen(w) => f(s.name.clone(), w.tensor()),
+                SharedWeight::Param(w) => f(s.name.clone(), w.tensor()),
             }
         }
     }
     /// Trains no more.
     pub fn freeze(self) -> Common {
         let freeze = |s: Shared| match s.weight {
-            Stored::Param(w) => Shared { weight: Stored::Frozen(w.freeze()), ..s },
-            Stored::Frozen(_) => s,
+            SharedWeight::Param(w) => Shared { weight: SharedWeight::Frozen(w.freeze()), ..s },
+            SharedWeight::Frozen(_) => s,
         };
         Common(self.0.into_iter().map(freeze).collect())
     }
@@ -88,14 +88,14 @@ impl Common {
 impl Parameters for Common {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         for s in &self.0 {
-            if let Stored::Param(w) = &s.weight {
+            if let SharedWeight::Param(w) = &s.weight {
                 f(w);
             }
         }
     }
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         for s in &mut self.0 {
-            if let Stored::Param(w) = &mut s.weight {
+            if let SharedWeight::Param(w) = &mut s.weight {
                 f(w);
             }
         }

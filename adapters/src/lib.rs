@@ -27,7 +27,7 @@ mod module;
 
 pub use adapter::Adapter;
 pub use base::Base;
-pub use common::{Common, Stored};
+pub use common::{Common, SharedWeight};
 pub use compose::{Active, AdapterSet, Compat, Setup};
 pub use error::{Error, Result};
 pub use files::{Format, Host};

@@ -4,7 +4,7 @@
 //! decision means no padding anywhere, lets a hook change the rows in the middle of a model, lets queries and keys differ in
 //! length, and makes a replayed or cached layer a function of the activation alone.
 use crate::{Error, Result, node::NodeId};
-use engraft_kernels::{Buffer, Class, View, matmul_int8::Rows};
+use engraft_kernels::{Buffer, Class, View, matmul_int8::QuantizedRows};
 use ndarray::Array2;
 use std::sync::{Arc, OnceLock};
 
@@ -32,7 +32,7 @@ pub struct Act {
     pub(crate) node: Option<NodeId>,
     pub(crate) seqs: Arc<[Seq]>,
     /// The values in 8 bits, from when they are first needed: once for all that read them.
-    pub(crate) quantized: Arc<OnceLock<Rows>>,
+    pub(crate) quantized: Arc<OnceLock<QuantizedRows>>,
 }
 
 impl Act {
@@ -52,7 +52,7 @@ impl Act {
         Act { buf: Arc::new(buf), rows, cols, node: None, seqs, quantized: Arc::default() }
     }
     /// With its values in 8 bits, which were written along with them.
-    pub(crate) fn and(self, quantized: Option<Rows>) -> Act {
+    pub(crate) fn with_quantized(self, quantized: Option<QuantizedRows>) -> Act {
         Act { quantized: Arc::new(quantized.map_or_else(OnceLock::new, OnceLock::from)), ..self }
     }
     /// Rows (tokens).

@@ -61,7 +61,7 @@ impl<'m> Cx<'m> {
             return Ok(y);
         }
         x.hold();
-        let x = x.and(None); // rounded again when it is read again
+        let x = x.with_quantized(None); // rounded again when it is read again
         Ok(self.record(y, Replay { x, f }))
     }
 }

@@ -5,7 +5,7 @@
 //! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
 use crate::{
     Act, Gradients, Grads, KvCache, LinearRef, NormRef, Pending, Prefix, Result, Site, SiteInfo,
-    keeping::Keeping, spot::Spot, weight::Target,
+    keeping::Keeping, profile_scope::ProfileScope, weight::Target,
 };
 use engraft_kernels::{Buffer, Class, Device, dropout::Dropout, profile::Place};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ pub struct Cx<'m> {
     hooks: &'m dyn Hooks,
     pass: Pass,
     nodes: Vec<Node<'m>>,
-    spot: Spot,
+    scope: ProfileScope,
     pub(crate) keeping: Keeping,
     /// Keys and values of the tokens of passes before.
     pub(crate) cache: Option<KvCache>,
@@ -116,13 +116,13 @@ struct Node<'m> {
 impl<'m> Cx<'m> {
     /// A pass on `device` in which `hooks` answer.
     pub fn new(device: &Device, hooks: &'m dyn Hooks, pass: Pass) -> Cx<'m> {
-        let spot = Spot::new(device, if pass.record { "forward" } else { "inference" });
+        let scope = ProfileScope::new(device, if pass.record { "forward" } else { "inference" });
         Cx {
             device: device.clone(),
             hooks,
             pass,
             nodes: vec![],
-            spot,
+            scope,
             keeping: Keeping::default(),
             cache: None,
         }
@@ -172,7 +172,7 @@ impl<'m> Cx<'m> {
     /// Puts an operation on the tape as the source of `y`.
     pub(crate) fn record(&mut self, mut y: Act, op: impl Backward<'m> + 'm) -> Act {
         y.node = Some(NodeId(self.nodes.len()));
-        self.nodes.push(Node { op: Box::new(op), at: self.spot.at() });
+        self.nodes.push(Node { op: Box::new(op), at: self.scope.place() });
         y
     }
     /// The random choices of a site in this pass, if there are any.
@@ -186,11 +186,11 @@ impl<'m> Cx<'m> {
     /// What follows belongs to the layer of `s`, or to the head, until another is named: a profile lists it there. A pass
     /// begins at the embeddings, and the hooks below name their sites themselves.
     pub fn enter(&mut self, s: Site) {
-        self.spot.enter(&self.device, s.into());
+        self.scope.enter_place(&self.device, s.into());
     }
     /// What follows belongs to another phase.
     pub(crate) fn turn(&mut self, phase: &'static str) {
-        self.spot.turn(&self.device, phase);
+        self.scope.enter_phase(&self.device, phase);
     }
     /// True if every row of a layer must be computed: see [`Hooks::reads_places`].
     pub fn reads_places(&self, layer: usize) -> bool {
@@ -234,7 +234,7 @@ impl<'m> Cx<'m> {
         while let Some(Node { op, at }) = self.nodes.pop() {
             let i = self.nodes.len();
             if let Some(dy) = g.take(NodeId(i)) {
-                self.spot.enter(&self.device, at);
+                self.scope.enter_place(&self.device, at);
                 op.run(dy, &mut g, &mut self)?;
             }
         }

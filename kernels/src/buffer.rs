@@ -59,7 +59,7 @@ mod sealed {
     pub trait Sealed {}
 }
 /// A Rust type that buffers hold. Every bit pattern of it is a value.
-pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+pub trait Element: sealed::Sealed + bytemuck::Pod + Default + Send + Sync {
     /// Its tag.
     const DTYPE: DType;
 }
@@ -70,7 +70,7 @@ macro_rules! elements { ($($t:ty => $d:ident),*) => { $(
 elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32, i8 => I8, u8 => U8, Nf4Pair => Nf4);
 
 /// Two codes of nf4: of the value at the even place in the low four bits, of the one after it in the high ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct Nf4Pair(pub u8);
 
@@ -145,7 +145,7 @@ impl Buffer {
         match &self.mem {
             Mem::Cuda(m) => {
                 let mut v = vec![T::default(); self.len];
-                m.read(as_bytes_mut(&mut v))?;
+                m.read(bytemuck::cast_slice_mut(&mut v))?;
                 Ok(v)
             }
             Mem::Null => Ok(vec![T::default(); self.len]),
@@ -164,7 +164,7 @@ impl Buffer {
             });
         }
         let _span = self.device.span(NAME, "write", || Cost::copy(self.bytes()));
-        self.write_bytes(as_bytes(values))
+        self.write_bytes(bytemuck::cast_slice(values))
     }
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.mem {
@@ -172,7 +172,7 @@ impl Buffer {
             Mem::Cuda(m) => m.write(bytes)?,
             Mem::Null => {}
             Mem::Mapped(..) => {
-                return Err(Error::Unsupported { kernel: "write to a mapped file", device: "cpu" });
+                return Err(read_only("write"));
             }
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Buffer {
             Mem::Cuda(m) => m.clear()?,
             Mem::Null => {}
             Mem::Mapped(..) => {
-                return Err(Error::Unsupported { kernel: "clear a mapped file", device: "cpu" });
+                return Err(read_only("clear"));
             }
         }
         Ok(())
@@ -209,21 +209,22 @@ impl Buffer {
         match &self.mem {
             Mem::Host(m) => Ok(&m.bytes()[..self.bytes()]),
             Mem::Mapped(m, at) => Ok(&m.bytes()[*at..*at + self.bytes()]),
-            _ => Err(Error::Unsupported { kernel: "host access", device: self.device.name() }),
+            _ => Err(Error::not_on("the host", self.device.name())),
         }
     }
     /// The elements, in host memory.
     pub(crate) fn host<T: Element>(&self) -> Result<&[T]> {
         self.expect_dtype::<T>("host access")?;
-        Ok(from_bytes(self.host_bytes()?))
+        // blocks are aligned for every element, and mappings are looked at when they are made
+        Ok(bytemuck::cast_slice(self.host_bytes()?))
     }
     /// The elements, in host memory that is ours to change.
     pub(crate) fn host_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         self.expect_dtype::<T>("host access")?;
         let bytes = self.bytes();
         match &mut self.mem {
-            Mem::Host(m) => Ok(from_bytes_mut(&mut m.bytes_mut()[..bytes])),
-            _ => Err(Error::Unsupported { kernel: "host access", device: self.device.name() }),
+            Mem::Host(m) => Ok(bytemuck::cast_slice_mut(&mut m.bytes_mut()[..bytes])),
+            _ => Err(Error::not_on("the host", self.device.name())),
         }
     }
     /// Where the elements begin, in host memory that is ours to change.
@@ -233,13 +234,13 @@ impl Buffer {
     pub(crate) fn cuda(&self) -> Result<&CudaMem> {
         match &self.mem {
             Mem::Cuda(m) => Ok(m),
-            _ => Err(Error::Unsupported { kernel: "device access", device: self.device.name() }),
+            _ => Err(Error::not_on("a GPU", self.device.name())),
         }
     }
     pub(crate) fn cuda_mut(&mut self) -> Result<&mut CudaMem> {
         match &mut self.mem {
             Mem::Cuda(m) => Ok(m),
-            _ => Err(Error::Unsupported { kernel: "device access", device: self.device.name() }),
+            _ => Err(Error::not_on("a GPU", self.device.name())),
         }
     }
     fn expect_dtype<T: Element>(&self, kernel: &'static str) -> Result<()> {
@@ -259,23 +260,6 @@ impl Drop for Buffer {
         }
     }
 }
-
-fn as_bytes<T: Element>(v: &[T]) -> &[u8] {
-    // SAFETY: an `Element` is a plain number without padding, and a byte has no alignment.
-    unsafe { std::slice::from_raw_parts(v.as_ptr().cast(), size_of_val(v)) }
-}
-fn as_bytes_mut<T: Element>(v: &mut [T]) -> &mut [u8] {
-    // SAFETY: as above, and every byte pattern is an `Element`.
-    unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().cast(), size_of_val(v)) }
-}
-/// The caller has checked the element type; blocks are 64-byte aligned and mappings are checked when they are made.
-fn from_bytes<T: Element>(b: &[u8]) -> &[T] {
-    assert_eq!((b.as_ptr().align_offset(align_of::<T>()), b.len() % size_of::<T>()), (0, 0));
-    // SAFETY: aligned and of whole elements (asserted), and every byte pattern is an `Element`.
-    unsafe { std::slice::from_raw_parts(b.as_ptr().cast(), b.len() / size_of::<T>()) }
-}
-fn from_bytes_mut<T: Element>(b: &mut [u8]) -> &mut [T] {
-    assert_eq!((b.as_ptr().align_offset(align_of::<T>()), b.len() % size_of::<T>()), (0, 0));
-    // SAFETY: as in `from_bytes`; the access is exclusive because `b` is.
-    unsafe { std::slice::from_raw_parts_mut(b.as_mut_ptr().cast(), b.len() / size_of::<T>()) }
+fn read_only(kernel: &'static str) -> Error {
+    Error::Invalid { kernel, what: "the elements are those of a mapped file, which is never changed".into() }
 }

@@ -35,19 +35,22 @@ pub struct Case {
     pub reference: Box<dyn Fn() -> Vec<f64>>,
 }
 
-type Prepare = Box<dyn Fn(&Device) -> Result<Run>>;
+type Prepare = Box<dyn Fn(&Device) -> Result<PreparedCase>>;
 type Launch = Box<dyn FnMut(&mut [Buffer]) -> Result<()>>;
 
 /// A case with its inputs on a device.
-pub struct Run {
+pub struct PreparedCase {
     outputs: Vec<Buffer>,
     launch: Launch,
 }
 
-impl Run {
+impl PreparedCase {
     /// A run that writes f32 `outputs`.
-    pub fn new(outputs: Vec<Buffer>, launch: impl FnMut(&mut [Buffer]) -> Result<()> + 'static) -> Run {
-        Run { outputs, launch: Box::new(launch) }
+    pub fn new(
+        outputs: Vec<Buffer>,
+        launch: impl FnMut(&mut [Buffer]) -> Result<()> + 'static,
+    ) -> PreparedCase {
+        PreparedCase { outputs, launch: Box::new(launch) }
     }
     /// Launches once.
     pub fn launch(&mut self) -> Result<()> {

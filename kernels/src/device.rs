@@ -139,11 +139,17 @@ impl Device {
         dtype: DType,
         len: usize,
     ) -> Result<Buffer> {
+        let beyond = || {
+            let held = file.bytes().len();
+            let what =
+                format!("the file has {held} bytes: not {len} elements of {dtype} from byte {offset} on");
+            Error::Invalid { kernel: "map", what }
+        };
         let bytes = file
             .bytes()
             .get(offset..)
             .and_then(|b| b.get(..len.checked_mul(dtype.size())?))
-            .ok_or(Error::Length { kernel: "map", argument: "file", expected: len, got: 0 })?;
+            .ok_or_else(beyond)?;
         if let Device::Cpu(_) = self
             && bytes.as_ptr().align_offset(dtype.size()) == 0
         {

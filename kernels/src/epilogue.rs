@@ -1,5 +1,5 @@
 //! What is added to a product where its sums are written, without a pass of its own.
-use crate::{Buffer, Device, Result, View, need, storage::view::fits};
+use crate::{Buffer, Device, Result, View, check_buffer, storage::view::fits};
 use std::ptr::null;
 
 /// A row and a matrix that are added to a product: C = A B + base + bias. They are buffers in a launch ([`Plus`]), then slices
@@ -49,7 +49,7 @@ impl<Bias, Rows> Epilogue<Bias, Rows> {
 impl<'a> Plus<'a> {
     pub(crate) fn check(self, kernel: &'static str, device: &Device, shape: (usize, usize)) -> Result<()> {
         if let Some(b) = self.bias {
-            need::<f32>(kernel, device, "bias", b, shape.1)?;
+            check_buffer::<f32>(kernel, device, "bias", b, shape.1)?;
         }
         match self.base {
             Base::Rows(r) => r.expect::<f32>(kernel, device, "plus", shape),

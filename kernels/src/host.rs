@@ -5,8 +5,8 @@
 //! sizes run on the same pages, which an allocator that keeps blocks by their size could not do, and the pages in use are at
 //! most those of the largest moment. Small blocks come from the system's allocator and are kept by size.
 use crate::{Error, Result};
+use memmap2::{MmapMut, MmapOptions};
 use std::{
-    alloc::Layout,
     collections::{BTreeMap, BTreeSet},
     ptr::NonNull,
     sync::{Mutex, MutexGuard},
@@ -14,39 +14,53 @@ use std::{
 
 /// Bytes, aligned for any vector load, initialised from birth.
 #[derive(Debug)]
-pub(crate) struct Block {
-    ptr: NonNull<u8>,
-    capacity: usize,
+pub(crate) enum Block {
+    Small(Box<[Line]>),
+    Large(Pages),
 }
-// SAFETY: a block owns its bytes; there is no interior mutability.
-unsafe impl Send for Block {}
+
+/// As many bytes as a block of any size is aligned to.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u8; ALIGN]);
+
+/// Pages of a region that nobody else has.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    start: NonNull<u8>,
+    len: usize,
+}
+// SAFETY: it owns its bytes; there is no interior mutability.
+unsafe impl Send for Pages {}
 // SAFETY: as above: shared access only reads.
-unsafe impl Sync for Block {}
+unsafe impl Sync for Pages {}
 
 const ALIGN: usize = 64;
 /// From this size on blocks are cut from regions, in whole pages.
 const LARGE: usize = 64 << 10;
 const PAGE: usize = 4 << 10;
-/// Address space of a region: more than most runs ever use, and little of what there is.
-const REGION: usize = 64 << 30;
+/// Address space of a region: more than most runs ever use, and little of what there is. Where address space is counted
+/// like memory, a region is the size of its first block.
+const REGION: usize = if cfg!(unix) { 64 << 30 } else { 0 };
 
 impl Block {
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `capacity` initialised bytes owned by self.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.capacity) }
+        match self {
+            Block::Small(lines) => bytemuck::cast_slice(lines),
+            // SAFETY: `len` initialised bytes owned by self.
+            Block::Large(r) => unsafe { std::slice::from_raw_parts(r.start.as_ptr(), r.len) },
+        }
     }
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.capacity) }
+        match self {
+            Block::Small(lines) => bytemuck::cast_slice_mut(lines),
+            // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
+            Block::Large(r) => unsafe { std::slice::from_raw_parts_mut(r.start.as_ptr(), r.len) },
+        }
     }
-    fn small(capacity: usize) -> Option<Block> {
-        // SAFETY: the layout is not of size zero. Zeroed memory is initialised memory for every element type we store.
-        let ptr = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout(capacity)) })?;
-        Some(Block { ptr, capacity })
+    fn small(lines: usize) -> Option<Block> {
+        bytemuck::try_zeroed_slice_box(lines).ok().map(Block::Small)
     }
-}
-fn layout(capacity: usize) -> Layout {
-    Layout::from_size_align(capacity, ALIGN).expect("a size below isize::MAX and a power of two")
 }
 
 /// All blocks of a device: those that wait for reuse and the regions they are cut from.
@@ -54,6 +68,7 @@ fn layout(capacity: usize) -> Layout {
 pub(crate) struct Blocks(Mutex<Pool>);
 #[derive(Debug, Default)]
 struct Pool {
+    /// By their lines.
     small: BTreeMap<usize, Vec<Block>>,
     free: Free,
     regions: Vec<Region>,
@@ -63,8 +78,8 @@ impl Blocks {
     /// A block of at least `bytes` bytes.
     pub(crate) fn take(&self, bytes: usize) -> Result<Block> {
         let mut p = self.lock();
-        let block = match bytes.max(1).checked_next_multiple_of(ALIGN) {
-            Some(n) if n < LARGE => p.small.get_mut(&n).and_then(Vec::pop).or_else(|| Block::small(n)),
+        let block = match bytes.max(1).div_ceil(ALIGN) {
+            n if n < LARGE / ALIGN => p.small.get_mut(&n).and_then(Vec::pop).or_else(|| Block::small(n)),
             _ => bytes.checked_next_multiple_of(PAGE).and_then(|n| p.large(n)),
         };
         block.ok_or(Error::Memory { device: "cpu", bytes })
@@ -72,9 +87,9 @@ impl Blocks {
     /// Back for reuse.
     pub(crate) fn give(&self, block: Block) {
         let mut p = self.lock();
-        match block.capacity {
-            n if n < LARGE => p.small.entry(n).or_default().push(block),
-            n => p.free.give(block.ptr.as_ptr() as usize, n),
+        match block {
+            Block::Small(lines) => p.small.entry(lines.len()).or_default().push(Block::Small(lines)),
+            Block::Large(r) => p.free.give(r.start.as_ptr() as usize, r.len),
         }
     }
     fn lock(&self) -> MutexGuard<'_, Pool> {
@@ -82,33 +97,25 @@ impl Blocks {
     }
 }
 impl Pool {
-    fn large(&mut self, capacity: usize) -> Option<Block> {
-        let at = match self.free.take(capacity) {
+    fn large(&mut self, len: usize) -> Option<Block> {
+        let at = match self.free.take(len) {
             Some(at) => at,
-            None => self.grow(capacity)?,
+            None => self.grow(len)?,
         };
-        // the address comes from `Region::reserve`, which is never null
-        Some(Block { ptr: NonNull::new(at as *mut u8)?, capacity })
+        // an address in a region, which is never null
+        Some(Block::Large(Pages { start: NonNull::new(at as *mut u8)?, len }))
     }
     /// Takes from the unused end of the last region, together with what is free in front of it.
-    fn grow(&mut self, capacity: usize) -> Option<usize> {
-        let fits = |r: &Region, free: &Free| capacity - free.before(r.top).1 <= r.end - r.top;
+    fn grow(&mut self, len: usize) -> Option<usize> {
+        let fits = |r: &Region, free: &Free| len - free.before(r.top).1 <= r.unused();
         if !self.regions.last().is_some_and(|r| fits(r, &self.free)) {
-            self.regions.push(Region::reserve(capacity)?);
+            self.regions.push(Region::reserve(len)?);
         }
         let r = self.regions.last_mut()?;
-        let (at, len) = self.free.before(r.top);
-        self.free.remove(at, len);
-        r.top = at + capacity;
+        let (at, before) = self.free.before(r.top);
+        self.free.remove(at, before);
+        r.top = at + len;
         Some(at)
-    }
-}
-impl Drop for Pool {
-    fn drop(&mut self) {
-        for b in self.small.values_mut().flat_map(std::mem::take) {
-            // SAFETY: allocated in `Block::small` with this very layout, and owned by the pool.
-            unsafe { std::alloc::dealloc(b.ptr.as_ptr(), layout(b.capacity)) }
-        }
     }
 }
 
@@ -155,17 +162,19 @@ impl Free {
 /// Address space; the part from `top` on has never been used.
 #[derive(Debug)]
 struct Region {
-    start: usize,
     top: usize,
-    end: usize,
+    /// Unmapped when it is dropped. A block's buffer keeps its device alive, and the device this, so no block is left then.
+    map: MmapMut,
 }
 impl Region {
     /// Address space for at least `least` bytes: as much as the system gives, up to [`REGION`].
     fn reserve(least: usize) -> Option<Region> {
         let mut len = least.max(REGION);
         loop {
-            if let Some(start) = reserve(len) {
-                return Some(Region { start, top: start, end: start + len });
+            if let Ok(mut map) = MmapOptions::new().len(len).no_reserve_swap().map_anon() {
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage); // advice: its failure changes nothing
+                return Some(Region { top: map.as_mut_ptr() as usize, map });
             }
             if len == least {
                 return None;
@@ -173,46 +182,12 @@ impl Region {
             len = (len / 2).next_multiple_of(PAGE).max(least);
         }
     }
-}
-#[cfg(unix)]
-fn reserve(len: usize) -> Option<usize> {
-    let access = libc::PROT_READ | libc::PROT_WRITE;
-    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists. Its pages are
-    // zeros, which are initialised memory for every element type we store.
-    let ptr = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
-    if ptr == libc::MAP_FAILED {
-        return None;
+    /// Bytes from `top` on.
+    fn unused(&self) -> usize {
+        self.map.len() - self.used()
     }
-    #[cfg(target_os = "linux")]
-    // SAFETY: the range is the mapping just made; the call is advice and its failure changes nothing.
-    unsafe {
-        libc::madvise(ptr, len, libc::MADV_HUGEPAGE)
-    };
-    Some(ptr as usize)
-}
-#[cfg(unix)]
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `reserve` with this very length. A block's buffer keeps its device alive, and the device this
-        // region, so no block of it is left.
-        unsafe { libc::munmap(self.start as *mut libc::c_void, self.end - self.start) };
-    }
-}
-/// Without address space to spare a region is the size of its first block.
-#[cfg(not(unix))]
-fn reserve(len: usize) -> Option<usize> {
-    if len >= REGION {
-        return None;
-    }
-    // SAFETY: the layout is not of size zero, and zeroed memory is initialised memory for every element type we store.
-    NonNull::new(unsafe { std::alloc::alloc_zeroed(layout(len)) }).map(|p| p.as_ptr() as usize)
-}
-#[cfg(not(unix))]
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `reserve` with this very layout; no block of it is left (see there).
-        unsafe { std::alloc::dealloc(self.start as *mut u8, layout(self.end - self.start)) };
+    fn used(&self) -> usize {
+        self.top - self.map.as_ptr() as usize
     }
 }
 
@@ -246,7 +221,7 @@ mod tests {
             let held: Vec<Block> = sizes.iter().map(|s| pool.take(s << 20).unwrap()).collect();
             held.into_iter().for_each(|b| pool.give(b));
             let p = pool.lock();
-            (p.regions.len(), p.regions[0].top - p.regions[0].start)
+            (p.regions.len(), p.regions[0].used())
         };
         assert_eq!(round(&[3, 5, 7, 2]), (1, 17 << 20));
         assert_eq!(round(&[9, 1, 4, 3]), (1, 17 << 20));
@@ -269,7 +244,8 @@ mod tests {
                 for channels in [64, 64, 64, 256, 16, 64] {
                     kept.push(pool.take(4 * tokens * channels).unwrap());
                     let passing = pool.take(4 * tokens * 256).unwrap();
-                    let large = kept.iter().chain([&passing]).map(|b| b.capacity).filter(|c| *c >= LARGE);
+                    let large =
+                        kept.iter().chain([&passing]).map(|b| b.bytes().len()).filter(|c| *c >= LARGE);
                     most = most.max(large.sum());
                     pool.give(passing);
                 }
@@ -278,7 +254,7 @@ mod tests {
                 pool.give(b);
             }
             let p = pool.lock();
-            used = p.regions[0].top - p.regions[0].start;
+            used = p.regions[0].used();
             assert_eq!(p.free.by_start.len(), 1, "all of it is one free range again");
         }
         assert!((used as f64) < 1.07 * most as f64, "{used} {most}");
@@ -295,7 +271,7 @@ mod tests {
                 } else {
                     held.push(pool.take(LARGE + (kib << 10)).unwrap());
                 }
-                let mut used: Vec<_> = held.iter().map(|b| (b.ptr.as_ptr() as usize, b.capacity)).collect();
+                let mut used: Vec<_> = held.iter().map(|b| (b.bytes().as_ptr() as usize, b.bytes().len())).collect();
                 let p = pool.lock();
                 let free: Vec<_> = p.free.by_start.iter().map(|(a, l)| (*a, *l)).collect();
                 prop_assert!(free.windows(2).all(|w| w[0].0 + w[0].1 < w[1].0));
@@ -304,7 +280,7 @@ mod tests {
                 used.sort_unstable();
                 prop_assert!(used.windows(2).all(|w| w[0].0 + w[0].1 == w[1].0), "no gap, no overlap");
                 let all: usize = used.iter().map(|u| u.1).sum();
-                prop_assert!(p.regions.is_empty() || all == p.regions[0].top - p.regions[0].start);
+                prop_assert!(p.regions.is_empty() || all == p.regions[0].used());
             }
         }
     }

@@ -46,7 +46,7 @@ mod view;
 pub mod vocabulary_loss;
 
 pub use buffer::{Buffer, DType, Element, Nf4Pair};
-pub use case::{Case, Kernel, Run};
+pub use case::{Case, Kernel, PreparedCase};
 pub use cuda::Cuda;
 pub use device::{Cpu, Device, MappedFile, Null};
 pub use error::{Error, Result};
@@ -79,7 +79,7 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 /// Refuses a launch whose argument is too short, of another type or on another device.
-pub(crate) fn need<T: Element>(
+pub(crate) fn check_buffer<T: Element>(
     kernel: &'static str,
     device: &Device,
     argument: &'static str,

@@ -3,7 +3,7 @@
 //! A view is a buffer, a first element, rows, columns and a row stride: element (i, j) is number `start + i * stride + j` of
 //! the buffer. So a third of a fused product, the rows of one adapter or the filled part of a cache is an argument and not a
 //! copy. A view is checked when it is made; a launch then compares shapes and devices ([`View::expect`]).
-use crate::{Buffer, Device, Element, Error, Result, need};
+use crate::{Buffer, Device, Element, Error, Result, check_buffer};
 use std::{marker::PhantomData, ops::Range, ptr::NonNull};
 
 /// Where in a buffer the elements are.
@@ -29,12 +29,8 @@ impl Place {
     fn within(self, len: usize) -> Result<Place> {
         match self.end() {
             Some(end) if end <= len => Ok(self),
-            end => Err(Error::Length {
-                kernel: "view",
-                argument: "buffer",
-                expected: end.unwrap_or(usize::MAX),
-                got: len,
-            }),
+            Some(expected) => Err(Error::Length { kernel: "view", argument: "buffer", expected, got: len }),
+            None => Err(Error::uncountable("view", "matrix", (self.rows, self.cols))),
         }
     }
     fn part(self, rows: Range<usize>, cols: Range<usize>) -> Result<Place> {
@@ -98,7 +94,7 @@ impl<'a> View<'a> {
         argument: &'static str,
         shape: (usize, usize),
     ) -> Result<()> {
-        need::<T>(kernel, device, argument, self.buffer, 0)?;
+        check_buffer::<T>(kernel, device, argument, self.buffer, 0)?;
         let got = (self.place.rows, self.place.cols);
         if got != shape {
             return Err(Error::Shape { kernel, argument, expected: shape, got });
@@ -232,7 +228,7 @@ impl ColsMut<'_> {
     }
     /// Refuses what kernels on the processor cannot write: other memory, or no f32.
     pub(crate) fn on_host(&self) -> Result<NonNull<f32>> {
-        self.memory.ok_or(Error::Unsupported { kernel: "host access", device: self.buffer.device().name() })
+        self.memory.ok_or_else(|| Error::not_on("the host", self.buffer.device().name()))
     }
     /// Where a block of it begins, in host memory: valid for writes of these rows and columns. Null if there is nothing to
     /// write.

@@ -72,26 +72,26 @@ pub fn check(
     op: impl for<'m> Fn(&mut Cx<'m>, &[W<'m>]) -> Act,
     reference: impl Fn(&[Vec<f64>]) -> Vec<f64>,
 ) {
-    enum Stored {
+    enum LeafWeight {
         Frozen(Frozen),
         Param(Param),
     }
     let (device, mut set) = (cpu(), ParamSet::new());
-    let stored: Vec<Stored> = leaves
+    let stored: Vec<LeafWeight> = leaves
         .iter()
         .map(|l| {
             let t = Tensor::new(device.upload(Class::Scratch, &l.values).unwrap(), &l.shape).unwrap();
             match l.trains {
-                true => Stored::Param(set.param("leaf", t, Role::WEIGHT).unwrap()),
-                false => Stored::Frozen(Frozen::new(t)),
+                true => LeafWeight::Param(set.param("leaf", t, Role::WEIGHT).unwrap()),
+                false => LeafWeight::Frozen(Frozen::new(t)),
             }
         })
         .collect();
     let borrowed: Vec<W<'_>> = stored
         .iter()
         .map(|s| match s {
-            Stored::Frozen(w) => w.get(),
-            Stored::Param(w) => w.get(),
+            LeafWeight::Frozen(w) => w.get(),
+            LeafWeight::Param(w) => w.get(),
         })
         .collect();
 
@@ -108,7 +108,7 @@ pub fn check(
     assert_eq!(g.len(), leaves.iter().filter(|l| l.trains).count(), "{what}: gradients");
     let want = differences(leaves, &reference, &cot);
     for (i, (s, want)) in stored.iter().zip(&want).enumerate() {
-        if let Stored::Param(p) = s {
+        if let LeafWeight::Param(p) = s {
             let got = g.get(p).unwrap_or_else(|| panic!("{what}: no gradient for tensor {i}"));
             let got = got.read::<f32>().unwrap();
             agree(&format!("{what}: gradient of tensor {i}"), &got, want).unwrap_or_else(|e| panic!("{e}"));

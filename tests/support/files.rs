@@ -7,47 +7,47 @@ use std::{collections::BTreeMap, path::Path};
 
 /// A tensor of a file.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StoredTensor {
     pub dtype: &'static str,
     pub shape: Vec<usize>,
     pub bytes: Vec<u8>,
 }
-impl Stored {
-    pub fn f32(values: &[f32], shape: &[usize]) -> Stored {
+impl StoredTensor {
+    pub fn f32(values: &[f32], shape: &[usize]) -> StoredTensor {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        Stored { dtype: "F32", shape: shape.into(), bytes }
+        StoredTensor { dtype: "F32", shape: shape.into(), bytes }
     }
     pub fn values(&self) -> Vec<f32> {
         assert_eq!(self.dtype, "F32");
         self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     }
     /// The values as they are stored in `dtype`.
-    pub fn to(&self, dtype: &'static str) -> Stored {
+    pub fn to(&self, dtype: &'static str) -> StoredTensor {
         let v = self.values();
         let bytes = match dtype {
             "F16" => v.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
             "BF16" => v.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
             _ => unreachable!("{dtype}"),
         };
-        Stored { dtype, shape: self.shape.clone(), bytes }
+        StoredTensor { dtype, shape: self.shape.clone(), bytes }
     }
     /// The values after a trip through `dtype`, in f32.
-    pub fn through(&self, dtype: &'static str) -> Stored {
+    pub fn through(&self, dtype: &'static str) -> StoredTensor {
         let rounded: Vec<f32> = match dtype {
             "F16" => self.values().iter().map(|x| f16::from_f32(*x).to_f32()).collect(),
             _ => self.values().iter().map(|x| bf16::from_f32(*x).to_f32()).collect(),
         };
-        Stored::f32(&rounded, &self.shape)
+        StoredTensor::f32(&rounded, &self.shape)
     }
 }
 
 /// A safetensors file: its tensors and its metadata.
-pub type Tensors = BTreeMap<String, Stored>;
+pub type Tensors = BTreeMap<String, StoredTensor>;
 pub fn tensors(path: &Path) -> Tensors {
     let c = Checkpoint::open(path).unwrap();
     let one = |n: &str| {
         let shape = c.shape(n).unwrap();
-        (n.to_string(), Stored::f32(&c.values(n, shape).unwrap(), shape))
+        (n.to_string(), StoredTensor::f32(&c.values(n, shape).unwrap(), shape))
     };
     c.names().map(one).collect()
 }
@@ -61,7 +61,7 @@ pub fn raw(path: &Path) -> Tensors {
         let dtype = ["F32", "F16", "BF16", "I8", "U8"].into_iter().find(|d| t["dtype"] == *d).unwrap();
         let at = numbers("data_offsets");
         let bytes = bytes[header + at[0]..header + at[1]].to_vec();
-        (name.clone(), Stored { dtype, shape: numbers("shape"), bytes })
+        (name.clone(), StoredTensor { dtype, shape: numbers("shape"), bytes })
     };
     json.as_object().unwrap().iter().filter(|(n, _)| *n != "__metadata__").map(one).collect()
 }
@@ -112,7 +112,7 @@ impl ModelFiles {
         ModelFiles { config: self.config.clone(), tensors }
     }
     /// Other contents for the tensors.
-    pub fn map(&self, f: impl Fn(&Stored) -> Stored) -> ModelFiles {
+    pub fn map(&self, f: impl Fn(&StoredTensor) -> StoredTensor) -> ModelFiles {
         let tensors = self.tensors.iter().map(|(n, t)| (n.clone(), f(t))).collect();
         ModelFiles { config: self.config.clone(), tensors }
     }

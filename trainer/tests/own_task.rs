@@ -63,7 +63,7 @@ impl Task for Again {
         _: Purpose,
         _: &mut Carry,
     ) -> Result<Vec<Example>> {
-        let one = |(record, t): (usize, engraft::text::tokenizer::Tokens)| {
+        let one = |(record, t): (usize, engraft::text::tokenizer::TokenizedText)| {
             let labels = labels(&t.ids);
             Example { record, ..Example::new(t.ids, Reads::All, labels) }
         };

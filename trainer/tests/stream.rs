@@ -7,7 +7,7 @@ use engraft::{
     run::{recipe::Recipe, source::Source, stream::Stream},
     tasks::{CausalLm, Classification, Task},
     text::{
-        batch::{Batch, Order, Size},
+        batch::{Batch, BatchSize, Order},
         tokenizer::{Fit, Tokenizer},
     },
 };
@@ -116,9 +116,12 @@ fn every_epoch_has_everything_once_in_an_order_of_its_own() {
     let task = Classification::new(["bad", "good"]).unwrap();
     let cases: [(&str, &dyn Task); 2] = [("rows.tsv", &task), ("texts.txt", &CausalLm)];
     for (name, task) in cases {
-        for (buffer, size) in
-            [(1, Size::Examples(7)), (16, Size::Examples(7)), (16, Size::Tokens(100)), (999, Size::Tokens(5))]
-        {
+        for (buffer, size) in [
+            (1, BatchSize::Examples(7)),
+            (16, BatchSize::Examples(7)),
+            (16, BatchSize::Tokens(100)),
+            (999, BatchSize::Tokens(5)),
+        ] {
             let stream =
                 Stream::new(files(&work.path(name), task.content()), None, task, &tokenizer, buffer).unwrap();
             let batches = |order| -> Vec<Batch> { stream.batches(size, order).map(Result::unwrap).collect() };
@@ -141,16 +144,16 @@ fn every_epoch_has_everything_once_in_an_order_of_its_own() {
                 assert_eq!(sorted, all, "{name}");
                 for b in &found {
                     match size {
-                        Size::Examples(n) => assert!(b.len() <= n),
-                        Size::Tokens(n) => assert!(b.tokens() <= n || b.len() == 1),
+                        BatchSize::Examples(n) => assert!(b.len() <= n),
+                        BatchSize::Tokens(n) => assert!(b.tokens() <= n || b.len() == 1),
                     }
                 }
             }
             assert!(stream.batches(size, Order::Longest).next().unwrap().is_err());
             // an epoch is counted once where that is enough, and by records where these are examples
             assert_eq!(
-                stream.is_counted(Size::Examples(7)),
-                task.is_one_to_one() || size == Size::Examples(7)
+                stream.is_counted(BatchSize::Examples(7)),
+                task.is_one_to_one() || size == BatchSize::Examples(7)
             );
             let recipe = Recipe { batch: size, epochs: Some(3), accumulation: 2, ..Recipe::default() };
             let steps = |epoch| batches(recipe.order(epoch)).len().div_ceil(2) as u64;
@@ -168,7 +171,7 @@ fn files_that_change_while_they_are_read_are_an_error() {
     let (tokenizer, task) = (tokenizer(24), Classification::new(["bad", "good"]).unwrap());
     let open = || Stream::new(files(&work.path("rows.tsv"), Content::Texts), None, &task, &tokenizer, 8);
     let stream = open().unwrap();
-    let last = |stream: &Stream<'_>| stream.batches(Size::Examples(4), Order::File).last().unwrap();
+    let last = |stream: &Stream<'_>| stream.batches(BatchSize::Examples(4), Order::File).last().unwrap();
     assert!(last(&stream).is_ok());
     work.write("rows.tsv", rows(40).replace("train 39", "coach 39"));
     let error = last(&stream).unwrap_err().to_string();

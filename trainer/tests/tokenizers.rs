@@ -2,7 +2,7 @@
 //! `tests/reference/tokenizer_fields.py`.
 use engraft::text::{
     companions::{COMPANIONS, Files, TOKENIZER},
-    tokenizer::{Fit, Tokenizer, Tokens},
+    tokenizer::{Fit, TokenizedText, Tokenizer},
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -47,7 +47,7 @@ fn fit(max_length: usize) -> Fit<'static> {
 struct Packed(Sha256);
 
 impl Packed {
-    fn add(&mut self, tokens: &Tokens) {
+    fn add(&mut self, tokens: &TokenizedText) {
         let count = tokens.ids.len() as u32;
         for number in [&count].into_iter().chain(&tokens.ids).chain(&tokens.types) {
             self.0.update(number.to_le_bytes());
@@ -58,7 +58,7 @@ impl Packed {
     }
 }
 
-fn digest(all: impl IntoIterator<Item = Tokens>) -> Value {
+fn digest(all: impl IntoIterator<Item = TokenizedText>) -> Value {
     let mut packed = Packed::default();
     all.into_iter().for_each(|tokens| packed.add(&tokens));
     packed.hex().into()

@@ -2,7 +2,7 @@
 use super::linear;
 use crate::{
     Act, Backward, Cx, Grads, LinearRef, Result,
-    kept::Kept,
+    saved::SavedValues,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{Buffer, View, ViewMut, activation, activation::Activation};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 struct Op {
     f: Activation,
-    kept: Kept,
+    saved: SavedValues,
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
@@ -28,7 +28,7 @@ impl<'m> Cx<'m> {
             let mut q = linear::rows(self.device(), (x.rows, x.cols))?;
             let to = ViewMut::of(&mut y, x.rows, x.cols)?;
             activation::forward_quantized(self.device(), f, x.view()?, to, &mut q)?;
-            x.like(y, x.cols).and(Some(q))
+            x.like(y, x.cols).with_quantized(Some(q))
         } else {
             activation::forward(self.device(), f, x.view()?, ViewMut::of(&mut y, x.rows, x.cols)?)?;
             x.like(y, x.cols)
@@ -36,8 +36,8 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node], &[]) {
             return Ok(y);
         }
-        let kept = self.keep(&x.buf)?;
-        Ok(self.record(y, Op { f, kept, x: x.node }))
+        let saved = self.save_for_backward(&x.buf)?;
+        Ok(self.record(y, Op { f, saved, x: x.node }))
     }
 }
 impl<'m> Backward<'m> for Op {
@@ -45,11 +45,11 @@ impl<'m> Backward<'m> for Op {
         "activation"
     }
     fn saved(&self) -> usize {
-        self.kept.bytes()
+        self.saved.bytes()
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut d = owned(dy)?;
-        let x = self.kept.get()?;
+        let x = self.saved.get()?;
         activation::backward(cx.device(), self.f, View::row(&x), ViewMut::row(&mut d))?;
         g.node(self.x, Arc::new(d))
     }

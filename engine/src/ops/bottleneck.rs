@@ -5,7 +5,9 @@
 //! ```text
 //! da = (dy W_u) f'(a)    dx = da W_d    dW_u = dyᵀ h    db_u = Σ dy    dW_d = daᵀ x    db_d = Σ da
 //! ```
-use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, Storage, W, kept::Kept, tape::NodeId};
+use crate::{
+    Act, Backward, Cx, Error, Grads, LinearRef, Result, Storage, W, saved::SavedValues, tape::NodeId,
+};
 use engraft_kernels::{
     Buffer, Class, View, ViewMut,
     activation::{self, Activation},
@@ -38,13 +40,13 @@ struct Op<'m> {
     parts: Vec<Part<'m>>,
     /// (rows, channels) of x.
     shape: (usize, usize),
-    kept: Option<Kept>,
+    saved: Option<SavedValues>,
     x: Option<NodeId>,
     residual: Option<NodeId>,
 }
 struct Part<'m> {
     of: RowsBottleneck<'m>,
-    a: Kept,
+    a: SavedValues,
 }
 
 impl<'m> Cx<'m> {
@@ -113,10 +115,10 @@ impl<'m> Cx<'m> {
         let mut kept_parts = vec![];
         for (of, a) in parts.into_iter().zip(hidden) {
             [&of.down, &of.up].iter().for_each(|w| w.w.hold());
-            kept_parts.push(Part { a: self.keep(&Arc::new(a))?, of });
+            kept_parts.push(Part { a: self.save_for_backward(&Arc::new(a))?, of });
         }
-        let kept = if trains { Some(self.keep(&x.buf)?) } else { None };
-        Ok(self.record(y, Op { parts: kept_parts, shape: (x.rows, c), kept, x: x.node, residual }))
+        let saved = if trains { Some(self.save_for_backward(&x.buf)?) } else { None };
+        Ok(self.record(y, Op { parts: kept_parts, shape: (x.rows, c), saved, x: x.node, residual }))
     }
 }
 /// Is this what the kernel reads: f32, stored (out, in)?
@@ -165,7 +167,7 @@ impl<'m> Op<'m> {
             })?,
             None => bottleneck::backward(cx.device(), w, a, rows, to, None)?,
         }
-        if let Some(x) = self.kept.as_ref().filter(|_| down.w.target().is_some()) {
+        if let Some(x) = self.saved.as_ref().filter(|_| down.w.target().is_some()) {
             let x = x.get()?;
             let x = View::of(&x, shape.0, c)?.rows_of(range)?;
             g.weight(down.w.target(), b * c, |d, to, acc| {
@@ -183,7 +185,7 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn saved(&self) -> usize {
         let narrow: usize = self.parts.iter().map(|p| p.a.bytes()).sum();
-        narrow + self.kept.as_ref().map_or(0, |k| k.bytes())
+        narrow + self.saved.as_ref().map_or(0, |k| k.bytes())
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         // first: if x is the residual too, its gradient is then what the products are added to

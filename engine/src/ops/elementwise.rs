@@ -1,7 +1,7 @@
 //! Sums and products: y = a + b, y = s x, y = x ∘ v for a trained row v.
 use crate::{
     Act, Backward, Cx, Error, Grads, Result, W,
-    kept::Kept,
+    saved::SavedValues,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{Buffer, Class, View, ViewMut, elementwise, reduce};
@@ -11,7 +11,7 @@ struct Add(Option<NodeId>, Option<NodeId>);
 struct Scale(f32, Option<NodeId>);
 struct MulRow<'m> {
     v: W<'m>,
-    kept: Option<Kept>,
+    saved: Option<SavedValues>,
     rows: usize,
     cols: usize,
     x: Option<NodeId>,
@@ -52,9 +52,9 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node], &[v.target()]) {
             return Ok(y);
         }
-        let kept = if v.target().is_some() { Some(self.keep(&x.buf)?) } else { None };
+        let saved = if v.target().is_some() { Some(self.save_for_backward(&x.buf)?) } else { None };
         v.hold();
-        Ok(self.record(y, MulRow { v, kept, rows: x.rows, cols: x.cols, x: x.node }))
+        Ok(self.record(y, MulRow { v, saved, rows: x.rows, cols: x.cols, x: x.node }))
     }
 }
 impl<'m> Backward<'m> for Add {
@@ -87,11 +87,11 @@ impl<'m> Backward<'m> for MulRow<'m> {
         "mul_row"
     }
     fn saved(&self) -> usize {
-        self.kept.as_ref().map_or(0, |k| k.bytes())
+        self.saved.as_ref().map_or(0, |k| k.bytes())
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let (v, rows, cols) = (self.v.buffer(), self.rows, self.cols);
-        if let Some(x) = &self.kept {
+        if let Some(x) = &self.saved {
             let x = x.get()?;
             let (dy, x) = (View::of(&dy, rows, cols)?, View::of(&x, rows, cols)?);
             g.weight(self.v.target(), v.len(), |d, b, acc| match v.len() {

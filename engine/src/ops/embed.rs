@@ -13,7 +13,7 @@ impl<'m> Cx<'m> {
         let cols = tables.first().map_or(0, |(w, _)| w.dims().1);
         let rows = seqs.iter().map(|s| s.start + s.len).max().unwrap_or(0);
         let mut y = self.alloc(rows * cols)?;
-        let mut kept = vec![];
+        let mut saved = vec![];
         for (i, (w, index)) in tables.iter().enumerate() {
             if index.len() != rows || w.dims().1 != cols {
                 return Err(Error::Shape {
@@ -25,15 +25,15 @@ impl<'m> Cx<'m> {
             let index = self.device().upload(Class::Scratch, index)?;
             gather::rows(self.device(), w.matrix(), &index, ViewMut::of(&mut y, rows, cols)?, i > 0)?;
             if w.target().is_some() {
-                kept.push((w.clone(), index));
+                saved.push((w.clone(), index));
             }
         }
         let y = Act::new(y, cols, seqs)?;
-        if !self.needed(&[], &kept.iter().map(|(w, _)| w.target()).collect::<Vec<_>>()) {
+        if !self.needed(&[], &saved.iter().map(|(w, _)| w.target()).collect::<Vec<_>>()) {
             return Ok(y);
         }
-        kept.iter().for_each(|(_, i)| i.set_class(Class::Saved));
-        Ok(self.record(y, Op { tables: kept }))
+        saved.iter().for_each(|(_, i)| i.set_class(Class::Saved));
+        Ok(self.record(y, Op { tables: saved }))
     }
 }
 impl<'m> Backward<'m> for Op<'m> {

@@ -1,12 +1,12 @@
 //! y = f(a) ∘ b: what one projection opens of another. Keeps a and b.
-use crate::{Act, Backward, Cx, Grads, Result, kept::Kept, tape::NodeId};
+use crate::{Act, Backward, Cx, Grads, Result, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{Buffer, View, ViewMut, activation::Activation, gated};
 use std::sync::Arc;
 
 struct Op {
     f: Activation,
-    a: Kept,
-    b: Kept,
+    a: SavedValues,
+    b: SavedValues,
     nodes: [Option<NodeId>; 2],
 }
 impl<'m> Cx<'m> {
@@ -20,7 +20,7 @@ impl<'m> Cx<'m> {
         if !self.needed(&nodes, &[]) {
             return Ok(y);
         }
-        let (a, b) = (self.keep(&a.buf)?, self.keep(&b.buf)?);
+        let (a, b) = (self.save_for_backward(&a.buf)?, self.save_for_backward(&b.buf)?);
         Ok(self.record(y, Op { f, a, b, nodes }))
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! Products with a frozen W may be computed in 8-bit integers ([`Compute`]); then x, or dy, is rounded for each token. The
 //! scales of W's rows are factors of the result where rows are its columns, and of what is rounded where they are summed over.
-use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, kept::Kept, tape::NodeId};
+use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class, Device, View, ViewMut,
     matmul::{self, Base, Plus},
-    matmul_int8::{self, Rows},
+    matmul_int8::{self, QuantizedRows},
     reduce,
 };
 use std::sync::Arc;
 
 struct Op<'m> {
     w: LinearRef<'m>,
-    kept: Option<Kept>,
+    saved: Option<SavedValues>,
     rows: usize,
     x: Option<NodeId>,
     residual: Option<NodeId>,
@@ -62,9 +62,9 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node, residual], &w.targets()) {
             return Ok(y);
         }
-        let kept = if w.w.target().is_some() { Some(self.keep(&x.buf)?) } else { None };
+        let saved = if w.w.target().is_some() { Some(self.save_for_backward(&x.buf)?) } else { None };
         w.w.hold();
-        Ok(self.record(y, Op { w, kept, rows: m, x: x.node, residual }))
+        Ok(self.record(y, Op { w, saved, rows: m, x: x.node, residual }))
     }
 }
 impl Op<'_> {
@@ -86,17 +86,17 @@ impl Op<'_> {
     }
 }
 /// Room for values in 8 bits.
-pub(super) fn rows(d: &Device, (rows, cols): (usize, usize)) -> Result<Rows> {
-    Ok(Rows::alloc(d, Class::Scratch, rows, cols)?)
+pub(super) fn rows(d: &Device, (rows, cols): (usize, usize)) -> Result<QuantizedRows> {
+    Ok(QuantizedRows::alloc(d, Class::Scratch, rows, cols)?)
 }
-fn quantize(d: &Device, x: View<'_>, by: Option<&Buffer>) -> Result<Rows> {
+fn quantize(d: &Device, x: View<'_>, by: Option<&Buffer>) -> Result<QuantizedRows> {
     let mut q = rows(d, (x.rows(), x.cols()))?;
     matmul_int8::quantize_rows(d, x, by, &mut q)?;
     Ok(q)
 }
 impl Act {
     /// The values in 8 bits, rounded once for all that read them.
-    fn quantized(&self, d: &Device) -> Result<&Rows> {
+    fn quantized(&self, d: &Device) -> Result<&QuantizedRows> {
         if let Some(q) = self.quantized.get() {
             return Ok(q);
         }
@@ -109,11 +109,11 @@ impl<'m> Backward<'m> for Op<'m> {
         "linear"
     }
     fn saved(&self) -> usize {
-        self.kept.as_ref().map_or(0, |k| k.bytes())
+        self.saved.as_ref().map_or(0, |k| k.bytes())
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, _: &mut Cx<'m>) -> Result<()> {
         let ((input, output), m) = (self.w.dims(), self.rows);
-        if let Some(x) = &self.kept {
+        if let Some(x) = &self.saved {
             let x = x.get()?;
             g.weight(self.w.w.target(), input * output, |d, b, acc| {
                 let (x, dy) = (View::of(&x, m, input)?, View::of(&dy, m, output)?);

@@ -9,7 +9,7 @@
 //! stand one below the other, and so do the Bs.
 use crate::{
     Act, Backward, Cx, Error, Grads, Result, Site, W,
-    kept::Kept,
+    saved::SavedValues,
     tape::{NodeId, owned},
 };
 use engraft_kernels::{
@@ -47,8 +47,8 @@ struct Op<'m> {
     blocks: Vec<Block>,
     /// (rows, inputs, outputs)
     shape: (usize, usize, usize),
-    kept: Option<Kept>,
-    h: Option<Kept>,
+    saved: Option<SavedValues>,
+    h: Option<SavedValues>,
     x: Option<NodeId>,
     y: Option<NodeId>,
 }
@@ -110,11 +110,11 @@ impl<'m> Cx<'m> {
         if !self.needed(&[x.node, node], &[a.target(), b.target()]) {
             return Ok(sum);
         }
-        let kept = if a.target().is_some() { Some(self.keep(&x.buf)?) } else { None };
-        let h = if b.target().is_some() { Some(self.keep(&Arc::new(h))?) } else { None };
+        let saved = if a.target().is_some() { Some(self.save_for_backward(&x.buf)?) } else { None };
+        let h = if b.target().is_some() { Some(self.save_for_backward(&Arc::new(h))?) } else { None };
         a.hold();
         b.hold();
-        let op = Op { a, b, scale: how.scale, dropout, blocks, shape, kept, h, x: x.node, y: node };
+        let op = Op { a, b, scale: how.scale, dropout, blocks, shape, saved, h, x: x.node, y: node };
         Ok(self.record(sum, op))
     }
 }
@@ -134,7 +134,7 @@ impl<'m> Backward<'m> for Op<'m> {
         "low_rank"
     }
     fn saved(&self) -> usize {
-        [&self.kept, &self.h].into_iter().flatten().map(Kept::bytes).sum()
+        [&self.saved, &self.h].into_iter().flatten().map(SavedValues::bytes).sum()
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let ((m, input, output), (ranks, _), (rows, r)) = (self.shape, self.a.dims(), self.b.dims());
@@ -151,11 +151,11 @@ impl<'m> Backward<'m> for Op<'m> {
                 Ok(())
             })?;
         }
-        if self.kept.is_some() || self.x.is_some() {
+        if self.saved.is_some() || self.x.is_some() {
             let mut dh = cx.alloc(m * ranks)?;
             self.narrow_gradient(cx.device(), all, &mut dh)?;
             let dh = View::of(&dh, m, ranks)?;
-            if let Some(x) = &self.kept {
+            if let Some(x) = &self.saved {
                 let x = dropped(cx.device(), self.dropout, &x.get()?, (m, input))?;
                 g.weight(self.a.target(), ranks * input, |d, a, acc| {
                     let to = ViewMut::of(a, ranks, input)?;

@@ -1,25 +1,25 @@
 //! What mixes several outputs of each token: dot products of groups of columns, weights for groups, and a softmax over them.
 //! See [`engraft_kernels::mixture`] for the formulas.
-use crate::{Act, Backward, Cx, Grads, Result, kept::Kept, tape::NodeId};
+use crate::{Act, Backward, Cx, Grads, Result, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{Buffer, View, ViewMut, mixture};
 use std::sync::Arc;
 
 struct Dots {
     widths: Arc<[usize]>,
     /// a and b, each if the other one has a gradient.
-    kept: [Option<Kept>; 2],
+    saved: [Option<SavedValues>; 2],
     rows: usize,
     nodes: [Option<NodeId>; 2],
 }
 struct Spread {
     widths: Arc<[usize]>,
     /// x, if p has a gradient; p, if x has one.
-    kept: [Option<Kept>; 2],
+    saved: [Option<SavedValues>; 2],
     rows: usize,
     nodes: [Option<NodeId>; 2],
 }
 struct Softmax {
-    p: Kept,
+    p: SavedValues,
     shape: (usize, usize),
     stride: usize,
     s: Option<NodeId>,
@@ -37,8 +37,8 @@ impl<'m> Cx<'m> {
         if !self.needed(&nodes, &[]) {
             return Ok(s);
         }
-        let kept = self.keep_for([a, b])?;
-        Ok(self.record(s, Dots { widths: widths.clone(), kept, rows, nodes }))
+        let saved = self.save_both([a, b])?;
+        Ok(self.record(s, Dots { widths: widths.clone(), saved, rows, nodes }))
     }
     /// The columns of x times the weight p of their group: x (T, C), p (T, groups). (T, C)
     pub fn spread(&mut self, x: &Act, p: &Act, widths: &Arc<[usize]>) -> Result<Act> {
@@ -49,8 +49,8 @@ impl<'m> Cx<'m> {
         if !self.needed(&nodes, &[]) {
             return Ok(y);
         }
-        let kept = self.keep_for([x, p])?;
-        Ok(self.record(y, Spread { widths: widths.clone(), kept, rows: x.rows, nodes }))
+        let saved = self.save_both([x, p])?;
+        Ok(self.record(y, Spread { widths: widths.clone(), saved, rows: x.rows, nodes }))
     }
     /// The softmax of s over every `stride`-th column, for each of the first `stride`: over all of them where it is 1.
     /// (T, groups)
@@ -62,30 +62,30 @@ impl<'m> Cx<'m> {
         if !self.needed(&[s.node], &[]) {
             return Ok(p);
         }
-        let kept = self.keep(&p.buf)?;
-        Ok(self.record(p, Softmax { p: kept, shape, stride, s: s.node }))
+        let saved = self.save_for_backward(&p.buf)?;
+        Ok(self.record(p, Softmax { p: saved, shape, stride, s: s.node }))
     }
     /// Of two factors each one, if the other has a gradient.
-    fn keep_for(&mut self, [a, b]: [&Act; 2]) -> Result<[Option<Kept>; 2]> {
-        let first = if b.node.is_some() { Some(self.keep(&a.buf)?) } else { None };
-        let second = if a.node.is_some() { Some(self.keep(&b.buf)?) } else { None };
+    fn save_both(&mut self, [a, b]: [&Act; 2]) -> Result<[Option<SavedValues>; 2]> {
+        let first = if b.node.is_some() { Some(self.save_for_backward(&a.buf)?) } else { None };
+        let second = if a.node.is_some() { Some(self.save_for_backward(&b.buf)?) } else { None };
         Ok([first, second])
     }
 }
-fn bytes(kept: &[Option<Kept>; 2]) -> usize {
-    kept.iter().flatten().map(Kept::bytes).sum()
+fn bytes(saved: &[Option<SavedValues>; 2]) -> usize {
+    saved.iter().flatten().map(SavedValues::bytes).sum()
 }
 impl<'m> Backward<'m> for Dots {
     fn name(&self) -> &'static str {
         "group_dots"
     }
     fn saved(&self) -> usize {
-        bytes(&self.kept)
+        bytes(&self.saved)
     }
     fn run(self: Box<Self>, ds: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let (rows, cols) = (self.rows, self.widths.iter().sum());
         let ds = View::of(&ds, rows, self.widths.len())?;
-        let [a, b] = &self.kept;
+        let [a, b] = &self.saved;
         for (node, other) in self.nodes.into_iter().zip([b, a]) {
             let (Some(_), Some(other)) = (node, other) else { continue };
             let (other, mut d) = (other.get()?, cx.alloc(rows * cols)?);
@@ -101,12 +101,12 @@ impl<'m> Backward<'m> for Spread {
         "spread"
     }
     fn saved(&self) -> usize {
-        bytes(&self.kept)
+        bytes(&self.saved)
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let (rows, cols, groups) = (self.rows, self.widths.iter().sum(), self.widths.len());
         let dy = View::of(&dy, rows, cols)?;
-        let ([x, p], [of_x, of_p]) = (&self.kept, self.nodes);
+        let ([x, p], [of_x, of_p]) = (&self.saved, self.nodes);
         if let (Some(_), Some(x)) = (of_p, x) {
             let (x, mut dp) = (x.get()?, cx.alloc(rows * groups)?);
             let to = ViewMut::of(&mut dp, rows, groups)?;

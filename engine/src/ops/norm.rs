@@ -1,20 +1,20 @@
 //! The end of a sub-layer: LayerNorm(h + r), or h + r, h dropped out on the way. Keeps the normalised rows and 1/σ.
 use super::linear;
 use crate::{
-    Act, Backward, Compute, Cx, Error, Grads, NormKind, NormRef, Pending, Result, W, kept::Kept as Held,
+    Act, Backward, Compute, Cx, Error, Grads, NormKind, NormRef, Pending, Result, W, saved::SavedValues,
     tape::NodeId,
 };
 use engraft_kernels::{
     Buffer, Class, View, ViewMut,
     dropout::Dropout,
-    layernorm::{self, Kept},
+    layernorm::{self, SavedNorm},
     reduce,
 };
 use std::sync::Arc;
 
 struct Op<'m> {
     n: NormRef<'m>,
-    normed: Held,
+    normed: SavedValues,
     rstd: Buffer,
     rows: usize,
     cols: usize,
@@ -74,14 +74,14 @@ impl<'m> Cx<'m> {
         let to = ViewMut::of(&mut y, rows, cols)?;
         if !self.needed(&[hn, rn], &n.targets()) {
             layernorm::forward_quantized(self.device(), h.view()?, residual, norm, to, None, q.as_mut())?;
-            return Ok(h.like(y, cols).and(q));
+            return Ok(h.like(y, cols).with_quantized(q));
         }
-        let mut normed = self.alloc_kept(rows * cols)?;
+        let mut normed = self.alloc_saved(rows * cols)?;
         let mut rstd = self.device().alloc::<f32>(Class::Saved, rows)?;
-        let kept = Kept { normed: ViewMut::of(&mut normed, rows, cols)?, rstd: &mut rstd };
-        layernorm::forward_quantized(self.device(), h.view()?, residual, norm, to, Some(kept), q.as_mut())?;
-        let normed = self.keep(&Arc::new(normed))?;
-        let y = h.like(y, cols).and(q);
+        let saved = SavedNorm { normed: ViewMut::of(&mut normed, rows, cols)?, rstd: &mut rstd };
+        layernorm::forward_quantized(self.device(), h.view()?, residual, norm, to, Some(saved), q.as_mut())?;
+        let normed = self.save_for_backward(&Arc::new(normed))?;
+        let y = h.like(y, cols).with_quantized(q);
         n.w.hold();
         Ok(self.record(y, Op { n, normed, rstd, rows, cols, dropout, h: hn, r: rn }))
     }

@@ -144,22 +144,22 @@ impl<'m> Cx<'m> {
             (to..).zip(&mut index[p][s.start..s.start + s.len]).for_each(|(to, row)| *row = to as u32);
         }
         let mut y = self.device().zeros::<f32>(Class::Scratch, rows * cols)?;
-        let mut kept = vec![];
+        let mut saved = vec![];
         for (x, index) in parts.iter().zip(index) {
             if x.cols != cols || index.contains(&u32::MAX) {
                 return Err(Error::Shape { op, left: vec![rows, cols], right: vec![x.rows, x.cols] });
             }
             let index = self.device().upload(Class::Scratch, &index)?;
             gather::scatter(self.device(), x.view()?, &index, ViewMut::of(&mut y, rows, cols)?)?;
-            kept.push((x.node, index));
+            saved.push((x.node, index));
         }
         let y = Act::new(y, cols, seqs.into())?;
         if !self.needed(&parts.iter().map(|x| x.node).collect::<Vec<_>>(), &[]) {
             return Ok(y);
         }
-        kept.retain(|(node, _)| node.is_some());
-        kept.iter().for_each(|(_, index)| index.set_class(Class::Saved));
-        Ok(self.record(y, Op { parts: kept, rows, cols }))
+        saved.retain(|(node, _)| node.is_some());
+        saved.iter().for_each(|(_, index)| index.set_class(Class::Saved));
+        Ok(self.record(y, Op { parts: saved, rows, cols }))
     }
 }
 impl<'m> Backward<'m> for Op {

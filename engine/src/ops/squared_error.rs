@@ -1,10 +1,10 @@
 //! Squared errors, summed over all values. Keeps the values and their targets.
-use crate::{Act, Backward, Cx, Error, Grads, Result, kept::Kept, pack, tape::NodeId};
+use crate::{Act, Backward, Cx, Error, Grads, Result, pack, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{Buffer, Class, View, ViewMut, squared_error};
 use std::sync::Arc;
 
 struct Op {
-    z: Kept,
+    z: SavedValues,
     targets: Buffer,
     node: Option<NodeId>,
 }
@@ -23,8 +23,8 @@ impl<'m> Cx<'m> {
             return Ok((y, count));
         }
         targets.set_class(Class::Saved);
-        let kept = self.keep(&z.buf)?;
-        Ok((self.record(y, Op { z: kept, targets, node: z.node }), count))
+        let saved = self.save_for_backward(&z.buf)?;
+        Ok((self.record(y, Op { z: saved, targets, node: z.node }), count))
     }
 }
 impl<'m> Backward<'m> for Op {

@@ -4,7 +4,9 @@
 //! It keeps the gradient of the labelled rows of x, which costs least while their logits are there; and if W or b trains, those
 //! rows and the logarithm of each one's sum of exponentials, from which the logits are computed again.
 use super::cross_entropy::labelled;
-use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, W, kept::Kept, pack, tape::NodeId};
+use crate::{
+    Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, W, pack, saved::SavedValues, tape::NodeId,
+};
 use engraft_kernels::{
     Buffer, Class, View, ViewMut,
     cross_entropy::IGNORED,
@@ -24,14 +26,14 @@ struct Labelled {
 }
 /// What the gradients of the layer are computed from.
 struct Trained {
-    x: Kept,
+    x: SavedValues,
     labels: Buffer,
     lse: Buffer,
 }
 struct Op<'m> {
     w: LinearRef<'m>,
     trained: Option<Trained>,
-    dx: Option<Kept>,
+    dx: Option<SavedValues>,
     index: Option<Buffer>,
     rows: usize,
     x: Option<NodeId>,
@@ -64,7 +66,7 @@ impl<'m> Cx<'m> {
         let trains = w.targets().iter().any(|t| t.is_some());
         let needed = self.needed(&[x.node], &w.targets());
         let mut losses = self.alloc(count)?;
-        let room = |is: bool, n: usize| if needed && is { self.alloc_kept(n).map(Some) } else { Ok(None) };
+        let room = |is: bool, n: usize| if needed && is { self.alloc_saved(n).map(Some) } else { Ok(None) };
         let mut dx = room(x.node.is_some(), count * x.cols)?;
         let mut lse = room(trains, count)?;
         let to = dx.as_mut().map(|dx| ViewMut::of(dx, count, x.cols)).transpose()?;
@@ -78,13 +80,13 @@ impl<'m> Cx<'m> {
             return Ok((y, count));
         }
         let Labelled { x: rows, labels, index } = of;
-        let dx = dx.map(|dx| self.keep(&Arc::new(dx))).transpose()?;
+        let dx = dx.map(|dx| self.save_for_backward(&Arc::new(dx))).transpose()?;
         let trained = match lse {
             Some(lse) => {
                 lse.set_class(Class::Saved);
                 labels.set_class(Class::Saved);
                 w.w.hold();
-                Some(Trained { x: self.keep(&rows)?, labels, lse })
+                Some(Trained { x: self.save_for_backward(&rows)?, labels, lse })
             }
             None => None,
         };
@@ -154,7 +156,9 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn saved(&self) -> usize {
         let trained = self.trained.as_ref().map_or(0, |t| t.x.bytes() + t.labels.bytes() + t.lse.bytes());
-        trained + self.dx.as_ref().map_or(0, Kept::bytes) + self.index.as_ref().map_or(0, Buffer::bytes)
+        trained
+            + self.dx.as_ref().map_or(0, SavedValues::bytes)
+            + self.index.as_ref().map_or(0, Buffer::bytes)
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let (cols, outputs) = self.w.dims();

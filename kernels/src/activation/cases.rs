@@ -1,6 +1,6 @@
 //! The sizes on which the non-linearities are checked and timed.
 use super::*;
-use crate::{Case, Class, Run, case::noise};
+use crate::{Case, Class, PreparedCase, case::noise};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut v = vec![];
@@ -37,7 +37,7 @@ fn case(f: Activation, n: usize, back: bool, timed: bool) -> Case {
             let dy = noise(2, n);
             let outputs = vec![d.alloc::<f32>(Class::Scratch, n)?];
             let d = d.clone();
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 if back {
                     y[0].write(&dy)?;
                     return backward(&d, f, View::row(&x), ViewMut::row(&mut y[0]));

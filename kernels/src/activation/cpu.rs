@@ -3,7 +3,7 @@ use super::{curves::Curve, *};
 use crate::{
     Cpu,
     lines::{Cut, Lines, PIECE, each_line},
-    matmul_int8::{self, RowsMut},
+    matmul_int8::{self, QuantizedRowsMut},
     simd::{F32s, Level, Simd, parts, simd},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn forward_quantized(
     f: Activation,
     x: View<'_>,
     y: ViewMut<'_>,
-    q: &mut Rows,
+    q: &mut QuantizedRows,
 ) -> Result<()> {
     let (level, x) = (Level::current()?, Lines::of(x, Cut::Rows)?);
     let (stride, cols) = (y.view().stride().max(1), y.view().cols());
@@ -68,7 +68,7 @@ simd! {
 simd! {
     /// y = f(x) for the rows of y, which start `stride` apart, and the rows in 8 bits; `first` is the number of the first.
     fn rows_of_values<S>(s, f: Activation, x: Lines<'_, f32>, first: usize, shape: (usize, usize),
-        y: &mut [f32], q: Option<RowsMut<'_>>) {
+        y: &mut [f32], q: Option<QuantizedRowsMut<'_>>) {
         let (mut q, (stride, cols)) = (q, shape);
         for (i, y) in y.chunks_mut(stride).enumerate() {
             let y = &mut y[..cols];
@@ -90,8 +90,8 @@ fn map<C: Curve, S: Simd>(s: S, x: &[f32], y: &mut [f32]) {
     let l = S::V::LANES;
     let whole = y.len() / l * l;
     for (x, y) in x.chunks_exact(l).zip(y.chunks_exact_mut(l)) {
-        s.soon(x, AHEAD);
-        s.soon_mut(y, AHEAD);
+        s.prefetch_read(x, AHEAD);
+        s.prefetch_write(y, AHEAD);
         C::value(s.load(x)).store(y);
     }
     let (x, y) = (&x[whole..y.len()], &mut y[whole..]);
@@ -102,8 +102,8 @@ fn chain<C: Curve, S: Simd>(s: S, x: &[f32], d: &mut [f32]) {
     let l = S::V::LANES;
     let whole = d.len() / l * l;
     for (x, d) in x.chunks_exact(l).zip(d.chunks_exact_mut(l)) {
-        s.soon(x, AHEAD);
-        s.soon_mut(d, AHEAD);
+        s.prefetch_read(x, AHEAD);
+        s.prefetch_write(d, AHEAD);
         (s.load(d) * C::derivative(s.load(x))).store(d);
     }
     let (x, d) = (&x[whole..d.len()], &mut d[whole..]);

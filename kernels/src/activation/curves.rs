@@ -31,12 +31,12 @@ const CUBIC: f32 = 0.044_715;
 curves! {
     Gelu: |x| {
         // with t = |x|: max(x, 0) - t Φ(-t)
-        let Tail { t, bell, ratio } = math::tail(x);
-        (-t).fma(bell * ratio, x.all(0.0).max(x))
+        let Tail { t, gaussian, ratio } = math::tail(x);
+        (-t).fma(gaussian * ratio, x.all(0.0).max(x))
     }, {
         // of -t; that of t is what is left to 1
-        let Tail { t, bell, ratio } = math::tail(x);
-        let d = (-t).fma(x.all(DENSITY), ratio) * bell;
+        let Tail { t, gaussian, ratio } = math::tail(x);
+        let d = (-t).fma(x.all(DENSITY), ratio) * gaussian;
         x.if_less(0.0, d, x.all(1.0) - d)
     }
     GeluTanh: |x| {
@@ -77,8 +77,8 @@ curves! {
     }
     Tanh: |x| { math::tanh(x).0 }, { math::tanh(x).1 }
     Laplace: |x| { math::normal((x + -super::LAPLACE_MU) * (1.0 / super::LAPLACE_SIGMA)).0 }, {
-        let bell = math::normal((x + -super::LAPLACE_MU) * (1.0 / super::LAPLACE_SIGMA)).1;
-        bell * (DENSITY / super::LAPLACE_SIGMA)
+        let gaussian = math::normal((x + -super::LAPLACE_MU) * (1.0 / super::LAPLACE_SIGMA)).1;
+        gaussian * (DENSITY / super::LAPLACE_SIGMA)
     }
     Linear: |x| { x }, { x.all(1.0) }
 }

@@ -8,7 +8,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use crate::{Cost, Device, Error, Kernel, Result, View, ViewMut, matmul_int8::Rows};
+use crate::{Cost, Device, Error, Kernel, Result, View, ViewMut, matmul_int8::QuantizedRows};
 pub(crate) use cpu::{derivatives, values};
 pub use scalar::{derivative, value};
 
@@ -116,7 +116,7 @@ pub fn forward_quantized(
     f: Activation,
     x: View<'_>,
     y: ViewMut<'_>,
-    q: &mut Rows,
+    q: &mut QuantizedRows,
 ) -> Result<()> {
     let n = check(device, x, "y", &y)?;
     q.check(NAME, "q", device, x.rows(), x.cols())?;

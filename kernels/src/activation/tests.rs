@@ -115,7 +115,7 @@ fn parts_of_matrices() {
         let d = Device::cpu(2).unwrap();
         let (up, mut y, mut g) = (check::up(&d, &x), check::up(&d, &x), check::up(&d, &dy));
         let part = View::of(&up, rows, wide).unwrap().cols_of(7..7 + cols).unwrap();
-        let mut q = Rows::alloc(&d, Class::Scratch, rows, cols).unwrap();
+        let mut q = QuantizedRows::alloc(&d, Class::Scratch, rows, cols).unwrap();
         forward_quantized(&d, Silu, part, at(&mut y), &mut q).unwrap();
         backward(&d, Silu, part, at(&mut g)).unwrap();
         let (with_q, g) = (y.read::<f32>().unwrap(), g.read::<f32>().unwrap());
@@ -144,7 +144,7 @@ fn quantised_rows_are_those_of_the_output() {
             let x = check::up(&d, &x);
             for f in [Activation::Gelu, Activation::Relu] {
                 let [mut plain, mut y] = [0, 1].map(|_| d.alloc::<f32>(Class::Scratch, rows * cols).unwrap());
-                let mut q = [0, 1].map(|_| Rows::alloc(&d, Class::Scratch, rows, cols).unwrap());
+                let mut q = [0, 1].map(|_| QuantizedRows::alloc(&d, Class::Scratch, rows, cols).unwrap());
                 let x = View::of(&x, rows, cols).unwrap();
                 forward(&d, f, x, ViewMut::of(&mut plain, rows, cols).unwrap()).unwrap();
                 forward_quantized(&d, f, x, ViewMut::of(&mut y, rows, cols).unwrap(), &mut q[1]).unwrap();

@@ -1,7 +1,7 @@
 //! The sizes on which the optimiser is checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide},
 };
 
@@ -40,7 +40,7 @@ fn case(sizes: &[usize], timed: bool) -> Case {
                 gradients.push((up(&g)?, step));
             }
             let d = d.clone();
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 let weights = y.as_chunks_mut::<3>().0.iter_mut().zip(&gradients);
                 let mut parts: Vec<Part<'_>> = vec![];
                 for ([w, m, v], (g, step)) in weights {

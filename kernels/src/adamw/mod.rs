@@ -10,7 +10,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, check_buffer};
 use num_traits::Float;
 
 const NAME: &str = "adamw";
@@ -100,10 +100,10 @@ fn cost(n: usize) -> Cost {
 pub fn step(device: &Device, parts: &mut [Part<'_>]) -> Result<()> {
     for Part { w, g, m, v, .. } in &*parts {
         let n = w.len();
-        need::<f32>(NAME, device, "w", w, n)?;
-        need::<f32>(NAME, device, "g", g, n)?;
-        need::<f32>(NAME, device, "m", m, n)?;
-        need::<f32>(NAME, device, "v", v, n)?;
+        check_buffer::<f32>(NAME, device, "w", w, n)?;
+        check_buffer::<f32>(NAME, device, "g", g, n)?;
+        check_buffer::<f32>(NAME, device, "m", m, n)?;
+        check_buffer::<f32>(NAME, device, "v", v, n)?;
     }
     let _span = device.span(NAME, "step", || cost(parts.iter().map(|p| p.w.len()).sum()));
     match device {

@@ -1,7 +1,7 @@
 //! The shapes on which attention is checked and timed.
 use super::*;
 use crate::{
-    Buffer, Case, Class, Cost, Run,
+    Buffer, Case, Class, Cost, PreparedCase,
     case::{noise, wide},
 };
 
@@ -123,24 +123,24 @@ impl Problem {
         self.attention().cost(sources, back.then_some(&wanted))
     }
     /// O and lse.
-    pub(super) fn forward(&self, d: &Device) -> Result<Run> {
+    pub(super) fn forward(&self, d: &Device) -> Result<PreparedCase> {
         let (x, d, rows, (c, _)) = (self.on(d)?, d.clone(), self.rows(), self.widths());
         let zeros = |n| d.zeros::<f32>(Class::Scratch, n);
         let outputs = vec![zeros(rows * c)?, zeros(rows * self.heads)?];
-        Ok(Run::new(outputs, move |y| {
+        Ok(PreparedCase::new(outputs, move |y| {
             let [o, lse] = y else { unreachable!() };
             let lse = ViewMut::of(lse, rows, x.problem.heads)?;
             x.go(|a, qkv| forward(&d, a, qkv, ViewMut::of(o, rows, c)?, Some(lse)))
         }))
     }
     /// The gradients, arranged as the inputs.
-    pub(super) fn backward(&self, d: &Device) -> Result<Run> {
+    pub(super) fn backward(&self, d: &Device) -> Result<PreparedCase> {
         let (x, d, rows, (c, kv)) = (self.on(d)?, d.clone(), self.rows(), self.widths());
         let lse = self.with(&self.inputs(), |x| reference(self.attention(), x)).1;
         let (lse, d_o) = (d.upload(Class::Scratch, &lse)?, d.upload(Class::Scratch, &self.d_o())?);
         let zeros = |b: &Buffer| d.zeros::<f32>(Class::Scratch, b.len());
         let outputs = x.buffers.iter().map(zeros).collect::<Result<_>>()?;
-        Ok(Run::new(outputs, move |y| {
+        Ok(PreparedCase::new(outputs, move |y| {
             let p = &x.problem;
             let (table, y) = y.split_last_mut().expect("that of the table");
             let mut parts = match p.fused {

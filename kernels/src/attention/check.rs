@@ -1,5 +1,5 @@
 //! What a launch refuses, and what it costs.
-use super::{Attention, Gradients, NAME, Qkv, Wanted, softmax::Sight};
+use super::{Attention, Gradients, NAME, Qkv, Wanted, softmax::VisibleKeys};
 use crate::{Cost, Device, Error, Result};
 use std::ops::Range;
 
@@ -25,8 +25,8 @@ impl Attention<'_> {
             n => self.heads > 0 && self.heads.is_multiple_of(n),
         };
         if !fits {
-            let (expected, got) = (self.heads, self.kv_heads);
-            return Err(Error::Length { kernel: NAME, argument: "kv_heads", expected, got });
+            let what = format!("{} heads of queries cannot share {} of keys", self.heads, self.kv_heads);
+            return Err(Error::Invalid { kernel: NAME, what });
         }
         let mut ends = vec![0; x.kv.len()];
         for keys in self.spans.iter().flat_map(|s| &s.kv) {
@@ -56,15 +56,19 @@ impl Attention<'_> {
             return Err(Error::Range { kernel: NAME, what: "row of the bias", got, below });
         }
         for s in self.spans {
-            let sight = Sight::of_span(s, self.mask);
+            let visible = VisibleKeys::of_span(s, self.mask);
             for i in 0..s.q.len() {
-                for seen in sight.of(i).into_iter().filter(|r| !r.is_empty()) {
+                for seen in visible.of(i).into_iter().filter(|r| !r.is_empty()) {
                     // of the nearest and the farthest key, counted from the start of `bucket`
                     let at = |j: usize| (j + b.zero).checked_sub(s.bias_position + i);
                     let (first, last) = (at(seen.start), at(seen.end - 1));
                     if first.is_none() || last.is_none_or(|l| l >= b.bucket.len()) {
-                        let (expected, got) = (last.map_or(0, |l| l + 1), b.bucket.len());
-                        return Err(Error::Length { kernel: NAME, argument: "bucket", expected, got });
+                        let (len, before) = (b.bucket.len(), b.zero);
+                        let what = format!(
+                            "a query sees keys at distances that `bucket` has no row for: it has {len}, the first \
+                             for a key {before} in front of its query"
+                        );
+                        return Err(Error::Invalid { kernel: NAME, what });
                     }
                 }
             }
@@ -79,8 +83,10 @@ impl Attention<'_> {
         g: &Gradients<'_>,
     ) -> Result<()> {
         if g.kv.len() != x.kv.len() {
-            let (expected, got) = (x.kv.len(), g.kv.len());
-            return Err(Error::Length { kernel: NAME, argument: "dk", expected, got });
+            let (there, asked) = (x.kv.len(), g.kv.len());
+            let what =
+                format!("gradients of {asked} pairs of keys and values are asked for, there are {there}");
+            return Err(Error::Invalid { kernel: NAME, what });
         }
         if let Some(dq) = &g.q {
             dq.expect::<f32>(NAME, device, "dq", (dq.rows().max(rows), self.channels()))?;
@@ -96,7 +102,10 @@ impl Attention<'_> {
             (Some(d), Some(b)) => {
                 d.table.view().expect::<f32>(NAME, device, "dbias", (b.table.rows(), b.table.cols()))
             }
-            (Some(_), None) => Err(Error::Length { kernel: NAME, argument: "bias", expected: 1, got: 0 }),
+            (Some(_), None) => {
+                let what = "the gradient of a bias is asked for, and there is none".into();
+                Err(Error::Invalid { kernel: NAME, what })
+            }
             (None, _) => Ok(()),
         }
     }
@@ -104,8 +113,8 @@ impl Attention<'_> {
     /// Each row of a matrix is read or written once, with keys and values in `sources` places.
     pub(super) fn cost(&self, sources: usize, wanted: Option<&Wanted>) -> Cost {
         let seen = |s| {
-            let sight = Sight::of_span(s, self.mask);
-            (0..s.q.len()).map(|i| sight.of(i).iter().map(Range::len).sum::<usize>()).sum::<usize>()
+            let visible = VisibleKeys::of_span(s, self.mask);
+            (0..s.q.len()).map(|i| visible.of(i).iter().map(Range::len).sum::<usize>()).sum::<usize>()
         };
         let pairs: usize = self.spans.iter().map(seen).sum();
         let queries: usize = self.spans.iter().map(|s| s.q.len()).sum();

@@ -11,11 +11,11 @@
 //!
 //! The keys of a sequence may lie in several places ([`Keys`]): a prefix that sequences share (Li & Liang 2021), the past in a
 //! cache, its own. Gradients of rows that several sequences share are summed in the order of the spans.
-mod ahead;
 mod cases;
 mod check;
 mod cpu;
 mod plan;
+mod prefetch;
 mod product;
 mod reference;
 mod softmax;

@@ -1,5 +1,5 @@
 //! How a launch is cut into tasks, and where its tasks find keys and leave gradients.
-use super::{Attention, Bias, Span, Wanted, check::union, softmax::Sight};
+use super::{Attention, Bias, Span, Wanted, check::union, softmax::VisibleKeys};
 use std::ops::Range;
 
 /// Scores of a block, about.
@@ -24,12 +24,12 @@ pub(super) fn block(s: &Span) -> usize {
 }
 /// The numbers of the keys that some of these queries see, and of those between them; they begin with a whole panel.
 pub(super) fn seen(s: &Span, a: &Attention<'_>, q: &Range<usize>) -> Range<usize> {
-    let sight = Sight::of_span(s, a.mask);
+    let visible = VisibleKeys::of_span(s, a.mask);
     if q.is_empty() {
         return 0..0;
     }
-    let [_, first] = sight.of(q.start - s.q.start);
-    let [free, last] = sight.of(q.end - 1 - s.q.start);
+    let [_, first] = visible.of(q.start - s.q.start);
+    let [free, last] = visible.of(q.end - 1 - s.q.start);
     let end = last.end.max(free.end);
     let start = if s.free > 0 || first.is_empty() { 0 } else { first.start / WHOLE * WHOLE };
     if start < end { start..end } else { 0..0 }
@@ -59,9 +59,9 @@ pub(super) fn tasks<'a>(a: &Attention<'a>, threads: usize, backward: bool) -> Ve
         }
     }
     tasks.sort_by_key(|t| std::cmp::Reverse(t.kv_heads.len() * t.q.len() * t.span.keys()));
-    let mut hands: Vec<Vec<Task<'a>>> = (0..threads).map(|_| vec![]).collect();
-    tasks.into_iter().enumerate().for_each(|(i, t)| hands[i % threads].push(t));
-    hands.into_iter().flatten().collect()
+    let mut by_thread: Vec<Vec<Task<'a>>> = (0..threads).map(|_| vec![]).collect();
+    tasks.into_iter().enumerate().for_each(|(i, t)| by_thread[i % threads].push(t));
+    by_thread.into_iter().flatten().collect()
 }
 
 /// A range of a span's keys.

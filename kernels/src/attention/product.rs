@@ -3,7 +3,7 @@
 //! A tile of C, some rows by one panel, is summed in registers over all k; A is read where it is, by broadcasts, so that a
 //! transposed A is a matter of strides. B is packed, panel by panel, so that it is read in order; or it is read where it
 //! is, where that is less work.
-use super::ahead::Ahead;
+use super::prefetch::PrefetchRows;
 use crate::simd::{F32s, Level, Simd, opaque, simd};
 
 /// Floats that a packed B of this size takes at most, on any level.
@@ -110,7 +110,7 @@ pub(super) struct Product<'a> {
 ///
 /// # Safety
 /// The m x n elements of C must be readable and writable, and nobody else's while this runs.
-pub(super) unsafe fn product(level: Level, p: Product<'_>, ahead: &mut Ahead) {
+pub(super) unsafe fn product(level: Level, p: Product<'_>, ahead: &mut PrefetchRows) {
     if p.m == 0 || p.n == 0 {
         return;
     }
@@ -126,7 +126,7 @@ pub(super) unsafe fn product(level: Level, p: Product<'_>, ahead: &mut Ahead) {
 struct Checked<'a>(Product<'a>);
 
 simd! {
-    fn checked<S>(s, p: Checked<'_>, ahead: &mut Ahead) {
+    fn checked<S>(s, p: Checked<'_>, ahead: &mut PrefetchRows) {
         let (p, l) = (p.0, S::V::LANES);
         let tiles = p.m.div_ceil(S::ROWS);
         for t in 0..tiles {

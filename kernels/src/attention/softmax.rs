@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// What the queries of a block see of a range of keys.
 #[derive(Clone, Copy)]
-pub(super) struct Sight {
+pub(super) struct VisibleKeys {
     /// The position of the first query.
     position: usize,
     /// Positions in front of a query's own and behind it that it sees.
@@ -20,14 +20,14 @@ pub(super) struct Sight {
     first: usize,
     n: usize,
 }
-impl Sight {
+impl VisibleKeys {
     /// All queries and all keys of a span.
-    pub(super) fn of_span(s: &Span, mask: Mask) -> Sight {
-        Sight { position: s.position, reach: mask.reach(), free: s.free, first: 0, n: s.keys() }
+    pub(super) fn of_span(s: &Span, mask: Mask) -> VisibleKeys {
+        VisibleKeys { position: s.position, reach: mask.reach(), free: s.free, first: 0, n: s.keys() }
     }
     /// The queries from the i-th on, and some of the keys: from the first on if there are free ones.
-    pub(super) fn part(self, i: usize, keys: &Range<usize>) -> Sight {
-        Sight { position: self.position.saturating_add(i), first: keys.start, n: keys.len(), ..self }
+    pub(super) fn part(self, i: usize, keys: &Range<usize>) -> VisibleKeys {
+        VisibleKeys { position: self.position.saturating_add(i), first: keys.start, n: keys.len(), ..self }
     }
     /// Whether each of so many queries sees every key of the range.
     fn is_whole(&self, rows: usize) -> bool {
@@ -85,12 +85,12 @@ fn clear(row: &mut [f32], [free, own]: &[Range<usize>; 2], lanes: usize) {
 }
 
 simd! {
-    /// Rows of raw scores x, `stride` apart, of whole vectors that hold the keys of `sight`, become exp(scale x - top), top
+    /// Rows of raw scores x, `stride` apart, of whole vectors that hold the keys of `visible`, become exp(scale x - top), top
     /// the largest that is seen, dropped out; `tops` and `sums`, one number for each row: top, and the sum before dropout.
-    pub(super) fn softmax<S>(s, x: &mut [f32], stride: usize, sight: Sight, scale: f32, drop: Option<Drop>,
+    pub(super) fn softmax<S>(s, x: &mut [f32], stride: usize, visible: VisibleKeys, scale: f32, drop: Option<Drop>,
         tops: &mut [f32], sums: &mut [f32]) {
-        let (n, width) = (sight.n, sight.n.next_multiple_of(S::V::LANES));
-        if sight.is_whole(tops.len()) {
+        let (n, width) = (visible.n, visible.n.next_multiple_of(S::V::LANES));
+        if visible.is_whole(tops.len()) {
             for (i, (top, sum)) in tops.iter_mut().zip(sums).enumerate() {
                 let row = &mut x[i * stride..][..width];
                 *top = math::largest(s, &row[..n], scale);
@@ -103,7 +103,7 @@ simd! {
         }
         for (i, (top, sum)) in tops.iter_mut().zip(sums).enumerate() {
             let row = &mut x[i * stride..][..width];
-            let [free, own] = sight.of(i);
+            let [free, own] = visible.of(i);
             let drop = drop.map(|d| d.of(i));
             *top = math::largest(s, &row[own.clone()], scale);
             *sum = 0.0;
@@ -161,17 +161,17 @@ simd! {
     /// Rows of raw scores x and of d = dO Vᵀ, as [`softmax`] takes them. The scores become probabilities
     /// P = exp(scale x - lse), dropped out; d becomes the gradient of the raw scores:
     /// scale · P ∘ (dP - rowsum(P ∘ dP)), dP = d dropped out.
-    pub(super) fn softmax_backward<S>(s, x: &mut [f32], d: &mut [f32], stride: usize, sight: Sight, scale: f32,
+    pub(super) fn softmax_backward<S>(s, x: &mut [f32], d: &mut [f32], stride: usize, visible: VisibleKeys, scale: f32,
         drop: Option<Drop>, lse: &[f32]) {
-        let (n, width) = (sight.n, sight.n.next_multiple_of(S::V::LANES));
-        let is_whole = sight.is_whole(lse.len());
+        let (n, width) = (visible.n, visible.n.next_multiple_of(S::V::LANES));
+        let is_whole = visible.is_whole(lse.len());
         for (i, lse) in lse.iter().enumerate() {
             let (x, d) = (&mut x[i * stride..][..width], &mut d[i * stride..][..width]);
             let how = (scale, *lse);
             let sum = match (is_whole, drop) {
                 (true, None) => probabilities(s, x, d, n, how, None),
                 (true, Some(drop)) => probabilities(s, x, d, n, how, Some(drop.of(i))),
-                (false, _) => seen_probabilities(s, x, d, sight.of(i), how, drop.map(|d| d.of(i))),
+                (false, _) => seen_probabilities(s, x, d, visible.of(i), how, drop.map(|d| d.of(i))),
             };
             to_gradients(s, x, d, scale, sum, drop);
         }

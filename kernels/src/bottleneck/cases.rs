@@ -1,7 +1,7 @@
 //! The shapes on which the bottleneck is checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{Added, noise, wide},
 };
 
@@ -92,7 +92,7 @@ fn case(way: Way, f: Activation, shape: [usize; 3], added: Added, timed: bool) -
             _ => outputs.push(device.alloc::<f32>(Class::Scratch, m * c)?),
         }
         let device = device.clone();
-        Ok(Run::new(outputs, move |out| {
+        Ok(PreparedCase::new(outputs, move |out| {
             let w = Bottleneck {
                 down: View::of(&down, b, c)?,
                 down_bias: (b_d.len() == b && way == Forward).then_some(&b_d),

@@ -49,13 +49,13 @@ struct Products<'a> {
 }
 
 /// f32 rows in host memory, and the distance between them.
-type Rows<'a> = (&'a [f32], usize);
-type RowsMut<'a> = (&'a mut [f32], usize);
+type HostRows<'a> = (&'a [f32], usize);
+type HostRowsMut<'a> = (&'a mut [f32], usize);
 
 fn weight(w: View<'_>) -> Result<Floats<'_, f32>> {
     Ok(Floats { data: w.host()?, stride: w.stride() })
 }
-fn rows_mut(v: ViewMut<'_>) -> Result<RowsMut<'_>> {
+fn rows_mut(v: ViewMut<'_>) -> Result<HostRowsMut<'_>> {
     let stride = v.view().stride();
     Ok((v.host()?, stride))
 }
@@ -118,9 +118,9 @@ impl Products<'_> {
     fn run(
         &self,
         d: &Cpu,
-        (x, x_row): Rows<'_>,
+        (x, x_row): HostRows<'_>,
         narrow: &mut [f32],
-        (y, y_row): RowsMut<'_>,
+        (y, y_row): HostRowsMut<'_>,
         space: &mut [f32],
         between: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
     ) {

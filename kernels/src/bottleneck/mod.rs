@@ -14,9 +14,8 @@ mod tests;
 use crate::{
     Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut,
     activation::{self, Activation},
-    isa,
+    check_buffer, isa,
     matmul::{self, Base, Plus},
-    need,
 };
 
 const NAME: &str = "bottleneck";
@@ -52,8 +51,8 @@ impl Bottleneck<'_> {
         let (c, b) = (self.channels(), self.width());
         self.down.expect::<f32>(NAME, device, "down", (b, c))?;
         self.up.expect::<f32>(NAME, device, "up", (c, b))?;
-        self.down_bias.map_or(Ok(()), |v| need::<f32>(NAME, device, "down_bias", v, b))?;
-        self.up_bias.map_or(Ok(()), |v| need::<f32>(NAME, device, "up_bias", v, c))
+        self.down_bias.map_or(Ok(()), |v| check_buffer::<f32>(NAME, device, "down_bias", v, b))?;
+        self.up_bias.map_or(Ok(()), |v| check_buffer::<f32>(NAME, device, "up_bias", v, c))
     }
 }
 
@@ -83,10 +82,8 @@ fn backward_cost(shape: [usize; 3], added: Option<bool>) -> Cost {
 fn dense(v: View<'_>, argument: &'static str, device: &Device, shape: (usize, usize)) -> Result<()> {
     v.expect::<f32>(NAME, device, argument, shape)?;
     if !v.is_dense() {
-        return Err(Error::Unsupported {
-            kernel: "bottleneck with gaps between the rows of a",
-            device: "any device",
-        });
+        let what = format!("the rows of `{argument}` must follow each other without gaps");
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The shapes on which the conversions are checked and timed. The way back is exact, so one case is both ways.
 use super::*;
-use crate::{Case, Class, Run, case::noise};
+use crate::{Case, Class, PreparedCase, case::noise};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut v: Vec<Case> = [0, 1, 7, 33, 16 * 1024 + 5, 50_001].into_iter().map(|n| case(n, false)).collect();
@@ -29,7 +29,7 @@ fn case(n: usize, timed: bool) -> Case {
             let x = d.upload(Class::Scratch, &values(n))?;
             let (mut half, y) = (d.alloc::<bf16>(Class::Scratch, n)?, d.alloc::<f32>(Class::Scratch, n)?);
             let d = d.clone();
-            Ok(Run::new(vec![y], move |y| {
+            Ok(PreparedCase::new(vec![y], move |y| {
                 narrow(&d, View::row(&x), ViewMut::row(&mut half))?;
                 widen(&d, View::row(&half), ViewMut::row(&mut y[0]))
             }))

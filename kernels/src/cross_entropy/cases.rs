@@ -1,7 +1,7 @@
 //! The shapes on which the loss is checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide},
 };
 
@@ -32,7 +32,7 @@ fn forward_case(rows: usize, classes: usize, timed: bool) -> Case {
             let (z, labels) = (d.upload(Class::Scratch, &z)?, d.upload(Class::Scratch, &labels)?);
             let outputs = vec![d.alloc::<f32>(Class::Scratch, 1)?, d.alloc::<f32>(Class::Scratch, n)?];
             let d = d.clone();
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 let [loss, probs] = y else { unreachable!() };
                 let probs = ViewMut::of(probs, rows, classes)?;
                 forward(&d, View::of(&z, rows, classes)?, &labels, probs, loss)
@@ -62,7 +62,7 @@ fn backward_case(rows: usize, classes: usize, timed: bool) -> Case {
             let (probs, labels) = (d.upload(Class::Scratch, &probs)?, d.upload(Class::Scratch, &labels)?);
             let (dloss, dz) = (d.upload(Class::Scratch, &[dloss])?, d.alloc::<f32>(Class::Scratch, n)?);
             let d = d.clone();
-            Ok(Run::new(vec![dz], move |y| {
+            Ok(PreparedCase::new(vec![dz], move |y| {
                 let dz = ViewMut::of(&mut y[0], rows, classes)?;
                 backward(&d, &dloss, View::of(&probs, rows, classes)?, &labels, dz)
             }))

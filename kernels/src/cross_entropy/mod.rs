@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
 use num_traits::Float;
 
 const NAME: &str = "cross_entropy";
@@ -33,10 +33,10 @@ pub fn forward(
     loss: &mut Buffer,
 ) -> Result<()> {
     let shape = (labels.len(), z.cols());
-    need::<u32>(NAME, device, "labels", labels, 0)?;
+    check_buffer::<u32>(NAME, device, "labels", labels, 0)?;
     z.expect::<f32>(NAME, device, "z", shape)?;
     probs.view().expect::<f32>(NAME, device, "probs", shape)?;
-    need::<f32>(NAME, device, "loss", loss, 1)?;
+    check_buffer::<f32>(NAME, device, "loss", loss, 1)?;
     let _span = device.span(NAME, "forward", || cost(shape.0 * shape.1, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, z, labels, probs, loss),
@@ -53,8 +53,8 @@ pub fn backward(
     dz: ViewMut<'_>,
 ) -> Result<()> {
     let shape = (labels.len(), probs.cols());
-    need::<f32>(NAME, device, "dloss", dloss, 1)?;
-    need::<u32>(NAME, device, "labels", labels, 0)?;
+    check_buffer::<f32>(NAME, device, "dloss", dloss, 1)?;
+    check_buffer::<u32>(NAME, device, "labels", labels, 0)?;
     probs.expect::<f32>(NAME, device, "probs", shape)?;
     dz.view().expect::<f32>(NAME, device, "dz", shape)?;
     let _span = device.span(NAME, "backward", || cost(shape.0 * shape.1, true));

@@ -1,7 +1,7 @@
 //! The shapes on which dropout is checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide},
 };
 
@@ -25,7 +25,7 @@ fn case(rows: usize, cols: usize, p: f32, timed: bool) -> Case {
         prepare: Box::new(move |d| {
             let (x, outputs) = (noise(1, n), vec![d.alloc::<f32>(Class::Scratch, n)?]);
             let d = d.clone();
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 y[0].write(&x)?;
                 apply(&d, drop, ViewMut::of(&mut y[0], rows, cols)?)
             }))

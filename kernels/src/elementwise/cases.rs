@@ -1,6 +1,6 @@
 //! The shapes on which the element-wise kernels are checked and timed: of matrices of their own, and of columns of wider ones.
 use super::*;
-use crate::{Case, Class, Run, case::noise};
+use crate::{Case, Class, PreparedCase, case::noise};
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -47,7 +47,7 @@ fn case(op: Op, [rows, cols, gap]: [usize; 3], timed: bool) -> Case {
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let [a, b, y] = [1, 2, 4].map(|seed| up(&noise(seed, rows * wide)));
             let (a, b, y, v, d) = (a?, b?, y?, up(&row)?, d.clone());
-            Ok(Run::new(vec![y], move |y| {
+            Ok(PreparedCase::new(vec![y], move |y| {
                 let part = |b| View::of(b, rows, wide)?.cols_of(gap..wide);
                 let (a, b, y) =
                     (part(&a)?, part(&b)?, ViewMut::of(&mut y[0], rows, wide)?.cols_of(gap..wide)?);

@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
 
 const NAME: &str = "elementwise";
 /// The registry row.
@@ -72,7 +72,7 @@ pub fn scale(device: &Device, s: f32, y: ViewMut<'_>) -> Result<()> {
 /// y = x · v, v holding a value for each column, or one for all.
 pub fn mul_row(device: &Device, x: View<'_>, v: &Buffer, y: ViewMut<'_>) -> Result<()> {
     let n = check(device, &[("x", x)], &y)?;
-    need::<f32>(NAME, device, "v", v, if v.len() == 1 { 1 } else { x.cols() })?;
+    check_buffer::<f32>(NAME, device, "v", v, if v.len() == 1 { 1 } else { x.cols() })?;
     let _span = device.span(NAME, "mul_row", || cost(n, 2, 1));
     match device {
         Device::Cpu(d) => cpu::mul_row(d, x, v, y),

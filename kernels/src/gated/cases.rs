@@ -2,7 +2,7 @@
 //! them, or matrices of their own.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide},
 };
 
@@ -44,7 +44,7 @@ fn case(f: Activation, rows: usize, cols: usize, fused: bool, back: bool, timed:
             let (both, dy) = (d.upload(Class::Scratch, &both)?, d.upload(Class::Scratch, &dy)?);
             let outputs = (0..if back { 2 } else { 1 }).map(|_| d.alloc::<f32>(Class::Scratch, n));
             let (outputs, d) = (outputs.collect::<Result<_>>()?, d.clone());
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 let (a, b) = if fused {
                     let both = View::of(&both, rows, 2 * cols)?;
                     (both.cols_of(0..cols)?, both.cols_of(cols..2 * cols)?)

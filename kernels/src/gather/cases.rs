@@ -1,7 +1,7 @@
 //! The shapes on which rows are gathered and scattered, checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run, Storage,
+    Case, Class, PreparedCase, Storage,
     case::{kept, noise, store},
 };
 
@@ -41,7 +41,7 @@ fn rows_case(n: usize, rows: usize, cols: usize, storage: Storage, accumulate: b
             let index = d.upload(Class::Scratch, &index(n, rows))?;
             let y = d.upload(Class::Scratch, &noise(2, len))?;
             let d = d.clone();
-            Ok(Run::new(vec![y], move |y| {
+            Ok(PreparedCase::new(vec![y], move |y| {
                 let table = Matrix::stored(&table, scales.as_ref(), rows, cols);
                 super::rows(&d, table, &index, ViewMut::of(&mut y[0], n, cols)?, accumulate)
             }))
@@ -68,7 +68,7 @@ fn scatter_case(n: usize, rows: usize, cols: usize, timed: bool) -> Case {
             let index = d.upload(Class::Scratch, &index(n, rows))?;
             let table = d.upload(Class::Scratch, &noise(2, rows * cols))?;
             let d = d.clone();
-            Ok(Run::new(vec![table], move |y| {
+            Ok(PreparedCase::new(vec![table], move |y| {
                 scatter(&d, View::of(&dy, n, cols)?, &index, ViewMut::of(&mut y[0], rows, cols)?)
             }))
         }),

@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, matmul::Matrix, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer, matmul::Matrix};
 
 const NAME: &str = "gather";
 /// The registry row.
@@ -29,7 +29,7 @@ pub fn rows(
     accumulate: bool,
 ) -> Result<()> {
     table.check(NAME, "table", device)?;
-    need::<u32>(NAME, device, "index", index, 0)?;
+    check_buffer::<u32>(NAME, device, "index", index, 0)?;
     y.view().expect::<f32>(NAME, device, "y", (index.len(), table.cols))?;
     let read = || Matrix { rows: index.len(), ..table }.bytes();
     let _span = device.span(NAME, "rows", || cost(read(), index.len() * table.cols, accumulate));
@@ -42,7 +42,7 @@ pub fn rows(
 
 /// table (rows, cols) += dy (n, cols) at the rows named. Indices beyond the table give an error.
 pub fn scatter(device: &Device, dy: View<'_>, index: &Buffer, table: ViewMut<'_>) -> Result<()> {
-    need::<u32>(NAME, device, "index", index, 0)?;
+    check_buffer::<u32>(NAME, device, "index", index, 0)?;
     let (rows, cols) = (table.view().rows(), dy.cols());
     dy.expect::<f32>(NAME, device, "dy", (index.len(), cols))?;
     table.view().expect::<f32>(NAME, device, "table", (rows, cols))?;

@@ -1,7 +1,7 @@
 //! The shapes on which the normalisation is checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide},
     dropout,
 };
@@ -106,7 +106,7 @@ fn forward_case(
                 vec![d.alloc::<f32>(Class::Scratch, len)?, d.alloc::<f32>(Class::Scratch, kept)?];
             outputs.push(d.alloc::<f32>(Class::Scratch, if keep { rows } else { 0 })?);
             let d = d.clone();
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 let [y, normed, rstd] = y else { unreachable!() };
                 let dropout = drops(drop);
                 let (beta, centred) = (kind.has_bias().then_some(&beta), kind.centred());
@@ -114,7 +114,7 @@ fn forward_case(
                 let (x, r) = (View::of(&x, rows, cols)?, View::of(&r, rows, cols)?);
                 let y = ViewMut::of(y, rows, cols)?;
                 let keep = match keep {
-                    true => Some(Kept { normed: ViewMut::of(normed, rows, cols)?, rstd }),
+                    true => Some(SavedNorm { normed: ViewMut::of(normed, rows, cols)?, rstd }),
                     false => None,
                 };
                 forward(&d, x, residual.then_some(r), n, y, keep)
@@ -158,7 +158,7 @@ fn backward_case(kind: Kind, [rows, cols]: [usize; 2], drop: bool, timed: bool) 
             let (dy, hat, inv, gamma) = (up(&noise(5, len))?, up(&hat)?, up(&inv)?, up(&g)?);
             let outputs = (0..1 + usize::from(drop)).map(|_| d.alloc::<f32>(Class::Scratch, len));
             let (outputs, d) = (outputs.collect::<Result<_>>()?, d.clone());
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 let dropout = drops(drop);
                 let (beta, centred) = (kind.has_bias().then_some(&gamma), kind.centred());
                 let n = Norm { gamma: &gamma, beta, eps: EPS, centred, dropout };

@@ -4,7 +4,7 @@ use crate::{
     Cpu,
     dropout::Row,
     lines::{Cut, Lines, PIECE},
-    matmul_int8::{self, RowsMut},
+    matmul_int8::{self, QuantizedRowsMut},
     simd::{F32s, Level, Simd, parts, simd},
 };
 
@@ -17,8 +17,8 @@ pub(super) fn forward(
     r: Option<View<'_>>,
     n: Norm<'_>,
     y: ViewMut<'_>,
-    keep: Option<Kept<'_>>,
-    q: Option<&mut Rows>,
+    keep: Option<SavedNorm<'_>>,
+    q: Option<&mut QuantizedRows>,
 ) -> Result<()> {
     let (level, cols) = (Level::current()?, x.cols());
     let rows = (PIECE / cols.max(1)).max(1);
@@ -99,7 +99,7 @@ type Out<'a> = (&'a mut [f32], usize);
 simd! {
     /// y = LN(x ∘ f + r) for the rows that `y` holds, those from `first` on.
     fn rows_forward<S>(s, inputs: (Lines<'_, f32>, Option<Lines<'_, f32>>), drop: Option<Dropout>, first: usize,
-        w: Affine<'_>, y: Out<'_>, keep: Option<(Out<'_>, &mut [f32])>, q: Option<RowsMut<'_>>) {
+        w: Affine<'_>, y: Out<'_>, keep: Option<(Out<'_>, &mut [f32])>, q: Option<QuantizedRowsMut<'_>>) {
         let cols = w.gamma.len();
         let ((x, r), (y, y_row)) = (inputs, y);
         let (mut keep, mut q) = (keep, q);
@@ -157,16 +157,16 @@ fn sum<S: Simd, const DROP: bool, const ADD: bool>(s: S, x: &[f32], f: Row, r: &
         for (k, t) in t.iter_mut().enumerate() {
             let (x, r, y) = (&x[k * l..], &r[k * l..], &mut y[k * l..]);
             let mut v = s.load(x);
-            s.soon(x, cols); // the next row
+            s.prefetch_read(x, cols); // the next row
             if DROP {
                 v = v * f.at(s, (j * WIDE + k) * l);
             }
             if ADD {
                 v = v + s.load(r);
-                s.soon(r, cols);
+                s.prefetch_read(r, cols);
             }
             v.store(y);
-            s.soon_mut(y, cols);
+            s.prefetch_write(y, cols);
             *t = *t + v;
         }
     }
@@ -235,7 +235,7 @@ fn normalise<S: Simd>(
         end.store_part(n_end);
         for (((y, g), b), n) in rows.zip(n.chunks_exact_mut(l)) {
             let h = ((s.load(y) - m) - rest) * inv;
-            s.soon_mut(n, cols);
+            s.prefetch_write(n, cols);
             h.store(n);
             h.fma(s.load(g), s.load(b)).store(y);
         }
@@ -266,8 +266,8 @@ fn gradient<S: Simd>(
     for ((dy, h), w) in wide {
         for k in 0..2 {
             let (dy, h) = (&dy[k * l..], &h[k * l..]);
-            s.soon(dy, cols); // the next row
-            s.soon(h, cols);
+            s.prefetch_read(dy, cols); // the next row
+            s.prefetch_read(h, cols);
             let g = s.load(dy) * s.load(&w[k * l..]);
             a[k] = a[k] + g;
             b[k] = g.fma(s.load(h), b[k]);
@@ -307,11 +307,11 @@ fn spread<S: Simd, const DROP: bool>(
     for (j, (((dy, h), w), ds)) in rows.zip(ds.chunks_exact_mut(l)).enumerate() {
         let g = s.load(dy) * s.load(w) - a;
         let d = (-s.load(h)).fma(b, g) * r;
-        s.soon_mut(ds, cols);
+        s.prefetch_write(ds, cols);
         d.store(ds);
         if DROP {
             let dx = &mut dx[j * l..];
-            s.soon_mut(dx, cols);
+            s.prefetch_write(dx, cols);
             (d * f.at(s, j * l)).store(dx);
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn forward(
     r: Option<View<'_>>,
     n: Norm<'_>,
     y: ViewMut<'_>,
-    keep: Option<Kept<'_>>,
+    keep: Option<SavedNorm<'_>>,
 ) -> Result<()> {
     let shape = (x.rows(), x.cols());
     if n.dropout.is_some() {

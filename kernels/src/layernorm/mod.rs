@@ -15,7 +15,8 @@ mod cuda;
 mod tests;
 
 use crate::{
-    Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, dropout::Dropout, matmul_int8::Rows, need,
+    Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer, dropout::Dropout,
+    matmul_int8::QuantizedRows,
 };
 use num_traits::Float;
 
@@ -40,7 +41,7 @@ pub struct Norm<'a> {
 
 /// What the backward pass needs: x̂ (rows, cols) and rstd (rows).
 #[derive(Debug)]
-pub struct Kept<'a> {
+pub struct SavedNorm<'a> {
     /// The normalised rows.
     pub normed: ViewMut<'a>,
     /// One over the standard deviation of each row.
@@ -67,7 +68,7 @@ pub fn forward(
     r: Option<View<'_>>,
     n: Norm<'_>,
     y: ViewMut<'_>,
-    keep: Option<Kept<'_>>,
+    keep: Option<SavedNorm<'_>>,
 ) -> Result<()> {
     forward_quantized(device, x, r, n, y, keep, None)
 }
@@ -79,8 +80,8 @@ pub fn forward_quantized(
     r: Option<View<'_>>,
     n: Norm<'_>,
     y: ViewMut<'_>,
-    keep: Option<Kept<'_>>,
-    q: Option<&mut Rows>,
+    keep: Option<SavedNorm<'_>>,
+    q: Option<&mut QuantizedRows>,
 ) -> Result<()> {
     let shape = (x.rows(), x.cols());
     x.expect::<f32>(NAME, device, "x", shape)?;
@@ -91,7 +92,7 @@ pub fn forward_quantized(
     }
     if let Some(k) = &keep {
         k.normed.view().expect::<f32>(NAME, device, "normed", shape)?;
-        need::<f32>(NAME, device, "rstd", k.rstd, shape.0)?;
+        check_buffer::<f32>(NAME, device, "rstd", k.rstd, shape.0)?;
     }
     if let Some(q) = &q {
         q.check(NAME, "q", device, shape.0, shape.1)?;
@@ -122,7 +123,7 @@ pub fn backward(
     let shape = (dy.rows(), dy.cols());
     dy.expect::<f32>(NAME, device, "dy", shape)?;
     normed.expect::<f32>(NAME, device, "normed", shape)?;
-    need::<f32>(NAME, device, "rstd", rstd, shape.0)?;
+    check_buffer::<f32>(NAME, device, "rstd", rstd, shape.0)?;
     n.check(device, shape.1)?;
     ds.view().expect::<f32>(NAME, device, "ds", shape)?;
     if let Some(dx) = &dx {
@@ -138,8 +139,8 @@ pub fn backward(
 }
 impl Norm<'_> {
     fn check(&self, device: &Device, cols: usize) -> Result<()> {
-        need::<f32>(NAME, device, "gamma", self.gamma, cols)?;
-        self.beta.map_or(Ok(()), |beta| need::<f32>(NAME, device, "beta", beta, cols))
+        check_buffer::<f32>(NAME, device, "gamma", self.gamma, cols)?;
+        self.beta.map_or(Ok(()), |beta| check_buffer::<f32>(NAME, device, "beta", beta, cols))
     }
 }
 

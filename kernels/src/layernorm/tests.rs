@@ -43,7 +43,7 @@ fn run(d: &Device, x: &[f32], r: &[f32], g: &[f32], b: &[f32]) -> [Vec<f32>; 3] 
     let n = Norm { beta: Some(beta), ..plain(gamma) };
     let alloc = |n: usize| d.alloc::<f32>(Class::Scratch, n).unwrap();
     let (mut y, mut normed, mut rstd) = (alloc(x.len()), alloc(x.len()), alloc(rows));
-    let keep = Kept { normed: to(&mut normed, rows, cols), rstd: &mut rstd };
+    let keep = SavedNorm { normed: to(&mut normed, rows, cols), rstd: &mut rstd };
     let (x, r) = (up(x), up(r));
     forward(d, of(&x, rows, cols), Some(of(&r, rows, cols)), n, to(&mut y, rows, cols), Some(keep)).unwrap();
     [y, normed, rstd].map(|b| b.read().unwrap())
@@ -120,7 +120,7 @@ fn parts_of_matrices() {
             let [mut y, mut normed, mut ds, mut dx] = [0; 4].map(|_| alloc(rows * width));
             let mut rstd = alloc(rows);
             let place = [rows, width, at[2], cols];
-            let keep = Kept { normed: part_to(&mut normed, place), rstd: &mut rstd };
+            let keep = SavedNorm { normed: part_to(&mut normed, place), rstd: &mut rstd };
             let r = Some(part(r, at[1]));
             forward(&d, part(x, at[0]), r, n, part_to(&mut y, place), Some(keep)).unwrap();
             let (ds_part, dx_part) = (part_to(&mut ds, place), part_to(&mut dx, place));
@@ -153,13 +153,13 @@ fn quantised_rows_are_those_of_the_output() {
             let x = of(&x, rows, cols);
             for keep in [false, true] {
                 let mut y = [0, 1, 2].map(|_| d.alloc::<f32>(Class::Scratch, rows * cols).unwrap());
-                let mut q = [0, 1].map(|_| Rows::alloc(&d, Class::Scratch, rows, cols).unwrap());
+                let mut q = [0, 1].map(|_| QuantizedRows::alloc(&d, Class::Scratch, rows, cols).unwrap());
                 let [plain, normed, rstd] = &mut y;
                 forward(&d, x, None, n, to(plain, rows, cols), None).unwrap();
                 let view = crate::View::of(plain, rows, cols).unwrap();
                 matmul_int8::quantize_rows(&d, view, None, &mut q[0]).unwrap();
                 let mut y = d.alloc::<f32>(Class::Scratch, rows * cols).unwrap();
-                let keep = keep.then_some(Kept { normed: to(normed, rows, cols), rstd });
+                let keep = keep.then_some(SavedNorm { normed: to(normed, rows, cols), rstd });
                 forward_quantized(&d, x, None, n, to(&mut y, rows, cols), keep, Some(&mut q[1])).unwrap();
                 assert!(check::same(&plain.read().unwrap(), &y.read().unwrap()), "{level:?}");
                 assert_eq!(q[0].read().unwrap(), q[1].read().unwrap(), "{rows}x{cols} on {level:?}");
@@ -184,8 +184,8 @@ fn dropout_gives_the_bits_of_a_pass_of_its_own() {
             let run = |x: &Buffer, r: Option<&Buffer>, n: Norm<'_>| {
                 let [mut y, mut normed, mut ds, mut dx] = [0; 4].map(|_| alloc(rows * cols));
                 let mut rstd = alloc(rows);
-                let mut q = Rows::alloc(&d, Class::Scratch, rows, cols).unwrap();
-                let keep = Kept { normed: to(&mut normed, rows, cols), rstd: &mut rstd };
+                let mut q = QuantizedRows::alloc(&d, Class::Scratch, rows, cols).unwrap();
+                let keep = SavedNorm { normed: to(&mut normed, rows, cols), rstd: &mut rstd };
                 let (x, r) = (of(x, rows, cols), r.map(|r| of(r, rows, cols)));
                 forward_quantized(&d, x, r, n, to(&mut y, rows, cols), Some(keep), Some(&mut q)).unwrap();
                 let (dy, hat) = (of(&dy, rows, cols), of(&normed, rows, cols));

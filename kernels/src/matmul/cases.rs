@@ -1,7 +1,7 @@
 //! The shapes on which the products are checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run, Storage,
+    Case, Class, PreparedCase, Storage,
     case::{kept, noise, store, wide},
 };
 
@@ -108,10 +108,10 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
         move || {
             let b = kept(&b, shape, storage);
             let (a_row, a_col) = if gradient { (1, rows) } else { (depth, 1) };
-            let turned = transposed.then(|| turn(&b, cols, depth));
+            let of_b = transposed.then(|| transpose(&b, cols, depth));
             let bias =
                 (!gradient).then_some(if adds { &row[..] } else { &start[..] }).filter(|b| !b.is_empty());
-            let b = turned.as_deref().unwrap_or(&b);
+            let b = of_b.as_deref().unwrap_or(&b);
             let mut c = reference(rows, depth, cols, (&a, a_row, a_col), (b, cols, 1), bias);
             if adds {
                 c.iter_mut().zip(&start).for_each(|(c, s)| *c += s);
@@ -130,7 +130,7 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
         let plus = device.upload(Class::Backbone, if gradient { &[] } else { &start[..] })?;
         let bias = device.upload(Class::Backbone, &bias)?;
         let device = device.clone();
-        Ok(Run::new(vec![y], move |y| {
+        Ok(PreparedCase::new(vec![y], move |y| {
             let y = ViewMut::of(&mut y[0], rows, cols)?;
             if gradient {
                 let (dy, x) = (View::of(&a, m, n)?, View::of(&b, m, k)?);
@@ -163,6 +163,6 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
 }
 
 /// The transpose, so that the reference's inner loop runs along memory.
-fn turn(v: &[f64], rows: usize, cols: usize) -> Vec<f64> {
+fn transpose(v: &[f64], rows: usize, cols: usize) -> Vec<f64> {
     (0..rows * cols).map(|i| v[i % rows * cols + i / rows]).collect()
 }

@@ -22,12 +22,12 @@
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};
 use super::{
-    flip::Block,
     operands::{Job, Lines, Strided},
     pack::Piece,
     plan::{HEADER, Plan, Tiles, lanes},
     portable,
-    tile::{Ahead, Kernel, Tile},
+    tile::{Kernel, Tile, TilePrefetch},
+    transpose::Block,
     *,
 };
 use crate::{
@@ -69,7 +69,7 @@ struct Code<'a, S> {
     pack: unsafe fn(&Piece<S>, usize, *mut f32),
     /// For A.
     pack_f32: unsafe fn(&Piece<Floats<'a, f32>>, usize, *mut f32),
-    unflip: unsafe fn(&Block),
+    write_transposed: unsafe fn(&Block),
 }
 #[cfg(target_arch = "x86_64")]
 fn code<'a, S: Stored>(isa: Isa) -> Option<Code<'a, S>> {
@@ -78,11 +78,14 @@ fn code<'a, S: Stored>(isa: Isa) -> Option<Code<'a, S>> {
             kernel: avx512::kernel,
             pack: avx512::pack,
             pack_f32: avx512::pack,
-            unflip: avx512::unflip,
+            write_transposed: avx512::write_transposed,
         }),
-        Isa::Avx2 => {
-            Some(Code { kernel: avx2::kernel, pack: avx2::pack, pack_f32: avx2::pack, unflip: avx2::unflip })
-        }
+        Isa::Avx2 => Some(Code {
+            kernel: avx2::kernel,
+            pack: avx2::pack,
+            pack_f32: avx2::pack,
+            write_transposed: avx2::write_transposed,
+        }),
         Isa::Portable => None,
     }
 }
@@ -91,7 +94,7 @@ fn code<'a, S: Stored>(_isa: Isa) -> Option<Code<'a, S>> {
     None
 }
 
-/// C (m x cols, rows `c_row` apart; if the plan is flipped, Cᵀ) = A B + .., with `workspace` for what `plan` says the
+/// C (m x cols, rows `c_row` apart; if the plan says `c_transposed`, Cᵀ) = A B + .., with `workspace` for what `plan` says the
 /// threads need.
 pub(super) fn multiply<S: Stored>(
     d: &Cpu,
@@ -120,9 +123,9 @@ pub(super) fn multiply<S: Stored>(
     assert!(holds(a.data.len(), m, a.row, depth, a.col), "A is too short");
     let (lines, each) = if b.transposed { (cols, depth) } else { (depth, cols) };
     assert!(b.from.holds(lines, each), "B is too short");
-    let (high, wide) = if plan.flipped { (cols, m) } else { (m, cols) };
+    let (high, wide) = if plan.c_transposed { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
-    assert!(!plan.flipped || (plan.isa != Isa::Portable && plan.group == 0 && plan.step == plan.kc));
+    assert!(!plan.c_transposed || (plan.isa != Isa::Portable && plan.group == 0 && plan.step == plan.kc));
     assert!(plus.covers(high, wide), "what is added is too short");
     let each = plan.floats(!S::IS_F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
@@ -167,7 +170,7 @@ impl<'a, S: Stored> Job<'a, S> {
         let (i0, j0, rows, cols) = plan.task(task);
         let tiles = plan.tiles(rows);
         let group = if plan.group == 0 { tiles.count } else { plan.group };
-        let (i, j) = if plan.flipped { (j0, i0) } else { (i0, j0) };
+        let (i, j) = if plan.c_transposed { (j0, i0) } else { (i0, j0) };
         // SAFETY: the precondition.
         let mut target = unsafe { self.target(i, j) };
         let block = slot.wrapping_add(plan.block());
@@ -210,19 +213,19 @@ impl<'a, S: Stored> Job<'a, S> {
                     unsafe { (code.pack_f32)(&lines, lanes(plan.isa), packed) };
                     packed.cast_const()
                 };
-                let to = match plan.flipped {
+                let to = match plan.c_transposed {
                     true => Target { c: (block, plan.nc), plus: AtTile::NOTHING },
                     false => target,
                 };
-                // SAFETY: as of this function; A and B have just been put there. A flipped task has room for `mc` x `nc`
+                // SAFETY: as of this function; A and B have just been put there. A task of Cᵀ has room for `mc` x `nc`
                 // values from `block` on, and one with parts of depth for `mc` x a panel.
                 unsafe { self.block(code, &to, &piece, (tiles, these), a, &b) };
             }
-            if plan.flipped {
+            if plan.c_transposed {
                 let Target { c, plus } = target;
                 let block = Block { from: (block, plan.nc), rows, cols, plus, c };
                 // SAFETY: the block has just been computed, and its place in C is this task's.
-                unsafe { (code.unflip)(&block) };
+                unsafe { (code.write_transposed)(&block) };
             }
             target.plus = AtTile::OUTPUT;
             p += depth;
@@ -275,11 +278,11 @@ impl<'a, S: Stored> Job<'a, S> {
                     (false, true) => j + panel,
                     (false, false) => piece.depth * b.row,
                 };
-                Ahead::line(b.at.wrapping_add(next + t / 2 * lanes), b.row, depth, high)
+                TilePrefetch::line(b.at.wrapping_add(next + t / 2 * lanes), b.row, depth, high)
             } else if !plan.in_place && plan.group == 0 && self.a.col == 1 {
-                Ahead::next(a.0, self.a.row, high, depth, (s, panels))
+                TilePrefetch::next(a.0, self.a.row, high, depth, (s, panels))
             } else {
-                Ahead::nothing(a.0)
+                TilePrefetch::nothing(a.0)
             };
             // unfinished sums are put aside
             let aside = b.unfinished.wrapping_add(i * panel);

@@ -11,8 +11,6 @@ mod cases;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod cpu;
 mod cuda;
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-mod flip;
 mod operands;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod pack;
@@ -23,6 +21,8 @@ mod portable;
 mod tests;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) mod tile;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -36,7 +36,7 @@ use num_traits::Float;
 use operands::Strided;
 use plan::Plan;
 pub(crate) use plan::Tiles;
-pub(crate) use tile::{Ahead, Tile};
+pub(crate) use tile::{Tile, TilePrefetch};
 
 const NAME: &str = "matmul";
 /// The registry row.
@@ -44,8 +44,7 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
 /// Elements of a matrix.
 pub(crate) fn area(kernel: &'static str, argument: &'static str, rows: usize, cols: usize) -> Result<usize> {
-    let too_many = Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
-    rows.checked_mul(cols).ok_or(too_many)
+    rows.checked_mul(cols).ok_or_else(|| Error::uncountable(kernel, argument, (rows, cols)))
 }
 
 /// C (rows, cols) from (rows, depth) and (depth, cols), the latter of `stored` bytes, set or added to a matrix.
@@ -78,7 +77,7 @@ pub fn times_transposed(
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
-            if plan.flipped {
+            if plan.c_transposed {
                 let w = w.floats(w.data.host()?);
                 let a = Strided { data: w.data, row: w.stride, col: 1 };
                 return cpu::product(device, d, plan, a, (x.into(), true), plus, y);
@@ -128,7 +127,7 @@ pub fn transposed_times(
     match device {
         Device::Cpu(d) => {
             let plan = plan()?;
-            let (a, b) = if plan.flipped { (x, dy) } else { (dy, x) };
+            let (a, b) = if plan.c_transposed { (x, dy) } else { (dy, x) };
             let a = Strided { data: a.host()?, row: 1, col: a.stride() };
             cpu::product(device, d, plan, a, (b.into(), false), plus, g)
         }

@@ -7,7 +7,7 @@
 //! A is packed only where its rows are neighbours in memory (a weight's gradient): there a tile would touch another line,
 //! far away, for every step of depth. Its transpose is packed like a piece of B, in panels of one vector.
 use crate::{
-    simd::{F32s, MOST_LANES, Simd, Soon, prefetch},
+    simd::{F32s, MOST_LANES, PrefetchHint, Simd, prefetch},
     storage::view::Stored,
 };
 
@@ -43,7 +43,7 @@ pub(super) unsafe fn pack<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
     // SAFETY: the preconditions are the same.
     unsafe {
         if from.transposed {
-            turn(s, from, panel, to);
+            pack_transposed(s, from, panel, to);
         } else {
             copy(s, from, panel, to);
         }
@@ -52,7 +52,7 @@ pub(super) unsafe fn pack<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
 
 /// A stored line becomes a column: squares of the piece are transposed in registers.
 #[inline(always)]
-unsafe fn turn<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut f32) {
+unsafe fn pack_transposed<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut f32) {
     let Piece { from, line, at, depth, cols, .. } = *from;
     for group in (0..cols).step_by(S::V::LANES) {
         let first = group / panel * panel;
@@ -68,7 +68,7 @@ unsafe fn turn<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut
                 for (i, v) in square[..S::V::LANES].iter_mut().enumerate() {
                     *v = from.load(s, line + group + i, at + p);
                 }
-                s.turn(&mut square);
+                s.transpose_square(&mut square);
                 for (k, row) in square[..S::V::LANES].iter().enumerate() {
                     row.store_at(to.add((p + k) * width), S::V::LANES);
                 }
@@ -79,7 +79,7 @@ unsafe fn turn<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut
                 for (i, v) in square[..live].iter_mut().enumerate() {
                     *v = from.load_first(s, line + group + i, at + p, n);
                 }
-                s.turn(&mut square);
+                s.transpose_square(&mut square);
                 for (k, row) in square[..n].iter().enumerate() {
                     row.store_at(to.add((p + k) * width), S::V::LANES);
                 }
@@ -105,7 +105,7 @@ unsafe fn copy<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut
                 for g in (0..width).step_by(S::V::LANES) {
                     let live = cols - first - g;
                     let (line, at) = (line + p, at + first + g);
-                    prefetch(from.address(line + AHEAD, at), Soon::Read);
+                    prefetch(from.address(line + AHEAD, at), PrefetchHint::Read);
                     let v = if live >= S::V::LANES {
                         from.load(s, line, at)
                     } else {

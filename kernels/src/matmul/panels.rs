@@ -9,7 +9,7 @@ use super::x86::{avx2, avx512};
 use super::{
     pack::Piece,
     plan::{Tiles, lanes, tile_rows},
-    tile::{Ahead, Tile},
+    tile::{Tile, TilePrefetch},
 };
 use crate::{
     Isa,
@@ -173,7 +173,11 @@ impl<'a> Panels<'a> {
         let tile = Tile {
             depth,
             a: (a, of.a.1, 1),
-            ahead: if depth >= AHEAD { Ahead::next(a, of.a.1, rows, depth, part) } else { Ahead::nothing(a) },
+            ahead: if depth >= AHEAD {
+                TilePrefetch::next(a, of.a.1, rows, depth, part)
+            } else {
+                TilePrefetch::nothing(a)
+            },
             b: (b, vectors * lanes),
             keep: null_mut(),
             begin: (null(), 0),

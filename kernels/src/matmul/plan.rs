@@ -25,7 +25,7 @@ pub(super) struct Plan {
     /// A's rows are packed too, so many tiles at a time; 0: A is read where it lies.
     pub group: usize,
     /// C is computed transposed: a task's block of Cᵀ apart, which is then written down.
-    pub flipped: bool,
+    pub c_transposed: bool,
     /// B's columns are packed for all depths at once.
     pub whole: bool,
 }
@@ -33,16 +33,16 @@ pub(super) struct Plan {
 /// Up to so many rows of C, B is not worth packing if it can be read in place
 const IN_PLACE_ROWS: usize = 96;
 /// (more, if A would be packed too).
-const IN_PLACE_TURNED: usize = 160;
+const IN_PLACE_A_TRANSPOSED: usize = 160;
 /// Depth that passes by at a time if B is read in place: its rows are far apart, and a panel should stay in the first-level
 /// cache or near it.
 const IN_PLACE_DEPTH: usize = 192;
 /// Up to so many rows of activations, of so many values at most, those are packed and the weight is read where it lies ...
-const FLIPPED_ROWS: usize = 128;
-const FLIPPED_VALUES: usize = 320 << 10;
+const C_TRANSPOSED_ROWS: usize = 128;
+const C_TRANSPOSED_VALUES: usize = 320 << 10;
 /// ... by so many tasks, of at least so many of its lines.
-const FLIPPED_TASKS: usize = 16;
-const FLIPPED_LINES: usize = 48;
+const C_TRANSPOSED_TASKS: usize = 16;
+const C_TRANSPOSED_LINES: usize = 48;
 /// Columns are cut into blocks of at most so many ...
 const BLOCK: usize = 192;
 /// ... and into so many blocks at least, if there are as many panels; fewer, if each block packs A again.
@@ -61,15 +61,22 @@ const GROUP: usize = 64 << 10;
 pub(super) const HEADER: usize = 16;
 
 impl Plan {
-    /// `turned`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
+    /// `a_transposed`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
     ///
-    /// How deep a block is depends, unless `turned`, on depth and columns alone: then a row of C is the same whatever rows
+    /// How deep a block is depends, unless `a_transposed`, on depth and columns alone: then a row of C is the same whatever rows
     /// stand beside it.
-    pub(super) fn new(isa: Isa, m: usize, depth: usize, cols: usize, turned: bool, by_rows: bool) -> Plan {
+    pub(super) fn new(
+        isa: Isa,
+        m: usize,
+        depth: usize,
+        cols: usize,
+        a_transposed: bool,
+        by_rows: bool,
+    ) -> Plan {
         let vectorised = isa != Isa::Portable;
-        let few = if turned { IN_PLACE_TURNED } else { IN_PLACE_ROWS };
+        let few = if a_transposed { IN_PLACE_A_TRANSPOSED } else { IN_PLACE_ROWS };
         let in_place = vectorised && by_rows && m <= few && cols.is_multiple_of(lanes(isa));
-        let pack_a = vectorised && turned && !in_place;
+        let pack_a = vectorised && a_transposed && !in_place;
         let (vectors, tile_rows) = match tile(isa, cols.div_ceil(lanes(isa))) {
             // packed in panels of one vector, of which a tile is half; it is then no wider than the registers allow
             (vectors, _) if pack_a => (if vectors > 3 { 2 } else { vectors }, lanes(isa) / 2),
@@ -84,7 +91,7 @@ impl Plan {
         let blocks = cols.div_ceil(nc);
         // depth: what is packed at a time must leave room in a second-level cache
         let deepest = match isa {
-            _ if in_place && turned => IN_PLACE_DEPTH,
+            _ if in_place && a_transposed => IN_PLACE_DEPTH,
             Isa::Avx512 if blocks == 1 => (ONCE / nc).max(768),
             Isa::Avx512 if pack_a => 512,
             Isa::Avx512 => 768,
@@ -120,7 +127,7 @@ impl Plan {
             step,
             in_place,
             group,
-            flipped: false,
+            c_transposed: false,
             whole,
         }
     }
@@ -131,23 +138,23 @@ impl Plan {
         let plan = Plan::new(isa, m, depth, n, false, false);
         if isa == Isa::Portable
             || !plain
-            || !(1..=FLIPPED_ROWS).contains(&m)
+            || !(1..=C_TRANSPOSED_ROWS).contains(&m)
             || n < m
-            || m * depth > FLIPPED_VALUES
+            || m * depth > C_TRANSPOSED_VALUES
         {
             return plan;
         }
         let (vectors, tile_rows) = tile(isa, m.div_ceil(lanes(isa)));
         let nc = m.next_multiple_of(vectors * lanes(isa));
-        let mc = n.div_ceil(FLIPPED_TASKS).max(FLIPPED_LINES).next_multiple_of(lanes(isa));
+        let mc = n.div_ceil(C_TRANSPOSED_TASKS).max(C_TRANSPOSED_LINES).next_multiple_of(lanes(isa));
         let (m, cols) = (n, m);
-        Plan { m, cols, vectors, tile_rows, mc, nc, flipped: true, whole: true, ..plan }
+        Plan { m, cols, vectors, tile_rows, mc, nc, c_transposed: true, whole: true, ..plan }
     }
     /// G (n x k) = dyᵀ x with m terms. With few columns its transpose xᵀ dy is computed: then there are few rows
     /// instead, and dy is read in place.
     pub(super) fn gradient(isa: Isa, n: usize, m: usize, k: usize) -> Plan {
-        let flipped = Plan { flipped: true, ..Plan::new(isa, k, m, n, true, true) };
-        if k < n && flipped.in_place { flipped } else { Plan::new(isa, n, m, k, true, true) }
+        let transposed = Plan { c_transposed: true, ..Plan::new(isa, k, m, n, true, true) };
+        if k < n && transposed.in_place { transposed } else { Plan::new(isa, n, m, k, true, true) }
     }
     /// Columns of a tile.
     pub(super) fn panel(&self) -> usize {
@@ -175,7 +182,7 @@ impl Plan {
     /// f32 values of what a task computes apart: Cᵀ, or a panel's sums while they are not finished.
     fn apart(&self) -> usize {
         match self.step < self.kc.min(self.depth) {
-            _ if self.flipped => self.mc * self.nc,
+            _ if self.c_transposed => self.mc * self.nc,
             true => self.mc * self.panel(),
             false => 0,
         }

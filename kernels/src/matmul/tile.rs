@@ -10,10 +10,10 @@
 //! What comes from far is asked for while the tile is computed, a little at a time: a processor waits for some ten lines at
 //! once, and the next load, though from a near cache, would wait behind them. So the depth is cut in as many stretches as there
 //! are rows; each begins by asking for a row of what the tile ends with, and goes on, step by step, with addresses that the
-//! caller names ([`Ahead`]).
+//! caller names ([`TilePrefetch`]).
 use crate::{
     epilogue::AtTile,
-    simd::{F32s, Simd, Soon, opaque, prefetch},
+    simd::{F32s, PrefetchHint, Simd, opaque, prefetch},
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -24,7 +24,7 @@ pub(crate) struct Tile {
     /// A's first element, and the distances between its rows and columns, one of which is 1.
     pub a: (*const f32, usize, usize),
     /// What is asked for.
-    pub ahead: Ahead,
+    pub ahead: TilePrefetch,
     /// B's first element, and the distance between its rows: if B is packed, their length. Whole vectors are read.
     pub b: (*const f32, usize),
     /// Where B's rows, if it is not packed, are written as they are read, without gaps; null: nowhere.
@@ -42,7 +42,7 @@ pub(crate) struct Tile {
 /// Addresses to be asked for, one with each step of depth. They may be any; one that is in the cache anyway costs next to
 /// nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct Ahead {
+pub(crate) struct TilePrefetch {
     /// The first one.
     pub at: *const f32,
     /// How far apart two rows of the tile begin.
@@ -50,14 +50,14 @@ pub(crate) struct Ahead {
     /// How far the address moves on with each step.
     pub step: usize,
 }
-impl Ahead {
+impl TilePrefetch {
     /// Nothing new: what is at `near` is in the cache.
-    pub(crate) fn nothing(near: *const f32) -> Ahead {
-        Ahead { at: near, row: 0, step: 0 }
+    pub(crate) fn nothing(near: *const f32) -> TilePrefetch {
+        TilePrefetch { at: near, row: 0, step: 0 }
     }
     /// From `at`, `step` on with each step of a tile of this depth and so many rows.
-    pub(crate) fn line(at: *const f32, step: usize, depth: usize, rows: usize) -> Ahead {
-        Ahead { at, row: stretch(depth, rows) * step, step }
+    pub(crate) fn line(at: *const f32, step: usize, depth: usize, rows: usize) -> TilePrefetch {
+        TilePrefetch { at, row: stretch(depth, rows) * step, step }
     }
     /// Part `part` of `parts` of the next tile's rows, which follow this one's at `a`, `row` apart.
     pub(crate) fn next(
@@ -66,8 +66,12 @@ impl Ahead {
         rows: usize,
         depth: usize,
         (part, parts): (usize, usize),
-    ) -> Ahead {
-        Ahead { at: a.wrapping_add(rows * row + part * depth / parts), row, step: rows.div_ceil(parts) }
+    ) -> TilePrefetch {
+        TilePrefetch {
+            at: a.wrapping_add(rows * row + part * depth / parts),
+            row,
+            step: rows.div_ceil(parts),
+        }
     }
 }
 
@@ -229,9 +233,9 @@ pub(crate) unsafe fn sums<
         while left > 0 {
             for j in 0..NV {
                 if !base.is_null() {
-                    prefetch(base.wrapping_add(row * base_row + lanes * j), Soon::Read);
+                    prefetch(base.wrapping_add(row * base_row + lanes * j), PrefetchHint::Read);
                 }
-                prefetch(t.c.0.wrapping_add(row * t.c.1 + lanes * j), Soon::Read);
+                prefetch(t.c.0.wrapping_add(row * t.c.1 + lanes * j), PrefetchHint::Read);
             }
             at.ahead = t.ahead.at.wrapping_add(row * t.ahead.row);
             let n = stretch(t.depth, MR).min(left);
@@ -282,13 +286,13 @@ unsafe fn steps<
         for n in 0..N {
             // not earlier: the vectors of several steps do not fit in the registers
             compiler_fence(Ordering::SeqCst);
-            prefetch(at.ahead.wrapping_add(n * t.ahead.step), Soon::Read);
+            prefetch(at.ahead.wrapping_add(n * t.ahead.step), PrefetchHint::Read);
             let mut row = [by.zero(); NV];
             for j in 0..NV {
                 let b = at.b.add(n * b_row + lanes * j);
                 row[j] = by.load(b);
                 if A::NEAR && PACKED && N > 1 {
-                    prefetch(b.wrapping_add(NEAR * b_row), Soon::Read);
+                    prefetch(b.wrapping_add(NEAR * b_row), PrefetchHint::Read);
                 }
                 if KEEP {
                     by.store(row[j], at.keep.add(lanes * (n * NV + j)));

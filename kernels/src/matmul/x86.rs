@@ -1,8 +1,8 @@
 //! The micro-kernel and the packing for AVX-512 and for AVX2: each tile that a plan may ask for.
 use super::{
-    flip::{self, Block},
     pack::{self, Piece},
     tile::{self, Kernel, Tile},
+    transpose::{self, Block},
 };
 use crate::storage::view::Stored;
 
@@ -44,14 +44,14 @@ macro_rules! code {
                 // SAFETY: the processor has the instructions, and the caller answers for the pointers.
                 unsafe { pack::pack($token::assume(), from, panel, to) }
             }
-            /// [`flip::unflip`].
+            /// [`transpose::write_transposed`].
             ///
             /// # Safety
             /// As there, and the processor has the instructions.
             #[target_feature(enable = $features)]
-            pub(in crate::matmul) unsafe fn unflip(block: &Block) {
+            pub(in crate::matmul) unsafe fn write_transposed(block: &Block) {
                 // SAFETY: the processor has the instructions, and the caller answers for the pointers.
-                unsafe { flip::unflip($token::assume(), block) }
+                unsafe { transpose::write_transposed($token::assume(), block) }
             }
         }
     };

@@ -3,8 +3,8 @@
 //! AVX2 multiplies bytes without sign by bytes with one, and adds pairs up in 16 bits, which saturate. So A's sign is moved to
 //! B, whose numbers are then within ±127 like A's magnitudes: a pair is at most 2 · 127², which fits.
 use super::{
+    dot::{self, ByteDot},
     tile::{Piece, Tile, TileFn},
-    words::{self, Words},
 };
 use crate::{
     matmul::tile::Arithmetic,
@@ -33,18 +33,18 @@ macro_rules! token {
                 $t(unsafe { Avx2::assume() })
             }
         }
-        impl Words for $t {
+        impl ByteDot for $t {
             const RAW: bool = $raw;
             #[inline(always)]
             fn simd(self) -> Avx2 {
                 self.0
             }
             #[inline(always)]
-            fn of(self, floats: words::Floats<Self>) -> __m256i {
+            fn of(self, floats: dot::Floats<Self>) -> __m256i {
                 floats.bits()
             }
             #[inline(always)]
-            fn bits(self, words: __m256i) -> words::Floats<Self> {
+            fn bits(self, words: __m256i) -> dot::Floats<Self> {
                 self.0.of_bits(words)
             }
             #[inline(always)]
@@ -53,7 +53,7 @@ macro_rules! token {
                 unsafe { _mm256_sub_epi32(_mm256_setzero_si256(), words) }
             }
             #[inline(always)]
-            fn numbers(self, words: __m256i) -> words::Floats<Self> {
+            fn numbers(self, words: __m256i) -> dot::Floats<Self> {
                 // SAFETY: the token proves the instructions; registers only.
                 self.0.of_bits(unsafe { _mm256_castps_si256(_mm256_cvtepi32_ps(words)) })
             }
@@ -142,12 +142,12 @@ impl Arithmetic for Plain {
 #[target_feature(enable = "avx2,avxvnni,fma,f16c")]
 unsafe fn entry_vnni<const MR: usize, const NV: usize>(t: &Tile) {
     // SAFETY: the processor has the instructions, and the caller answers for the pointers.
-    unsafe { words::tile::<_, MR, NV>(Vnni::assume(), t) }
+    unsafe { dot::tile::<_, MR, NV>(Vnni::assume(), t) }
 }
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn entry<const MR: usize, const NV: usize>(t: &Tile) {
     // SAFETY: the processor has the instructions, and the caller answers for the pointers.
-    unsafe { words::tile::<_, MR, NV>(Plain::assume(), t) }
+    unsafe { dot::tile::<_, MR, NV>(Plain::assume(), t) }
 }
 macro_rules! pick {
     ($entry:ident $nv:literal, $rows:expr; $($mr:literal)*) => {
@@ -170,21 +170,21 @@ pub(super) fn tile(rows: usize, vectors: usize) -> TileFn {
     }
 }
 
-/// [`words::pack`] with AVX-VNNI.
+/// [`dot::pack`] with AVX-VNNI.
 ///
 /// # Safety
 /// As there, and the processor has AVX2, FMA, F16C and AVX-VNNI.
 #[target_feature(enable = "avx2,avxvnni,fma,f16c")]
 pub(super) unsafe fn pack_vnni(from: &Piece, panel: usize, to: *mut u32) {
     // SAFETY: the processor has the instructions, and the caller answers for the pointers.
-    unsafe { words::pack(Vnni::assume(), from, panel, to) }
+    unsafe { dot::pack(Vnni::assume(), from, panel, to) }
 }
-/// [`words::pack`] with AVX2.
+/// [`dot::pack`] with AVX2.
 ///
 /// # Safety
 /// As there, and the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn pack(from: &Piece, panel: usize, to: *mut u32) {
     // SAFETY: the processor has the instructions, and the caller answers for the pointers.
-    unsafe { words::pack(Plain::assume(), from, panel, to) }
+    unsafe { dot::pack(Plain::assume(), from, panel, to) }
 }

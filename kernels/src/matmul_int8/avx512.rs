@@ -1,7 +1,7 @@
 //! AVX-512 VNNI: vectors of 16 words, tiles of up to 9 x 48 or 6 x 64 as in f32, with four times the products.
 use super::{
+    dot::{self, ByteDot},
     tile::{Piece, Tile, TileFn},
-    words::{self, Words},
 };
 use crate::{
     matmul::tile::Arithmetic,
@@ -54,18 +54,18 @@ impl Arithmetic for Vnni {
         unsafe { _mm512_dpbusd_epi32(sum, a, b) }
     }
 }
-impl Words for Vnni {
+impl ByteDot for Vnni {
     const RAW: bool = true;
     #[inline(always)]
     fn simd(self) -> Avx512 {
         self.0
     }
     #[inline(always)]
-    fn of(self, floats: words::Floats<Self>) -> __m512i {
+    fn of(self, floats: dot::Floats<Self>) -> __m512i {
         floats.bits()
     }
     #[inline(always)]
-    fn bits(self, words: __m512i) -> words::Floats<Self> {
+    fn bits(self, words: __m512i) -> dot::Floats<Self> {
         self.0.of_bits(words)
     }
     #[inline(always)]
@@ -74,7 +74,7 @@ impl Words for Vnni {
         unsafe { _mm512_sub_epi32(_mm512_setzero_si512(), words) }
     }
     #[inline(always)]
-    fn numbers(self, words: __m512i) -> words::Floats<Self> {
+    fn numbers(self, words: __m512i) -> dot::Floats<Self> {
         // SAFETY: the token proves the instructions; registers only.
         self.0.of_bits(unsafe { _mm512_castps_si512(_mm512_cvtepi32_ps(words)) })
     }
@@ -102,7 +102,7 @@ impl Words for Vnni {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn entry<const MR: usize, const NV: usize>(t: &Tile) {
     // SAFETY: the processor has the instructions, and the caller answers for the pointers.
-    unsafe { words::tile::<_, MR, NV>(Vnni::assume(), t) }
+    unsafe { dot::tile::<_, MR, NV>(Vnni::assume(), t) }
 }
 
 /// The kernel for tiles of `rows` x 16 `vectors`.
@@ -120,12 +120,12 @@ pub(super) fn tile(rows: usize, vectors: usize) -> TileFn {
     }
 }
 
-/// [`words::pack`] with AVX-512 VNNI.
+/// [`dot::pack`] with AVX-512 VNNI.
 ///
 /// # Safety
 /// As there, and the processor has AVX-512 and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn pack(from: &Piece, panel: usize, to: *mut u32) {
     // SAFETY: the processor has the instructions, and the caller answers for the pointers.
-    unsafe { words::pack(Vnni::assume(), from, panel, to) }
+    unsafe { dot::pack(Vnni::assume(), from, panel, to) }
 }

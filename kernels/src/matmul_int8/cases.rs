@@ -1,7 +1,7 @@
 //! The shapes on which the products are checked and timed.
 use super::*;
 use crate::{
-    Case, Run,
+    Case, PreparedCase,
     case::{Added, noise, wide},
     matmul::AWKWARD,
 };
@@ -84,9 +84,9 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed:
             _ => device.alloc::<f32>(Class::Scratch, m * cols)?,
         };
         let start = up(Class::Saved, if added == Added::Rows { &start } else { &[] })?;
-        let mut q = Rows::alloc(device, Class::Scratch, m, depth)?;
+        let mut q = QuantizedRows::alloc(device, Class::Scratch, m, depth)?;
         let device = device.clone();
-        Ok(Run::new(vec![y], move |y| {
+        Ok(PreparedCase::new(vec![y], move |y| {
             let Scales::Rows(by) = &scales else { unreachable!() };
             let w = Matrix::stored(&w, Some(&scales), n, k);
             quantize_rows(&device, View::of(&x, m, depth)?, (!transposed).then_some(by), &mut q)?;
@@ -135,10 +135,10 @@ fn rows_case(rows: usize, cols: usize, fold: bool, timed: bool) -> Case {
         cuda: false,
         prepare: Box::new(move |device| {
             let (x, by) = (device.upload(Class::Saved, &x)?, device.upload(Class::Backbone, &by)?);
-            let mut q = Rows::alloc(device, Class::Scratch, rows, cols)?;
+            let mut q = QuantizedRows::alloc(device, Class::Scratch, rows, cols)?;
             let scales = device.alloc::<f32>(Class::Scratch, rows)?;
             let device = device.clone();
-            Ok(Run::new(vec![scales], move |out| {
+            Ok(PreparedCase::new(vec![scales], move |out| {
                 quantize_rows(&device, View::of(&x, rows, cols)?, fold.then_some(&by), &mut q)?;
                 // the case's output; a copy of a few bytes
                 std::mem::swap(&mut out[0], &mut q.scales);

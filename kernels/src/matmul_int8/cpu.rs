@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Cpu,
     epilogue::{Epilogue, OnHost},
-    matmul::{Ahead, Tiles},
+    matmul::{TilePrefetch, Tiles},
     storage::view::fits,
     team::Shared,
 };
@@ -168,7 +168,7 @@ impl Job<'_> {
                 unsafe {
                     let b = packed.add(j * (TOP + words));
                     let mut t = Tile::new(words, left, b, vectors * lanes);
-                    t.of.ahead = Ahead::next(left.0, left.1, high, words, part);
+                    t.of.ahead = TilePrefetch::next(left.0, left.1, high, words, part);
                     t.of.plus = Epilogue { bias: None, ..self.plus.at(i0 + i, j0 + j) };
                     t.of.c = (self.c.get().add((i0 + i) * self.c_row + j0 + j), self.c_row);
                     t.of.last = wide - (vectors - 1) * lanes;
@@ -236,7 +236,7 @@ pub(super) fn product(
     device: &Device,
     d: &Cpu,
     plan: Plan,
-    x: &Rows,
+    x: &QuantizedRows,
     (w, scales): (Matrix<'_>, Option<&Buffer>),
     plus: Plus<'_>,
     y: ViewMut<'_>,

@@ -19,24 +19,23 @@ mod avx2;
 mod avx512;
 mod cases;
 mod cpu;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod plan;
 mod portable;
 mod quantize;
 #[cfg(test)]
 mod tests;
 mod tile;
-#[cfg(target_arch = "x86_64")]
-mod words;
 
 use crate::{
-    Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, View, ViewMut, isa,
+    Buffer, Class, Cost, Cpu, Device, Error, Isa, Kernel, Result, View, ViewMut, check_buffer, isa,
     matmul::{self, Matrix, Plus, area},
-    need,
     storage::Scales,
 };
 use num_traits::Float;
 use plan::{Path, Plan};
-pub(crate) use quantize::{RowsMut, pieces};
+pub(crate) use quantize::{QuantizedRowsMut, pieces};
 
 const NAME: &str = "matmul_int8";
 /// The registry row.
@@ -49,7 +48,7 @@ pub const MAX_DEPTH: usize = (i32::MAX / (127 * 127)) as usize;
 ///
 /// A row with a value that is not finite has NaN as its scale, and so has whatever is computed from it.
 #[derive(Debug)]
-pub struct Rows {
+pub struct QuantizedRows {
     /// Rows of `stride()` bytes.
     q: Buffer,
     scales: Buffer,
@@ -57,11 +56,16 @@ pub struct Rows {
     cols: usize,
 }
 
-impl Rows {
+impl QuantizedRows {
     /// Room for `rows` x `cols` values, to be written by [`quantize_rows`].
-    pub fn alloc(device: &Device, class: Class, rows: usize, cols: usize) -> Result<Rows> {
+    pub fn alloc(device: &Device, class: Class, rows: usize, cols: usize) -> Result<QuantizedRows> {
         let len = area(NAME, "rows", rows, stride(cols))?;
-        Ok(Rows { q: device.alloc::<u8>(class, len)?, scales: device.alloc::<f32>(class, rows)?, rows, cols })
+        Ok(QuantizedRows {
+            q: device.alloc::<u8>(class, len)?,
+            scales: device.alloc::<f32>(class, rows)?,
+            rows,
+            cols,
+        })
     }
     /// Rows.
     pub fn rows(&self) -> usize {
@@ -85,14 +89,11 @@ impl Rows {
         rows: usize,
         cols: usize,
     ) -> Result<()> {
-        let wrong = |expected, got| Err(Error::Length { kernel, argument, expected, got });
-        if self.rows < rows {
-            return wrong(rows, self.rows);
+        if self.rows < rows || self.cols != cols {
+            let (expected, got) = ((rows, cols), (self.rows, self.cols));
+            return Err(Error::Shape { kernel, argument, expected, got });
         }
-        if self.cols != cols {
-            return wrong(cols, self.cols);
-        }
-        need::<u8>(kernel, device, argument, &self.q, 0)
+        check_buffer::<u8>(kernel, device, argument, &self.q, 0)
     }
 }
 
@@ -104,7 +105,8 @@ fn stride(cols: usize) -> usize {
 /// The scales of a weight in 8-bit integers, of which `depth` are summed.
 fn scales<'a>(device: &Device, w: Matrix<'a>, depth: usize) -> Result<&'a Buffer> {
     if depth > MAX_DEPTH {
-        return Err(Error::Length { kernel: NAME, argument: "w (depth)", expected: MAX_DEPTH, got: depth });
+        let what = format!("sums of {depth} products may not fit in 32 bits, at most {MAX_DEPTH} do");
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     w.check(NAME, "w", device)?;
     match w.scales {
@@ -134,11 +136,16 @@ fn product_cost([m, depth, cols]: [usize; 3], added: bool) -> Cost {
 }
 
 /// Quantises each row of x (rows, cols), or of x ∘ `by` (a factor for each column).
-pub fn quantize_rows(device: &Device, x: View<'_>, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
+pub fn quantize_rows(
+    device: &Device,
+    x: View<'_>,
+    by: Option<&Buffer>,
+    to: &mut QuantizedRows,
+) -> Result<()> {
     x.expect::<f32>(NAME, device, "x", (to.rows, to.cols))?;
     to.check(NAME, "rows", device, to.rows, to.cols)?;
     if let Some(by) = by {
-        need::<f32>(NAME, device, "by", by, to.cols)?;
+        check_buffer::<f32>(NAME, device, "by", by, to.cols)?;
     }
     let _span = device.span(NAME, "quantize_rows", || quantize_cost(to.rows, to.cols));
     match device {
@@ -151,7 +158,7 @@ pub fn quantize_rows(device: &Device, x: View<'_>, by: Option<&Buffer>, to: &mut
 /// y (m, N) = x (m, K) Wᵀ + .. of a W in 8-bit integers, which must be within ±127.
 pub fn times_transposed(
     device: &Device,
-    x: &Rows,
+    x: &QuantizedRows,
     w: Matrix<'_>,
     plus: Plus<'_>,
     y: ViewMut<'_>,
@@ -160,13 +167,19 @@ pub fn times_transposed(
 }
 
 /// y (m, K) = x (m, N) W + .., where W is without its scales: they are the `by` with which x was quantised.
-pub fn times(device: &Device, x: &Rows, w: Matrix<'_>, plus: Plus<'_>, y: ViewMut<'_>) -> Result<()> {
+pub fn times(
+    device: &Device,
+    x: &QuantizedRows,
+    w: Matrix<'_>,
+    plus: Plus<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
     product(device, x, w, false, plus, y)
 }
 
 fn product(
     device: &Device,
-    x: &Rows,
+    x: &QuantizedRows,
     w: Matrix<'_>,
     transposed: bool,
     plus: Plus<'_>,

@@ -72,13 +72,13 @@ pub(crate) fn quantize_row<S: Simd>(s: S, x: &[f32], by: Option<&[f32]>, q: &mut
     top / 127.0
 }
 
-/// A piece of [`Rows`] that a kernel fills as it produces the rows.
-pub(crate) struct RowsMut<'a> {
+/// A piece of [`QuantizedRows`] that a kernel fills as it produces the rows.
+pub(crate) struct QuantizedRowsMut<'a> {
     q: &'a mut [u8],
     stride: usize,
     scales: &'a mut [f32],
 }
-impl RowsMut<'_> {
+impl QuantizedRowsMut<'_> {
     /// Quantises `x` as row `i` of the piece.
     #[inline(always)]
     pub(crate) fn write<S: Simd>(&mut self, s: S, i: usize, x: &[f32]) {
@@ -87,9 +87,9 @@ impl RowsMut<'_> {
 }
 /// The pieces, of `each` rows, of rows that may not be there.
 pub(crate) fn pieces<'a>(
-    to: Option<&'a mut Rows>,
+    to: Option<&'a mut QuantizedRows>,
     each: usize,
-) -> Result<impl Iterator<Item = Option<RowsMut<'a>>>> {
+) -> Result<impl Iterator<Item = Option<QuantizedRowsMut<'a>>>> {
     let mut there = match to {
         Some(to) => {
             let stride = stride(to.cols);
@@ -103,7 +103,7 @@ pub(crate) fn pieces<'a>(
     };
     Ok(std::iter::from_fn(move || match &mut there {
         Some((pieces, stride)) => {
-            pieces.next().map(|(q, scales)| Some(RowsMut { q, stride: *stride, scales }))
+            pieces.next().map(|(q, scales)| Some(QuantizedRowsMut { q, stride: *stride, scales }))
         }
         None => Some(None),
     }))
@@ -111,13 +111,13 @@ pub(crate) fn pieces<'a>(
 
 simd! {
     /// Quantises the rows of a piece, which are `stride` apart in x.
-    fn fill<S>(s, x: &[f32], stride: usize, by: Option<&[f32]>, cols: usize, to: RowsMut<'_>) {
+    fn fill<S>(s, x: &[f32], stride: usize, by: Option<&[f32]>, cols: usize, to: QuantizedRowsMut<'_>) {
         for (i, scale) in to.scales.iter_mut().enumerate() {
             *scale = quantize_row(s, &x[i * stride..][..cols], by, &mut to.q[i * to.stride..][..to.stride]);
         }
     }
 }
-pub(super) fn rows(d: &Cpu, x: View<'_>, by: Option<&Buffer>, to: &mut Rows) -> Result<()> {
+pub(super) fn rows(d: &Cpu, x: View<'_>, by: Option<&Buffer>, to: &mut QuantizedRows) -> Result<()> {
     let (level, cols) = (Level::current()?, to.cols);
     let (x, stride) = (x.host::<f32>()?, x.stride());
     let by = by.map(|b| b.host::<f32>()).transpose()?;

@@ -2,7 +2,7 @@
 use super::plan::TOP;
 use crate::{
     epilogue::AtTile,
-    matmul::{self, Ahead},
+    matmul::{self, TilePrefetch},
 };
 use std::ptr::{null, null_mut};
 
@@ -39,7 +39,7 @@ impl Tile {
             of: matmul::Tile {
                 depth: words,
                 a: (a.0, a.1, 1),
-                ahead: Ahead::nothing(a.0),
+                ahead: TilePrefetch::nothing(a.0),
                 b: (panel.wrapping_add(TOP * wide), wide),
                 keep: null_mut(),
                 begin: (null(), 0),

@@ -1,7 +1,7 @@
 //! The shapes on which mixtures are checked and timed: few and many groups, of equal and of odd widths.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide},
 };
 
@@ -56,7 +56,7 @@ fn case(launch: Launch, rows: usize, widths: &'static [usize], stride: usize, ti
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let (a, b, s, t) = (up(&a)?, up(&b)?, up(&s)?, up(&t)?);
             let (y, d) = (d.alloc::<f32>(Class::Scratch, rows * out)?, d.clone());
-            Ok(Run::new(vec![y], move |y| {
+            Ok(PreparedCase::new(vec![y], move |y| {
                 let (a, b) = (View::of(&a, rows, cols)?, View::of(&b, rows, cols)?);
                 let (s, t) = (View::of(&s, rows, groups)?, View::of(&t, rows, groups)?);
                 let y = ViewMut::of(&mut y[0], rows, out)?;

@@ -90,7 +90,10 @@ pub fn softmax_backward(
 fn divides(groups: usize, stride: usize) -> Result<()> {
     match stride > 0 && groups.is_multiple_of(stride) {
         true => Ok(()),
-        false => Err(Error::Length { kernel: NAME, argument: "stride", expected: groups, got: stride }),
+        false => {
+            let what = format!("{groups} columns cannot be taken in turns of {stride}");
+            Err(Error::Invalid { kernel: NAME, what })
+        }
     }
 }
 

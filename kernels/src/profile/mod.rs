@@ -1,6 +1,6 @@
 //! Where the time goes: what a device records of its launches while it is asked to.
 //!
-//! Every launch opens a [`Span`] that ends with it and carries its [`Cost`], the same function of the shapes from which
+//! Every launch opens a [`SpanGuard`] that ends with it and carries its [`Cost`], the same function of the shapes from which
 //! the registry's cases take theirs. Above the kernels the engine marks phases and layers with [`Device::mark`]; spans
 //! nest, and a launch belongs to the innermost phase and place around it on its thread. Beside them the ledger notes what
 //! is live whenever that changes.
@@ -25,9 +25,9 @@ use std::sync::Arc;
 /// Ends when it is dropped. On a device that is not profiled it is nothing.
 #[must_use = "a span ends when it is dropped"]
 #[derive(Debug, Default)]
-pub struct Span(Option<Open>);
+pub struct SpanGuard(Option<Open>);
 
-impl Drop for Span {
+impl Drop for SpanGuard {
     #[inline]
     fn drop(&mut self) {
         if let Some(open) = &self.0 {
@@ -68,7 +68,7 @@ impl Device {
         self.recorder().is_some_and(|r| r.is_on())
     }
     /// What this thread does until the span is dropped belongs to `mark`.
-    pub fn mark(&self, mark: Mark) -> Span {
+    pub fn mark(&self, mark: Mark) -> SpanGuard {
         self.open(mark, Cost::default)
     }
     /// The span of a launch.
@@ -77,14 +77,14 @@ impl Device {
         kernel: &'static str,
         operation: &'static str,
         cost: impl FnOnce() -> Cost,
-    ) -> Span {
+    ) -> SpanGuard {
         self.open(Mark::Kernel(kernel, operation), cost)
     }
     #[inline]
-    fn open(&self, mark: Mark, cost: impl FnOnce() -> Cost) -> Span {
+    fn open(&self, mark: Mark, cost: impl FnOnce() -> Cost) -> SpanGuard {
         match self.recorder() {
-            Some(r) if r.is_on() => Span(Recorder::open(r, mark, cost())),
-            _ => Span(None),
+            Some(r) if r.is_on() => SpanGuard(Recorder::open(r, mark, cost())),
+            _ => SpanGuard(None),
         }
     }
     fn recorder(&self) -> Option<&Arc<Recorder>> {

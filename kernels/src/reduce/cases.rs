@@ -1,7 +1,7 @@
 //! The shapes on which the sums are checked and timed.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide as double},
 };
 
@@ -33,7 +33,7 @@ fn case([rows, cols, gap]: [usize; 3], dots: bool, accumulate: bool, timed: bool
             let (a, b) = (up(&noise(1, rows * wide))?, up(&noise(2, rows * wide))?);
             let y = up(&noise(3, cols))?;
             let d = d.clone();
-            Ok(Run::new(vec![y], move |y| {
+            Ok(PreparedCase::new(vec![y], move |y| {
                 let part = |x| View::of(x, rows, wide)?.cols_of(gap..wide);
                 if dots {
                     return column_dots(&d, part(&a)?, part(&b)?, ViewMut::row(&mut y[0]), accumulate);

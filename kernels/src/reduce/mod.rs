@@ -9,7 +9,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
 use num_traits::Float;
 
 const NAME: &str = "reduce";
@@ -61,8 +61,8 @@ pub fn column_dots(
 /// device.
 pub fn dots(device: &Device, pairs: &[(&Buffer, &Buffer)]) -> Result<f64> {
     for (a, b) in pairs {
-        need::<f32>(NAME, device, "a", a, 0)?;
-        need::<f32>(NAME, device, "b", b, a.len())?;
+        check_buffer::<f32>(NAME, device, "a", a, 0)?;
+        check_buffer::<f32>(NAME, device, "b", b, a.len())?;
     }
     let _span = device.span(NAME, "dots", || cost(pairs.iter().map(|(a, _)| a.len()).sum(), true));
     match device {

@@ -1,7 +1,7 @@
 //! The shapes on which the rotation is checked and timed.
 use super::*;
 use crate::{
-    Case, Run,
+    Case, PreparedCase,
     case::{noise, wide},
 };
 
@@ -54,7 +54,7 @@ fn case(shape: Shape, pairs: Pairs, back: bool, timed: bool) -> Case {
             let angles = Angles::new(d, Class::Scratch, &frequencies, 500, 1.0)?;
             let positions = d.upload(Class::Scratch, &positions)?;
             let (x, y, d) = (noise(1, len), d.alloc::<f32>(Class::Scratch, len)?, d.clone());
-            Ok(Run::new(vec![y], move |y| {
+            Ok(PreparedCase::new(vec![y], move |y| {
                 y[0].write(&x)?;
                 let x = ViewMut::of(&mut y[0], rows, heads * head_dim)?;
                 rotate(&d, Rotary { angles: &angles, pairs, head_dim, back }, &positions, x)

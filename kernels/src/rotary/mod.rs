@@ -10,7 +10,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Class, Cost, Device, Error, Kernel, Result, ViewMut, need};
+use crate::{Buffer, Class, Cost, Device, Error, Kernel, Result, ViewMut, check_buffer};
 
 const NAME: &str = "rotary";
 /// The registry row.
@@ -84,21 +84,18 @@ fn cost(n: usize) -> Cost {
 pub fn rotate(device: &Device, r: Rotary<'_>, positions: &Buffer, x: ViewMut<'_>) -> Result<()> {
     let (rows, cols) = (x.view().rows(), x.view().cols());
     x.view().expect::<f32>(NAME, device, "x", (rows, cols))?;
-    need::<u32>(NAME, device, "positions", positions, rows)?;
+    check_buffer::<u32>(NAME, device, "positions", positions, rows)?;
     let table = r.angles.positions * r.angles.frequencies;
-    need::<f32>(NAME, device, "cos", &r.angles.cos, table)?;
-    need::<f32>(NAME, device, "sin", &r.angles.sin, table)?;
+    check_buffer::<f32>(NAME, device, "cos", &r.angles.cos, table)?;
+    check_buffer::<f32>(NAME, device, "sin", &r.angles.sin, table)?;
     if r.head_dim == 0 || !cols.is_multiple_of(r.head_dim) {
-        return Err(Error::Length {
-            kernel: NAME,
-            argument: "x (whole heads)",
-            expected: r.head_dim,
-            got: cols,
-        });
+        let what = format!("`x` has {cols} columns, which are no whole heads of {}", r.head_dim);
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     let turned = 2 * r.angles.frequencies;
     if turned > r.head_dim {
-        return Err(Error::Length { kernel: NAME, argument: "head_dim", expected: turned, got: r.head_dim });
+        let what = format!("{turned} values of a head are to be rotated, and it has {}", r.head_dim);
+        return Err(Error::Invalid { kernel: NAME, what });
     }
     let _span = device.span(NAME, "rotate", || cost(rows * cols / r.head_dim * turned));
     match device {

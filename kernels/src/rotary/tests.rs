@@ -19,19 +19,19 @@ fn only_the_columns_of_a_view_turn_and_back_again() {
     for pairs in [Pairs::Halves, Pairs::Neighbours] {
         check::levels(|_| {
             let mut y = check::up(&d, &x);
-            let turn = |back, y: &mut Buffer| {
+            let rotate_part = |back, y: &mut Buffer| {
                 let part = ViewMut::of(y, rows, cols).unwrap().cols_of(4..16).unwrap();
                 rotate(&d, Rotary { angles: &angles, pairs, head_dim: 6, back }, &positions_on, part)
                     .unwrap();
             };
-            turn(false, &mut y);
+            rotate_part(false, &mut y);
             let got = y.read::<f32>().unwrap();
             for (i, (got, x)) in got.chunks(cols).zip(x.chunks(cols)).enumerate() {
                 assert_eq!((&got[..4], &got[16..]), (&x[..4], &x[16..]));
                 let want = reference(&wide(&x[4..16]), 2, pairs, &rows_angles[2 * i..2 * i + 2], 2);
                 assert!(check::distance(&got[4..16], &want) < 1e-6, "{pairs:?} {i}");
             }
-            turn(true, &mut y);
+            rotate_part(true, &mut y);
             assert!(check::distance(&y.read::<f32>().unwrap(), &wide(&x)) < 1e-6);
         });
     }
@@ -62,11 +62,10 @@ fn refusals() {
         let r = Rotary { angles: &angles, pairs: Pairs::Halves, head_dim, back: false };
         rotate(&d, r, &check::indices(&d, positions), ViewMut::of(&mut x, 12 / cols, cols).unwrap())
     };
-    assert!(go(4, &[0, 2], 6).is_err() && go(0, &[0, 2], 6).is_err());
-    assert!(matches!(
-        go(3, &[0, 2], 6),
-        Err(Error::Length { argument: "head_dim", expected: 4, got: 3, .. })
-    ));
+    let mut message = |head_dim| go(head_dim, &[0, 2], 6).unwrap_err().to_string();
+    assert_eq!(message(4), "rotary: `x` has 6 columns, which are no whole heads of 4");
+    assert_eq!(message(0), "rotary: `x` has 6 columns, which are no whole heads of 0");
+    assert_eq!(message(3), "rotary: 4 values of a head are to be rotate_part, and it has 3");
     let beyond = go(6, &[0, 3], 6);
     assert!(matches!(beyond, Err(Error::Range { got: 3, below: 3, .. })));
     assert!(matches!(go(6, &[0], 6), Err(Error::Length { argument: "positions", .. })));

@@ -61,7 +61,7 @@ pub(crate) struct Tail<V> {
     /// |x|, at most 13.2.
     pub t: V,
     /// exp(-t²/2), 0 below the normal numbers.
-    pub bell: V,
+    pub gaussian: V,
     /// Φ(-t) / exp(-t²/2).
     pub ratio: V,
 }
@@ -84,7 +84,7 @@ pub(crate) fn tail<V: F32s>(x: V) -> Tail<V> {
         -0.5,
         1.0,
     ]);
-    let bell = p.scale2(n).unless_less(n, -125.5);
+    let gaussian = p.scale2(n).unless_less(n, -125.5);
     let w = t.fma(x.all(0.34), x.all(1.0)).recip();
     let q = w.polynomial([
         -2.649_759e-2,
@@ -97,15 +97,15 @@ pub(crate) fn tail<V: F32s>(x: V) -> Tail<V> {
         1.361_446_5e-1,
         1.356_187_3e-1,
     ]);
-    Tail { t, bell, ratio: w * q }
+    Tail { t, gaussian, ratio: w * q }
 }
 
 /// (Φ(x), exp(-x²/2)), Φ the normal distribution, each to 4e-7 where the result is a normal number.
 #[inline(always)]
 pub(crate) fn normal<V: F32s>(x: V) -> (V, V) {
-    let Tail { bell, ratio, .. } = tail(x);
-    let tail = bell * ratio;
-    (x.if_less(0.0, tail, x.all(1.0) - tail), bell)
+    let Tail { gaussian, ratio, .. } = tail(x);
+    let tail = gaussian * ratio;
+    (x.if_less(0.0, tail, x.all(1.0) - tail), gaussian)
 }
 
 /// (σ(x), 1 - σ(x)), σ(x) = 1 / (1 + e⁻ˣ), each to 3e-7.

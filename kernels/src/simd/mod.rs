@@ -30,7 +30,7 @@ pub(crate) const MOST_LANES: usize = 16;
 
 /// Where a line is asked to, and what for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Soon {
+pub(crate) enum PrefetchHint {
     /// Into the first-level cache, to be read.
     Read,
     /// Into the first-level cache, to be written.
@@ -40,19 +40,19 @@ pub(crate) enum Soon {
 }
 /// Asks for the cache line of `p`. Any address will do: nothing is read that the program could see.
 #[inline(always)]
-pub(crate) fn prefetch<T>(p: *const T, soon: Soon) {
+pub(crate) fn prefetch<T>(p: *const T, hint: PrefetchHint) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction is part of every x86-64, and does nothing where `p` is no memory of ours.
     unsafe {
         use std::arch::x86_64::*;
-        match soon {
-            Soon::Read => _mm_prefetch::<_MM_HINT_T0>(p.cast()),
-            Soon::Written => _mm_prefetch::<_MM_HINT_ET0>(p.cast()),
-            Soon::ReadLater => _mm_prefetch::<_MM_HINT_T1>(p.cast()),
+        match hint {
+            PrefetchHint::Read => _mm_prefetch::<_MM_HINT_T0>(p.cast()),
+            PrefetchHint::Written => _mm_prefetch::<_MM_HINT_ET0>(p.cast()),
+            PrefetchHint::ReadLater => _mm_prefetch::<_MM_HINT_T1>(p.cast()),
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (p, soon);
+    let _ = (p, hint);
 }
 
 /// `p`, of which the compiler knows nothing any more: it would see how addresses are related, and make one from the other in

@@ -1,5 +1,5 @@
 //! What a kernel may do with vectors, and the vectors of plain Rust.
-use super::{MOST_LANES, Soon, prefetch};
+use super::{MOST_LANES, PrefetchHint, prefetch};
 use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -48,17 +48,17 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Half as many bytes as a vector has lanes must be readable there.
     unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> Self::V;
     /// Transposes the square of the first LANES vectors.
-    fn turn(self, square: &mut [Self::V; MOST_LANES]);
+    fn transpose_square(self, square: &mut [Self::V; MOST_LANES]);
     /// Says that the numbers around `x[at]`, which may lie beyond the end, are read soon. Passes over more memory than the
     /// caches hold are a fifth faster for it: what the processor fetches ahead by itself ends with a page.
     #[inline(always)]
-    fn soon(self, x: &[f32], at: usize) {
-        prefetch(x.as_ptr().wrapping_add(at), Soon::Read);
+    fn prefetch_read(self, x: &[f32], at: usize) {
+        prefetch(x.as_ptr().wrapping_add(at), PrefetchHint::Read);
     }
     /// The same of numbers that are written soon.
     #[inline(always)]
-    fn soon_mut(self, y: &mut [f32], at: usize) {
-        prefetch(y.as_ptr().wrapping_add(at), Soon::Written);
+    fn prefetch_write(self, y: &mut [f32], at: usize) {
+        prefetch(y.as_ptr().wrapping_add(at), PrefetchHint::Written);
     }
     /// The dropout factors ([`crate::dropout::hash`] of a row's key: 0 below the threshold, else `scale`) of the columns
     /// from `col` on.
@@ -71,7 +71,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
         for (r, v) in square[..rows].iter_mut().enumerate() {
             *v = self.load_part(&from[r * stride..][..cols]);
         }
-        self.turn(&mut square);
+        self.transpose_square(&mut square);
         for (c, v) in square[..cols].iter().enumerate() {
             v.store(&mut to[c * width..]);
         }
@@ -225,7 +225,7 @@ impl Simd for Portable {
         F32x4([a & 15, a >> 4, b & 15, b >> 4].map(|code| levels[usize::from(code)] * scale))
     }
     #[inline(always)]
-    fn turn(self, square: &mut [F32x4; MOST_LANES]) {
+    fn transpose_square(self, square: &mut [F32x4; MOST_LANES]) {
         let r = [square[0].0, square[1].0, square[2].0, square[3].0];
         for (c, v) in square[..4].iter_mut().enumerate() {
             *v = F32x4(r.map(|row| row[c]));

@@ -1,7 +1,7 @@
 //! The shapes on which the loss is checked and timed; z is a column of a wider matrix, or a matrix of its own.
 use super::*;
 use crate::{
-    Case, Class, Run,
+    Case, Class, PreparedCase,
     case::{noise, wide},
 };
 
@@ -32,7 +32,7 @@ fn case(rows: usize, cols: usize, width: usize, back: bool, timed: bool) -> Case
             let (z, targets, dloss) = (up(&noise(1, rows * width))?, up(&noise(2, n))?, up(&[-0.7])?);
             let outputs = vec![d.alloc::<f32>(Class::Scratch, if back { n } else { 1 })?];
             let d = d.clone();
-            Ok(Run::new(outputs, move |y| {
+            Ok(PreparedCase::new(outputs, move |y| {
                 let z = View::of(&z, rows, width)?.cols_of(width - cols..width)?;
                 let targets = View::of(&targets, rows, cols)?;
                 if back {

@@ -8,7 +8,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, need};
+use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
 use num_traits::Float;
 
 const NAME: &str = "squared_error";
@@ -26,7 +26,7 @@ pub fn forward(device: &Device, z: View<'_>, targets: View<'_>, loss: &mut Buffe
     let shape = (z.rows(), z.cols());
     z.expect::<f32>(NAME, device, "z", shape)?;
     targets.expect::<f32>(NAME, device, "targets", shape)?;
-    need::<f32>(NAME, device, "loss", loss, 1)?;
+    check_buffer::<f32>(NAME, device, "loss", loss, 1)?;
     let _span = device.span(NAME, "forward", || cost(shape.0 * shape.1, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, z, targets, loss),
@@ -43,7 +43,7 @@ pub fn backward(
     dz: ViewMut<'_>,
 ) -> Result<()> {
     let shape = (z.rows(), z.cols());
-    need::<f32>(NAME, device, "dloss", dloss, 1)?;
+    check_buffer::<f32>(NAME, device, "dloss", dloss, 1)?;
     z.expect::<f32>(NAME, device, "z", shape)?;
     targets.expect::<f32>(NAME, device, "targets", shape)?;
     dz.view().expect::<f32>(NAME, device, "dz", shape)?;

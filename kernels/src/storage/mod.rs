@@ -16,7 +16,7 @@ pub mod nf4;
 mod tests;
 pub(crate) mod view;
 
-use crate::{Buffer, DType, Device, Error, Nf4Pair, Result, View, need};
+use crate::{Buffer, DType, Device, Error, Nf4Pair, Result, View, check_buffer};
 pub use convert::convert;
 use half::{bf16, f16};
 use std::ops::Range;
@@ -141,8 +141,11 @@ impl<'a> Matrix<'a> {
     /// These of its columns. Of an nf4 matrix they must begin with a block: at a multiple of [`nf4::BLOCK`].
     pub fn cols_of(self, cols: Range<usize>) -> Result<Matrix<'a>> {
         if self.data.dtype() == DType::Nf4 && !cols.start.is_multiple_of(nf4::BLOCK) {
-            let kernel = "a product with columns of an nf4 matrix that do not begin with a block";
-            return Err(Error::Unsupported { kernel, device: "any device" });
+            let (start, block) = (cols.start, nf4::BLOCK);
+            let what = format!(
+                "columns of an nf4 matrix begin with a block, at a multiple of {block}, not at {start}"
+            );
+            return Err(Error::Invalid { kernel: "storage", what });
         }
         self.part(0..self.rows, cols)
     }
@@ -164,7 +167,7 @@ impl<'a> Matrix<'a> {
         self.check("storage", "matrix", self.data.device())
     }
     pub(crate) fn check(&self, kernel: &'static str, argument: &'static str, device: &Device) -> Result<()> {
-        let too_many = || Error::Length { kernel, argument, expected: usize::MAX, got: 0 };
+        let too_many = || Error::uncountable(kernel, argument, (self.rows, self.cols));
         let sum = |a: usize, b: usize| a.checked_add(b).ok_or_else(too_many);
         let area = |a: usize, b: usize| a.checked_mul(b).ok_or_else(too_many);
         let empty = self.rows == 0 || self.cols == 0;
@@ -172,19 +175,19 @@ impl<'a> Matrix<'a> {
         let rows = sum(self.first.0, self.rows)?;
         let len = if empty { 0 } else { sum(area(rows - 1, self.stride)?, sum(self.first.1, self.cols)?)? };
         match (self.data.dtype(), self.scales) {
-            (DType::F32, None) => need::<f32>(kernel, device, argument, self.data, len),
-            (DType::Bf16, None) => need::<bf16>(kernel, device, argument, self.data, len),
-            (DType::F16, None) => need::<f16>(kernel, device, argument, self.data, len),
+            (DType::F32, None) => check_buffer::<f32>(kernel, device, argument, self.data, len),
+            (DType::Bf16, None) => check_buffer::<bf16>(kernel, device, argument, self.data, len),
+            (DType::F16, None) => check_buffer::<f16>(kernel, device, argument, self.data, len),
             (DType::I8, Some(Scales::Rows(scales))) => {
-                need::<i8>(kernel, device, argument, self.data, len)?;
-                need::<f32>(kernel, device, "scales", scales, rows)
+                check_buffer::<i8>(kernel, device, argument, self.data, len)?;
+                check_buffer::<f32>(kernel, device, "scales", scales, rows)
             }
             (DType::Nf4, Some(Scales::Blocks { codes, ranges })) => {
                 let len = if empty { 0 } else { area(rows, nf4::pairs(self.stride))? };
-                need::<Nf4Pair>(kernel, device, argument, self.data, len)?;
+                check_buffer::<Nf4Pair>(kernel, device, argument, self.data, len)?;
                 let blocks = area(rows, nf4::blocks(self.stride))?;
-                need::<u8>(kernel, device, "scales", codes, blocks)?;
-                need::<f32>(kernel, device, "ranges", ranges, nf4::ranges(blocks))
+                check_buffer::<u8>(kernel, device, "scales", codes, blocks)?;
+                check_buffer::<f32>(kernel, device, "ranges", ranges, nf4::ranges(blocks))
             }
             (got, _) => {
                 let expected = "f32, bf16, f16, or i8 or nf4 with the scales that belong to it";

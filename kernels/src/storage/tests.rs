@@ -246,12 +246,15 @@ fn what_does_not_belong_together_is_refused() {
     for (data, scales) in [(&data, None), (&pairs, None), (&data, Some(&blocks)), (&pairs, Some(&scales))] {
         assert!(matches!(matrix(data, scales, 2, 65).validate(), Err(Error::DType { .. })));
     }
+    let beyond = |r| matches!(r, Err(Error::Length { .. } | Error::Invalid { .. }));
     for (rows, cols) in [(3, 43), (2, 66), (usize::MAX, 2)] {
-        assert!(matches!(matrix(&data, Some(&scales), rows, cols).validate(), Err(Error::Length { .. })));
+        assert!(beyond(matrix(&data, Some(&scales), rows, cols).validate()));
     }
+    let e = matrix(&data, Some(&scales), usize::MAX, 2).validate().unwrap_err().to_string();
+    assert_eq!(e, format!("storage: `matrix` of {} x 2 elements is larger than any memory", usize::MAX));
     // enough codes, but not enough scales
     for (rows, cols) in [(66, 2), (usize::MAX, 2), (2, usize::MAX)] {
-        assert!(matches!(matrix(&pairs, Some(&blocks), rows, cols).validate(), Err(Error::Length { .. })));
+        assert!(beyond(matrix(&pairs, Some(&blocks), rows, cols).validate()));
     }
     let again = convert(matrix(&data, Some(&scales), 2, 65), Storage::Nf4, Class::Backbone);
     assert!(matches!(again, Err(Error::DType { .. })));

@@ -1,7 +1,7 @@
 //! The shapes on which the loss is checked and timed.
 use super::*;
 use crate::{
-    Case, Isa, Run, Storage,
+    Case, Isa, PreparedCase, Storage,
     case::{kept, noise, store, wide},
     profile::{Profile, Roofline},
     storage::Scales,
@@ -166,7 +166,7 @@ impl Kind {
             prepare: Box::new(move |d| {
                 let (x, w, b, labels) = inputs(shape);
                 let (inputs, d) = (Inputs::new(d, &self, [&x, &w, &b], &labels)?, d.clone());
-                Ok(Run::new(self.outputs(&d)?, move |y| inputs.launch(&d, what, y)))
+                Ok(PreparedCase::new(self.outputs(&d)?, move |y| inputs.launch(&d, what, y)))
             }),
             reference: Box::new(move || {
                 let (x, w, b, labels) = inputs(shape);

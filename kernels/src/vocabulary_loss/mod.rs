@@ -15,10 +15,10 @@ mod cpu;
 mod tests;
 
 use crate::{
-    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut,
+    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut, check_buffer,
     matmul::{self, Matrix, Plus, area},
-    matmul_int8::{self, Rows},
-    need, reduce,
+    matmul_int8::{self, QuantizedRows},
+    reduce,
 };
 use num_traits::Float;
 use std::ops::Range;
@@ -62,9 +62,9 @@ fn cost(n: usize, dx: usize) -> Cost {
 impl Layer<'_> {
     fn check(&self, device: &Device, x: View<'_>, labels: &Buffer) -> Result<()> {
         self.w.check(NAME, "w", device)?;
-        need::<u32>(NAME, device, "labels", labels, 0)?;
+        check_buffer::<u32>(NAME, device, "labels", labels, 0)?;
         x.expect::<f32>(NAME, device, "x", (labels.len(), self.w.cols))?;
-        self.bias.map_or(Ok(()), |b| need::<f32>(NAME, device, "bias", b, self.w.rows))
+        self.bias.map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, "bias", b, self.w.rows))
     }
     /// The ranges of outputs that are taken one after the other.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
@@ -76,17 +76,23 @@ impl Layer<'_> {
         device.alloc::<f32>(Class::Scratch, area(NAME, "z", rows, self.w.rows.min(BLOCK))?)
     }
     /// x in 8 bits, if that is what the logits are computed from.
-    fn quantized(&self, device: &Device, x: View<'_>) -> Result<Option<Rows>> {
+    fn quantized(&self, device: &Device, x: View<'_>) -> Result<Option<QuantizedRows>> {
         if !self.integer_logits {
             return Ok(None);
         }
-        let mut q = Rows::alloc(device, Class::Scratch, x.rows(), x.cols())?;
+        let mut q = QuantizedRows::alloc(device, Class::Scratch, x.rows(), x.cols())?;
         matmul_int8::quantize_rows(device, x, None, &mut q)?;
         Ok(Some(q))
     }
 }
 /// z = x Wᵀ for a part of W; x in 8 bits too, if that is what counts.
-fn logits(device: &Device, x: View<'_>, q: Option<&Rows>, w: Matrix<'_>, z: ViewMut<'_>) -> Result<()> {
+fn logits(
+    device: &Device,
+    x: View<'_>,
+    q: Option<&QuantizedRows>,
+    w: Matrix<'_>,
+    z: ViewMut<'_>,
+) -> Result<()> {
     match q {
         Some(q) => matmul_int8::times_transposed(device, q, w, Plus::NOTHING, z),
         None => matmul::times_transposed(device, x, w, Plus::NOTHING, z),
@@ -104,8 +110,8 @@ pub fn forward(
 ) -> Result<()> {
     layer.check(device, x, labels)?;
     let (rows, cols) = (labels.len(), layer.w.cols);
-    need::<f32>(NAME, device, "losses", out.losses, rows)?;
-    out.lse.as_ref().map_or(Ok(()), |b| need::<f32>(NAME, device, "lse", b, rows))?;
+    check_buffer::<f32>(NAME, device, "losses", out.losses, rows)?;
+    out.lse.as_ref().map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, "lse", b, rows))?;
     out.dx.as_ref().map_or(Ok(()), |dx| dx.view().expect::<f32>(NAME, device, "dx", (rows, cols)))?;
     let d = runs_on(device, labels, layer)?;
     let dx = if out.dx.is_some() { rows * cols } else { 0 };
@@ -123,7 +129,7 @@ pub fn forward(
         let plus = if block.start == 0 { Plus::NOTHING } else { Plus::OUTPUT };
         let exponentials = View::of(&z, rows, n)?;
         if layer.integer_dx {
-            let mut q = Rows::alloc(device, Class::Scratch, rows, n)?;
+            let mut q = QuantizedRows::alloc(device, Class::Scratch, rows, n)?;
             matmul_int8::quantize_rows(device, exponentials, None, &mut q)?;
             matmul_int8::times(device, &q, w, plus, dx.reborrow())?;
         } else {
@@ -162,8 +168,8 @@ pub fn backward(
 ) -> Result<()> {
     layer.check(device, x, labels)?;
     let (rows, outputs, cols) = (labels.len(), layer.w.rows, layer.w.cols);
-    need::<f32>(NAME, device, "lse", lse, rows)?;
-    need::<f32>(NAME, device, "dloss", dloss, 1)?;
+    check_buffer::<f32>(NAME, device, "lse", lse, rows)?;
+    check_buffer::<f32>(NAME, device, "dloss", dloss, 1)?;
     for (name, g, shape) in [("dw", &to.dw, (outputs, cols)), ("db", &to.db, (1, outputs))] {
         g.as_ref().map_or(Ok(()), |(g, _)| g.view().expect::<f32>(NAME, device, name, shape))?;
     }

@@ -1,6 +1,6 @@
 //! The cases of the kernels that run on a GPU.
 use engraft_kernels::{
-    Buffer, Case, Class, DType, Device, Element, Error, KERNELS, Run, View, ViewMut, layernorm,
+    Buffer, Case, Class, DType, Device, Element, Error, KERNELS, PreparedCase, View, ViewMut, layernorm,
     matmul::{self, Plus},
 };
 use half::{bf16, f16};
@@ -22,7 +22,7 @@ pub fn wide(v: &[f32]) -> Vec<f64> {
 }
 pub fn case(
     label: String,
-    prepare: impl Fn(&Device) -> Result<Run, Error> + 'static,
+    prepare: impl Fn(&Device) -> Result<PreparedCase, Error> + 'static,
     reference: impl Fn() -> Vec<f64> + 'static,
 ) -> Case {
     Case {
@@ -72,14 +72,14 @@ pub fn normalise(rows: usize, cols: usize, residual: bool, keep: bool) -> Case {
             out.push(d.alloc::<f32>(Class::Saved, rows)?);
         }
         let d = d.clone();
-        Ok(Run::new(out, move |out| {
+        Ok(PreparedCase::new(out, move |out| {
             let n = norm(&gamma, &beta);
             let (x, r) = (View::of(&x, rows, cols)?, View::of(&r, rows, cols)?);
             let r = residual.then_some(r);
             match out {
                 [y] => layernorm::forward(&d, x, r, n, ViewMut::of(y, rows, cols)?, None),
                 [y, normed, rstd] => {
-                    let kept = layernorm::Kept { normed: ViewMut::of(normed, rows, cols)?, rstd };
+                    let kept = layernorm::SavedNorm { normed: ViewMut::of(normed, rows, cols)?, rstd };
                     layernorm::forward(&d, x, r, n, ViewMut::of(y, rows, cols)?, Some(kept))
                 }
                 _ => unreachable!("one or three outputs"),
@@ -107,7 +107,7 @@ pub fn normalise_backward(rows: usize, cols: usize) -> Case {
         let beta = d.zeros::<f32>(Class::Adapter, cols)?;
         let out = vec![d.alloc::<f32>(Class::Scratch, rows * cols)?];
         let d = d.clone();
-        Ok(Run::new(out, move |out| {
+        Ok(PreparedCase::new(out, move |out| {
             let (dy, hat) = (View::of(&dy, rows, cols)?, View::of(&hat, rows, cols)?);
             let dx = ViewMut::of(&mut out[0], rows, cols)?;
             layernorm::backward(&d, dy, hat, &rstd, norm(&gamma, &beta), dx, None)
@@ -127,7 +127,7 @@ pub fn product(transposed: bool, [m, n, k]: [usize; 3], dtype: DType, biased: bo
         let w = upload(d, &data[1], dtype)?;
         let out = vec![d.alloc::<f32>(Class::Scratch, m * n)?];
         let d = d.clone();
-        Ok(Run::new(out, move |out| {
+        Ok(PreparedCase::new(out, move |out| {
             let plus = if biased { Plus::bias(&bias) } else { Plus::NOTHING };
             if transposed {
                 let w = matmul::Matrix::plain(&w, n, k);
@@ -155,7 +155,7 @@ pub fn gradient([m, n, k]: [usize; 3], accumulate: bool) -> Case {
         let up = |i: usize| d.upload::<f32>(Class::Grad, &data[i]);
         let (dy, x, g) = (up(0)?, up(1)?, up(2)?);
         let d = d.clone();
-        Ok(Run::new(vec![g], move |out| {
+        Ok(PreparedCase::new(vec![g], move |out| {
             let (dy, x) = (View::of(&dy, m, n)?, View::of(&x, m, k)?);
             matmul::transposed_times(&d, dy, x, ViewMut::of(&mut out[0], n, k)?, accumulate)
         }))

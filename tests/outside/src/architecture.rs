@@ -32,6 +32,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         segments: 1,
         class: "NeighboursModel",
         dropout: 0.0,
+        attention_dropout: 0.0,
         head_dropout: 0.0,
         summary: Rows::First,
         has_pooler: false,

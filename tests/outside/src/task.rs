@@ -58,10 +58,8 @@ impl Task for LeastSquares {
         _: &mut Carry,
     ) -> Result<Vec<Example>> {
         let (texts, labels) = (tokenizer.encode_all(data)?, self.labels.ids_of(data)?);
-        let example = |(record, (text, label)): (usize, (engraft::text::tokenizer::Tokens, u32))| Example {
-            record,
-            types: text.types,
-            ..Example::new(text.ids, Reads::Summary, vec![label])
+        let example = |(record, (text, label)): (usize, (engraft::text::tokenizer::TokenizedText, u32))| {
+            Example { record, types: text.types, ..Example::new(text.ids, Reads::Summary, vec![label]) }
         };
         Ok(texts.into_iter().zip(labels).enumerate().map(example).collect())
     }

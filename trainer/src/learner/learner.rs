@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 /// What a learner trains, and how large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct ParameterCount {
     /// Numbers that train.
     pub trainable: usize,
     /// All numbers.
@@ -94,10 +94,10 @@ impl Learner {
         self.backbone.trains.is_some()
     }
     /// Numbers that train, and all numbers.
-    pub fn size(&self) -> Size {
+    pub fn size(&self) -> ParameterCount {
         let mut trainable = 0;
         self.visit(&mut |p| trainable += p.tensor().elements());
-        Size { trainable, total: self.named().iter().map(|(_, t)| t.elements()).sum() }
+        ParameterCount { trainable, total: self.named().iter().map(|(_, t)| t.elements()).sum() }
     }
     /// Every weight under its checkpoint name: the model's, the adapter's, the head's.
     pub fn named(&self) -> Vec<(String, &engraft_engine::Tensor)> {

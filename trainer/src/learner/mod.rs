@@ -9,6 +9,6 @@ pub mod prefix;
 
 pub use backbone::Backbone;
 pub use graft::Graft;
-pub use learner::{Learner, Output, Size};
+pub use learner::{Learner, Output, ParameterCount};
 pub use opening::Opening;
 pub use places::Places;

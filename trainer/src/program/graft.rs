@@ -1,5 +1,5 @@
 //! The adapter that options describe: a configuration string, and short forms for fields of it.
-use super::options::{Adapter, AdapterInit, Placement, ReductionFactor, Scaling, Settings};
+use super::options::{AdapterChoice, AdapterInit, PlacementChoice, ReductionFactor, ScalingChoice, Settings};
 use engraft::{
     Error, Result,
     adapters::{Config, Fields, Reduction, parse},
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 
 /// The adapter that the settings describe; none if there is to be none.
 pub fn adapter_config(s: &Settings, backbone: &Backbone) -> Result<Option<Box<dyn Config>>> {
-    let Some(Adapter::Of(text)) = &s.adapter else { return Ok(None) };
+    let Some(AdapterChoice::Of(text)) = &s.adapter else { return Ok(None) };
     let info = backbone.model().info();
     let mut fields = shape(s.bottleneck, s.reduction_factor.as_ref(), backbone)?;
     if let Some(p) = s.placement {
-        fields.insert("mh_adapter".into(), (p != Placement::Output).into());
-        fields.insert("output_adapter".into(), (p != Placement::Attention).into());
+        fields.insert("mh_adapter".into(), (p != PlacementChoice::Output).into());
+        fields.insert("output_adapter".into(), (p != PlacementChoice::Attention).into());
     }
     let scaling = s.scaling.map(|s| match s {
-        Scaling::Fixed(x) => json!(x),
-        Scaling::Learned | Scaling::Channel => s.to_string().into(),
+        ScalingChoice::Fixed(x) => json!(x),
+        ScalingChoice::Learned | ScalingChoice::Channel => s.to_string().into(),
     });
     let init = s.adapter_init.map(|i: AdapterInit| i.name().replace('-', "_"));
     let given: [(&str, Option<Value>); 6] = [

@@ -1,6 +1,6 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
 use super::graft::adapter_config;
-use super::options::{Adapter, Backend, Head, Settings};
+use super::options::{AdapterChoice, Backend, Head, Settings};
 use super::print::{many_classes, note, tell};
 use engraft::{
     Device, Error, Result,
@@ -78,7 +78,7 @@ pub fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
         compute: s.backbone_compute.into(),
         ..Opening::default()
     };
-    match s.adapter == Some(Adapter::Full) {
+    match s.adapter == Some(AdapterChoice::Full) {
         true => Backbone::open_to_train(model, device, how),
         false => Backbone::open(model, device, how),
     }
@@ -195,7 +195,7 @@ pub fn learner(
     let head = task.head(backbone.model().info(), s.head == Some(Head::Linear));
     let saved =
         s.adapters.iter().flatten().map(|a| (a.name.clone(), a.directory.clone())).collect::<Vec<_>>();
-    if adapter.is_none() && head.is_none() && saved.is_empty() && s.adapter != Some(Adapter::Full) {
+    if adapter.is_none() && head.is_none() && saved.is_empty() && s.adapter != Some(AdapterChoice::Full) {
         let why = format!("{} has no head to train: choose an adapter, or full", task.name());
         return Err(Error::Option { option: "adapter", value: "none".into(), why });
     }

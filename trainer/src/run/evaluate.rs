@@ -7,7 +7,7 @@ use crate::{
     reports::progress::{Mode, Progress},
     tasks::{Answer, Evaluated, Prediction, Purpose},
     text::{
-        batch::{Batches, Order, Size, put_back},
+        batch::{BatchSize, Batches, Order, put_back},
         examples::Examples,
         tokenizer::Tokenizer,
     },
@@ -79,7 +79,12 @@ impl Encoded {
 }
 
 /// What the task computes for every example, in the order of the data. Long work shows its progress as `mode` says.
-pub fn answers(l: &Learner, examples: &Examples, size: impl Into<Size>, mode: Mode) -> Result<Vec<Answer>> {
+pub fn answers(
+    l: &Learner,
+    examples: &Examples,
+    size: impl Into<BatchSize>,
+    mode: Mode,
+) -> Result<Vec<Answer>> {
     let mut found = vec![];
     let batches = Batches::new(examples, size, Order::Longest);
     let mut progress = Progress::new(mode, "evaluate", batches.len() as u64);
@@ -92,7 +97,7 @@ pub fn answers(l: &Learner, examples: &Examples, size: impl Into<Size>, mode: Mo
 }
 
 /// How good a learner is on data with labels; an error where there are none.
-pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<Size>, mode: Mode) -> Result<Evaluated> {
+pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Evaluated> {
     if !on.examples.iter().any(|e| e.is_labelled()) {
         return Err(Error::file(&on.data.path, "there are no labels to compare predictions with"));
     }
@@ -101,7 +106,7 @@ pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<Size>, mode: Mode) ->
 }
 
 /// What a learner says of every record.
-pub fn predict(l: &Learner, on: &Encoded, size: impl Into<Size>, mode: Mode) -> Result<Vec<Prediction>> {
+pub fn predict(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Vec<Prediction>> {
     let answers = answers(l, &on.examples, size, mode)?;
     Ok(l.task().predictions(&on.data, &on.examples, &answers))
 }

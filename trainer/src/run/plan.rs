@@ -172,7 +172,7 @@ struct Price {
 
 /// What a run will keep, and hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct MemoryPlan {
     /// Bytes that it may hold.
     pub budget: usize,
     /// Bytes that it will hold at most.
@@ -184,13 +184,13 @@ pub struct Plan {
     /// What each layer keeps: [`Keep::F32`] or [`Keep::Recompute`].
     pub layers: Vec<Keep>,
 }
-impl Plan {
+impl MemoryPlan {
     /// The policy of its passes.
     pub fn activations(&self) -> Activations {
         Activations::by_layer(&self.layers)
     }
 }
-impl std::fmt::Display for Plan {
+impl std::fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let of = |keep| {
             let layers: Vec<usize> = (0..self.layers.len()).filter(|l| self.layers[*l] == keep).collect();
@@ -223,7 +223,7 @@ fn ranges(layers: &[usize]) -> String {
 /// state, activations and scratch memory, in training and in evaluation, and the data; the program
 /// itself comes on top. `c` is the run's learner on the Null device with as many threads as will
 /// compute. Where no plan fits, the error names the least budget for which one does.
-pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<Plan> {
+pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<MemoryPlan> {
     let layers = c.backbone().model().info().layers;
     let kept = work.price(c, &Activations::default(), FEW)?;
     let input = work.price(c, &Activations::all(Keep::Recompute), FEW)?.kept;
@@ -244,7 +244,7 @@ pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<Plan> {
         }
         let Price { total, in_training, at_once, .. } = work.price(c, &policy, MOST)?;
         if total <= budget {
-            return Ok(Plan { budget, total, at_once, data: work.data, layers });
+            return Ok(MemoryPlan { budget, total, at_once, data: work.data, layers });
         }
         if total < least {
             (least, smaller) = (total, if in_training { "batch-size" } else { "eval-batch-size" });

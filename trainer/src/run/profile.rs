@@ -9,7 +9,7 @@ use crate::{
     },
     tasks::Task,
     text::{
-        batch::{Batch, Batches, Size},
+        batch::{Batch, BatchSize, Batches},
         examples::Examples,
         shuffle::below,
     },
@@ -19,32 +19,32 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 /// How many steps are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct StepCount {
     /// Steps that are recorded.
     pub steps: u64,
     /// Steps before them that are not: they allocate what later ones reuse.
     pub warmup: u64,
 }
 
-/// Takes the steps of the plan at the recipe's highest rate, and says where the time went. `roofline` is what the machine was
+/// Takes so many `steps` at the recipe's highest rate, and says where the time went. `roofline` is what the machine was
 /// measured at before the model was loaded.
 pub fn run(
     recipe: &Recipe,
     learner: &mut Learner,
     mut batches: impl Iterator<Item = Batch>,
     roofline: Roofline,
-    plan: &Plan,
+    steps: &StepCount,
     mode: Mode,
 ) -> Result<Recorded> {
     let device = learner.backbone().device().clone();
     let mut trainer =
         Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
-    let total = plan.warmup.saturating_add(plan.steps);
+    let total = steps.warmup.saturating_add(steps.steps);
     let mut progress = Progress::new(mode, "profile", total);
     let mut recording = None;
     while trainer.steps() < total {
         let step: Vec<Batch> = batches.by_ref().take(recipe.accumulation).collect();
-        if trainer.steps() == plan.warmup {
+        if trainer.steps() == steps.warmup {
             recording = Some(Recording::start(&device, roofline, trainer.steps())?);
         }
         let done = trainer.step(learner, &step, recipe.lr)?;
@@ -54,7 +54,7 @@ pub fn run(
     progress.finish();
     recorded.ok_or_else(|| Error::Option {
         option: "steps",
-        value: plan.steps.to_string(),
+        value: steps.steps.to_string(),
         why: "it is at least 1".into(),
     })
 }
@@ -73,8 +73,8 @@ pub fn random_batches<'a>(
 ) -> impl Iterator<Item = Batch> + 'a {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     let texts = match recipe.batch {
-        Size::Examples(n) => n,
-        Size::Tokens(n) => (n / length).max(1),
+        BatchSize::Examples(n) => n,
+        BatchSize::Tokens(n) => (n / length).max(1),
     };
     let mut one = move || {
         let ids = (0..length).map(|_| below(&mut rng, vocabulary as u64) as u32).collect();

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    text::batch::{Order, Size},
+    text::batch::{BatchSize, Order},
 };
 use engraft_engine::{Activations, AdamW};
 
@@ -13,7 +13,7 @@ use engraft_engine::{Activations, AdamW};
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// How much a batch holds.
-    pub batch: Size,
+    pub batch: BatchSize,
     /// Batches in an optimiser step.
     pub accumulation: usize,
     /// Passes over the data; no limit if `None`.
@@ -43,7 +43,7 @@ pub struct Recipe {
     /// Evaluate every so many optimiser steps; after each epoch if `None`.
     pub eval_every: Option<u64>,
     /// How much a batch of evaluation holds.
-    pub eval_batch: Size,
+    pub eval_batch: BatchSize,
     /// What the best checkpoint is best at; the first of the task's scores if `None`.
     pub metric: Option<String>,
     /// Stop after so many evaluations without a better one.
@@ -75,7 +75,7 @@ impl Recipe {
         };
         let most = self.max_steps.unwrap_or(u64::MAX);
         let Some(epochs) = self.epochs else { return Ok(most) };
-        if !self.shuffle || matches!(self.batch, Size::Examples(_)) {
+        if !self.shuffle || matches!(self.batch, BatchSize::Examples(_)) {
             return Ok(most.min(epochs.saturating_mul(of(0)?)));
         }
         let mut total = 0u64;
@@ -94,7 +94,7 @@ impl Default for Recipe {
     /// zero.
     fn default() -> Recipe {
         Recipe {
-            batch: Size::Examples(32),
+            batch: BatchSize::Examples(32),
             accumulation: 1,
             epochs: Some(3),
             max_steps: None,
@@ -109,7 +109,7 @@ impl Default for Recipe {
             clip: 1.0,
             activations: Activations::default(),
             eval_every: None,
-            eval_batch: Size::Examples(64),
+            eval_batch: BatchSize::Examples(64),
             metric: None,
             patience: None,
             checkpoint_every: None,

@@ -2,7 +2,7 @@
 use crate::{
     Result,
     text::{
-        batch::{Batch, Batches, Order, Size},
+        batch::{Batch, BatchSize, Batches, Order},
         examples::Examples,
     },
 };
@@ -14,15 +14,15 @@ use sha2::{Digest, Sha256};
 /// whatever stands behind them may not change while it runs.
 pub trait Source {
     /// The batches of one epoch, at least one, in this order. Behind an error nothing is asked for.
-    fn batches(&self, size: Size, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_>;
+    fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_>;
     /// How many these are.
-    fn count(&self, size: Size, order: Order) -> Result<u64>;
+    fn count(&self, size: BatchSize, order: Order) -> Result<u64>;
     /// What must not have changed when a run goes on, as a hash.
     fn hash(&self) -> String;
     /// Bytes that it holds at most while it gives batches.
     fn bytes(&self) -> usize;
     /// Batches that need as much memory as any of this size, if the real ones are too many to be looked at.
-    fn largest(&self, _: Size) -> Option<Vec<Batch>> {
+    fn largest(&self, _: BatchSize) -> Option<Vec<Batch>> {
         None
     }
 }
@@ -39,10 +39,10 @@ pub(super) fn steps<'a>(
 }
 
 impl Source for Examples {
-    fn batches(&self, size: Size, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+    fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         Box::new(Batches::new(self, size, order).map(Ok))
     }
-    fn count(&self, size: Size, order: Order) -> Result<u64> {
+    fn count(&self, size: BatchSize, order: Order) -> Result<u64> {
         Ok(Batches::new(self, size, order).len() as u64)
     }
     fn hash(&self) -> String {

@@ -12,7 +12,7 @@ use crate::{
     data::{Files, Seeing, Survey},
     tasks::{Purpose, Task},
     text::{
-        batch::{Batch, Order, Size, fill},
+        batch::{Batch, BatchSize, Order, fill},
         example::{Example, Reads},
         examples::Examples,
         shuffle::{Room, Shuffled},
@@ -85,8 +85,8 @@ impl<'a> Stream<'a> {
         &self.files
     }
     /// Whether it is known without a tokenizer how many batches of this size there are.
-    pub fn is_counted(&self, size: Size) -> bool {
-        matches!(size, Size::Examples(_)) && (self.task.is_one_to_one() || self.len.get().is_some())
+    pub fn is_counted(&self, size: BatchSize) -> bool {
+        matches!(size, BatchSize::Examples(_)) && (self.task.is_one_to_one() || self.len.get().is_some())
     }
     /// How many texts were cut in the epoch that was read last, of how many that were read in it.
     pub fn cut(&self) -> (usize, usize) {
@@ -170,7 +170,7 @@ fn full(tokens: usize, reads: &Reads) -> Example {
 }
 
 impl Source for Stream<'_> {
-    fn batches(&self, size: Size, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+    fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         let mut examples = self.in_order(order).peekable();
         Box::new(std::iter::from_fn(move || {
             let tokens = |one: &Result<Numbered>| one.as_ref().map_or(0, |(_, example)| example.ids.len());
@@ -178,10 +178,10 @@ impl Source for Stream<'_> {
             (!batch.is_empty()).then(|| batch.into_iter().collect())
         }))
     }
-    fn count(&self, size: Size, order: Order) -> Result<u64> {
+    fn count(&self, size: BatchSize, order: Order) -> Result<u64> {
         match size {
-            Size::Examples(n) => Ok(self.len()?.div_ceil(n as u64)),
-            Size::Tokens(_) => self.batches(size, order).try_fold(0, |n, batch| batch.map(|_| n + 1)),
+            BatchSize::Examples(n) => Ok(self.len()?.div_ceil(n as u64)),
+            BatchSize::Tokens(_) => self.batches(size, order).try_fold(0, |n, batch| batch.map(|_| n + 1)),
         }
     }
     /// Of all records, and of the first examples: another tokenizer makes others.
@@ -200,7 +200,7 @@ impl Source for Stream<'_> {
     }
     /// As if all texts were as long as they may be; of so many tokens also as many texts as there may be, with one of that
     /// length and without.
-    fn largest(&self, size: Size) -> Option<Vec<Batch>> {
+    fn largest(&self, size: BatchSize) -> Option<Vec<Batch>> {
         let reads = self.sample.get(0).reads;
         let longest = self.tokenizer.max_length();
         let shortest = self.tokenizer.special_tokens().max(1);
@@ -210,9 +210,9 @@ impl Source for Stream<'_> {
             [vec![length; tokens / length], rest.into_iter().collect()].concat()
         };
         Some(match size {
-            Size::Examples(n) => vec![of(vec![longest; n])],
-            Size::Tokens(most) if most <= longest => vec![of(vec![longest]), of(cut(most, shortest))],
-            Size::Tokens(most) => {
+            BatchSize::Examples(n) => vec![of(vec![longest; n])],
+            BatchSize::Tokens(most) if most <= longest => vec![of(vec![longest]), of(cut(most, shortest))],
+            BatchSize::Tokens(most) => {
                 let mixed = [vec![longest], cut(most - longest, shortest)].concat();
                 vec![of(cut(most, longest)), of(mixed), of(cut(most, shortest))]
             }

@@ -88,7 +88,7 @@ impl Task for Classification {
             Purpose::Predict => vec![],
             Purpose::Train | Purpose::Evaluate => self.labels.ids_of(data)?,
         };
-        let example = |(record, t): (usize, crate::text::tokenizer::Tokens)| Example {
+        let example = |(record, t): (usize, crate::text::tokenizer::TokenizedText)| Example {
             ids: t.ids,
             types: t.types,
             reads: Reads::Summary,

@@ -132,7 +132,7 @@ impl Order {
 
 /// How much a batch holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
+pub enum BatchSize {
     /// So many examples.
     Examples(usize),
     /// As many examples as together have at most so many tokens, and one at least. They are taken in the order of the epoch as
@@ -141,7 +141,7 @@ pub enum Size {
     Tokens(usize),
 }
 
-impl From<usize> for Size {
+impl From<usize> for BatchSize {
     fn from(examples: usize) -> Self {
         Self::Examples(examples)
     }
@@ -150,13 +150,13 @@ impl From<usize> for Size {
 /// The next batch of what comes, each with so many tokens; empty if nothing comes any more.
 pub(crate) fn fill<T>(
     from: &mut Peekable<impl Iterator<Item = T>>,
-    size: Size,
+    size: BatchSize,
     tokens: impl Fn(&T) -> usize,
 ) -> Vec<T> {
     let (mut batch, mut held) = (vec![], 0usize);
     while let Some(next) = from.next_if(|next| match size {
-        Size::Examples(n) => batch.len() < n,
-        Size::Tokens(most) => batch.is_empty() || held.saturating_add(tokens(next)) <= most,
+        BatchSize::Examples(n) => batch.len() < n,
+        BatchSize::Tokens(most) => batch.is_empty() || held.saturating_add(tokens(next)) <= most,
     }) {
         held = held.saturating_add(tokens(&next));
         batch.push(next);
@@ -170,14 +170,14 @@ pub struct Batches<'a> {
     examples: &'a Examples,
     /// What is left.
     order: Peekable<std::vec::IntoIter<usize>>,
-    size: Size,
+    size: BatchSize,
 }
 
 impl<'a> Batches<'a> {
     /// Batches of `size`: a number of examples, or of tokens.
-    pub fn new(examples: &'a Examples, size: impl Into<Size>, order: Order) -> Self {
+    pub fn new(examples: &'a Examples, size: impl Into<BatchSize>, order: Order) -> Self {
         let size = size.into();
-        assert!(!matches!(size, Size::Examples(0)), "a batch holds at least one example");
+        assert!(!matches!(size, BatchSize::Examples(0)), "a batch holds at least one example");
         Self { examples, order: order.of(examples).into_iter().peekable(), size }
     }
 
@@ -197,8 +197,8 @@ impl Iterator for Batches<'_> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match self.size {
-            Size::Examples(n) => self.order.len().div_ceil(n),
-            Size::Tokens(_) => {
+            BatchSize::Examples(n) => self.order.len().div_ceil(n),
+            BatchSize::Tokens(_) => {
                 let mut rest = self.clone();
                 std::iter::repeat_with(|| rest.items()).take_while(|items| !items.is_empty()).count()
             }
@@ -259,7 +259,7 @@ mod tests {
     fn batches_of_tokens_are_filled_in_order() {
         let examples = examples(10); // of 1, 8, 5, 2, 9, 6, 3, 10, 7, 4 tokens
         let items = |most, order| -> Vec<Vec<usize>> {
-            let batches = Batches::new(&examples, Size::Tokens(most), order);
+            let batches = Batches::new(&examples, BatchSize::Tokens(most), order);
             let (len, batches) = (batches.len(), batches.collect::<Vec<Batch>>());
             assert_eq!(batches.len(), len);
             for (i, b) in batches.iter().enumerate() {
@@ -287,10 +287,10 @@ mod tests {
             assert!(most != 17 || counts.iter().any(|n| *n != counts[0]), "{counts:?}");
         }
         let empty = Examples::default();
-        let none = Batches::new(&empty, Size::Tokens(3), Order::File);
+        let none = Batches::new(&empty, BatchSize::Tokens(3), Order::File);
         assert_eq!((none.len(), none.count()), (0, 0));
         // what is left is counted while batches are taken
-        let mut batches = Batches::new(&examples, Size::Tokens(9), Order::File);
+        let mut batches = Batches::new(&examples, BatchSize::Tokens(9), Order::File);
         batches.next();
         assert_eq!(batches.len(), 6);
     }

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 
 /// The tokens of one text or pair.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tokens {
+pub struct TokenizedText {
     /// Token ids, with the special tokens.
     pub ids: Vec<u32>,
     /// Per token 0 in the first text, 1 in the second.
@@ -36,7 +36,7 @@ pub struct Tokens {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Words {
     /// Token ids and types, with the special tokens.
-    pub tokens: Tokens,
+    pub tokens: TokenizedText,
     /// Where each word's first token stands; `None` for a word that has no token.
     pub firsts: Vec<Option<u32>>,
 }
@@ -121,14 +121,14 @@ impl Tokenizer {
     }
 
     /// Encodes one text or pair.
-    pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Tokens> {
+    pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<TokenizedText> {
         let encoding =
             self.inner.encode_fast(input(text, pair), true).map_err(|error| self.failed(&error))?;
         self.tokens(&encoding)
     }
 
     /// Encodes every record of a data set of texts, on all threads.
-    pub fn encode_all<'a>(&'a self, data: &'a Dataset) -> Result<Vec<Tokens>> {
+    pub fn encode_all<'a>(&'a self, data: &'a Dataset) -> Result<Vec<TokenizedText>> {
         let short = |text| cut::shortened(text, || self.splits());
         let both = |r: &'a Record| (short(r.text()), r.pair().map(|pair| short(pair.into())));
         let texts: Vec<_> = data.records.iter().map(both).collect();
@@ -248,14 +248,14 @@ impl Tokenizer {
     }
 
     /// The token ids and types, all within the model's vocabulary.
-    fn tokens(&self, encoding: &Encoding) -> Result<Tokens> {
+    fn tokens(&self, encoding: &Encoding) -> Result<TokenizedText> {
         let ids = encoding.get_ids().to_vec();
         ids.iter().try_for_each(|id| self.checked(*id).map(drop))?;
         let types = match self.types {
             true => encoding.get_type_ids().to_vec(),
             false => vec![0; ids.len()],
         };
-        Ok(Tokens { ids, types, is_cut: !encoding.get_overflowing().is_empty() })
+        Ok(TokenizedText { ids, types, is_cut: !encoding.get_overflowing().is_empty() })
     }
 
     /// An id that the model has.

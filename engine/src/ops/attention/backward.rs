@@ -1,6 +1,6 @@
 //! What attention keeps, and its backward pass.
 use super::{Cols, OP, Relative, split};
-use crate::{Act, Backward, Cx, Grads, Result, kept::Kept, tape::NodeId};
+use crate::{Act, Backward, Cx, Grads, Result, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class, ColsMut, View, ViewMut,
     attention::{self, Attention, BiasGradient, Gradients, Mask, Span},
@@ -10,7 +10,7 @@ use std::{ops::Range, sync::Arc};
 
 /// An activation that inputs are columns of.
 pub(super) struct Source {
-    kept: Kept,
+    saved: SavedValues,
     rows: usize,
     cols: usize,
     node: Option<NodeId>,
@@ -53,9 +53,9 @@ impl<'m> Cx<'m> {
             match sources.iter_mut().find(same) {
                 Some((_, s)) => s.parts.push((n, cols.clone())),
                 None => {
-                    let (kept, parts) = (self.keep(&act.buf)?, vec![(n, cols.clone())]);
+                    let (saved, parts) = (self.save_for_backward(&act.buf)?, vec![(n, cols.clone())]);
                     let (rows, cols, node) = (act.rows, act.cols, act.node);
-                    sources.push((act, Source { kept, rows, cols, node, parts }));
+                    sources.push((act, Source { saved, rows, cols, node, parts }));
                 }
             }
         }
@@ -87,7 +87,7 @@ impl<'m> Backward<'m> for Op<'m> {
         OP
     }
     fn saved(&self) -> usize {
-        self.sources.iter().map(|s| s.kept.bytes()).sum::<usize>() + self.lse.bytes()
+        self.sources.iter().map(|s| s.saved.bytes()).sum::<usize>() + self.lse.bytes()
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let mut gradients = vec![];
@@ -98,7 +98,7 @@ impl<'m> Backward<'m> for Op<'m> {
             });
         }
         let count = self.sources.iter().map(|s| s.parts.len()).sum();
-        let values = self.sources.iter().map(|s| s.kept.get()).collect::<Result<Vec<_>>>()?;
+        let values = self.sources.iter().map(|s| s.saved.get()).collect::<Result<Vec<_>>>()?;
         let mut inputs: Vec<Option<View<'_>>> = vec![None; count];
         let mut targets: Vec<Option<ColsMut<'_>>> = (0..count).map(|_| None).collect();
         let mut free = gradients.iter_mut();

@@ -38,9 +38,9 @@ impl OfKeys<'_> {
         self.partial.block(first, rows.len() * self.cols);
         Some((self.partial.block(first + cols.start, 0), self.cols))
     }
-    fn part(&self, p: &Piece, cols: Range<usize>) -> Option<Part> {
+    fn part(&self, p: &Piece, cols: Range<usize>) -> Option<PrefetchPart> {
         let (first, stride) = self.block(p, p.rows.clone(), cols.clone())?;
-        Some(Part { first, rows: p.rows.len(), stride, cols: cols.len() })
+        Some(PrefetchPart { first, rows: p.rows.len(), stride, cols: cols.len() })
     }
     /// Those of `keys` become rows of a product, whose first row is that of the key `from`.
     ///
@@ -53,7 +53,7 @@ impl OfKeys<'_> {
         (keys, from): (Range<usize>, usize),
         cols: Range<usize>,
         p: Product<'_>,
-        ahead: &mut Ahead,
+        ahead: &mut PrefetchRows,
     ) {
         for piece in pieces {
             let rows = piece.part(&keys);
@@ -186,10 +186,10 @@ pub(in super::super) fn backward(
                 }
                 let col = (head * n + of_block.start) as u32;
                 let drop = a.dropout.map(|dropout| Drop { dropout, row: rows.start, col });
-                let sight = Sight::of_span(t.span, a.mask).part(rows.start - t.q.start, &of_block);
+                let visible = VisibleKeys::of_span(t.span, a.mask).part(rows.start - t.q.start, &of_block);
                 let sums = &mut w[..m];
                 sums.iter_mut().zip(rows.clone()).for_each(|(l, i)| *l = lse.at(i, head)[0]);
-                softmax_backward(level, s, ds, ld, sight, scale, drop, sums);
+                softmax_backward(level, s, ds, ld, visible, scale, drop, sums);
                 if let Some(b) = &bias {
                     let first = b.last - (rows.start - t.q.start);
                     add_to_bias(level, ds, ld, m, n_block, a.scale, &mut dbias[skipped..], first);

@@ -5,10 +5,10 @@
 mod backward;
 
 use super::{
-    ahead::{Ahead, Part},
     plan::{Piece, Plan, Task, block, seen, stride, tasks},
+    prefetch::{PrefetchPart, PrefetchRows},
     product::{Finish, Product, Right, pack, pack_transposed, packed, product},
-    softmax::{Drop, Sight, add_bias, add_to_bias, softmax, softmax_backward},
+    softmax::{Drop, VisibleKeys, add_bias, add_to_bias, softmax, softmax_backward},
     *,
 };
 use crate::{Buffer, Class, Cpu, simd::Level};
@@ -84,8 +84,8 @@ impl<'a> Target<'a> {
             .expect("what spans and heads name is in the matrix: the launch has compared them")
     }
     /// What is read ahead before it is written.
-    fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Part {
-        Part {
+    fn part(&self, rows: Range<usize>, cols: Range<usize>) -> PrefetchPart {
+        PrefetchPart {
             first: self.block(rows.clone(), cols.clone()),
             rows: rows.len(),
             stride: self.0.stride(),
@@ -109,8 +109,8 @@ impl<'a> Source<'a> {
     fn from(self, row: usize, col: usize) -> Source<'a> {
         Source(self.at(row, col), self.1)
     }
-    fn part(self, rows: Range<usize>, cols: Range<usize>) -> Part {
-        Part {
+    fn part(self, rows: Range<usize>, cols: Range<usize>) -> PrefetchPart {
+        PrefetchPart {
             first: self.at(rows.start, cols.start).as_ptr(),
             rows: rows.len(),
             stride: self.1,
@@ -179,18 +179,18 @@ fn next(
     pieces: &[Piece],
     head: usize,
     products: usize,
-    of_q: impl Fn(Range<usize>, Range<usize>) -> [Option<Part>; 3],
-    of_kv: impl Fn(&Piece, Range<usize>) -> [Option<Part>; 4],
-) -> Ahead {
+    of_q: impl Fn(Range<usize>, Range<usize>) -> [Option<PrefetchPart>; 3],
+    of_kv: impl Fn(&Piece, Range<usize>) -> [Option<PrefetchPart>; 4],
+) -> PrefetchRows {
     let (d, group) = (a.head_dim, a.group());
-    let Some(own) = pieces.last().filter(|_| head + 1 < t.kv_heads.end) else { return Ahead::none() };
+    let Some(own) = pieces.last().filter(|_| head + 1 < t.kv_heads.end) else { return PrefetchRows::none() };
     let next = |width: usize| (head + 1) * width..(head + 2) * width;
     let ([k, v, dv, dk], [q, d_o, dq]) = (of_kv(own, next(d)), of_q(t.q.clone(), next(group * d)));
     let parts = [k, v, dv, dk, q, d_o, dq];
     if parts.iter().flatten().map(|p| p.rows * p.cols).sum::<usize>() > AHEAD {
-        return Ahead::none();
+        return PrefetchRows::none();
     }
-    Ahead::new(parts.into_iter().flatten(), products * t.q.len() * own.rows.len() * d * group)
+    PrefetchRows::new(parts.into_iter().flatten(), products * t.q.len() * own.rows.len() * d * group)
 }
 
 /// Blocks of at most `size` rows.
@@ -312,9 +312,10 @@ pub(super) fn forward(
                 }
                 let col = (head * n + of_block.start) as u32;
                 let drop = a.dropout.map(|dropout| Drop { dropout, row: rows.start, col });
-                let sight = Sight::of_span(t.span, a.mask).part(rows.start - t.q.start + of_span, &of_block);
+                let visible =
+                    VisibleKeys::of_span(t.span, a.mask).part(rows.start - t.q.start + of_span, &of_block);
                 let (tops, sums) = w[..2 * m].split_at_mut(m);
-                softmax(level, s, ld, sight, scale, drop, tops, sums);
+                softmax(level, s, ld, visible, scale, drop, tops, sums);
                 if let Some(lse) = &lse {
                     let to = lse.block(rows.clone(), head..head + 1);
                     for (i, (top, sum)) in tops.iter().zip(&*sums).enumerate() {

@@ -126,7 +126,7 @@ impl Simd for Avx2 {
     }
     /// 24 shuffles: pairs, quadruples, then halves.
     #[inline(always)]
-    fn turn(self, square: &mut [F32x8; MOST_LANES]) {
+    fn transpose_square(self, square: &mut [F32x8; MOST_LANES]) {
         ask!({
             // loops, not `map`: a closure would not have the target features
             let mut t = [_mm256_setzero_ps(); 8];

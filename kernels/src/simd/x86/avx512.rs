@@ -128,7 +128,7 @@ impl Simd for Avx512 {
     }
     /// 64 shuffles.
     #[inline(always)]
-    fn turn(self, square: &mut [F32x16; MOST_LANES]) {
+    fn transpose_square(self, square: &mut [F32x16; MOST_LANES]) {
         // loops, not `map`: a closure would not have the target features
         let mut r = [self.splat(0.0).0; 16];
         for (r, v) in r.iter_mut().zip(&*square) {

@@ -5,7 +5,7 @@ mod shared;
 mod texts;
 
 pub use profile::Profile;
-pub use shared::{Grafted, Reading, Run, Stored};
+pub use shared::{Grafted, Reading, RunArgs, StorageArgs};
 
 use shared::at_least_one;
 
@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
 use super::options::{
-    Activations, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
+    ActivationsChoice, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
 };
 use engraft::adapters::{fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
@@ -122,7 +122,7 @@ pub struct Eval {
     pub reading: Reading,
     /// How to run.
     #[command(flatten)]
-    pub run: Run,
+    pub run: RunArgs,
 }
 
 /// `engraft predict`.
@@ -144,7 +144,7 @@ pub struct Predict {
     pub reading: Reading,
     /// How to run.
     #[command(flatten)]
-    pub run: Run,
+    pub run: RunArgs,
 }
 
 /// `engraft inspect`.
@@ -155,7 +155,7 @@ pub struct Inspect {
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
-    pub stored: Stored,
+    pub stored: StorageArgs,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -172,7 +172,7 @@ pub struct Memory {
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
-    pub stored: Stored,
+    pub stored: StorageArgs,
     /// Texts in the batch
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch: usize,
@@ -193,8 +193,8 @@ pub struct Memory {
     #[arg(long, value_name = "F")]
     pub reduction_factor: Option<ReductionFactor>,
     /// What every layer keeps for the backward pass
-    #[arg(long, value_delimiter = ',', value_parser = one_of::<Activations>(), default_value = "f32,recompute")]
-    pub activations: Vec<Activations>,
+    #[arg(long, value_delimiter = ',', value_parser = one_of::<ActivationsChoice>(), default_value = "f32,recompute")]
+    pub activations: Vec<ActivationsChoice>,
     /// Take the steps really, each in a process of its own, and compare; fails if a byte differs
     #[arg(long)]
     pub measure: bool,
@@ -220,7 +220,7 @@ pub struct Forward {
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
-    pub stored: Stored,
+    pub stored: StorageArgs,
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,

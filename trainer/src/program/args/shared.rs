@@ -7,11 +7,11 @@ use crate::program::choose::one_of;
 use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Composed, Options};
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
-use engraft::text::batch::Size;
+use engraft::text::batch::BatchSize;
 
 /// How the backbone is stored in memory, and how it computes.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Stored {
+pub struct StorageArgs {
     /// What the frozen backbone's matrices are stored as; as in the run.toml beside the adapter if there is one and nothing
     /// is given, else as its files have them
     #[arg(long, value_name = "TYPE", value_parser = one_of::<BackboneDtype>())]
@@ -22,10 +22,10 @@ pub struct Stored {
     pub backbone_compute: Option<BackboneCompute>,
 }
 
-impl Stored {
+impl StorageArgs {
     /// As options of training.
     pub fn options(&self) -> Options {
-        let Stored { backbone_dtype, backbone_compute } = *self;
+        let StorageArgs { backbone_dtype, backbone_compute } = *self;
         Options { backbone_dtype, backbone_compute, ..Options::default() }
     }
 }
@@ -38,7 +38,7 @@ pub struct Grafted {
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
-    pub stored: Stored,
+    pub stored: StorageArgs,
     /// The adapter and the head: a directory that `engraft train`, AdapterHub's `adapters` or PEFT wrote; none for the backbone
     /// alone, where a --task goes without them
     #[arg(long, value_name = "DIR", required_unless_present = "task")]
@@ -70,7 +70,7 @@ impl Grafted {
 /// How to run and what to print.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine and output")]
-pub struct Run {
+pub struct RunArgs {
     /// Threads to use; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -123,10 +123,10 @@ pub struct Reading {
 
 impl Reading {
     /// How much a batch holds.
-    pub fn batch(&self) -> Size {
+    pub fn batch(&self) -> BatchSize {
         match self.batch_tokens {
-            Some(n) => Size::Tokens(n),
-            None => Size::Examples(self.batch_size.unwrap_or(64)),
+            Some(n) => BatchSize::Tokens(n),
+            None => BatchSize::Examples(self.batch_size.unwrap_or(64)),
         }
     }
     /// As options of training.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::program::options::Scaling;
-use engraft::text::batch::Size;
+use crate::program::options::ScalingChoice;
+use engraft::text::batch::BatchSize;
 
 fn parse(line: &str) -> Result<Arguments, String> {
     Arguments::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
@@ -41,7 +41,7 @@ fn flags_are_read() {
     let options = train(line).options;
     assert_eq!(
         (options.adapter.map(|a| a.to_string()), options.scaling),
-        (Some("double_seq_bn".into()), Some(Scaling::Learned))
+        (Some("double_seq_bn".into()), Some(ScalingChoice::Learned))
     );
     assert_eq!(
         (options.no_shuffle, options.ln_before, options.ln_after),
@@ -75,9 +75,9 @@ fn the_other_commands_are_read() {
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error),
     };
-    assert_eq!(eval(""), Ok(Size::Examples(64)));
-    assert_eq!(eval(" --batch-size 8"), Ok(Size::Examples(8)));
-    assert_eq!(eval(" --batch-tokens 8"), Ok(Size::Tokens(8)));
+    assert_eq!(eval(""), Ok(BatchSize::Examples(64)));
+    assert_eq!(eval(" --batch-size 8"), Ok(BatchSize::Examples(8)));
+    assert_eq!(eval(" --batch-tokens 8"), Ok(BatchSize::Tokens(8)));
     assert!(eval(" --batch-size 0").is_err() && eval(" --batch-tokens 0").is_err());
     assert!(eval(" --batch-size 8 --batch-tokens 8").unwrap_err().contains("cannot be used with"));
     match parse("engraft predict --model m --adapter a --text x y --json").unwrap().command {

@@ -2,7 +2,7 @@
 use super::{as_recorded, hold};
 use crate::program::{
     args::Forward,
-    options::{Adapter, Options},
+    options::{AdapterChoice, Options},
     print::note_unused,
     setup::{bare, open, open_backbone, saved, task},
 };
@@ -79,7 +79,7 @@ pub fn run(f: &Forward) -> Result<()> {
     let alone = directory.is_none() && asked.is_some();
     let is_full = |a: &Path| !a.join("adapter_config.json").exists() && a.join("model.safetensors").exists();
     if f.grad && (alone || directory.is_some_and(is_full)) {
-        s.adapter = Some(Adapter::Full);
+        s.adapter = Some(AdapterChoice::Full);
     }
     let backbone = open_backbone(&s, &open(f.device, f.threads)?)?;
     note_unused(&backbone);

@@ -2,7 +2,7 @@
 use crate::program::{
     args::Memory,
     graft::shape,
-    options::{Activations, Adapter, Backend, Methods, Options},
+    options::{ActivationsChoice, AdapterChoice, Backend, Methods, Options},
     print::say,
     setup::{length, open, open_backbone, task},
 };
@@ -63,8 +63,8 @@ struct Table<'a> {
 /// What two steps on synthetic tokens hold on a device, and the tokens of each text.
 fn ask(
     m: &Memory,
-    method: &Adapter,
-    activations: Activations,
+    method: &AdapterChoice,
+    activations: ActivationsChoice,
     device: &Device,
 ) -> engraft::Result<(usize, Account)> {
     let (model, adapter) = (Some(m.model.clone()), Some(method.clone()));
@@ -75,8 +75,8 @@ fn ask(
     let task = (kind.known)(["0", "1"].map(String::from).to_vec())?;
     let fields = shape(m.bottleneck, m.reduction_factor.as_ref(), &backbone)?;
     let adapter = match method {
-        Adapter::Of(text) => Some(parse(text, &fields)?),
-        Adapter::None | Adapter::Full => None,
+        AdapterChoice::Of(text) => Some(parse(text, &fields)?),
+        AdapterChoice::None | AdapterChoice::Full => None,
     };
     let graft =
         Graft { name: "memory".into(), adapter, head: task.head(&info, true), seed: 0, ..Graft::default() };
@@ -96,11 +96,11 @@ fn ask(
 }
 
 /// What is trained, as `--methods` calls it.
-fn method_name(method: &Adapter) -> &str {
+fn method_name(method: &AdapterChoice) -> &str {
     match method {
-        Adapter::Of(text) => text,
-        Adapter::None => "head",
-        Adapter::Full => "full",
+        AdapterChoice::Of(text) => text,
+        AdapterChoice::None => "head",
+        AdapterChoice::Full => "full",
     }
 }
 
@@ -145,7 +145,7 @@ pub fn run(m: &Memory) -> Result<()> {
     }
     Ok(())
 }
-fn pairs(m: &Memory) -> Vec<(Adapter, Activations)> {
+fn pairs(m: &Memory) -> Vec<(AdapterChoice, ActivationsChoice)> {
     let Methods(methods) = m.methods.clone().unwrap_or_default();
     methods.iter().flat_map(|method| m.activations.iter().map(|a| (method.clone(), *a))).collect()
 }
@@ -154,8 +154,8 @@ fn pairs(m: &Memory) -> Vec<(Adapter, Activations)> {
 fn measure(
     m: &Memory,
     length: usize,
-    method: &Adapter,
-    activations: Activations,
+    method: &AdapterChoice,
+    activations: ActivationsChoice,
     threads: usize,
 ) -> Result<Measured> {
     let what = format!("{} with {}", method_name(method), activations.name());

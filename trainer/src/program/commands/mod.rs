@@ -9,7 +9,7 @@ mod quantize;
 mod train;
 
 use super::{
-    args::{Arguments, Command, Grafted, Run},
+    args::{Arguments, Command, Grafted, RunArgs},
     options::{Options, Settings},
     print::{note_unused, tell},
     setup::{max_length, open, open_backbone, saved, task, tokenizer},
@@ -55,7 +55,7 @@ fn hold(directory: Option<&Path>) -> Result<Option<output::Lock>> {
 }
 
 /// Texts are read as they were in training, and the backbone's products computed as they were there, unless said otherwise.
-fn load(g: &Grafted, reading: Options, run: &Run) -> Result<Loaded> {
+fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     let directory = g.adapter.as_deref();
     let _held = hold(directory)?;
     let given = Options { model: Some(g.model.clone()), task: g.task.clone(), ..g.stored.options() };

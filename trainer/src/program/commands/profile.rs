@@ -16,7 +16,7 @@ use engraft::{
     },
     run::{
         evaluate::Encoded,
-        profile::{Plan, batches_of, random_batches, run as profile},
+        profile::{StepCount, batches_of, random_batches, run as profile},
     },
     tasks::{Purpose, TaskType},
 };
@@ -54,7 +54,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
     let roofline = measure(&device)?;
     let backbone = open_backbone(s, &device)?;
     let mode = Mode::detect(s.quiet);
-    let plan = Plan { steps: p.steps, warmup: p.warmup };
+    let steps = StepCount { steps: p.steps, warmup: p.warmup };
     let Some(paths) = &s.train else {
         let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
         let two = || ["0", "1"].map(String::from).to_vec();
@@ -65,7 +65,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
             labels => labels.to_vec(),
         })?;
         let batches = random_batches(&recipe, &*sampled, length, vocabulary);
-        return profile(&recipe, &mut learner, batches, roofline, &plan, mode);
+        return profile(&recipe, &mut learner, batches, roofline, &steps, mode);
     };
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
     let open = |kind: &TaskType| files(kind, paths, &s.columns(), Purpose::Train);
@@ -73,5 +73,5 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
     let files = open(kind)?;
     let Encoded { examples, .. } = Encoded::read(&files, &learner, &tokenizer, Purpose::Train)?;
     let recipe = s.recipe();
-    profile(&recipe, &mut learner, batches_of(&recipe, &examples), roofline, &plan, mode)
+    profile(&recipe, &mut learner, batches_of(&recipe, &examples), roofline, &steps, mode)
 }

@@ -2,7 +2,7 @@
 use crate::program::{
     args::Train,
     demo,
-    options::{Adapter, Options, Settings},
+    options::{AdapterChoice, Options, Settings},
     print::{note_unused, say, tell},
     setup::{Going, open, train},
     signals::Signals,
@@ -48,7 +48,7 @@ pub fn run(t: &Train) -> Result<()> {
         *paths = expand(paths)?;
     }
     let mode = Mode::detect(s.quiet);
-    let head_only = match is_demo && matches!(s.adapter, Some(Adapter::Of(_))) && s.init.is_none() {
+    let head_only = match is_demo && matches!(s.adapter, Some(AdapterChoice::Of(_))) && s.init.is_none() {
         true => Some(head_only(&s, mode, going)?),
         false => None,
     };
@@ -91,10 +91,10 @@ fn heading(s: &Settings) -> String {
         one => show(one.first()),
     };
     let what = match s.adapter {
-        Some(Adapter::None) if s.adapters.is_some() => "what stands on saved adapters",
-        Some(Adapter::None) => "the head alone",
-        Some(Adapter::Full) => "the whole backbone",
-        Some(Adapter::Of(_)) => "an adapter",
+        Some(AdapterChoice::None) if s.adapters.is_some() => "what stands on saved adapters",
+        Some(AdapterChoice::None) => "the head alone",
+        Some(AdapterChoice::Full) => "the whole backbone",
+        Some(AdapterChoice::Of(_)) => "an adapter",
         None => "what was saved",
     };
     format!("training {what} on {} with {files}", show(s.model.as_ref()))
@@ -103,7 +103,7 @@ fn heading(s: &Settings) -> String {
 /// The comparison that makes the demonstration: the same head on the same backbone, without an adapter.
 fn head_only(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Report> {
     let folder = s.out.join("head-only");
-    let bare = Options { adapter: Some(Adapter::None), out: Some(folder), ..Options::default() };
+    let bare = Options { adapter: Some(AdapterChoice::None), out: Some(folder), ..Options::default() };
     let plain = Settings { profile: None, ..bare.over(s.to_options()).resolve()? };
     if mode != Mode::Quiet {
         tell(&heading(&plain));
@@ -142,11 +142,11 @@ fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Repor
     }
     if let Some(model) = &s.model {
         let program = std::env::args().next().unwrap_or_else(|| "engraft".into());
-        let model = if s.adapter == Some(Adapter::Full) { &s.out } else { model };
+        let model = if s.adapter == Some(AdapterChoice::Full) { &s.out } else { model };
         let text = if head_only.is_some() { demo::SAMPLE } else { "..." };
         say("next:")?;
         let stored = match s.backbone_dtype {
-            Some(dtype) if s.adapter != Some(Adapter::Full) => {
+            Some(dtype) if s.adapter != Some(AdapterChoice::Full) => {
                 format!(" --backbone-dtype {}", Storage::from(dtype))
             }
             _ => String::new(),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// What is trained below the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Adapter {
+pub enum AdapterChoice {
     /// An adapter: the name of a preset, or one of AdapterHub's configuration strings.
     Of(String),
     /// No adapter: the head alone, as `none`.
@@ -14,7 +14,7 @@ pub enum Adapter {
     Full,
 }
 
-impl FromStr for Adapter {
+impl FromStr for AdapterChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -28,7 +28,7 @@ impl FromStr for Adapter {
         }
     }
 }
-impl fmt::Display for Adapter {
+impl fmt::Display for AdapterChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Of(text) => text,
@@ -37,17 +37,17 @@ impl fmt::Display for Adapter {
         })
     }
 }
-engraft::by_text!(Adapter);
+engraft::by_text!(AdapterChoice);
 
 /// What is trained, one after the other: adapters, `head`, `full`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Methods(pub Vec<Adapter>);
+pub struct Methods(pub Vec<AdapterChoice>);
 
 impl Default for Methods {
     /// The whole backbone, one adapter of each method, the head alone.
     fn default() -> Self {
-        let one = METHODS.iter().map(|m| Adapter::Of(m.names[0].into()));
-        Self([Adapter::Full].into_iter().chain(one).chain([Adapter::None]).collect())
+        let one = METHODS.iter().map(|m| AdapterChoice::Of(m.names[0].into()));
+        Self([AdapterChoice::Full].into_iter().chain(one).chain([AdapterChoice::None]).collect())
     }
 }
 
@@ -76,20 +76,23 @@ mod tests {
     #[test]
     fn configuration_strings_are_read() {
         for text in ["houlsby", "double_seq_bn[reduction_factor=6]", "lora[r=8,alpha=16]", "none", "full"] {
-            assert_eq!(text.parse::<Adapter>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<AdapterChoice>().unwrap().to_string(), text);
         }
-        let error = "lor".parse::<Adapter>().unwrap_err();
+        let error = "lor".parse::<AdapterChoice>().unwrap_err();
         assert!(
             error.contains("`lor`") && error.contains("`houlsby`") && error.ends_with("or `none` or `full`"),
             "{error}"
         );
-        assert!("lora[r=x]".parse::<Adapter>().is_err());
+        assert!("lora[r=x]".parse::<AdapterChoice>().is_err());
     }
 
     #[test]
     fn methods_are_split_outside_of_brackets() {
         let methods: Methods = "full, lora[r=8,alpha=16],head".parse().unwrap();
-        assert_eq!(methods.0, [Adapter::Full, Adapter::Of("lora[r=8,alpha=16]".into()), Adapter::None]);
+        assert_eq!(
+            methods.0,
+            [AdapterChoice::Full, AdapterChoice::Of("lora[r=8,alpha=16]".into()), AdapterChoice::None]
+        );
         assert!("full,,head".parse::<Methods>().is_err());
         assert!(Methods::default().0.len() >= 4);
     }

@@ -1,6 +1,6 @@
 //! Options that do not go together, and values out of range.
 
-use super::adapter::Adapter;
+use super::adapter::AdapterChoice;
 use super::choices::{BackboneCompute, BackboneDtype};
 use super::table::{Options, Settings};
 use engraft::engine::Compute;
@@ -48,10 +48,10 @@ impl Options {
         if self.stream == Some(false) {
             lower.stream_buffer = None;
         }
-        if matches!(self.adapter, Some(Adapter::None | Adapter::Full)) {
+        if matches!(self.adapter, Some(AdapterChoice::None | AdapterChoice::Full)) {
             lower.unshape();
         }
-        if self.adapter == Some(Adapter::Full) {
+        if self.adapter == Some(AdapterChoice::Full) {
             (lower.backbone_dtype, lower.backbone_compute) = (None, None);
         }
         // products in integers and weights that are stored as anything but them
@@ -72,7 +72,7 @@ impl Options {
 
     /// An option that says what a new adapter is like, which a saved one knows itself.
     fn makes_new(&self) -> Option<&'static str> {
-        let preset = self.adapter.as_ref().is_some_and(|a| *a != Adapter::Full);
+        let preset = self.adapter.as_ref().is_some_and(|a| *a != AdapterChoice::Full);
         let saved = ("adapters", self.adapters.is_some());
         let new = [("adapter", preset), ("name", self.name.is_some()), saved];
         new.into_iter().chain(self.shaping()).find(|(_, given)| *given).map(|(option, _)| option)
@@ -144,10 +144,10 @@ impl Options {
             compute: self.backbone_compute.map(Into::into).unwrap_or_default(),
             ..Opening::default()
         };
-        opening.check(self.adapter == Some(Adapter::Full))?;
+        opening.check(self.adapter == Some(AdapterChoice::Full))?;
         let bare = match self.adapter {
-            Some(Adapter::None) => "none",
-            Some(Adapter::Full) => "full",
+            Some(AdapterChoice::None) => "none",
+            Some(AdapterChoice::Full) => "full",
             _ => return Ok(()),
         };
         match self.shaping().into_iter().find(|(_, given)| *given) {

@@ -6,7 +6,7 @@ use engraft::{
 
 choices! {
     /// Where adapters stand in a layer.
-    pub enum Placement {
+    pub enum PlacementChoice {
         /// After attention
         Attention = "attention",
         /// After the feed-forward block
@@ -49,7 +49,7 @@ choices! {
         Cuda = "cuda",
     }
     /// What layers keep for the backward pass.
-    pub enum Activations {
+    pub enum ActivationsChoice {
         /// What it needs, as it is
         F32 = "f32",
         /// The same, rounded to bf16: an approximation
@@ -81,12 +81,12 @@ impl From<BackboneCompute> for Compute {
         }
     }
 }
-impl From<Activations> for Keep {
-    fn from(a: Activations) -> Keep {
+impl From<ActivationsChoice> for Keep {
+    fn from(a: ActivationsChoice) -> Keep {
         match a {
-            Activations::F32 => Keep::F32,
-            Activations::Bf16 => Keep::Bf16,
-            Activations::Recompute => Keep::Recompute,
+            ActivationsChoice::F32 => Keep::F32,
+            ActivationsChoice::Bf16 => Keep::Bf16,
+            ActivationsChoice::Recompute => Keep::Recompute,
         }
     }
 }

@@ -21,18 +21,20 @@ mod texts;
 
 use std::path::Path;
 
-pub use adapter::{Adapter, Methods};
+pub use adapter::{AdapterChoice, Methods};
 pub use bytes::ByteSize;
-pub use choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
+pub use choices::{
+    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, PlacementChoice,
+};
 pub use grafted::Composed;
 pub use table::{Mark, Options, Settings};
-pub use texts::{ReductionFactor, Scaling};
+pub use texts::{ReductionFactor, ScalingChoice};
 
 use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
-use engraft::engine::{Activations as Kept, Keep};
+use engraft::engine::{Activations, Keep};
 use engraft::run::{recipe::Recipe, schedule::Warmup};
-use engraft::text::batch::Size;
+use engraft::text::batch::BatchSize;
 use engraft::{Error, Result};
 
 /// Texts in a batch unless something is said.
@@ -111,11 +113,11 @@ impl Options {
         }
         if self.adapter.is_none() && self.init.is_none() {
             self.adapter = Some(match self.adapters {
-                Some(_) => Adapter::None, // those that were saved serve
-                None => Adapter::Of(METHODS[0].names[0].into()),
+                Some(_) => AdapterChoice::None, // those that were saved serve
+                None => AdapterChoice::Of(METHODS[0].names[0].into()),
             });
         }
-        if self.lr.is_none() && self.adapter == Some(Adapter::Full) {
+        if self.lr.is_none() && self.adapter == Some(AdapterChoice::Full) {
             self.lr = Some(5e-5);
         }
         let settings = self.fill();
@@ -173,10 +175,10 @@ impl Settings {
     }
 
     /// How much a batch of training holds.
-    fn batch(&self) -> Size {
+    fn batch(&self) -> BatchSize {
         match (self.batch_tokens, self.batch_size) {
-            (Some(n), _) => Size::Tokens(n),
-            (None, n) => Size::Examples(n.unwrap_or(DEFAULT_BATCH)),
+            (Some(n), _) => BatchSize::Tokens(n),
+            (None, n) => BatchSize::Examples(n.unwrap_or(DEFAULT_BATCH)),
         }
     }
 
@@ -201,9 +203,9 @@ impl Settings {
             betas: (self.adam_beta1, self.adam_beta2),
             epsilon: self.adam_eps,
             clip: self.clip,
-            activations: Kept::all(self.activations.map_or(Keep::F32, Keep::from)),
+            activations: Activations::all(self.activations.map_or(Keep::F32, Keep::from)),
             eval_every: self.eval_every,
-            eval_batch: Size::Examples(self.eval_batch_size),
+            eval_batch: BatchSize::Examples(self.eval_batch_size),
             metric: self.metric.clone(),
             patience: self.patience,
             checkpoint_every: self.checkpoint_every,

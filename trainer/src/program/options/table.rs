@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
-use super::adapter::Adapter;
-use super::choices::{Activations, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, Placement};
+use super::adapter::AdapterChoice;
+use super::choices::{
+    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, PlacementChoice,
+};
 use super::grafted::{Composed, Mixing, SavedAdapter};
-use super::texts::{Layers, ReductionFactor, Scaling};
+use super::texts::{Layers, ReductionFactor, ScalingChoice};
 use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
@@ -189,7 +191,7 @@ options! {
     "Adapter" {
         /// What is trained below the head: a method or one of its presets, perhaps with fields of AdapterHub's configuration as in
         /// `NAME[reduction_factor=6]`; none for the head alone, full for the whole backbone; the saved adapter with --init
-        [value_name = "ADAPTER"] adapter: Adapter;
+        [value_name = "ADAPTER"] adapter: AdapterChoice;
         /// Start from a saved adapter and head, as they are; with --head from the adapter alone,
         /// with a new head
         [value_name = "DIR"] init: PathBuf;
@@ -213,7 +215,7 @@ options! {
         /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
         [value_name = "F"] reduction_factor: ReductionFactor;
         /// After which sub-layer the adapter stands; the preset's if not given
-        [value_parser = one_of::<Placement>()] placement: Placement;
+        [value_parser = one_of::<PlacementChoice>()] placement: PlacementChoice;
         /// The adapter's activation, as relu, gelu, gelu_new, tanh, swish or leakyrelu; the preset's if not
         /// given
         [value_name = "NAME"] non_linearity: String;
@@ -221,7 +223,7 @@ options! {
         [value_name = "P"] adapter_dropout: f64;
         /// A factor for the adapter's output: a number, `learned` or, per channel, `channel`; the preset's if
         /// not given
-        [value_name = "S"] scaling: Scaling;
+        [value_name = "S"] scaling: ScalingChoice;
         /// A new layer norm before the bottleneck
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
@@ -299,7 +301,7 @@ options! {
     "Memory" {
         /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
         /// twice and gives the same bits; bf16 is an approximation
-        [value_parser = one_of::<Activations>()] activations: Activations;
+        [value_parser = one_of::<ActivationsChoice>()] activations: ActivationsChoice;
         /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
         /// activations, and the data, but not the program. As few layers as possible recompute
         [value_name = "BYTES"] memory_budget: ByteSize, Run;

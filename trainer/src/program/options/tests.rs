@@ -75,9 +75,9 @@ quiet = true
 #[test]
 fn run_toml_reads_every_option_and_reproduces_the_run() {
     let settings = parse(ALL).resolve().unwrap();
-    assert_eq!(settings.adapter, Some(Adapter::Of("scaled_par_bn".into())));
+    assert_eq!(settings.adapter, Some(AdapterChoice::Of("scaled_par_bn".into())));
     assert_eq!(settings.reduction_factor.as_ref().unwrap().layers[&0], 4.0);
-    assert_eq!(settings.scaling, Some(Scaling::Fixed(2.0)));
+    assert_eq!(settings.scaling, Some(ScalingChoice::Fixed(2.0)));
     assert_eq!(
         (settings.header, settings.metric.as_deref(), settings.schedule),
         (Header::Yes, Some("macro_f1"), Decay::Cosine)
@@ -146,7 +146,7 @@ fn defaults() {
         (settings.adapter.clone().unwrap().to_string(), settings.lr, settings.seed),
         ("houlsby".into(), 5e-4, 42)
     );
-    assert_eq!((settings.warmup(), settings.batch()), (Warmup::Ratio(0.06), Size::Examples(32)));
+    assert_eq!((settings.warmup(), settings.batch()), (Warmup::Ratio(0.06), BatchSize::Examples(32)));
     assert_eq!(parse("adapter = \"full\"").resolve().unwrap().lr, 5e-5);
     assert_eq!(parse("init = \"x\"").resolve().unwrap().adapter, None);
     let steps = parse("max-steps = 100").resolve().unwrap();
@@ -169,19 +169,19 @@ fn the_higher_wins() {
     assert_eq!((settings.leave_out, settings.warmup_ratio), (None, None));
     let flags = Options { batch_tokens: Some(500), ..Options::default() };
     let settings = flags.over(parse("batch-size = 4")).resolve().unwrap();
-    assert_eq!((settings.batch(), settings.batch_size), (Size::Tokens(500), None));
+    assert_eq!((settings.batch(), settings.batch_size), (BatchSize::Tokens(500), None));
     assert_eq!(parse(&settings.to_toml()).resolve().unwrap(), settings);
     let file = || parse("stream = true\nstream-buffer = 8");
     let settings = parse("no-shuffle = true").over(file()).resolve().unwrap();
     assert_eq!((settings.stream, settings.stream_buffer, settings.no_shuffle), (true, None, true));
     assert!(!parse("stream = false").over(file()).resolve().unwrap().stream);
     // A run with an adapter, repeated without: nothing of the adapter's shape is left.
-    let bare = Options { adapter: Some(Adapter::None), ..Options::default() };
+    let bare = Options { adapter: Some(AdapterChoice::None), ..Options::default() };
     let bare = bare.over(parse(ALL)).resolve().unwrap();
-    assert_eq!((bare.adapter.clone(), bare.batch()), (Some(Adapter::None), Size::Examples(8)));
+    assert_eq!((bare.adapter.clone(), bare.batch()), (Some(AdapterChoice::None), BatchSize::Examples(8)));
     assert_eq!(bare.backbone_dtype, Some(BackboneDtype::Int8));
     // And with the whole backbone, which is not frozen any more.
-    let full = Options { adapter: Some(Adapter::Full), ..Options::default() };
+    let full = Options { adapter: Some(AdapterChoice::Full), ..Options::default() };
     assert_eq!(full.over(parse(ALL)).resolve().unwrap().backbone_dtype, None);
 }
 

@@ -48,7 +48,7 @@ impl fmt::Display for ReductionFactor {
 
 /// A factor for the adapter's output.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Scaling {
+pub enum ScalingChoice {
     /// A constant.
     Fixed(f64),
     /// One number, trained.
@@ -57,7 +57,7 @@ pub enum Scaling {
     Channel,
 }
 
-impl FromStr for Scaling {
+impl FromStr for ScalingChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -70,7 +70,7 @@ impl FromStr for Scaling {
     }
 }
 
-impl fmt::Display for Scaling {
+impl fmt::Display for ScalingChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(factor) => write!(f, "{factor}"),
@@ -124,7 +124,7 @@ impl fmt::Display for Layers {
     }
 }
 
-engraft::by_text!(ReductionFactor, Scaling, Layers);
+engraft::by_text!(ReductionFactor, ScalingChoice, Layers);
 
 #[cfg(test)]
 mod tests {
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn scalings() {
-        assert_eq!("4".parse(), Ok(Scaling::Fixed(4.0)));
-        assert_eq!("learned".parse(), Ok(Scaling::Learned));
-        assert!("NaN".parse::<Scaling>().is_err() && "all".parse::<Scaling>().is_err());
+        assert_eq!("4".parse(), Ok(ScalingChoice::Fixed(4.0)));
+        assert_eq!("learned".parse(), Ok(ScalingChoice::Learned));
+        assert!("NaN".parse::<ScalingChoice>().is_err() && "all".parse::<ScalingChoice>().is_err());
     }
 }

@@ -4,11 +4,11 @@
 //! While the products of one head run, the rows of the next are asked for, a few after each tile, so that they are in the
 //! second-level cache when their turn comes.
 
-use crate::simd::{LINE, Soon, prefetch};
+use crate::simd::{LINE, PrefetchHint, prefetch};
 
 /// Rows of a matrix to ask for.
 #[derive(Clone, Copy)]
-pub(super) struct Part {
+pub(super) struct PrefetchPart {
     pub first: *const f32,
     pub rows: usize,
     /// From row to row.
@@ -18,8 +18,8 @@ pub(super) struct Part {
 }
 
 /// Rows to ask for, spread over an amount of work.
-pub(super) struct Ahead {
-    parts: [Part; PARTS],
+pub(super) struct PrefetchRows {
+    parts: [PrefetchPart; PARTS],
     /// The next row, as a part and a row of it.
     next: (usize, usize),
     /// Rows asked for, and rows in all.
@@ -32,17 +32,17 @@ pub(super) struct Ahead {
 /// Matrices, at most.
 const PARTS: usize = 7;
 
-impl Ahead {
+impl PrefetchRows {
     /// Nothing to ask for.
-    pub(super) fn none() -> Ahead {
-        Ahead::new([].into_iter(), 0)
+    pub(super) fn none() -> PrefetchRows {
+        PrefetchRows::new([].into_iter(), 0)
     }
     /// These rows, during `work` multiplications.
-    pub(super) fn new(from: impl Iterator<Item = Part>, work: usize) -> Ahead {
-        let mut parts = [Part { first: std::ptr::null(), rows: 0, stride: 0, cols: 0 }; PARTS];
+    pub(super) fn new(from: impl Iterator<Item = PrefetchPart>, work: usize) -> PrefetchRows {
+        let mut parts = [PrefetchPart { first: std::ptr::null(), rows: 0, stride: 0, cols: 0 }; PARTS];
         parts.iter_mut().zip(from).for_each(|(p, from)| *p = from);
         let rows = parts.iter().map(|p| p.rows).sum();
-        Ahead { parts, next: (0, 0), asked: 0, rows, done: 0, work: work.max(1) }
+        PrefetchRows { parts, next: (0, 0), asked: 0, rows, done: 0, work: work.max(1) }
     }
     /// That much work was done: asks for its share of the rows.
     #[inline(always)]
@@ -63,7 +63,7 @@ impl Ahead {
             let row = part.first.wrapping_add(self.next.1 * part.stride);
             // rows begin anywhere within a line
             for col in (0..part.cols).step_by(LINE).chain(part.cols.checked_sub(1)) {
-                prefetch(row.wrapping_add(col), Soon::ReadLater);
+                prefetch(row.wrapping_add(col), PrefetchHint::ReadLater);
             }
             self.next.1 += 1;
             self.asked += 1;

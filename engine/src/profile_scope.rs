@@ -2,40 +2,40 @@
 use crate::{Part, Site};
 use engraft_kernels::{
     Device,
-    profile::{Mark, Place, Span},
+    profile::{Mark, Place, SpanGuard},
 };
 
 /// The open spans of a pass; the inner one ends first.
 #[derive(Debug)]
-pub(crate) struct Spot {
+pub(crate) struct ProfileScope {
     at: Place,
-    place: Span,
-    phase: Span,
+    place: SpanGuard,
+    phase: SpanGuard,
 }
 
-impl Spot {
+impl ProfileScope {
     /// A phase that begins at the embeddings.
-    pub fn new(device: &Device, phase: &'static str) -> Spot {
+    pub fn new(device: &Device, phase: &'static str) -> ProfileScope {
         let phase = device.mark(Mark::Phase(phase));
         let at = Site::EMBED.into();
-        Spot { at, place: device.mark(Mark::Place(at)), phase }
+        ProfileScope { at, place: device.mark(Mark::Place(at)), phase }
     }
     /// The place, as a recorded operation remembers it.
-    pub fn at(&self) -> Place {
+    pub fn place(&self) -> Place {
         self.at
     }
     /// What follows belongs to `at`.
-    pub fn enter(&mut self, device: &Device, at: Place) {
+    pub fn enter_place(&mut self, device: &Device, at: Place) {
         if at != self.at {
-            self.place = Span::default();
+            self.place = SpanGuard::default();
             self.place = device.mark(Mark::Place(at));
             self.at = at;
         }
     }
     /// Another phase begins, at the same place.
-    pub fn turn(&mut self, device: &Device, phase: &'static str) {
-        self.place = Span::default();
-        self.phase = Span::default();
+    pub fn enter_phase(&mut self, device: &Device, phase: &'static str) {
+        self.place = SpanGuard::default();
+        self.phase = SpanGuard::default();
         self.phase = device.mark(Mark::Phase(phase));
         self.place = device.mark(Mark::Place(self.at));
     }

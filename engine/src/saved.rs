@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 /// Values held for the backward pass.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept(Arc<Buffer>);
+pub(crate) struct SavedValues(Arc<Buffer>);
 
-impl Kept {
+impl SavedValues {
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.0.bytes()
@@ -31,26 +31,26 @@ impl Kept {
 
 impl Cx<'_> {
     /// Holds f32 values for the backward pass. In a layer that keeps bf16 this is a rounded copy, the same one for
-    /// everything that keeps these values.
-    pub(crate) fn keep(&mut self, x: &Arc<Buffer>) -> Result<Kept> {
+    /// everything that saves these values.
+    pub(crate) fn save_for_backward(&mut self, x: &Arc<Buffer>) -> Result<SavedValues> {
         if !self.keeping.rounds {
             if x.class() != Class::Saved {
                 x.set_class(Class::Saved);
             }
-            return Ok(Kept(x.clone()));
+            return Ok(SavedValues(x.clone()));
         }
         let of_x = |(from, _): &&(std::sync::Weak<Buffer>, _)| from.as_ptr() == Arc::as_ptr(x);
         if let Some(y) = self.keeping.rounded.iter().find(of_x).and_then(|(_, to)| to.upgrade()) {
-            return Ok(Kept(y));
+            return Ok(SavedValues(y));
         }
         let mut y = self.device().alloc::<bf16>(Class::Saved, x.len())?;
         convert::narrow(self.device(), View::row(x), ViewMut::row(&mut y))?;
         let y = Arc::new(y);
         self.keeping.rounded.push((Arc::downgrade(x), Arc::downgrade(&y)));
-        Ok(Kept(y))
+        Ok(SavedValues(y))
     }
-    /// Uninitialised f32 values that [`Cx::keep`] will be asked to hold.
-    pub(crate) fn alloc_kept(&self, len: usize) -> Result<Buffer> {
+    /// Uninitialised f32 values that [`Cx::save_for_backward`] will be asked to hold.
+    pub(crate) fn alloc_saved(&self, len: usize) -> Result<Buffer> {
         let class = if self.keeping.rounds { Class::Scratch } else { Class::Saved };
         Ok(self.device().alloc::<f32>(class, len)?)
     }

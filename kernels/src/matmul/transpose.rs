@@ -22,7 +22,7 @@ pub(super) struct Block {
 /// Of the block, all rows and whole vectors of columns may be read; of C's cols x rows
 /// elements and of its columns, what is added may be read; C may be written, and nobody else touches it.
 #[inline(always)]
-pub(super) unsafe fn unflip<S: Simd>(s: S, b: &Block) {
+pub(super) unsafe fn write_transposed<S: Simd>(s: S, b: &Block) {
     let ((base, base_row), bias) = b.plus.addresses(b.c);
     for x in (0..b.rows).step_by(S::V::LANES) {
         let high = S::V::LANES.min(b.rows - x);
@@ -35,7 +35,7 @@ pub(super) unsafe fn unflip<S: Simd>(s: S, b: &Block) {
                 for (i, v) in square[..high].iter_mut().enumerate() {
                     *v = s.load_at(b.from.0.add((x + i) * b.from.1 + y));
                 }
-                s.turn(&mut square);
+                s.transpose_square(&mut square);
                 for (i, v) in square[..wide].iter().enumerate() {
                     let mut v = *v;
                     if !base.is_null() {

@@ -1,17 +1,17 @@
 //! The tile and the packing, once for all vector instructions.
 //!
-//! The tile is that of [`crate::matmul`] with other vectors: [`Words`].
+//! The tile is that of [`crate::matmul`] with other vectors: [`ByteDot`].
 use super::{
     plan::TOP,
     tile::{Piece, Tile},
 };
 use crate::{
     matmul::tile::{Arithmetic, sums, write},
-    simd::{F32s, MOST_LANES, Simd, Soon, prefetch},
+    simd::{F32s, MOST_LANES, PrefetchHint, Simd, prefetch},
 };
 
 /// What multiplies vectors of 32-bit words: sums, or four bytes each. Their products are sums of four products of bytes.
-pub(super) trait Words: Arithmetic {
+pub(super) trait ByteDot: Arithmetic {
     /// True if A's bytes are taken as they are, without sign and 128 too large.
     const RAW: bool;
     /// The token of the vectors' instructions.
@@ -57,7 +57,7 @@ const fn lanes<W: Arithmetic>() -> usize {
 /// As there.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // i and j are the tile's rows and vectors, in every loop
-pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(w: W, t: &Tile) {
+pub(super) unsafe fn tile<W: ByteDot, const MR: usize, const NV: usize>(w: W, t: &Tile) {
     let (s, lanes) = (w.simd(), lanes::<W>());
     // SAFETY: every access lies inside the areas that the caller vouches for (see `TileFn`).
     unsafe {
@@ -84,12 +84,12 @@ pub(super) unsafe fn tile<W: Words, const MR: usize, const NV: usize>(w: W, t: &
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn pack<W: Words>(w: W, from: &Piece, panel: usize, to: *mut u32) {
+pub(super) unsafe fn pack<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut u32) {
     let to = to.cast();
     // SAFETY: the preconditions are the same.
     unsafe {
         if from.transposed {
-            turn(w, from, panel, to);
+            pack_transposed(w, from, panel, to);
         } else {
             interleave(w, from, panel, to);
         }
@@ -112,7 +112,7 @@ static OFFSET: u32 = 0x8080_8080;
 
 /// A stored line becomes a column: squares of words are transposed in registers.
 #[inline(always)]
-unsafe fn turn<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
+unsafe fn pack_transposed<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut f32) {
     let Piece { at, stride, depth, cols, .. } = *from;
     let lanes = lanes::<W>();
     for group in (0..cols).step_by(lanes) {
@@ -130,7 +130,7 @@ unsafe fn turn<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
                 for (i, line) in square[..live].iter_mut().enumerate() {
                     *line = w.bits(w.load_bytes(from.add(i * stride + p), n));
                 }
-                w.simd().turn(&mut square);
+                w.simd().transpose_square(&mut square);
                 for (k, row) in square[..n.div_ceil(4)].iter().enumerate() {
                     let row = w.of(*row);
                     w.store(row, to.add((TOP + p / 4 + k) * width));
@@ -149,7 +149,7 @@ const AHEAD: usize = 8;
 
 /// Four stored lines become a row of words.
 #[inline(always)]
-unsafe fn interleave<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
+unsafe fn interleave<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut f32) {
     let Piece { at, stride, depth, cols, .. } = *from;
     let lanes = lanes::<W>();
     // SAFETY: line p + i < depth and its bytes g .. g + n <= cols are in the piece, and each
@@ -165,7 +165,7 @@ unsafe fn interleave<W: Words>(w: W, from: &Piece, panel: usize, to: *mut f32) {
                 let mut lines = [zero; 4];
                 for (i, line) in lines[..4.min(depth - p)].iter_mut().enumerate() {
                     let at = at.add((p + i) * stride + g);
-                    prefetch(at.wrapping_add(AHEAD * stride), Soon::Read);
+                    prefetch(at.wrapping_add(AHEAD * stride), PrefetchHint::Read);
                     *line = w.load_bytes(at, n);
                 }
                 for (k, words) in w.interleave(lines).into_iter().enumerate() {
