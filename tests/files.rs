@@ -274,7 +274,7 @@ fn what_older_adapters_say_is_understood_or_refused_by_name() {
 
 #[test]
 fn peft_types_that_are_not_supported_are_named() {
-    for kind in ["IA3", "PREFIX_TUNING", "DORA"] {
+    for kind in ["ADALORA", "OFT", "DORA"] {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("adapter_config.json"), json!({"peft_type": kind}).to_string())
             .unwrap();

@@ -18,6 +18,8 @@ pub enum Init {
     },
     /// N(0, deviation²).
     Normal(f32),
+    /// U(-bound, bound).
+    Uniform(f32),
     /// N(0, deviation²), drawn again where it falls beyond ± bound.
     TruncatedNormal {
         /// Standard deviation.
@@ -57,12 +59,14 @@ impl Init {
                 .filter(|x| x.abs() <= bound)
                 .take(n)
                 .collect(),
-            Init::KaimingUniform => {
-                let b = 1.0 / (inputs as f64).sqrt();
-                let unit = |x: f64| ((2.0 * x - 1.0) * b) as f32;
-                Distribution::<f64>::sample_iter(StandardUniform, rng).take(n).map(unit).collect()
-            }
+            Init::KaimingUniform => uniform(1.0 / (inputs as f64).sqrt(), n, rng),
+            Init::Uniform(bound) => uniform(f64::from(bound), n, rng),
         };
         upload(device, class, &v, shape)
     }
+}
+/// Values of U(-bound, bound).
+fn uniform(bound: f64, n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let unit = |x: f64| ((2.0 * x - 1.0) * bound) as f32;
+    Distribution::<f64>::sample_iter(StandardUniform, rng).take(n).map(unit).collect()
 }

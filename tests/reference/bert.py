@@ -82,9 +82,9 @@ def config(**more):
     )
 
 
-def inputs(seed, labels):
+def inputs(seed, labels, longest=POSITIONS):
     """Ragged sequences from 1 token to the longest the model takes; no token is the padding token 0."""
-    r, of = lengths(seed, POSITIONS)
+    r, of = lengths(seed, longest)
     return dict(
         input_ids=[r.integers(1, VOCAB, n).tolist() for n in of],
         token_type_ids=[sorted(r.integers(0, 2, n).tolist()) for n in of],

@@ -154,7 +154,7 @@ def save_peft(model, folder):
     card = folder / "adapter_config.json"
     config = json.loads(card.read_text())
     for key in ("target_modules", "modules_to_save"):
-        if isinstance(config[key], list):
+        if isinstance(config.get(key), list):
             config[key].sort()
     card.write_text(json.dumps(config, indent=2, sort_keys=True))
     written = set(load_file(folder / "adapter_model.safetensors"))

@@ -8,6 +8,9 @@ mod bottleneck_config;
 pub mod lora;
 mod lora_module;
 mod peft_lora;
+mod peft_prompt;
+mod prefix;
+mod prefix_module;
 mod union;
 
 pub use bottleneck::Bottleneck;
@@ -16,10 +19,11 @@ pub use bottleneck_config::{
 };
 pub use lora::LoraConfig;
 pub use lora_module::{Lora, LoraStart};
+pub use prefix::PrefixConfig;
 pub use union::Union;
 
 use crate::{Common, Error, Module, Place, Result, files::older, grammar, grammar::Fields};
-use engraft_engine::{SiteInfo, Source};
+use engraft_engine::{SiteInfo, Source, checkpoint::TensorData};
 use serde_json::Value;
 use std::fmt;
 
@@ -50,7 +54,7 @@ pub struct PeftMethod {
     pub read: fn(Fields) -> Configured,
 }
 /// Every method.
-pub const METHODS: &[&Method] = &[&bottleneck::METHOD, &lora::METHOD];
+pub const METHODS: &[&Method] = &[&bottleneck::METHOD, &lora::METHOD, &prefix::METHOD];
 
 /// The methods that strings and files may name: those of [`METHODS`], and perhaps others.
 #[derive(Clone, Debug)]
@@ -163,6 +167,10 @@ pub trait Config: fmt::Debug + Send + Sync {
     /// The `adapter_config.json` of PEFT on a model with these sites; an error if its format cannot say it.
     fn peft(&self, _sites: &[SiteInfo]) -> Result<Fields> {
         Err(Error::Config("this method cannot be written in PEFT's format".into()))
+    }
+    /// The tensors of PEFT's checkpoint that stand for the whole model, made of the weights that its modules share.
+    fn peft_tensors<'c>(&self, _common: &'c Common) -> Result<Vec<(String, TensorData<'c>)>> {
+        Ok(vec![])
     }
 }
 

@@ -3,13 +3,13 @@ use crate::{Act, Backward, Cx, Error, Grads, Result, Seq, tape::NodeId};
 use engraft_kernels::{Buffer, Class, View, ViewMut, gather, matmul::Matrix};
 use std::sync::Arc;
 
-/// Which rows of each sequence are meant. Rows that are no tokens (prompts) are never among them, nor counted.
+/// Which rows of each sequence are meant. Rows that are no tokens (prompts) are not counted, and among them only as the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rows {
     /// Those of all tokens.
     #[default]
     All,
-    /// That of the first token.
+    /// The first one: of a prompt, if there is one, as a classification with prompts reads it. See [`Seq::first`].
     First,
     /// That of the last token.
     Last,
@@ -17,13 +17,14 @@ pub enum Rows {
     These(Arc<[Vec<usize>]>),
 }
 impl Rows {
-    /// The rows of one sequence, as places among its tokens.
-    fn of(&self, item: usize, tokens: usize) -> Vec<usize> {
+    /// The rows of one sequence, as places among its rows.
+    fn of(&self, s: &Seq) -> Vec<usize> {
+        let tokens = s.extra.min(s.len)..s.len;
         match self {
-            Rows::All => (0..tokens).collect(),
-            Rows::First => (0..tokens.min(1)).collect(),
-            Rows::Last => (tokens.saturating_sub(1)..tokens).collect(),
-            Rows::These(rows) => rows.get(item).cloned().unwrap_or_default(),
+            Rows::All => tokens.collect(),
+            Rows::First => (s.first..s.len).take(1).collect(),
+            Rows::Last => tokens.rev().take(1).collect(),
+            Rows::These(rows) => rows.get(s.item).into_iter().flatten().map(|t| tokens.start + t).collect(),
         }
     }
 }
@@ -46,15 +47,14 @@ impl<'m> Cx<'m> {
         }
         let (mut index, mut seqs): (Vec<u32>, Vec<Seq>) = (vec![], vec![]);
         for s in x.seqs.iter() {
-            let (first, tokens) = (s.start + s.extra.min(s.len), s.len.saturating_sub(s.extra));
             let start = index.len();
-            for place in rows.of(s.item, tokens) {
-                if place >= tokens {
-                    return Err(Error::Shape { op: "take_rows", left: vec![tokens], right: vec![place] });
+            for place in rows.of(s) {
+                if place >= s.len {
+                    return Err(Error::Shape { op: "take_rows", left: vec![s.len], right: vec![place] });
                 }
-                index.push((first + place) as u32);
+                index.push((s.start + place) as u32);
             }
-            seqs.push(Seq { start, len: index.len() - start, extra: 0, ..s.clone() });
+            seqs.push(Seq { start, len: index.len() - start, extra: 0, first: 0, ..s.clone() });
         }
         self.take_indexed("take_rows", x, &index, seqs)
     }
