@@ -194,7 +194,7 @@ fn gated_products() {
 }
 
 #[test]
-fn parts_of_weights_and_means_of_sequences() {
+fn parts_of_weights() {
     // a vector that is taken for a matrix, and two parts of one weight that overlap
     plain(
         "part",
@@ -212,22 +212,6 @@ fn parts_of_weights_and_means_of_sequences() {
             vec![of(0, 0), of(0, 1), of(1, 0), of(1, 1)]
         },
     );
-    let seqs: Arc<[Seq]> = [seq(0, 3, 0, 1), seq(3, 0, 1, 0), seq(3, 2, 2, 0)].into();
-    plain(
-        "means",
-        &[leaf(1, &[5, 2])],
-        |cx, w| {
-            let x = input(cx, w[0].clone(), &seqs);
-            let y = cx.sequence_means(&x).unwrap();
-            assert_eq!(y.seqs()[..], [seq(0, 1, 0, 0), seq(1, 1, 1, 0), seq(2, 1, 2, 0)]);
-            y
-        },
-        |x| {
-            let (x, y) = x[0].split_at(6);
-            let three = |c: usize| (x[c] + x[2 + c] + x[4 + c]) / 3.0;
-            vec![three(0), three(1), 0.0, 0.0, (y[0] + y[2]) / 2.0, (y[1] + y[3]) / 2.0]
-        },
-    );
 }
 
 #[test]
@@ -242,6 +226,27 @@ fn rows_of_tables_onto_what_is_there() {
         |x| {
             let of = |r: usize, c: usize| x[0][r * 2 + c] + x[1][[2, 0, 2][r] + c] + x[2][[0, 0, 2][r] + c];
             (0..6).map(|i| of(i / 2, i % 2)).collect()
+        },
+    );
+}
+
+#[test]
+fn rows_that_are_added_to() {
+    let seqs: Arc<[Seq]> = [seq(0, 3, 0, 1), seq(3, 1, 1, 0), seq(4, 2, 2, 0)].into();
+    let rows = Rows::These([vec![1], vec![], vec![1, 0]].into());
+    plain(
+        "add_rows",
+        &[leaf(1, &[6, 2]), leaf(2, &[3, 2])],
+        |cx, w| {
+            let (x, y) = (input(cx, w[0].clone(), &seqs), input(cx, w[1].clone(), &pack([3])));
+            cx.add_rows(x, &y, &rows).unwrap()
+        },
+        |x| {
+            let mut sum = x[0].clone();
+            for (from, to) in [2, 5, 4].into_iter().enumerate() {
+                (0..2).for_each(|c| sum[to * 2 + c] += x[1][from * 2 + c]);
+            }
+            sum
         },
     );
 }

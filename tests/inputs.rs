@@ -2,7 +2,7 @@
 //! `adapters` and PEFT on BERT and GPT-2: hidden states, logits, loss, every gradient, a training curve, the files.
 mod support;
 use engraft_adapters::{Adapter, Base, Fields, Format, parse};
-use engraft_engine::{Cx, Device, ParamSet, Part, Pass, Rows, Site, SiteInfo, SiteKind};
+use engraft_engine::{Act, Class, Cx, Device, ParamSet, Part, Pass, Rows, Site, SiteInfo, SiteKind, pack};
 use engraft_models::Tokens;
 use serde_json::json;
 use support::{
@@ -12,7 +12,7 @@ use support::{
     fixture, relative,
 };
 
-const CASES: [&str; 8] = [
+const CASES: [&str; 23] = [
     "bert-prefix",
     "bert-prefix-flat",
     "bert-prefix-gates",
@@ -21,10 +21,33 @@ const CASES: [&str; 8] = [
     "gpt2-prefix-flat",
     "gpt2-peft-prefix",
     "gpt2-peft-prefix-class",
+    "bert-prompt",
+    "bert-prompt-after-first",
+    "bert-peft-prompt",
+    "gpt2-peft-prompt",
+    "gpt2-peft-prompt-class",
+    "bert-invertible",
+    "gpt2-invertible",
+    "gpt2-invertible-head",
+    "bert-loreft",
+    "bert-loreft-tied",
+    "bert-noreft",
+    "gpt2-loreft",
+    "gpt2-direft",
+    "bert-mam",
+    "gpt2-union",
 ];
 
 /// Numbers that train.
-const COUNTS: [(&str, usize); 1] = [("prefix_tuning", 9_872_384)];
+const COUNTS: [(&str, usize); 7] = [
+    ("prefix_tuning", 9_872_384),
+    ("prompt_tuning", 7_680),
+    ("loreft", 36_888),
+    ("noreft", 36_888),
+    ("direft", 36_888),
+    ("mam", 22_493_984),
+    ("seq_bn_inv", 894_528 + 2 * (2 * 384 * 192 + 192 + 384)),
+];
 /// What cannot be, and what its refusal says.
 const REFUSED: &[(&str, &[&str])] = &[
     ("prefix_tuning[prefix_length=0]", &["`prefix_length` is 0", "expected 1"]),
@@ -35,6 +58,26 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("prefix_tuning[leave_out=[3]]", &["leave_out", "layer 3"]),
     ("prefix_tuning[length=3]", &["unknown field `length`"]),
     ("prefix_tuning|prefix_tuning_flat", &["two members of a union"]),
+    ("prompt_tuning[prompt_length=0]", &["`prompt_length` is 0", "expected 1"]),
+    ("prompt_tuning[prompt_init=from_string]", &["`prompt_init`", "`random_uniform`"]),
+    ("prompt_tuning[combine=suffix]", &["unknown variant `suffix`"]),
+    ("prompt_tuning[combine=prefix_after_bos,has_positions=True]", &["`combine`", "`prefix`"]),
+    ("seq_bn_inv[inv_adapter=glow]", &["`inv_adapter` is `glow`", "AdapterHub itself cannot"]),
+    ("seq_bn_inv[inv_adapter=other]", &["`inv_adapter` is `other`", "`nice`"]),
+    ("seq_bn_inv[inv_adapter_reduction_factor=0]", &["`inv_adapter_reduction_factor` is 0"]),
+    ("seq_bn_inv[inv_adapter_reduction_factor=100]", &["makes 0 channels of 16"]),
+    ("loreft[r=0]", &["`r` is 0"]),
+    ("loreft[r=32]", &["`r` is 32", "below 32"]),
+    ("loreft[prefix_positions=0]", &["`prefix_positions`", "nothing to train"]),
+    ("loreft[layers=[3]]", &["`layers` is [3]", "the model has 3"]),
+    ("loreft[layers=some]", &["`layers` is neither `all` nor a list"]),
+    ("loreft[dropout=1]", &["`dropout` is 1"]),
+    ("loreft[non_linearity=xielu]", &["`non_linearity` is `xielu`"]),
+    ("loreft[dtype=float16]", &["`dtype`"]),
+    ("loreft[output_reft=False]", &["nothing to train"]),
+    ("loreft|noreft", &["two members of a union"]),
+    ("mam[r=2]", &["`r` is a field of a member"]),
+    ("mam|lora", &["a union within a union"]),
 ];
 
 #[test]
@@ -108,6 +151,9 @@ fn files_of_peft_are_taken_or_refused_by_name() {
         ("bert-peft-prefix", "num_virtual_tokens", json!(5), "[4, 192]"),
         ("bert-peft-prefix", "num_transformer_submodules", json!(2), "only 1"),
         ("bert-peft-prefix", "a_new_field", json!(3), "a_new_field"),
+        ("bert-peft-prompt", "num_virtual_tokens", json!("many"), "expected 1 to"),
+        ("bert-peft-prompt", "num_virtual_tokens", json!(2), "[3, 32]"),
+        ("bert-peft-prompt", "a_new_field", json!(3), "a_new_field"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let from = fixture(&format!("inputs/{case}"));
@@ -140,5 +186,44 @@ fn a_generated_prefix_in_pefts_format() {
             model.forward(&mut cx, &tokens, &Rows::All).unwrap().read().unwrap()
         };
         assert!(relative(&run(&again), &run(&new)) < 1e-6, "{family}");
+    }
+}
+
+#[test]
+fn adapterhubs_prompts_need_a_norm_of_the_embeddings() {
+    says(made("prompt_tuning", "gpt2", &cpu()).map(drop), &["has_positions"]);
+    made("prompt_tuning[has_positions=True]", "gpt2", &cpu()).unwrap();
+}
+/// y = NICE(x), and back.
+#[test]
+fn an_invertible_adapter_is_undone() {
+    let device = cpu();
+    for text in ["seq_bn_inv[non_linearity=gelu]", "double_seq_bn_inv[inv_adapter_reduction_factor=5]"] {
+        let adapter = made(text, "gpt2", &device).unwrap();
+        let x = support::noise(4, 7 * 32);
+        let mut cx = Cx::new(&device, &adapter, Pass::infer());
+        let act = Act::new(device.upload(Class::Scratch, &x).unwrap(), 32, pack([3, 4])).unwrap();
+        let y = cx.stream(Site::EMBED, act).unwrap();
+        assert!(relative(&y.read().unwrap(), &x) > 1e-4, "{text}: it does something");
+        let back = cx.stream(Site::head(), y).unwrap();
+        let e = relative(&back.read().unwrap(), &x);
+        assert!(e < 1e-5, "{text}: {e:.1e}");
+    }
+}
+/// R has orthonormal rows, from the start.
+#[test]
+fn a_new_loreft_is_orthogonal_and_so_is_its_base() {
+    let adapter = made("loreft[r=3]", "bert", &cpu()).unwrap();
+    let all = adapter.named();
+    let bases: Vec<_> = all.iter().filter(|(n, _)| n.ends_with(".0.base")).collect();
+    assert_eq!(bases.len(), 6, "two for each layer");
+    for (name, base) in bases {
+        let b = base.to_f32().unwrap();
+        for i in 0..32 {
+            for j in 0..32 {
+                let dot: f32 = (0..32).map(|k| b[i * 32 + k] * b[j * 32 + k]).sum();
+                assert!((dot - f32::from(u8::from(i == j))).abs() < 1e-5, "{name}: rows {i} and {j}");
+            }
+        }
     }
 }

@@ -80,10 +80,11 @@ impl Family {
             let loss = cx.cross_entropy(&logits, &labels).unwrap();
             return (h, logits.read().unwrap(), loss);
         }
-        let (x, vocabulary) = self.model.to_vocabulary(cx, &hidden).unwrap().unwrap();
-        let (x, last) = match &self.head {
-            Some(head) => (head.features(cx, &x, 0.0).unwrap(), head.last(Some(vocabulary.w)).unwrap()),
-            None => (x, vocabulary),
+        let features = self.head.as_ref().map(|head| head.features(cx, &hidden, 0.0).unwrap());
+        let (x, own) = self.model.to_vocabulary(cx, features.as_ref().unwrap_or(&hidden)).unwrap().unwrap();
+        let last = match &self.head {
+            Some(head) => head.last(Some(own.w)).unwrap(),
+            None => own,
         };
         let logits = cx.matmul(&x, last.clone()).unwrap().read().unwrap();
         let mut targets = vec![];

@@ -5,12 +5,16 @@
 //! [`Config`] to [`crate::Adapter::new`], or its row to [`Methods`].
 mod bottleneck;
 mod bottleneck_config;
+mod invertible;
 pub mod lora;
 mod lora_module;
 mod peft_lora;
 mod peft_prompt;
 mod prefix;
 mod prefix_module;
+mod prompt;
+mod reft;
+mod reft_module;
 mod union;
 
 pub use bottleneck::Bottleneck;
@@ -20,9 +24,11 @@ pub use bottleneck_config::{
 pub use lora::LoraConfig;
 pub use lora_module::{Lora, LoraStart};
 pub use prefix::PrefixConfig;
+pub use prompt::PromptConfig;
+pub use reft::ReftConfig;
 pub use union::Union;
 
-use crate::{Common, Error, Module, Place, Result, files::older, grammar, grammar::Fields};
+use crate::{Common, Error, Module, Place, Result, grammar, grammar::Fields};
 use engraft_engine::{SiteInfo, Source, checkpoint::TensorData};
 use serde_json::Value;
 use std::fmt;
@@ -54,7 +60,8 @@ pub struct PeftMethod {
     pub read: fn(Fields) -> Configured,
 }
 /// Every method.
-pub const METHODS: &[&Method] = &[&bottleneck::METHOD, &lora::METHOD, &prefix::METHOD];
+pub const METHODS: &[&Method] =
+    &[&bottleneck::METHOD, &lora::METHOD, &prefix::METHOD, &prompt::METHOD, &reft::METHOD, &union::METHOD];
 
 /// The methods that strings and files may name: those of [`METHODS`], and perhaps others.
 #[derive(Clone, Debug)]
@@ -98,10 +105,7 @@ impl Methods {
         let mut fields = match config {
             Value::Object(fields) => fields,
             Value::Null => return self.parse("seq_bn", &Fields::new()),
-            Value::String(text) => {
-                grammar::parse(&text)?.iter().try_for_each(|named| older::check_preset(&named.name))?;
-                return self.parse(&text, &Fields::new());
-            }
+            Value::String(text) => return self.parse(&text, &Fields::new()),
             other => return Err(Error::Config(format!("`config` is {other}, expected fields or a text"))),
         };
         let architecture = match fields.remove("architecture") {
