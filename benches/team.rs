@@ -12,7 +12,7 @@ use std::{
 use team::Team;
 
 #[path = "../kernels/src/team/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod team;
 
 const LAUNCHES: usize = 100;

@@ -21,12 +21,22 @@ fn rows_of(x: &[f64], cols: usize, rows: impl IntoIterator<Item = usize>) -> Vec
     rows.into_iter().flat_map(|r| x[r * cols..][..cols].to_vec()).collect()
 }
 fn seq(start: usize, len: usize, item: usize, extra: usize) -> Seq {
-    Seq { start, len, item, route: 0, extra }
+    Seq { start, len, item, extra, ..Seq::default() }
 }
 
 #[test]
-fn first_tokens_skip_prompts_and_sequences_that_are_only_prompts() {
+fn first_rows_are_those_of_prompts_unless_they_stand_behind() {
     let seqs: Arc<[Seq]> = [seq(0, 3, 0, 1), seq(3, 1, 1, 0), seq(4, 2, 2, 2), seq(6, 4, 3, 3)].into();
+    plain(
+        "first rows",
+        &[leaf(1, &[10, 3])],
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &seqs);
+            cx.take_rows(&x, &Rows::First).unwrap()
+        },
+        |x| rows_of(&x[0], 3, [0, 3, 4, 6]),
+    );
+    let seqs: Arc<[Seq]> = seqs.iter().map(|s| Seq { first: s.extra, ..s.clone() }).collect();
     plain(
         "first tokens",
         &[leaf(1, &[10, 3])],
@@ -180,5 +190,63 @@ fn gated_products() {
             cx.gated(&x, Activation::Silu, &x).unwrap()
         },
         |x| x[0].iter().map(twice).collect(),
+    );
+}
+
+#[test]
+fn parts_of_weights() {
+    // a vector that is taken for a matrix, and two parts of one weight that overlap
+    plain(
+        "part",
+        &[leaf(1, &[12]), leaf(2, &[4, 3])],
+        |cx, w| {
+            let a = cx.part(&w[0], (3, 4), [1..3, 1..3]).unwrap();
+            let b = cx.part(&w[1], (4, 3), [0..2, 1..3]).unwrap();
+            let c = cx.part(&w[1], (4, 3), [1..3, 0..2]).unwrap();
+            let sum = cx.add(&a, &b).unwrap();
+            cx.add(&sum, &c).unwrap()
+        },
+        |x| {
+            let (a, b) = (&x[0], &x[1]);
+            let of = |i: usize, j: usize| a[(i + 1) * 4 + j + 1] + b[i * 3 + j + 1] + b[(i + 1) * 3 + j];
+            vec![of(0, 0), of(0, 1), of(1, 0), of(1, 1)]
+        },
+    );
+}
+
+#[test]
+fn rows_of_tables_onto_what_is_there() {
+    plain(
+        "embed_onto",
+        &[leaf(1, &[3, 2]), leaf(2, &[2, 2]), leaf(3, &[2, 2])],
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &pack([3]));
+            cx.embed_onto(x, &[(w[1].clone(), &[1, 0, 1]), (w[2].clone(), &[0, 0, 1])]).unwrap()
+        },
+        |x| {
+            let of = |r: usize, c: usize| x[0][r * 2 + c] + x[1][[2, 0, 2][r] + c] + x[2][[0, 0, 2][r] + c];
+            (0..6).map(|i| of(i / 2, i % 2)).collect()
+        },
+    );
+}
+
+#[test]
+fn rows_that_are_added_to() {
+    let seqs: Arc<[Seq]> = [seq(0, 3, 0, 1), seq(3, 1, 1, 0), seq(4, 2, 2, 0)].into();
+    let rows = Rows::These([vec![1], vec![], vec![1, 0]].into());
+    plain(
+        "add_rows",
+        &[leaf(1, &[6, 2]), leaf(2, &[3, 2])],
+        |cx, w| {
+            let (x, y) = (input(cx, w[0].clone(), &seqs), input(cx, w[1].clone(), &pack([3])));
+            cx.add_rows(x, &y, &rows).unwrap()
+        },
+        |x| {
+            let mut sum = x[0].clone();
+            for (from, to) in [2, 5, 4].into_iter().enumerate() {
+                (0..2).for_each(|c| sum[to * 2 + c] += x[1][from * 2 + c]);
+            }
+            sum
+        },
     );
 }

@@ -173,7 +173,7 @@ fn configurations_are_taken_or_refused_by_name() {
     said("lora[rank=8]", &["unknown field `rank`"]);
     said("lora[leave_out=[7]]", &["leave_out", "layer 7"]);
     said("lora[selfattn_lora=False]", &["nothing to train"]);
-    said("prefix_tuning", &["`prefix_tuning` is not the name", "`lora`", "`houlsby`"]);
+    said("prefixtuning", &["`prefixtuning` is not the name", "`lora`", "`houlsby`"]);
     // fields over those of the string
     let more: Fields = [("r".to_string(), json!(2))].into_iter().collect();
     let config = parse("lora[r=8,alpha=16]", &more).unwrap().adapterhub().unwrap();

@@ -195,7 +195,10 @@ impl Adapter {
     /// Every weight under its name in AdapterHub's checkpoints.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
-        self.common.each(&mut |name, w| v.push((name, w)));
+        let model = self.sites.iter().find(|i| i.site == Site::EMBED).map_or("", |i| &i.path);
+        self.common.each(&mut |collection, tensor, w| {
+            v.push((format!("{model}.{collection}.{}.{tensor}", self.name), w));
+        });
         for (info, m) in self.modules() {
             let path = format!("{}.{}.{}", info.path, m.collection(), self.name);
             m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
@@ -222,7 +225,7 @@ impl Adapter {
     }
     /// What PEFT's files say of it: the fields of its configuration, and its tensors.
     pub(crate) fn peft(&self) -> Result<(Fields, Vec<(String, TensorData<'_>)>)> {
-        let mut all = vec![];
+        let mut all = self.config.peft_tensors(&self.common)?;
         for (info, module) in self.modules() {
             let named = module.peft()?.into_iter();
             all.extend(named.map(|(t, data)| (format!("{}{}.{t}", peft::ROOT, info.path), data)));

@@ -9,7 +9,7 @@ use crate::{
     Adapter, AdapterSet, Base, Error, Format, Fusion, Head, Host, Result, Setup,
     files::{
         HEAD_CONFIG, SETUP, VERSION, json, object,
-        peft::{ROOT, files},
+        peft::{OUTER, ROOT, files},
     },
 };
 use engraft_engine::{Device, ParamSet, checkpoint::TensorData};
@@ -139,11 +139,12 @@ impl Composition {
 fn peft(adapter: &Adapter, head: Option<&Head>) -> Result<Vec<(String, Vec<u8>)>> {
     let (mut fields, mut all) = adapter.peft()?;
     if let Some((head, (module, task))) = head.and_then(|h| Some((h, h.config().transformers()?))) {
+        let root = if fields.contains_key("num_virtual_tokens") { OUTER } else { ROOT };
         fields.insert("task_type".into(), task.into());
         fields.insert("modules_to_save".into(), vec![module].into());
         for (name, t) in head.named() {
             let tensor = name.rsplit('.').next().unwrap_or_default();
-            all.push((format!("{ROOT}{module}.{tensor}"), TensorData::f32(&t.to_f32()?, t.shape())));
+            all.push((format!("{root}{module}.{tensor}"), TensorData::f32(&t.to_f32()?, t.shape())));
         }
     }
     files(&fields, &all)

@@ -26,7 +26,7 @@ pub mod methods;
 mod module;
 
 pub use adapter::Adapter;
-pub use base::Base;
+pub use base::{Base, Place};
 pub use common::{Common, SharedWeight};
 pub use compose::{Active, AdapterSet, Compat, Setup};
 pub use error::{Error, Result};
@@ -40,6 +40,6 @@ pub use methods::{
     Start, parse,
 };
 pub use module::{
-    At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Here, Inner, Module, Narrow, Place, Rules, Scale,
-    State, Up, View,
+    At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Here, Inner, Module, Narrow, Rules, Scale, State, Up,
+    View,
 };

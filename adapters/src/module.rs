@@ -1,36 +1,10 @@
 //! What a method puts at a site of a model, and how the hooks of that site ask it.
-use crate::{Base, Common, Error, Result};
+use crate::{Common, Error, Result};
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, LinearRef, NormRef, Parameters, Prefix, Site, SiteInfo, Tensor,
+    self as engine, Act, Activation, Cx, LinearRef, NormRef, Parameters, Prefix, Site, Tensor,
     checkpoint::TensorData,
 };
 use std::fmt;
-
-/// Where a module is to stand.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The site.
-    pub info: &'a SiteInfo,
-    /// The model.
-    pub base: Base<'a>,
-    /// The adapter's name.
-    pub adapter: &'a str,
-    /// The path under which the checkpoint at hand names what hangs there: that of `info`, or without its first part.
-    pub path: &'a str,
-    /// True if the module trains.
-    pub trains: bool,
-}
-impl Place<'_> {
-    /// The path of the module in a checkpoint of AdapterHub, whose modules of a kind hang in one `collection`.
-    pub fn module(&self, collection: &str) -> String {
-        let path = if self.path.is_empty() { String::new() } else { format!("{}.", self.path) };
-        format!("{path}{collection}.{}", self.adapter)
-    }
-    /// A tensor of the model's module at this site: `weight` or `bias`.
-    pub fn weight(&self, tensor: &str) -> Result<&Tensor> {
-        self.base.weight(&format!("{}.{tensor}", self.info.path))
-    }
-}
 
 /// What stands at one site.
 pub trait Module: Parameters + fmt::Debug + Send + Sync {

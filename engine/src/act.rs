@@ -9,7 +9,7 @@ use ndarray::Array2;
 use std::sync::{Arc, OnceLock};
 
 /// One sequence of a packed batch: rows `start..start + len`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seq {
     /// Its first row.
     pub start: usize,
@@ -19,8 +19,13 @@ pub struct Seq {
     pub item: usize,
     /// Which of the active adapter setups answers for it.
     pub route: usize,
-    /// Leading rows that are no tokens (a prompt): heads and labels skip them.
+    /// Leading rows that are no tokens (a prompt): labels skip them.
     pub extra: usize,
+    /// The row that stands first and is read for the whole sequence: that of a prompt, where there is one, unless the prompt
+    /// counts as standing behind it.
+    pub first: usize,
+    /// The place of its first row, from which positions are counted: others may stand in front of it as keys alone.
+    pub place: usize,
 }
 
 /// Values of shape (rows, cols) and how the rows are packed. Cheap to clone.
@@ -119,7 +124,7 @@ impl Act {
 pub fn pack(lengths: impl IntoIterator<Item = usize>) -> Arc<[Seq]> {
     let mut start = 0;
     let seq = |(item, len)| {
-        let s = Seq { start, len, item, route: 0, extra: 0 };
+        let s = Seq { start, len, item, ..Seq::default() };
         start += len;
         s
     };

@@ -18,6 +18,10 @@ pub enum Init {
     },
     /// N(0, deviation²).
     Normal(f32),
+    /// U(-bound, bound).
+    Uniform(f32),
+    /// A square matrix, orthogonal: a product of so many reflections in random directions.
+    Reflections(usize),
     /// N(0, deviation²), drawn again where it falls beyond ± bound.
     TruncatedNormal {
         /// Standard deviation.
@@ -57,12 +61,28 @@ impl Init {
                 .filter(|x| x.abs() <= bound)
                 .take(n)
                 .collect(),
-            Init::KaimingUniform => {
-                let b = 1.0 / (inputs as f64).sqrt();
-                let unit = |x: f64| ((2.0 * x - 1.0) * b) as f32;
-                Distribution::<f64>::sample_iter(StandardUniform, rng).take(n).map(unit).collect()
-            }
+            Init::KaimingUniform => uniform(1.0 / (inputs as f64).sqrt(), n, rng),
+            Init::Uniform(bound) => uniform(f64::from(bound), n, rng),
+            Init::Reflections(count) => reflections(count, inputs, rng),
         };
         upload(device, class, &v, shape)
     }
+}
+/// Values of U(-bound, bound).
+fn uniform(bound: f64, n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let unit = |x: f64| ((2.0 * x - 1.0) * bound) as f32;
+    Distribution::<f64>::sample_iter(StandardUniform, rng).take(n).map(unit).collect()
+}
+/// H₁ H₂ .. with H = I - 2 v vᵀ / |v|², v ~ N(0, 1): (n, n).
+fn reflections(count: usize, n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let mut q: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from(i / n == i % n))).collect();
+    for _ in 0..count {
+        let v: Vec<f64> = rand_distr::StandardNormal.sample_iter(&mut *rng).take(n).collect();
+        let scale = 2.0 / v.iter().map(|x| x * x).sum::<f64>();
+        for row in q.chunks_exact_mut(n) {
+            let along = scale * row.iter().zip(&v).map(|(q, v)| q * v).sum::<f64>();
+            row.iter_mut().zip(&v).for_each(|(q, v)| *q -= along * v);
+        }
+    }
+    q.into_iter().map(|x| x as f32).collect()
 }

@@ -57,11 +57,15 @@ pub enum Point {
     Down,
     /// A norm that stands by itself.
     Norm,
-    /// The end of the sub-layer: residual and norm.
+    /// The end of the sub-layer: residual and norm. The end of a layer: the residual stream on its way out.
     Close,
+    /// The residual stream before positions are known.
+    Words,
 }
 
 impl Site {
+    /// Behind the embeddings of words alone: rows that are added here have positions.
+    pub const WORDS: Site = Site { layer: 0, part: Part::Embed, point: Point::Words };
     /// Behind the embeddings.
     pub const EMBED: Site = Site { layer: 0, part: Part::Embed, point: Point::Stream };
     /// The norm of the embeddings.
@@ -69,6 +73,10 @@ impl Site {
     /// In front of layer `l`.
     pub fn layer(layer: usize) -> Site {
         Site { layer, part: Part::Layer, point: Point::Stream }
+    }
+    /// Behind layer `l`.
+    pub fn behind(layer: usize) -> Site {
+        Site { layer, part: Part::Layer, point: Point::Close }
     }
     /// A point of the self-attention of a layer.
     pub fn attn(layer: usize, point: Point) -> Site {
@@ -122,6 +130,7 @@ impl Site {
             Point::Prefix => 10,
             Point::Gate => 11,
             Point::Norm => 12,
+            Point::Words => 13,
         };
         (self.layer as u64) << 24 | part << 16 | point << 8 | u64::from(salt)
     }

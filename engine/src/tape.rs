@@ -46,7 +46,7 @@ impl Pass {
 
 /// What adapters answer. Object-safe; every method's default is the model's own operation.
 pub trait Hooks: Sync {
-    /// The residual stream where its rows may change: behind the embeddings, in front of each layer.
+    /// The residual stream where its rows may change: behind the embeddings, in front of each layer and behind it.
     fn stream<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, x: Act) -> Result<Act> {
         Ok(x)
     }

@@ -99,6 +99,7 @@ impl<P: Weight> Bert<P> {
         let position = at.table(&format!("{e}.position_embeddings.weight"), positions, c)?;
         let kind = at.table(&format!("{e}.token_type_embeddings.weight"), info.segments, c)?;
         let embedded = at.norm(Some(Site::EMBED_NORM), &format!("{e}.LayerNorm"), c, eps, ln)?;
+        at.site(Site::WORDS, SiteKind::Stream { channels: c }, "bert");
         at.site(Site::EMBED, SiteKind::Stream { channels: c }, "bert");
         let layer = |at: &mut Layout<'_, '_, P>, l: usize| -> Result<Layer> {
             let p = |module: &str| format!("bert.encoder.layer.{l}.{module}");
@@ -119,6 +120,7 @@ impl<P: Weight> Bert<P> {
             let down = linear(at, Site::ffn(l, Point::Down), "output.dense", (f, c))?;
             let ln_2 = at.norm(None, &p("output.LayerNorm"), c, eps, ln)?;
             at.site(Site::after_ffn(l), close, &p("output"));
+            at.site(Site::behind(l), stream, &p("reft_layer"));
             Ok(Layer { q, k, v, o, ln_1, up, down, ln_2 })
         };
         let layers = (0..info.layers).map(|l| layer(&mut at, l)).collect::<Result<_>>()?;
@@ -131,10 +133,13 @@ impl<P: Weight> Bert<P> {
         Ok(Bert { weights, word, position, kind, ln: embedded, layers, pooler, info, act, heads, dropout })
     }
     // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
-    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: Act, rows: &Rows) -> engine::Result<Act> {
+    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: Act, rows: Option<&Rows>) -> engine::Result<Act> {
         let (w, m) = (self.layers[l], &self.weights);
         let keys = cx.stream(Site::layer(l), x)?;
-        let mut x = cx.take_rows(&keys, rows)?;
+        let mut x = match rows {
+            Some(rows) => cx.take_rows(&keys, rows)?,
+            None => keys.clone(),
+        };
         let a = self.attention(cx, l, &x, keys)?;
         let a = cx.drop_later(a, self.dropout, Site::attn(l, Point::O), 0);
         x = cx.close(Site::after_attn(l), a, &x, Some(m.norm(w.ln_1)))?; // x = LN(x + Attn(x))
@@ -142,7 +147,8 @@ impl<P: Weight> Bert<P> {
         f = cx.activate_for(&f, self.act, &m.linear(w.down))?; //            (T, F)
         f = cx.linear(Site::ffn(l, Point::Down), &f, m.linear(w.down))?;
         let f = cx.drop_later(f, self.dropout, Site::ffn(l, Point::Down), 0);
-        cx.close(Site::after_ffn(l), f, &x, Some(m.norm(w.ln_2))) //         x = LN(x + FFN(x))
+        x = cx.close(Site::after_ffn(l), f, &x, Some(m.norm(w.ln_2)))?; //   x = LN(x + FFN(x))
+        cx.stream(Site::behind(l), x)
     }
     /// The rows of x attend to those of their sequences in `keys`.
     fn attention<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: &Act, keys: Act) -> engine::Result<Act> {
@@ -178,12 +184,10 @@ impl<P: Weight> Model for Bert<P> {
     fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
         t.check(&self.info)?;
         let m = &self.weights;
-        let tables = [
-            (m.get(self.word), &*t.ids),
-            (m.get(self.kind), &*t.types),
-            (m.get(self.position), &*t.positions()),
-        ];
-        let x = cx.embed(&tables, t.seqs())?;
+        let words = cx.embed(&[(m.get(self.word), &*t.ids)], t.seqs())?;
+        let x = cx.stream(Site::WORDS, words)?;
+        let (types, positions) = t.beside(cx, &x, &self.info)?;
+        let x = cx.embed_onto(x, &[(m.get(self.kind), &*types), (m.get(self.position), &*positions)])?;
         let x = cx.norm(Site::EMBED_NORM, &x, m.norm(self.ln))?;
         let x = cx.dropout(x, self.dropout, Site::EMBED, 0)?;
         Ok(cx.stream(Site::EMBED, x)?)
@@ -191,9 +195,9 @@ impl<P: Weight> Model for Bert<P> {
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: &Rows) -> Result<Act> {
         for l in layers {
             let is_last = l + 1 == self.layers.len();
-            let early = if is_last && !cx.reads_places(l) { rows.clone() } else { Rows::All };
-            let late = is_last && early != *rows;
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, &early))?;
+            let early = (is_last && !cx.reads_places(l)).then(|| rows.clone());
+            let late = is_last && early.is_none();
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, early.as_ref()))?;
             if late {
                 x = cx.take_rows(&x, rows)?;
             }

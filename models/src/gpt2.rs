@@ -7,7 +7,7 @@ use crate::{
 };
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
-    Point, Site, SiteInfo, SiteKind, Tensor, Weight,
+    Point, Seq, Site, SiteInfo, SiteKind, Tensor, Weight,
     ops::{Heads, Mask, Qkv},
 };
 use std::ops::Range;
@@ -129,6 +129,7 @@ impl<P: Weight> Gpt2<P> {
         let ln = NormKind::Layer;
         let word = at.table("transformer.wte.weight", info.vocabulary, c)?;
         let position = at.table("transformer.wpe.weight", info.positions.unwrap_or_default(), c)?;
+        at.site(Site::WORDS, SiteKind::Stream { channels: c }, "transformer");
         at.site(Site::EMBED, SiteKind::Stream { channels: c }, "transformer");
         let layer = |at: &mut Layout<'_, '_, P>, l: usize| -> Result<Layer> {
             let p = |module: &str| format!("transformer.h.{l}.{module}");
@@ -147,6 +148,7 @@ impl<P: Weight> Gpt2<P> {
             let up = at.linear(Site::ffn(l, Point::Up), &p("mlp.c_fc"), (c, f), form, 1)?;
             let down = at.linear(Site::ffn(l, Point::Down), &p("mlp.c_proj"), (f, c), form, 1)?;
             at.site(Site::after_ffn(l), close, &p("output_adapters"));
+            at.site(Site::behind(l), stream, &p("reft_layer"));
             Ok(Layer { ln_1, qkv, o, ln_2, up, down })
         };
         let layers = (0..info.layers).map(|l| layer(&mut at, l)).collect::<Result<_>>()?;
@@ -170,12 +172,14 @@ impl<P: Weight> Gpt2<P> {
         Ok(Gpt2 { weights, word, position, layers, ln_f, vocabulary, info, settings })
     }
     // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
-    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: Act, rows: &Rows) -> engine::Result<Act> {
+    fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: Act, rows: Option<&Rows>) -> engine::Result<Act> {
         let (w, m, p) = (self.layers[l], &self.weights, self.settings.residual_dropout);
         let mut x = cx.stream(Site::layer(l), x)?;
         let n = cx.norm(Site::attn(l, Point::Norm), &x, m.norm(w.ln_1))?;
         let a = self.attention(cx, l, n, rows)?;
-        x = cx.take_rows(&x, rows)?;
+        if let Some(rows) = rows {
+            x = cx.take_rows(&x, rows)?;
+        }
         let a = cx.drop_later(a, p, Site::attn(l, Point::O), 0);
         x = cx.close(Site::after_attn(l), a, &x, None)?; //                  x = x + Attn(LN(x))
         let n = cx.norm(Site::ffn(l, Point::Norm), &x, m.norm(w.ln_2))?;
@@ -184,10 +188,17 @@ impl<P: Weight> Gpt2<P> {
         f = cx.activate_for(&f, self.settings.act, &m.linear(w.down))?; //   (T, F)
         f = cx.linear(Site::ffn(l, Point::Down), &f, m.linear(w.down))?;
         let f = cx.drop_later(f, p, Site::ffn(l, Point::Down), 0);
-        cx.close(Site::after_ffn(l), f, &x, None) //                         x = x + FFN(LN(x))
+        x = cx.close(Site::after_ffn(l), f, &x, None)?; //                   x = x + FFN(LN(x))
+        cx.stream(Site::behind(l), x)
     }
     /// These rows attend to those of their sequences in front of them.
-    fn attention<'m>(&'m self, cx: &mut Cx<'m>, l: usize, n: Act, rows: &Rows) -> engine::Result<Act> {
+    fn attention<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        l: usize,
+        n: Act,
+        rows: Option<&Rows>,
+    ) -> engine::Result<Act> {
         let (w, m, s) = (self.layers[l], &self.weights, self.settings);
         let divisor = if s.divides_by_layer { (l + 1) as f32 } else { 1.0 };
         let heads = Heads {
@@ -200,11 +211,19 @@ impl<P: Weight> Gpt2<P> {
         let qkv = cx.linear(Site::attn(l, Point::Qkv), &n, m.linear(w.qkv))?; // (T, 3C)
         let prefix = cx.prefix(Site::attn(l, Point::Prefix), &n)?;
         drop(n);
-        let q = cx.take_rows(&qkv, rows)?;
+        let q = match rows {
+            Some(rows) => cx.take_rows(&qkv, rows)?,
+            None => qkv.clone(),
+        };
         let mut x = Qkv::fused(&qkv, &heads)?;
         x.q = q.cols_of(0..self.info.channels)?;
-        let place = |tokens: usize| if *rows == Rows::Last { tokens.saturating_sub(1) } else { 0 };
-        let first: Vec<usize> = qkv.seqs().iter().map(|s| place(s.len)).collect();
+        let place = |s: &Seq| match rows {
+            Some(Rows::All) => s.extra,
+            Some(Rows::First) => s.first,
+            Some(Rows::Last) => s.len.saturating_sub(1),
+            Some(Rows::These(_)) | None => 0,
+        };
+        let first: Vec<usize> = qkv.seqs().iter().map(place).collect();
         (x.first, x.prefix) = (Some(&*first), prefix.as_ref());
         let a = cx.attend(Site::attn(l, Point::Probs), x, heads)?;
         drop((q, qkv));
@@ -230,17 +249,10 @@ impl<P: Weight> Model for Gpt2<P> {
     fn embed<'m>(&'m self, cx: &mut Cx<'m>, t: &Tokens) -> Result<Act> {
         t.check(&self.info)?;
         let m = &self.weights;
-        // behind the tokens of passes before, if the pass remembers any
-        let places = t.lengths.iter().enumerate().map(|(item, n)| (cx.place(item), *n));
-        let positions: Vec<u32> = places.flat_map(|(first, n)| first as u32..(first + n) as u32).collect();
-        if let Some(p) =
-            positions.iter().find(|p| self.info.positions.is_some_and(|most| **p as usize >= most))
-        {
-            let most = self.info.positions.unwrap_or_default();
-            return Err(crate::Error::Input(format!("a token at place {p}; the model takes {most}")));
-        }
-        let tables = [(m.get(self.word), &*t.ids), (m.get(self.position), &*positions)];
-        let x = cx.embed(&tables, t.seqs())?;
+        let words = cx.embed(&[(m.get(self.word), &*t.ids)], t.seqs())?;
+        let x = cx.stream(Site::WORDS, words)?;
+        let (_, positions) = t.beside(cx, &x, &self.info)?;
+        let x = cx.embed_onto(x, &[(m.get(self.position), &*positions)])?;
         let x = cx.dropout(x, self.settings.embedding_dropout, Site::EMBED, 0)?;
         Ok(cx.stream(Site::EMBED, x)?)
     }
@@ -250,10 +262,10 @@ impl<P: Weight> Model for Gpt2<P> {
         for l in layers {
             // the mask must know the places of the queries: of single rows it does, of others they are taken afterwards
             let is_last = l + 1 == self.layers.len();
-            let early = is_last && matches!(rows, Rows::First | Rows::Last) && !cx.reads_places(l);
-            let early = if early { rows.clone() } else { Rows::All };
-            late = is_last && early != *rows;
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, &early))?;
+            let early = is_last && !matches!(rows, Rows::These(_)) && !cx.reads_places(l);
+            let early = early.then(|| rows.clone());
+            late = is_last && early.is_none();
+            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, early.as_ref()))?;
         }
         if ends {
             cx.enter(Site::head());

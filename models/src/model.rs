@@ -27,9 +27,30 @@ impl Tokens {
     pub fn seqs(&self) -> Arc<[Seq]> {
         pack(self.lengths.iter().copied())
     }
-    /// The position of every token in its sequence.
-    pub fn positions(&self) -> Vec<u32> {
-        self.lengths.iter().flat_map(|n| 0..*n as u32).collect()
+    /// The segment and the position of every row of x, which holds the embeddings of these tokens, and perhaps prompts in front
+    /// of them: those are of the first segment. A pass that remembers counts on from the rows before.
+    pub(crate) fn beside(&self, cx: &Cx<'_>, x: &Act, model: &ModelInfo) -> Result<(Vec<u32>, Vec<u32>)> {
+        let starts: Vec<usize> =
+            self.lengths.iter().scan(0, |at, n| Some(std::mem::replace(at, *at + n))).collect();
+        let (mut types, mut positions) = (vec![], vec![]);
+        for s in x.seqs().iter() {
+            let (start, tokens) = (starts.get(s.item).copied().unwrap_or(0), s.len.saturating_sub(s.extra));
+            if self.lengths.get(s.item) != Some(&tokens) {
+                return Err(Error::Input(format!(
+                    "item {} of the batch has {tokens} rows of tokens",
+                    s.item
+                )));
+            }
+            types.extend(std::iter::repeat_n(0, s.len - tokens));
+            types.extend(&self.types[start..start + tokens]);
+            let places = s.place + cx.place(s.item)..s.place + cx.place(s.item) + s.len;
+            if let Some(most) = model.positions.filter(|most| places.end > *most) {
+                let place = places.start.max(most);
+                return Err(Error::Input(format!("a token at place {place}; the model takes {most}")));
+            }
+            positions.extend(places.map(|p| p as u32));
+        }
+        Ok((types, positions))
     }
     /// Refuses what such a model cannot take.
     pub(crate) fn check(&self, model: &ModelInfo) -> Result<()> {

@@ -21,7 +21,7 @@ from adapters import (
 )
 from adapters.methods.modeling import Activation_Function_Class
 
-from common import FIXTURES, NAME, class_loss, cu_seqlens, fresh, lengths, load, randomize, record, sizes, write
+from common import FIXTURES, NAME, class_loss, cu_seqlens, fresh, lengths, load, of_tokens, randomize, record, sizes, write
 
 OUT = FIXTURES / "bert"
 VOCAB, POSITIONS = 61, 24
@@ -82,9 +82,9 @@ def config(**more):
     )
 
 
-def inputs(seed, labels):
+def inputs(seed, labels, longest=POSITIONS):
     """Ragged sequences from 1 token to the longest the model takes; no token is the padding token 0."""
-    r, of = lengths(seed, POSITIONS)
+    r, of = lengths(seed, longest)
     return dict(
         input_ids=[r.integers(1, VOCAB, n).tolist() for n in of],
         token_type_ids=[sorted(r.integers(0, 2, n).tolist()) for n in of],
@@ -100,7 +100,7 @@ def run(model, batch):
     for ids, types in zip(batch["input_ids"], batch["token_type_ids"]):
         out.append(model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])))
     handle.remove()
-    return torch.cat(hidden), out
+    return of_tokens(model, hidden, batch), out
 
 
 def forward(model, batch):

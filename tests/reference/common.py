@@ -76,6 +76,13 @@ def lengths(seed, longest, middle=3):
     return r, [int(n) for n in r.permutation([1, longest, 2, *r.integers(3, longest - 4, middle)])]
 
 
+def of_tokens(model, rows, batch):
+    """The rows of tokens of each sequence, one sequence after the other: those of a prompt stand in front, or behind the first."""
+    after = getattr(model, "prompt_after_first", False)
+    pairs = [(x, len(ids)) for x, ids in zip(rows, batch["input_ids"])]
+    return torch.cat([torch.cat([x[:1], x[len(x) - n + 1:]]) if after else x[len(x) - n:] for x, n in pairs])
+
+
 def class_loss(logits, labels):
     """Mean cross-entropy; labels of IGNORED count for nothing."""
     return F.cross_entropy(logits, torch.tensor(labels), ignore_index=IGNORED)
@@ -96,7 +103,10 @@ def trained(model, rename, duplicates=False):
 def train(model, loss_of, rename):
     """The losses before each of ten updates, the gradient norms before clipping, and the settings."""
     params = trained(model, rename)
-    decays = {rename(n) for n in Trainer.get_decay_parameter_names(None, model)}  # the rule of Hugging Face's Trainer
+    # the rule of Hugging Face's Trainer, less PyTorch's orthogonal parametrisations: their diagonal is -1, is rounded towards
+    # zero, and no gradient brings it back
+    names = [n for n in Trainer.get_decay_parameter_names(None, model) if not n.endswith("parametrizations.weight.original")]
+    decays = {rename(n) for n in names}
     groups = [
         dict(params=[p for n, p in params.items() if n in decays], weight_decay=CURVE["weight_decay"]),
         dict(params=[p for n, p in params.items() if n not in decays], weight_decay=0.0),
@@ -154,7 +164,7 @@ def save_peft(model, folder):
     card = folder / "adapter_config.json"
     config = json.loads(card.read_text())
     for key in ("target_modules", "modules_to_save"):
-        if isinstance(config[key], list):
+        if isinstance(config.get(key), list):
             config[key].sort()
     card.write_text(json.dumps(config, indent=2, sort_keys=True))
     written = set(load_file(folder / "adapter_model.safetensors"))

@@ -14,7 +14,7 @@ import adapters
 from adapters import DoubleSeqBnConfig, GPT2AdapterModel, LoRAConfig, ParBnConfig, SeqBnConfig
 from peft import LoraConfig, get_peft_model
 
-from common import (FIXTURES, IGNORED, NAME, class_loss, cu_seqlens, fresh, lengths, load, randomize, record, save_peft, shifted,
+from common import (FIXTURES, IGNORED, NAME, class_loss, cu_seqlens, fresh, lengths, load, of_tokens, randomize, record, save_peft, shifted,
                     sizes, write)
 
 OUT = FIXTURES / "gpt2"
@@ -96,12 +96,12 @@ def run(model, batch):
     for ids in batch["input_ids"]:
         out.append(model(input_ids=torch.tensor([ids]), use_cache=False))
     handle.remove()
-    return torch.cat(hidden), out
+    return of_tokens(model, hidden, batch), out
 
 
 def predict_next(model, batch):
     hidden, out = run(model, batch)
-    logits = torch.cat([o.logits[0] for o in out])
+    logits = of_tokens(model, [o.logits[0] for o in out], batch)
     return hidden, logits, class_loss(logits, shifted(batch))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
-FOLDERS = ("bert", "lora", "tagging", "gpt2")
+FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs")
 
 
 def arguments():

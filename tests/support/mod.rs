@@ -3,6 +3,7 @@
 
 pub mod curve;
 pub mod differences;
+pub mod families;
 pub mod faults;
 pub mod files;
 pub mod grafted;

@@ -44,13 +44,6 @@ pub(crate) fn without_invertible<'n>(
         _ => {}
     }
 }
-/// Refuses a preset with invertible adapters.
-pub(crate) fn check_preset(name: &str) -> Result<()> {
-    match INVERTIBLE.iter().any(|end| name.ends_with(end)) {
-        true => Err(Error::Config(format!("`{name}` has invertible adapters, which are not supported"))),
-        false => Ok(()),
-    }
-}
 /// Fields of a bottleneck as they are called today.
 pub(crate) fn bottleneck(fields: &mut Fields) -> Result<()> {
     // how adapters were fused, which says nothing of each

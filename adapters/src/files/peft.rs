@@ -8,7 +8,9 @@ use engraft_engine::{
 
 /// PEFT's files do not say an adapter's name; it calls one `default` unless it is told otherwise.
 pub(crate) const NAME: &str = "default";
-/// What stands in front of every name.
+/// What stands in front of the heads of models that read a prompt or a prefix, whose adapter is no part of the model.
+pub(crate) const OUTER: &str = "base_model.";
+/// What stands in front of every other name.
 pub(crate) const ROOT: &str = "base_model.model.";
 /// The heads of transformers' models for tasks, which PEFT saves with an adapter (`modules_to_save`).
 const HEADS: [&str; 2] = ["classifier", "score"];
@@ -22,8 +24,8 @@ pub(crate) fn mark_heads(load: &mut Load<'_>) {
     let names: Vec<String> = load.unused();
     names.iter().filter(|n| head_of(n).is_some()).for_each(|n| load.mark(n));
 }
-/// (head, tensor) of a tensor's name.
-pub(crate) fn head_of(name: &str) -> Option<(&'static str, &str)> {
-    let rest = name.strip_prefix(ROOT)?;
-    HEADS.iter().find_map(|h| Some((*h, rest.strip_prefix(h)?.strip_prefix('.')?)))
+/// (head with what stands in front, its own name, tensor) of a tensor's name.
+pub(crate) fn head_of(name: &str) -> Option<(String, &'static str, &str)> {
+    let (root, rest) = [ROOT, OUTER].iter().find_map(|root| Some((root, name.strip_prefix(root)?)))?;
+    HEADS.iter().find_map(|h| Some((format!("{root}{h}"), *h, rest.strip_prefix(h)?.strip_prefix('.')?)))
 }

@@ -94,8 +94,8 @@ impl FusionConfig for WeightedConfig {
         }
         let (name, start) = (format!("{path}.{WEIGHTS}"), self.init(n)?);
         match place.trains {
-            true => to.put(WEIGHTS, &name, start.get::<Param>(&name, n, from)?),
-            false => to.put(WEIGHTS, &name, start.get::<Frozen>(&name, n, from)?),
+            true => to.put((WEIGHTS, ""), &name, start.get::<Param>(&name, n, from)?),
+            false => to.put((WEIGHTS, ""), &name, start.get::<Frozen>(&name, n, from)?),
         }
     }
     fn build(
@@ -134,7 +134,7 @@ impl<P: Weight> Mixer for Weighted<P> {
         children: &[Child<'m>],
         _: Option<&Chosen>,
     ) -> engine::Result<Mixed> {
-        let w: W<'m> = self.0.as_ref().map_or_else(|| here.common.weight(WEIGHTS), P::get);
+        let w: W<'m> = self.0.as_ref().map_or_else(|| here.common.weight((WEIGHTS, "")), P::get);
         let w = cx.values(w)?;
         let mut own = vec![];
         for child in children {

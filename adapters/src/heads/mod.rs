@@ -233,10 +233,9 @@ impl Head {
             return Ok(None);
         }
         let checkpoint = Checkpoint::open_first(directory, &Format::Peft.readable())?;
-        let Some(module) = checkpoint.names().find_map(|n| Some(peft::head_of(n)?.0)) else {
+        let Some((at, module, _)) = checkpoint.names().find_map(peft::head_of) else {
             return Ok(None);
         };
-        let at = format!("{}{module}", peft::ROOT);
         let classes = checkpoint.shape(&format!("{at}.weight")).and_then(|s| s.first().copied()).unwrap_or(0);
         let bias = checkpoint.has(&format!("{at}.bias"));
         let config: Box<dyn HeadConfig> = match fields.get("task_type").and_then(Value::as_str) {

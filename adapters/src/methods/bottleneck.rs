@@ -9,10 +9,12 @@
 //! parallel  out = LN( h + up(r) + r )
 //! ```
 //! The rules are those of AdapterHub's `methods/modeling.py` (Poth et al. 2023).
-use super::{BnConfig, Config, Method, PostAdd, Residual, Scaling, TrainedScaling, overlaid, read, written};
+use super::{
+    BnConfig, Config, Method, PostAdd, Residual, Scaling, TrainedScaling, invertible, overlaid, read, written,
+};
 use crate::{
-    At, AtClose, Error, Here, Module, Narrow, Place, Result, Rules, Scale, State, Up, View, files::older,
-    grammar::Fields,
+    At, AtClose, Common, Error, Here, Module, Narrow, Place, Result, Rules, Scale, State, Up, View,
+    files::older, grammar::Fields,
 };
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Norm, Param, Parameters, Role,
@@ -33,6 +35,10 @@ pub(super) const METHOD: Method = Method {
         "scaled-parallel",
         "scaled_par_bn",
         "scaled_parallel",
+        "seq_bn_inv",
+        "pfeiffer+inv",
+        "double_seq_bn_inv",
+        "houlsby+inv",
     ],
     architecture: None,
     preset: |name, fields| {
@@ -287,14 +293,9 @@ impl Config for BnConfig {
             |field: &str| Err(Error::Config(format!("`{field}` of a bottleneck adapter is not supported")));
         self.activation()?;
         self.reduction_factor.check()?;
+        invertible::check(self)?;
         match () {
             () if self.phm_layer => refuse("phm_layer"),
-            () if self.inv_adapter.is_some() => {
-                let kind = self.inv_adapter.as_deref().unwrap_or_default();
-                Err(Error::Config(format!(
-                    "`inv_adapter` is `{kind}`: invertible adapters are not supported"
-                )))
-            }
             () if self.use_gating => refuse("use_gating"),
             () if self.stochastic_depth.is_some_and(|p| p != 0.0) => refuse("stochastic_depth"),
             () if !(self.dropout >= 0.0 && (self.dropout as f32) < 1.0) => {
@@ -312,8 +313,13 @@ impl Config for BnConfig {
     fn leave_out(&self) -> Vec<usize> {
         self.leave_out.clone()
     }
+    fn common(&self, place: &Place<'_>, to: &mut Common, from: &mut Source<'_, '_>) -> Result<()> {
+        invertible::common(self, place, to, from)
+    }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
-        let SiteKind::Close { channels } = place.info.kind else { return Ok(vec![]) };
+        let SiteKind::Close { channels } = place.info.kind else {
+            return invertible::build(self, place.info.site);
+        };
         if !self.stands_at(place.info.site) {
             return Ok(vec![]);
         }
@@ -371,7 +377,7 @@ mod tests {
         let base = serde_json::to_value(BnConfig::houlsby()).unwrap();
         for (field, value) in [
             ("phm_layer", serde_json::json!(true)),
-            ("inv_adapter", serde_json::json!("nice")),
+            ("inv_adapter", serde_json::json!("glow")),
             ("use_gating", serde_json::json!(true)),
             ("stochastic_depth", serde_json::json!(0.1)),
             ("non_linearity", serde_json::json!("xielu")),

@@ -169,10 +169,10 @@ pub struct BnConfig {
     /// The library's seed for new weights; it says nothing about loaded ones.
     #[serde(default)]
     pub init_weights_seed: Option<u64>,
-    /// Invertible adapters behind the embeddings: not supported.
+    /// Invertible adapters behind the embeddings: `nice`.
     #[serde(default)]
     pub inv_adapter: Option<String>,
-    /// Unused without `inv_adapter`.
+    /// How much narrower the networks of invertible adapters are than their halves; unused without `inv_adapter`.
     #[serde(default)]
     pub inv_adapter_reduction_factor: Option<f64>,
     /// The bottleneck reads the sub-layer's input instead of its output.
@@ -342,6 +342,10 @@ impl BnConfig {
     pub fn scaled_parallel() -> BnConfig {
         BnConfig { scaling: Scaling::Trained(TrainedScaling::Learned), ..BnConfig::parallel() }
     }
+    /// The same with invertible adapters (Pfeiffer et al. 2020).
+    pub fn with_invertible(self) -> BnConfig {
+        BnConfig { inv_adapter: Some("nice".into()), inv_adapter_reduction_factor: Some(2.0), ..self }
+    }
     /// A preset by engraft's or AdapterHub's name.
     pub fn preset(name: &str) -> Option<BnConfig> {
         Some(match name {
@@ -349,6 +353,8 @@ impl BnConfig {
             "pfeiffer" | "seq_bn" => BnConfig::pfeiffer(),
             "parallel" | "par_bn" => BnConfig::parallel(),
             "scaled-parallel" | "scaled_par_bn" | "scaled_parallel" => BnConfig::scaled_parallel(),
+            "seq_bn_inv" | "pfeiffer+inv" => BnConfig::pfeiffer().with_invertible(),
+            "double_seq_bn_inv" | "houlsby+inv" => BnConfig::houlsby().with_invertible(),
             _ => return None,
         })
     }

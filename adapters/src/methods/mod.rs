@@ -5,9 +5,16 @@
 //! [`Config`] to [`crate::Adapter::new`], or its row to [`Methods`].
 mod bottleneck;
 mod bottleneck_config;
+mod invertible;
 pub mod lora;
 mod lora_module;
 mod peft_lora;
+mod peft_prompt;
+mod prefix;
+mod prefix_module;
+mod prompt;
+mod reft;
+mod reft_module;
 mod union;
 
 pub use bottleneck::Bottleneck;
@@ -16,10 +23,13 @@ pub use bottleneck_config::{
 };
 pub use lora::LoraConfig;
 pub use lora_module::{Lora, LoraStart};
+pub use prefix::PrefixConfig;
+pub use prompt::PromptConfig;
+pub use reft::ReftConfig;
 pub use union::Union;
 
-use crate::{Common, Error, Module, Place, Result, files::older, grammar, grammar::Fields};
-use engraft_engine::{SiteInfo, Source};
+use crate::{Common, Error, Module, Place, Result, grammar, grammar::Fields};
+use engraft_engine::{SiteInfo, Source, checkpoint::TensorData};
 use serde_json::Value;
 use std::fmt;
 
@@ -50,7 +60,8 @@ pub struct PeftMethod {
     pub read: fn(Fields) -> Configured,
 }
 /// Every method.
-pub const METHODS: &[&Method] = &[&bottleneck::METHOD, &lora::METHOD];
+pub const METHODS: &[&Method] =
+    &[&bottleneck::METHOD, &lora::METHOD, &prefix::METHOD, &prompt::METHOD, &reft::METHOD, &union::METHOD];
 
 /// The methods that strings and files may name: those of [`METHODS`], and perhaps others.
 #[derive(Clone, Debug)]
@@ -94,10 +105,7 @@ impl Methods {
         let mut fields = match config {
             Value::Object(fields) => fields,
             Value::Null => return self.parse("seq_bn", &Fields::new()),
-            Value::String(text) => {
-                grammar::parse(&text)?.iter().try_for_each(|named| older::check_preset(&named.name))?;
-                return self.parse(&text, &Fields::new());
-            }
+            Value::String(text) => return self.parse(&text, &Fields::new()),
             other => return Err(Error::Config(format!("`config` is {other}, expected fields or a text"))),
         };
         let architecture = match fields.remove("architecture") {
@@ -163,6 +171,10 @@ pub trait Config: fmt::Debug + Send + Sync {
     /// The `adapter_config.json` of PEFT on a model with these sites; an error if its format cannot say it.
     fn peft(&self, _sites: &[SiteInfo]) -> Result<Fields> {
         Err(Error::Config("this method cannot be written in PEFT's format".into()))
+    }
+    /// The tensors of PEFT's checkpoint that stand for the whole model, made of the weights that its modules share.
+    fn peft_tensors<'c>(&self, _common: &'c Common) -> Result<Vec<(String, TensorData<'c>)>> {
+        Ok(vec![])
     }
 }
 

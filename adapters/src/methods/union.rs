@@ -1,10 +1,29 @@
 //! Several methods under one name, at different sites or in different ways: AdapterHub's `ConfigUnion`.
-use super::{Config, Methods};
+use super::{BnConfig, Config, LoraConfig, Method, Methods, PrefixConfig};
 use crate::{Common, Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::Source;
 use serde_json::Value;
 
 pub(super) const ARCHITECTURE: &str = "union";
+
+/// The registry row.
+pub(super) const METHOD: Method = Method {
+    names: &["mam", "unipelt"],
+    architecture: Some(ARCHITECTURE),
+    preset: |name, fields| {
+        if let Some(field) = fields.keys().next() {
+            let what = format!("`{field}` is a field of a member: write the members, with `|` between them");
+            return Err(Error::Config(what));
+        }
+        Ok(Box::new(match name {
+            "mam" => Union::mix_and_match()?,
+            _ => Union::unipelt()?,
+        }))
+    },
+    // its members are read by whoever knows all methods
+    read: |_, _| Err(Error::Config("a union within a union is not supported".into())),
+    peft: None,
+};
 
 /// Several configurations as one.
 #[derive(Debug)]
@@ -17,6 +36,18 @@ impl Union {
             0 | 1 => Err(Error::Config("a union has two members or more".into())),
             _ => Ok(Union(members)),
         }
+    }
+    /// A prefix and a parallel bottleneck (He et al. 2022).
+    fn mix_and_match() -> Result<Union> {
+        let prefix = PrefixConfig { bottleneck_size: 800, ..PrefixConfig::default() };
+        Union::new(vec![prefix.into(), BnConfig::parallel().into()])
+    }
+    /// A prefix, a bottleneck and a LoRA, each behind a gate (Mao et al. 2022).
+    fn unipelt() -> Result<Union> {
+        let prefix = PrefixConfig { prefix_length: 10, use_gating: true, ..PrefixConfig::default() };
+        let bottleneck = BnConfig { use_gating: true, ..BnConfig::pfeiffer() };
+        let lora = LoraConfig { alpha: 2.0, use_gating: true, ..LoraConfig::default() };
+        Union::new(vec![prefix.into(), bottleneck.into(), lora.into()])
     }
     pub(super) fn read(methods: &Methods, mut fields: Fields, version: Option<&str>) -> Result<Union> {
         let Some(Value::Array(members)) = fields.remove("configs") else {
@@ -34,7 +65,14 @@ impl Union {
 }
 impl Config for Union {
     fn check(&self) -> Result<()> {
-        self.0.iter().try_for_each(|c| c.check())
+        // a configuration that only PEFT's format can say is no union
+        let is_union = |c: &dyn Config| {
+            c.adapterhub().is_ok_and(|f| f.get("architecture") == Some(&ARCHITECTURE.into()))
+        };
+        match self.0.iter().any(|c| is_union(&**c)) {
+            true => Err(Error::Config("a union within a union is not supported".into())),
+            false => self.0.iter().try_for_each(|c| c.check()),
+        }
     }
     fn leave_out(&self) -> Vec<usize> {
         self.0.iter().flat_map(|c| c.leave_out()).collect()

@@ -48,7 +48,7 @@ impl<'m> Cx<'m> {
         let (n, cols) = (x.seqs.len(), x.cols);
         let mut y = self.alloc(n * cols)?;
         sums(self.device(), x.view()?, &x.seqs, share, &mut y)?;
-        let one = |(i, s): (usize, &Seq)| Seq { start: i, len: 1, extra: 0, ..s.clone() };
+        let one = |(i, s): (usize, &Seq)| Seq { start: i, len: 1, extra: 0, first: 0, ..s.clone() };
         let y = Act::new(y, cols, x.seqs.iter().enumerate().map(one).collect())?;
         if !self.needed(&[x.node], &[]) {
             return Ok(y);

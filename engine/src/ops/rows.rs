@@ -1,15 +1,18 @@
 //! Chosen rows of every sequence: the first token, the last one, those that carry a label.
-use crate::{Act, Backward, Cx, Error, Grads, Result, Seq, tape::NodeId};
+use crate::{
+    Act, Backward, Cx, Error, Grads, Result, Seq,
+    tape::{NodeId, owned},
+};
 use engraft_kernels::{Buffer, Class, View, ViewMut, gather, matmul::Matrix};
 use std::sync::Arc;
 
-/// Which rows of each sequence are meant. Rows that are no tokens (prompts) are never among them, nor counted.
+/// Which rows of each sequence are meant. Rows that are no tokens (prompts) are not counted, and among them only as the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rows {
     /// Those of all tokens.
     #[default]
     All,
-    /// That of the first token.
+    /// The first one: of a prompt, if there is one, as a classification with prompts reads it. See [`Seq::first`].
     First,
     /// That of the last token.
     Last,
@@ -17,17 +20,42 @@ pub enum Rows {
     These(Arc<[Vec<usize>]>),
 }
 impl Rows {
-    /// The rows of one sequence, as places among its tokens.
-    fn of(&self, item: usize, tokens: usize) -> Vec<usize> {
+    /// The rows of one sequence, as places among its rows.
+    fn of(&self, s: &Seq) -> Vec<usize> {
+        let tokens = s.extra.min(s.len)..s.len;
         match self {
-            Rows::All => (0..tokens).collect(),
-            Rows::First => (0..tokens.min(1)).collect(),
-            Rows::Last => (tokens.saturating_sub(1)..tokens).collect(),
-            Rows::These(rows) => rows.get(item).cloned().unwrap_or_default(),
+            Rows::All => tokens.collect(),
+            Rows::First => (s.first..s.len).take(1).collect(),
+            Rows::Last => tokens.rev().take(1).collect(),
+            Rows::These(rows) => rows.get(s.item).into_iter().flatten().map(|t| tokens.start + t).collect(),
         }
     }
 }
 
+impl Rows {
+    /// The numbers of the rows of x, and how they are packed.
+    fn index(&self, op: &'static str, x: &Act) -> Result<(Vec<u32>, Vec<Seq>)> {
+        let (mut index, mut seqs): (Vec<u32>, Vec<Seq>) = (vec![], vec![]);
+        for s in x.seqs.iter() {
+            let start = index.len();
+            for place in self.of(s) {
+                if place >= s.len {
+                    return Err(Error::Shape { op, left: vec![s.len], right: vec![place] });
+                }
+                index.push((s.start + place) as u32);
+            }
+            seqs.push(Seq { start, len: index.len() - start, extra: 0, first: 0, ..s.clone() });
+        }
+        Ok((index, seqs))
+    }
+}
+
+struct Added {
+    index: Buffer,
+    rows: usize,
+    cols: usize,
+    nodes: [Option<NodeId>; 2],
+}
 struct Op {
     op: &'static str,
     index: Buffer,
@@ -44,19 +72,29 @@ impl<'m> Cx<'m> {
         {
             return Err(Error::Shape { op: "take_rows", left: vec![s.item], right: vec![chosen.len()] });
         }
-        let (mut index, mut seqs): (Vec<u32>, Vec<Seq>) = (vec![], vec![]);
-        for s in x.seqs.iter() {
-            let (first, tokens) = (s.start + s.extra.min(s.len), s.len.saturating_sub(s.extra));
-            let start = index.len();
-            for place in rows.of(s.item, tokens) {
-                if place >= tokens {
-                    return Err(Error::Shape { op: "take_rows", left: vec![tokens], right: vec![place] });
-                }
-                index.push((first + place) as u32);
-            }
-            seqs.push(Seq { start, len: index.len() - start, extra: 0, ..s.clone() });
-        }
+        let (index, seqs) = rows.index("take_rows", x)?;
         self.take_indexed("take_rows", x, &index, seqs)
+    }
+    /// x (T, C) with `y` added to these rows of its sequences, packed as [`Cx::take_rows`] packs them. x is written over if
+    /// nobody else has it.
+    pub fn add_rows(&mut self, x: Act, y: &Act, rows: &Rows) -> Result<Act> {
+        let (index, _) = rows.index("add_rows", &x)?;
+        if (index.len(), x.cols) != (y.rows, y.cols) {
+            return Err(Error::Shape {
+                op: "add_rows",
+                left: vec![index.len(), x.cols],
+                right: vec![y.rows, y.cols],
+            });
+        }
+        let Act { buf, rows, cols, node, seqs, .. } = x;
+        let (index, mut sum) = (self.device().upload(Class::Scratch, &index)?, owned(buf)?);
+        gather::scatter(self.device(), y.view()?, &index, ViewMut::of(&mut sum, rows, cols)?)?;
+        let sum = Act::new(sum, cols, seqs)?;
+        if !self.needed(&[node, y.node], &[]) {
+            return Ok(sum);
+        }
+        index.set_class(Class::Saved);
+        Ok(self.record(sum, Added { index, rows, cols, nodes: [node, y.node] }))
     }
     /// Rows of x by their numbers, packed as `seqs` say; x itself where that is every row in order.
     pub(super) fn take_indexed(
@@ -94,5 +132,23 @@ impl<'m> Backward<'m> for Op {
         let (rows, cols) = (self.rows, self.cols);
         let dy = View::of(&dy, self.index.len(), cols)?;
         g.node_part(self.x, (rows, cols), |d, dx| Ok(gather::scatter(d, dy, &self.index, dx)?))
+    }
+}
+impl<'m> Backward<'m> for Added {
+    fn name(&self) -> &'static str {
+        "add_rows"
+    }
+    fn saved(&self) -> usize {
+        self.index.bytes()
+    }
+    fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let [x, y] = self.nodes;
+        if y.is_some() {
+            let (n, all) = (self.index.len(), Matrix::plain(&dy, self.rows, self.cols));
+            let mut d = cx.alloc(n * self.cols)?;
+            gather::rows(cx.device(), all, &self.index, ViewMut::of(&mut d, n, self.cols)?, false)?;
+            g.node(y, Arc::new(d))?;
+        }
+        g.node(x, dy)
     }
 }

@@ -58,7 +58,7 @@ impl<'m> Cx<'m> {
             let f = front.seqs.iter().find(|f| (f.item, f.route) == (s.item, s.route));
             let f = f.ok_or(Error::NoKeys { op: "prepend", item: s.item })?;
             pieces.extend([(0, f.clone(), start), (1, s.clone(), start + f.len)]);
-            seqs.push(Seq { start, len: f.len + s.len, extra: f.len + s.extra, ..s.clone() });
+            seqs.push(Seq { start, len: f.len + s.len, extra: f.len + s.extra, first: 0, ..s.clone() });
             start += f.len + s.len;
         }
         self.assemble("prepend", &[front, x], pieces, seqs)

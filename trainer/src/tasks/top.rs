@@ -1,6 +1,6 @@
 //! What stands on the last hidden states.
 use crate::Result;
-use engraft_adapters::Head;
+use engraft_adapters::{Head, heads::CausalLm};
 use engraft_engine::{Act, Cx, LinearRef, Site};
 use engraft_models::Model;
 
@@ -19,23 +19,24 @@ impl<'m> Top<'m> {
     /// What the last layer reads, (rows, width), and the last layer, (width) to (classes). `x` are rows of the last hidden states.
     pub fn last(&self, cx: &mut Cx<'m>, x: &Act) -> Result<(Act, LinearRef<'m>)> {
         cx.enter(Site::head());
-        let own = |cx: &mut Cx<'m>| self.model.to_vocabulary(cx, x);
         let Some(head) = self.head else {
             let missing =
                 || crate::Error::Model("the model has no language-modelling head of its own".into());
-            return own(cx)?.ok_or_else(missing);
+            return self.model.to_vocabulary(cx, x)?.ok_or_else(missing);
         };
         let pooled = match head.config().use_pooler() {
             true => self.model.pool(cx, x)?,
             false => x.clone(),
         };
         let features = head.features(cx, &pooled, self.model.info().head_dropout)?;
-        let last = match head.last(None) {
-            Ok(last) => last,
-            // it shares the model's table of embeddings
-            Err(_) => head.last(own(cx)?.map(|(_, layer)| layer.w))?,
-        };
-        Ok((features, last))
+        if head.config().is::<CausalLm>().is_none() {
+            return Ok((features, head.last(None)?));
+        }
+        // what is changed behind the embeddings is undone in front of the vocabulary; it may share the table of embeddings
+        match self.model.to_vocabulary(cx, &features)? {
+            Some((x, layer)) => Ok((x, head.last(None).or_else(|_| head.last(Some(layer.w)))?)),
+            None => Ok((features, head.last(None)?)),
+        }
     }
     /// A number for each class of each row: (rows, classes).
     pub fn logits(&self, cx: &mut Cx<'m>, x: &Act) -> Result<Act> {

@@ -122,7 +122,7 @@ impl<'m> Backward<'m> for Op<'m> {
         let (rows, heads) = (self.lse.len() / self.shape.heads, self.shape.heads);
         let (lse, dy) =
             (View::of(&self.lse, rows, heads)?, View::of(&dy, rows, heads * self.shape.head_dim)?);
-        let table = self.bias.as_ref().map(|b| b.decoded(cx)).transpose()?.flatten();
+        let table = self.bias.as_ref().map(|b| cx.decoded(&b.table)).transpose()?.flatten();
         let bias = self.bias.as_ref().map(|b| b.bias(&table)).transpose()?;
         let (qkv, a) = (attention::Qkv { q, kv: &kv, bias }, self.shape.with(&self.spans));
         match self.bias.as_ref().map(|b| &b.table).filter(|w| w.target().is_some()) {

@@ -9,9 +9,8 @@ use crate::{Act, Cx, Error, KvCache, Part, Prefix, Result, Seq, Site, W, cache::
 use backward::{Op, Shape};
 pub use engraft_kernels::attention::Mask;
 use engraft_kernels::{
-    Buffer, Class, Storage, View, ViewMut,
+    Buffer, Class, View, ViewMut,
     attention::{self, Bias, Keys, Kv, Span},
-    gather,
 };
 use std::{ops::Range, sync::Arc};
 
@@ -180,17 +179,6 @@ impl<'a, 'm> Qkv<'a, 'm> {
 }
 
 impl<'m> Relative<'m> {
-    /// The table, if it is not stored in f32.
-    fn decoded(&self, cx: &Cx<'m>) -> Result<Option<Buffer>> {
-        if self.table.storage() == Storage::F32 {
-            return Ok(None);
-        }
-        let (d, (rows, cols)) = (cx.device(), self.table.dims());
-        let index = d.upload(Class::Scratch, &(0..rows as u32).collect::<Vec<_>>())?;
-        let mut y = cx.alloc(rows * cols)?;
-        gather::rows(d, self.table.matrix(), &index, ViewMut::of(&mut y, rows, cols)?, false)?;
-        Ok(Some(y))
-    }
     fn bias<'a>(&'a self, decoded: &'a Option<Buffer>) -> Result<Bias<'a>> {
         let (rows, cols) = self.table.dims();
         let table = View::of(decoded.as_ref().unwrap_or(self.table.buffer()), rows, cols)?;
@@ -237,7 +225,7 @@ impl<'m> Cx<'m> {
             true => Some(self.device().alloc::<f32>(Class::Saved, rows * how.count)?),
             false => None,
         };
-        let table = x.bias.as_ref().map(|b| b.decoded(self)).transpose()?.flatten();
+        let table = x.bias.as_ref().map(|b| self.decoded(&b.table)).transpose()?.flatten();
         let bias = x.bias.as_ref().map(|b| b.bias(&table)).transpose()?;
         let (q, kv) = split(&views);
         let to_lse = lse.as_mut().map(|l| ViewMut::of(l, rows, how.count)).transpose()?;
