@@ -45,8 +45,8 @@ fn an_adapter_for_something_else_is_refused() {
     says(card(&|v| v["model_type"] = json!("gpt2")), &[name, "`gpt2`", "`bert`"]);
     says(card(&|v| v["name"] = Value::Null), &[name, "`name`"]);
     says(
-        card(&|v| v["config"] = json!({"architecture": "reft", "r": 8, "alpha": 16})),
-        &[name, "`architecture` is `reft`", "lora"],
+        card(&|v| v["config"] = json!({"architecture": "mtl_lora", "r": 8, "alpha": 16})),
+        &[name, "`architecture` is `mtl_lora`", "lora"],
     );
     // what another method calls its tensors
     says(
@@ -57,7 +57,7 @@ fn an_adapter_for_something_else_is_refused() {
     for (field, value, also) in [
         ("a_new_field", json!(1), "unknown field"),
         ("phm_layer", json!(true), "not supported"),
-        ("inv_adapter", json!("nice"), "not supported"),
+        ("inv_adapter", json!("nice"), "`inv_adapter_reduction_factor`"),
         ("use_gating", json!(true), "not supported"),
         ("stochastic_depth", json!(0.5), "not supported"),
         ("non_linearity", json!("xielu"), "xielu"),

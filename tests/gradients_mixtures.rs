@@ -89,7 +89,7 @@ fn the_mean_of_a_sequence_and_a_row_for_all_of_its_rows() {
     );
     plain(
         "to_rows",
-        &[leaf(1, &[rows, 2]), leaf(2, &[4, 3])],
+        &[frozen(1, &[rows, 2]), leaf(2, &[4, 3])],
         |cx, w| {
             let (like, x) = (input(cx, w[0].clone(), &pack(lengths)), input(cx, w[1].clone(), &pack([4])));
             let y = cx.to_rows(&x, &like).unwrap();
