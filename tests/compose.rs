@@ -1,5 +1,6 @@
 //! Composition blocks: the same numbers as AdapterHub's `adapters`, and each sequence what it gets alone.
 mod support;
+use engraft_adapters::export::{Composition, composition};
 use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Host, Setup};
 use engraft_engine::{
     Act, Activations, Class, Cx, Device, Gradients, Hooks, Keep, Param, ParamSet, Parameters, Pass,
@@ -280,57 +281,7 @@ fn what_is_saved_is_what_the_library_saved() {
 }
 
 #[test]
-fn setups_are_read_as_they_are_written() {
-    for text in [
-        "a",
-        "None",
-        "Stack(lang, Fuse(nli, qa), task)",
-        "Fuse(a, b, name='both of them')",
-        "Average(a, b, weights=[0.75, 0.25], normalize_weights=False)",
-        "Split(a, Stack(b, c), splits=[64, 64])",
-        "BatchSplit(a, None, batch_sizes=[1, 2])",
-        "Parallel(Fuse(a, b), BatchSplit(c, 'with blank', batch_sizes=[3, 0]))",
-    ] {
-        let setup: Setup = text.parse().unwrap();
-        assert_eq!(setup.to_string(), text);
-        assert_eq!(Setup::from_json(&setup.to_json()).unwrap(), setup, "{text}");
-    }
-    let same = |a: &str, b: &str| assert_eq!(a.parse::<Setup>().unwrap(), b.parse::<Setup>().unwrap(), "{a}");
-    same(" Split( a,b , splits = 3 ) ", "Split(a, b, splits=[3, 3])");
-    same("Average(a, b, weights=[3, 1])", "Average(a, b, weights=[0.75, 0.25], normalize_weights=False)");
-    // as AdapterHub's `adapter_setup.json` has it
-    let json = serde_json::json!({"type": "Stack", "children": [
-        {"type": "single", "children": ["a"]},
-        {"type": "BatchSplit", "children": [
-            {"type": "single", "children": ["b"]}, {"type": "single", "children": ["c"]}
-        ], "kwargs": {"batch_sizes": [1, 2]}},
-    ]});
-    assert_eq!(
-        Setup::from_json(&json).unwrap(),
-        "Stack(a, BatchSplit(b, c, batch_sizes=[1, 2]))".parse().unwrap()
-    );
-}
-
-#[test]
-fn setups_are_refused_where_they_go_wrong() {
-    for (text, words) in [
-        ("", &["character 1", "the name of an adapter or a block"][..]),
-        ("Stack(a, b", &["character 11", "`,` or `)`"]),
-        ("Stack()", &["character 1", "Stack of nothing"]),
-        ("Stack(a) b", &["character 10", "follows"]),
-        ("Stak(a)", &["character 1", "`Stak` is no block"]),
-        ("Stack(a, Split(b, c))", &["character 10", "Split needs `splits`"]),
-        ("Split(a, b, splits=[1])", &["Split of 2 has 1 numbers"]),
-        ("Split(a, b, splits=[1, -1])", &["`splits` holds -1"]),
-        ("Average(a, b, weights=[1, -1])", &["add up to 0"]),
-        ("Average(a, weight=[1])", &["Average has no `weight`"]),
-        ("Stack(a, name=x, name=y)", &["character 18", "`name` is given twice"]),
-        ("Fuse(a, name=3)", &["`name` is 3"]),
-    ] {
-        faults::says(text.parse::<Setup>().map(drop).map_err(|e| e.to_string()), words);
-    }
-    let deep = "Stack(".repeat(100) + "a" + &")".repeat(100);
-    assert!(deep.parse::<Setup>().unwrap_err().to_string().contains("too deeply"));
+fn setups_of_what_is_not_there_are_refused() {
     let device = cpu();
     let case = cases("bert", &device).into_iter().find(|c| c.name == "stack").unwrap();
     for (text, items, words) in [
@@ -370,4 +321,45 @@ fn adapters_in_different_places_are_not_fused() {
     said(&[&a, &l], &["`a` and `l`"]);
     said(&[&l], &["none of l is a bottleneck"]);
     assert_eq!(fuse(&[&a, &a]).unwrap().mixers().count(), 3);
+}
+
+#[test]
+fn a_directory_of_the_library_is_read_and_written() {
+    let device = cpu();
+    for family in FAMILIES {
+        let case = cases(family, &device).into_iter().find(|c| c.name == "stack-of-fuse").unwrap();
+        let (dir, host) = (fixture(&format!("compose/{family}/setup")), host(&*case.model));
+        let load = |dir: &std::path::Path| {
+            let base = case.model.sites().into();
+            Composition::load(dir, &host, base, &device, &mut ParamSet::new()).unwrap()
+        };
+        let read = load(&dir);
+        assert!(read.setup == case.setup && read.head.is_none());
+        let hidden = |c: &Composition| {
+            let active = c.set.activate(&c.setup, case.tokens.lengths.len()).unwrap();
+            run(&*case.model, &device, &active, &case.tokens, &Activations::default()).0
+        };
+        assert!(hidden(&read) == case.pass(&Activations::default()).0, "{family}");
+        let out = tempfile::tempdir().unwrap();
+        for (name, bytes) in composition(&read.set, &read.setup, None, &host).unwrap() {
+            let path = out.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        assert!(hidden(&load(out.path())) == hidden(&read));
+        let mut written = faults::json_of(&out.path().join("adapter_setup.json"));
+        written.as_object_mut().unwrap().remove("frozen");
+        assert_eq!(written, faults::json_of(&dir.join("adapter_setup.json")));
+        for (text, words) in [
+            (r#"{"adapter_setup": {"type": "Stak", "children": []}}"#, &["adapter_setup.json", "`Stak`"][..]),
+            (r#"{"adapter_setup": {"type": "single", "children": [".."]}}"#, &["`..` cannot be"]),
+            (r#"{"adapter_setup": {"type": "single", "children": ["x"]}}"#, &["x"]),
+            ("{}", &["`adapter_setup`"]),
+        ] {
+            std::fs::write(out.path().join("adapter_setup.json"), text).unwrap();
+            let base = case.model.sites().into();
+            let e = Composition::load(out.path(), &host, base, &device, &mut ParamSet::new());
+            faults::says(e.map(drop).map_err(|e| e.to_string()), words);
+        }
+    }
 }

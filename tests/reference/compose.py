@@ -295,6 +295,9 @@ def main():
                 config = OWN[name][0]
                 about["config"] = config if "method" in config else about["config"] | config
                 file.write_text(json.dumps(about, indent=2))
+        setup = CASES["stack-of-fuse"][1]
+        model = base(family, ["a", "b", "c"], "stack")
+        model.save_adapter_setup(str(fresh(folder / "setup")), setup, use_safetensors=True)
         tensors, cases = {}, []
         for name, (text, setup, options) in CASES.items():
             if options.get("only", family) != family:

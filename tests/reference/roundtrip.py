@@ -58,8 +58,11 @@ def library_forward(model, ids, adapter):
 
     for library in ("adapters", "transformers", "peft"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    card = json.loads((adapter / "adapter_config.json").read_text())
-    module = (with_peft if "peft_type" in card else with_adapters)(model, adapter, card)
+    if (adapter / "adapter_setup.json").exists():
+        module = with_setup(model, adapter)
+    else:
+        card = json.loads((adapter / "adapter_config.json").read_text())
+        module = (with_peft if "peft_type" in card else with_adapters)(model, adapter, card)
     module.double().eval()
     batch = json.loads(Path(ids).read_text())
     out = []
@@ -73,6 +76,21 @@ def library_forward(model, ids, adapter):
         return {"last_hidden_state": torch.cat([o.last_hidden_state[0] for o in out]).numpy()}
     rows = [o.logits[0] for o in out]  # (labels) of a sequence, or (tokens, labels)
     return {"logits": (torch.stack(rows) if rows[0].dim() == 1 else torch.cat(rows)).numpy()}
+
+
+def with_setup(model, directory):
+    """A composition, as `adapters` loads it: every adapter, fusion and head in its folder."""
+    import adapters
+
+    module = adapters.AutoAdapterModel.from_pretrained(model)
+    _, head = module.load_adapter_setup(str(directory), set_active=True, use_safetensors=True)
+    held = {k for f in Path(directory).rglob("*.safetensors") for k in load_file(f)}
+    known = set(module.state_dict())
+    if held - known:
+        raise RuntimeError(f"adapters: unexpected {sorted(held - known)}")
+    if head:
+        module.active_head = head
+    return module
 
 
 def with_adapters(model, adapter, _card):
