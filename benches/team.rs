@@ -1,9 +1,9 @@
 //! Passes of short launches: `kernels/src/team` beside rayon's `par_iter` on a pool of as many threads.
 //!
 //! `cargo bench -p engraft-workspace --bench team`; `ENGRAFT_THREADS` sets the threads (default: all cores). A launch is
-//! eight tasks, each on floats of its own; between two launches the thread that makes them may work alone for a while, as
-//! it does between the kernels of a training step.
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+//! eight tasks, each on floats of its own; between two launches the thread that makes them works alone for a while, as it
+//! does between the kernels of a training step. Passes run in turn, and what is printed is the time at the lower decile of
+//! each: on a machine that is shared the others measure who else was there.
 use rayon::prelude::*;
 use std::{
     sync::Mutex,
@@ -17,6 +17,7 @@ mod team;
 
 const LAUNCHES: usize = 100;
 const TASKS: usize = 8;
+const ROUNDS: usize = 300;
 
 /// What the tasks of a launch work on.
 struct Pieces(Vec<Mutex<Vec<f32>>>);
@@ -29,7 +30,7 @@ impl Pieces {
     }
 }
 /// A pass: `launch` is called again and again, with `alone` between two calls.
-fn pass(alone: Duration, mut launch: impl FnMut()) {
+fn pass(alone: Duration, launch: impl Fn()) {
     for _ in 0..LAUNCHES {
         launch();
         let start = Instant::now();
@@ -39,31 +40,38 @@ fn pass(alone: Duration, mut launch: impl FnMut()) {
     }
 }
 
-fn passes(c: &mut Criterion) {
+fn main() {
     let threads = std::env::var("ENGRAFT_THREADS").ok().and_then(|t| t.parse().ok()).unwrap_or(0);
     let team = Team::new(threads).expect("a team");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-    for alone in [0, 5, 50].map(Duration::from_micros) {
-        let mut group = c.benchmark_group(format!("{LAUNCHES} launches, {alone:?} between"));
-        for floats in [8 << 10, 64 << 10, 512 << 10] {
+    println!("µs for a launch, {} threads; between launches one works alone for so many µs", team.threads());
+    println!(
+        "{:>8} {:>8} {:>11} {:>8} {:>9} {:>14}",
+        "floats", "alone", "one thread", "team", "par_iter", "team/par_iter"
+    );
+    for floats in [8 << 10, 64 << 10, 512 << 10] {
+        for alone in [0, 5, 50].map(Duration::from_micros) {
             let pieces = Pieces::new(floats);
-            let one_thread = || pass(alone, || (0..TASKS).for_each(|i| pieces.task(i)));
-            group.bench_function(BenchmarkId::new("one thread", floats), |b| b.iter(one_thread));
+            let one = || pass(alone, || (0..TASKS).for_each(|i| pieces.task(i)));
             let by_team = || team.install(|| pass(alone, || team.each(TASKS, &|i, _| pieces.task(i))));
-            group.bench_function(BenchmarkId::new("team", floats), |b| b.iter(by_team));
             let launch = || (0..TASKS).into_par_iter().for_each(|i| pieces.task(i));
             let by_rayon = || pool.install(|| pass(alone, launch));
-            group.bench_function(BenchmarkId::new("par_iter", floats), |b| b.iter(by_rayon));
+            let mut times = [(); 3].map(|_| vec![]);
+            for _ in 0..ROUNDS {
+                for (f, times) in
+                    [&one as &(dyn Fn() + Sync), &by_team, &by_rayon].into_iter().zip(&mut times)
+                {
+                    let start = Instant::now();
+                    f();
+                    times.push(start.elapsed());
+                }
+            }
+            let [one, team, rayon] = times.map(|mut t| {
+                t.sort_unstable();
+                t[ROUNDS / 10].saturating_sub(alone * LAUNCHES as u32).as_secs_f64() * 1e6 / LAUNCHES as f64
+            });
+            let (alone, ratio) = (alone.as_micros(), team / rayon);
+            println!("{floats:>8} {alone:>8} {one:>11.2} {team:>8.2} {rayon:>9.2} {ratio:>14.2}");
         }
-        group.finish();
     }
 }
-criterion_group! {
-    name = all;
-    config = Criterion::default()
-        .sample_size(30)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(2));
-    targets = passes
-}
-criterion_main!(all);

@@ -1,8 +1,9 @@
 //! An activation carries its packing.
 //!
-//! The rows of all sequences of a batch stand one after the other, and the activation says which rows are whose. That one
-//! decision means no padding anywhere, lets a hook change the rows in the middle of a model, lets queries and keys differ in
-//! length, and makes a replayed or cached layer a function of the activation alone.
+//! The rows of all sequences of a batch stand one after the other, and the activation says which
+//! rows are whose. That one decision means no padding anywhere, lets a hook change the rows in the
+//! middle of a model, lets queries and keys differ in length, and makes a replayed or cached layer
+//! a function of the activation alone.
 use crate::{Error, Result, node::NodeId};
 use engraft_kernels::{Buffer, Class, View, matmul_int8::QuantizedRows};
 use ndarray::Array2;
@@ -21,10 +22,11 @@ pub struct Seq {
     pub route: usize,
     /// Leading rows that are no tokens (a prompt): labels skip them.
     pub extra: usize,
-    /// The row that stands first and is read for the whole sequence: that of a prompt, where there is one, unless the prompt
-    /// counts as standing behind it.
+    /// The row that stands first and is read for the whole sequence: that of a prompt, where there
+    /// is one, unless the prompt counts as standing behind it.
     pub first: usize,
-    /// The place of its first row, from which positions are counted: others may stand in front of it as keys alone.
+    /// The place of its first row, from which positions are counted: others may stand in front of
+    /// it as keys alone.
     pub place: usize,
 }
 
@@ -72,7 +74,8 @@ impl Act {
     pub fn is_same(&self, other: &Act) -> bool {
         Arc::ptr_eq(&self.buf, &other.buf)
     }
-    /// The same values packed in another way; the rows of the sequences must be those that are there.
+    /// The same values packed in another way; the rows of the sequences must be
+    /// those that are there.
     pub fn repacked(self, seqs: Arc<[Seq]>) -> Result<Act> {
         let rows = seqs.iter().map(|s| s.start + s.len).max().unwrap_or(0);
         match rows == self.rows {

@@ -1,12 +1,15 @@
-//! Keys and values of the tokens so far, for decoding: a pass that remembers computes only those of its own tokens.
+//! Keys and values of the tokens so far, for decoding: a pass that remembers computes only those
+//! of its own tokens.
 use crate::{Error, Result, Seq};
 use engraft_kernels::{Buffer, Class, Device, View, ViewMut, elementwise};
 use std::collections::{BTreeMap, btree_map::Entry};
 
-/// The keys and values of the self-attention of every layer, for sequences of at most so many tokens.
+/// The keys and values of the self-attention of every layer, for sequences of at
+/// most so many tokens.
 ///
-/// A pass takes it along ([`crate::Cx::with_cache`]) and gives it back ([`crate::Cx::into_cache`]) with those of its own tokens behind the
-/// ones that were there. Its sequences are told apart by their items.
+/// A pass takes it along ([`crate::Cx::with_cache`]) and gives it back
+/// ([`crate::Cx::into_cache`]) with those of its own tokens behind the ones that were there. Its
+/// sequences are told apart by their items.
 #[derive(Debug)]
 pub struct KvCache {
     sequences: usize,

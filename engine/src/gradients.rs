@@ -33,7 +33,8 @@ impl Gradients {
     pub fn clear(&mut self) {
         self.by_slot.clear();
     }
-    /// The norms of the gradients of the weights inside `of`: of each group, summed in the order of the slots.
+    /// The norms of the gradients of the weights inside `of`: of each group, summed in the
+    /// order of the slots.
     pub fn norms(&self, of: &[&dyn Parameters]) -> Result<Norms> {
         let mut norms = Norms::default();
         let Some(d) = self.device() else { return Ok(norms) };
@@ -70,7 +71,8 @@ impl Norms {
     }
 }
 
-/// Gradients on their way through the tape. They attach lazily: the first one is taken as it is, later ones are added.
+/// Gradients on their way through the tape. They attach lazily: the first one is taken as it is,
+/// later ones are added.
 pub struct Grads<'g> {
     device: Device,
     nodes: Vec<Option<Arc<Buffer>>>,
@@ -106,9 +108,9 @@ impl<'g> Grads<'g> {
         self.nodes[i] = Some(sum);
         Ok(())
     }
-    /// A gradient (rows, cols) for the source of an activation, if it was recorded, computed by a product:
-    /// `f(device, plus, to)` sets `to` to the product plus what has come for this source so far. The sum costs no pass of
-    /// its own.
+    /// A gradient (rows, cols) for the source of an activation, if it was recorded, computed by a
+    /// product: `f(device, plus, to)` sets `to` to the product plus what has come for this source
+    /// so far. The sum costs no pass of its own.
     pub fn node_plus(
         &mut self,
         id: Option<NodeId>,
@@ -134,8 +136,8 @@ impl<'g> Grads<'g> {
         };
         self.node(id, Arc::new(sum))
     }
-    /// A gradient for a part of the source of an activation, if it was recorded: `f(device, to)` adds it to what has come for the
-    /// source so far, (rows, cols), which is zeros at first.
+    /// A gradient for a part of the source of an activation, if it was recorded: `f(device, to)`
+    /// adds it to what has come for the source so far, (rows, cols), which is zeros at first.
     pub fn node_part(
         &mut self,
         id: Option<NodeId>,
@@ -150,8 +152,9 @@ impl<'g> Grads<'g> {
         f(&self.device, ViewMut::of(&mut sum, rows, cols)?)?;
         self.node(id, Arc::new(sum))
     }
-    /// The gradient of a weight, if it trains or was computed from one that does: `f(device, buffer, accumulate)` sets the
-    /// buffer, or adds to it where another use of the weight has left its gradient.
+    /// The gradient of a weight, if it trains or was computed from one that does: `f(device,
+    /// buffer, accumulate)` sets the buffer, or adds to it where another use of the weight has
+    /// left its gradient.
     pub(crate) fn weight(
         &mut self,
         to: Target,

@@ -29,7 +29,8 @@ pub enum Init {
         /// Largest magnitude.
         bound: f32,
     },
-    /// U(-b, b), b = 1 / √inputs: `kaiming_uniform_(a = √5)` of an (out, in) matrix (He et al. 2015), PyTorch's default.
+    /// U(-b, b), b = 1 / √inputs: `kaiming_uniform_(a = √5)` of an (out, in) matrix (He et al.
+    /// 2015), PyTorch's default.
     KaimingUniform,
 }
 

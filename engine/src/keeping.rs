@@ -11,8 +11,8 @@ pub enum Keep {
     /// What the backward pass needs, as it is.
     #[default]
     F32,
-    /// The same, rounded to bf16: half the bytes. An approximation: gradients are computed from rounded values (8 bits of
-    /// mantissa); outputs and the loss do not change.
+    /// The same, rounded to bf16: half the bytes. An approximation: gradients are computed from
+    /// rounded values (8 bits of mantissa); outputs and the loss do not change.
     Bf16,
     /// Its input only; the backward pass computes the layer again. The gradients are the same bits.
     Recompute,
@@ -49,7 +49,8 @@ pub(crate) struct Keeping {
     pub(crate) skipped: Cell<bool>,
     /// What is kept is rounded to bf16.
     pub(crate) rounds: bool,
-    /// Buffers of the layer at hand that were rounded, and what they became: several operations keep the same one.
+    /// Buffers of the layer at hand that were rounded, and what they became: several operations
+    /// keep the same one.
     pub(crate) rounded: Vec<(Weak<Buffer>, Weak<Buffer>)>,
     pub(crate) by_layer: Vec<usize>,
 }

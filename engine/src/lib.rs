@@ -1,13 +1,19 @@
-//! Frozen and trainable weights, packed activations, the tape, and the boundary between models and adapters.
+//! Frozen and trainable weights, packed activations, the tape, and the boundary between
+//! models and adapters.
 //!
-//! One fact shapes this crate: **the backbone is a constant**. A [`Frozen`] weight has no gradient, no optimiser state and
-//! no way to be changed. The tape of a pass ([`Cx`]) records an operation only if a [`Param`] or something computed from one
-//! takes part in it, and an operation saves only what a trained weight needs: a frozen linear layer saves nothing.
+//! One fact shapes this crate: **the backbone is a constant**. A [`Frozen`] weight has no gradient,
+//! no optimiser state and no way to be changed. The tape of a pass ([`Cx`]) records an operation
+//! only if a [`Param`] or something computed from one takes part in it, and an operation saves only
+//! what a trained weight needs: a frozen linear layer saves nothing.
 //!
-//! * [`weight`]: `Frozen` and `Param` in storage, [`W`] at the point of use; [`Source`]: where a module's weights come from
-//! * [`act`]: an activation is (tokens, channels) and carries its packing: there is no padding and no batch argument
-//! * [`tape`]: a pass: what models call and adapters answer, recording, the backward pass; [`gradients`]: what comes of it
-//! * [`keeping`]: what a layer keeps for the backward pass; [`segment`]: layers that are computed again
+//! * [`weight`]: `Frozen` and `Param` in storage, [`W`] at the point of use; [`Source`]: where a
+//!   module's weights come from
+//! * [`act`]: an activation is (tokens, channels) and carries its packing: there is no padding and
+//!   no batch argument
+//! * [`tape`]: a pass: what models call and adapters answer, recording, the backward pass;
+//!   [`gradients`]: what comes of it
+//! * [`keeping`]: what a layer keeps for the backward pass; [`segment`]: layers that
+//!   are computed again
 //! * [`ops`]: the differentiable operations, one file each
 //! * [`site`]: the places where a model asks and an adapter answers
 //! * [`checkpoint`]: safetensors in and out

@@ -3,7 +3,8 @@ use crate::{Error, Gradients, Group, Norms, Param, Parameters, Result, Role};
 use engraft_kernels::{Buffer, Class, Device, adamw, profile::Mark};
 use std::collections::{BTreeMap, btree_map::Entry};
 
-/// AdamW with decoupled weight decay (Loshchilov & Hutter 2019). It takes [`Param`]s; a frozen weight cannot reach it:
+/// AdamW with decoupled weight decay (Loshchilov & Hutter 2019). It takes [`Param`]s; a frozen
+/// weight cannot reach it:
 ///
 /// ```compile_fail
 /// # use engraft_engine::*;
@@ -46,7 +47,8 @@ impl Default for Rule {
 struct State {
     mean: Buffer,
     square: Buffer,
-    /// Steps that the weight has taken: its own, since it may have come later than others or sit out a step.
+    /// Steps that the weight has taken: its own, since it may have come later than others
+    /// or sit out a step.
     steps: u64,
 }
 /// What is remembered of a weight, to be saved.
@@ -66,7 +68,8 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// β₁ 0.9, β₂ 0.999, ε 1e-8; the decay is for the weights whose [`Role`] says that they decay. Nothing is clipped.
+    /// β₁ 0.9, β₂ 0.999, ε 1e-8; the decay is for the weights whose [`Role`] says that they decay.
+    /// Nothing is clipped.
     pub fn new(weight_decay: f64) -> AdamW {
         AdamW::of(Rule { weight_decay, ..Rule::default() })
     }
@@ -79,7 +82,8 @@ impl AdamW {
     pub fn with(self, beta1: f64, beta2: f64, eps: f64) -> AdamW {
         AdamW { beta1, beta2, eps, ..self }
     }
-    /// Gradients of each group are clipped to this norm, unless the group has a rule of its own; 0 clips nothing.
+    /// Gradients of each group are clipped to this norm, unless the group has a rule of its own;
+    /// 0 clips nothing.
     pub fn clipping(mut self, clip: f64) -> AdamW {
         self.rule.clip = clip;
         self
@@ -93,8 +97,9 @@ impl AdamW {
     pub fn rule(&self, group: Group) -> Rule {
         self.groups.get(&group).copied().unwrap_or(self.rule)
     }
-    /// One step of all weights inside `of` that have a gradient. `scale` is multiplied into the gradients first (averaging over
-    /// what was summed); `norms` are those of the gradients as they are, for clipping: [`Gradients::norms`] of the same weights.
+    /// One step of all weights inside `of` that have a gradient. `scale` is multiplied into the
+    /// gradients first (averaging over what was summed); `norms` are those of the gradients as they
+    /// are, for clipping: [`Gradients::norms`] of the same weights.
     pub fn step(
         &mut self,
         of: &mut [&mut dyn Parameters],
@@ -118,7 +123,8 @@ impl AdamW {
         let s = self.state.get(&p.slot())?;
         Some(Moments { mean: &s.mean, square: &s.square, steps: s.steps })
     }
-    /// Goes on from what was remembered of a weight after so many steps: the mean of its gradients and that of their squares.
+    /// Goes on from what was remembered of a weight after so many steps: the mean of its gradients
+    /// and that of their squares.
     pub fn remember(&mut self, p: &Param, moments: [&[f32]; 2], steps: u64, device: &Device) -> Result<()> {
         let elements = p.tensor().elements();
         if let Some(other) = moments.iter().find(|values| values.len() != elements) {
@@ -172,8 +178,8 @@ impl AdamW {
     }
 }
 
-/// What to multiply gradients with so that their norm is at most `max`: min(1, max / (norm + 1e-6)), as
-/// `torch.nn.utils.clip_grad_norm_`. A `max` of 0 clips nothing.
+/// What to multiply gradients with so that their norm is at most `max`: min(1, max / (norm +
+/// 1e-6)), as `torch.nn.utils.clip_grad_norm_`. A `max` of 0 clips nothing.
 fn clip_factor(norm: f64, max: f64) -> f64 {
     if max > 0.0 { (max / (norm + 1e-6)).min(1.0) } else { 1.0 }
 }

@@ -30,8 +30,8 @@ impl SavedValues {
 }
 
 impl Cx<'_> {
-    /// Holds f32 values for the backward pass. In a layer that keeps bf16 this is a rounded copy, the same one for
-    /// everything that saves these values.
+    /// Holds f32 values for the backward pass. In a layer that keeps bf16 this is a rounded copy,
+    /// the same one for everything that saves these values.
     pub(crate) fn save_for_backward(&mut self, x: &Arc<Buffer>) -> Result<SavedValues> {
         if !self.keeping.rounds {
             if x.class() != Class::Saved {

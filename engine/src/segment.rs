@@ -1,11 +1,12 @@
-//! What a layer keeps for the backward pass is a policy: everything in f32, everything rounded to bf16, or nothing but its
-//! input.
+//! What a layer keeps for the backward pass is a policy: everything in f32, everything rounded to
+//! bf16, or nothing but its input.
 //!
-//! A segment is a piece of a model that keeps its input only. Going forward nothing in it is recorded; one node stands for
-//! all of it. When the backward pass reaches that node, everything above has been consumed, so the segment is computed again
-//! from its input *on the same tape*, at the very height where it stood: operations below it keep their numbers and get
-//! their gradients as ever. The same operations run in the same order on the same numbers (dropout is a function of pass,
-//! site and row), so the gradients are those of a pass that keeps everything, bit by bit.
+//! A segment is a piece of a model that keeps its input only. Going forward nothing in it is
+//! recorded; one node stands for all of it. When the backward pass reaches that node, everything
+//! above has been consumed, so the segment is computed again from its input *on the same tape*, at
+//! the very height where it stood: operations below it keep their numbers and get their gradients
+//! as ever. The same operations run in the same order on the same numbers (dropout is a function of
+//! pass, site and row), so the gradients are those of a pass that keeps everything, bit by bit.
 use crate::{Act, Activations, Backward, Cx, Grads, Keep, Result};
 use engraft_kernels::{Buffer, Class};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ impl<'m> Cx<'m> {
         self.keeping.policy = policy.clone();
         self
     }
-    /// Layer `l` of a model: f(x), x being the residual stream in front of it. It keeps what the policy says.
+    /// Layer `l` of a model: f(x), x being the residual stream in front of it. It keeps what
+    /// the policy says.
     pub fn layer(
         &mut self,
         l: usize,
@@ -41,13 +43,13 @@ impl<'m> Cx<'m> {
         by_layer[l] += kept;
         Ok(y)
     }
-    /// Bytes by layer that the forward pass has kept: what the ledger's `saved` grew by while the layer ran. If several
-    /// passes run on one device at the same time, theirs are counted too.
+    /// Bytes by layer that the forward pass has kept: what the ledger's `saved` grew by while the
+    /// layer ran. If several passes run on one device at the same time, theirs are counted too.
     pub fn kept_by_layer(&self) -> &[usize] {
         &self.keeping.by_layer
     }
-    /// f(x), of which only x is kept: the backward pass computes f(x) again. `f` must do the same each time. If it would
-    /// record nothing, x is not kept and nothing is recorded.
+    /// f(x), of which only x is kept: the backward pass computes f(x) again. `f` must do the same
+    /// each time. If it would record nothing, x is not kept and nothing is recorded.
     pub fn segment(&mut self, x: Act, f: impl Fn(&mut Cx<'m>, Act) -> Result<Act> + 'm) -> Result<Act> {
         if self.keeping.skipping {
             return f(self, x); // inside another one, which is computed again as a whole

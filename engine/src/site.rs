@@ -5,7 +5,8 @@ use std::ops::Range;
 /// A place in a model.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Site {
-    /// The layer, from 0. In an encoder-decoder the layers of the decoder count on from those of the encoder.
+    /// The layer, from 0. In an encoder-decoder the layers of the decoder count on from
+    /// those of the encoder.
     pub layer: usize,
     /// Which part of the layer.
     pub part: Part,
@@ -57,7 +58,8 @@ pub enum Point {
     Down,
     /// A norm that stands by itself.
     Norm,
-    /// The end of the sub-layer: residual and norm. The end of a layer: the residual stream on its way out.
+    /// The end of the sub-layer: residual and norm. The end of a layer: the residual
+    /// stream on its way out.
     Close,
     /// The residual stream before positions are known.
     Words,
@@ -104,8 +106,8 @@ impl Site {
     }
     /// The norm behind the last layer.
     pub const LAST_NORM: Site = Site { layer: 0, part: Part::Head, point: Point::Norm };
-    /// A number for the random choices made here; `salt` tells several of them apart. The numbers of parts and points may not
-    /// change: they are what a seed means.
+    /// A number for the random choices made here; `salt` tells several of them apart. The numbers
+    /// of parts and points may not change: they are what a seed means.
     pub(crate) fn place(self, salt: u8) -> u64 {
         let part: u64 = match self.part {
             Part::Embed => 0,
@@ -168,7 +170,8 @@ pub enum SiteKind {
         input: usize,
         /// Outputs, of all parts together.
         output: usize,
-        /// Projections of equal width whose outputs stand side by side: 3 where query, key and value are one layer.
+        /// Projections of equal width whose outputs stand side by side: 3 where query, key and
+        /// value are one layer.
         parts: usize,
         /// True if the weight is stored (in, out).
         in_out: bool,
@@ -197,7 +200,8 @@ pub struct Prefix {
     pub k: Act,
     /// Values, (rows, channels).
     pub v: Act,
-    /// For each sequence of the queries the rows that it attends to besides its own, in their order.
+    /// For each sequence of the queries the rows that it attends to besides its
+    /// own, in their order.
     pub of: Vec<Vec<Range<usize>>>,
 }
 impl Prefix {

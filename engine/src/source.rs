@@ -1,7 +1,7 @@
 //! Where the weights of a module come from: a generator of random numbers, or a file.
 //!
-//! A module is built in one place: it names each weight with its shape, its role and its start, and a [`Source`] makes or
-//! loads it.
+//! A module is built in one place: it names each weight with its shape, its role and its start, and
+//! a [`Source`] makes or loads it.
 use crate::{Group, Init, Linear, Load, Norm, NormKind, ParamSet, Result, Role, Weight, tensor::upload};
 use engraft_kernels::{Class, Device};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -43,7 +43,8 @@ impl Source<'_, '_> {
             Source::File(load) => load.get(name, shape, role),
         }
     }
-    /// A weight: made with these values, or loaded under its name. The values must be as many as the shape says.
+    /// A weight: made with these values, or loaded under its name. The values must be as many
+    /// as the shape says.
     pub fn get_from<P: Weight>(
         &mut self,
         name: &str,

@@ -1,8 +1,9 @@
 //! A pass: what models call, what adapters answer, what is recorded, and the backward pass.
 //!
-//! A model calls a hook at a site, an adapter answers. Each hook *owns* the model's operation there and its default *is* that
-//! operation, so a model without adapters is the plain model, and an adapter can change an input, read a weight, fuse the work
-//! or change the rows. A model never names an adapter; all an adapter knows of an architecture is its list of sites.
+//! A model calls a hook at a site, an adapter answers. Each hook *owns* the model's operation there
+//! and its default *is* that operation, so a model without adapters is the plain model, and an
+//! adapter can change an input, read a weight, fuse the work or change the rows. A model never
+//! names an adapter; all an adapter knows of an architecture is its list of sites.
 use crate::{
     Act, Gradients, Grads, KvCache, LinearRef, NormRef, Pending, Prefix, Result, Site, SiteInfo,
     keeping::Keeping, profile_scope::ProfileScope, weight::Target,
@@ -12,14 +13,15 @@ use std::sync::Arc;
 
 pub(crate) use crate::{gradients::owned, node::NodeId};
 
-/// One recorded operation. Its fields are what its backward pass needs, so a tape can be listed and priced.
+/// One recorded operation. Its fields are what its backward pass needs, so a tape can be
+/// listed and priced.
 pub trait Backward<'m> {
     /// The operation.
     fn name(&self) -> &'static str;
     /// Bytes it keeps for the backward pass.
     fn saved(&self) -> usize;
-    /// Passes the gradient of its output on to its inputs and weights. It may push operations onto the tape (a replayed
-    /// segment does), which run next.
+    /// Passes the gradient of its output on to its inputs and weights. It may push operations onto
+    /// the tape (a replayed segment does), which run next.
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()>;
 }
 
@@ -46,7 +48,8 @@ impl Pass {
 
 /// What adapters answer. Object-safe; every method's default is the model's own operation.
 pub trait Hooks: Sync {
-    /// The residual stream where its rows may change: behind the embeddings, in front of each layer and behind it.
+    /// The residual stream where its rows may change: behind the embeddings, in front of each
+    /// layer and behind it.
     fn stream<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, x: Act) -> Result<Act> {
         Ok(x)
     }
@@ -58,12 +61,13 @@ pub trait Hooks: Sync {
     fn prefix<'m>(&'m self, _cx: &mut Cx<'m>, _s: Site, _x: &Act) -> Result<Option<Prefix>> {
         Ok(None)
     }
-    /// A norm that stands by itself: in front of a sub-layer, behind the embeddings or the last layer.
+    /// A norm that stands by itself: in front of a sub-layer, behind the embeddings
+    /// or the last layer.
     fn norm<'m>(&'m self, cx: &mut Cx<'m>, _s: Site, x: &Act, n: NormRef<'m>) -> Result<Act> {
         cx.normalise(x, n)
     }
-    /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model. What reads h by itself asks for [`Cx::dropped`]
-    /// first.
+    /// The end of a sub-layer: norm(h + r), or h + r in a pre-norm model. What reads h by itself
+    /// asks for [`Cx::dropped`] first.
     fn close<'m>(
         &'m self,
         cx: &mut Cx<'m>,
@@ -74,12 +78,13 @@ pub trait Hooks: Sync {
     ) -> Result<Act> {
         cx.drop_add_norm(h, r, norm)
     }
-    /// Is the answer here anything but the model's own? Where not, the engine may fuse across the site.
+    /// Is the answer here anything but the model's own? Where not, the engine may fuse
+    /// across the site.
     fn touches(&self, _s: Site) -> bool {
         false
     }
-    /// Do the answers in a layer depend on the place of a row in its sequence? Then the last layer computes every row, however
-    /// few are read.
+    /// Do the answers in a layer depend on the place of a row in its sequence? Then the last layer
+    /// computes every row, however few are read.
     fn reads_places(&self, _layer: usize) -> bool {
         false
     }
@@ -127,8 +132,8 @@ impl<'m> Cx<'m> {
             cache: None,
         }
     }
-    /// The same pass, which remembers the keys and values of its tokens and reads those of passes before. Only for passes
-    /// that record nothing: what is remembered has no gradients.
+    /// The same pass, which remembers the keys and values of its tokens and reads those of passes
+    /// before. Only for passes that record nothing: what is remembered has no gradients.
     pub fn with_cache(mut self, cache: KvCache) -> Result<Self> {
         if self.pass.record {
             return Err(crate::Error::Cache { what: "serves passes without gradients only".into() });
@@ -181,10 +186,11 @@ impl<'m> Cx<'m> {
         Some(Dropout::new(p, seed, pass, s.place(salt)))
     }
 
-    // ---- what models call ---------------------------------------------------------------------------------------------
+    // ---- what models call -----------------------------------------------------------------------
 
-    /// What follows belongs to the layer of `s`, or to the head, until another is named: a profile lists it there. A pass
-    /// begins at the embeddings, and the hooks below name their sites themselves.
+    /// What follows belongs to the layer of `s`, or to the head, until another is named: a
+    /// profile lists it there. A pass begins at the embeddings, and the hooks below name their
+    /// sites themselves.
     pub fn enter(&mut self, s: Site) {
         self.scope.enter_place(&self.device, s.into());
     }
@@ -212,7 +218,8 @@ impl<'m> Cx<'m> {
         self.hooks.close(self, s, h, r, norm)
     }
 
-    /// Keys and values that an adapter adds to the attention at `s`, whose input is x: see [`Hooks::prefix`].
+    /// Keys and values that an adapter adds to the attention at `s`, whose input is x: see
+    /// [`Hooks::prefix`].
     pub fn prefix(&mut self, s: Site, x: &Act) -> Result<Option<Prefix>> {
         self.enter(s);
         self.hooks.prefix(self, s, x)
@@ -223,10 +230,10 @@ impl<'m> Cx<'m> {
         self.hooks.norm(self, s, x, n)
     }
 
-    // ---- backward -----------------------------------------------------------------------------------------------------
+    // ---- backward -------------------------------------------------------------------------------
 
-    /// The gradients of Σ y · dy with respect to every `Param` that took part, added to `into`. Consumes the tape from the
-    /// top, freeing what it kept as it goes.
+    /// The gradients of Σ y · dy with respect to every `Param` that took part, added to `into`.
+    /// Consumes the tape from the top, freeing what it kept as it goes.
     pub fn backward(mut self, y: &Act, dy: Buffer, into: &mut Gradients) -> Result<()> {
         self.turn("backward");
         let mut g = Grads::new(&self.device, into);

@@ -4,8 +4,8 @@ use engraft_kernels::{Buffer, Class, Device, Storage, matmul::Matrix, storage::S
 
 /// In what arithmetic the products with a frozen weight are computed.
 ///
-/// In 8-bit integers a weight is held as such, with a scale for each output channel, and in no other form: see
-/// [`engraft_kernels::matmul_int8`].
+/// In 8-bit integers a weight is held as such, with a scale for each output channel, and in no
+/// other form: see [`engraft_kernels::matmul_int8`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compute {
     /// In f32.
@@ -42,8 +42,9 @@ impl Tensor {
         tensor.matrix().validate()?;
         Ok(tensor)
     }
-    /// The tensor of a model whose frozen products are computed like this. It is its own products if it is the weight of a
-    /// linear layer, stored as int8; of a norm it is those that read its output.
+    /// The tensor of a model whose frozen products are computed like this. It is its own
+    /// products if it is the weight of a linear layer, stored as int8; of a norm it is those
+    /// that read its output.
     pub fn computing(self, compute: Compute) -> Tensor {
         Tensor { compute, ..self }
     }

@@ -1,7 +1,8 @@
 //! `Frozen` and `Param` in storage; `W`, their borrowed sum, at the point of use.
 //!
-//! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be handed what trains. Use is
-//! erased: an operation needs the values and a place for their gradient or none, and hooks must be object-safe.
+//! Storage is generic (`Bert<Frozen>`, `Bottleneck<Param>`), so that an optimiser can only be
+//! handed what trains. Use is erased: an operation needs the values and a place for their gradient
+//! or none, and hooks must be object-safe.
 use crate::{Act, Compute, Result, Tensor, node::NodeId};
 use engraft_kernels::{Buffer, Class, DType, Storage, matmul::Matrix};
 
@@ -37,8 +38,8 @@ impl Role {
     }
 }
 
-/// Weights that share a learning rate, a weight decay and a norm to which gradients are clipped: one adapter of several that
-/// train in company, say. What is not told otherwise is in group 0.
+/// Weights that share a learning rate, a weight decay and a norm to which gradients are clipped:
+/// one adapter of several that train in company, say. What is not told otherwise is in group 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group(pub u32);
 
@@ -77,7 +78,8 @@ impl Param {
     }
 }
 
-/// The only maker of [`Param`]s. What trains together comes from one set, so that slots do not collide.
+/// The only maker of [`Param`]s. What trains together comes from one set, so that
+/// slots do not collide.
 #[derive(Clone, Debug, Default)]
 pub struct ParamSet {
     elements: Vec<usize>,
@@ -193,7 +195,8 @@ pub enum W<'m> {
         /// The place among the gradients of a [`ParamSet`]; none for a frozen weight.
         slot: Option<usize>,
     },
-    /// An activation used as a weight (rows, cols): what was computed from other weights. Its gradient goes on to them.
+    /// An activation used as a weight (rows, cols): what was computed from other weights. Its
+    /// gradient goes on to them.
     Computed(Act),
 }
 

@@ -69,7 +69,8 @@ macro_rules! elements { ($($t:ty => $d:ident),*) => { $(
 )* } }
 elements!(f32 => F32, bf16 => Bf16, f16 => F16, u32 => U32, i8 => I8, u8 => U8, Nf4Pair => Nf4);
 
-/// Two codes of nf4: of the value at the even place in the low four bits, of the one after it in the high ones.
+/// Two codes of nf4: of the value at the even place in the low four bits, of the one after it
+/// in the high ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct Nf4Pair(pub u8);
@@ -203,7 +204,7 @@ impl Buffer {
         Ok(b)
     }
 
-    // ---- for kernels ------------------------------------------------------------------------------------------------
+    // ---- for kernels ----------------------------------------------------------------------------
 
     fn host_bytes(&self) -> Result<&[u8]> {
         match &self.mem {

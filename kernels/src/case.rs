@@ -1,4 +1,5 @@
-//! A kernel's entry in the registry: what it is called, and the shapes on which it is checked and timed.
+//! A kernel's entry in the registry: what it is called, and the shapes on which it is
+//! checked and timed.
 use crate::{
     Buffer, Class, Device, Result, View,
     epilogue::Base,

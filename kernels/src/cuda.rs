@@ -1,10 +1,12 @@
 //! One NVIDIA GPU, through the driver that is found at run time.
 //!
-//! Nothing of CUDA is needed to build or to start: `libcuda` is looked for when a GPU is asked for, and its absence is
-//! an error of [`Cuda::open`]. A kernel is a `kernel.cu` beside its `cuda.rs`, compiled ahead to the committed
-//! `kernel.ptx`, which the driver turns into the GPU's own code when the kernel is first launched.
+//! Nothing of CUDA is needed to build or to start: `libcuda` is looked for when a GPU is asked for,
+//! and its absence is an error of [`Cuda::open`]. A kernel is a `kernel.cu` beside its `cuda.rs`,
+//! compiled ahead to the committed `kernel.ptx`, which the driver turns into the GPU's own code
+//! when the kernel is first launched.
 //!
-//! With the feature `cuda-sim` the driver is the stand-in of `kernels/cuda-sim`, which runs kernels on the processor.
+//! With the feature `cuda-sim` the driver is the stand-in of `kernels/cuda-sim`, which runs kernels
+//! on the processor.
 use crate::{Error, Ledger, Result};
 use cudarc::{
     driver::{
@@ -61,8 +63,8 @@ impl Cuda {
         let fail = |why: String| Error::Open { device: "cuda", why };
         #[cfg(feature = "cuda-sim")]
         load_stand_in().map_err(fail)?;
-        // cudarc panics where it finds no library, so that is asked first.
-        // SAFETY: looks for the driver's library and closes it again; nothing of it is called but what the loader runs.
+        // cudarc panics where it finds no library, so that is asked first. SAFETY: looks for the
+        // driver's library and closes it again; nothing of it is called but what the loader runs.
         if !unsafe { sys::is_culib_present() } {
             return Err(fail("no CUDA driver (libcuda) is installed on this machine".into()));
         }
@@ -88,8 +90,9 @@ impl Cuda {
                 "GPU {ordinal} ({name}) has compute capability {a}.{b}; {c}.{d} or later is needed"
             )));
         }
-        // SAFETY: events order uses of memory by several streams. Here each context has one, on which everything that
-        // touches its memory runs in order: allocation, copies, launches and freeing.
+        // SAFETY: events order uses of memory by several streams. Here each context has one,
+        // on which everything that touches its memory runs in order: allocation, copies,
+        // launches and freeing.
         unsafe { context.disable_event_tracking() };
         Ok(Cuda { ledger: Ledger::default(), stream: context.default_stream(), loaded: Mutex::default() })
     }
@@ -100,16 +103,16 @@ impl Cuda {
     /// `bytes` bytes whose contents are unspecified (NaN in debug builds).
     pub(crate) fn alloc(&self, bytes: usize) -> Result<CudaMem> {
         let bytes = bytes.max(1);
-        // SAFETY: the bytes are unset, and every value of a byte is a `u8`. They are read on this side only through a
-        // copy by the driver.
+        // SAFETY: the bytes are unset, and every value of a byte is a `u8`. They are read on this
+        // side only through a copy by the driver.
         let mut mem = unsafe { self.stream.alloc::<u8>(bytes) }.map_err(|e| match e {
             DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY) => Error::Memory { device: "cuda", bytes },
             e => e.into(),
         })?;
         if cfg!(debug_assertions) {
             let (at, _use) = mem.device_ptr_mut(&self.stream);
-            // SAFETY: `at` is the start of `bytes` bytes allocated above on this stream, whose context that call has
-            // made current on this thread.
+            // SAFETY: `at` is the start of `bytes` bytes allocated above on this stream, whose
+            // context that call has made current on this thread.
             unsafe { result::memset_d8_async(at, 0xff, bytes, self.stream.cu_stream()) }?;
         }
         Ok(CudaMem(mem))
@@ -117,7 +120,8 @@ impl Cuda {
     pub(crate) fn synchronize(&self) -> Result<()> {
         Ok(self.stream.synchronize()?)
     }
-    /// The kernel `name` of `program`, loaded on its first use. Kernels of all programs have different names.
+    /// The kernel `name` of `program`, loaded on its first use. Kernels of all programs have
+    /// different names.
     pub(crate) fn function(&self, program: &Program, name: &'static str) -> Result<CudaFunction> {
         let fail = |e: DriverError| Error::Cuda(format!("{}: loading {name}: {e}", program.name));
         let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
@@ -172,8 +176,8 @@ fn load_stand_in() -> Result<(), String> {
     static LIBRARY: std::sync::OnceLock<Result<Library, String>> = std::sync::OnceLock::new();
     let library = LIBRARY.get_or_init(|| {
         let path = env!("ENGRAFT_CUDA_SIM_LIBRARY");
-        // SAFETY: our own library, built with this crate; its initialisers fill a table of kernels. It stays open for
-        // as long as the process runs.
+        // SAFETY: our own library, built with this crate; its initialisers fill a table of kernels.
+        // It stays open for as long as the process runs.
         unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map_err(|e| format!("{path}: {e}"))
     });
     library.as_ref().map(drop).map_err(String::clone)

@@ -1,7 +1,8 @@
 //! Where buffers live and kernels run.
 //!
-//! There are three devices. `Cpu` owns a pool of threads and a pool of memory. `Cuda` is one NVIDIA GPU. `Null` runs
-//! the same programs, allocates nothing and computes nothing: its ledger *predicts* what a run will hold.
+//! There are three devices. `Cpu` owns a pool of threads and a pool of memory. `Cuda` is one NVIDIA
+//! GPU. `Null` runs the same programs, allocates nothing and computes nothing: its ledger
+//! *predicts* what a run will hold.
 use crate::{
     Buffer, Class, DType, Element, Error, Ledger, Result,
     buffer::Mem,
@@ -41,7 +42,8 @@ pub struct Null {
 }
 
 impl Device {
-    /// The processor, with a pool of `threads` threads (0: one for each core; more than 1024 are refused).
+    /// The processor, with a pool of `threads` threads (0: one for each core; more than
+    /// 1024 are refused).
     pub fn cpu(threads: usize) -> Result<Device> {
         if threads > 1024 {
             return Err(Error::Open { device: "cpu", why: format!("{threads} threads are more than 1024") });
@@ -129,8 +131,8 @@ impl Device {
         b.write(values)?;
         Ok(b)
     }
-    /// `len` elements of a mapped file, from byte `offset`: used in place on the CPU where the alignment allows it,
-    /// copied elsewhere. The range must lie inside the file.
+    /// `len` elements of a mapped file, from byte `offset`: used in place on the CPU where the
+    /// alignment allows it, copied elsewhere. The range must lie inside the file.
     pub fn map(
         &self,
         class: Class,
@@ -159,9 +161,10 @@ impl Device {
         b.write_bytes(bytes)?;
         Ok(b)
     }
-    /// Runs `f` on one of the device's own threads, while the others wait for the kernels it launches: they start without a
-    /// hand-over. For whole passes, from any thread. Parallel operations of rayon in `f` run on its thread alone, but for
-    /// `rayon::broadcast`, which would wait for ever.
+    /// Runs `f` on one of the device's own threads, while the others wait for the kernels it
+    /// launches: they start without a hand-over. For whole passes, from any thread. Parallel
+    /// operations of rayon in `f` run on its thread alone, but for `rayon::broadcast`, which
+    /// would wait for ever.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match self {
             Device::Cpu(d) => d.team.install(f),
@@ -182,13 +185,15 @@ impl Cpu {
     pub fn threads(&self) -> usize {
         self.team.threads()
     }
-    /// Runs `f(task, thread)` for every task below `n`; each thread takes a share of neighbouring tasks first. What a task
-    /// computes must depend on its number alone: then results do not depend on the number of threads. No two calls that
-    /// run at once have the same `thread`, which is below `threads()`.
+    /// Runs `f(task, thread)` for every task below `n`; each thread takes a share of neighbouring
+    /// tasks first. What a task computes must depend on its number alone: then results do not
+    /// depend on the number of threads. No two calls that run at once have the same `thread`, which
+    /// is below `threads()`.
     pub(crate) fn each(&self, n: usize, f: impl Fn(usize, usize) + Sync) {
         self.team.each(n, &f);
     }
-    /// Cuts `y` into pieces of `rows` rows of `cols` values and runs `f(first row, piece)` on each in parallel.
+    /// Cuts `y` into pieces of `rows` rows of `cols` values and runs `f(first row, piece)` on
+    /// each in parallel.
     pub(crate) fn rows<T: Send>(
         &self,
         y: &mut [T],
@@ -216,9 +221,10 @@ impl MappedFile {
     pub fn open(path: &Path) -> Result<Arc<MappedFile>> {
         let file = |source| Error::File { path: path.to_path_buf(), source };
         let f = std::fs::File::open(path).map_err(file)?;
-        // SAFETY: the bytes are only ever read. As for every mapping, a file that another program truncates while it is
-        // mapped ends this one with SIGBUS, and one that is rewritten in place changes under it; model files are
-        // neither, and engraft itself writes files under a temporary name and renames them.
+        // SAFETY: the bytes are only ever read. As for every mapping, a file that another program
+        // truncates while it is mapped ends this one with SIGBUS, and one that is rewritten in
+        // place changes under it; model files are neither, and engraft itself writes files under a
+        // temporary name and renames them.
         let map = unsafe { memmap2::Mmap::map(&f) }.map_err(file)?;
         Ok(Arc::new(MappedFile(map)))
     }
@@ -226,13 +232,14 @@ impl MappedFile {
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
-    /// Says that a range of the file is not needed any more: its pages leave memory. What is read there all the same
-    /// comes from the file again. Does nothing where the system cannot.
+    /// Says that a range of the file is not needed any more: its pages leave memory. What is read
+    /// there all the same comes from the file again. Does nothing where the system cannot.
     pub fn release(&self, range: std::ops::Range<usize>) {
         #[cfg(unix)]
         if range.end <= self.0.len() && range.start < range.end {
-            // SAFETY: the mapping is of a file and is never written, so that a page that was dropped is read from the
-            // file with the same bytes; nobody can tell. A failure leaves the pages where they are.
+            // SAFETY: the mapping is of a file and is never written, so that a page that was
+            // dropped is read from the file with the same bytes; nobody can tell. A failure leaves
+            // the pages where they are.
             let _ = unsafe {
                 self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
             };

@@ -2,8 +2,8 @@
 use crate::{Buffer, Device, Result, View, check_buffer, storage::view::fits};
 use std::ptr::null;
 
-/// A row and a matrix that are added to a product: C = A B + base + bias. They are buffers in a launch ([`Plus`]), then slices
-/// whose lengths are checked, then addresses in a tile.
+/// A row and a matrix that are added to a product: C = A B + base + bias. They are buffers in a
+/// launch ([`Plus`]), then slices whose lengths are checked, then addresses in a tile.
 #[derive(Clone, Copy, Debug)]
 pub struct Epilogue<Bias, Rows> {
     /// A row, the same for all rows.
@@ -25,7 +25,8 @@ pub enum Base<Rows> {
 pub type Plus<'a> = Epilogue<&'a Buffer, View<'a>>;
 /// In host memory: a matrix is its elements and the distance between its rows.
 pub(crate) type OnHost<'a> = Epilogue<&'a [f32], (&'a [f32], usize)>;
-/// For one tile: the addresses of the first column's bias and of the first element, and the distance between rows.
+/// For one tile: the addresses of the first column's bias and of the first element, and the
+/// distance between rows.
 pub(crate) type AtTile = Epilogue<*const f32, (*const f32, usize)>;
 
 impl<Bias, Rows> Epilogue<Bias, Rows> {
@@ -76,7 +77,8 @@ impl OnHost<'_> {
                 Base::Nothing | Base::Output => true,
             }
     }
-    /// The addresses of what is added to the tile at (i, j), which [`Self::covers`] has found in bounds.
+    /// The addresses of what is added to the tile at (i, j), which [`Self::covers`] has
+    /// found in bounds.
     pub(crate) fn at(&self, i: usize, j: usize) -> AtTile {
         let start = match self.base {
             Base::Nothing => Base::Nothing,
@@ -98,7 +100,8 @@ impl AtTile {
             },
         }
     }
-    /// The first element of what is added to the tile at `c` and the distance between its rows, and the bias; null: none.
+    /// The first element of what is added to the tile at `c` and the distance between its rows, and
+    /// the bias; null: none.
     #[inline(always)]
     pub(crate) fn addresses(self, c: (*mut f32, usize)) -> ((*const f32, usize), *const f32) {
         let base = match self.base {

@@ -1,9 +1,10 @@
 //! Host memory that is kept for reuse, so that the steady state neither allocates nor page-faults.
 //!
-//! Large blocks are cut from regions of address space that are reserved once and filled from the bottom; what is given back
-//! joins its free neighbours, and the smallest free range that is large enough serves next. So batches of ever different
-//! sizes run on the same pages, which an allocator that keeps blocks by their size could not do, and the pages in use are at
-//! most those of the largest moment. Small blocks come from the system's allocator and are kept by size.
+//! Large blocks are cut from regions of address space that are reserved once and filled from the
+//! bottom; what is given back joins its free neighbours, and the smallest free range that is large
+//! enough serves next. So batches of ever different sizes run on the same pages, which an allocator
+//! that keeps blocks by their size could not do, and the pages in use are at most those of the
+//! largest moment. Small blocks come from the system's allocator and are kept by size.
 use crate::{Error, Result};
 use memmap2::{MmapMut, MmapOptions};
 use std::{
@@ -39,8 +40,8 @@ const ALIGN: usize = 64;
 /// From this size on blocks are cut from regions, in whole pages.
 const LARGE: usize = 64 << 10;
 const PAGE: usize = 4 << 10;
-/// Address space of a region: more than most runs ever use, and little of what there is. Where address space is counted
-/// like memory, a region is the size of its first block.
+/// Address space of a region: more than most runs ever use, and little of what there is. Where
+/// address space is counted like memory, a region is the size of its first block.
 const REGION: usize = if cfg!(unix) { 64 << 30 } else { 0 };
 
 impl Block {
@@ -163,7 +164,8 @@ impl Free {
 #[derive(Debug)]
 struct Region {
     top: usize,
-    /// Unmapped when it is dropped. A block's buffer keeps its device alive, and the device this, so no block is left then.
+    /// Unmapped when it is dropped. A block's buffer keeps its device alive, and the device this,
+    /// so no block is left then.
     map: MmapMut,
 }
 impl Region {
@@ -238,7 +240,8 @@ mod tests {
         };
         let (mut most, mut used) = (0usize, 0);
         for _ in 0..200 {
-            // a pass of a few layers: some blocks stay to its end, others come and go; weights of a fixed size
+            // a pass of a few layers: some blocks stay to its end, others come and go;
+            // weights of a fixed size
             let (tokens, mut kept) = (300 + number(1700), vec![pool.take(1 << 20).unwrap()]);
             for _ in 0..6 {
                 for channels in [64, 64, 64, 256, 16, 64] {

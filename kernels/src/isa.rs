@@ -1,4 +1,5 @@
-//! Which vector instructions the kernels use: the best this processor has, or what `ENGRAFT_KERNELS` asks for.
+//! Which vector instructions the kernels use: the best this processor has, or what
+//! `ENGRAFT_KERNELS` asks for.
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
@@ -28,7 +29,8 @@ impl Isa {
     /// True if this processor has the instructions.
     #[cfg(target_arch = "x86_64")]
     pub fn available(self) -> bool {
-        // every processor with AVX-512 has the two narrower sets; checked all the same, because helpers may mix them
+        // every processor with AVX-512 has the two narrower sets; checked all the same, because
+        // helpers may mix them
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
@@ -61,8 +63,9 @@ impl Isa {
     }
 }
 
-/// The instructions in use. The environment variable `ENGRAFT_KERNELS` (`avx512`, `avx2` or `portable`) is read once;
-/// an unknown value, or one this processor does not have, is an error of every launch.
+/// The instructions in use. The environment variable `ENGRAFT_KERNELS` (`avx512`, `avx2` or
+/// `portable`) is read once; an unknown value, or one this processor does not have, is an error
+/// of every launch.
 pub fn isa() -> Result<Isa> {
     #[cfg(test)]
     if let Some(forced) = FORCED.get() {

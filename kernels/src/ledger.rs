@@ -1,7 +1,7 @@
 //! Exact accounting: every byte a program holds on a device, by what it is held for.
 //!
-//! Counters change in two places only, [`Ledger::grow`] and [`Ledger::shrink`]; a buffer that changes its purpose
-//! shrinks under one class and grows under the other.
+//! Counters change in two places only, [`Ledger::grow`] and [`Ledger::shrink`]; a buffer that
+//! changes its purpose shrinks under one class and grows under the other.
 use std::{sync::Mutex, time::Instant};
 
 /// What bytes are held for.
@@ -18,7 +18,8 @@ pub enum Class {
     Optim,
     /// Activations kept for the backward pass.
     Saved,
-    /// Everything that lives for a moment: activations on their way, gradients of activations, packing buffers.
+    /// Everything that lives for a moment: activations on their way, gradients of activations,
+    /// packing buffers.
     Scratch,
 }
 
@@ -71,8 +72,8 @@ impl Usage {
     pub fn live_total(&self) -> usize {
         self.live_total
     }
-    /// The most bytes held at any moment: the sum of [`Usage::at_peak`], and less than that of the classes' own peaks, which
-    /// fall at different moments.
+    /// The most bytes held at any moment: the sum of [`Usage::at_peak`], and less than that of the
+    /// classes' own peaks, which fall at different moments.
     pub fn peak_total(&self) -> usize {
         self.peak_total
     }

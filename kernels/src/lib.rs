@@ -1,13 +1,15 @@
 //! Devices, buffers, the memory ledger, and the kernels that compute.
 //!
-//! Everything above this crate is safe Rust that never sees a pointer; `unsafe`, SIMD, threads and CUDA live here.
-//! A kernel is a folder: `mod.rs` holds its formula, its launch functions (one `match` over the device), the slow and
-//! obvious reference and its cases; `cpu.rs` and `cuda.rs` hold the fast versions. [`KERNELS`] lists them all: parity
-//! tests, benches and the profiler iterate that list.
+//! Everything above this crate is safe Rust that never sees a pointer; `unsafe`, SIMD, threads and
+//! CUDA live here. A kernel is a folder: `mod.rs` holds its formula, its launch functions (one
+//! `match` over the device), the slow and obvious reference and its cases; `cpu.rs` and `cuda.rs`
+//! hold the fast versions. [`KERNELS`] lists them all: parity tests, benches and the profiler
+//! iterate that list.
 //!
-//! All computation is in f32, but for the products of [`matmul_int8`]; weights may be stored as f32, bf16, f16, int8 or nf4
-//! ([`storage`]) and are decoded where they are used. The order of every sum is fixed by the shapes, never by the number of
-//! threads, so results are bit-identical for any number.
+//! All computation is in f32, but for the products of [`matmul_int8`]; weights may be stored as
+//! f32, bf16, f16, int8 or nf4 ([`storage`]) and are decoded where they are used. The order of
+//! every sum is fixed by the shapes, never by the number of threads, so results are
+//! bit-identical for any number.
 #![deny(missing_docs)]
 
 mod buffer;

@@ -1,7 +1,8 @@
 //! Matrices in host memory, line by line, for kernels that go through them element by element.
 //!
-//! A line is a row. If no matrix of a launch has gaps between its rows, lines are cut regardless of rows, long enough that
-//! each is worth a task: the same loop then runs over dense matrices and over parts of others.
+//! A line is a row. If no matrix of a launch has gaps between its rows, lines are cut regardless of
+//! rows, long enough that each is worth a task: the same loop then runs over dense matrices and
+//! over parts of others.
 use crate::{Cpu, Element, Result, View, ViewMut, simd::parts};
 
 /// Elements of a task, about.

@@ -1,8 +1,9 @@
 //! Parts of matrices, as launches take them.
 //!
-//! A view is a buffer, a first element, rows, columns and a row stride: element (i, j) is number `start + i * stride + j` of
-//! the buffer. So a third of a fused product, the rows of one adapter or the filled part of a cache is an argument and not a
-//! copy. A view is checked when it is made; a launch then compares shapes and devices ([`View::expect`]).
+//! A view is a buffer, a first element, rows, columns and a row stride: element (i, j) is number
+//! `start + i * stride + j` of the buffer. So a third of a fused product, the rows of one adapter
+//! or the filled part of a cache is an argument and not a copy. A view is checked when it is made;
+//! a launch then compares shapes and devices ([`View::expect`]).
 use crate::{Buffer, Device, Element, Error, Result, check_buffer};
 use std::{marker::PhantomData, ops::Range, ptr::NonNull};
 
@@ -38,7 +39,8 @@ impl Place {
         if !(inside(&rows, self.rows) && inside(&cols, self.cols)) {
             return Err(Error::Part { rows, cols, of: (self.rows, self.cols) });
         }
-        // within the elements of a buffer, so that nothing overflows; an empty part may start anywhere
+        // within the elements of a buffer, so that nothing overflows; an empty part
+        // may start anywhere
         let empty = rows.is_empty() || cols.is_empty();
         let start = if empty { self.start } else { self.start + rows.start * self.stride + cols.start };
         Ok(Place { start, rows: rows.len(), cols: cols.len(), stride: self.stride })
@@ -86,7 +88,8 @@ impl<'a> View<'a> {
     pub fn is_dense(&self) -> bool {
         self.place.stride == self.place.cols || self.place.rows <= 1
     }
-    /// Refuses a launch for which the matrix has another shape or element type, or lives on another device.
+    /// Refuses a launch for which the matrix has another shape or element type, or lives
+    /// on another device.
     pub(crate) fn expect<T: Element>(
         &self,
         kernel: &'static str,
@@ -153,7 +156,8 @@ impl<'a> ViewMut<'a> {
     pub fn view(&self) -> View<'_> {
         View { buffer: self.buffer, place: self.place }
     }
-    /// Several ranges of its columns, each to be written by itself: the gradients of the parts of a fused product.
+    /// Several ranges of its columns, each to be written by itself: the gradients of the parts of
+    /// a fused product.
     ///
     /// # Errors
     /// If a range is not inside the matrix, or two of them overlap.
@@ -173,16 +177,17 @@ impl<'a> ViewMut<'a> {
     pub(crate) fn buffer(self) -> &'a mut Buffer {
         self.buffer
     }
-    /// Its elements in host memory, from the first to the last: row i starts at `i * stride`. What lies between its rows is
-    /// not of this matrix.
+    /// Its elements in host memory, from the first to the last: row i starts at `i * stride`. What
+    /// lies between its rows is not of this matrix.
     pub(crate) fn host<T: Element>(self) -> Result<&'a mut [T]> {
         let end = self.place.end().unwrap_or(self.place.start);
         Ok(&mut self.buffer.host_mut::<T>()?[self.place.start..end])
     }
 }
 
-/// Columns of a matrix in a buffer, to be written: nobody else has access to them, but others may write other columns of
-/// the same rows meanwhile. So kernels get no slice of the rows, only where they begin.
+/// Columns of a matrix in a buffer, to be written: nobody else has access to them, but others may
+/// write other columns of the same rows meanwhile. So kernels get no slice of the rows, only
+/// where they begin.
 #[derive(Debug)]
 pub struct ColsMut<'a> {
     buffer: &'a Buffer,
@@ -230,8 +235,8 @@ impl ColsMut<'_> {
     pub(crate) fn on_host(&self) -> Result<NonNull<f32>> {
         self.memory.ok_or_else(|| Error::not_on("the host", self.buffer.device().name()))
     }
-    /// Where a block of it begins, in host memory: valid for writes of these rows and columns. Null if there is nothing to
-    /// write.
+    /// Where a block of it begins, in host memory: valid for writes of these rows and columns. Null
+    /// if there is nothing to write.
     pub(crate) fn block(&self, rows: Range<usize>, cols: Range<usize>) -> Result<*mut f32> {
         let part = self.place.part(rows, cols)?;
         if part.rows == 0 || part.cols == 0 {

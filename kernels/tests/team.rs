@@ -1,9 +1,10 @@
-//! How the threads of a pass hand launches over (`src/team/handshake.rs`, `shares.rs`), run by loom through all orders in
-//! which the threads and their memory accesses can follow one another, up to a number of preemptions.
+//! How the threads of a pass hand launches over (`src/team/handshake.rs`, `shares.rs`), run by loom
+//! through all orders in which the threads and their memory accesses can follow one another, up to
+//! a number of preemptions.
 //!
-//! The sources are compiled here once more, with loom's atomics, locks and threads as their `sync`. What a launch reads and
-//! writes is in loom's cells: an access that is not ordered with another one to the same cell fails the test, and so does a
-//! thread that is never woken.
+//! The sources are compiled here once more, with loom's atomics, locks and threads as their `sync`.
+//! What a launch reads and writes is in loom's cells: an access that is not ordered with another
+//! one to the same cell fails the test, and so does a thread that is never woken.
 use handshake::Handshake;
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 use shares::Shares;
@@ -56,7 +57,8 @@ impl Team {
         let team = team.clone();
         thread::spawn(move || team.handshake.follow(thread, pass))
     }
-    /// A launch of so many tasks, led by thread 0: each runs once, and nobody touches its memory afterwards.
+    /// A launch of so many tasks, led by thread 0: each runs once, and nobody touches its
+    /// memory afterwards.
     fn launch(&self, tasks: usize) {
         assert!(self.handshake.leads(0));
         self.shares.fill(tasks);

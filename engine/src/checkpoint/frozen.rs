@@ -36,8 +36,8 @@ impl Checkpoint {
             _ => None,
         }
     }
-    /// A matrix in its storage type, in place where the device allows it; in another one if it is asked for. What is
-    /// already quantised stays what it is.
+    /// A matrix in its storage type, in place where the device allows it; in another one if it is
+    /// asked for. What is already quantised stays what it is.
     pub(super) fn matrix(
         &self,
         device: &Device,

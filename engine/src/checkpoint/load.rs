@@ -33,7 +33,8 @@ impl<'a> Load<'a> {
         let (compute, group, older) = (Compute::F32, Group::default(), BTreeMap::new());
         Load { from, device, set, storage: None, compute, prefix: "", older, group, used: BTreeSet::new() }
     }
-    /// Files may leave out this beginning of a name: `bert.` or `transformer.` in those of a model without a head.
+    /// Files may leave out this beginning of a name: `bert.` or `transformer.` in those of a
+    /// model without a head.
     pub fn without(mut self, prefix: &'a str) -> Load<'a> {
         self.prefix = prefix;
         self
@@ -53,8 +54,8 @@ impl<'a> Load<'a> {
         self.storage = storage;
         self
     }
-    /// The products of frozen linear layers shall be computed like that: in integers, their weights are stored as int8,
-    /// whatever the other matrices are.
+    /// The products of frozen linear layers shall be computed like that: in integers, their weights
+    /// are stored as int8, whatever the other matrices are.
     pub fn computing(mut self, compute: Compute) -> Load<'a> {
         self.compute = compute;
         self
@@ -63,9 +64,9 @@ impl<'a> Load<'a> {
     pub fn checkpoint(&self) -> &'a Checkpoint {
         self.from
     }
-    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped file, unless
-    /// [`Load::storing`] asks for another type: then they are converted, one after the other. Everything else becomes f32;
-    /// what is quantised cannot train.
+    /// A weight of the given shape. Frozen matrices stay in their storage type and in the mapped
+    /// file, unless [`Load::storing`] asks for another type: then they are converted, one after the
+    /// other. Everything else becomes f32; what is quantised cannot train.
     pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize], role: Role) -> Result<P> {
         self.stored(name, name, shape, role, self.storage)
     }
@@ -159,8 +160,8 @@ impl<'a> Load<'a> {
         };
         Ok(Linear { w, b, in_out })
     }
-    /// `{path}.weight` and `{path}.bias`, called `gamma` and `beta` in checkpoints converted from TensorFlow. An RMSNorm has no
-    /// bias.
+    /// `{path}.weight` and `{path}.bias`, called `gamma` and `beta` in checkpoints converted from
+    /// TensorFlow. An RMSNorm has no bias.
     pub fn norm<P: Weight>(
         &mut self,
         path: &str,

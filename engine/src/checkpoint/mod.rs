@@ -12,7 +12,8 @@
 //! NAME.scale   U8                [rows, ⌈cols / 64⌉]     for each block of 64 values one of 256 steps
 //! NAME.range   F32               [⌈blocks / 256⌉, 2]     for each 256 blocks m and r: a block's scale is m + r step
 //! ```
-//! What the numbers mean is in [`engraft_kernels::storage`]. Everything that is not a matrix is a float.
+//! What the numbers mean is in [`engraft_kernels::storage`]. Everything that is not a
+//! matrix is a float.
 mod frozen;
 mod header;
 mod load;

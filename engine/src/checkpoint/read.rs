@@ -118,8 +118,8 @@ impl Checkpoint {
             None => Ok(all),
         }
     }
-    /// The same, for a device. Where there is no file, the Null device, which reads no values, takes every tensor to be
-    /// there, in f32.
+    /// The same, for a device. Where there is no file, the Null device, which reads no values,
+    /// takes every tensor to be there, in f32.
     pub fn open_for(path: &Path, device: &Device) -> Result<Checkpoint> {
         let is_there = MODEL.iter().any(|name| path.join(name).exists());
         if device.is_null() && path.is_dir() && !is_there {

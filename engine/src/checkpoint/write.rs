@@ -36,7 +36,8 @@ impl<'a> TensorData<'a> {
         let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         TensorData { shape: shape.to_vec(), dtype: Dtype::I64, bytes: Bytes::Here(bytes) }
     }
-    /// What a weight is written as in its storage type: itself under `name`, and its scales beside it.
+    /// What a weight is written as in its storage type: itself under `name`, and its
+    /// scales beside it.
     pub fn of(name: &str, tensor: &'a Tensor) -> Vec<(String, TensorData<'a>)> {
         let shape = tensor.shape();
         let mut all = vec![];

@@ -18,7 +18,8 @@ impl<'m> Cx<'m> {
     pub fn activate(&mut self, x: &Act, f: Activation) -> Result<Act> {
         self.activated(x, f, false)
     }
-    /// f(x), which `reader` will read: rounded as it is produced if that computes in 8-bit integers.
+    /// f(x), which `reader` will read: rounded as it is produced if that computes
+    /// in 8-bit integers.
     pub fn activate_for(&mut self, x: &Act, f: Activation, reader: &LinearRef<'m>) -> Result<Act> {
         self.activated(x, f, reader.w.integers().is_some() && !reader.in_out)
     }

@@ -1,6 +1,6 @@
-//! y = f(x W_dᵀ + b_d) W_uᵀ + b_u, perhaps added to a residual: the two layers of a bottleneck as one operation, or those of
-//! several bottlenecks, each for rows of its own. It keeps
-//! a = x W_dᵀ + b_d, which is narrow, and x if W_d trains. With h = f(a), computed again where W_u trains:
+//! y = f(x W_dᵀ + b_d) W_uᵀ + b_u, perhaps added to a residual: the two layers of a bottleneck as
+//! one operation, or those of several bottlenecks, each for rows of its own. It keeps a = x W_dᵀ +
+//! b_d, which is narrow, and x if W_d trains. With h = f(a), computed again where W_u trains:
 //!
 //! ```text
 //! da = (dy W_u) f'(a)    dx = da W_d    dW_u = dyᵀ h    db_u = Σ dy    dW_d = daᵀ x    db_d = Σ da
@@ -50,7 +50,8 @@ struct Part<'m> {
 }
 
 impl<'m> Cx<'m> {
-    /// f(x W_dᵀ + b_d) W_uᵀ + b_u [+ r]: x (T, C) through `down` (C to B) and `up` (B to C), r (T, C).
+    /// f(x W_dᵀ + b_d) W_uᵀ + b_u [+ r]: x (T, C) through `down` (C to B) and `up` (B
+    /// to C), r (T, C).
     pub fn bottleneck(
         &mut self,
         x: &Act,
@@ -70,8 +71,9 @@ impl<'m> Cx<'m> {
         }
         self.bottlenecks(x, vec![of], r)
     }
-    /// A bottleneck of its own for each of several ranges of rows, which follow each other: f(x W_dᵀ + b_d) W_uᵀ + b_u [+ r] in
-    /// those rows, and r, or zeros, in others. All of them are plain ([`RowsBottleneck::is_plain`]).
+    /// A bottleneck of its own for each of several ranges of rows, which follow each other: f(x
+    /// W_dᵀ + b_d) W_uᵀ + b_u [+ r] in those rows, and r, or zeros, in others. All of them are
+    /// plain ([`RowsBottleneck::is_plain`]).
     pub fn bottlenecks(&mut self, x: &Act, parts: Vec<RowsBottleneck<'m>>, r: Option<&Act>) -> Result<Act> {
         let c = x.cols;
         r.map_or(Ok(()), |r| x.same_shape("bottleneck", r))?;

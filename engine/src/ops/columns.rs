@@ -1,4 +1,5 @@
-//! Columns of an activation by themselves, and several activations beside each other. Keeps nothing.
+//! Columns of an activation by themselves, and several activations beside each
+//! other. Keeps nothing.
 use crate::{Act, Backward, Cx, Error, Grads, Result, tape::NodeId};
 use engraft_kernels::{Buffer, View, ViewMut, elementwise};
 use std::{ops::Range, sync::Arc};
@@ -26,7 +27,8 @@ impl<'m> Cx<'m> {
         }
         Ok(self.record(y, Slice { columns, rows: x.rows, cols: x.cols, x: x.node }))
     }
-    /// The columns of several activations with the same rows, one beside the other, packed as the first: (T, C₁ + C₂ + ..).
+    /// The columns of several activations with the same rows, one beside the other, packed as the
+    /// first: (T, C₁ + C₂ + ..).
     pub fn join_columns(&mut self, parts: &[&Act]) -> Result<Act> {
         let Some(first) = parts.first() else {
             return Err(Error::Shape { op: "join_columns", left: vec![], right: vec![] });

@@ -1,4 +1,5 @@
-//! The cross-entropy of logits against labels, summed over the rows that have one. Keeps the probabilities.
+//! The cross-entropy of logits against labels, summed over the rows that have one. Keeps
+//! the probabilities.
 use crate::{Act, Backward, Cx, Error, Grads, Result, pack, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class, View, ViewMut,
@@ -13,8 +14,9 @@ struct Op {
     z: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
-    /// One number, the sum over the rows of z (T, classes) of -log softmax(z) at the label; and how many rows that are. Those
-    /// whose label is [`IGNORED`] add nothing. For the mean, the gradient handed to [`Cx::backward`] is one over their number.
+    /// One number, the sum over the rows of z (T, classes) of -log softmax(z) at the label; and how
+    /// many rows that are. Those whose label is [`IGNORED`] add nothing. For the mean, the gradient
+    /// handed to [`Cx::backward`] is one over their number.
     pub fn cross_entropy(&mut self, z: &Act, labels: &[u32]) -> Result<(Act, usize)> {
         let count = labelled("cross_entropy", z, labels)?;
         let labels = self.device().upload(Class::Scratch, labels)?;

@@ -1,7 +1,7 @@
 //! Dropout keeps its key, not its mask: the backward pass draws the same numbers again.
 //!
-//! What is dropped out only to be added to something need not be dropped out in a pass of its own: [`Pending`] says that it is
-//! still to be done.
+//! What is dropped out only to be added to something need not be dropped out in a pass of its own:
+//! [`Pending`] says that it is still to be done.
 use crate::{
     Act, Backward, Cx, Grads, Pending, Result, Site,
     tape::{NodeId, owned},
@@ -19,8 +19,8 @@ struct Op {
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
-    /// Drops elements of x with probability `p` while training; x itself otherwise. `salt` tells several uses at one site
-    /// apart.
+    /// Drops elements of x with probability `p` while training; x itself otherwise. `salt` tells
+    /// several uses at one site apart.
     pub fn dropout(&mut self, x: Act, p: f32, s: Site, salt: u8) -> Result<Act> {
         let x = self.drop_later(x, p, s, salt);
         self.dropped(x)

@@ -96,7 +96,8 @@ impl<'m> Backward<'m> for MulRow<'m> {
             let (dy, x) = (View::of(&dy, rows, cols)?, View::of(&x, rows, cols)?);
             g.weight(self.v.target(), v.len(), |d, b, acc| match v.len() {
                 1 => {
-                    // one number for all channels: the dot product of all elements is that of the columns' sums with ones
+                    // one number for all channels: the dot product of all elements is that of the
+                    // columns' sums with ones
                     let mut columns = d.alloc::<f32>(Class::Scratch, cols)?;
                     reduce::column_dots(d, dy, x, ViewMut::row(&mut columns), false)?;
                     Ok(reduce::column_sums(d, View::of(&columns, cols, 1)?, ViewMut::row(b), acc)?)

@@ -11,15 +11,16 @@ struct Op<'m> {
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
-    /// Row t is the sum over the tables of the row that `index[t]` names. Each index holds one number for every row that
-    /// `seqs` packs.
+    /// Row t is the sum over the tables of the row that `index[t]` names. Each index holds one
+    /// number for every row that `seqs` packs.
     pub fn embed(&mut self, tables: &[(W<'m>, &[u32])], seqs: Arc<[Seq]>) -> Result<Act> {
         let cols = tables.first().map_or(0, |(w, _)| w.dims().1);
         let rows = seqs.iter().map(|s| s.start + s.len).max().unwrap_or(0);
         let y = Act::new(self.alloc(rows * cols)?, cols, seqs)?;
         self.gathered(y, tables, false)
     }
-    /// Row t of x (T, C) plus the row of each table that `index[t]` names. x is written over if nobody else has it.
+    /// Row t of x (T, C) plus the row of each table that `index[t]` names. x is written over if
+    /// nobody else has it.
     pub fn embed_onto(&mut self, x: Act, tables: &[(W<'m>, &[u32])]) -> Result<Act> {
         self.gathered(x, tables, true)
     }

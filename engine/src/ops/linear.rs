@@ -1,7 +1,9 @@
-//! y = x Wᵀ + b, perhaps added to a residual. A frozen W saves nothing: dx = dy W. A trained W keeps x: dW = dyᵀ x, db = Σ dy.
+//! y = x Wᵀ + b, perhaps added to a residual. A frozen W saves nothing: dx = dy W. A trained W
+//! keeps x: dW = dyᵀ x, db = Σ dy.
 //!
-//! Products with a frozen W may be computed in 8-bit integers ([`Compute`]); then x, or dy, is rounded for each token. The
-//! scales of W's rows are factors of the result where rows are its columns, and of what is rounded where they are summed over.
+//! Products with a frozen W may be computed in 8-bit integers ([`Compute`]); then x, or dy, is
+//! rounded for each token. The scales of W's rows are factors of the result where rows are its
+//! columns, and of what is rounded where they are summed over.
 use crate::{Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class, Device, View, ViewMut,

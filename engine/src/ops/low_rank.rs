@@ -1,12 +1,13 @@
-//! y + s (dropout(x) Aᵀ) Bᵀ: a product of two narrow matrices beside a linear layer (LoRA, Hu et al. 2022). It costs no pass
-//! of its own over y. It keeps h = s dropout(x) Aᵀ, which is narrow, if B trains, and x if A does; the products on x of several
-//! keep the same one. What was dropped out is drawn again.
+//! y + s (dropout(x) Aᵀ) Bᵀ: a product of two narrow matrices beside a linear layer (LoRA, Hu et
+//! al. 2022). It costs no pass of its own over y. It keeps h = s dropout(x) Aᵀ, which is narrow,
+//! if B trains, and x if A does; the products on x of several keep the same one. What was dropped
+//! out is drawn again.
 //!
 //! ```text
 //! dB = dyᵀ h     dh = s dy B     dA = dhᵀ dropout(x)     dx = dropout'(dh A)
 //! ```
-//! Where the columns of y are several projections side by side, there may be an A and a B for each of some of them: the As
-//! stand one below the other, and so do the Bs.
+//! Where the columns of y are several projections side by side, there may be an A and a B for each
+//! of some of them: the As stand one below the other, and so do the Bs.
 use crate::{
     Act, Backward, Cx, Error, Grads, Result, Site, W,
     saved::SavedValues,
@@ -20,7 +21,8 @@ use engraft_kernels::{
 };
 use std::{ops::Range, sync::Arc};
 
-/// What a product of two narrow matrices is multiplied with, what it reads, and which columns it is added to.
+/// What a product of two narrow matrices is multiplied with, what it reads, and which
+/// columns it is added to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
     /// s.
@@ -72,8 +74,8 @@ fn dropped(d: &Device, how: Option<Dropout>, x: &Arc<Buffer>, shape: (usize, usi
 }
 
 impl<'m> Cx<'m> {
-    /// y + s (dropout(x) Aᵀ) Bᵀ: x (T, in), y (T, out); for n of N projections A (n r, in), B (n out / N, r). y is written over
-    /// if nobody else has it.
+    /// y + s (dropout(x) Aᵀ) Bᵀ: x (T, in), y (T, out); for n of N projections A (n r, in), B (n
+    /// out / N, r). y is written over if nobody else has it.
     pub fn low_rank(&mut self, s: Site, x: &Act, [a, b]: [W<'m>; 2], how: &LowRank, y: Act) -> Result<Act> {
         let (m, n, (ranks, input), (rows, r)) = (x.rows, how.parts.len(), a.dims(), b.dims());
         let width = y.cols / how.of.max(1);

@@ -1,5 +1,5 @@
-//! The mean of a sequence's rows, and a row for a sequence given to all of its rows: what is decided once for a sequence. Keeps
-//! which rows are whose.
+//! The mean of a sequence's rows, and a row for a sequence given to all of its rows: what is
+//! decided once for a sequence. Keeps which rows are whose.
 use crate::{Act, Backward, Cx, Error, Grads, Result, Seq, tape::NodeId};
 use engraft_kernels::{Buffer, Class, Device, View, ViewMut, elementwise, gather, matmul::Matrix, reduce};
 use std::sync::Arc;

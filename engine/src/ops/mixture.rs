@@ -1,5 +1,5 @@
-//! What mixes several outputs of each token: dot products of groups of columns, weights for groups, and a softmax over them.
-//! See [`engraft_kernels::mixture`] for the formulas.
+//! What mixes several outputs of each token: dot products of groups of columns, weights for groups,
+//! and a softmax over them. See [`engraft_kernels::mixture`] for the formulas.
 use crate::{Act, Backward, Cx, Grads, Result, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{Buffer, View, ViewMut, mixture};
 use std::sync::Arc;
@@ -26,7 +26,8 @@ struct Softmax {
 }
 
 impl<'m> Cx<'m> {
-    /// For each group of columns, `widths` of them side by side, the dot product of a's and b's: (T, C) to (T, groups).
+    /// For each group of columns, `widths` of them side by side, the dot product of a's and b's:
+    /// (T, C) to (T, groups).
     pub fn group_dots(&mut self, a: &Act, b: &Act, widths: &Arc<[usize]>) -> Result<Act> {
         a.same_shape("group_dots", b)?;
         let (rows, groups) = (a.rows, widths.len());
@@ -52,8 +53,8 @@ impl<'m> Cx<'m> {
         let saved = self.save_both([x, p])?;
         Ok(self.record(y, Spread { widths: widths.clone(), saved, rows: x.rows, nodes }))
     }
-    /// The softmax of s over every `stride`-th column, for each of the first `stride`: over all of them where it is 1.
-    /// (T, groups)
+    /// The softmax of s over every `stride`-th column, for each of the first `stride`: over all of
+    /// them where it is 1. (T, groups)
     pub fn softmax(&mut self, s: &Act, stride: usize) -> Result<Act> {
         let shape = (s.rows, s.cols);
         let mut p = self.alloc(s.buf.len())?;

@@ -1,7 +1,7 @@
 //! The differentiable operations. A file each: formula, forward, what it keeps, backward.
 //!
-//! They are methods of [`crate::Cx`]. Every one is checked against finite differences of its double-precision reference
-//! (`tests/gradients*.rs`).
+//! They are methods of [`crate::Cx`]. Every one is checked against finite differences of its
+//! double-precision reference (`tests/gradients*.rs`).
 mod activation;
 mod attention;
 mod bottleneck;

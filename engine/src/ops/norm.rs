@@ -1,4 +1,5 @@
-//! The end of a sub-layer: LayerNorm(h + r), or h + r, h dropped out on the way. Keeps the normalised rows and 1/σ.
+//! The end of a sub-layer: LayerNorm(h + r), or h + r, h dropped out on the way. Keeps the
+//! normalised rows and 1/σ.
 use super::linear;
 use crate::{
     Act, Backward, Compute, Cx, Error, Grads, NormKind, NormRef, Pending, Result, W, saved::SavedValues,

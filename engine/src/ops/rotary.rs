@@ -1,4 +1,5 @@
-//! Rotary positions: heads of queries and keys turned by angles that grow with the position. Keeps each row's position.
+//! Rotary positions: heads of queries and keys turned by angles that grow with the position. Keeps
+//! each row's position.
 use crate::{
     Act, Backward, Cx, Error, Grads, Result,
     tape::{NodeId, owned},

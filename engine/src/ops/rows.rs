@@ -6,13 +6,15 @@ use crate::{
 use engraft_kernels::{Buffer, Class, View, ViewMut, gather, matmul::Matrix};
 use std::sync::Arc;
 
-/// Which rows of each sequence are meant. Rows that are no tokens (prompts) are not counted, and among them only as the first.
+/// Which rows of each sequence are meant. Rows that are no tokens (prompts) are not counted, and
+/// among them only as the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Rows {
     /// Those of all tokens.
     #[default]
     All,
-    /// The first one: of a prompt, if there is one, as a classification with prompts reads it. See [`Seq::first`].
+    /// The first one: of a prompt, if there is one, as a classification with prompts reads it.
+    /// See [`Seq::first`].
     First,
     /// That of the last token.
     Last,
@@ -64,8 +66,9 @@ struct Op {
     x: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
-    /// These rows of every sequence of x (T, C), packed in the same order: (chosen rows, C). A sequence none of whose rows are
-    /// chosen stays, with no rows. Where every row is chosen x is given back as it is.
+    /// These rows of every sequence of x (T, C), packed in the same order: (chosen rows, C). A
+    /// sequence none of whose rows are chosen stays, with no rows. Where every row is chosen x is
+    /// given back as it is.
     pub fn take_rows(&mut self, x: &Act, rows: &Rows) -> Result<Act> {
         if let Rows::These(chosen) = rows
             && let Some(s) = x.seqs.iter().find(|s| s.item >= chosen.len())
@@ -75,8 +78,8 @@ impl<'m> Cx<'m> {
         let (index, seqs) = rows.index("take_rows", x)?;
         self.take_indexed("take_rows", x, &index, seqs)
     }
-    /// x (T, C) with `y` added to these rows of its sequences, packed as [`Cx::take_rows`] packs them. x is written over if
-    /// nobody else has it.
+    /// x (T, C) with `y` added to these rows of its sequences, packed as [`Cx::take_rows`] packs
+    /// them. x is written over if nobody else has it.
     pub fn add_rows(&mut self, x: Act, y: &Act, rows: &Rows) -> Result<Act> {
         let (index, _) = rows.index("add_rows", &x)?;
         if (index.len(), x.cols) != (y.rows, y.cols) {

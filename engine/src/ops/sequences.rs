@@ -1,5 +1,5 @@
-//! Sequences of an activation by themselves, several activations in one, and rows in front of others: what routes and prompts
-//! need. Keeps which rows went where.
+//! Sequences of an activation by themselves, several activations in one, and rows in front of
+//! others: what routes and prompts need. Keeps which rows went where.
 use crate::{Act, Backward, Cx, Error, Grads, Prefix, Result, Seq, tape::NodeId};
 use engraft_kernels::{Buffer, Class, ViewMut, gather, matmul::Matrix};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ impl<'m> Cx<'m> {
         }
         self.take_indexed("take_sequences", x, &index, seqs)
     }
-    /// The sequences of several activations of C channels in one: sequence j of a part becomes number `which[j]`, and every
-    /// number is taken once. It undoes [`Cx::take_sequences`].
+    /// The sequences of several activations of C channels in one: sequence j of a part becomes
+    /// number `which[j]`, and every number is taken once. It undoes [`Cx::take_sequences`].
     pub fn merge_sequences(&mut self, parts: &[(&Act, &[usize])]) -> Result<Act> {
         let wrong =
             |left, right| Error::Shape { op: "merge_sequences", left: vec![left], right: vec![right] };
@@ -50,8 +50,8 @@ impl<'m> Cx<'m> {
         let parts: Vec<&Act> = parts.iter().map(|(x, _)| *x).collect();
         self.assemble("merge_sequences", &parts, pieces, seqs)
     }
-    /// The sequences of x (T, C), each with the rows of the one of `front` that has its item and its route in front of its own.
-    /// Those in front are no tokens.
+    /// The sequences of x (T, C), each with the rows of the one of `front` that has its item and
+    /// its route in front of its own. Those in front are no tokens.
     pub fn prepend(&mut self, front: &Act, x: &Act) -> Result<Act> {
         let (mut seqs, mut pieces, mut start) = (vec![], vec![], 0);
         for s in x.seqs.iter() {
@@ -63,8 +63,9 @@ impl<'m> Cx<'m> {
         }
         self.assemble("prepend", &[front, x], pieces, seqs)
     }
-    /// Each sequence of x (T, C) in pieces of these sizes, one behind the other: an activation for each piece. The pieces must
-    /// be long enough for every sequence, and those of a shorter one are empty at its end.
+    /// Each sequence of x (T, C) in pieces of these sizes, one behind the other: an activation for
+    /// each piece. The pieces must be long enough for every sequence, and those of a shorter one
+    /// are empty at its end.
     pub fn split_sequences(&mut self, x: &Act, sizes: &[usize]) -> Result<Vec<Act>> {
         let most: usize = sizes.iter().sum();
         if let Some(s) = x.seqs.iter().find(|s| s.len > most) {
@@ -84,7 +85,8 @@ impl<'m> Cx<'m> {
         }
         Ok(parts)
     }
-    /// Undoes [`Cx::split_sequences`]: the pieces of each sequence one behind the other, packed as `seqs` say.
+    /// Undoes [`Cx::split_sequences`]: the pieces of each sequence one behind the other,
+    /// packed as `seqs` say.
     pub fn join_sequences(&mut self, parts: &[&Act], seqs: &Arc<[Seq]>) -> Result<Act> {
         let mut pieces = vec![];
         for (i, whole) in seqs.iter().enumerate() {
@@ -128,8 +130,8 @@ impl<'m> Cx<'m> {
         let (k, v) = (stack(|p| &p.k)?, stack(|p| &p.v)?);
         Ok(Some(Prefix { k, v, of }))
     }
-    /// One activation of pieces: (which part, which of its rows, to which row of the result). Every row of every part is in one
-    /// piece, and the pieces fill the result.
+    /// One activation of pieces: (which part, which of its rows, to which row of the result). Every
+    /// row of every part is in one piece, and the pieces fill the result.
     fn assemble(
         &mut self,
         op: &'static str,

@@ -9,7 +9,8 @@ struct Op {
     node: Option<NodeId>,
 }
 impl<'m> Cx<'m> {
-    /// One number, Σ (z - target)² over all values of z (T, C); and how many those are. `targets` hold one for each, row by row.
+    /// One number, Σ (z - target)² over all values of z (T, C); and how many those are. `targets`
+    /// hold one for each, row by row.
     pub fn squared_error(&mut self, z: &Act, targets: &[f32]) -> Result<(Act, usize)> {
         if targets.len() != z.buf.len() {
             let left = vec![z.rows, z.cols];

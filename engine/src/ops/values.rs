@@ -1,4 +1,5 @@
-//! A weight's values, or a part of them, as an activation, to be computed with: other weights are made of them. Keeps nothing.
+//! A weight's values, or a part of them, as an activation, to be computed with: other weights are
+//! made of them. Keeps nothing.
 use crate::{Act, Backward, Cx, Error, Grads, Result, W, pack, weight::Target};
 use engraft_kernels::{Buffer, Class, Storage, View, ViewMut, elementwise, gather};
 use std::{ops::Range, sync::Arc};

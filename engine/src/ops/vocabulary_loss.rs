@@ -1,8 +1,9 @@
-//! The cross-entropy of a linear layer with many outputs, a vocabulary, whose logits are never held whole. Only rows that have
-//! a label are computed.
+//! The cross-entropy of a linear layer with many outputs, a vocabulary, whose logits are never held
+//! whole. Only rows that have a label are computed.
 //!
-//! It keeps the gradient of the labelled rows of x, which costs least while their logits are there; and if W or b trains, those
-//! rows and the logarithm of each one's sum of exponentials, from which the logits are computed again.
+//! It keeps the gradient of the labelled rows of x, which costs least while their logits are there;
+//! and if W or b trains, those rows and the logarithm of each one's sum of exponentials, from which
+//! the logits are computed again.
 use super::cross_entropy::labelled;
 use crate::{
     Act, Backward, Compute, Cx, Error, Grads, LinearRef, Result, W, pack, saved::SavedValues, tape::NodeId,
@@ -49,8 +50,8 @@ fn layer<'a>(w: &'a LinearRef<'_>) -> Layer<'a> {
 }
 
 impl<'m> Cx<'m> {
-    /// One number, the sum over the rows of x (T, C) of -log softmax(x Wᵀ + b) at the label; and how many rows that are. Those
-    /// whose label is [`IGNORED`] add nothing and cost nothing.
+    /// One number, the sum over the rows of x (T, C) of -log softmax(x Wᵀ + b) at the label; and
+    /// how many rows that are. Those whose label is [`IGNORED`] add nothing and cost nothing.
     pub fn linear_cross_entropy(
         &mut self,
         x: &Act,
@@ -94,7 +95,8 @@ impl<'m> Cx<'m> {
         index.iter().for_each(|i| i.set_class(Class::Saved));
         Ok((self.record(y, Op { w, trained, dx, index, rows: x.rows, x: x.node }), count))
     }
-    /// -log softmax(x Wᵀ + b) at the label of every row of x (T, C); 0 where there is none: for evaluation.
+    /// -log softmax(x Wᵀ + b) at the label of every row of x (T, C); 0 where there is
+    /// none: for evaluation.
     pub fn linear_cross_entropies(&mut self, x: &Act, w: &LinearRef<'m>, labels: &[u32]) -> Result<Vec<f32>> {
         let count = check(x, w, labels)?;
         let mut losses = match w.in_out {

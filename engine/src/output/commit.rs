@@ -5,9 +5,9 @@
 //! DIR/.commit/             the same directory, renamed: from this moment on the commit counts
 //! DIR/NAME                 where each file of it is moved to; `.commit` goes when it is empty
 //! ```
-//! A kill before the rename leaves the old files, one behind it a `.commit`, which [`finish`] moves into place: whoever
-//! reads the directory or writes into it next calls it first. Those that read and those that move hold a lock on the
-//! directory, so that nobody sees half of a commit.
+//! A kill before the rename leaves the old files, one behind it a `.commit`, which [`finish`] moves
+//! into place: whoever reads the directory or writes into it next calls it first. Those that read
+//! and those that move hold a lock on the directory, so that nobody sees half of a commit.
 use super::{
     disk::{Disk, Os, sync_directory},
     failed, is_name,

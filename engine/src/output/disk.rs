@@ -28,8 +28,8 @@ impl Sink for File {
     }
 }
 
-/// A rename lasts once the directory is on the disk. Not every system lets a directory be opened, and the
-/// files are whole either way, so this may fail.
+/// A rename lasts once the directory is on the disk. Not every system lets a directory be opened,
+/// and the files are whole either way, so this may fail.
 pub(super) fn sync_directory(dir: &Path) {
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }

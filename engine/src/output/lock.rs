@@ -1,7 +1,7 @@
 //! Locks on directories: one run writes into it, and nobody reads while files are moved.
 //!
-//! They are the operating system's, which lets them go with the process. Where a file system has none, nothing is
-//! locked.
+//! They are the operating system's, which lets them go with the process. Where a file system has
+//! none, nothing is locked.
 use super::{
     failed,
     moves::{COMMIT, Lock, clean, finish, moving, unsupported},
@@ -15,8 +15,9 @@ use std::{
 /// The file that a run locks.
 const LOCK: &str = ".lock";
 
-/// Locks a directory, which is made where it is missing, for one who writes into it for a long time; an error if another does.
-/// What an earlier one left half-done when it was killed is put in order.
+/// Locks a directory, which is made where it is missing, for one who writes into it for a
+/// long time; an error if another does. What an earlier one left half-done when it was killed
+/// is put in order.
 pub fn lock(dir: &Path) -> Result<Lock> {
     fs::create_dir_all(dir).map_err(failed(dir))?;
     let path = dir.join(LOCK);
@@ -33,8 +34,8 @@ pub fn lock(dir: &Path) -> Result<Lock> {
     Ok(lock)
 }
 
-/// Files of `dir` that are read while this is held belong to one moment: a commit that was begun is finished first, and none is
-/// placed meanwhile.
+/// Files of `dir` that are read while this is held belong to one moment: a commit that was begun is
+/// finished first, and none is placed meanwhile.
 pub fn reading(dir: &Path) -> Result<Lock> {
     loop {
         let file = match File::open(dir) {

@@ -33,14 +33,15 @@ pub fn write_directory<B: AsRef<[u8]>>(dir: impl AsRef<Path>, files: &[(&str, B)
     commit.place()
 }
 
-/// Makes sure that a run which takes hours can save what it finds: makes `dir` where it is missing, and
-/// writes and removes a file in it.
+/// Makes sure that a run which takes hours can save what it finds: makes `dir` where it is missing,
+/// and writes and removes a file in it.
 pub fn check_writable(dir: impl AsRef<Path>) -> Result<()> {
     let dir = dir.as_ref();
     fs::create_dir_all(dir).and_then(|()| tempfile::NamedTempFile::new_in(dir)).map(drop).map_err(failed(dir))
 }
 
-/// Whether it is the name of a file in a directory or in a folder of it (`folder/file`), and no way out of it.
+/// Whether it is the name of a file in a directory or in a folder of it (`folder/file`), and
+/// no way out of it.
 pub fn is_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     let is_part = |part: &&str| Path::new(part).file_name().is_some_and(|only| only == *part);

@@ -26,7 +26,8 @@ impl Lock {
     }
 }
 
-/// Moves the files of a commit that counts into their places. To be called under the lock of [`moving`].
+/// Moves the files of a commit that counts into their places. To be called under the
+/// lock of [`moving`].
 pub(super) fn finish(dir: &Path) -> Result<()> {
     let commit = dir.join(COMMIT);
     let removed = match fs::read_to_string(commit.join(REMOVED)) {
@@ -67,7 +68,8 @@ fn move_files(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what commits left that were killed while they were prepared. Only for one who knows that no other is prepared.
+/// Removes what commits left that were killed while they were prepared. Only for one who knows that
+/// no other is prepared.
 pub(super) fn clean(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(failed(dir))? {
         let entry = entry.map_err(failed(dir))?;

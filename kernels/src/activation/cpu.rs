@@ -66,7 +66,8 @@ simd! {
     }
 }
 simd! {
-    /// y = f(x) for the rows of y, which start `stride` apart, and the rows in 8 bits; `first` is the number of the first.
+    /// y = f(x) for the rows of y, which start `stride` apart, and the rows in 8 bits; `first` is
+    /// the number of the first.
     fn rows_of_values<S>(s, f: Activation, x: Lines<'_, f32>, first: usize, shape: (usize, usize),
         y: &mut [f32], q: Option<QuantizedRowsMut<'_>>) {
         let (mut q, (stride, cols)) = (q, shape);

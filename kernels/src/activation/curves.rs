@@ -24,7 +24,8 @@ macro_rules! curves { ($($name:ident: |$x:ident| $value:block, $derivative:block
 
 /// 1 / √(2π): the density of the normal distribution at 0.
 const DENSITY: f32 = 0.398_942_3;
-/// 2 √(2/π): twice the slope of the tanh in GELU's approximation. 0.5 (1 + tanh u) is σ(2u), without cancellation.
+/// 2 √(2/π): twice the slope of the tanh in GELU's approximation. 0.5 (1 + tanh u) is σ(2u),
+/// without cancellation.
 const SLOPE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
@@ -83,7 +84,8 @@ curves! {
     Linear: |x| { x }, { x.all(1.0) }
 }
 
-/// With e = eˣ and n = e (e + 2): tanh(log(1 + e)) = n / (n + 2), one minus its square, and e / (1 + e).
+/// With e = eˣ and n = e (e + 2): tanh(log(1 + e)) = n / (n + 2), one minus its square,
+/// and e / (1 + e).
 #[inline(always)]
 fn mish<V: F32s>(x: V) -> (V, V, V) {
     let e = math::exp(x.clamp(-104.0, 20.0)); // beyond 20, tanh gives 1

@@ -43,8 +43,8 @@ pub enum Activation {
     Sigmoid,
     /// tanh x.
     Tanh,
-    /// 0.5 (1 + erf((x - μ) / (σ √2))), μ = 0.707107, σ = 0.282095 (Ma et al. 2022; √½ and √(1 / 4π), as Hugging Face
-    /// rounds them).
+    /// 0.5 (1 + erf((x - μ) / (σ √2))), μ = 0.707107, σ = 0.282095 (Ma et al. 2022; √½ and √(1 /
+    /// 4π), as Hugging Face rounds them).
     Laplace,
     /// x.
     Linear,
@@ -63,7 +63,8 @@ impl Activation {
             Laplace, Linear,
         ]
     };
-    /// The non-linearity that Hugging Face or AdapterHub call `name`, if it has no weights of its own.
+    /// The non-linearity that Hugging Face or AdapterHub call `name`, if it has no
+    /// weights of its own.
     pub fn from_name(name: &str) -> Option<Activation> {
         use Activation::*;
         Some(match name {

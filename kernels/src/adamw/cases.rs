@@ -13,7 +13,8 @@ pub(super) fn cases() -> Vec<Case> {
     v.push(case(&[2 * 768 * 768], true));
     v
 }
-/// w, g, m, v of a weight, and its step: each has taken another number of them, and every second one decays.
+/// w, g, m, v of a weight, and its step: each has taken another number of them, and every
+/// second one decays.
 fn weight(i: usize, n: usize) -> ([Vec<f32>; 4], Step) {
     let of = |k: usize| noise((4 * i + k) as u64, n);
     let weight_decay = if i.is_multiple_of(2) { 0.01 } else { 0.0 };

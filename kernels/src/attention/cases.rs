@@ -18,7 +18,8 @@ pub(super) struct Problem {
     pub dropout: Option<Dropout>,
     /// Rows of a table of biases; 0: no bias.
     pub buckets: usize,
-    /// Q, K and V are columns of one matrix, and so are their gradients. Needs as many keys as queries, in one place.
+    /// Q, K and V are columns of one matrix, and so are their gradients. Needs as many keys as
+    /// queries, in one place.
     pub fused: bool,
     pub timed: bool,
 }

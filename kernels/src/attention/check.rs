@@ -3,7 +3,8 @@ use super::{Attention, Gradients, NAME, Qkv, Wanted, softmax::VisibleKeys};
 use crate::{Cost, Device, Error, Result};
 use std::ops::Range;
 
-/// Ranges cut to those that hold something, in the order of their starts, joined where they touch or overlap.
+/// Ranges cut to those that hold something, in the order of their starts, joined where they
+/// touch or overlap.
 pub(super) fn union(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
     let mut all: Vec<Range<usize>> = ranges.filter(|r| !r.is_empty()).collect();
     all.sort_by_key(|r| (r.start, r.end));
@@ -109,8 +110,9 @@ impl Attention<'_> {
             (None, _) => Ok(()),
         }
     }
-    /// Two products of queries and the keys they see forward; backward two, and one for each gradient that is `wanted`.
-    /// Each row of a matrix is read or written once, with keys and values in `sources` places.
+    /// Two products of queries and the keys they see forward; backward two, and one for each
+    /// gradient that is `wanted`. Each row of a matrix is read or written once, with keys and
+    /// values in `sources` places.
     pub(super) fn cost(&self, sources: usize, wanted: Option<&Wanted>) -> Cost {
         let seen = |s| {
             let visible = VisibleKeys::of_span(s, self.mask);

@@ -1,16 +1,19 @@
-//! Scaled dot-product attention over packed sequences (Vaswani et al. 2017), no probabilities stored.
+//! Scaled dot-product attention over packed sequences (Vaswani et al. 2017), no
+//! probabilities stored.
 //!
 //! ```text
 //! per span and head:  S = scale · Q Kᵀ + B      P = softmax(S) by rows, over the keys a query sees      O = dropout(P) V
 //! kept: Q, K, V and lse = log Σ exp S, one number per row and head; the backward pass recomputes P block by block:
 //! dV = dropout(P)ᵀ dO    dP = dropout(dO Vᵀ)    dS = P ∘ (dP - rowsum(P ∘ dP))    dQ = scale · dS K    dK = scale · dSᵀ Q
 //! ```
-//! Q and O are (rows, heads · head_dim), K and V (rows, kv_heads · head_dim), a head's channels side by side; every
-//! `heads / kv_heads` neighbouring heads share the keys and values of one (Ainslie et al. 2023). B is a bias of relative
-//! positions ([`Bias`]). A query that sees no key gets zeros.
+//! Q and O are (rows, heads · head_dim), K and V (rows, kv_heads · head_dim), a head's
+//! channels side by side; every `heads / kv_heads` neighbouring heads share the keys and
+//! values of one (Ainslie et al. 2023). B is a bias of relative positions ([`Bias`]). A query
+//! that sees no key gets zeros.
 //!
-//! The keys of a sequence may lie in several places ([`Keys`]): a prefix that sequences share (Li & Liang 2021), the past in a
-//! cache, its own. Gradients of rows that several sequences share are summed in the order of the spans.
+//! The keys of a sequence may lie in several places ([`Keys`]): a prefix that sequences share (Li &
+//! Liang 2021), the past in a cache, its own. Gradients of rows that several sequences share are
+//! summed in the order of the spans.
 mod cases;
 mod check;
 mod cpu;
@@ -70,7 +73,8 @@ pub struct Keys {
     pub rows: Range<usize>,
 }
 
-/// One sequence: its queries, and the keys and values they attend to. The query rows of different spans are disjoint.
+/// One sequence: its queries, and the keys and values they attend to. The query rows of different
+/// spans are disjoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Rows of Q and O.
@@ -81,8 +85,8 @@ pub struct Span {
     pub position: usize,
     /// The first keys that every query sees, whatever the mask says: a prefix.
     pub free: usize,
-    /// The position of its first query as the bias counts it: `position`, but in models in which the keys of a prefix are
-    /// positions and queries do not know of them (AdapterHub's T5).
+    /// The position of its first query as the bias counts it: `position`, but in models in which
+    /// the keys of a prefix are positions and queries do not know of them (AdapterHub's T5).
     pub bias_position: usize,
 }
 impl Span {
@@ -113,7 +117,8 @@ pub struct Attention<'a> {
     pub scale: f32,
     /// Which keys a query sees.
     pub mask: Mask,
-    /// On the probabilities; the key's rows are the query rows, its columns `head * keys + key`, keys being those of the span.
+    /// On the probabilities; the key's rows are the query rows, its columns `head * keys + key`,
+    /// keys being those of the span.
     pub dropout: Option<Dropout>,
     /// The sequences.
     pub spans: &'a [Span],
@@ -140,13 +145,14 @@ pub struct Kv<'a> {
     pub v: View<'a>,
 }
 
-/// What is added to the scores: `table[bucket[j - i + zero], head]` for the query at position i and the key at position j.
+/// What is added to the scores: `table[bucket[j - i + zero], head]` for the query at position i and
+/// the key at position j.
 #[derive(Clone, Copy, Debug)]
 pub struct Bias<'a> {
     /// (buckets, heads).
     pub table: View<'a>,
-    /// The row of the table for each distance, from `-zero` on. It must hold all distances between a query and the keys that
-    /// it sees.
+    /// The row of the table for each distance, from `-zero` on. It must hold all distances between
+    /// a query and the keys that it sees.
     pub bucket: &'a [u32],
     /// Where in `bucket` the distance 0 is.
     pub zero: usize,
@@ -166,8 +172,9 @@ pub struct Qkv<'a> {
 /// O; and lse (rows of O, heads) where the backward pass will follow.
 ///
 /// # Errors
-/// If a matrix has another shape, type or device than the others, or does not hold the rows of the spans; if query rows
-/// overlap; if the heads are no multiple of `kv_heads`; if the bias lacks a distance.
+/// If a matrix has another shape, type or device than the others, or does not hold the rows of
+/// the spans; if query rows overlap; if the heads are no multiple of `kv_heads`; if the bias
+/// lacks a distance.
 pub fn forward(
     device: &Device,
     a: Attention<'_>,
@@ -209,7 +216,8 @@ pub struct BiasGradient<'a> {
     pub accumulate: bool,
 }
 
-/// dQ, dK, dV and that of the bias from dO, with the lse of the forward pass. Rows outside every span are left as they are.
+/// dQ, dK, dV and that of the bias from dO, with the lse of the forward pass. Rows outside every
+/// span are left as they are.
 ///
 /// # Errors
 /// As [`forward`].

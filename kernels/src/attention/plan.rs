@@ -8,13 +8,14 @@ const SCORES: usize = 64 * 1024;
 const BLOCK: (usize, usize) = (28, 128);
 /// Queries of a forward task where there are few tasks: enough to pay for packing K and V.
 const TASK: usize = 256;
-/// Tasks for each thread, if there are as many heads and sequences: so many that the threads finish together.
+/// Tasks for each thread, if there are as many heads and sequences: so many that the threads
+/// finish together.
 const TASKS: usize = 8;
 /// The keys that a block leaves out in front are a multiple of this: whole panels of every level.
 const WHOLE: usize = 32;
 
-/// From one row of scores to the next: whole vectors, and never a power of two, which would fall on the same few lines
-/// of the cache.
+/// From one row of scores to the next: whole vectors, and never a power of two, which would fall on
+/// the same few lines of the cache.
 pub(super) fn stride(keys: usize) -> usize {
     keys.next_multiple_of(16) | 16
 }
@@ -22,7 +23,8 @@ pub(super) fn stride(keys: usize) -> usize {
 pub(super) fn block(s: &Span) -> usize {
     (SCORES / stride(s.keys())).clamp(BLOCK.0, BLOCK.1).min(s.q.len())
 }
-/// The numbers of the keys that some of these queries see, and of those between them; they begin with a whole panel.
+/// The numbers of the keys that some of these queries see, and of those between them; they begin
+/// with a whole panel.
 pub(super) fn seen(s: &Span, a: &Attention<'_>, q: &Range<usize>) -> Range<usize> {
     let visible = VisibleKeys::of_span(s, a.mask);
     if q.is_empty() {
@@ -43,8 +45,9 @@ pub(super) struct Task<'a> {
     pub kv_heads: Range<usize>,
     pub q: Range<usize>,
 }
-/// The tasks for this many threads, dealt to them by cost: each thread's share begins with the largest ones, so that what is
-/// left at the end is small. What a head's result is does not depend on them.
+/// The tasks for this many threads, dealt to them by cost: each thread's share begins with
+/// the largest ones, so that what is left at the end is small. What a head's result is does
+/// not depend on them.
 pub(super) fn tasks<'a>(a: &Attention<'a>, threads: usize, backward: bool) -> Vec<Task<'a>> {
     let (all, wanted) = (a.kv_heads * a.spans.len(), TASKS * threads);
     let groups = a.kv_heads.div_ceil((all / wanted).max(1));
@@ -71,7 +74,8 @@ pub(super) struct Piece {
     /// Where its keys lie.
     pub of: usize,
     pub rows: Range<usize>,
-    /// If other ranges hold some of the same rows: where this one's gradients are put by themselves.
+    /// If other ranges hold some of the same rows: where this one's gradients are
+    /// put by themselves.
     pub partial: Option<usize>,
 }
 impl Piece {
@@ -93,7 +97,8 @@ pub(super) struct Plan {
     pub buckets: usize,
 }
 impl Plan {
-    /// Ranges that overlap others get room for gradients of their own, if a gradient of their source is wanted.
+    /// Ranges that overlap others get room for gradients of their own, if a gradient of their
+    /// source is wanted.
     pub(super) fn new(a: &Attention<'_>, wanted: &Wanted, bias: Option<Bias<'_>>) -> Plan {
         let mut all: Vec<(usize, Range<usize>)> = vec![];
         all.extend(a.spans.iter().flat_map(|s| &s.kv).map(|k| (k.of, k.rows.clone())));

@@ -1,8 +1,8 @@
 //! Memory read ahead of its use.
 //!
-//! The rows of a head are short and lie far apart, one or two to a page: nothing the processor's own prefetchers follow.
-//! While the products of one head run, the rows of the next are asked for, a few after each tile, so that they are in the
-//! second-level cache when their turn comes.
+//! The rows of a head are short and lie far apart, one or two to a page: nothing the processor's
+//! own prefetchers follow. While the products of one head run, the rows of the next are asked for,
+//! a few after each tile, so that they are in the second-level cache when their turn comes.
 
 use crate::simd::{LINE, PrefetchHint, prefetch};
 

@@ -1,8 +1,8 @@
 //! The small products of attention: C (m, n) = A B, with B read in panels two vectors wide.
 //!
-//! A tile of C, some rows by one panel, is summed in registers over all k; A is read where it is, by broadcasts, so that a
-//! transposed A is a matter of strides. B is packed, panel by panel, so that it is read in order; or it is read where it
-//! is, where that is less work.
+//! A tile of C, some rows by one panel, is summed in registers over all k; A is read where it is,
+//! by broadcasts, so that a transposed A is a matter of strides. B is packed, panel by panel, so
+//! that it is read in order; or it is read where it is, where that is less work.
 use super::prefetch::PrefetchRows;
 use crate::simd::{F32s, Level, Simd, opaque, simd};
 
@@ -133,8 +133,9 @@ simd! {
             // tiles of even height
             let (i, end) = (p.m * t / tiles, p.m * (t + 1) / tiles);
             for j in (0..p.n).step_by(2 * l) {
-                // SAFETY: what `product` asserted and its caller promised: rows i..end of A and C exist, and the panel
-                // that begins with column j, one vector wide where no more columns are left.
+                // SAFETY: what `product` asserted and its caller promised: rows i..end of A and C
+                // exist, and the panel that begins with column j, one vector wide where no more
+                // columns are left.
                 unsafe {
                     match (p.n - j > l, p.a_row == 1) {
                         (true, false) => rows::<S, 2, false>(s, &p, i..end, j),
@@ -168,11 +169,12 @@ unsafe fn rows<S: Simd, const W: usize, const UNIT: bool>(
     pick!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 }
 
-/// R rows from `i` on by W vectors from column `j` on, j a multiple of two vectors. UNIT: a_row is 1.
+/// R rows from `i` on by W vectors from column `j` on, j a multiple of two vectors.
+/// UNIT: a_row is 1.
 ///
 /// # Safety
-/// A must hold these rows of k values, B k rows of these vectors, and C these rows of min(n - j, W vectors) values that
-/// nobody else reads or writes.
+/// A must hold these rows of k values, B k rows of these vectors, and C these rows of min(n - j, W
+/// vectors) values that nobody else reads or writes.
 #[inline(always)]
 unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
     s: S,
@@ -180,7 +182,8 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
     i: usize,
     j: usize,
 ) {
-    // for each row r; left to itself, the compiler would unroll some tiles and keep the sums of the others in memory
+    // for each row r; left to itself, the compiler would unroll some tiles and keep the sums of the
+    // others in memory
     macro_rules! each {
         ($r:ident $body:block) => { each!($r $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
         ($r:ident $body:block $($n:literal)*) => { $(if $n < R { const $r: usize = $n; $body })* };
@@ -190,8 +193,9 @@ unsafe fn tile<S: Simd, const R: usize, const W: usize, const UNIT: bool>(
     let mut a = p.a.as_ptr().wrapping_add(i * row);
     let mut b = p.b.from.as_ptr().wrapping_add(j / (2 * l) * p.b.panel);
     let mut sums = [[s.splat(0.0); W]; R];
-    // a pointer to every third row: the two behind it are an addressing mode away. Known to be as far apart as they are,
-    // they would become one pointer that walks from row to row, each step waiting for the last
+    // a pointer to every third row: the two behind it are an addressing mode away. Known to be as
+    // far apart as they are, they would become one pointer that walks from row to row, each step
+    // waiting for the last
     let hide = |p| if UNIT { p } else { opaque(p) };
     let mut every: [*const f32; 5] = std::array::from_fn(|t| hide(a.wrapping_add(3 * t * row)));
     for _ in 0..p.k {

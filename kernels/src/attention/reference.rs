@@ -3,14 +3,15 @@ use super::{Attention, Span};
 use num_traits::Float;
 use std::ops::Range;
 
-/// The inputs, as arrays: Q (rows, heads · head_dim); K and V (rows, kv_heads · head_dim), one or several of each; and the bias
-/// of a distance, `bias(distance, head)`.
+/// The inputs, as arrays: Q (rows, heads · head_dim); K and V (rows, kv_heads · head_dim), one or
+/// several of each; and the bias of a distance, `bias(distance, head)`.
 pub struct Inputs<'a, T> {
     /// Queries.
     pub q: &'a [T],
     /// Keys and values.
     pub kv: &'a [[&'a [T]; 2]],
-    /// Rows of the bias's table, heads numbers each, and the row of each distance from the first on.
+    /// Rows of the bias's table, heads numbers each, and the row of each distance
+    /// from the first on.
     pub bias: Option<(&'a [T], &'a [u32], usize)>,
 }
 

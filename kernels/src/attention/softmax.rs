@@ -1,5 +1,5 @@
-//! The row sweeps of attention: scores to exponentials, and back. Rows of scores are whole vectors long; what a query does not
-//! see, and what lies behind the last key, becomes zeros.
+//! The row sweeps of attention: scores to exponentials, and back. Rows of scores are whole vectors
+//! long; what a query does not see, and what lies behind the last key, becomes zeros.
 use super::{Mask, Span};
 use crate::{
     dropout::{Dropout, Row},
@@ -25,7 +25,8 @@ impl VisibleKeys {
     pub(super) fn of_span(s: &Span, mask: Mask) -> VisibleKeys {
         VisibleKeys { position: s.position, reach: mask.reach(), free: s.free, first: 0, n: s.keys() }
     }
-    /// The queries from the i-th on, and some of the keys: from the first on if there are free ones.
+    /// The queries from the i-th on, and some of the keys: from the first on if
+    /// there are free ones.
     pub(super) fn part(self, i: usize, keys: &Range<usize>) -> VisibleKeys {
         VisibleKeys { position: self.position.saturating_add(i), first: keys.start, n: keys.len(), ..self }
     }
@@ -35,8 +36,8 @@ impl VisibleKeys {
         // what is seen begins and ends later from query to query
         rows == 0 || (self.of(0) == whole && self.of(rows - 1) == whole)
     }
-    /// What the i-th query sees, as places in the range: free keys, and those that the mask lets through. The first is empty
-    /// if the second goes on where it ends, or reaches into it.
+    /// What the i-th query sees, as places in the range: free keys, and those that the mask lets
+    /// through. The first is empty if the second goes on where it ends, or reaches into it.
     #[inline(always)]
     pub(super) fn of(&self, i: usize) -> [Range<usize>; 2] {
         let at = self.position.saturating_add(i);
@@ -65,7 +66,8 @@ impl Drop {
     }
 }
 
-/// The last part of a row of scores that is seen: of whole vectors, where the row has room for them.
+/// The last part of a row of scores that is seen: of whole vectors, where the row
+/// has room for them.
 #[inline(always)]
 fn last_part<'a>(row: &'a mut [f32], seen: &Range<usize>, lanes: usize) -> &'a mut [f32] {
     let end = (seen.start + seen.len().next_multiple_of(lanes)).min(row.len());
@@ -85,8 +87,9 @@ fn clear(row: &mut [f32], [free, own]: &[Range<usize>; 2], lanes: usize) {
 }
 
 simd! {
-    /// Rows of raw scores x, `stride` apart, of whole vectors that hold the keys of `visible`, become exp(scale x - top), top
-    /// the largest that is seen, dropped out; `tops` and `sums`, one number for each row: top, and the sum before dropout.
+    /// Rows of raw scores x, `stride` apart, of whole vectors that hold the keys of `visible`,
+    /// become exp(scale x - top), top the largest that is seen, dropped out; `tops` and `sums`, one
+    /// number for each row: top, and the sum before dropout.
     pub(super) fn softmax<S>(s, x: &mut [f32], stride: usize, visible: VisibleKeys, scale: f32, drop: Option<Drop>,
         tops: &mut [f32], sums: &mut [f32]) {
         let (n, width) = (visible.n, visible.n.next_multiple_of(S::V::LANES));
@@ -131,7 +134,8 @@ fn store_end<V: F32s>(v: V, x: &mut [f32]) {
     if x.len() == V::LANES { v.store(x) } else { v.store_part(x) }
 }
 
-/// The first `n` values x = exp(scale x - top), dropped out, and the sum before that; zeros behind them.
+/// The first `n` values x = exp(scale x - top), dropped out, and the sum before that;
+/// zeros behind them.
 #[inline(always)]
 fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, drop: Option<Row>) -> f32 {
     let l = S::V::LANES;
@@ -158,8 +162,8 @@ fn exponentials<S: Simd>(s: S, x: &mut [f32], n: usize, scale: f32, top: f32, dr
 }
 
 simd! {
-    /// Rows of raw scores x and of d = dO Vᵀ, as [`softmax`] takes them. The scores become probabilities
-    /// P = exp(scale x - lse), dropped out; d becomes the gradient of the raw scores:
+    /// Rows of raw scores x and of d = dO Vᵀ, as [`softmax`] takes them. The scores become
+    /// probabilities P = exp(scale x - lse), dropped out; d becomes the gradient of the raw scores:
     /// scale · P ∘ (dP - rowsum(P ∘ dP)), dP = d dropped out.
     pub(super) fn softmax_backward<S>(s, x: &mut [f32], d: &mut [f32], stride: usize, visible: VisibleKeys, scale: f32,
         drop: Option<Drop>, lse: &[f32]) {
@@ -198,8 +202,8 @@ fn seen_probabilities<S: Simd>(
     clear(x, &[free, own], l);
     sum
 }
-/// A row of probabilities as [`probabilities`] leaves them, which become what they are dropped out, and of d, which becomes the
-/// gradient of the raw scores.
+/// A row of probabilities as [`probabilities`] leaves them, which become what they are dropped out,
+/// and of d, which becomes the gradient of the raw scores.
 #[inline(always)]
 fn to_gradients<S: Simd>(s: S, x: &mut [f32], d: &mut [f32], scale: f32, sum: f32, drop: Option<Drop>) {
     let (l, zero) = (S::V::LANES, s.splat(0.0));
@@ -218,8 +222,8 @@ fn to_gradients<S: Simd>(s: S, x: &mut [f32], d: &mut [f32], scale: f32, sum: f3
         p.store(x);
     }
 }
-/// The first `n` values x become P = exp(scale x - lse); with dropout P / (1 - p), its sign that of what is dropped; zeros
-/// behind them. Returns the sum of the products of P, dropped out, and d.
+/// The first `n` values x become P = exp(scale x - lse); with dropout P / (1 - p), its sign that of
+/// what is dropped; zeros behind them. Returns the sum of the products of P, dropped out, and d.
 #[inline(always)]
 fn probabilities<S: Simd>(
     s: S,
@@ -255,8 +259,8 @@ fn probabilities<S: Simd>(
 }
 
 simd! {
-    /// Rows of raw scores x, `stride` apart and `n` long, become scale x + b; the bias of the first value of row i is
-    /// `bias[first - i]`.
+    /// Rows of raw scores x, `stride` apart and `n` long, become scale x + b; the bias of the first
+    /// value of row i is `bias[first - i]`.
     pub(super) fn add_bias<S>(s, x: &mut [f32], stride: usize, rows: usize, n: usize, scale: f32, bias: &[f32],
         first: usize) {
         let l = S::V::LANES;
@@ -269,8 +273,8 @@ simd! {
     }
 }
 simd! {
-    /// Rows of gradients d of biased scores, as [`add_bias`] takes them, are added to the gradient of the bias; then they are
-    /// multiplied by `scale`.
+    /// Rows of gradients d of biased scores, as [`add_bias`] takes them, are added to the gradient
+    /// of the bias; then they are multiplied by `scale`.
     pub(super) fn add_to_bias<S>(s, d: &mut [f32], stride: usize, rows: usize, n: usize, scale: f32,
         gradient: &mut [f32], first: usize) {
         let l = S::V::LANES;

@@ -120,7 +120,8 @@ fn compare(problem: &Problem, threads: usize) {
             };
             let one = run(1);
             assert!(check::same(&one, &run(threads)), "{level:?} {back}: {threads} threads");
-            // not relative to the largest value alone: with one key the gradients of q and k are zero
+            // not relative to the largest value alone: with one key the gradients of
+            // q and k are zero
             let got: Vec<f32> = one.into_iter().chain([1.0]).collect();
             let want: Vec<f64> = want.iter().copied().chain([1.0]).collect();
             let far = check::distance(&got, &want);

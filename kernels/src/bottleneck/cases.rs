@@ -5,7 +5,8 @@ use crate::{
     case::{Added, noise, wide},
 };
 
-/// m, C, B: nothing that is a multiple of a vector, single rows and columns, sums of no terms, matrices of no rows.
+/// m, C, B: nothing that is a multiple of a vector, single rows and columns, sums of no terms,
+/// matrices of no rows.
 const AWKWARD: [[usize; 3]; 14] = [
     [1, 1, 1],
     [3, 7, 2],
@@ -55,7 +56,8 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-/// Inputs of a case: x or dy, a, what is added, W_d, b_d, W_u, b_u. With weights like these a is about as large as x.
+/// Inputs of a case: x or dy, a, what is added, W_d, b_d, W_u, b_u. With weights like these a is
+/// about as large as x.
 struct Inputs([Vec<f32>; 7]);
 impl Inputs {
     fn new([m, c, b]: [usize; 3], added: Added, way: Way) -> Inputs {

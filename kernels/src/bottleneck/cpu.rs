@@ -1,5 +1,6 @@
-//! Blocks of rows in parallel. Both weights are packed first, by all threads; then each block is multiplied twice while it
-//! is in the second-level cache, which holds the packed weights too. How rows are cut depends on the shapes alone.
+//! Blocks of rows in parallel. Both weights are packed first, by all threads; then each block is
+//! multiplied twice while it is in the second-level cache, which holds the packed weights too. How
+//! rows are cut depends on the shapes alone.
 use super::*;
 use crate::{
     Class, Cpu, Isa,
@@ -24,7 +25,8 @@ fn rows(m: usize) -> usize {
     let blocks = m.div_ceil(m.div_ceil(BLOCKS).clamp(LEAST_ROWS, ROWS)).max(1);
     m.div_ceil(blocks).max(1)
 }
-/// f32 values of the packed weights, and of what each thread needs as its own: f(a) of a block, if it is to be `kept`.
+/// f32 values of the packed weights, and of what each thread needs as its own: f(a) of a block, if
+/// it is to be `kept`.
 fn floats(isa: Isa, [m, c, b]: [usize; 3], kept: bool) -> (usize, usize) {
     if m == 0 {
         return (0, 0);
@@ -114,7 +116,8 @@ pub(super) fn backward(
 }
 
 impl Products<'_> {
-    /// narrow = x times the first matrix, `between(row, block of narrow, f(a) of the block)`, y = that times the second.
+    /// narrow = x times the first matrix, `between(row, block of narrow, f(a) of the block)`, y =
+    /// that times the second.
     fn run(
         &self,
         d: &Cpu,
@@ -144,8 +147,8 @@ impl Products<'_> {
         let pieces = first.pieces();
         let all = pieces + self.second.map_or(0, |s| s.0.pieces());
         d.each(all, |i, _| match &self.second {
-            // SAFETY: both matrices have room in the workspace, the second one behind the first (asserted), and every
-            // piece is packed once.
+            // SAFETY: both matrices have room in the workspace, the second one behind the first
+            // (asserted), and every piece is packed once.
             Some((second, _)) if i >= pieces => unsafe { second.pack(i - pieces, space.get().add(behind)) },
             // SAFETY: as above.
             _ => unsafe { first.pack(i, space.get()) },
@@ -154,10 +157,11 @@ impl Products<'_> {
         d.each(m.div_ceil(rows), |block, thread| {
             let i = block * rows;
             let high = rows.min(m - i);
-            // SAFETY: rows i .. i + high of x, narrow, y and what is added exist (asserted), and no other task touches
-            // these of narrow and y, which are borrowed mutably and so overlap nothing else. The matrices are packed.
-            // `thread` is below `threads()` and no two threads that run at once share it, so that its part of the
-            // workspace, which holds as many rows of B (asserted), belongs to this call.
+            // SAFETY: rows i .. i + high of x, narrow, y and what is added exist (asserted), and no
+            // other task touches these of narrow and y, which are borrowed mutably and so overlap
+            // nothing else. The matrices are packed. `thread` is below `threads()` and no two
+            // threads that run at once share it, so that its part of the workspace, which holds as
+            // many rows of B (asserted), belongs to this call.
             unsafe {
                 let at = narrow.get().add(i * b);
                 let a = x.as_ptr().wrapping_add(i * x_row);

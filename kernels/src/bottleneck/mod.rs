@@ -4,8 +4,9 @@
 //! forward    a (m, B) = x (m, C) W_dᵀ + b_d       y (m, C) = f(a) W_uᵀ + b_u [+ ..]
 //! backward   da (m, B) = dy (m, C) W_u ∘ f'(a)    dx (m, C) = da W_d [+ ..]
 //! ```
-//! W_d is (B, C) and W_u (C, B), both f32. Either direction is two narrow products with something element by element in
-//! between. They are computed block by block of rows: what one writes is in the cache when the next one reads it.
+//! W_d is (B, C) and W_u (C, B), both f32. Either direction is two narrow products with something
+//! element by element in between. They are computed block by block of rows: what one writes is in
+//! the cache when the next one reads it.
 mod cases;
 mod cpu;
 #[cfg(test)]
@@ -56,7 +57,8 @@ impl Bottleneck<'_> {
     }
 }
 
-/// So many products between rows of C and of B, `wide` and `narrow` matrices read or written, and the weights.
+/// So many products between rows of C and of B, `wide` and `narrow` matrices read or written,
+/// and the weights.
 fn cost([m, c, b]: [usize; 3], products: usize, wide: usize, narrow: usize) -> Cost {
     let [m, c, b, products, wide, narrow] = [m, c, b, products, wide, narrow].map(|n| n as f64);
     Cost {
@@ -112,8 +114,8 @@ pub fn forward(
     }
 }
 
-/// da (m, B) from a (m, B), both without gaps between their rows, and dy (m, C), and dx (m, C) with what it is added to;
-/// without it da alone.
+/// da (m, B) from a (m, B), both without gaps between their rows, and dy (m, C), and dx (m, C) with
+/// what it is added to; without it da alone.
 pub fn backward(
     device: &Device,
     w: Bottleneck<'_>,

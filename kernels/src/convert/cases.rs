@@ -1,4 +1,5 @@
-//! The shapes on which the conversions are checked and timed. The way back is exact, so one case is both ways.
+//! The shapes on which the conversions are checked and timed. The way back is exact, so one
+//! case is both ways.
 use super::*;
 use crate::{Case, Class, PreparedCase, case::noise};
 

@@ -22,9 +22,11 @@ simd! {
     fn round<S>(_s, x: &[f32], y: &mut [bf16]) {
         for (y, x) in y.iter_mut().zip(x) {
             let b = x.to_bits();
-            // half a step less one, and one more where the half that stays is odd: ties go to the even neighbour
+            // half a step less one, and one more where the half that stays is odd: ties go to
+            // the even neighbour
             let rounded = b.wrapping_add(0x7fff + (b >> 16 & 1)) >> 16;
-            // adding could turn a NaN into an infinity or a zero; its upper half with a bit of mantissa set is a NaN
+            // adding could turn a NaN into an infinity or a zero; its upper half with a bit of
+            // mantissa set is a NaN
             let nan = b >> 16 | 0x40;
             *y = bf16::from_bits(if b & 0x7fff_ffff > 0x7f80_0000 { nan } else { rounded } as u16);
         }

@@ -23,7 +23,8 @@ fn cost(n: usize) -> Cost {
     Cost::new(0, 6 * n)
 }
 
-/// y (bf16) = x (f32), rounded. A value whose size is beyond bf16's becomes infinite; the largest f32 are.
+/// y (bf16) = x (f32), rounded. A value whose size is beyond bf16's becomes infinite; the
+/// largest f32 are.
 pub fn narrow(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
     let shape = (x.rows(), x.cols());
     x.expect::<f32>(NAME, device, "x", shape)?;
@@ -48,7 +49,8 @@ pub fn widen(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
     }
 }
 
-/// The nearest bf16 by its definition: of the two neighbours in bf16 the nearer one, or the even one.
+/// The nearest bf16 by its definition: of the two neighbours in bf16 the nearer one,
+/// or the even one.
 pub fn reference(x: f32) -> bf16 {
     if x.is_nan() {
         return bf16::NAN;

@@ -23,8 +23,9 @@ fn cost(n: usize, back: bool) -> Cost {
     Cost::new(if back { 2 } else { 4 } * n, 8 * n)
 }
 
-/// loss (1) of z (rows, classes) and a label (u32) for each row; and the probabilities (rows, classes), which the backward pass
-/// keeps: those of rows without a label are 0. Labels beyond the classes give an error.
+/// loss (1) of z (rows, classes) and a label (u32) for each row; and the probabilities (rows,
+/// classes), which the backward pass keeps: those of rows without a label are 0. Labels beyond the
+/// classes give an error.
 pub fn forward(
     device: &Device,
     z: View<'_>,

@@ -1,9 +1,11 @@
-//! Dropout without a stored mask (Srivastava et al. 2014): whether an element is kept is a hash of its place.
+//! Dropout without a stored mask (Srivastava et al. 2014): whether an element is kept is a
+//! hash of its place.
 //!
 //! ```text
 //! y[row, col] = x[row, col] · factor(row, col)      factor = 0 with probability p, else 1 / (1 - p)
 //! ```
-//! The backward pass is the same function of dy. A key names the pass and the site, so replaying a layer needs nothing.
+//! The backward pass is the same function of dy. A key names the pass and the site, so replaying a
+//! layer needs nothing.
 mod cases;
 mod cpu;
 #[cfg(test)]
@@ -24,8 +26,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops with probability `p` in [0, 1); the run's `seed`, the number of the pass and the place in the model choose
-    /// the numbers.
+    /// Drops with probability `p` in [0, 1); the run's `seed`, the number of the pass and the place
+    /// in the model choose the numbers.
     pub fn new(p: f32, seed: u64, pass: u64, place: u64) -> Dropout {
         debug_assert!((0.0..1.0).contains(&p), "checked where configurations are read");
         let k = mix(mix(mix(seed ^ 0x656e_6772_6166_7421) ^ pass) ^ place);

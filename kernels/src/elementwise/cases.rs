@@ -1,4 +1,5 @@
-//! The shapes on which the element-wise kernels are checked and timed: of matrices of their own, and of columns of wider ones.
+//! The shapes on which the element-wise kernels are checked and timed: of matrices of their own,
+//! and of columns of wider ones.
 use super::*;
 use crate::{Case, Class, PreparedCase, case::noise};
 

@@ -1,5 +1,5 @@
-//! The shapes on which gated products are checked and timed; a and b are the halves of one matrix, as a fused projection gives
-//! them, or matrices of their own.
+//! The shapes on which gated products are checked and timed; a and b are the halves of one matrix,
+//! as a fused projection gives them, or matrices of their own.
 use super::*;
 use crate::{
     Case, Class, PreparedCase,

@@ -1,4 +1,5 @@
-//! Gated products (Dauphin et al. 2017; Shazeer 2020, arXiv:2002.05202): what one projection opens of another.
+//! Gated products (Dauphin et al. 2017; Shazeer 2020, arXiv:2002.05202): what one projection
+//! opens of another.
 //!
 //! ```text
 //! y = f(a) ∘ b        da = dy ∘ b ∘ f'(a)        db = dy ∘ f(a)

@@ -10,7 +10,8 @@ const PROGRAM: Program = Program { name: NAME, ptx: include_str!("kernel.ptx") }
 /// Blocks of one launch: more than any GPU runs at a time. They share the rows.
 const MOST_BLOCKS: usize = 4096;
 
-/// Whole warps, and no more than `kernel.cu` has room for, of which each thread has about four channels.
+/// Whole warps, and no more than `kernel.cu` has room for, of which each thread has
+/// about four channels.
 fn config((rows, cols): (usize, usize)) -> LaunchConfig {
     let threads = cols.div_ceil(4).clamp(1, 256).next_multiple_of(32);
     LaunchConfig {
@@ -64,10 +65,11 @@ pub(super) fn forward(
         Some((normed, rstd)) => launch.arg(&mut normed.0).arg(&mut rstd.0),
         None => launch.arg(&NULL).arg(&NULL),
     };
-    // SAFETY: the arguments are those of `layernorm_forward`, in order and type. `super::forward` has checked that all
-    // buffers live on this device, hold f32 and are as long as `rows` and `cols` say, and `known` that matrices begin where their
-    // buffers do and have no gaps; the kernel touches nothing beyond
-    // that, and writes only the three it is given mutably. The block is made of at most eight whole warps.
+    // SAFETY: the arguments are those of `layernorm_forward`, in order and type. `super::forward`
+    // has checked that all buffers live on this device, hold f32 and are as long as `rows` and
+    // `cols` say, and `known` that matrices begin where their buffers do and have no gaps; the
+    // kernel touches nothing beyond that, and writes only the three it is given mutably. The block
+    // is made of at most eight whole warps.
     unsafe { launch.launch(config(shape)) }?;
     Ok(())
 }
@@ -94,8 +96,8 @@ pub(super) fn backward(
         .arg(&rstd.cuda()?.0)
         .arg(&n.gamma.cuda()?.0);
     launch.arg(&rows).arg(&cols).arg(&mut dx.buffer().cuda_mut()?.0);
-    // SAFETY: as in `forward`: the arguments of `layernorm_backward`, of f32 and of the lengths that `super::backward`
-    // has checked; the kernel writes `dx` alone.
+    // SAFETY: as in `forward`: the arguments of `layernorm_backward`, of f32 and of the lengths
+    // that `super::backward` has checked; the kernel writes `dx` alone.
     unsafe { launch.launch(config(shape)) }?;
     Ok(())
 }

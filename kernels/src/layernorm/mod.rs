@@ -4,10 +4,11 @@
 //! s = x ∘ f + r    x̂ = (s - mean s) · rstd        rstd = 1 / sqrt(var s + eps)        y = x̂ γ + β
 //! ds = rstd · (g - mean g - x̂ mean(g x̂)),  g = dy γ        dx = ds ∘ f        dγ = Σ dy x̂        dβ = Σ dy
 //! ```
-//! f are the factors of [`Dropout`], or 1: the numbers are those of [`crate::dropout::apply`] in a pass of its own.
-//! Mean and (biased) variance run over the channels of a row. The root mean square norm (Zhang & Sennrich 2019,
-//! arXiv:1910.07467) takes the mean to be 0, in ds too. The backward pass keeps x̂ and rstd; dγ and dβ are
-//! [`crate::reduce::column_dots`] and [`crate::reduce::column_sums`].
+//! f are the factors of [`Dropout`], or 1: the numbers are those of [`crate::dropout::apply`] in a
+//! pass of its own. Mean and (biased) variance run over the channels of a row. The root mean square
+//! norm (Zhang & Sennrich 2019, arXiv:1910.07467) takes the mean to be 0, in ds too. The backward
+//! pass keeps x̂ and rstd; dγ and dβ are [`crate::reduce::column_dots`] and
+//! [`crate::reduce::column_sums`].
 mod cases;
 mod cpu;
 mod cuda;
@@ -109,8 +110,8 @@ pub fn forward_quantized(
     }
 }
 
-/// The gradient of the sum, ds (rows, cols), from dy and what the forward pass kept; and that of x, dx, which is another one
-/// where x was dropped out.
+/// The gradient of the sum, ds (rows, cols), from dy and what the forward pass kept; and that of x,
+/// dx, which is another one where x was dropped out.
 pub fn backward(
     device: &Device,
     dy: View<'_>,

@@ -12,14 +12,16 @@ enum Product {
     TransposedTimes,
     /// `transposed_times` that adds to what is there.
     Accumulate,
-    /// `times_transposed` that adds to rows and a bias, `times` that adds to rows, and to what is there.
+    /// `times_transposed` that adds to rows and a bias, `times` that adds to rows, and
+    /// to what is there.
     TransposedRows,
     TimesRows,
     TimesOutput,
 }
 use Product::*;
 
-/// m, N, K: nothing that is a multiple of a vector, single rows and columns, sums of no terms, matrices of no rows.
+/// m, N, K: nothing that is a multiple of a vector, single rows and columns, sums of no terms,
+/// matrices of no rows.
 pub(crate) const AWKWARD: [(usize, usize, usize); 14] = [
     (1, 1, 1),
     (2, 3, 7),

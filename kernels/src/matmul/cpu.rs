@@ -3,22 +3,25 @@
 //! ```text
 //! C (m x cols) = A (m x depth) B (depth x cols) + ..
 //! ```
-//! A, the activations, is f32 and read where it lies. B is a weight (or, for a weight's gradient, activations). C is cut
-//! into blocks of columns, and of rows where that gives too few ([`Plan`]): those are the tasks. **The thread that takes
-//! a task packs its piece of B into its own slice of the workspace**, which its second-level cache holds, and runs all
-//! rows of the task over it; if the piece is the one it packed last, packing is skipped. So there is no shared buffer
-//! and no barrier, and an element of C is computed by one task, in an order that only the shapes determine.
+//! A, the activations, is f32 and read where it lies. B is a weight (or, for a weight's gradient,
+//! activations). C is cut into blocks of columns, and of rows where that gives too few
+//! ([`Plan`]): those are the tasks. **The thread that takes a task packs its piece of B into its
+//! own slice of the workspace**, which its second-level cache holds, and runs all rows of the
+//! task over it; if the piece is the one it packed last, packing is skipped. So there is no
+//! shared buffer and no barrier, and an element of C is computed by one task, in an order that
+//! only the shapes determine.
 //!
-//! Per block of depth, tiles of rows are the outer loop (a tile's rows of A stay in the first-level cache) and panels
-//! the inner one. Where there are few rows and B is f32 in rows, packing is not worth it: B is read in place, panels are
-//! the outer loop and row tiles the inner one, so that a panel is fetched once; the first tile leaves a copy without gaps
-//! to the others.
+//! Per block of depth, tiles of rows are the outer loop (a tile's rows of A stay in the first-level
+//! cache) and panels the inner one. Where there are few rows and B is f32 in rows, packing is not
+//! worth it: B is read in place, panels are the outer loop and row tiles the inner one, so that a
+//! panel is fetched once; the first tile leaves a copy without gaps to the others.
 //!
-//! Where there are few rows and B is a transposed weight, it is the rows that are packed, and Cᵀ = Bᵀ Aᵀ is computed in
-//! blocks that are written down transposed.
+//! Where there are few rows and B is a transposed weight, it is the rows that are packed, and Cᵀ =
+//! Bᵀ Aᵀ is computed in blocks that are written down transposed.
 //!
-//! A weight's gradient is dyᵀ x, where A's rows are neighbours in memory. If the gradient is low, x is read in place; if
-//! it is narrow, its transpose is computed that way; else some tiles of A at a time are packed.
+//! A weight's gradient is dyᵀ x, where A's rows are neighbours in memory. If the gradient is low, x
+//! is read in place; if it is narrow, its transpose is computed that way; else some tiles of A at a
+//! time are packed.
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};
 use super::{
@@ -94,8 +97,8 @@ fn code<'a, S: Stored>(_isa: Isa) -> Option<Code<'a, S>> {
     None
 }
 
-/// C (m x cols, rows `c_row` apart; if the plan says `c_transposed`, Cᵀ) = A B + .., with `workspace` for what `plan` says the
-/// threads need.
+/// C (m x cols, rows `c_row` apart; if the plan says `c_transposed`, Cᵀ) = A B + .., with
+/// `workspace` for what `plan` says the threads need.
 pub(super) fn multiply<S: Stored>(
     d: &Cpu,
     plan: Plan,
@@ -137,9 +140,9 @@ pub(super) fn multiply<S: Stored>(
     let workspace = Shared(workspace.as_mut_ptr());
     let code = code::<S>(plan.isa);
     d.each(plan.tasks(), |task, thread| {
-        // SAFETY: `thread` is below `threads()` and no two threads that run at once share it, so that the slice
-        // belongs to this call; it has `each` values (asserted). Tasks write disjoint blocks of C, and the extents of
-        // all operands were asserted.
+        // SAFETY: `thread` is below `threads()` and no two threads that run at once share it, so
+        // that the slice belongs to this call; it has `each` values (asserted). Tasks write
+        // disjoint blocks of C, and the extents of all operands were asserted.
         unsafe {
             let slot = workspace.get().add(thread * each);
             match &code {
@@ -163,8 +166,8 @@ impl<'a, S: Stored> Job<'a, S> {
     /// Computes one task.
     ///
     /// # Safety
-    /// What `multiply` asserts holds, nobody else writes the task's block of C, and `slot` is this call's own and as
-    /// long as the plan says.
+    /// What `multiply` asserts holds, nobody else writes the task's block of C, and `slot` is this
+    /// call's own and as long as the plan says.
     unsafe fn run(&self, code: &Code<'a, S>, task: usize, slot: *mut f32) {
         let plan = &self.plan;
         let (i0, j0, rows, cols) = plan.task(task);
@@ -186,7 +189,8 @@ impl<'a, S: Stored> Job<'a, S> {
                 _ => {
                     let (first, depth) = if plan.whole { (0, plan.depth) } else { (p, depth) };
                     let piece = self.piece(first, j0, depth, cols);
-                    // SAFETY: the piece is in B, and the slot is ours and holds `piece` values behind the header.
+                    // SAFETY: the piece is in B, and the slot is ours and holds `piece` values
+                    // behind the header.
                     let packed = unsafe { fill(code, &piece, plan.panel(), j0, depth == plan.depth, slot) };
                     PanelsAt {
                         at: packed,
@@ -208,8 +212,8 @@ impl<'a, S: Stored> Job<'a, S> {
                     let high = rows.min(these.end * plan.tile_rows) - these.start * plan.tile_rows;
                     let from = Floats { data: self.a.data, stride: self.a.col };
                     let lines = Piece { from, line: p, at: first, transposed: false, depth, cols: high };
-                    // SAFETY: the tiles are in A, whose rows are neighbours (asserted), and the slot is ours and holds
-                    // `group` tiles of depth kc behind the piece.
+                    // SAFETY: the tiles are in A, whose rows are neighbours (asserted), and the
+                    // slot is ours and holds `group` tiles of depth kc behind the piece.
                     unsafe { (code.pack_f32)(&lines, lanes(plan.isa), packed) };
                     packed.cast_const()
                 };
@@ -217,8 +221,9 @@ impl<'a, S: Stored> Job<'a, S> {
                     true => Target { c: (block, plan.nc), plus: AtTile::NOTHING },
                     false => target,
                 };
-                // SAFETY: as of this function; A and B have just been put there. A task of Cᵀ has room for `mc` x `nc`
-                // values from `block` on, and one with parts of depth for `mc` x a panel.
+                // SAFETY: as of this function; A and B have just been put there. A task of Cᵀ
+                // has room for `mc` x `nc` values from `block` on, and one with parts of depth
+                // for `mc` x a panel.
                 unsafe { self.block(code, &to, &piece, (tiles, these), a, &b) };
             }
             if plan.c_transposed {
@@ -235,8 +240,8 @@ impl<'a, S: Stored> Job<'a, S> {
         }
     }
 
-    /// Tiles `these` of a task's rows times all panels of `piece`, with what is added. A's tiles begin at `a` and B's
-    /// panels at `b`. Read in place, a panel passes by in parts of its depth.
+    /// Tiles `these` of a task's rows times all panels of `piece`, with what is added. A's tiles
+    /// begin at `a` and B's panels at `b`. Read in place, a panel passes by in parts of its depth.
     ///
     /// # Safety
     /// As of `run`, and `a` and `b` may be read that far.
@@ -272,7 +277,8 @@ impl<'a, S: Stored> Job<'a, S> {
                 (a.wrapping_add(panel * lanes * depth + half), 1, lanes)
             };
             let ahead = if plan.in_place && t % 2 == 0 && t / 2 < plan.vectors {
-                // what comes next, a line of each row: a part of this panel, the next one, or the first of the next block
+                // what comes next, a line of each row: a part of this panel, the next one, or the
+                // first of the next block
                 let next = match (part + 1 < parts, s + 1 < panels) {
                     (true, _) => (p + depth) * b.row + j,
                     (false, true) => j + panel,
@@ -297,8 +303,9 @@ impl<'a, S: Stored> Job<'a, S> {
                 (false, 1..) => ((b.keep.cast_const(), dense), null_mut()),
                 _ => ((b.at.wrapping_add(s * b.panel + (b.skip + p) * row), row), b.keep),
             };
-            // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what was packed, the
-            // extents of which were asserted. B in place has whole vectors, because `cols` is a multiple then.
+            // SAFETY: the tile lies in the task's block of C and its operands in A, in B or in what
+            // was packed, the extents of which were asserted. B in place has whole vectors, because
+            // `cols` is a multiple then.
             unsafe {
                 (code.kernel)(high, vectors, a.2 == 1, !plan.in_place)(&Tile {
                     depth,
@@ -316,11 +323,13 @@ impl<'a, S: Stored> Job<'a, S> {
     }
 }
 
-/// Packs `piece`, columns from `j0`, into `slot` behind the header, and gives its address. If `whole` (the piece has all
-/// rows of B) and the header says that the slot holds these columns already, nothing is done.
+/// Packs `piece`, columns from `j0`, into `slot` behind the header, and gives its address. If
+/// `whole` (the piece has all rows of B) and the header says that the slot holds these columns
+/// already, nothing is done.
 ///
 /// # Safety
-/// The processor has the code's instructions, the piece may be read, and `slot` is as long as header and piece.
+/// The processor has the code's instructions, the piece may be read, and `slot` is as long as
+/// header and piece.
 unsafe fn fill<S>(
     code: &Code<'_, S>,
     piece: &Piece<S>,

@@ -16,8 +16,9 @@ const MOST_BLOCKS: usize = 1 << 16;
 /// C (m, n) = A B + ..
 ///
 /// # Safety
-/// A holds m k values of f32, B k n of the type that the kernel `name` takes, both from the start of their buffers and without
-/// gaps; a bias holds n values of f32; C and what is added to it are (m, n), f32. All are on `d`.
+/// A holds m k values of f32, B k n of the type that the kernel `name` takes, both from the start
+/// of their buffers and without gaps; a bias holds n values of f32; C and what is added to it are
+/// (m, n), f32. All are on `d`.
 unsafe fn product(
     d: &Cuda,
     name: &'static str,
@@ -57,8 +58,9 @@ unsafe fn product(
         None => launch.arg(&NULL),
     };
     launch.arg(&accumulate).arg(&mut c.cuda_mut()?.0).arg(&m).arg(&n).arg(&k);
-    // SAFETY: these are the arguments that every kernel of `kernel.cu` takes, in order and type. By this function's
-    // contract the buffers hold what it reads and writes, and it writes C alone. The block has the size it expects.
+    // SAFETY: these are the arguments that every kernel of `kernel.cu` takes, in order and type. By
+    // this function's contract the buffers hold what it reads and writes, and it writes C alone.
+    // The block has the size it expects.
     unsafe { launch.launch(config) }?;
     Ok(())
 }
@@ -93,8 +95,8 @@ pub(super) fn times_transposed(
     let kernels =
         ["matmul_times_transposed_f32", "matmul_times_transposed_bf16", "matmul_times_transposed_f16"];
     let (data, name) = stored(w, kernels)?;
-    // SAFETY: `super::times_transposed` has checked the device, the types and the shapes; the kernel is that of the
-    // weight's type.
+    // SAFETY: `super::times_transposed` has checked the device, the types and the shapes; the
+    // kernel is that of the weight's type.
     unsafe { product(d, name, whole(x)?, data, plus, y, w.cols) }
 }
 

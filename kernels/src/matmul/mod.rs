@@ -5,8 +5,9 @@
 //! times              y (m, K) = x (m, N) W  [+ ..]  its dX, and the forward of one stored (in, out)
 //! transposed_times   G (N, K) = dyᵀ x  [+ G]        the gradient of a trained weight
 //! ```
-//! What is added ([`Plus`]) costs no pass of its own. W is (N, K), row-major, in any [`crate::Storage`] type, or some of the rows
-//! and columns of one; no second copy of it is made. x, y, g and what is added are [`View`]s: parts of matrices.
+//! What is added ([`Plus`]) costs no pass of its own. W is (N, K), row-major, in any
+//! [`crate::Storage`] type, or some of the rows and columns of one; no second copy of it is made.
+//! x, y, g and what is added are [`View`]s: parts of matrices.
 mod cases;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod cpu;
@@ -47,7 +48,8 @@ pub(crate) fn area(kernel: &'static str, argument: &'static str, rows: usize, co
     rows.checked_mul(cols).ok_or_else(|| Error::uncountable(kernel, argument, (rows, cols)))
 }
 
-/// C (rows, cols) from (rows, depth) and (depth, cols), the latter of `stored` bytes, set or added to a matrix.
+/// C (rows, cols) from (rows, depth) and (depth, cols), the latter of `stored` bytes, set or
+/// added to a matrix.
 fn cost([rows, depth, cols]: [usize; 3], stored: usize, added: bool) -> Cost {
     let (rows, depth, cols) = (rows as f64, depth as f64, cols as f64);
     let passes = if added { 2.0 } else { 1.0 };

@@ -9,7 +9,8 @@ pub(super) struct Strided<'a> {
     pub row: usize,
     pub col: usize,
 }
-/// A matrix in storage: element (p, j) is number j of line p or, if `transposed`, number p of line j.
+/// A matrix in storage: element (p, j) is number j of line p or, if `transposed`,
+/// number p of line j.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<S> {
     pub from: S,

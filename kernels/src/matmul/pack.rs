@@ -1,11 +1,12 @@
 //! Packing: a piece of B, decoded to f32 and laid out as the micro-kernel reads it.
 //!
-//! The columns of the piece are cut in panels of one tile's width. A panel is stored row by row, without gaps, the
-//! panels one after the other; the last one is only as wide as it must be, rounded up to whole vectors, and the columns
-//! that do not exist are zero.
+//! The columns of the piece are cut in panels of one tile's width. A panel is stored row by row,
+//! without gaps, the panels one after the other; the last one is only as wide as it must be,
+//! rounded up to whole vectors, and the columns that do not exist are zero.
 //!
-//! A is packed only where its rows are neighbours in memory (a weight's gradient): there a tile would touch another line,
-//! far away, for every step of depth. Its transpose is packed like a piece of B, in panels of one vector.
+//! A is packed only where its rows are neighbours in memory (a weight's gradient): there a tile
+//! would touch another line, far away, for every step of depth. Its transpose is packed like a
+//! piece of B, in panels of one vector.
 use crate::{
     simd::{F32s, MOST_LANES, PrefetchHint, Simd, prefetch},
     storage::view::Stored,
@@ -18,8 +19,8 @@ pub(super) struct Piece<W> {
     /// The line of its first element, and the element's place in it.
     pub line: usize,
     pub at: usize,
-    /// If true, neighbours in memory are neighbours in depth and the next line is the next column: B = Wᵀ. If false,
-    /// neighbours are columns and the next line is the next row: B = W.
+    /// If true, neighbours in memory are neighbours in depth and the next line is the next column:
+    /// B = Wᵀ. If false, neighbours are columns and the next line is the next row: B = W.
     pub transposed: bool,
     /// Rows.
     pub depth: usize,
@@ -27,7 +28,8 @@ pub(super) struct Piece<W> {
     pub cols: usize,
 }
 impl<W: Stored> Piece<W> {
-    /// If it is f32 as it lies: the address of its first element, and the distance between its lines.
+    /// If it is f32 as it lies: the address of its first element, and the distance
+    /// between its lines.
     pub(super) fn in_place(&self) -> Option<(*const f32, usize)> {
         self.from.in_place(self.line, self.at)
     }
@@ -59,8 +61,9 @@ unsafe fn pack_transposed<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
         let width = panel.min((cols - first).next_multiple_of(S::V::LANES));
         let live = S::V::LANES.min(cols - group);
         let whole = if live == S::V::LANES { depth / S::V::LANES * S::V::LANES } else { 0 };
-        // SAFETY: line group + i < cols and its element p + k < depth are in the piece. The panels before this one
-        // take first x depth values, and row p + k < depth of this one has `width`, the group's place among them.
+        // SAFETY: line group + i < cols and its element p + k < depth are in the piece. The panels
+        // before this one take first x depth values, and row p + k < depth of this one has `width`,
+        // the group's place among them.
         unsafe {
             let to = to.add(first * depth + group - first);
             for p in (0..whole).step_by(S::V::LANES) {
@@ -88,7 +91,8 @@ unsafe fn pack_transposed<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usiz
     }
 }
 
-/// Lines that are asked for ahead of their use: they are far apart, and the processor does not see where this leads.
+/// Lines that are asked for ahead of their use: they are far apart, and the processor does not see
+/// where this leads.
 const AHEAD: usize = 8;
 
 /// A stored line stays a row.
@@ -98,8 +102,8 @@ unsafe fn copy<S: Simd, W: Stored>(s: S, from: &Piece<W>, panel: usize, to: *mut
     for p in 0..depth {
         for first in (0..cols).step_by(panel) {
             let width = panel.min((cols - first).next_multiple_of(S::V::LANES));
-            // SAFETY: line p < depth and its elements below `cols` are in the piece. The panels before this one take
-            // first x depth values, and row p of this one has `width`.
+            // SAFETY: line p < depth and its elements below `cols` are in the piece. The panels
+            // before this one take first x depth values, and row p of this one has `width`.
             unsafe {
                 let to = to.add(first * depth + p * width);
                 for g in (0..width).step_by(S::V::LANES) {

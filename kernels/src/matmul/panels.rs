@@ -1,5 +1,5 @@
-//! A matrix that is packed once for many blocks of rows: for kernels that multiply more than once while a block is in the
-//! second-level cache.
+//! A matrix that is packed once for many blocks of rows: for kernels that multiply more than once
+//! while a block is in the second-level cache.
 //!
 //! ```text
 //! C (rows x cols) = A (rows x depth) B (depth x cols) + ..
@@ -21,13 +21,15 @@ use std::ptr::{null, null_mut};
 /// Depth of a block of panels at most.
 const DEEPEST: usize = 768;
 const DEEPEST_AVX2: usize = 384;
-/// Up to so many values of B, all panels pass by for each tile of rows: then A and C are walked through once, as they lie.
-/// A larger B does not stay in the cache, and all rows pass by for each panel.
+/// Up to so many values of B, all panels pass by for each tile of rows: then A and C are
+/// walked through once, as they lie. A larger B does not stay in the cache, and all rows pass
+/// by for each panel.
 const SMALL: usize = 128 << 10;
 /// A depth from which on there is time to ask for the next tile of A.
 const AHEAD: usize = 256;
 
-/// B, (depth, cols) in memory or, if it is transposed, (cols, depth), its lines `stride` apart, and how its panels are cut.
+/// B, (depth, cols) in memory or, if it is transposed, (cols, depth), its lines `stride` apart, and
+/// how its panels are cut.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
     isa: Isa,
@@ -42,7 +44,8 @@ pub(crate) struct Panels<'a> {
     kc: usize,
 }
 
-/// Where the operands of a product lie: the first element, and the distance between rows; and what is added to it.
+/// Where the operands of a product lie: the first element, and the distance between rows; and
+/// what is added to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands {
     pub a: (*const f32, usize),
@@ -111,8 +114,9 @@ impl<'a> Panels<'a> {
         let piece = Piece { from: self.w, line, at, transposed: self.transposed, depth, cols };
         let to = to.wrapping_add(self.place(p, depth, j));
         match self.isa {
-            // SAFETY: the processor has the instructions and the piece is in `w`, as `new` has asserted. Every piece has
-            // a place of its own (precondition): depth x whole vectors of columns.
+            // SAFETY: the processor has the instructions and the piece is in `w`, as `new` has
+            // asserted. Every piece has a place of its own (precondition): depth x whole
+            // vectors of columns.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { avx512::pack(&piece, self.panel(), to) },
             // SAFETY: as above.
@@ -124,8 +128,9 @@ impl<'a> Panels<'a> {
     /// The product of `rows` rows.
     ///
     /// # Safety
-    /// `packed` points to what `pack` has made of all pieces. Of the operands and of what is added, as many rows and columns as
-    /// the product needs may be read (of C: written, and nobody else touches them); A and what is added do not overlap C.
+    /// `packed` points to what `pack` has made of all pieces. Of the operands and of what is added,
+    /// as many rows and columns as the product needs may be read (of C: written, and nobody else
+    /// touches them); A and what is added do not overlap C.
     pub(crate) unsafe fn multiply(&self, packed: *const f32, rows: usize, of: Operands) {
         if rows == 0 || self.cols == 0 {
             return;
@@ -186,8 +191,8 @@ impl<'a> Panels<'a> {
             last: cols - (vectors - 1) * lanes,
         };
         match self.isa {
-            // SAFETY: the processor has the instructions (asserted in `new`). The tile is in C and its operands in A, in
-            // the packed panel and in what is added (precondition).
+            // SAFETY: the processor has the instructions (asserted in `new`). The tile is in C and
+            // its operands in A, in the packed panel and in what is added (precondition).
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { avx512::kernel(rows, vectors, true, true)(&tile) },
             // SAFETY: as above.
@@ -211,7 +216,8 @@ impl<'a> Panels<'a> {
                 }
             }
         }
-        // SAFETY: the precondition, and B is in `w` (asserted in `new`). Strides fit isize because the matrices exist.
+        // SAFETY: the precondition, and B is in `w` (asserted in `new`). Strides fit isize because
+        // the matrices exist.
         unsafe {
             matrixmultiply::sgemm(
                 rows,

@@ -1,5 +1,5 @@
-//! How a product is cut into tasks and blocks. It depends on the shapes and the instruction set, never on the number of
-//! threads: then neither does any result.
+//! How a product is cut into tasks and blocks. It depends on the shapes and the instruction set,
+//! never on the number of threads: then neither does any result.
 use crate::Isa;
 
 /// C (m x cols) = A (m x depth) B (depth x cols), and its blocks.
@@ -16,7 +16,8 @@ pub(super) struct Plan {
     pub mc: usize,
     /// Columns of C in a task: whole panels.
     pub nc: usize,
-    /// Depth of a block: what is summed before it is added to C. What is packed at a time is `kc` x `nc`.
+    /// Depth of a block: what is summed before it is added to C. What is packed at a
+    /// time is `kc` x `nc`.
     pub kc: usize,
     /// Depth of what passes by at a time: a block, or a part of one if B is read in place.
     pub step: usize,
@@ -34,10 +35,11 @@ pub(super) struct Plan {
 const IN_PLACE_ROWS: usize = 96;
 /// (more, if A would be packed too).
 const IN_PLACE_A_TRANSPOSED: usize = 160;
-/// Depth that passes by at a time if B is read in place: its rows are far apart, and a panel should stay in the first-level
-/// cache or near it.
+/// Depth that passes by at a time if B is read in place: its rows are far apart, and a panel should
+/// stay in the first-level cache or near it.
 const IN_PLACE_DEPTH: usize = 192;
-/// Up to so many rows of activations, of so many values at most, those are packed and the weight is read where it lies ...
+/// Up to so many rows of activations, of so many values at most, those are packed and the weight is
+/// read where it lies ...
 const C_TRANSPOSED_ROWS: usize = 128;
 const C_TRANSPOSED_VALUES: usize = 320 << 10;
 /// ... by so many tasks, of at least so many of its lines.
@@ -45,15 +47,18 @@ const C_TRANSPOSED_TASKS: usize = 16;
 const C_TRANSPOSED_LINES: usize = 48;
 /// Columns are cut into blocks of at most so many ...
 const BLOCK: usize = 192;
-/// ... and into so many blocks at least, if there are as many panels; fewer, if each block packs A again.
+/// ... and into so many blocks at least, if there are as many panels; fewer, if each
+/// block packs A again.
 const BLOCKS: usize = 8;
 const BLOCKS_PACKING_A: usize = 4;
 /// Tasks are cut smaller until there are so many ...
 const TASKS: usize = 64;
-/// ... or they have so few rows: below, packing would take too large a share (more so if each task packs for itself).
+/// ... or they have so few rows: below, packing would take too large a share (more so if each task
+/// packs for itself).
 const TASK_ROWS: usize = 128;
 const TASK_ROWS_REPACKED: usize = 512;
-/// Values of a piece of B that is packed once: deeper than others if there is one block of columns only, or narrower.
+/// Values of a piece of B that is packed once: deeper than others if there is one block of columns
+/// only, or narrower.
 const ONCE: usize = 192 << 10;
 /// Values of a group of packed tiles of A.
 const GROUP: usize = 64 << 10;
@@ -61,10 +66,11 @@ const GROUP: usize = 64 << 10;
 pub(super) const HEADER: usize = 16;
 
 impl Plan {
-    /// `a_transposed`: neighbours in A's memory are rows. `by_rows`: B is f32 and stored row by row.
+    /// `a_transposed`: neighbours in A's memory are rows. `by_rows`: B is f32 and
+    /// stored row by row.
     ///
-    /// How deep a block is depends, unless `a_transposed`, on depth and columns alone: then a row of C is the same whatever rows
-    /// stand beside it.
+    /// How deep a block is depends, unless `a_transposed`, on depth and columns alone: then a row
+    /// of C is the same whatever rows stand beside it.
     pub(super) fn new(
         isa: Isa,
         m: usize,
@@ -78,7 +84,8 @@ impl Plan {
         let in_place = vectorised && by_rows && m <= few && cols.is_multiple_of(lanes(isa));
         let pack_a = vectorised && a_transposed && !in_place;
         let (vectors, tile_rows) = match tile(isa, cols.div_ceil(lanes(isa))) {
-            // packed in panels of one vector, of which a tile is half; it is then no wider than the registers allow
+            // packed in panels of one vector, of which a tile is half; it is then no wider than
+            // the registers allow
             (vectors, _) if pack_a => (if vectors > 3 { 2 } else { vectors }, lanes(isa) / 2),
             size => size,
         };
@@ -131,9 +138,9 @@ impl Plan {
             whole,
         }
     }
-    /// y (m x n) = x Wᵀ, W (n x depth), which is plain f32 or not. With few rows, its transpose W xᵀ is computed: then
-    /// what must be turned for the tiles is x and not the weight. How sums are grouped does not depend on that, so a
-    /// row of y is the same whatever rows stand beside it.
+    /// y (m x n) = x Wᵀ, W (n x depth), which is plain f32 or not. With few rows, its transpose W
+    /// xᵀ is computed: then what must be turned for the tiles is x and not the weight. How sums are
+    /// grouped does not depend on that, so a row of y is the same whatever rows stand beside it.
     pub(super) fn forward(isa: Isa, m: usize, depth: usize, n: usize, plain: bool) -> Plan {
         let plan = Plan::new(isa, m, depth, n, false, false);
         if isa == Isa::Portable
@@ -150,8 +157,8 @@ impl Plan {
         let (m, cols) = (n, m);
         Plan { m, cols, vectors, tile_rows, mc, nc, c_transposed: true, whole: true, ..plan }
     }
-    /// G (n x k) = dyᵀ x with m terms. With few columns its transpose xᵀ dy is computed: then there are few rows
-    /// instead, and dy is read in place.
+    /// G (n x k) = dyᵀ x with m terms. With few columns its transpose xᵀ dy is computed: then there
+    /// are few rows instead, and dy is read in place.
     pub(super) fn gradient(isa: Isa, n: usize, m: usize, k: usize) -> Plan {
         let transposed = Plan { c_transposed: true, ..Plan::new(isa, k, m, n, true, true) };
         if k < n && transposed.in_place { transposed } else { Plan::new(isa, n, m, k, true, true) }
@@ -166,7 +173,8 @@ impl Plan {
     pub(super) fn tasks(&self) -> usize {
         if self.m == 0 || self.cols == 0 { 0 } else { self.row_blocks() * self.cols.div_ceil(self.nc) }
     }
-    /// Task `t`: its first row and column, rows and columns. Tasks that share columns follow one another.
+    /// Task `t`: its first row and column, rows and columns. Tasks that share columns
+    /// follow one another.
     pub(super) fn task(&self, t: usize) -> (usize, usize, usize, usize) {
         let (i, j) = (t % self.row_blocks() * self.mc, t / self.row_blocks() * self.nc);
         (i, j, self.mc.min(self.m - i), self.nc.min(self.cols - j))
@@ -191,8 +199,8 @@ impl Plan {
     pub(super) fn block(&self) -> usize {
         HEADER + self.piece()
     }
-    /// A task's rows (at least one) in tiles: as even as possible (64 by 9 are eight times 8), or half vectors if A is
-    /// packed.
+    /// A task's rows (at least one) in tiles: as even as possible (64 by 9 are eight times 8), or
+    /// half vectors if A is packed.
     pub(super) fn tiles(&self, rows: usize) -> Tiles {
         if self.group > 0 {
             Tiles { count: rows.div_ceil(self.tile_rows), rows, each: self.tile_rows, larger: 0 }
@@ -200,8 +208,8 @@ impl Plan {
             Tiles::even(rows, self.tile_rows)
         }
     }
-    /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles or a block apart.
-    /// `decoded`: B is not f32.
+    /// f32 values that each thread needs as its own: the header, a piece of B, a group of A's tiles
+    /// or a block apart. `decoded`: B is not f32.
     pub(super) fn floats(&self, decoded: bool) -> usize {
         if self.tasks() == 0 {
             return 0;

@@ -1,18 +1,20 @@
-//! Any processor: the multiply of the `matrixmultiply` crate, once per task, on the calling thread. It takes any strides
-//! and packs for itself, so f32 goes in as it is; other storage is decoded block by block into the workspace.
+//! Any processor: the multiply of the `matrixmultiply` crate, once per task, on the calling thread.
+//! It takes any strides and packs for itself, so f32 goes in as it is; other storage is decoded
+//! block by block into the workspace.
 use super::{operands::Job, plan::HEADER};
 use crate::{epilogue::Base, storage::view::Stored};
 
 /// Computes one task.
 ///
 /// # Safety
-/// As for the other instruction sets: the extents of the job's operands have been checked, nobody else writes the task's
-/// block of C, and `slot` is this call's own and as long as the plan says.
+/// As for the other instruction sets: the extents of the job's operands have been checked, nobody
+/// else writes the task's block of C, and `slot` is this call's own and as long as the plan says.
 pub(super) unsafe fn run<S: Stored>(job: &Job<'_, S>, task: usize, slot: *mut f32) {
     let plan = &job.plan;
     let (i, j, rows, cols) = plan.task(task);
     let deepest = if S::IS_F32 { plan.depth } else { plan.kc };
-    // SAFETY: the task's block of C and, unless it is empty, of the bias lie in bounds (precondition).
+    // SAFETY: the task's block of C and, unless it is empty, of the bias lie in
+    // bounds (precondition).
     let c = unsafe { job.c.get().add(i * job.c_row + j) };
     for r in 0..rows {
         // SAFETY: row r < rows of the block, `cols` values, which only this call touches.
@@ -43,8 +45,9 @@ pub(super) unsafe fn run<S: Stored>(job: &Job<'_, S>, task: usize, slot: *mut f3
             }
         };
         let (b_row, b_col) = if job.b.transposed { (1, line) } else { (line, 1) };
-        // SAFETY: A from (i, p), rows x depth; B, depth x cols, in storage or decoded; C's block: all in bounds
-        // (precondition), and C's is this call's own. Strides fit isize because the matrices exist.
+        // SAFETY: A from (i, p), rows x depth; B, depth x cols, in storage or decoded; C's
+        // block: all in bounds (precondition), and C's is this call's own. Strides fit isize
+        // because the matrices exist.
         unsafe {
             matrixmultiply::sgemm(
                 rows,

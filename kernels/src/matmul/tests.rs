@@ -74,8 +74,8 @@ fn the_number_of_threads_changes_no_bit_and_the_null_device_predicts_the_memory(
     }
 }
 
-/// A product of matrices with gaps, in buffers with nothing to spare: what must not be read is NaN, what must not be
-/// written is looked at. `from` holds B.
+/// A product of matrices with gaps, in buffers with nothing to spare: what must not be read is NaN,
+/// what must not be written is looked at. `from` holds B.
 fn strided<S: Stored>(isa: Isa, from: S, s: &Shape) {
     let Shape { m, depth, cols, transposed, by_columns, gaps, start, threads } = *s;
     let (a_row, a_col) = if by_columns { (1, m + gaps.0) } else { (depth + gaps.0, 1) };
@@ -124,7 +124,8 @@ fn strided<S: Stored>(isa: Isa, from: S, s: &Shape) {
             assert_eq!(now, old, "written between the rows: {s:?}");
         }
     }
-    // relative to the largest sum of magnitudes rather than the largest output: there may be only one of them
+    // relative to the largest sum of magnitudes rather than the largest output: there may be
+    // only one of them
     want.push((depth as f64).sqrt().max(1.0));
     got.push(*want.last().unwrap() as f32);
     close(&got, &want, 2e-6, &format!("{s:?} on {}", isa.name()));
@@ -232,7 +233,8 @@ fn a_deep_weight_packed_once_serves_several_tasks() {
     }
 }
 
-/// Row i of a product with W (n, k) has the same bits among all these numbers of rows, of which the last is the largest.
+/// Row i of a product with W (n, k) has the same bits among all these numbers of rows, of which the
+/// last is the largest.
 fn same_rows(
     numbers: impl IntoIterator<Item = usize>,
     [n, k]: [usize; 2],

@@ -3,14 +3,15 @@
 //! ```text
 //! for p in 0..depth:   NV vectors of row p of B;  for each of MR rows: broadcast A[i][p], NV multiply-adds
 //! ```
-//! B comes from a packed panel (or from a matrix in place); A is read where it lies, its rows or its columns neighbours.
-//! What is multiplied and summed, floats or words of four bytes, is an [`Arithmetic`]; what the sums become is up to the kernel,
-//! which ends with [`write`].
+//! B comes from a packed panel (or from a matrix in place); A is read where it lies, its rows or
+//! its columns neighbours. What is multiplied and summed, floats or words of four bytes, is an
+//! [`Arithmetic`]; what the sums become is up to the kernel, which ends with [`write`].
 //!
-//! What comes from far is asked for while the tile is computed, a little at a time: a processor waits for some ten lines at
-//! once, and the next load, though from a near cache, would wait behind them. So the depth is cut in as many stretches as there
-//! are rows; each begins by asking for a row of what the tile ends with, and goes on, step by step, with addresses that the
-//! caller names ([`TilePrefetch`]).
+//! What comes from far is asked for while the tile is computed, a little at a time: a processor
+//! waits for some ten lines at once, and the next load, though from a near cache, would wait behind
+//! them. So the depth is cut in as many stretches as there are rows; each begins by asking for a
+//! row of what the tile ends with, and goes on, step by step, with addresses that the caller names
+//! ([`TilePrefetch`]).
 use crate::{
     epilogue::AtTile,
     simd::{F32s, PrefetchHint, Simd, opaque, prefetch},
@@ -25,11 +26,14 @@ pub(crate) struct Tile {
     pub a: (*const f32, usize, usize),
     /// What is asked for.
     pub ahead: TilePrefetch,
-    /// B's first element, and the distance between its rows: if B is packed, their length. Whole vectors are read.
+    /// B's first element, and the distance between its rows: if B is packed, their length. Whole
+    /// vectors are read.
     pub b: (*const f32, usize),
-    /// Where B's rows, if it is not packed, are written as they are read, without gaps; null: nowhere.
+    /// Where B's rows, if it is not packed, are written as they are read, without
+    /// gaps; null: nowhere.
     pub keep: *mut f32,
-    /// What the sums of floats begin with, and the distance between its rows, in whole vectors; null for nothing.
+    /// What the sums of floats begin with, and the distance between its rows, in whole vectors;
+    /// null for nothing.
     pub begin: (*const f32, usize),
     /// What is added to the products.
     pub plus: AtTile,
@@ -39,8 +43,8 @@ pub(crate) struct Tile {
     pub last: usize,
 }
 
-/// Addresses to be asked for, one with each step of depth. They may be any; one that is in the cache anyway costs next to
-/// nothing.
+/// Addresses to be asked for, one with each step of depth. They may be any; one that is in the
+/// cache anyway costs next to nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct TilePrefetch {
     /// The first one.
@@ -75,11 +79,12 @@ impl TilePrefetch {
     }
 }
 
-/// Steps of depth that are written out one after the other. Beside the multiply-adds there is then little else to be
-/// issued, which counts where two threads share a core.
+/// Steps of depth that are written out one after the other. Beside the multiply-adds there is then
+/// little else to be issued, which counts where two threads share a core.
 const UNROLL: usize = 4;
 
-/// Rows between the one that is read of a packed B, which lies in the second-level cache, and the one that is asked for.
+/// Rows between the one that is read of a packed B, which lies in the second-level cache, and the
+/// one that is asked for.
 const NEAR: usize = 16;
 
 /// Steps between two rows that are asked for.
@@ -90,10 +95,11 @@ fn stretch(depth: usize, rows: usize) -> usize {
 /// A tile of a certain size.
 ///
 /// # Safety
-/// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth elements of A, depth x
-/// V L of B, R x V L of what the sums begin with (if any) and R x ((V - 1) L + last) of C and of what is added lie in memory that may be
-/// read (C: written, and touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L values there be
-/// written.
+/// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth
+/// elements of A, depth x V L of B, R x V L of what the sums begin with (if any) and R x ((V -
+/// 1) L + last) of C and of what is added lie in memory that may be read (C: written, and
+/// touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L
+/// values there be written.
 pub(crate) type Kernel = unsafe fn(&Tile);
 
 /// What a tile computes with. Its operands are 32 bits wide: floats, or words of four bytes.
@@ -165,16 +171,16 @@ pub(crate) type Vectors<V, const MR: usize, const NV: usize> = [[V; NV]; MR];
 
 /// Where a tile is in its operands.
 struct At {
-    /// Every third row of A. An address is one of them and up to twice the distance between rows, which costs no
-    /// instruction of its own.
+    /// Every third row of A. An address is one of them and up to twice the distance between rows,
+    /// which costs no instruction of its own.
     a: [*const f32; 5],
     b: *const f32,
     ahead: *const f32,
     keep: *mut f32,
 }
 
-/// The body of every [`Kernel`] of MR rows and NV vectors. ALONG: A's columns are neighbours; else its rows are. PACKED: B's rows
-/// follow one another.
+/// The body of every [`Kernel`] of MR rows and NV vectors. ALONG: A's columns are neighbours; else
+/// its rows are. PACKED: B's rows follow one another.
 ///
 /// # Safety
 /// As for a [`Kernel`].
@@ -226,8 +232,8 @@ pub(crate) unsafe fn sums<
     let ((base, base_row), _) = t.plus.addresses(t.c);
     let thirds = std::array::from_fn(|i| a.wrapping_add(if ALONG { 3 * i * a_row } else { 0 }));
     let mut at = At { a: thirds, b: t.b.0, ahead: t.ahead.at, keep: t.keep };
-    // SAFETY: every access lies inside the areas that the caller vouches for (see `Kernel`). The pointers wrap, because
-    // after the last step they may point past the areas.
+    // SAFETY: every access lies inside the areas that the caller vouches for (see `Kernel`). The
+    // pointers wrap, because after the last step they may point past the areas.
     unsafe {
         let (mut left, mut row) = (t.depth, 0);
         while left > 0 {

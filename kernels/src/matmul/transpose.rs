@@ -16,11 +16,12 @@ pub(super) struct Block {
     pub c: (*mut f32, usize),
 }
 
-/// C = blockᵀ + base + bias, in this order, as the tiles do it. Squares are transposed in registers.
+/// C = blockᵀ + base + bias, in this order, as the tiles do it. Squares are
+/// transposed in registers.
 ///
 /// # Safety
-/// Of the block, all rows and whole vectors of columns may be read; of C's cols x rows
-/// elements and of its columns, what is added may be read; C may be written, and nobody else touches it.
+/// Of the block, all rows and whole vectors of columns may be read; of C's cols x rows elements and
+/// of its columns, what is added may be read; C may be written, and nobody else touches it.
 #[inline(always)]
 pub(super) unsafe fn write_transposed<S: Simd>(s: S, b: &Block) {
     let ((base, base_row), bias) = b.plus.addresses(b.c);
@@ -28,8 +29,8 @@ pub(super) unsafe fn write_transposed<S: Simd>(s: S, b: &Block) {
         let high = S::V::LANES.min(b.rows - x);
         for y in (0..b.cols).step_by(S::V::LANES) {
             let wide = S::V::LANES.min(b.cols - y);
-            // SAFETY: row x + i < rows of the block has a whole vector at `y`; row y + i < cols of C has `high` elements
-            // at `x`, and so has what is added.
+            // SAFETY: row x + i < rows of the block has a whole vector at `y`; row y + i < cols of
+            // C has `high` elements at `x`, and so has what is added.
             unsafe {
                 let mut square = [s.splat(0.0); MOST_LANES];
                 for (i, v) in square[..high].iter_mut().enumerate() {

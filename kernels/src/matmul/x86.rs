@@ -19,11 +19,12 @@ macro_rules! code {
             /// As there, and the processor has the instructions.
             #[target_feature(enable = $features)]
             unsafe fn entry<const MR: usize, const NV: usize, const ALONG: bool, const PACKED: bool>(t: &Tile) {
-                // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+                // SAFETY: the processor has the instructions, and the caller answers
+                // for the pointers.
                 unsafe { tile::tile::<_, MR, NV, ALONG, PACKED>($token::assume(), t) }
             }
-            /// The kernel for tiles of `rows` x `vectors`. `along`: A's columns are neighbours; else its rows are. `packed`:
-            /// B's rows follow one another.
+            /// The kernel for tiles of `rows` x `vectors`. `along`: A's columns are neighbours;
+            /// else its rows are. `packed`: B's rows follow one another.
             pub(in crate::matmul) fn kernel(rows: usize, vectors: usize, along: bool, packed: bool) -> Kernel {
                 match (vectors, rows, along, packed) {
                     $($(
@@ -41,7 +42,8 @@ macro_rules! code {
             /// As there, and the processor has the instructions.
             #[target_feature(enable = $features)]
             pub(in crate::matmul) unsafe fn pack<W: Stored>(from: &Piece<W>, panel: usize, to: *mut f32) {
-                // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+                // SAFETY: the processor has the instructions, and the caller answers
+                // for the pointers.
                 unsafe { pack::pack($token::assume(), from, panel, to) }
             }
             /// [`transpose::write_transposed`].
@@ -50,7 +52,8 @@ macro_rules! code {
             /// As there, and the processor has the instructions.
             #[target_feature(enable = $features)]
             pub(in crate::matmul) unsafe fn write_transposed(block: &Block) {
-                // SAFETY: the processor has the instructions, and the caller answers for the pointers.
+                // SAFETY: the processor has the instructions, and the caller answers
+                // for the pointers.
                 unsafe { transpose::write_transposed($token::assume(), block) }
             }
         }

@@ -1,7 +1,8 @@
 //! 256-bit vectors, 8 words: AVX-VNNI with tiles of up to 6 x 16, and AVX2 alone with 4 x 16.
 //!
-//! AVX2 multiplies bytes without sign by bytes with one, and adds pairs up in 16 bits, which saturate. So A's sign is moved to
-//! B, whose numbers are then within ±127 like A's magnitudes: a pair is at most 2 · 127², which fits.
+//! AVX2 multiplies bytes without sign by bytes with one, and adds pairs up in 16 bits, which
+//! saturate. So A's sign is moved to B, whose numbers are then within ±127 like A's magnitudes: a
+//! pair is at most 2 · 127², which fits.
 use super::{
     dot::{self, ByteDot},
     tile::{Piece, Tile, TileFn},
@@ -19,7 +20,8 @@ struct Vnni(Avx2);
 #[derive(Clone, Copy)]
 struct Plain(Avx2);
 
-/// The tokens, and what they have in common. The second argument says whether A's bytes are taken as they are.
+/// The tokens, and what they have in common. The second argument says whether A's bytes are
+/// taken as they are.
 macro_rules! token {
     ($t:ident, $raw:literal) => {
         impl $t {

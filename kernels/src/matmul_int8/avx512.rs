@@ -1,4 +1,5 @@
-//! AVX-512 VNNI: vectors of 16 words, tiles of up to 9 x 48 or 6 x 64 as in f32, with four times the products.
+//! AVX-512 VNNI: vectors of 16 words, tiles of up to 9 x 48 or 6 x 64 as in f32, with four
+//! times the products.
 use super::{
     dot::{self, ByteDot},
     tile::{Piece, Tile, TileFn},

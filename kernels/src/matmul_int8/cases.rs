@@ -49,7 +49,8 @@ pub(super) fn folded(x: &[f32], by: &[f32]) -> Vec<f32> {
     x.iter().enumerate().map(|(i, x)| x * by[i % by.len()]).collect()
 }
 
-/// One product of a quantised weight (N, K) with x (m, K) or dy (m, N), which are quantised in the launch.
+/// One product of a quantised weight (N, K) with x (m, K) or dy (m, N), which are
+/// quantised in the launch.
 fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed: bool) -> Case {
     let (name, depth, cols) = if transposed { ("times_transposed", k, n) } else { ("times", n, k) };
     let (x, w, bias) = (noise(1, m * depth), noise(2, n * k), noise(3, cols));
@@ -104,7 +105,8 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed:
                 Added::Output => " plus output",
             }
         ),
-        // the sums are exact; what is left are four roundings. Of few outputs all may be close to zero
+        // the sums are exact; what is left are four roundings. Of few outputs all may
+        // be close to zero
         tolerance: if m * cols < 100 { 5e-6 } else { 5e-7 },
         flops: cost.flops,
         bytes: cost.bytes,
@@ -115,7 +117,8 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed:
     }
 }
 
-/// The scales of quantised rows. (Their integers are no floats; the tests and the products see them.)
+/// The scales of quantised rows. (Their integers are no floats; the tests and the
+/// products see them.)
 fn rows_case(rows: usize, cols: usize, fold: bool, timed: bool) -> Case {
     let (x, by) = (noise(1, rows * cols), noise(2, cols));
     let reference = {

@@ -1,9 +1,10 @@
 //! The driver, and what all instruction sets share.
 //!
-//! As in [`crate::matmul`], a task packs its columns of B into its own slice of the workspace and runs its rows over them;
-//! a slice that holds these columns already is used as it is.
+//! As in [`crate::matmul`], a task packs its columns of B into its own slice of the workspace and
+//! runs its rows over them; a slice that holds these columns already is used as it is.
 //!
-//! A packed panel has words of four numbers of a column, one below the other, as the instructions multiply them:
+//! A packed panel has words of four numbers of a column, one below the other, as the
+//! instructions multiply them:
 //!
 //! ```text
 //! row 0           what the sums of the panel's columns begin with: -128 Σ B where A is 128 too large, else 0
@@ -52,7 +53,8 @@ pub(super) struct Left<'a> {
     pub stride: usize,
     pub scales: &'a [f32],
 }
-/// B in host memory: element (p, j) is `data[p * stride + j]` or, if `transposed`, `data[j * stride + p]`.
+/// B in host memory: element (p, j) is `data[p * stride + j]` or, if `transposed`,
+/// `data[j * stride + p]`.
 #[derive(Clone, Copy)]
 pub(super) struct Right<'a> {
     pub data: &'a [i8],
@@ -62,7 +64,8 @@ pub(super) struct Right<'a> {
     pub scales: Option<&'a [f32]>,
 }
 
-/// C (m x cols, rows `c_row` apart) = A B + .., with `workspace` for what `plan` says the threads need.
+/// C (m x cols, rows `c_row` apart) = A B + .., with `workspace` for what `plan` says
+/// the threads need.
 pub(super) fn multiply(
     d: &Cpu,
     plan: Plan,
@@ -100,9 +103,9 @@ pub(super) fn multiply(
     let workspace = Shared(workspace.as_mut_ptr());
     let code = code(path);
     d.each(plan.tasks(), |task, thread| {
-        // SAFETY: `thread` is below `threads()` and no two threads that run at once share it, so that the slice
-        // belongs to this call; it has `each` words (asserted). Tasks write disjoint blocks of C, and the extents of
-        // all operands were asserted.
+        // SAFETY: `thread` is below `threads()` and no two threads that run at once share it, so
+        // that the slice belongs to this call; it has `each` words (asserted). Tasks write disjoint
+        // blocks of C, and the extents of all operands were asserted.
         unsafe { job.run(&code, task, workspace.get().add(thread * each).cast()) };
     });
 }
@@ -121,8 +124,9 @@ pub(super) fn burst(d: &Cpu, path: Path, tasks: usize) -> f64 {
         let (a, scales) = (vec![0_u32; tile_rows * words], vec![1.0_f32; tile_rows]);
         let (b, mut c) = (vec![0_u32; (TOP + words) * cols], vec![0.0_f32; tile_rows * cols]);
         for _ in 0..tiles {
-            // SAFETY: the processor has the path's instructions (asserted); A has `tile_rows` rows of `words` words, B is a
-            // panel of TOP + words rows, C and the scales are as large as the tile.
+            // SAFETY: the processor has the path's instructions (asserted); A has `tile_rows`
+            // rows of `words` words, B is a panel of TOP + words rows, C and the scales are as
+            // large as the tile.
             unsafe {
                 let mut t = Tile::new(words, (a.as_ptr().cast(), words), b.as_ptr(), cols);
                 (t.of.c, t.of.last, t.scales) = ((c.as_mut_ptr(), cols), path.lanes(), scales.as_ptr());
@@ -147,8 +151,8 @@ impl Job<'_> {
     /// Computes one task.
     ///
     /// # Safety
-    /// What `multiply` asserts holds, nobody else writes the task's block of C, and `slot` is this call's own and as
-    /// long as the plan says.
+    /// What `multiply` asserts holds, nobody else writes the task's block of C, and `slot` is this
+    /// call's own and as long as the plan says.
     unsafe fn run(&self, code: &Code, task: usize, slot: *mut u32) {
         let Job { plan, a, .. } = self;
         let (i0, j0, rows, cols) = plan.task(task);
@@ -163,8 +167,9 @@ impl Job<'_> {
                 let vectors = wide.div_ceil(lanes);
                 let left = (a.q.as_ptr().wrapping_add((i0 + i) * a.stride).cast(), a.stride / 4);
                 let part = (j / panel, cols.div_ceil(panel));
-                // SAFETY: the tile lies in the task's block of C and its operands in A and in what was packed, the
-                // extents of which were asserted; panels in front of this one are whole.
+                // SAFETY: the tile lies in the task's block of C and its operands in A and in
+                // what was packed, the extents of which were asserted; panels in front of
+                // this one are whole.
                 unsafe {
                     let b = packed.add(j * (TOP + words));
                     let mut t = Tile::new(words, left, b, vectors * lanes);
@@ -178,8 +183,8 @@ impl Job<'_> {
             }
         }
     }
-    /// Packs the columns from `j0` into `slot` behind the header, unless the header says that they are there, and gives
-    /// their address.
+    /// Packs the columns from `j0` into `slot` behind the header, unless the header says that they
+    /// are there, and gives their address.
     ///
     /// # Safety
     /// As of `run`.
@@ -212,7 +217,8 @@ impl Job<'_> {
             let width = panel.min((cols - first).next_multiple_of(lanes));
             let at = j0 + first..j0 + cols.min(first + panel);
             for (row, values, none) in [(1, self.b.scales, 1.0), (2, self.plus.bias, 0.0)] {
-                // SAFETY: the panels in front of this one are whole, and row 2 of it is in front of its words.
+                // SAFETY: the panels in front of this one are whole, and row 2 of it is in
+                // front of its words.
                 let row = unsafe {
                     let row = packed.add(first * (TOP + self.plan.words()) + row * width);
                     std::slice::from_raw_parts_mut(row.cast::<f32>(), width)

@@ -10,7 +10,8 @@ use crate::{
     simd::{F32s, MOST_LANES, PrefetchHint, Simd, prefetch},
 };
 
-/// What multiplies vectors of 32-bit words: sums, or four bytes each. Their products are sums of four products of bytes.
+/// What multiplies vectors of 32-bit words: sums, or four bytes each. Their products are sums of
+/// four products of bytes.
 pub(super) trait ByteDot: Arithmetic {
     /// True if A's bytes are taken as they are, without sign and 128 too large.
     const RAW: bool;
@@ -96,8 +97,8 @@ pub(super) unsafe fn pack<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut
     }
 }
 
-/// Where vectors of a packed block lie: the first word of column `group` (whole vectors) of the panels, and the width of
-/// its panel.
+/// Where vectors of a packed block lie: the first word of column `group` (whole vectors) of the
+/// panels, and the width of its panel.
 #[inline(always)]
 fn place(from: &Piece, panel: usize, lanes: usize, group: usize) -> (usize, usize) {
     let first = group / panel * panel;
@@ -118,8 +119,8 @@ unsafe fn pack_transposed<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut
     for group in (0..cols).step_by(lanes) {
         let live = lanes.min(cols - group);
         let (first, width) = place(from, panel, lanes, group);
-        // SAFETY: line group + i < cols and its bytes p .. p + n <= depth are in the piece; the place of the group has
-        // rows of `width` words, TOP + words of them.
+        // SAFETY: line group + i < cols and its bytes p .. p + n <= depth are in the piece; the
+        // place of the group has rows of `width` words, TOP + words of them.
         unsafe {
             let (from, to) = (at.add(group * stride), to.add(first));
             let mut sum = w.zero();
@@ -144,7 +145,8 @@ unsafe fn pack_transposed<W: ByteDot>(w: W, from: &Piece, panel: usize, to: *mut
     }
 }
 
-/// Words that are asked for ahead of their use: their lines are far apart, and the processor does not see where this leads.
+/// Words that are asked for ahead of their use: their lines are far apart, and the processor does
+/// not see where this leads.
 const AHEAD: usize = 8;
 
 /// Four stored lines become a row of words.

@@ -5,14 +5,15 @@
 //! times_transposed   y (m, N) = sx[i] sw[n] (q wᵀ) [+ ..]    forward of a linear layer stored (out, in)
 //! times              y (m, K) = sx[i] (q w) [+ ..]           its dX, q from x ∘ sw; the forward of one stored (in, out)
 //! ```
-//! A row of W is its scale times the integers w, stored like that: [`crate::Storage::Int8`], with a scale for each output channel.
-//! In `times` the channels are what is summed over, so their scales go into x before that is quantised. The sums are
-//! exact; the approximation is the rounding of x and W alone, about 1 % of the result for normal data. The same integers
-//! and the same order of the few float operations behind them make all instruction sets agree to the bit.
+//! A row of W is its scale times the integers w, stored like that: [`crate::Storage::Int8`], with a
+//! scale for each output channel. In `times` the channels are what is summed over, so their scales
+//! go into x before that is quantised. The sums are exact; the approximation is the rounding of x
+//! and W alone, about 1 % of the result for normal data. The same integers and the same order of
+//! the few float operations behind them make all instruction sets agree to the bit.
 //!
-//! AVX-512 VNNI and AVX-VNNI multiply four pairs of bytes and add them up in one instruction; one side of it has no sign, so q
-//! is kept 128 too large. AVX2 takes the sign off instead. `ENGRAFT_KERNELS=avx2` means 256-bit vectors, with AVX-VNNI where
-//! the processor has it.
+//! AVX-512 VNNI and AVX-VNNI multiply four pairs of bytes and add them up in one instruction; one
+//! side of it has no sign, so q is kept 128 too large. AVX2 takes the sign off instead.
+//! `ENGRAFT_KERNELS=avx2` means 256-bit vectors, with AVX-VNNI where the processor has it.
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -46,7 +47,8 @@ pub const MAX_DEPTH: usize = (i32::MAX / (127 * 127)) as usize;
 
 /// Rows in 8 bits, each with its scale: `x[i] ≈ scale[i] · (q[i] - 128)`.
 ///
-/// A row with a value that is not finite has NaN as its scale, and so has whatever is computed from it.
+/// A row with a value that is not finite has NaN as its scale, and so has whatever is
+/// computed from it.
 #[derive(Debug)]
 pub struct QuantizedRows {
     /// Rows of `stride()` bytes.
@@ -118,8 +120,8 @@ fn scales<'a>(device: &Device, w: Matrix<'a>, depth: usize) -> Result<&'a Buffer
     }
 }
 
-/// What [`crate::profile::Roofline`] times: `tasks` times the largest tile of the path, again and again, on data that stays
-/// in the first-level cache. It says how many operations that was.
+/// What [`crate::profile::Roofline`] times: `tasks` times the largest tile of the path, again and
+/// again, on data that stays in the first-level cache. It says how many operations that was.
 pub(crate) fn burst(d: &Cpu, isa: Isa, tasks: usize) -> f64 {
     cpu::burst(d, Path::of(isa), tasks)
 }
@@ -166,7 +168,8 @@ pub fn times_transposed(
     product(device, x, w, true, plus, y)
 }
 
-/// y (m, K) = x (m, N) W + .., where W is without its scales: they are the `by` with which x was quantised.
+/// y (m, K) = x (m, N) W + .., where W is without its scales: they are the `by` with which
+/// x was quantised.
 pub fn times(
     device: &Device,
     x: &QuantizedRows,
@@ -200,7 +203,8 @@ fn product(
     }
 }
 
-/// Plain code: a row's integers and its scale. In f32, because where a value lies between two integers is decided there.
+/// Plain code: a row's integers and its scale. In f32, because where a value lies between two
+/// integers is decided there.
 pub fn reference_row(x: &[f32]) -> (Vec<i8>, f32) {
     if x.iter().any(|x| !x.is_finite()) {
         return (vec![0; x.len()], f32::NAN);
@@ -210,8 +214,8 @@ pub fn reference_row(x: &[f32]) -> (Vec<i8>, f32) {
     (x.iter().map(|x| (x * factor).round_ties_even() as i8).collect(), top / 127.0)
 }
 
-/// Plain loops: C (m, n) = A B, both of integers, times the scales of rows and of columns (if there are any), + bias.
-/// Each operand is given with its row and column strides.
+/// Plain loops: C (m, n) = A B, both of integers, times the scales of rows and of columns (if there
+/// are any), + bias. Each operand is given with its row and column strides.
 pub fn reference<T: Float>(
     (m, k, n): (usize, usize, usize),
     a: (&[i8], usize, usize),

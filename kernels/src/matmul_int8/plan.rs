@@ -1,4 +1,5 @@
-//! How a product is cut into tasks and blocks: by the shapes and the instructions, never by the number of threads.
+//! How a product is cut into tasks and blocks: by the shapes and the instructions, never by the
+//! number of threads.
 use crate::Isa;
 
 /// The code that runs: [`Isa`] and what else the processor has.
@@ -48,8 +49,8 @@ impl Path {
     }
 }
 
-/// C (m x cols) = A (m x depth) B (depth x cols), and its blocks. A block of B has the whole depth: sums stay in
-/// registers from beginning to end.
+/// C (m x cols) = A (m x depth) B (depth x cols), and its blocks. A block of B has the whole depth:
+/// sums stay in registers from beginning to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub path: Path,
@@ -76,7 +77,8 @@ const BLOCKS: usize = 8;
 const TASKS: usize = 16;
 /// ... or they have so few rows: each packs for itself.
 const TASK_ROWS: usize = 256;
-/// Words in front of a thread's panels: which columns they are. A cache line, so that panels stay aligned.
+/// Words in front of a thread's panels: which columns they are. A cache line, so that
+/// panels stay aligned.
 pub(super) const HEADER: usize = 16;
 /// Rows of a packed panel in front of its words.
 pub(super) const TOP: usize = 3;
@@ -111,7 +113,8 @@ impl Plan {
     pub(super) fn tasks(&self) -> usize {
         if self.m == 0 || self.cols == 0 { 0 } else { self.row_blocks() * self.cols.div_ceil(self.nc) }
     }
-    /// Task `t`: its first row and column, rows and columns. Tasks that share columns follow one another.
+    /// Task `t`: its first row and column, rows and columns. Tasks that share columns
+    /// follow one another.
     pub(super) fn task(&self, t: usize) -> (usize, usize, usize, usize) {
         let (i, j) = (t % self.row_blocks() * self.mc, t / self.row_blocks() * self.nc);
         (i, j, self.mc.min(self.m - i), self.nc.min(self.cols - j))

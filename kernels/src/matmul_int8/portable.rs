@@ -19,7 +19,8 @@ unsafe fn rows<const R: usize>(t: &Tile) {
     let of = &t.of;
     let ((base, base_row), _) = of.plus.addresses(of.c);
     let panel = t.panel.cast::<u32>();
-    // SAFETY: every access lies inside the areas that the caller vouches for; A's rows are aligned words.
+    // SAFETY: every access lies inside the areas that the caller vouches for; A's rows
+    // are aligned words.
     unsafe {
         let mut sums = [[0i32; LANES]; R];
         sums.fill(*panel.cast());
@@ -64,8 +65,8 @@ pub(super) unsafe fn pack(from: &Piece, _panel: usize, to: *mut u32) {
     let words = from.depth.div_ceil(4);
     for first in (0..from.cols).step_by(LANES) {
         for j in 0..LANES {
-            // SAFETY: elements below `depth` and `cols` are in the piece; the panels before this one take
-            // first x (TOP + words) words, and this one has (TOP + words) x 8.
+            // SAFETY: elements below `depth` and `cols` are in the piece; the panels before this
+            // one take first x (TOP + words) words, and this one has (TOP + words) x 8.
             unsafe {
                 let to = to.add(first * (TOP + words) + j);
                 *to = 0;

@@ -5,9 +5,11 @@ use crate::{
     simd::{F32s, Level, Simd, parts, simd},
 };
 
-/// A row counts as if its largest value were at least this, so that the factor 127 / max is a number.
+/// A row counts as if its largest value were at least this, so that the factor 127 /
+/// max is a number.
 pub(super) const TINY: f32 = 1e-30;
-/// Added to a number within ±127.5, it leaves the nearest integer (of two, the even one) + 128 as the lowest byte.
+/// Added to a number within ±127.5, it leaves the nearest integer (of two, the even one) + 128 as
+/// the lowest byte.
 const ROUND: f32 = 12_582_912.0 + 128.0;
 /// Stands for 0.
 const ZERO: u8 = 128;
@@ -35,8 +37,9 @@ fn end<S: Simd>(s: S, x: &[f32], by: Option<&[f32]>, i: usize) -> S::V {
     }
 }
 
-/// Quantises x, or x ∘ `by`, into `q`, which is at least as long; the rest of it is set to what stands for 0. Returns the
-/// scale. No multiply is fused with an add, so that every instruction set rounds alike.
+/// Quantises x, or x ∘ `by`, into `q`, which is at least as long; the rest of it is set to what
+/// stands for 0. Returns the scale. No multiply is fused with an add, so that every instruction
+/// set rounds alike.
 #[inline(always)]
 pub(crate) fn quantize_row<S: Simd>(s: S, x: &[f32], by: Option<&[f32]>, q: &mut [u8]) -> f32 {
     let l = S::V::LANES;

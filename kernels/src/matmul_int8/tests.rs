@@ -46,7 +46,8 @@ fn bits(
     c
 }
 
-/// One product on a path, in buffers with nothing to spare and with gaps: what must not be written is looked at.
+/// One product on a path, in buffers with nothing to spare and with gaps: what must not be
+/// written is looked at.
 fn on_path(path: Path, s: &Shape, q: &[i8], w: &[i8], threads: usize) -> Vec<f32> {
     let Shape { m, depth, cols, transposed, gap, with_scales, with_bias, onto } = *s;
     let device = Device::cpu(threads).unwrap();
@@ -268,7 +269,8 @@ fn the_product_is_close_to_the_one_that_is_not_quantised() {
     }
 }
 
-/// In both orders a row has the same bits among any number of rows; and parts of the weight and of the output are arguments.
+/// In both orders a row has the same bits among any number of rows; and parts of the weight and of
+/// the output are arguments.
 #[test]
 fn a_row_is_the_same_in_any_company_and_so_is_a_part() {
     let (d, n, k, gap) = (Device::cpu(2).unwrap(), 100, 200, 3);

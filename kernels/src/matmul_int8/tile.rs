@@ -10,8 +10,8 @@ use std::ptr::{null, null_mut};
 pub(super) struct Piece {
     /// Its first element.
     pub at: *const i8,
-    /// If true, neighbours in memory are neighbours in depth and `stride` leads to the next column: B = Wᵀ. If false,
-    /// neighbours are columns and `stride` leads to the next row: B = W.
+    /// If true, neighbours in memory are neighbours in depth and `stride` leads to the next column:
+    /// B = Wᵀ. If false, neighbours are columns and `stride` leads to the next row: B = W.
     pub transposed: bool,
     /// Distance between the lines that are stored together.
     pub stride: usize,
@@ -31,8 +31,8 @@ pub(super) struct Tile {
     pub scales: *const f32,
 }
 impl Tile {
-    /// A tile of the matrix of words `a` (its first element, the distance between its rows), so many words deep, with a panel
-    /// `wide` words wide.
+    /// A tile of the matrix of words `a` (its first element, the distance between its rows), so
+    /// many words deep, with a panel `wide` words wide.
     pub fn new(words: usize, a: (*const f32, usize), panel: *const u32, wide: usize) -> Tile {
         let panel = panel.cast::<f32>();
         Tile {
@@ -53,18 +53,19 @@ impl Tile {
     }
 }
 
-/// A tile of a certain size: C = A B · A's scale · the column's + bias + base, in this order, rounded after each
-/// step.
+/// A tile of a certain size: C = A B · A's scale · the column's + bias + base, in this order,
+/// rounded after each step.
 ///
 /// # Safety
-/// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R rows of `depth` words of A, R
-/// scales, a panel of (TOP + depth) V L words, and (V - 1) L + last values of each of C's R rows and of what is
-/// added lie in memory that may be read (C: written, and touched by nobody else), and 1 <= last <= L.
+/// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R rows of
+/// `depth` words of A, R scales, a panel of (TOP + depth) V L words, and (V - 1) L + last values of
+/// each of C's R rows and of what is added lie in memory that may be read (C: written, and touched
+/// by nobody else), and 1 <= last <= L.
 pub(super) type TileFn = unsafe fn(&Tile);
 
 /// Packs a piece into panels of so many columns (whole vectors): all but rows 1 and 2.
 ///
 /// # Safety
-/// The processor has the function's instructions; every element of the piece may be read; (TOP + words) x (cols rounded
-/// up to whole vectors) words may be written.
+/// The processor has the function's instructions; every element of the piece may be read; (TOP +
+/// words) x (cols rounded up to whole vectors) words may be written.
 pub(super) type PackFn = unsafe fn(&Piece, usize, *mut u32);

@@ -1,4 +1,5 @@
-//! The shapes on which mixtures are checked and timed: few and many groups, of equal and of odd widths.
+//! The shapes on which mixtures are checked and timed: few and many groups, of equal
+//! and of odd widths.
 use super::*;
 use crate::{
     Case, Class, PreparedCase,

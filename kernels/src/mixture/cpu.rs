@@ -1,4 +1,5 @@
-//! Rows in parallel. Sums run over lanes, which are added up at the end, in an order that depends on widths alone.
+//! Rows in parallel. Sums run over lanes, which are added up at the end, in an order that depends
+//! on widths alone.
 use super::*;
 use crate::{
     Cpu,

@@ -1,12 +1,14 @@
-//! What mixes several outputs of each token: columns stand in groups, one for each output (or for each head of each output),
-//! and a token has a weight for each group. Group g has `widths[g]` columns, side by side.
+//! What mixes several outputs of each token: columns stand in groups, one for each output (or for
+//! each head of each output), and a token has a weight for each group. Group g has `widths[g]`
+//! columns, side by side.
 //!
 //! ```text
 //! dots      s_g = Σ a_k b_k over the columns k of group g                      (rows, groups)
 //! spread    y_k = x_k p_g for the columns k of group g                         (rows, columns)
 //! softmax   p_g = exp s_g / Σ exp s_g' over every `stride`-th group g' from g mod stride on
 //! ```
-//! `dots` and `spread` are each other's gradients: da = spread(b, ds), db = spread(a, ds), dx = spread(dy, p), dp = dots(dy, x).
+//! `dots` and `spread` are each other's gradients: da = spread(b, ds), db = spread(a, ds), dx =
+//! spread(dy, p), dp = dots(dy, x).
 mod cases;
 mod cpu;
 #[cfg(test)]
@@ -41,7 +43,8 @@ pub fn dots(device: &Device, a: View<'_>, b: View<'_>, widths: &[usize], s: View
         Device::Null(_) => Ok(()),
     }
 }
-/// y: the columns of x, (rows, columns), times the weights p of their groups, (rows, groups). (rows, columns)
+/// y: the columns of x, (rows, columns), times the weights p of their groups, (rows,
+/// groups). (rows, columns)
 pub fn spread(device: &Device, x: View<'_>, p: View<'_>, widths: &[usize], y: ViewMut<'_>) -> Result<()> {
     let (rows, cols) = (x.rows(), columns(widths));
     x.expect::<f32>(NAME, device, "x", (rows, cols))?;
@@ -54,7 +57,8 @@ pub fn spread(device: &Device, x: View<'_>, p: View<'_>, widths: &[usize], y: Vi
         Device::Null(_) => Ok(()),
     }
 }
-/// p: the softmax of s over every `stride`-th column, for each of the first `stride` columns. (rows, groups)
+/// p: the softmax of s over every `stride`-th column, for each of the first `stride`
+/// columns. (rows, groups)
 pub fn softmax(device: &Device, s: View<'_>, stride: usize, p: ViewMut<'_>) -> Result<()> {
     let shape = (s.rows(), s.cols());
     s.expect::<f32>(NAME, device, "s", shape)?;

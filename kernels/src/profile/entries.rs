@@ -56,7 +56,8 @@ pub enum Mark {
     Phase(&'static str),
     /// What is computed for one place of the model.
     Place(Place),
-    /// One launch: the kernel (the name of its row in [`crate::KERNELS`], or `buffer` for copies) and its operation.
+    /// One launch: the kernel (the name of its row in [`crate::KERNELS`], or `buffer` for copies)
+    /// and its operation.
     Kernel(&'static str, &'static str),
 }
 impl Mark {
@@ -86,8 +87,8 @@ pub struct Row {
     pub place: Option<Place>,
     /// How many.
     pub calls: u64,
-    /// Their time, without that of spans of the same kind inside them: the rows of kernels add up to the time spent in
-    /// kernels, those of phases to the time spent in phases.
+    /// Their time, without that of spans of the same kind inside them: the rows of kernels add up
+    /// to the time spent in kernels, those of phases to the time spent in phases.
     pub time: Duration,
     /// What they cost.
     pub cost: Cost,
@@ -108,8 +109,8 @@ pub struct Event {
     pub at: Duration,
     /// From its beginning to its end.
     pub time: Duration,
-    /// Spans of one lane nest. Work that follows other work shares its lane, whichever thread does it; work that goes on at
-    /// the same time has another.
+    /// Spans of one lane nest. Work that follows other work shares its lane, whichever thread does
+    /// it; work that goes on at the same time has another.
     pub lane: usize,
     /// What it costs; nothing, if it is no launch.
     pub cost: Cost,

@@ -1,13 +1,15 @@
 //! Where the time goes: what a device records of its launches while it is asked to.
 //!
-//! Every launch opens a [`SpanGuard`] that ends with it and carries its [`Cost`], the same function of the shapes from which
-//! the registry's cases take theirs. Above the kernels the engine marks phases and layers with [`Device::mark`]; spans
-//! nest, and a launch belongs to the innermost phase and place around it on its thread. Beside them the ledger notes what
-//! is live whenever that changes.
+//! Every launch opens a [`SpanGuard`] that ends with it and carries its [`Cost`], the same
+//! function of the shapes from which the registry's cases take theirs. Above the kernels the
+//! engine marks phases and layers with [`Device::mark`]; spans nest, and a launch belongs to the
+//! innermost phase and place around it on its thread. Beside them the ledger notes what is live
+//! whenever that changes.
 //!
-//! The recorder hangs on the device, so that two devices of one process are profiled apart. While it is off, a launch
-//! reads one flag. While it is on, totals are kept of everything, and single events up to a number ([`Profile::left_out`]
-//! says how many there were beyond it), so that a long run cannot fill the memory with its own description.
+//! The recorder hangs on the device, so that two devices of one process are profiled apart. While
+//! it is off, a launch reads one flag. While it is on, totals are kept of everything, and single
+//! events up to a number ([`Profile::left_out`] says how many there were beyond it), so that a long
+//! run cannot fill the memory with its own description.
 mod entries;
 mod recorder;
 mod roofline;
@@ -37,8 +39,8 @@ impl Drop for SpanGuard {
 }
 
 impl Device {
-    /// Records from now on, as that of a device which is capable of `roofline`. What was recorded before is forgotten. A
-    /// GPU, whose launches return before they are done, is refused.
+    /// Records from now on, as that of a device which is capable of `roofline`. What was recorded
+    /// before is forgotten. A GPU, whose launches return before they are done, is refused.
     pub fn start_profile(&self, roofline: Roofline) -> Result<()> {
         let recorder =
             self.recorder().ok_or(Error::Unsupported { kernel: "profile", device: self.name() })?;
@@ -46,7 +48,8 @@ impl Device {
         recorder.start(roofline);
         Ok(())
     }
-    /// Ends the recording and gives it away; nothing, if there was none. Spans that are still open are not in it.
+    /// Ends the recording and gives it away; nothing, if there was none. Spans that are still
+    /// open are not in it.
     pub fn end_profile(&self) -> Option<Profile> {
         let log = self.recorder()?.end()?;
         let ledger::History { changes, left_out } = self.ledger().unwatch();

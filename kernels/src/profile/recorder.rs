@@ -15,7 +15,8 @@ use std::{
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     on: AtomicBool,
-    /// Numbers of spans, never used twice: a span that outlives its profile must not end one of the next.
+    /// Numbers of spans, never used twice: a span that outlives its profile must not end
+    /// one of the next.
     spans: AtomicU64,
     log: Mutex<Option<Log>>,
 }

@@ -1,14 +1,16 @@
-//! What this machine is capable of, measured: the roofline model (Williams, Waterman & Patterson 2009).
+//! What this machine is capable of, measured: the roofline model (Williams, Waterman &
+//! Patterson 2009).
 //!
 //! ```text
 //! a launch of f operations in f32, i on 8-bit integers and b bytes takes at least
 //! max(f / peak + i / integer peak, b / bandwidth)
 //! ```
-//! The peak is that of independent chains of fused multiply-adds in registers, the integers' that of the product's tile on
-//! data in the first-level cache, the bandwidth that of STREAM's triad (McCalpin 1995), y = b + s c, on arrays that are
-//! together twice as large as the largest cache; all on all threads of the pool, the best of several rounds. Memory is
-//! counted as STREAM counts it, every array once. Data that is still in a cache comes faster than that, so a small launch can
-//! be above its roofline.
+//! The peak is that of independent chains of fused multiply-adds in registers, the integers' that
+//! of the product's tile on data in the first-level cache, the bandwidth that of STREAM's triad
+//! (McCalpin 1995), y = b + s c, on arrays that are together twice as large as the largest cache;
+//! all on all threads of the pool, the best of several rounds. Memory is counted as STREAM counts
+//! it, every array once. Data that is still in a cache comes faster than that, so a small launch
+//! can be above its roofline.
 use super::entries::Roofline;
 use crate::{
     Cpu, Device, Error, Result, isa, matmul_int8,
@@ -20,8 +22,8 @@ use std::{
 };
 
 impl Roofline {
-    /// Measures a processor, in less than two seconds; another device is refused. Memory is taken from the system and given back,
-    /// past the device's ledger.
+    /// Measures a processor, in less than two seconds; another device is refused. Memory is taken
+    /// from the system and given back, past the device's ledger.
     pub fn measure(device: &Device) -> Result<Roofline> {
         let Device::Cpu(d) = device else {
             return Err(Error::Unsupported { kernel: "roofline", device: device.name() });
@@ -33,7 +35,8 @@ impl Roofline {
     }
 }
 
-/// Chains of multiply-adds: more than are under way at once on any processor, and fewer than AVX2 has registers.
+/// Chains of multiply-adds: more than are under way at once on any processor, and fewer than
+/// AVX2 has registers.
 const CHAINS: usize = 12;
 const LINKS: usize = 50_000;
 const TASKS: usize = 16;
@@ -59,7 +62,8 @@ simd! {
     }
 }
 
-/// The shortest time that `f` takes: of three rounds at least, and of as many as fit into `at_least`.
+/// The shortest time that `f` takes: of three rounds at least, and of as many as fit
+/// into `at_least`.
 fn best(at_least: Duration, mut f: impl FnMut()) -> f64 {
     let (start, mut best, mut rounds) = (Instant::now(), f64::INFINITY, 0);
     while rounds < 3 || start.elapsed() < at_least {
@@ -71,8 +75,9 @@ fn best(at_least: Duration, mut f: impl FnMut()) -> f64 {
     best.max(1e-9)
 }
 
-/// Keeps all threads of a processor busy with multiply-adds in registers, for some milliseconds, and says how many
-/// floating-point operations that was: what a product could do meanwhile, to be timed beside one. Another device is refused.
+/// Keeps all threads of a processor busy with multiply-adds in registers, for some milliseconds,
+/// and says how many floating-point operations that was: what a product could do meanwhile, to be
+/// timed beside one. Another device is refused.
 pub fn burst(device: &Device) -> Result<f64> {
     match device {
         Device::Cpu(d) => Ok(chains_on_all(d, Level::current()?)),

@@ -1,5 +1,5 @@
-//! Sums by columns: a task takes some columns and walks down all rows, so nothing is shared. Rows are summed by blocks,
-//! and the blocks' sums summed, which keeps the rounding of long sums small.
+//! Sums by columns: a task takes some columns and walks down all rows, so nothing is shared. Rows
+//! are summed by blocks, and the blocks' sums summed, which keeps the rounding of long sums small.
 use super::*;
 use crate::{
     Cpu,

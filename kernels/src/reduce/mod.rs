@@ -57,8 +57,8 @@ pub fn column_dots(
         Device::Null(_) => Ok(()),
     }
 }
-/// Σ a b over all elements of all pairs, in double precision: the sum, in order, of what each pair gives. Zero on the Null
-/// device.
+/// Σ a b over all elements of all pairs, in double precision: the sum, in order, of what each pair
+/// gives. Zero on the Null device.
 pub fn dots(device: &Device, pairs: &[(&Buffer, &Buffer)]) -> Result<f64> {
     for (a, b) in pairs {
         check_buffer::<f32>(NAME, device, "a", a, 0)?;

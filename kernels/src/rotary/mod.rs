@@ -1,10 +1,11 @@
-//! Rotary positions (Su et al. 2021, arXiv:2104.09864): pairs of channels of each head turned by angles that grow with the row's
-//! position, in place.
+//! Rotary positions (Su et al. 2021, arXiv:2104.09864): pairs of channels of each head turned by
+//! angles that grow with the row's position, in place.
 //!
 //! ```text
 //! (a, b) ← (a cos - b sin, b cos + a sin)      angle (p, i) = p · frequency_i
 //! ```
-//! The first `2 · frequencies` channels of a head are turned and the others stay. The backward pass turns the other way.
+//! The first `2 · frequencies` channels of a head are turned and the others stay. The backward pass
+//! turns the other way.
 mod cases;
 mod cpu;
 #[cfg(test)]
@@ -34,8 +35,9 @@ pub struct Angles {
     frequencies: usize,
 }
 impl Angles {
-    /// Those of positions 0 to `positions` - 1. As in the reference libraries an angle is a product in f32, and cosine and sine
-    /// are multiplied by `scale` (1, but for models whose context was extended).
+    /// Those of positions 0 to `positions` - 1. As in the reference libraries an angle is a
+    /// product in f32, and cosine and sine are multiplied by `scale` (1, but for models whose
+    /// context was extended).
     pub fn new(
         device: &Device,
         class: Class,
@@ -79,8 +81,8 @@ fn cost(n: usize) -> Cost {
     Cost::new(3 * n, 8 * n)
 }
 
-/// Turns the rows of x (rows, heads · head_dim), each by the angles of its position (rows, u32). Positions beyond the table give
-/// an error.
+/// Turns the rows of x (rows, heads · head_dim), each by the angles of its position (rows, u32).
+/// Positions beyond the table give an error.
 pub fn rotate(device: &Device, r: Rotary<'_>, positions: &Buffer, x: ViewMut<'_>) -> Result<()> {
     let (rows, cols) = (x.view().rows(), x.view().cols());
     x.view().expect::<f32>(NAME, device, "x", (rows, cols))?;

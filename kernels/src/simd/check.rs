@@ -17,7 +17,8 @@ pub(crate) fn levels(mut f: impl FnMut(Level)) {
     }
     FORCED.set(None);
 }
-/// The largest difference, relative to the largest value; any NaN that is not expected is infinitely far.
+/// The largest difference, relative to the largest value; any NaN that is not expected
+/// is infinitely far.
 pub(crate) fn distance(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len(), "outputs");
     let top = want.iter().filter(|w| w.is_finite()).fold(1e-30f64, |m, w| m.max(w.abs()));
@@ -33,8 +34,8 @@ fn run(case: &Case, device: &Device) -> Vec<f32> {
     r.launch().unwrap();
     r.read().unwrap()
 }
-/// Every case of a kernel: within its tolerance of the reference on every level, the same bits for any number of
-/// threads, and a ledger that the Null device predicts.
+/// Every case of a kernel: within its tolerance of the reference on every level, the same bits for
+/// any number of threads, and a ledger that the Null device predicts.
 pub(crate) fn cases(kernel: Kernel) {
     let all = (kernel.cases)();
     assert!(all.iter().any(|c| c.timed) && all.iter().any(|c| !c.timed));

@@ -1,5 +1,5 @@
-//! exp, the normal distribution, tanh and the logistic function, by polynomials. NaN gives NaN. The errors stated are
-//! relative, against double precision over all floats, and tested.
+//! exp, the normal distribution, tanh and the logistic function, by polynomials. NaN gives NaN. The
+//! errors stated are relative, against double precision over all floats, and tested.
 use super::{F32s, Simd};
 use std::f32::consts::LOG2_E;
 
@@ -15,7 +15,8 @@ fn whole<V: F32s>(x: V, by: f32) -> V {
     x.fma(x.all(by), x.all(NO_FRACTION)) + -NO_FRACTION
 }
 
-/// eˣ to 1.2e-7, and 0 below the normal numbers (on those the processor is a hundred times slower): 2ⁿ eʳ with
+/// eˣ to 1.2e-7, and 0 below the normal numbers (on those the processor is a hundred times
+/// slower): 2ⁿ eʳ with
 /// |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub(crate) fn exp<V: F32s>(x: V) -> V {
@@ -66,8 +67,9 @@ pub(crate) struct Tail<V> {
     pub ratio: V,
 }
 
-/// The bell is 2ⁿ e⁻ʳᐟ² with r = t² + 2n ln 2, in which t² is not rounded: that would count, as the exponent is large where
-/// Φ is small. The ratio is a polynomial in 1 / (1 + 0.34 t), to 4e-8. So both tails of Φ keep their relative accuracy.
+/// The bell is 2ⁿ e⁻ʳᐟ² with r = t² + 2n ln 2, in which t² is not rounded: that would count, as the
+/// exponent is large where Φ is small. The ratio is a polynomial in 1 / (1 + 0.34 t), to 4e-8. So
+/// both tails of Φ keep their relative accuracy.
 #[inline(always)]
 pub(crate) fn tail<V: F32s>(x: V) -> Tail<V> {
     let t = x.all(13.2).min(x.abs());

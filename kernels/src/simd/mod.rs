@@ -1,9 +1,10 @@
 //! Vectors of f32, and the functions that the kernels compute on them.
 //!
-//! A kernel is written once, over the traits [`Simd`] and [`F32s`]; the macro [`simd!`] compiles it three times: for
-//! AVX-512, for AVX2 with fused multiply-add, and in plain Rust. A [`Level`] chooses among the three. Its variants carry
-//! tokens that are made only after the processor was asked, so holding a level, a token or a vector proves that the
-//! instructions exist, and everything built on them is safe to call.
+//! A kernel is written once, over the traits [`Simd`] and [`F32s`]; the macro [`simd!`] compiles it
+//! three times: for AVX-512, for AVX2 with fused multiply-add, and in plain Rust. A [`Level`]
+//! chooses among the three. Its variants carry tokens that are made only after the processor was
+//! asked, so holding a level, a token or a vector proves that the instructions exist, and
+//! everything built on them is safe to call.
 pub(crate) mod math;
 mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -42,7 +43,8 @@ pub(crate) enum PrefetchHint {
 #[inline(always)]
 pub(crate) fn prefetch<T>(p: *const T, hint: PrefetchHint) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction is part of every x86-64, and does nothing where `p` is no memory of ours.
+    // SAFETY: the instruction is part of every x86-64, and does nothing where `p` is
+    // no memory of ours.
     unsafe {
         use std::arch::x86_64::*;
         match hint {
@@ -55,8 +57,8 @@ pub(crate) fn prefetch<T>(p: *const T, hint: PrefetchHint) {
     let _ = (p, hint);
 }
 
-/// `p`, of which the compiler knows nothing any more: it would see how addresses are related, and make one from the other in
-/// a chain of instructions.
+/// `p`, of which the compiler knows nothing any more: it would see how addresses are related, and
+/// make one from the other in a chain of instructions.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
 pub(crate) fn opaque(mut p: *const f32) -> *const f32 {
@@ -114,9 +116,9 @@ impl Level {
     }
 }
 
-/// Compiles a function for each level. `fn name<S>(s, ...)` becomes `fn name(level, ...)`; in its body `S` is the
-/// [`Simd`] token's type and `s` the token. Whatever generic function the body calls must be `#[inline(always)]`, or its
-/// instructions would not be the level's.
+/// Compiles a function for each level. `fn name<S>(s, ...)` becomes `fn name(level, ...)`; in its
+/// body `S` is the [`Simd`] token's type and `s` the token. Whatever generic function the body
+/// calls must be `#[inline(always)]`, or its instructions would not be the level's.
 macro_rules! simd {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$S:ident>($s:ident $(, $arg:ident: $t:ty)* $(,)?) $(-> $r:ty)?
         $body:block) => {
@@ -149,8 +151,8 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
-/// Runs `f(i, part)` once for each part, in parallel: for kernels with several outputs, each cut in pieces. What it
-/// computes must depend on `i` and the part alone.
+/// Runs `f(i, part)` once for each part, in parallel: for kernels with several outputs, each cut in
+/// pieces. What it computes must depend on `i` and the part alone.
 pub(crate) fn parts<T: Send>(d: &Cpu, parts: impl Iterator<Item = T>, f: impl Fn(usize, T) + Sync) {
     let parts: Vec<Mutex<Option<T>>> = parts.map(|p| Mutex::new(Some(p))).collect();
     d.each(parts.len(), |i, _| {

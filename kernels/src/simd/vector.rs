@@ -42,15 +42,17 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// A vector's worth of integers must be readable there.
     unsafe fn load_i8(self, p: *const i8, scale: f32) -> Self::V;
-    /// The levels that the codes in the bytes at `p` name, two in each, the low four bits first; times `scale`.
+    /// The levels that the codes in the bytes at `p` name, two in each, the low four bits
+    /// first; times `scale`.
     ///
     /// # Safety
     /// Half as many bytes as a vector has lanes must be readable there.
     unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> Self::V;
     /// Transposes the square of the first LANES vectors.
     fn transpose_square(self, square: &mut [Self::V; MOST_LANES]);
-    /// Says that the numbers around `x[at]`, which may lie beyond the end, are read soon. Passes over more memory than the
-    /// caches hold are a fifth faster for it: what the processor fetches ahead by itself ends with a page.
+    /// Says that the numbers around `x[at]`, which may lie beyond the end, are read soon. Passes
+    /// over more memory than the caches hold are a fifth faster for it: what the processor fetches
+    /// ahead by itself ends with a page.
     #[inline(always)]
     fn prefetch_read(self, x: &[f32], at: usize) {
         prefetch(x.as_ptr().wrapping_add(at), PrefetchHint::Read);
@@ -60,11 +62,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn prefetch_write(self, y: &mut [f32], at: usize) {
         prefetch(y.as_ptr().wrapping_add(at), PrefetchHint::Written);
     }
-    /// The dropout factors ([`crate::dropout::hash`] of a row's key: 0 below the threshold, else `scale`) of the columns
-    /// from `col` on.
+    /// The dropout factors ([`crate::dropout::hash`] of a row's key: 0 below the threshold, else
+    /// `scale`) of the columns from `col` on.
     fn factors(self, key: [u32; 2], col: u32, threshold: u32, scale: f32) -> Self::V;
-    /// Writes a block of at most a vector's length in rows and columns, transposed: `to[c * width + r]` becomes
-    /// `from[r * stride + c]`. Whole vectors are written: zeros where there are no more rows.
+    /// Writes a block of at most a vector's length in rows and columns, transposed: `to[c *
+    /// width + r]` becomes `from[r * stride + c]`. Whole vectors are written: zeros where there
+    /// are no more rows.
     #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, rows: usize, cols: usize, to: &mut [f32], width: usize) {
         let mut square = [self.splat(0.0); MOST_LANES];
@@ -121,8 +124,8 @@ pub(crate) trait F32s:
     fn sum(self) -> f32;
     /// The largest lane; a NaN may be passed over.
     fn largest(self) -> f32;
-    /// |self| or `top`, whichever has the higher bits: infinity is above all numbers, NaN above infinity. `top` has no
-    /// sign.
+    /// |self| or `top`, whichever has the higher bits: infinity is above all numbers, NaN above
+    /// infinity. `top` has no sign.
     fn magnitude(self, top: Self) -> Self;
     /// The lane with the highest bits, of lanes without signs.
     #[inline(always)]

@@ -1,4 +1,5 @@
-//! The shapes on which the loss is checked and timed; z is a column of a wider matrix, or a matrix of its own.
+//! The shapes on which the loss is checked and timed; z is a column of a wider matrix, or a
+//! matrix of its own.
 use super::*;
 use crate::{
     Case, Class, PreparedCase,

@@ -30,9 +30,10 @@ impl Source for f16 {
     }
 }
 
-/// A matrix of f32, bf16 or f16 in another storage type, held for `class` on the device where it is, which cannot be a
-/// GPU. Values are rounded to the nearest that the type has; they must be finite, and those beyond the range of f16 or
-/// bf16 become infinite. Rows are converted in parallel; what comes out does not depend on the threads.
+/// A matrix of f32, bf16 or f16 in another storage type, held for `class` on the device where it
+/// is, which cannot be a GPU. Values are rounded to the nearest that the type has; they must be
+/// finite, and those beyond the range of f16 or bf16 become infinite. Rows are converted in
+/// parallel; what comes out does not depend on the threads.
 pub fn convert(from: Matrix<'_>, to: Storage, class: Class) -> Result<(Buffer, Option<Scales>)> {
     from.validate()?;
     let device = from.data.device();

@@ -7,9 +7,9 @@
 //! int8             W[i][k] = s[i] q[i][k],  s[i] = max |W[i]| / 127, q in -127..=127   1 byte + 4 a row
 //! nf4              W[i][k] = a[b] L[c[i][k]], b the block of 64 that holds k           half a byte + 1 a block
 //! ```
-//! int8 has one scale for each row, which is an output channel of a linear layer stored (out, in) and a token of an
-//! embedding table. [`nf4`] has one for each block of a row, quantised in turn. Nothing but the panels that a product is
-//! just using is ever decoded: see [`crate::matmul`].
+//! int8 has one scale for each row, which is an output channel of a linear layer stored (out, in)
+//! and a token of an embedding table. [`nf4`] has one for each block of a row, quantised in turn.
+//! Nothing but the panels that a product is just using is ever decoded: see [`crate::matmul`].
 mod convert;
 pub mod nf4;
 #[cfg(test)]
@@ -94,7 +94,8 @@ pub enum Scales {
     Blocks {
         /// Bytes (u8), [`nf4::blocks`] of them for each row: which of [`nf4::STEPS`] a block has.
         codes: Buffer,
-        /// f32, two for each group of [`nf4::GROUP`] blocks: (m, r), and a block's scale is m + r · step.
+        /// f32, two for each group of [`nf4::GROUP`] blocks: (m, r), and a block's scale
+        /// is m + r · step.
         ranges: Buffer,
     },
 }
@@ -111,7 +112,8 @@ impl Scales {
 /// A stored weight, row-major, or some of its rows and columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    /// The elements: f32, bf16, f16, i8, or pairs of nf4 codes, in which every stored row starts with a byte of its own.
+    /// The elements: f32, bf16, f16, i8, or pairs of nf4 codes, in which every stored row starts
+    /// with a byte of its own.
     pub data: &'a Buffer,
     /// What they are multiplied by, if they are i8 or nf4.
     pub scales: Option<&'a Scales>,
@@ -138,7 +140,8 @@ impl<'a> Matrix<'a> {
     pub fn rows_of(self, rows: Range<usize>) -> Result<Matrix<'a>> {
         self.part(rows, 0..self.cols)
     }
-    /// These of its columns. Of an nf4 matrix they must begin with a block: at a multiple of [`nf4::BLOCK`].
+    /// These of its columns. Of an nf4 matrix they must begin with a block: at a multiple
+    /// of [`nf4::BLOCK`].
     pub fn cols_of(self, cols: Range<usize>) -> Result<Matrix<'a>> {
         if self.data.dtype() == DType::Nf4 && !cols.start.is_multiple_of(nf4::BLOCK) {
             let (start, block) = (cols.start, nf4::BLOCK);
@@ -161,8 +164,8 @@ impl<'a> Matrix<'a> {
     pub(crate) fn bytes(&self) -> usize {
         Storage::of(self.data.dtype()).map_or(0, |s| s.bytes(self.rows, self.cols))
     }
-    /// An error if a buffer is too short, of a type that does not go with the others, or on another device than the
-    /// data.
+    /// An error if a buffer is too short, of a type that does not go with the others, or on another
+    /// device than the data.
     pub fn validate(&self) -> Result<()> {
         self.check("storage", "matrix", self.data.device())
     }

@@ -1,9 +1,11 @@
-//! NormalFloat in four bits with double quantisation, as in QLoRA (Dettmers et al. 2023, section 3).
+//! NormalFloat in four bits with double quantisation, as in QLoRA (Dettmers et al.
+//! 2023, section 3).
 //!
-//! A row is cut into blocks of 64 values (the last may be shorter). A block has a scale a, at first its largest
-//! magnitude, and each value is the nearest of a · [`LEVELS`], which are quantiles of the normal distribution. The scales
-//! are quantised in turn: of 256 that follow one another, m is the mean and r the largest distance from it, and each
-//! becomes the nearest of m + r · [`STEPS`], one byte. The values are then rounded to levels of the scale that is kept.
+//! A row is cut into blocks of 64 values (the last may be shorter). A block has a scale a, at first
+//! its largest magnitude, and each value is the nearest of a · [`LEVELS`], which are quantiles of
+//! the normal distribution. The scales are quantised in turn: of 256 that follow one another, m is
+//! the mean and r the largest distance from it, and each becomes the nearest of m + r · [`STEPS`],
+//! one byte. The values are then rounded to levels of the scale that is kept.
 //!
 //! The paper subtracts one mean from all scales of a tensor; here each group has its own.
 
@@ -12,9 +14,10 @@ pub const BLOCK: usize = 64;
 /// Blocks in a group, which share what their scales are quantised by.
 pub const GROUP: usize = 256;
 
-/// The sixteen levels: for x the quantiles of the standard normal distribution at 8 and 9 evenly spaced probabilities
-/// from 1/2 to 0.9677083 (where the outermost is as far from its tail as from its neighbour), -x for the lower half and x
-/// for the upper, divided by the largest (Dettmers et al. 2023, equation 4 and appendix E).
+/// The sixteen levels: for x the quantiles of the standard normal distribution at 8 and 9 evenly
+/// spaced probabilities from 1/2 to 0.9677083 (where the outermost is as far from its tail as from
+/// its neighbour), -x for the lower half and x for the upper, divided by the largest (Dettmers et
+/// al. 2023, equation 4 and appendix E).
 pub static LEVELS: [f32; 16] = ALL;
 const ALL: [f32; 16] = [
     -1.0,
@@ -46,8 +49,9 @@ const BOUNDS: [f32; 15] = {
     b
 };
 
-/// What scales are rounded to, ascending: ±10ⁱ⁻⁶ times the middles of 2ⁱ equal parts of 0.1 to 1, for i from 0 to 6, with 0
-/// and 1. Dense around zero, where most scales are (the dynamic map of Dettmers 2016, arXiv:1511.04561).
+/// What scales are rounded to, ascending: ±10ⁱ⁻⁶ times the middles of 2ⁱ equal parts of 0.1 to 1,
+/// for i from 0 to 6, with 0 and 1. Dense around zero, where most scales are (the dynamic map of
+/// Dettmers 2016, arXiv:1511.04561).
 pub static STEPS: [f32; 256] = {
     let (mut steps, mut at, mut i, mut unit) = ([0.0; 256], 0, 0, 1e-6);
     while i < 7 {

@@ -1,7 +1,7 @@
 //! Stored matrices as the kernels read them: line by line, decoded to f32 as they are loaded.
 //!
-//! A line is a row as it lies in memory. A kernel is generic over [`Stored`], and [`stored!`] picks the view that fits a
-//! [`Matrix`](super::Matrix).
+//! A line is a row as it lies in memory. A kernel is generic over [`Stored`], and [`stored!`] picks
+//! the view that fits a [`Matrix`](super::Matrix).
 use super::nf4;
 use crate::{
     Element, Nf4Pair,
@@ -15,8 +15,8 @@ pub(crate) trait Stored: Copy + Send + Sync {
     const IS_F32: bool = false;
     /// True if it has `lines` lines of at least `each` elements, with all that belongs to them.
     fn holds(&self, lines: usize, each: usize) -> bool;
-    /// `LANES` elements of a line from element `at`, decoded. Where values share a scale within a line, `at` is a
-    /// multiple of `LANES`.
+    /// `LANES` elements of a line from element `at`, decoded. Where values share a scale within a
+    /// line, `at` is a multiple of `LANES`.
     ///
     /// # Safety
     /// The matrix holds those elements.
@@ -26,12 +26,13 @@ pub(crate) trait Stored: Copy + Send + Sync {
     /// # Safety
     /// The matrix holds those elements.
     unsafe fn load_first<S: Simd>(&self, s: S, line: usize, at: usize, n: usize) -> S::V;
-    /// If the elements are f32 as they lie: the address of one, which need not exist if nothing is read there, and the
-    /// distance between lines.
+    /// If the elements are f32 as they lie: the address of one, which need not exist if nothing is
+    /// read there, and the distance between lines.
     fn in_place(&self, _line: usize, _at: usize) -> Option<(*const f32, usize)> {
         None
     }
-    /// The address of an element, or of the byte that it is in. The element need not exist if nothing is read there.
+    /// The address of an element, or of the byte that it is in. The element need not exist if
+    /// nothing is read there.
     fn address(&self, line: usize, at: usize) -> *const u8;
     /// Elements of a line from element `at`, decoded without vectors.
     fn decode(&self, line: usize, at: usize, to: &mut [f32]);
@@ -47,14 +48,16 @@ pub(crate) trait Float: Element {
     /// `n` elements, decoded; for processors without vectors.
     fn decode(from: &[Self], to: &mut [f32]);
 
-    /// The first `n` elements from `p`, 1 <= n <= LANES, decoded, and zeros; nothing behind them is read.
+    /// The first `n` elements from `p`, 1 <= n <= LANES, decoded, and zeros; nothing
+    /// behind them is read.
     ///
     /// # Safety
     /// `n` elements may be read from `p`.
     #[inline(always)]
     unsafe fn load_first<S: Simd>(s: S, p: *const Self, n: usize) -> S::V {
         let mut padded = [Self::default(); MOST_LANES];
-        // SAFETY: `n` elements may be read (precondition) and fit in `padded`, which holds at least `LANES`.
+        // SAFETY: `n` elements may be read (precondition) and fit in `padded`, which holds
+        // at least `LANES`.
         unsafe {
             std::ptr::copy_nonoverlapping(p, padded.as_mut_ptr(), n);
             Self::load(s, padded.as_ptr())
@@ -160,8 +163,8 @@ impl Stored for Int8<'_> {
     #[inline(always)]
     unsafe fn load_first<S: Simd>(&self, s: S, line: usize, at: usize, n: usize) -> S::V {
         let mut padded = [0; MOST_LANES];
-        // SAFETY: `n` elements are in `data` (precondition) and fit in `padded`, which holds at least `LANES`; the line
-        // has a scale.
+        // SAFETY: `n` elements are in `data` (precondition) and fit in `padded`, which holds at
+        // least `LANES`; the line has a scale.
         unsafe {
             let from = self.data.as_ptr().add(line * self.stride + at);
             std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), n);
@@ -219,8 +222,8 @@ impl Stored for Nf4<'_> {
     #[inline(always)]
     unsafe fn load<S: Simd>(&self, s: S, line: usize, at: usize) -> S::V {
         debug_assert!(at.is_multiple_of(S::V::LANES));
-        // SAFETY: the precondition; LANES codes are LANES / 2 bytes from at / 2 on, and one block holds them all because
-        // `at` is a multiple of LANES, which divides 64.
+        // SAFETY: the precondition; LANES codes are LANES / 2 bytes from at / 2 on, and one block
+        // holds them all because `at` is a multiple of LANES, which divides 64.
         unsafe {
             let from = self.data.as_ptr().add(line * self.stride + at / 2).cast();
             s.load_codes(from, &nf4::LEVELS, self.scale(line, at))
@@ -230,8 +233,8 @@ impl Stored for Nf4<'_> {
     unsafe fn load_first<S: Simd>(&self, s: S, line: usize, at: usize, n: usize) -> S::V {
         debug_assert!(at.is_multiple_of(S::V::LANES));
         let mut padded = [nf4::ZERO << 4 | nf4::ZERO; MOST_LANES / 2];
-        // SAFETY: the precondition; n codes are the first ⌈n / 2⌉ bytes from at / 2 on, and fit in `padded`, which holds
-        // LANES / 2 at least.
+        // SAFETY: the precondition; n codes are the first ⌈n / 2⌉ bytes from at / 2 on, and fit in
+        // `padded`, which holds LANES / 2 at least.
         unsafe {
             let from = self.data.as_ptr().add(line * self.stride + at / 2).cast::<u8>();
             std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), nf4::pairs(n));

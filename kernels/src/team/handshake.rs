@@ -1,12 +1,13 @@
 //! How the thread that leads a pass hands its launches to the threads that follow it.
 //!
-//! A launch is a closure on the leader's stack. The leader publishes its address and opens a *gate*; a follower counts itself
-//! in, runs the closure if the gate was open, and counts itself out. The leader closes the gate when its own part is done and
-//! waits until nobody is inside. Gate and count are one number, so every entry is either before the closing, and waited
-//! for, or after it, and turned away.
+//! A launch is a closure on the leader's stack. The leader publishes its address and opens a
+//! *gate*; a follower counts itself in, runs the closure if the gate was open, and counts itself
+//! out. The leader closes the gate when its own part is done and waits until nobody is inside. Gate
+//! and count are one number, so every entry is either before the closing, and waited for, or after
+//! it, and turned away.
 //!
-//! Nothing here knows of tasks or of the pool whose threads these are: `tests/team.rs` compiles this file with loom's
-//! atomics in the place of `sync`, and runs it through all their orders.
+//! Nothing here knows of tasks or of the pool whose threads these are: `tests/team.rs` compiles
+//! this file with loom's atomics in the place of `sync`, and runs it through all their orders.
 use super::{
     shares::CacheAligned,
     sync::{AtomicPtr, AtomicUsize, Condvar, Mutex, Spin, fence},
@@ -44,7 +45,8 @@ pub(super) struct Handshake {
     wake: Condvar,
 }
 
-/// Ends the process if it is dropped. A thread that unwound past it would leave memory that others still use.
+/// Ends the process if it is dropped. A thread that unwound past it would leave memory that
+/// others still use.
 struct AbortOnUnwind;
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
@@ -67,7 +69,8 @@ impl Handshake {
             wake: Condvar::new(),
         }
     }
-    /// Thread `me` begins to lead, unless another does: the pass's number, to be handed to `follow`.
+    /// Thread `me` begins to lead, unless another does: the pass's number, to be
+    /// handed to `follow`.
     pub(super) fn begin(&self, me: usize) -> Option<usize> {
         let even = self.pass.0.load(Relaxed) & !1;
         self.pass.0.compare_exchange(even, even + 1, AcqRel, Relaxed).ok()?;
@@ -84,8 +87,8 @@ impl Handshake {
     pub(super) fn leads(&self, thread: usize) -> bool {
         self.leader.load(Relaxed) == thread && self.gate.0.load(Relaxed) & OPEN == 0
     }
-    /// On the leader's thread, between launches: runs `work` here and on every follower that comes before this returns.
-    /// A panic in `work` ends the process.
+    /// On the leader's thread, between launches: runs `work` here and on every follower that comes
+    /// before this returns. A panic in `work` ends the process.
     pub(super) fn launch(&self, me: usize, work: Work<'_>) {
         let guard = AbortOnUnwind;
         self.work.store((&raw const work).cast_mut().cast(), Relaxed);
@@ -111,8 +114,9 @@ impl Handshake {
             seen = self.launches.0.load(Acquire);
             if self.gate.0.fetch_add(1, Acquire) & OPEN != 0 {
                 let guard = AbortOnUnwind;
-                // SAFETY: the gate was open when this thread was counted, so the address is that of the launch that
-                // opened it, and the leader keeps it, and what it borrows, until the count is zero (see `launch`).
+                // SAFETY: the gate was open when this thread was counted, so the address is that of
+                // the launch that opened it, and the leader keeps it, and what it borrows, until
+                // the count is zero (see `launch`).
                 unsafe { (*self.work.load(Relaxed))(me) };
                 std::mem::forget(guard);
             }
@@ -134,8 +138,8 @@ impl Handshake {
             if spin.wait() {
                 let mut held = self.sleep_lock.lock().unwrap_or_else(PoisonError::into_inner);
                 self.sleepers.0.fetch_add(1, Relaxed);
-                // Between this and the look: `wake_sleepers` has the same fence between its change and its look, so one
-                // of the two threads sees what the other has changed.
+                // Between this and the look: `wake_sleepers` has the same fence between its change
+                // and its look, so one of the two threads sees what the other has changed.
                 fence(SeqCst);
                 while !over() && !new() {
                     held = self.wake.wait(held).unwrap_or_else(PoisonError::into_inner);

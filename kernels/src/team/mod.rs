@@ -1,15 +1,17 @@
 //! The threads of a processor, and how they share a launch.
 //!
-//! A launch takes some tens of microseconds to milliseconds, and a sleeping thread takes as long to wake. So the workers of
-//! a rayon pool stay awake while a *pass* runs on one of them ([`Team::install`]): that one **leads**, the others
-//! **follow**, which is to wait for launches, spinning for a moment before they sleep. A follower joins a launch whenever it
-//! comes; the leader takes tasks all the while and waits only for those who have one in hand.
+//! A launch takes some tens of microseconds to milliseconds, and a sleeping thread takes as long to
+//! wake. So the workers of a rayon pool stay awake while a *pass* runs on one of them
+//! ([`Team::install`]): that one **leads**, the others **follow**, which is to wait for launches,
+//! spinning for a moment before they sleep. A follower joins a launch whenever it comes; the leader
+//! takes tasks all the while and waits only for those who have one in hand.
 //!
-//! Tasks that follow one another often share data: the columns of a weight, or the rows that the last kernel wrote. So each
-//! thread has a contiguous share of them, the same in every launch, and takes from its front; when its own is empty, it takes
-//! from the back of the fullest.
+//! Tasks that follow one another often share data: the columns of a weight, or the rows that the
+//! last kernel wrote. So each thread has a contiguous share of them, the same in every launch, and
+//! takes from its front; when its own is empty, it takes from the back of the fullest.
 //!
-//! What a task computes must depend on its number alone: then results do not depend on the number of threads.
+//! What a task computes must depend on its number alone: then results do not depend on the
+//! number of threads.
 mod handshake;
 mod shares;
 mod sync;
@@ -62,7 +64,8 @@ impl Team {
     pub(crate) fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }
-    /// Runs `f` on one of the threads, as the leader of the others, if no other thread of the pool leads.
+    /// Runs `f` on one of the threads, as the leader of the others, if no other thread
+    /// of the pool leads.
     pub(crate) fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         if self.pool.current_thread_index().is_some() {
             return f();
@@ -72,8 +75,9 @@ impl Team {
             f()
         })
     }
-    /// Runs `f(task, thread)` for every task below `n`. No two calls that run at once have the same `thread`, which is
-    /// below `threads()`. A panic of a task reaches the caller once no other task runs.
+    /// Runs `f(task, thread)` for every task below `n`. No two calls that run at once have the
+    /// same `thread`, which is below `threads()`. A panic of a task reaches the caller once no
+    /// other task runs.
     pub(crate) fn each(&self, n: usize, f: &(dyn Fn(usize, usize) + Sync)) {
         if n <= 1 || self.threads() == 1 {
             return (0..n).for_each(|i| f(i, 0));

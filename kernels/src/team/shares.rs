@@ -9,8 +9,8 @@ pub(super) struct CacheAligned<T>(pub(super) T);
 
 /// What is left of each thread's share of a launch.
 ///
-/// The tasks are numbers that are taken once; what they read and write is passed on by the hand-over around them, so no
-/// order is asked of the memory here.
+/// The tasks are numbers that are taken once; what they read and write is passed on by the
+/// hand-over around them, so no order is asked of the memory here.
 #[derive(Debug)]
 pub(super) struct Shares(Box<[CacheAligned<Share>]>);
 impl Shares {
@@ -48,7 +48,8 @@ impl Shares {
     }
 }
 
-/// Neighbouring tasks that nobody has taken yet: the first one's number in the upper half, the end in the lower.
+/// Neighbouring tasks that nobody has taken yet: the first one's number in the upper half, the
+/// end in the lower.
 #[derive(Debug)]
 struct Share(AtomicU64);
 impl Share {

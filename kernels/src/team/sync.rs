@@ -1,4 +1,5 @@
-//! What the hand-over between threads is made of. `tests/team.rs` puts loom's versions in the place of this file.
+//! What the hand-over between threads is made of. `tests/team.rs` puts loom's versions in the
+//! place of this file.
 pub(super) use std::sync::{
     Condvar, Mutex,
     atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence},

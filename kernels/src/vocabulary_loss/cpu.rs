@@ -1,4 +1,5 @@
-//! Rows in parallel. A row's part of a block stays in the first-level cache for its sweeps; sums are kept in double precision.
+//! Rows in parallel. A row's part of a block stays in the first-level cache for its sweeps; sums
+//! are kept in double precision.
 use super::*;
 use crate::{
     lines::{Cut, PIECE, each_line},
@@ -48,8 +49,8 @@ fn pieces(v: Option<&mut [f32]>, stride: usize, rows: usize) -> impl Iterator<It
     std::iter::from_fn(move || chunks.as_mut().map_or(Some(&mut [][..]), Iterator::next))
 }
 
-/// The logits z (rows, a block) become exponentials above what is the row's largest logit from now on, if there is a dx, whose
-/// rows are rescaled to the same.
+/// The logits z (rows, a block) become exponentials above what is the row's largest logit from now
+/// on, if there is a dx, whose rows are rescaled to the same.
 pub(super) fn exponentials(
     d: &Cpu,
     layer: Layer<'_>,
@@ -91,8 +92,8 @@ fn bias<'a>(bias: Option<&'a Buffer>, block: &Range<usize>) -> Result<Option<&'a
     bias.map(|b| Ok(&b.host::<f32>()?[block.clone()])).transpose()
 }
 simd! {
-    /// Takes a block of a row's logits into account; if `writes`, exponentials (times `factors`) take their place. What
-    /// sums of earlier exponentials are to be multiplied by.
+    /// Takes a block of a row's logits into account; if `writes`, exponentials (times `factors`)
+    /// take their place. What sums of earlier exponentials are to be multiplied by.
     fn advance<S>(s, z: &mut [f32], bias: Option<&[f32]>, label: Option<usize>, factors: Option<&[f32]>, writes: bool,
         run: &mut Running) -> f32 {
         let l = S::V::LANES;

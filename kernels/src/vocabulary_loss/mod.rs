@@ -1,14 +1,17 @@
-//! A linear layer with many outputs and softmax cross-entropy behind it, without its logits ever being held whole:
+//! A linear layer with many outputs and softmax cross-entropy behind it, without its logits ever
+//! being held whole:
 //!
 //! ```text
 //! z = x Wᵀ + b        loss_i = log Σ_j exp z_ij - z_i,label        lse_i = log Σ_j exp z_ij
 //! dx = (softmax z - onehot) W      dW = (softmax z - onehot)ᵀ x · dloss      db = Σ_i (softmax z - onehot) · dloss
 //! ```
-//! Rows of W are taken in blocks of [`BLOCK`]. Along the way each row of x has the largest logit so far and the sum of the
-//! exponentials below it, rescaled where a larger one comes (Milakov & Gimelshein 2018, arXiv:1805.02867). dx is computed
-//! while a block's logits are there: Σ_j exp(z_ij - top) W_j is summed and rescaled with the exponentials, and divided at the
-//! end. So a frozen W costs two products, those of the loss and of dx; dW needs the final sums, and computes the logits again.
-//! All of it is in products of [`crate::matmul`], or of [`crate::matmul_int8`], and the passes over their logits.
+//! Rows of W are taken in blocks of [`BLOCK`]. Along the way each row of x has the largest logit so
+//! far and the sum of the exponentials below it, rescaled where a larger one comes (Milakov &
+//! Gimelshein 2018, arXiv:1805.02867). dx is computed while a block's logits are there: Σ_j
+//! exp(z_ij - top) W_j is summed and rescaled with the exponentials, and divided at the end. So a
+//! frozen W costs two products, those of the loss and of dx; dW needs the final sums, and computes
+//! the logits again. All of it is in products of [`crate::matmul`], or of [`crate::matmul_int8`],
+//! and the passes over their logits.
 mod cases;
 mod cpu;
 #[cfg(test)]
@@ -27,7 +30,8 @@ const NAME: &str = "vocabulary_loss";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 
-/// Outputs whose logits are held at a time. It does not depend on the rows: neither does what a row gets.
+/// Outputs whose logits are held at a time. It does not depend on the rows: neither does
+/// what a row gets.
 pub const BLOCK: usize = 2048;
 
 /// The layer: V outputs of C inputs.
@@ -99,8 +103,8 @@ fn logits(
     }
 }
 
-/// The loss of every row of x (n, C) against its label (n, u32), and what [`Outputs`] asks for. A label beyond the outputs is
-/// an error: rows without one are not to be given.
+/// The loss of every row of x (n, C) against its label (n, u32), and what [`Outputs`] asks for. A
+/// label beyond the outputs is an error: rows without one are not to be given.
 pub fn forward(
     device: &Device,
     x: View<'_>,
@@ -138,7 +142,8 @@ pub fn forward(
     }
     d.map_or(Ok(()), |d| cpu::finish(d, layer.w, labels, &running, out))
 }
-/// The processor, if it is to compute; an error if there is no code for the device or a label is beyond the outputs.
+/// The processor, if it is to compute; an error if there is no code for the device or a label is
+/// beyond the outputs.
 fn runs_on<'d>(device: &'d Device, labels: &Buffer, layer: Layer<'_>) -> Result<Option<&'d Cpu>> {
     match device {
         Device::Cpu(d) => cpu::check(labels, layer.w.rows).map(|()| Some(&**d)),
@@ -156,7 +161,8 @@ pub struct Gradients<'a> {
     pub db: Option<(ViewMut<'a>, bool)>,
 }
 
-/// dloss (1) times the gradients of the layer for the sum of the losses, from what the forward pass was given and its `lse`.
+/// dloss (1) times the gradients of the layer for the sum of the losses, from what the forward pass
+/// was given and its `lse`.
 pub fn backward(
     device: &Device,
     x: View<'_>,
@@ -194,7 +200,8 @@ pub fn backward(
     Ok(())
 }
 
-/// Plain loops, W (V, C) and b as numbers: each row's loss, and the gradients of their sum by x, W and b.
+/// Plain loops, W (V, C) and b as numbers: each row's loss, and the gradients of their
+/// sum by x, W and b.
 pub fn reference<T: Float>(
     x: &[T],
     labels: &[u32],

@@ -170,8 +170,8 @@ pub fn gradient([m, n, k]: [usize; 3], accumulate: bool) -> Case {
     case(format!("matmul transposed_times {n}x{k} depth {m} accumulate {accumulate}"), prepare, reference)
 }
 
-/// The registry's cases for a GPU, and shapes that try the grid: one element, ragged tiles, several blocks, more rows
-/// than a launch has blocks, no depth at all.
+/// The registry's cases for a GPU, and shapes that try the grid: one element, ragged tiles, several
+/// blocks, more rows than a launch has blocks, no depth at all.
 pub fn cases() -> Vec<Case> {
     // the shapes that are worth timing on a GPU take too long on fibers
     let registered = KERNELS.iter().flat_map(|k| (k.cases)());
@@ -195,4 +195,4 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-// ---- tests -----------------------------------------------------------------------------------------------------------
+// ---- tests --------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 //! The kernels that run on a GPU, on whatever answers as one.
 //!
-//! With `--features cuda-sim` that is the stand-in of `kernels/cuda-sim`. Without it, it is the machine's first GPU, and
-//! on a machine that has none the tests only look at the error that says so. What was done is printed in any case.
+//! With `--features cuda-sim` that is the stand-in of `kernels/cuda-sim`. Without it, it is the
+//! machine's first GPU, and on a machine that has none the tests only look at the error that says
+//! so. What was done is printed in any case.
 mod cases;
 
 use cases::*;
@@ -36,7 +37,7 @@ fn gpu(test: &str) -> Option<Device> {
     }
 }
 
-// ---- cases -----------------------------------------------------------------------------------------------------------
+// ---- cases --------------------------------------------------------------------------------------
 
 #[test]
 fn a_machine_without_a_driver_is_told_so() {

@@ -42,7 +42,8 @@ impl Shape {
 }
 
 impl<'m> Cx<'m> {
-    /// The activations of which these are columns, each once: but those whose columns are taken twice have two gradients.
+    /// The activations of which these are columns, each once: but those whose columns are taken
+    /// twice have two gradients.
     pub(super) fn sources(&mut self, inputs: &[Cols<'_>]) -> Result<Vec<Source>> {
         let mut sources: Vec<(&Act, Source)> = vec![];
         for (n, Cols { act, cols }) in inputs.iter().enumerate() {

@@ -1,8 +1,10 @@
-//! Scaled dot-product attention within each sequence. Keeps Q, K, V and one number per row and head.
+//! Scaled dot-product attention within each sequence. Keeps Q, K, V and one number
+//! per row and head.
 //!
-//! Q, K and V are columns of activations: of three, or of one in which they stand side by side, as a fused product leaves
-//! them. What is one activation is kept once and has one gradient. In front of the keys may stand those of a prefix and, in a
-//! pass that remembers ([`KvCache`]), those of the tokens of passes before.
+//! Q, K and V are columns of activations: of three, or of one in which they stand side by side, as
+//! a fused product leaves them. What is one activation is kept once and has one gradient. In front
+//! of the keys may stand those of a prefix and, in a pass that remembers ([`KvCache`]), those of
+//! the tokens of passes before.
 mod backward;
 
 use crate::{Act, Cx, Error, KvCache, Part, Prefix, Result, Seq, Site, W, cache::Remembered};
@@ -21,9 +23,11 @@ const OP: &str = "attention";
 pub struct Heads {
     /// Heads of the queries.
     pub count: usize,
-    /// Heads of keys and values, each for `count / kv` neighbouring heads of queries; none: as many as `count`.
+    /// Heads of keys and values, each for `count / kv` neighbouring heads of queries; none: as
+    /// many as `count`.
     pub kv: Option<usize>,
-    /// What products of queries and keys are multiplied by; none: 1 / √d, d being the channels of a head.
+    /// What products of queries and keys are multiplied by; none: 1 / √d, d being the
+    /// channels of a head.
     pub scale: Option<f32>,
     /// Which keys a query sees, by their places in the sequence. A prefix is seen by all.
     pub mask: Mask,
@@ -67,8 +71,8 @@ impl Act {
     }
 }
 
-/// A bias of relative positions (Raffel et al. 2020): `table[bucket[j - i + zero]]`, a number for each head, is added to the
-/// scores of the query at place i and the key at place j.
+/// A bias of relative positions (Raffel et al. 2020): `table[bucket[j - i + zero]]`, a number for
+/// each head, is added to the scores of the query at place i and the key at place j.
 #[derive(Clone, Debug)]
 pub struct Relative<'m> {
     /// (buckets, count).
@@ -77,8 +81,8 @@ pub struct Relative<'m> {
     pub bucket: Arc<[u32]>,
     /// Where in `bucket` the distance 0 is.
     pub zero: usize,
-    /// True if the keys of a prefix are places in front of the sequence that its queries do not count, so that all distances
-    /// grow by their number: AdapterHub's T5.
+    /// True if the keys of a prefix are places in front of the sequence that its queries do not
+    /// count, so that all distances grow by their number: AdapterHub's T5.
     pub prefix_counts: bool,
 }
 
@@ -91,8 +95,8 @@ pub struct Qkv<'a, 'm> {
     pub k: Cols<'a>,
     /// Values, as the keys.
     pub v: Cols<'a>,
-    /// For each sequence of queries, the place of the first one among the tokens of its keys. May be left out where there are
-    /// as many queries as keys, or where places make no difference.
+    /// For each sequence of queries, the place of the first one among the tokens of its keys. May
+    /// be left out where there are as many queries as keys, or where places make no difference.
     pub first: Option<&'a [usize]>,
     /// Keys and values in front of those, for each sequence of queries.
     pub prefix: Option<&'a Prefix>,
@@ -187,9 +191,9 @@ impl<'m> Relative<'m> {
 }
 
 impl<'m> Cx<'m> {
-    /// softmax(scale · Q Kᵀ + bias) V: every sequence of q attends to the sequence of k and v with the same item and route,
-    /// and to its rows of the prefix. In a pass that remembers, self-attention reaches the tokens of passes before.
-    /// (rows of q, count · d)
+    /// softmax(scale · Q Kᵀ + bias) V: every sequence of q attends to the sequence of k and v with
+    /// the same item and route, and to its rows of the prefix. In a pass that remembers,
+    /// self-attention reaches the tokens of passes before. (rows of q, count · d)
     pub fn attend(&mut self, s: Site, x: Qkv<'_, 'm>, how: Heads) -> Result<Act> {
         if s.part != Part::Attn {
             return self.attend_to(s, x, how, None);

@@ -1,4 +1,5 @@
-//! The backward pass: a task is some heads of one sequence, as going forward, with all of its queries.
+//! The backward pass: a task is some heads of one sequence, as going forward, with
+//! all of its queries.
 use super::{super::*, *};
 use std::marker::PhantomData;
 
@@ -9,7 +10,8 @@ struct Partial<'a> {
     len: usize,
     lent: PhantomData<&'a mut [f32]>,
 }
-// SAFETY: threads write disjoint elements: each belongs to one range of keys, or to the bias, of one span and one head.
+// SAFETY: threads write disjoint elements: each belongs to one range of keys, or to the bias, of
+// one span and one head.
 unsafe impl Sync for Partial<'_> {}
 impl<'a> Partial<'a> {
     fn new(x: &'a mut [f32]) -> Partial<'a> {
@@ -206,7 +208,8 @@ pub(in super::super) fn backward(
                 for (keys, k, finish) in parts.into_iter().filter(|p| !p.0.is_empty()) {
                     let from = if k == 0 { keys.start } else { start };
                     let (p, ds) = (Product { k, finish, ..of_p }, Product { k, finish, ..of_ds });
-                    // SAFETY: the columns of these heads of a span's keys are this task's own (see `Target`).
+                    // SAFETY: the columns of these heads of a span's keys are this task's
+                    // own (see `Target`).
                     unsafe {
                         dv.product(level, pieces, (keys.clone(), from), of_kv.clone(), p, &mut ahead);
                         dk.product(level, pieces, (keys, from), of_kv.clone(), ds, &mut ahead);
@@ -230,7 +233,8 @@ pub(in super::super) fn backward(
             }
             if let Some(b) = bias.as_ref().filter(|_| plan.buckets > 0) {
                 let first = plan.bias + (t.index * a.heads + head) * plan.buckets;
-                // SAFETY: the numbers of this span and head (checked), which are this task's own and zeros so far.
+                // SAFETY: the numbers of this span and head (checked), which are this task's own
+                // and zeros so far.
                 unsafe { b.leave(dbias, room.block(first, plan.buckets)) };
             }
         }
@@ -265,7 +269,8 @@ fn merge(d: &Cpu, plan: &Plan, partial: &[f32], targets: &[Vec<Option<Target<'_>
             for (n, (p, at)) in pieces.filter_map(|p| Some((p, p.partial?))).enumerate() {
                 let first = at + (which * p.rows.len() + row - p.rows.start) * cols;
                 for (c, x) in partial[first..][..cols].iter().enumerate() {
-                    // SAFETY: a row of the target, which belongs to one of the merged ranges, and so to this task.
+                    // SAFETY: a row of the target, which belongs to one of the merged ranges, and
+                    // so to this task.
                     unsafe { *sum.add(c) = if n == 0 { *x } else { *sum.add(c) + x } };
                 }
             }

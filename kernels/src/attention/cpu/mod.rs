@@ -1,7 +1,8 @@
-//! A task is some heads of one sequence (forward: of some of its queries), one after the other: what the next one needs is
-//! read ahead. A head's queries are worked through in blocks whose scores stay in the second-level cache, with K and V
-//! packed once, and only with the keys that some query of the block sees; each thread takes its tasks in the order of their
-//! cost, the largest first, so that the last ones to finish are small.
+//! A task is some heads of one sequence (forward: of some of its queries), one after the other:
+//! what the next one needs is read ahead. A head's queries are worked through in blocks whose
+//! scores stay in the second-level cache, with K and V packed once, and only with the keys that
+//! some query of the block sees; each thread takes its tasks in the order of their cost, the
+//! largest first, so that the last ones to finish are small.
 mod backward;
 
 use super::{
@@ -15,7 +16,8 @@ use crate::{Buffer, Class, Cpu, simd::Level};
 pub(super) use backward::backward;
 use std::sync::{Mutex, PoisonError};
 
-/// Rows up to which a matrix is read where it is instead of being packed: it is read only a few times.
+/// Rows up to which a matrix is read where it is instead of being packed: it is read
+/// only a few times.
 const IN_PLACE: usize = 64;
 /// Floats of the next head up to which they are read ahead: half a second-level cache.
 const AHEAD: usize = 256 * 1024;
@@ -69,9 +71,10 @@ fn take<'a>(room: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
     first
 }
 
-/// A matrix of which each task writes elements of its own: its head's columns of its rows. Query rows of different spans are
-/// disjoint, and so are key rows but those that have partial gradients ([`Plan`]), which are written elsewhere; within a
-/// span, tasks differ in the head or, going forward, in the queries.
+/// A matrix of which each task writes elements of its own: its head's columns of its rows. Query
+/// rows of different spans are disjoint, and so are key rows but those that have partial gradients
+/// ([`Plan`]), which are written elsewhere; within a span, tasks differ in the head or, going
+/// forward, in the queries.
 struct Target<'a>(ColsMut<'a>);
 impl<'a> Target<'a> {
     fn new(x: ColsMut<'a>) -> Result<Target<'a>> {
@@ -117,8 +120,8 @@ impl<'a> Source<'a> {
             cols: cols.len(),
         }
     }
-    /// Some of a span's keys, columns `col..col + d` of them: where they are if they lie in one place, else copied into
-    /// `room`.
+    /// Some of a span's keys, columns `col..col + d` of them: where they are if they lie in one
+    /// place, else copied into `room`.
     fn keys<'b>(
         all: &[Source<'b>],
         pieces: &[Piece],
@@ -171,8 +174,8 @@ fn transposed<'a>(level: Level, x: Source<'_>, (k, n): (usize, usize), room: &'a
     Right::packed(level, room, k)
 }
 
-/// The rows that the head of keys after `head` needs, to be read while this one takes its `products`: those of queries, and
-/// those of the task's last keys, its own.
+/// The rows that the head of keys after `head` needs, to be read while this one takes its
+/// `products`: those of queries, and those of the task's last keys, its own.
 fn next(
     a: &Attention<'_>,
     t: &Task<'_>,
@@ -199,8 +202,8 @@ fn blocks(q: &Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     q.clone().step_by(size.max(1)).map(move |i| i..end.min(i + size))
 }
 
-/// The bias of one head for some queries and keys of a span: `by_distance[last - i]` begins the row of the i-th of these
-/// queries.
+/// The bias of one head for some queries and keys of a span: `by_distance[last - i]` begins the row
+/// of the i-th of these queries.
 struct Biased<'a> {
     by_distance: &'a mut [f32],
     /// The bucket of each distance; none where no query sees a key that far away.

@@ -51,7 +51,8 @@ fn power8(n: __m256i) -> __m256 {
 #[inline(always)]
 fn first8(n: usize) -> __m256i {
     const ONES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-    // SAFETY: called with the instructions at hand only (see the module); 8 integers from at most the eighth on.
+    // SAFETY: called with the instructions at hand only (see the module); 8 integers from at
+    // most the eighth on.
     unsafe { _mm256_loadu_si256(ONES.as_ptr().add(8 - n.min(8)).cast()) }
 }
 
@@ -85,13 +86,14 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> F32x8 {
-        // SAFETY: the instructions exist; `n` floats are readable, says the caller, and the others are masked.
+        // SAFETY: the instructions exist; `n` floats are readable, says the caller, and the
+        // others are masked.
         F32x8(unsafe { if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, first8(n)) } })
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const bf16) -> F32x8 {
-        // SAFETY: the instructions exist; 8 values of 2 bytes are readable, says the caller. A bf16 is the upper half of an
-        // f32.
+        // SAFETY: the instructions exist; 8 values of 2 bytes are readable, says the caller. A bf16
+        // is the upper half of an f32.
         F32x8(unsafe {
             let h = _mm_loadu_si128(p.cast());
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(h)))
@@ -110,11 +112,12 @@ impl Simd for Avx2 {
             _mm256_mul_ps(_mm256_cvtepi32_ps(q), _mm256_set1_ps(scale))
         })
     }
-    /// Each lane shifts its code to the bottom. A permutation reaches 8 levels: the code's highest bit, moved to the
-    /// sign, chooses between the lower and the upper ones.
+    /// Each lane shifts its code to the bottom. A permutation reaches 8 levels: the code's highest
+    /// bit, moved to the sign, chooses between the lower and the upper ones.
     #[inline(always)]
     unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> F32x8 {
-        // SAFETY: the instructions exist; 4 bytes are readable, says the caller, and there are 16 levels.
+        // SAFETY: the instructions exist; 4 bytes are readable, says the caller, and
+        // there are 16 levels.
         F32x8(unsafe {
             let pairs = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
             let codes = _mm256_srlv_epi32(pairs, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
@@ -286,7 +289,8 @@ impl F32s for F32x8 {
     }
     #[inline(always)]
     unsafe fn store_at(self, to: *mut f32, n: usize) {
-        // SAFETY: the instructions exist; the first `n` floats are writable, says the caller, the others are masked.
+        // SAFETY: the instructions exist; the first `n` floats are writable, says the caller, the
+        // others are masked.
         unsafe {
             if n >= 8 {
                 _mm256_storeu_ps(to, self.0);

@@ -89,13 +89,14 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> F32x16 {
-        // SAFETY: the instructions exist; `n` floats are readable, says the caller, and the others are masked.
+        // SAFETY: the instructions exist; `n` floats are readable, says the caller, and the
+        // others are masked.
         F32x16(unsafe { _mm512_maskz_loadu_ps(first16(n), p) })
     }
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const bf16) -> F32x16 {
-        // SAFETY: the instructions exist; 16 values of 2 bytes are readable, says the caller. A bf16 is the upper half of an
-        // f32.
+        // SAFETY: the instructions exist; 16 values of 2 bytes are readable, says the caller. A
+        // bf16 is the upper half of an f32.
         F32x16(unsafe {
             let h = _mm256_loadu_si256(p.cast());
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(h)))
@@ -114,8 +115,9 @@ impl Simd for Avx512 {
             _mm512_mul_ps(_mm512_cvtepi32_ps(q), _mm512_set1_ps(scale))
         })
     }
-    /// A byte goes into the low half of a 64-bit word, which then names the first code, and its high four bits into the
-    /// high half; of each half the permutation looks at the low four bits only.
+    /// A byte goes into the low half of a 64-bit word, which then names the first code,
+    /// and its high four bits into the high half; of each half the permutation looks at
+    /// the low four bits only.
     #[inline(always)]
     unsafe fn load_codes(self, p: *const u8, levels: &[f32; 16], scale: f32) -> F32x16 {
         // SAFETY: the instructions exist; 8 bytes are readable, says the caller.
@@ -286,7 +288,8 @@ impl F32s for F32x16 {
     }
     #[inline(always)]
     unsafe fn store_at(self, to: *mut f32, n: usize) {
-        // SAFETY: the instructions exist; the first `n` floats are writable, says the caller, the others are masked.
+        // SAFETY: the instructions exist; the first `n` floats are writable, says the caller, the
+        // others are masked.
         unsafe { _mm512_mask_storeu_ps(to, first16(n), self.0) }
     }
 }

@@ -1,5 +1,5 @@
-//! The vectors of x86-64. Their values exist only where their token does, and a token only where the processor has the
-//! instructions: that is why every intrinsic below may be called.
+//! The vectors of x86-64. Their values exist only where their token does, and a token only where
+//! the processor has the instructions: that is why every intrinsic below may be called.
 
 /// Calls intrinsics.
 macro_rules! ask {
