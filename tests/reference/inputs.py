@@ -154,7 +154,7 @@ def case(name, tensors):
     orthogonal(model)
     model.prompt_after_first = getattr(adapter, "combine", "prefix") == "prefix_after_bos"
     save(model, folder, head is not None)
-    if not getattr(adapter, "subtract_projection", True):  # the library forgets it, and heeds it where it is written
+    if not getattr(adapter, "subtract_projection", True):  # the library forgets it
         card = json.loads((folder / "adapter_config.json").read_text())
         card["config"]["subtract_projection"] = False
         (folder / "adapter_config.json").write_text(json.dumps(card, indent=2, sort_keys=True))

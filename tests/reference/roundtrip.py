@@ -64,6 +64,7 @@ def library_forward(model, ids, adapter):
         card = json.loads((adapter / "adapter_config.json").read_text())
         module = (with_peft if "peft_type" in card else with_adapters)(model, adapter, card)
     module.double().eval()
+    torch.set_default_dtype(torch.float64)  # of the empty tensor that ReFT makes where it has no positions
     batch = json.loads(Path(ids).read_text())
     out = []
     with torch.no_grad():
@@ -71,10 +72,14 @@ def library_forward(model, ids, adapter):
             inputs = dict(input_ids=torch.tensor([row]))
             if "token_type_ids" in batch and module.config.model_type == "bert":
                 inputs["token_type_ids"] = torch.tensor([batch["token_type_ids"][i]])
+            if module.config.model_type == "gpt2":
+                inputs["use_cache"] = False
             out.append(module(**inputs))
+    torch.set_default_dtype(torch.float32)
     if "logits" not in out[0]:
         return {"last_hidden_state": torch.cat([o.last_hidden_state[0] for o in out]).numpy()}
-    rows = [o.logits[0] for o in out]  # (labels) of a sequence, or (tokens, labels)
+    rows = [o.logits[0] for o in out]  # (labels) of a sequence, or (tokens, labels), perhaps behind those of a prompt
+    rows = [r if r.dim() == 1 else r[len(r) - len(ids):] for r, ids in zip(rows, batch["input_ids"])]
     return {"logits": (torch.stack(rows) if rows[0].dim() == 1 else torch.cat(rows)).numpy()}
 
 
@@ -93,22 +98,29 @@ def with_setup(model, directory):
     return module
 
 
-def with_adapters(model, adapter, _card):
+def with_adapters(model, adapter, card):
     """`adapters` must find every tensor it expects and no other. Without a head the model's own predicts the next token."""
     import adapters
     from transformers import AutoModelForCausalLM
 
     head, info = (adapter / "head_config.json").exists(), {}
+    # other attentions of transformers do not mask causally behind a prefix
     if head:
-        module = adapters.AutoAdapterModel.from_pretrained(model)
+        module = adapters.AutoAdapterModel.from_pretrained(model, attn_implementation="eager")
     else:
-        module = AutoModelForCausalLM.from_pretrained(model)
+        module = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager")
         adapters.init(module)
-    name = module.load_adapter(str(adapter), use_safetensors=True, set_active=True, loading_info=info, with_head=head)
+    safe = (adapter / "adapter.safetensors").exists()
+    name = module.load_adapter(str(adapter), use_safetensors=safe, set_active=True, loading_info=info, with_head=head)
     tied = module.get_input_embeddings().weight  # a head may leave this out
-    missing = [k for k in info["missing_keys"] if module.get_parameter(k) is not tied]
+    # the generator of prefixes hangs at every attention once more
+    again = [k for k in info["missing_keys"] if ".prefix_tuning.pool." in k]
+    missing = [k for k in info["missing_keys"] if k not in again and module.get_parameter(k) is not tied]
     if missing or info["unexpected_keys"]:
         raise RuntimeError(f"adapters: missing {missing}, unexpected {info['unexpected_keys']}")
+    for unit in module.modules():
+        if hasattr(unit, "subtract_projection"):  # which the library forgets
+            unit.subtract_projection = card["config"].get("subtract_projection", True)
     if head:
         module.active_head = name
     return module
@@ -128,8 +140,9 @@ def with_peft(model, adapter, card):
     module = get_peft_model(base, PeftConfig.from_pretrained(str(adapter)))
     found = set_peft_model_state_dict(module, weights)
     missing = [k for k in found.missing_keys if "lora_" in k or "modules_to_save" in k]
-    if missing or found.unexpected_keys:
-        raise RuntimeError(f"peft: missing {missing}, unexpected {found.unexpected_keys}")
+    unexpected = [k for k in found.unexpected_keys if k != "prompt_embeddings"]  # loaded by itself
+    if missing or unexpected:
+        raise RuntimeError(f"peft: missing {missing}, unexpected {unexpected}")
     return module
 
 

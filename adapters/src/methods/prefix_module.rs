@@ -116,7 +116,11 @@ impl<P: Weight> AtPrefix for PrefixModule<P> {
             let all = [c].into();
             (k, v) = (cx.spread(&k, &of_k, &all)?, cx.spread(&v, &of_v, &all)?);
         }
-        let of = (0..n).map(|i| vec![i * length..(i + 1) * length]).collect();
+        let own = |i: usize| {
+            let rows = i * length..(i + 1) * length;
+            vec![rows]
+        };
+        let of = (0..n).map(own).collect();
         Ok(Prefix { k, v, of })
     }
 }

@@ -69,7 +69,7 @@ pub struct ReftConfig {
     pub suffix_positions: usize,
     /// First and last tokens have the same weights.
     pub tied_weights: bool,
-    /// R h is subtracted. AdapterHub forgets this field when it writes a file and sets it to true when it reads one without.
+    /// R h is subtracted. AdapterHub forgets this field when it writes a file, and takes it for true when it reads one.
     #[serde(skip_serializing_if = "Clone::clone")]
     pub subtract_projection: bool,
 }

@@ -46,6 +46,7 @@ struct Unit<P: Weight> {
 }
 /// R (r, C).
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are two for each layer")]
 enum Projection<P: Weight> {
     Free(P),
     Orthogonal {
