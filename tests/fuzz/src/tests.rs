@@ -47,3 +47,10 @@ fn committed_inputs_are_read_without_a_fault() {
         assert!(taken > 0, "{}: what is refused at once is a poor beginning", target.name);
     }
 }
+
+#[test]
+#[should_panic(expected = "bytes were held for an input of 3")]
+fn a_reader_that_holds_too_much_is_found() {
+    let read = |_: &[u8]| !vec![1u8; 2 * FREE].is_empty();
+    Target { name: "greedy", read, times: 64 }.run(b"abc");
+}

@@ -13,10 +13,11 @@ use engraft::{
 pub fn data(input: &[u8]) -> bool {
     let mut taken = false;
     for format in FORMATS {
-        for name in format.extensions {
-            for content in format.contents {
-                taken |= every_way(&format!("a.{name}"), input, *content);
-            }
+        // what a format is called otherwise makes no difference
+        for (name, content) in
+            format.extensions.iter().take(1).flat_map(|n| format.contents.iter().map(move |c| (n, c)))
+        {
+            taken |= every_way(&format!("a.{name}"), input, *content);
         }
     }
     taken
