@@ -102,6 +102,7 @@ fn a_configuration_that_cannot_be_honoured_is_refused_by_field() {
         ("pruned_heads", json!({"0": [1]}), "only {}"),
         ("num_attention_heads", json!(5), "not a multiple"),
         ("num_attention_heads", json!(0), "at least 1"),
+        ("num_hidden_layers", json!(1 << 20), "at most 4096 layers"),
         ("hidden_size", json!(-32), "at least 1"),
         ("hidden_size", json!(32.5), "at least 1"),
         ("vocab_size", json!(1u64 << 40), "at least 1"),

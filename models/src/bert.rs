@@ -64,7 +64,7 @@ impl<P: Weight> Bert<P> {
             family: FAMILY.name,
             kind: Kind::Encoder,
             channels: config.count_or("hidden_size", 768)?,
-            layers: config.count_or("num_hidden_layers", 12)?,
+            layers: config.layers("num_hidden_layers", 12)?,
             vocabulary: config.count_or("vocab_size", 30522)?,
             positions: Some(config.count_or("max_position_embeddings", 512)?),
             segments: config.count_or("type_vocab_size", 2)?,

@@ -76,6 +76,9 @@ const HARMLESS: &[&str] = &[
 /// Fields that `transformers` reads for every family and that change the computation unless they have this value.
 const NEUTRAL: &[(&str, &str)] = &[("pruned_heads", "{}"), ("quantization_config", "null")];
 
+/// The most layers of a model.
+const DEEPEST: usize = 4096;
+
 /// A model's `config.json`.
 #[derive(Debug)]
 pub struct Config {
@@ -143,6 +146,14 @@ impl Config {
     /// The same; `null` stands for the default too.
     pub fn count_or_null(&self, name: &str, default: usize) -> Result<usize> {
         self.take_not_null(name).map_or(Ok(default), |v| self.as_count(name, v))
+    }
+    /// A count of layers, or `default` where there is none. Where there are no weights, whose absence says so, a model is built as
+    /// deep as its configuration says: deeper than any is that of no model.
+    pub fn layers(&self, name: &str, default: usize) -> Result<usize> {
+        match self.count_or(name, default)? {
+            n if n <= DEEPEST => Ok(n),
+            n => Err(self.error(format!("`{name}` is {n}; models have at most {DEEPEST} layers"))),
+        }
     }
     fn as_count(&self, name: &str, v: &Value) -> Result<usize> {
         let n = v.as_u64().filter(|n| (1..1 << 31).contains(n));

@@ -99,7 +99,7 @@ impl<P: Weight> Gpt2<P> {
             family: FAMILY.name,
             kind: Kind::Decoder,
             channels: c,
-            layers: config.count_or("n_layer", 12)?,
+            layers: config.layers("n_layer", 12)?,
             vocabulary: config.count_or("vocab_size", 50257)?,
             positions: Some(config.count_or("n_positions", 1024)?),
             segments: 1,

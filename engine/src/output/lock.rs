@@ -9,6 +9,7 @@ use super::{
 use crate::{Error, Result};
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::Path,
 };
 
@@ -21,6 +22,9 @@ const LOCK: &str = ".lock";
 pub fn lock(dir: &Path) -> Result<Lock> {
     fs::create_dir_all(dir).map_err(failed(dir))?;
     let path = dir.join(LOCK);
+    if path.is_symlink() {
+        return Err(failed(&path)(io::Error::other("it is a link, and what it leads to is not ours")));
+    }
     let file = File::create(&path).map_err(failed(&path))?;
     let lock = match file.try_lock() {
         Ok(()) => Lock::on(Some(file)),

@@ -30,13 +30,19 @@ impl Lock {
 /// lock of [`moving`].
 pub(super) fn finish(dir: &Path) -> Result<()> {
     let commit = dir.join(COMMIT);
+    // the directory may be a stranger's: a link in the place of the commit would have files moved that lie elsewhere
+    match fs::symlink_metadata(&commit) {
+        Ok(is) if is.is_dir() => {}
+        Ok(_) => return Err(failed(&commit)(io::ErrorKind::NotADirectory.into())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed(&commit)(source)),
+    }
     let removed = match fs::read_to_string(commit.join(REMOVED)) {
         Ok(list) => list,
-        Err(e) if e.kind() == io::ErrorKind::NotFound && !commit.exists() => return Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         Err(source) => return Err(failed(&commit)(source)),
     };
-    // the directory may be a stranger's: a list of his reaches nothing outside of it
+    // and a list of his reaches nothing outside of it
     for name in removed.lines().filter(|name| is_name(name)) {
         let path = dir.join(name);
         match fs::remove_file(&path) {

@@ -117,6 +117,23 @@ fn a_commit_that_was_killed_is_finished() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_place_of_a_commit_or_a_lock_reaches_nothing() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mine = other.path().join("notes");
+    fs::write(&mine, "mine").unwrap();
+    for (name, to) in [(".lock", mine.as_path()), (COMMIT, other.path())] {
+        let link = dir.path().join(name);
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        let error = lock(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+        assert_eq!(reading(dir.path()).is_err(), name == COMMIT);
+        fs::remove_file(link).unwrap();
+    }
+    assert_eq!((fs::read(mine).unwrap(), names(dir.path())), (b"mine".to_vec(), vec![".lock".to_string()]));
+}
+
 #[test]
 fn a_run_has_its_directory_to_itself() {
     let dir = tempfile::tempdir().unwrap();

@@ -205,7 +205,10 @@ impl Store {
         };
         s.read_index()?;
         // what a run that ended early left behind the last row that counts
-        let end = (s.rows * s.row_bytes()) as u64;
+        let end = s.rows.checked_mul(s.row_bytes());
+        let end = end
+            .ok_or_else(|| Error::file(&s.index(), "more rows than there can be: delete the cache"))?
+            as u64;
         let len = s.file.get_ref().metadata().map_err(failed)?.len();
         if len < end {
             return Err(Error::file(

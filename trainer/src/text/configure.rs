@@ -9,8 +9,10 @@ use serde_json::Value;
 use tokenizers::{ModelWrapper, PreTokenizerWrapper, TruncationDirection};
 
 use super::added::{Added, Named};
+use super::charsmap::check_within;
 use super::companions::{Files, Merged, TOKENIZER};
 use super::fields::{Fields, Side};
+use super::guarded::guarded;
 use crate::error::{Error, Result};
 
 /// What a tokenizer is told with every text, and not once for all.
@@ -69,7 +71,7 @@ pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) ->
     };
     let special = fields.special()?;
     tokenizer.set_encode_special_tokens(fields.flag("split_special_tokens", false)?);
-    add(tokenizer, added, &special);
+    add(tokenizer, added, &special).map_err(|why| Error::file(&files.path(TOKENIZER), why))?;
     space_in_front(&fields, tokenizer);
     (class.after)(&fields, tokenizer)?;
 
@@ -104,7 +106,11 @@ fn refuse(fields: &Fields) -> Result<()> {
 }
 
 /// Adds the tokens of the files to the vocabulary, and the special ones that are not among them.
-fn add(tokenizer: &mut tokenizers::Tokenizer, mut tokens: Vec<Added>, special: &[(String, Vec<Named>)]) {
+fn add(
+    tokenizer: &mut tokenizers::Tokenizer,
+    mut tokens: Vec<Added>,
+    special: &[(String, Vec<Named>)],
+) -> Result<(), String> {
     let mut names: HashSet<&str> = HashSet::new();
     let mut all: Vec<&Named> = vec![];
     for (_, list) in special {
@@ -126,7 +132,8 @@ fn add(tokenizer: &mut tokenizers::Tokenizer, mut tokens: Vec<Added>, special: &
         token.special |= names.contains(token.content.as_str());
         token.token()
     };
-    tokenizer.add_tokens(&tokens.into_iter().map(token).collect::<Vec<_>>());
+    let tokens: Vec<_> = tokens.into_iter().map(token).collect();
+    guarded(|| Ok(tokenizer.add_tokens(&tokens))).map(|_| ())
 }
 
 /// Whether a text begins as after a space is the field's choice alone, whatever `tokenizer.json` says; only where a byte-level
@@ -158,7 +165,8 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer> 
     if outline.model.merges.is_some() && outline.model.continuing_subword_prefix.is_some() {
         check_merges(bytes).map_err(not)?;
     }
-    let tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| not(error.to_string()))?;
+    check_within(&outline.normalizer).map_err(not)?;
+    let tokenizer = guarded(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(not)?;
     if let ModelWrapper::BPE(model) = tokenizer.get_model()
         && let Some(dropout) = model.dropout.filter(|dropout| *dropout > 0.0)
     {
@@ -178,6 +186,8 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer> 
 #[derive(Deserialize)]
 struct Outline {
     model: OutlineOfModel,
+    #[serde(default)]
+    normalizer: Value,
 }
 #[derive(Deserialize)]
 struct OutlineOfModel {

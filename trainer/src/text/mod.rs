@@ -2,12 +2,14 @@
 mod added;
 pub mod batch;
 pub mod blocks;
+mod charsmap;
 pub mod companions;
 mod configure;
 mod cut;
 pub mod example;
 pub mod examples;
 mod fields;
+mod guarded;
 pub mod ints;
 pub mod shuffle;
 mod splits;

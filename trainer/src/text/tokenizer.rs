@@ -6,8 +6,7 @@
 //! (Hugging Face's `longest_first`). From which end is the files' choice. Words of a sentence and whole documents are not
 //! cut here: they are read in windows and blocks.
 
-use std::path::Path;
-use std::sync::OnceLock;
+use std::{path::Path, sync::OnceLock};
 
 use tokenizers::{
     EncodeInput, Encoding, InputSequence, PostProcessor, TruncationDirection, TruncationParams,
@@ -17,6 +16,7 @@ use tokenizers::{
 use super::companions::{Files, TOKENIZER};
 use super::configure::{Configured, End, begin_with_space, configure, parse};
 use super::cut;
+use super::guarded::guarded;
 use super::splits::Splits;
 use crate::data::{Dataset, Record};
 use crate::error::{Error, Result};
@@ -122,8 +122,7 @@ impl Tokenizer {
 
     /// Encodes one text or pair.
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<TokenizedText> {
-        let encoding =
-            self.inner.encode_fast(input(text, pair), true).map_err(|error| self.failed(&error))?;
+        let encoding = self.ask(|| self.inner.encode_fast(input(text, pair), true))?;
         self.tokens(&encoding)
     }
 
@@ -135,7 +134,7 @@ impl Tokenizer {
         let heads = texts.iter().map(|(text, pair)| self.enough(text, pair.as_deref()));
         let heads = heads.collect::<Result<Vec<_>>>()?;
         let inputs: Vec<_> = heads.iter().map(|(text, pair)| input(text, *pair)).collect();
-        let encodings = self.inner.encode_batch_fast(inputs, true).map_err(|error| self.failed(&error))?;
+        let encodings = self.ask(|| self.inner.encode_batch_fast(inputs, true))?;
         let records = encodings.iter().zip(&data.records).zip(texts.iter().zip(&heads));
         records
             .map(|((encoding, record), ((text, pair), head))| {
@@ -163,7 +162,7 @@ impl Tokenizer {
     /// How many tokens a text has, without special tokens.
     fn count(&self, text: &str) -> Result<usize> {
         let whole = self.unlimited(&self.whole, false)?;
-        Ok(whole.encode_fast(text, false).map_err(|error| self.failed(&error))?.len())
+        Ok(self.ask(|| whole.encode_fast(text, false))?.len())
     }
 
     /// Where a text may be split without a change of its tokens.
@@ -178,7 +177,7 @@ impl Tokenizer {
         let mut ids = vec![vec![]; texts.len()];
         for parts in cut::groups(&texts, || self.splits()) {
             let inputs = parts.iter().map(|(_, part)| EncodeInput::from(*part)).collect();
-            let encodings = whole.encode_batch_fast(inputs, false).map_err(|error| self.failed(&error))?;
+            let encodings = self.ask(|| whole.encode_batch_fast(inputs, false))?;
             for ((number, _), encoding) in parts.iter().zip(&encodings) {
                 ids[*number].extend(self.tokens(encoding)?.ids);
             }
@@ -199,8 +198,8 @@ impl Tokenizer {
         let tokenizer = self.unlimited(&self.words, true)?;
         let mut pieces = self.encode_pieces(words)?;
         let room = self.max_length.saturating_sub(self.special_tokens());
-        pieces.truncate(room, 0, tokenizers::TruncationDirection::Right);
-        let encoding = tokenizer.post_process(pieces, None, true).map_err(|error| self.failed(&error))?;
+        pieces.truncate(room, 0, TruncationDirection::Right);
+        let encoding = self.ask(|| tokenizer.post_process(pieces, None, true))?;
         let mut firsts = vec![None; words.len()];
         for (at, word) in encoding.get_word_ids().iter().enumerate() {
             if let Some(first) = word.and_then(|w| firsts.get_mut(w as usize)) {
@@ -214,7 +213,7 @@ impl Tokenizer {
     fn encode_pieces(&self, words: &[String]) -> Result<Encoding> {
         let input = EncodeInput::Single(InputSequence::from(words));
         let tokenizer = self.unlimited(&self.words, true)?;
-        tokenizer.encode(input, false).map_err(|error| self.failed(&error))
+        self.ask(|| tokenizer.encode(input, false))
     }
 
     /// The token that stands behind a text: `eos_token` of the tokenizer's files, that of its class, or `eos_token_id` of the
@@ -272,8 +271,9 @@ impl Tokenizer {
         }
     }
 
-    fn failed(&self, error: &tokenizers::Error) -> Error {
-        Error::file(Path::new(&self.name), format!("cannot encode: {error}"))
+    /// What the `tokenizers` crate makes of a text.
+    fn ask<T>(&self, encode: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        guarded(encode).map_err(|why| Error::file(Path::new(&self.name), format!("cannot encode: {why}")))
     }
 }
 

@@ -1,0 +1,70 @@
+//! Data files and tokenizers.
+use crate::files::parts;
+use engraft::{
+    data::{Columns, Content, Dataset, FORMATS, Header, Quotes, Want},
+    tasks::TASKS,
+    text::{
+        companions::Files,
+        tokenizer::{Fit, Tokenizer},
+    },
+};
+
+/// A data file, read in every way there is.
+pub fn data(input: &[u8]) -> bool {
+    let mut taken = false;
+    for format in FORMATS {
+        // what a format is called otherwise makes no difference
+        for (name, content) in
+            format.extensions.iter().take(1).flat_map(|n| format.contents.iter().map(move |c| (n, c)))
+        {
+            taken |= every_way(&format!("a.{name}"), input, *content);
+        }
+    }
+    taken
+}
+
+/// A data file that is packed. The formats see what is unpacked: one that reads lines is enough.
+pub fn gzip(input: &[u8]) -> bool {
+    every_way("a.tsv.gz", input, Content::Texts)
+}
+
+fn every_way(name: &str, input: &[u8], content: Content) -> bool {
+    let mut taken = false;
+    for (labels, quotes, header) in [
+        (true, Quotes::Literal, Header::Auto),
+        (false, Quotes::Csv, Header::Yes),
+        (true, Quotes::Csv, Header::No),
+    ] {
+        let columns = Columns { quotes, header, ..Columns::default() };
+        let Ok(data) = Dataset::parse(name, input, &columns, Want { content, labels }) else { continue };
+        assert!(data.memory() < 1 << 40 && data.len() > 0);
+        for task in TASKS.iter().filter(|t| t.content == content && t.labelled && labels) {
+            let _ = (task.learn)(&data.path, data.names());
+        }
+        taken = true;
+    }
+    taken
+}
+
+/// A `tokenizer.json`, the files beside it, and a text for it.
+pub fn tokenizer(input: &[u8]) -> bool {
+    let names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+    let [a, b, c, d, config, text] = parts::<6>(input);
+    let names = names.into_iter().chain(["config.json"]);
+    let contents = names.zip([a, b, c, d, config]).filter_map(|(name, part)| Some((name, part?.to_vec())));
+    let files = Files::of("", contents);
+    let _ = files.model_max_length();
+    let fit = Fit { model: "model", vocabulary: 1 << 16, positions: Some(64), max_length: 16 };
+    let Ok(tokenizer) = Tokenizer::of(&files, fit) else { return false };
+    let _ = (tokenizer.end_of_text(), tokenizer.special_tokens());
+    let given = String::from_utf8_lossy(text.unwrap_or_default()).into_owned();
+    for text in [given.as_str(), "Hello, w\u{f6}rld! 12 <unk>", "\u{1f469}\u{200d}\u{1f4bb}e\u{301} \n\t a"] {
+        let _ = (tokenizer.encode(text, None), tokenizer.encode("a", Some(text)));
+        let words: Vec<String> = text.split_whitespace().map(Into::into).collect();
+        let _ = (tokenizer.count_words(&words), tokenizer.encode_words(&words));
+        if let Ok(data) = Dataset::of_texts("texts", &[text.into(), text.repeat(8)]) {
+            let _ = (tokenizer.encode_all(&data), tokenizer.encode_whole(&data));
+        }
+    }
+    true
+}
