@@ -96,9 +96,9 @@ fn stretch(depth: usize, rows: usize) -> usize {
 ///
 /// # Safety
 /// The processor has the kernel's instructions; with R rows and V vectors of L lanes: R x depth
-/// elements of A, depth x V L of B, R x V L of what the sums begin with (if any) and R x ((V -
-/// 1) L + last) of C and of what is added lie in memory that may be read (C: written, and
-/// touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L
+/// elements of A, depth x V L of B, R x V L of what the sums begin with (if any) and
+/// R x ((V - 1) L + last) of C and of what is added lie in memory that may be read (C: written,
+/// and touched by nobody else), and 1 <= last <= L; so may, unless `keep` is null, depth x V L
 /// values there be written.
 pub(crate) type Kernel = unsafe fn(&Tile);
 
