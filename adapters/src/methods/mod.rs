@@ -5,26 +5,30 @@
 //! [`Config`] to [`crate::Adapter::new`], or its row to [`Methods`].
 mod bottleneck;
 mod bottleneck_config;
+mod bottleneck_module;
+mod gate;
 mod invertible;
 pub mod lora;
 mod lora_module;
 mod peft_lora;
 mod peft_prompt;
+mod phm;
 mod prefix;
 mod prefix_module;
+mod projection;
 mod prompt;
+mod reduction;
 mod reft;
 mod reft_module;
 mod union;
 
-pub use bottleneck::Bottleneck;
-pub use bottleneck_config::{
-    BnConfig, Placement, PostAdd, Reduction, Residual, Scaling, Start, TrainedScaling,
-};
+pub use bottleneck_config::{BnConfig, Placement, PostAdd, Residual, Scaling, Start, TrainedScaling};
+pub use bottleneck_module::Bottleneck;
 pub use lora::LoraConfig;
 pub use lora_module::{Lora, LoraStart};
 pub use prefix::PrefixConfig;
 pub use prompt::PromptConfig;
+pub use reduction::Reduction;
 pub use reft::ReftConfig;
 pub use union::Union;
 

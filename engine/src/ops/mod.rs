@@ -11,6 +11,7 @@ mod dropout;
 mod elementwise;
 mod embed;
 mod gated;
+mod kronecker;
 mod linear;
 mod low_rank;
 mod means;
@@ -25,6 +26,7 @@ mod vocabulary_loss;
 
 pub use attention::{Cols, Heads, Mask, Qkv, Relative};
 pub use bottleneck::RowsBottleneck;
+pub use kronecker::{KroneckerSum, Matrices};
 pub use low_rank::LowRank;
 pub use rotary::Rotation;
 pub use rows::Rows;
