@@ -3,6 +3,7 @@
 //! They are methods of [`crate::Cx`]. Every one is checked against finite differences of its double-precision reference
 //! (`tests/gradients*.rs`).
 mod activation;
+mod add_row;
 mod attention;
 mod bottleneck;
 mod columns;
