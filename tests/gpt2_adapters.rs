@@ -11,12 +11,19 @@ use support::{Expected, cpu, curve, files::tensors, relative};
 
 /// Bottlenecks, LoRA in AdapterHub's grouped form and in PEFT's dense form; the model's own head, heads of language models
 /// that share its embeddings, classification of the last token.
-const CASES: [&str; 12] = [
+const CASES: [&str; 19] = [
     "houlsby",
     "pfeiffer",
     "parallel",
     "houlsby-class",
     "parallel-class",
+    "adapter-plus",
+    "norms",
+    "res-before-ln",
+    "gated",
+    "compacter",
+    "compacter++",
+    "phm-shared",
     "lora-qv",
     "lora-k",
     "lora-all",
@@ -125,7 +132,9 @@ fn hidden_states_logits_loss_and_gradients() {
             assert!(e < 1e-4, "{name}: {} {e:.1e}", p.name());
             (compared, worst) = (compared + 1, worst.max(e));
         });
-        assert_eq!(compared, want.gradients().len(), "{name}: every gradient of the library");
+        // the norm in front of a bottleneck has two names in the library's files
+        let twice = want.gradients().iter().filter(|n| n.contains("adapter_norm_before")).count();
+        assert_eq!(compared, want.gradients().len() - twice, "{name}: every gradient of the library");
         println!("{name}: {errors:?}, {compared} gradients {worst:.1e}");
     }
 }
@@ -174,8 +183,11 @@ fn what_is_saved_is_what_the_library_saved() {
                 for v in [&mut a, &mut b] {
                     v.as_object_mut().unwrap().remove("modules_to_save"); // PEFT adds all heads that it knows
                     v.as_object_mut().unwrap().remove("model_class"); // with the model's own head it is another
-                    if let Some(factor) = v["config"].get_mut("reduction_factor") {
-                        *factor = factor.as_f64().unwrap().into(); // 4 and 4.0
+                    let float = |v: &mut Value| *v = v.as_f64().unwrap().into(); // 4 and 4.0
+                    match v["config"].get_mut("reduction_factor") {
+                        Some(Value::Object(by_layer)) => by_layer.values_mut().for_each(float),
+                        Some(one) => float(one),
+                        None => {} // a LoRA and a head have none
                     }
                 }
                 assert_eq!(a, b, "{name} {file}");

@@ -110,8 +110,8 @@ fn bert_base() -> Vec<SiteInfo> {
                 SiteKind::Prefix { .. } => SiteKind::Prefix { channels: 768 },
                 SiteKind::Norm { .. } => SiteKind::Norm { channels: 768 },
                 SiteKind::Close { .. } => SiteKind::Close { channels: 768 },
-                SiteKind::Linear { input, output, parts, in_out } => {
-                    SiteKind::Linear { input: wide(input), output: wide(output), parts, in_out }
+                SiteKind::Linear { input, output, parts, in_out, bias } => {
+                    SiteKind::Linear { input: wide(input), output: wide(output), parts, in_out, bias }
                 }
             };
             let site = Site { layer: l, ..i.site };

@@ -5,8 +5,8 @@ use engraft_engine::{Cx, Gradients, Param, ParamSet, Pass, Plain};
 use engraft_models::Rows;
 use support::*;
 
-/// The four presets, and what a `BnConfig` can vary beyond them.
-const CASES: [&str; 11] = [
+/// The presets, and what a `BnConfig` can vary beyond them.
+const CASES: [&str; 19] = [
     "houlsby",
     "pfeiffer",
     "parallel",
@@ -17,6 +17,14 @@ const CASES: [&str; 11] = [
     "res-before-ln",
     "leave-out",
     "per-layer",
+    "norms",
+    "parallel-norms",
+    "gated",
+    "gated-parallel",
+    "compacter",
+    "compacter++",
+    "phm-own",
+    "phm-shared",
     "full",
 ];
 

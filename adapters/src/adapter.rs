@@ -42,10 +42,14 @@ impl Adapter {
     ) -> Result<Adapter> {
         check_name(name)?;
         let (config, base) = (config.into(), base.into());
-        let format = if config.adapterhub().is_ok() || config.peft(base.sites).is_err() {
-            Format::AdapterHub
-        } else {
-            Format::Peft
+        let format = match (config.adapterhub(), config.peft(base.sites)) {
+            (Ok(_), _) => Format::AdapterHub,
+            (Err(_), Ok(_)) => Format::Peft,
+            // what cannot be saved is not worth training
+            (Err(why), Err(_)) => {
+                config.check()?;
+                return Err(why);
+            }
         };
         let mut adapter = Adapter::empty(name, config, format, base.sites);
         let from = &mut Source::New(&mut Fresh::new(device, set, seed));
@@ -200,7 +204,7 @@ impl Adapter {
             v.push((format!("{model}.{collection}.{}.{tensor}", self.name), w));
         });
         for (info, m) in self.modules() {
-            let path = format!("{}.{}.{}", info.path, m.collection(), self.name);
+            let path = format!("{}.{}.{}", m.home(info), m.collection(), self.name);
             m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
         }
         v
@@ -228,7 +232,7 @@ impl Adapter {
         let mut all = self.config.peft_tensors(&self.common)?;
         for (info, module) in self.modules() {
             let named = module.peft()?.into_iter();
-            all.extend(named.map(|(t, data)| (format!("{}{}.{t}", peft::ROOT, info.path), data)));
+            all.extend(named.map(|(t, data)| (format!("{}{}.{t}", peft::ROOT, module.home(info)), data)));
         }
         Ok((self.config.peft(&self.sites)?, all))
     }

@@ -56,6 +56,14 @@ impl Place<'_> {
         let path = if self.path.is_empty() { String::new() } else { format!("{}.", self.path) };
         format!("{path}{collection}.{}", self.adapter)
     }
+    /// The path of the norm that is applied at this site, as the checkpoint at hand names it.
+    pub fn norm(&self) -> Option<&str> {
+        let path = self.info.norm.as_ref()?.path.as_str();
+        match self.path == self.info.path {
+            true => Some(path),
+            false => path.split_once('.').map(|(_, rest)| rest),
+        }
+    }
     /// A tensor of the model's module at this site: `weight` or `bias`.
     pub fn weight(&self, tensor: &str) -> Result<&Tensor> {
         self.base.weight(&format!("{}.{tensor}", self.info.path))

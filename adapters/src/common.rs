@@ -37,10 +37,49 @@ impl From<Param> for SharedWeight {
     }
 }
 impl SharedWeight {
-    fn tensor(&self) -> &Tensor {
+    /// New, or loaded under its checkpoint name.
+    pub fn get(
+        trains: bool,
+        name: &str,
+        (shape, role, init): (&[usize], Role, Init),
+        from: &mut Source<'_, '_>,
+    ) -> Result<SharedWeight> {
+        Ok(match trains {
+            true => from.get::<Param>(name, shape, role, init)?.into(),
+            false => from.get::<Frozen>(name, shape, role, init)?.into(),
+        })
+    }
+    /// At its point of use.
+    pub fn at_use(&self) -> W<'_> {
+        match self {
+            SharedWeight::Frozen(w) => w.get(),
+            SharedWeight::Param(w) => w.get(),
+        }
+    }
+    /// Its values.
+    pub fn tensor(&self) -> &Tensor {
         match self {
             SharedWeight::Frozen(w) => w.tensor(),
             SharedWeight::Param(w) => w.tensor(),
+        }
+    }
+    /// Trains no more.
+    pub fn freeze(self) -> SharedWeight {
+        match self {
+            SharedWeight::Param(w) => w.freeze().into(),
+            frozen => frozen,
+        }
+    }
+}
+impl Parameters for SharedWeight {
+    fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
+        if let SharedWeight::Param(w) = self {
+            f(w);
+        }
+    }
+    fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
+        if let SharedWeight::Param(w) = self {
+            f(w);
         }
     }
 }
@@ -63,13 +102,10 @@ impl Common {
         place: &Place<'_>,
         (collection, tensor): Key<&str>,
         name: &str,
-        (shape, role, init): (&[usize], Role, Init),
+        what: (&[usize], Role, Init),
         from: &mut Source<'_, '_>,
     ) -> Result<()> {
-        match place.trains {
-            true => self.put((collection, tensor), tensor, from.get::<Param>(name, shape, role, init)?),
-            false => self.put((collection, tensor), tensor, from.get::<Frozen>(name, shape, role, init)?),
-        }
+        self.put((collection, tensor), tensor, SharedWeight::get(place.trains, name, what, from)?)
     }
     /// One more that is there already, with a name of its own.
     pub fn put(&mut self, key: Key<&str>, name: &str, weight: impl Into<SharedWeight>) -> Result<()> {
@@ -87,8 +123,7 @@ impl Common {
     /// A weight: whoever builds a module that asks has put it here.
     pub fn weight(&self, key: Key<&str>) -> W<'_> {
         match self.find(key) {
-            Some(SharedWeight::Frozen(w)) => w.get(),
-            Some(SharedWeight::Param(w)) => w.get(),
+            Some(w) => w.at_use(),
             None => unreachable!("{key:?} is shared"),
         }
     }
@@ -102,26 +137,14 @@ impl Common {
     }
     /// Trains no more.
     pub fn freeze(self) -> Common {
-        let freeze = |s: Shared| match s.weight {
-            SharedWeight::Param(w) => Shared { weight: SharedWeight::Frozen(w.freeze()), ..s },
-            SharedWeight::Frozen(_) => s,
-        };
-        Common(self.0.into_iter().map(freeze).collect())
+        Common(self.0.into_iter().map(|s| Shared { weight: s.weight.freeze(), ..s }).collect())
     }
 }
 impl Parameters for Common {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
-        for s in &self.0 {
-            if let SharedWeight::Param(w) = &s.weight {
-                f(w);
-            }
-        }
+        self.0.iter().for_each(|s| s.weight.visit(f));
     }
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
-        for s in &mut self.0 {
-            if let SharedWeight::Param(w) = &mut s.weight {
-                f(w);
-            }
-        }
+        self.0.iter_mut().for_each(|s| s.weight.visit_mut(f));
     }
 }

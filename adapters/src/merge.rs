@@ -1,4 +1,4 @@
-//! Adapters added to a copy of a model's weights: W + ΔW, so that the plain model computes what model and adapter did.
+//! Adapters added to a copy of a model's weights, W + ΔW, or put in the place of some of them, so that the plain model computes what model and adapter did.
 use crate::{Adapter, Error, Result, View};
 use engraft_engine::{SiteKind, Tensor, checkpoint::TensorData};
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ impl Merged {
         let tensors = named.iter().map(one).collect::<Result<_>>()?;
         Ok(Merged { tensors, before: BTreeMap::new(), adapter: None })
     }
-    /// Adds what an adapter does to the weights. An error if there is an adapter in them already, or if it does more than to
-    /// add to weights (a bottleneck does); then nothing has changed.
+    /// Adds what an adapter does to the weights, or puts its own in their place. An error if there is an adapter in them already,
+    /// or if it does more than that (a bottleneck does); then nothing has changed.
     pub fn merge(&mut self, adapter: &Adapter) -> Result<()> {
         if let Some(other) = &self.adapter {
             return Err(Error::Config(format!("`{other}` is merged already: take it out first")));
@@ -37,12 +37,25 @@ impl Merged {
             let cannot = |what: &str| {
                 Error::Config(format!("`{}` cannot be merged at `{}`: {what}", adapter.name(), info.path))
             };
+            let own = module.replaces()?;
+            for part in &own {
+                let name = self.name(module.home(info), part.tensor);
+                let name = name.ok_or_else(|| cannot("the model has no such weight"))?;
+                let mut w = sums.remove(&name).unwrap_or_else(|| self.tensors[&name].values.clone());
+                let to = w.get_mut(part.at..part.at + part.values.len());
+                to.ok_or_else(|| cannot("the weight is shorter"))?.copy_from_slice(&part.values);
+                sums.insert(name, w);
+            }
+            if !own.is_empty() {
+                continue;
+            }
             let (SiteKind::Linear { input, output, in_out, .. }, View::Linear(m)) =
                 (info.kind, module.view())
             else {
                 return Err(cannot("it is more than a sum with weights"));
             };
-            let name = self.name(&info.path).ok_or_else(|| cannot("the model has no such weight"))?;
+            let name =
+                self.name(&info.path, "weight").ok_or_else(|| cannot("the model has no such weight"))?;
             let (w, delta) = (&self.tensors[&name], m.delta().map_err(|e| cannot(&e.to_string()))?);
             let shape = if in_out { [input, output] } else { [output, input] };
             if w.shape != shape || delta.len() != input * output {
@@ -85,9 +98,9 @@ impl Merged {
         let all: Vec<_> = self.tensors.iter().map(data).collect();
         Ok(engraft_engine::checkpoint::serialize(&all)?)
     }
-    /// The name of a module's weight: checkpoints of a plain model have no first part.
-    fn name(&self, path: &str) -> Option<String> {
+    /// The name of a module's tensor: checkpoints of a plain model have no first part.
+    fn name(&self, path: &str, tensor: &str) -> Option<String> {
         let short = path.split_once('.').map_or(path, |(_, rest)| rest);
-        [path, short].map(|p| format!("{p}.weight")).into_iter().find(|n| self.tensors.contains_key(n))
+        [path, short].map(|p| format!("{p}.{tensor}")).into_iter().find(|n| self.tensors.contains_key(n))
     }
 }

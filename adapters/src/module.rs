@@ -1,7 +1,7 @@
 //! What a method puts at a site of a model, and how the hooks of that site ask it.
 use crate::{Common, Error, Result};
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, LinearRef, NormRef, Parameters, Prefix, Site, Tensor,
+    self as engine, Act, Activation, Cx, LinearRef, NormRef, Parameters, Prefix, Site, SiteInfo, Tensor,
     checkpoint::TensorData,
 };
 use std::fmt;
@@ -12,14 +12,36 @@ pub trait Module: Parameters + fmt::Debug + Send + Sync {
     fn view(&self) -> View<'_>;
     /// What AdapterHub's checkpoints call the modules of its kind: its tensors are `{site}.{collection}.{adapter}.{tensor}`.
     fn collection(&self) -> &'static str;
+    /// The path of the model's module that it belongs to, under which checkpoints name it.
+    fn home<'i>(&self, info: &'i SiteInfo) -> &'i str {
+        &info.path
+    }
     /// Calls `f` on every tensor, with its name within the module.
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
     /// Its tensors in PEFT's checkpoints, where they are `base_model.model.{site}.{tensor}`.
     fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
-        Err(Error::Config("this module cannot be written in PEFT's format".into()))
+        Err(not_in_peft())
+    }
+    /// What takes the place of weights of the model's module at its home; nothing, if it does more than that.
+    fn replaces(&self) -> Result<Vec<Replaced>> {
+        Ok(vec![])
     }
     /// Trains no more.
     fn freeze(self: Box<Self>) -> Box<dyn Module>;
+}
+
+pub(crate) fn not_in_peft() -> Error {
+    Error::Config("this module cannot be written in PEFT's format".into())
+}
+/// Values that take the place of a weight of the model, or of a part of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replaced {
+    /// The tensor: `weight` or `bias`.
+    pub tensor: &'static str,
+    /// Its first element that is replaced.
+    pub at: usize,
+    /// What it becomes from there on.
+    pub values: Vec<f32>,
 }
 
 /// A module as the hook sees it that it answers.

@@ -57,7 +57,7 @@ pub use layers::{Linear, LinearRef, Norm, NormKind, NormRef};
 pub use ops::{LowRank, Rows};
 pub use optim::{AdamW, Moments, Rule};
 pub use pending::Pending;
-pub use site::{Part, Point, Prefix, Site, SiteInfo, SiteKind};
+pub use site::{Part, Point, Prefix, Site, SiteInfo, SiteKind, SiteNorm};
 pub use source::{Fresh, Source};
 pub use tape::{Backward, Cx, Hooks, Pass, Plain, first_touched};
 pub use tensor::{Compute, Tensor};

@@ -149,12 +149,26 @@ pub struct SiteInfo {
     pub path: String,
     /// The site whose module answers here: this one, unless layers share their weights.
     pub module: Site,
+    /// The norm that is applied here: by itself, or at the end of a sub-layer.
+    pub norm: Option<SiteNorm>,
 }
 impl SiteInfo {
-    /// A site with a module of its own.
+    /// A site with a module of its own, and without a norm.
     pub fn new(site: Site, kind: SiteKind, path: impl Into<String>) -> SiteInfo {
-        SiteInfo { site, kind, path: path.into(), module: site }
+        SiteInfo { site, kind, path: path.into(), module: site, norm: None }
     }
+    /// The same with this norm.
+    pub fn with_norm(self, norm: SiteNorm) -> SiteInfo {
+        SiteInfo { norm: Some(norm), ..self }
+    }
+}
+/// A norm at a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteNorm {
+    /// Its Hugging Face module.
+    pub path: String,
+    /// True if it has a bias.
+    pub bias: bool,
 }
 /// What happens at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +189,8 @@ pub enum SiteKind {
         parts: usize,
         /// True if the weight is stored (in, out).
         in_out: bool,
+        /// True if it has a bias.
+        bias: bool,
     },
     /// Keys and values of an attention; the path is the module that AdapterHub gives a prefix.
     Prefix {

@@ -106,7 +106,7 @@ impl<P: Weight> Bert<P> {
             let linear = |at: &mut Layout<'_, '_, P>, site, module: &str, dims| {
                 at.linear(site, &p(module), dims, LinearForm::default(), 1)
             };
-            let (stream, close) = (SiteKind::Stream { channels: c }, SiteKind::Close { channels: c });
+            let stream = SiteKind::Stream { channels: c };
             at.site(Site::layer(l), stream, &format!("bert.encoder.layer.{l}"));
             let q = linear(at, Site::attn(l, Point::Q), "attention.self.query", (c, c))?;
             let k = linear(at, Site::attn(l, Point::K), "attention.self.key", (c, c))?;
@@ -114,12 +114,14 @@ impl<P: Weight> Bert<P> {
             let keys = SiteKind::Prefix { channels: c };
             at.site(Site::attn(l, Point::Prefix), keys, &p("attention.self"));
             let o = linear(at, Site::attn(l, Point::O), "attention.output.dense", (c, c))?;
-            let ln_1 = at.norm(None, &p("attention.output.LayerNorm"), c, eps, ln)?;
-            at.site(Site::after_attn(l), close, &p("attention.output"));
+            let norm = p("attention.output.LayerNorm");
+            let ln_1 = at.norm(None, &norm, c, eps, ln)?;
+            at.close(Site::after_attn(l), c, &p("attention.output"), Some(&norm));
             let up = linear(at, Site::ffn(l, Point::Up), "intermediate.dense", (c, f))?;
             let down = linear(at, Site::ffn(l, Point::Down), "output.dense", (f, c))?;
-            let ln_2 = at.norm(None, &p("output.LayerNorm"), c, eps, ln)?;
-            at.site(Site::after_ffn(l), close, &p("output"));
+            let norm = p("output.LayerNorm");
+            let ln_2 = at.norm(None, &norm, c, eps, ln)?;
+            at.close(Site::after_ffn(l), c, &p("output"), Some(&norm));
             at.site(Site::behind(l), stream, &p("reft_layer"));
             Ok(Layer { q, k, v, o, ln_1, up, down, ln_2 })
         };

@@ -134,7 +134,7 @@ impl<P: Weight> Gpt2<P> {
         let layer = |at: &mut Layout<'_, '_, P>, l: usize| -> Result<Layer> {
             let p = |module: &str| format!("transformer.h.{l}.{module}");
             let form = LinearForm { in_out: true, ..LinearForm::default() };
-            let (stream, close) = (SiteKind::Stream { channels: c }, SiteKind::Close { channels: c });
+            let stream = SiteKind::Stream { channels: c };
             // the causal mask and what masks with it, which older files hold
             at.ignore(&p("attn.bias"));
             at.ignore(&p("attn.masked_bias"));
@@ -143,11 +143,11 @@ impl<P: Weight> Gpt2<P> {
             let qkv = at.linear(Site::attn(l, Point::Qkv), &p("attn.c_attn"), (c, 3 * c), form, 3)?;
             at.site(Site::attn(l, Point::Prefix), SiteKind::Prefix { channels: c }, &p("attn"));
             let o = at.linear(Site::attn(l, Point::O), &p("attn.c_proj"), (c, c), form, 1)?;
-            at.site(Site::after_attn(l), close, &p("attention_adapters"));
+            at.close(Site::after_attn(l), c, &p("attention_adapters"), None);
             let ln_2 = at.norm(Some(Site::ffn(l, Point::Norm)), &p("ln_2"), c, eps, ln)?;
             let up = at.linear(Site::ffn(l, Point::Up), &p("mlp.c_fc"), (c, f), form, 1)?;
             let down = at.linear(Site::ffn(l, Point::Down), &p("mlp.c_proj"), (f, c), form, 1)?;
-            at.site(Site::after_ffn(l), close, &p("output_adapters"));
+            at.close(Site::after_ffn(l), c, &p("output_adapters"), None);
             at.site(Site::behind(l), stream, &p("reft_layer"));
             Ok(Layer { ln_1, qkv, o, ln_2, up, down })
         };

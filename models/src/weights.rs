@@ -4,7 +4,7 @@
 //! What comes back are handles; the values, the names and the list of sites are in [`Weights`].
 use engraft_engine::{
     LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo,
-    SiteKind, Tensor, W, Weight,
+    SiteKind, SiteNorm, Tensor, W, Weight,
 };
 
 /// A weight among [`Weights`].
@@ -89,6 +89,17 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     pub fn site(&mut self, site: Site, kind: SiteKind, path: &str) {
         self.weights.sites.push(SiteInfo::new(site, kind, path));
     }
+    /// The end of a sub-layer: `path` is where AdapterHub keeps what hangs there, `norm` the path of the norm that is applied there
+    /// in a post-norm model, which has been loaded.
+    pub fn close(&mut self, site: Site, channels: usize, path: &str, norm: Option<&str>) {
+        let info = SiteInfo::new(site, SiteKind::Close { channels }, path);
+        let norm = norm.map(|n| self.site_norm(n));
+        self.weights.sites.push(SiteInfo { norm, ..info });
+    }
+    fn site_norm(&self, path: &str) -> SiteNorm {
+        let bias = format!("{path}.bias");
+        SiteNorm { path: path.into(), bias: self.weights.named.iter().any(|(n, _)| *n == bias) }
+    }
     fn add(&mut self, name: String, w: P) -> Id {
         self.weights.named.push((name, w));
         Id(self.weights.named.len() - 1)
@@ -114,7 +125,8 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         form: LinearForm,
         parts: usize,
     ) -> Result<LinearId> {
-        self.site(site, SiteKind::Linear { input, output, parts, in_out: form.in_out }, path);
+        let (in_out, bias) = (form.in_out, !form.no_bias);
+        self.site(site, SiteKind::Linear { input, output, parts, in_out, bias }, path);
         self.plain_linear(path, (input, output), form)
     }
     /// A norm of the module `path`; where it stands by itself, its site.
@@ -126,12 +138,14 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         eps: f32,
         kind: NormKind,
     ) -> Result<NormId> {
-        if let Some(site) = site {
-            self.site(site, SiteKind::Norm { channels }, path);
-        }
         let n = self.load.norm::<P>(path, channels, eps, kind)?;
         let w = self.add(format!("{path}.weight"), n.w);
         let b = n.b.map(|b| self.add(format!("{path}.bias"), b));
+        if let Some(site) = site {
+            let info = SiteInfo::new(site, SiteKind::Norm { channels }, path);
+            let norm = self.site_norm(path);
+            self.weights.sites.push(info.with_norm(norm));
+        }
         Ok(NormId { w, b, eps, kind })
     }
 }

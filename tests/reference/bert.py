@@ -15,13 +15,15 @@ from adapters import (
     AdapterPlusConfig,
     BertAdapterModel,
     BnConfig,
+    CompacterConfig,
+    CompacterPlusPlusConfig,
     DoubleSeqBnConfig,
     ParBnConfig,
     SeqBnConfig,
 )
 from adapters.methods.modeling import Activation_Function_Class
 
-from common import FIXTURES, NAME, class_loss, cu_seqlens, fresh, lengths, load, of_tokens, randomize, record, sizes, write
+from common import FIXTURES, NAME, class_loss, cu_seqlens, fresh, keep_rules, lengths, load, of_tokens, randomize, record, sizes, write
 
 OUT = FIXTURES / "bert"
 VOCAB, POSITIONS = 61, 24
@@ -68,6 +70,35 @@ CASES = {
     # 32 // 2.5 = 12 by default, 32 // 4 = 8 in layer 0, and never less than 1 in layer 1.
     "per-layer": (
         DoubleSeqBnConfig(reduction_factor={"default": 2.5, "0": 4, "1": 64}),
+        linear_head(5),
+    ),
+    # own norms around what the model's norms are around too, and a constant scale
+    "norms": (
+        BnConfig(mh_adapter=True, output_adapter=True, reduction_factor=5, non_linearity="relu", scaling=2.5,
+                 original_ln_before=True, ln_before=True, residual_before_ln=False),
+        linear_head(2),
+    ),
+    "parallel-norms": (
+        ParBnConfig(mh_adapter=True, reduction_factor=7, scaling="channel", ln_before=True, ln_after=True),
+        linear_head(3),
+    ),
+    "gated": (DoubleSeqBnConfig(reduction_factor=4, use_gating=True, scaling="learned"), linear_head(2)),
+    "gated-parallel": (ParBnConfig(reduction_factor=6, use_gating=True, leave_out=[0]), linear_head(3)),
+    "compacter": (CompacterConfig(reduction_factor=4), linear_head(2)),
+    "compacter++": (
+        CompacterPlusPlusConfig(reduction_factor=2, phm_rank=3, phm_bias=False, factorized_phm_rule=True),
+        linear_head(3),
+    ),
+    # every projection has a rule of its own, which stays as it is, and matrices that are no products
+    "phm-own": (
+        CompacterConfig(reduction_factor=4, phm_dim=2, shared_phm_rule=False, learn_phm=False, factorized_phm_W=False,
+                        ln_before=True, use_gating=True, non_linearity="tanh"),
+        linear_head(2),
+    ),
+    # the matrices are shared instead of the rules
+    "phm-shared": (
+        CompacterPlusPlusConfig(reduction_factor=4, phm_rank=2, shared_phm_rule=False, shared_W_phm=True,
+                                factorized_phm_rule=True, scaling=0.5),
         linear_head(5),
     ),
 }
@@ -155,11 +186,13 @@ def case(name, tensors):
     model.add_classification_head(NAME, **head)
     model.train_adapter(NAME)
     model.active_head = NAME
-    randomize(model, name, [f"adapters.{NAME}.", f"heads.{NAME}."])
+    grafted = (f".adapters.{NAME}.", f".shared_parameters.{NAME}.")
+    randomize(model, name, [*grafted, f"heads.{NAME}."])
+    keep_rules(model, adapter)
     try:
         model.save_adapter(str(folder), NAME, use_safetensors=True)
     except RuntimeError:  # `ln_before` is saved under two names, which safetensors refuses: write both
-        state = {k: v.clone() for k, v in model.state_dict().items() if f".adapters.{NAME}." in k}
+        state = {k: v.clone() for k, v in model.state_dict().items() if any(part in k for part in grafted)}
         save_file(state, folder / "adapter.safetensors")
         model.save_head(str(folder), NAME, use_safetensors=True)
     record(folder, model, inputs(name, head["num_labels"]), forward)

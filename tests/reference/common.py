@@ -70,6 +70,14 @@ def load(model, tensors):
     return model
 
 
+def keep_rules(model, adapter):
+    """A rule with `learn_phm=False` is not to train; the library's `train_adapter` lets it."""
+    if adapter.get("learn_phm") is False:
+        for name, p in model.named_parameters():
+            if ".phm_rule" in name:
+                p.requires_grad = False
+
+
 def lengths(seed, longest, middle=3):
     """Ragged: one token, two, `middle` lengths between, and the longest the model takes."""
     r = rng(seed, "inputs")

@@ -151,17 +151,32 @@ impl Case {
     pub fn frozen(name: &str, device: &Device) -> Case {
         Case::with(name, device, false)
     }
+    /// With an adapter and a head that train, and another `config` in the adapter's file.
+    pub fn changed(name: &str, device: &Device, change: impl FnOnce(&mut serde_json::Value)) -> Case {
+        let (to, from) = (tempfile::tempdir().unwrap(), fixture(name));
+        for file in std::fs::read_dir(&from).unwrap().map(|f| f.unwrap().path()) {
+            std::fs::copy(&file, to.path().join(file.file_name().unwrap())).unwrap();
+        }
+        let path = to.path().join("adapter_config.json");
+        let mut card: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut card["config"]);
+        std::fs::write(&path, card.to_string()).unwrap();
+        Case::at(name, to.path(), device, true)
+    }
     fn with(name: &str, device: &Device, trains: bool) -> Case {
+        Case::at(name, &fixture(name), device, trains)
+    }
+    fn at(name: &str, dir: &Path, device: &Device, trains: bool) -> Case {
         let mut set = ParamSet::new();
         let full = name == "full";
         let model = model(device, &mut set, full).model;
-        let dir = fixture(name);
         let sites = model.sites();
         let adapter = (!full).then(|| match trains {
-            true => Adapter::load(&dir, &host(), sites, device, &mut set).unwrap(),
-            false => Adapter::load_frozen(&dir, &host(), sites, device).unwrap(),
+            true => Adapter::load(dir, &host(), sites, device, &mut set).unwrap(),
+            false => Adapter::load_frozen(dir, &host(), sites, device).unwrap(),
         });
-        let head = if full { classifier(&dir) } else { dir };
+        let head = if full { classifier(dir) } else { dir.to_path_buf() };
         let head = match trains {
             true => Head::load(&head, &host(), device, &mut set).unwrap(),
             false => Head::load_frozen(&head, &host(), device).unwrap(),

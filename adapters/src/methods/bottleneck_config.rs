@@ -1,67 +1,8 @@
 //! The configuration of a bottleneck adapter: AdapterHub's `BnConfig`, field by field.
+use super::Reduction;
 use crate::{Error, Result};
 use engraft_engine::{Activation, Init, Part, Point, Site};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// How much narrower the bottleneck is than the model: one factor, or one for each layer with a `default`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "`reduction_factor` is neither a number nor numbers by layer")]
-pub enum Reduction {
-    /// The same factor in every layer.
-    Factor(f64),
-    /// Factors by layer number; `default` for the others.
-    PerLayer(BTreeMap<String, f64>),
-}
-
-impl Reduction {
-    /// The factor that makes a bottleneck of `width` out of `channels`.
-    pub fn to_width(channels: usize, width: usize) -> Reduction {
-        let exact = channels as f64 / width as f64;
-        let factor = if Self::divide(channels, exact) == width {
-            exact
-        } else {
-            channels as f64 / (width as f64 + 0.5)
-        };
-        Reduction::Factor(factor)
-    }
-    /// The bottleneck's width at a layer: ⌊channels / factor⌋, at least 1.
-    pub fn width(&self, channels: usize, layer: usize) -> Result<usize> {
-        let factor = match self {
-            Reduction::Factor(f) => *f,
-            Reduction::PerLayer(map) => {
-                *map.get(&layer.to_string()).or(map.get("default")).ok_or_else(|| {
-                    Error::Config(format!("`reduction_factor` names neither layer {layer} nor a `default`"))
-                })?
-            }
-        };
-        if !(factor.is_finite() && factor > 0.0) {
-            return Err(Error::Config(format!("`reduction_factor` is {factor}, expected a number above 0")));
-        }
-        match Self::divide(channels, factor).max(1) {
-            // far beyond anything useful, and sizes still multiply without overflow
-            width if width > 1 << 20 => Err(Error::Config(format!(
-                "`reduction_factor` {factor} makes bottlenecks of {width} channels"
-            ))),
-            width => Ok(width),
-        }
-    }
-    /// Python's `int(channels // factor)`: the floor of the exact quotient, not of the rounded one.
-    fn divide(channels: usize, factor: f64) -> usize {
-        let c = channels as f64;
-        ((c - c % factor) / factor).round() as usize
-    }
-    pub(super) fn check(&self) -> Result<()> {
-        if let Reduction::PerLayer(map) = self
-            && let Some(key) = map.keys().find(|k| *k != "default" && k.parse::<usize>().is_err())
-        {
-            return Err(Error::Config(format!(
-                "`reduction_factor` has the key `{key}`, expected a layer number or `default`"
-            )));
-        }
-        Ok(())
-    }
-}
 
 /// What the adapter's output is multiplied with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,6 +68,13 @@ impl Start {
             Start::NearIdentity => (Init::Normal(0.02), Init::Normal(0.001)),
         }
     }
+    /// (weight, bias) of a gate on so many channels; Houlsby's start leaves it as PyTorch makes it.
+    pub(super) fn of_gate(self, channels: usize) -> (Init, Init) {
+        match self {
+            Start::Houlsby => (Init::KaimingUniform, Init::Uniform(1.0 / (channels as f32).sqrt())),
+            _ => (Init::Normal(0.02), Init::Constant(0.0)),
+        }
+    }
 }
 
 /// The sub-layers behind which adapters stand.
@@ -154,13 +102,14 @@ pub struct BnConfig {
     /// Dropout of the adapter's output while training.
     #[serde(default)]
     pub dropout: f64,
-    /// Unused without `phm_layer`.
+    /// The W_i of hypercomplex projections are products of two matrices.
     #[serde(default = "phm::yes", rename = "factorized_phm_W")]
     pub factorized_phm_w: Option<bool>,
-    /// Unused without `phm_layer`.
+    /// The rule of hypercomplex products is a product of two matrices in its turn.
     #[serde(default = "phm::no")]
     pub factorized_phm_rule: Option<bool>,
-    /// Unused without `phm_layer`.
+    /// The name of the distribution of new W_i; the library draws them from one normal distribution whatever
+    /// it is.
     #[serde(default = "phm::nonlinearity")]
     pub hypercomplex_nonlinearity: Option<String>,
     /// How new weights start.
@@ -178,7 +127,7 @@ pub struct BnConfig {
     /// The bottleneck reads the sub-layer's input instead of its output.
     #[serde(default)]
     pub is_parallel: bool,
-    /// Unused without `phm_layer`.
+    /// The rule trains. (The library says so too, and trains it all the same.)
     #[serde(default = "phm::yes")]
     pub learn_phm: Option<bool>,
     /// Layers without adapters.
@@ -202,22 +151,22 @@ pub struct BnConfig {
     pub original_ln_before: bool,
     /// Adapters behind the feed-forward network.
     pub output_adapter: bool,
-    /// Unused without `phm_layer`.
+    /// Hypercomplex projections have a bias.
     #[serde(default = "phm::yes")]
     pub phm_bias: Option<bool>,
-    /// Unused without `phm_layer`.
+    /// The distribution of a new rule: `normal` or `uniform`.
     #[serde(default = "phm::c_init")]
     pub phm_c_init: Option<String>,
-    /// Unused without `phm_layer`.
+    /// n: how many A_i there are, and how large they are.
     #[serde(default = "phm::dim")]
     pub phm_dim: usize,
-    /// Unused without `phm_layer`.
+    /// The deviation of a new shared rule that is normal.
     #[serde(default = "phm::range")]
     pub phm_init_range: Option<f64>,
-    /// Compacter's hypercomplex projections: not supported.
+    /// Compacter's hypercomplex projections: the fields with `phm` in their names describe them.
     #[serde(default)]
     pub phm_layer: bool,
-    /// Unused without `phm_layer`.
+    /// The rank of the W_i where they are products.
     #[serde(default = "phm::rank")]
     pub phm_rank: Option<usize>,
     /// How narrow the bottleneck is.
@@ -228,16 +177,16 @@ pub struct BnConfig {
     /// What the bottleneck's output is multiplied with.
     #[serde(default = "defaults::scaling")]
     pub scaling: Scaling,
-    /// Unused without `phm_layer`.
+    /// The W_i are those of the whole adapter.
     #[serde(default = "phm::no", rename = "shared_W_phm")]
     pub shared_w_phm: Option<bool>,
-    /// Unused without `phm_layer`.
+    /// The rule is that of the whole adapter.
     #[serde(default = "phm::yes")]
     pub shared_phm_rule: Option<bool>,
-    /// Dropping whole adapters while training: not supported.
+    /// The probability with which the bottleneck of a whole sequence is dropped while training.
     #[serde(default)]
     pub stochastic_depth: Option<f64>,
-    /// UniPELT's gates: not supported.
+    /// UniPELT's gate: what the bottleneck adds is weighted sequence by sequence.
     #[serde(default)]
     pub use_gating: bool,
 }
@@ -346,6 +295,27 @@ impl BnConfig {
     pub fn with_invertible(self) -> BnConfig {
         BnConfig { inv_adapter: Some("nice".into()), inv_adapter_reduction_factor: Some(2.0), ..self }
     }
+    /// Adapter+ (Steitz and Roth 2024): behind the feed-forward network and its norm, a scale for each channel, whole sequences
+    /// dropped; reduction 96, gelu.
+    pub fn adapter_plus() -> BnConfig {
+        BnConfig {
+            original_ln_before: true,
+            original_ln_after: false,
+            residual_before_ln: Residual::BeforeNorm(false),
+            scaling: Scaling::Trained(TrainedScaling::Channel),
+            stochastic_depth: Some(0.1),
+            init_weights: Start::Houlsby,
+            ..BnConfig::base(Reduction::Factor(96.0), "gelu")
+        }
+    }
+    /// Compacter (Karimi Mahabadi et al. 2021): [`BnConfig::houlsby`] with hypercomplex projections; reduction 32, gelu.
+    pub fn compacter() -> BnConfig {
+        BnConfig { mh_adapter: true, phm_layer: true, ..BnConfig::base(Reduction::Factor(32.0), "gelu") }
+    }
+    /// Compacter++: [`BnConfig::pfeiffer`] with hypercomplex projections; reduction 32, gelu.
+    pub fn compacter_plus_plus() -> BnConfig {
+        BnConfig { mh_adapter: false, original_ln_before: true, ..BnConfig::compacter() }
+    }
     /// A preset by engraft's or AdapterHub's name.
     pub fn preset(name: &str) -> Option<BnConfig> {
         Some(match name {
@@ -355,6 +325,9 @@ impl BnConfig {
             "scaled-parallel" | "scaled_par_bn" | "scaled_parallel" => BnConfig::scaled_parallel(),
             "seq_bn_inv" | "pfeiffer+inv" => BnConfig::pfeiffer().with_invertible(),
             "double_seq_bn_inv" | "houlsby+inv" => BnConfig::houlsby().with_invertible(),
+            "adapter-plus" | "adapter_plus" => BnConfig::adapter_plus(),
+            "compacter" => BnConfig::compacter(),
+            "compacter++" => BnConfig::compacter_plus_plus(),
             _ => return None,
         })
     }
@@ -369,6 +342,18 @@ impl BnConfig {
         Activation::from_name(&name).ok_or_else(|| {
             Error::Config(format!("`non_linearity` is `{}`, which is not supported", self.non_linearity))
         })
+    }
+    /// The probability with which the bottleneck of a sequence is dropped.
+    pub(super) fn depth(&self) -> f32 {
+        self.stochastic_depth.unwrap_or_default() as f32
+    }
+    /// The bottleneck's width at a layer.
+    pub(super) fn width(&self, channels: usize, layer: usize) -> Result<usize> {
+        let width = self.reduction_factor.width(channels, layer)?;
+        if self.phm_layer {
+            self.check_divides(channels, width)?;
+        }
+        Ok(width)
     }
     /// True if an adapter of this configuration stands at a site.
     pub fn stands_at(&self, s: Site) -> bool {

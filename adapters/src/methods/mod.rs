@@ -3,28 +3,37 @@
 //! A method is a file here: its configuration ([`Config`]), the module that it puts at a site ([`Module`]) with the formula,
 //! and one row ([`Method`]) in [`METHODS`]. All of it is public: a crate of its own can define a method just so, and hand its
 //! [`Config`] to [`crate::Adapter::new`], or its row to [`Methods`].
+mod bitfit;
 mod bottleneck;
 mod bottleneck_config;
+mod bottleneck_module;
+mod gate;
 mod invertible;
+mod ln_tuning;
 pub mod lora;
 mod lora_module;
+mod own_weights;
 mod peft_lora;
 mod peft_prompt;
+mod phm;
 mod prefix;
 mod prefix_module;
+mod projection;
 mod prompt;
+mod reduction;
 mod reft;
 mod reft_module;
 mod union;
 
-pub use bottleneck::Bottleneck;
-pub use bottleneck_config::{
-    BnConfig, Placement, PostAdd, Reduction, Residual, Scaling, Start, TrainedScaling,
-};
+pub use bitfit::{Bias, BitFitConfig};
+pub use bottleneck_config::{BnConfig, Placement, PostAdd, Residual, Scaling, Start, TrainedScaling};
+pub use bottleneck_module::Bottleneck;
+pub use ln_tuning::LnTuningConfig;
 pub use lora::LoraConfig;
 pub use lora_module::{Lora, LoraStart};
 pub use prefix::PrefixConfig;
 pub use prompt::PromptConfig;
+pub use reduction::Reduction;
 pub use reft::ReftConfig;
 pub use union::Union;
 
@@ -60,8 +69,16 @@ pub struct PeftMethod {
     pub read: fn(Fields) -> Configured,
 }
 /// Every method.
-pub const METHODS: &[&Method] =
-    &[&bottleneck::METHOD, &lora::METHOD, &prefix::METHOD, &prompt::METHOD, &reft::METHOD, &union::METHOD];
+pub const METHODS: &[&Method] = &[
+    &bitfit::METHOD,
+    &bottleneck::METHOD,
+    &ln_tuning::METHOD,
+    &lora::METHOD,
+    &prefix::METHOD,
+    &prompt::METHOD,
+    &reft::METHOD,
+    &union::METHOD,
+];
 
 /// The methods that strings and files may name: those of [`METHODS`], and perhaps others.
 #[derive(Clone, Debug)]

@@ -88,7 +88,7 @@ const KNOWN: [&str; 11] = [
 ];
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a name or a list of names")]
-enum Names {
+pub(super) enum Names {
     One(String),
     Several(Vec<String>),
 }
@@ -177,7 +177,7 @@ impl Names {
     }
 }
 /// Is the path this name, or does it end with it?
-fn ends_with(path: &str, name: &str) -> bool {
+pub(super) fn ends_with(path: &str, name: &str) -> bool {
     path.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 fn pattern<'a, T>(patterns: &'a BTreeMap<String, T>, path: &str) -> Option<&'a T> {

@@ -3,6 +3,7 @@
 //! They are methods of [`crate::Cx`]. Every one is checked against finite differences of its
 //! double-precision reference (`tests/gradients*.rs`).
 mod activation;
+mod add_row;
 mod attention;
 mod bottleneck;
 mod columns;
@@ -11,6 +12,7 @@ mod dropout;
 mod elementwise;
 mod embed;
 mod gated;
+mod kronecker;
 mod linear;
 mod low_rank;
 mod means;
@@ -25,6 +27,7 @@ mod vocabulary_loss;
 
 pub use attention::{Cols, Heads, Mask, Qkv, Relative};
 pub use bottleneck::RowsBottleneck;
+pub use kronecker::{KroneckerSum, Matrices};
 pub use low_rank::LowRank;
 pub use rotary::Rotation;
 pub use rows::Rows;

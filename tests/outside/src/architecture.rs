@@ -52,8 +52,9 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
             at.linear(Site::attn(l, point), &path, (c, parts * c), LinearForm::default(), parts)
         };
         let (look, out) = (linear(Point::Qkv, "look", 3)?, linear(Point::O, "out", 1)?);
-        let norm = at.norm(None, &format!("layers.{l}.norm"), c, 1e-5, NormKind::Layer)?;
-        at.site(Site::after_attn(l), SiteKind::Close { channels: c }, &format!("layers.{l}"));
+        let path = format!("layers.{l}.norm");
+        let norm = at.norm(None, &path, c, 1e-5, NormKind::Layer)?;
+        at.close(Site::after_attn(l), c, &format!("layers.{l}"), Some(&path));
         layers.push((look, out, norm));
     }
     let weights = at.finish();
