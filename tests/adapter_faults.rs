@@ -56,7 +56,6 @@ fn an_adapter_for_something_else_is_refused() {
     says(card(&|v| v["config"] = json!([])), &[name]);
     for (field, value, also) in [
         ("a_new_field", json!(1), "unknown field"),
-        ("phm_layer", json!(true), "not supported"),
         ("inv_adapter", json!("nice"), "`inv_adapter_reduction_factor`"),
         ("use_gating", json!(true), "not supported"),
         ("stochastic_depth", json!(0.5), "not supported"),

@@ -255,8 +255,8 @@ fn what_older_adapters_say_is_understood_or_refused_by_name() {
     says(adapter("string", &|v| v["config"] = json!("pfeiffer+inv")), &["invertible_adapters."]);
     adapter("string", &|v| (v["config"], v["type"]) = (json!("seq_bn_inv"), json!("text_task"))).unwrap();
     says(
-        adapter("string", &|v| v["config"] = json!("compacter++")),
-        &["`compacter++` is not the name of a method"],
+        adapter("string", &|v| v["config"] = json!("mtl_lora")),
+        &["`mtl_lora` is not the name of a method"],
     );
     says(adapter("string", &|v| v["config"] = json!("pfeiffer[")), &["adapter_config.json", "found the end"]);
     says(adapter("string", &|v| v["config"] = json!(3)), &["`config` is 3"]);
