@@ -57,8 +57,7 @@ fn an_adapter_for_something_else_is_refused() {
     for (field, value, also) in [
         ("a_new_field", json!(1), "unknown field"),
         ("inv_adapter", json!("nice"), "`inv_adapter_reduction_factor`"),
-        ("use_gating", json!(true), "not supported"),
-        ("stochastic_depth", json!(0.5), "not supported"),
+        ("stochastic_depth", json!(1.5), "below 1"),
         ("non_linearity", json!("xielu"), "xielu"),
         ("dropout", json!(1), "0 to below 1"),
         ("dropout", json!(0.999999999), "0 to below 1"),

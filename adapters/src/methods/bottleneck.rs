@@ -9,10 +9,6 @@ use serde_json::Value;
 /// The registry row.
 pub(super) const METHOD: Method = Method {
     names: &[
-        "adapter_plus",
-        "adapter-plus",
-        "compacter",
-        "compacter++",
         "houlsby",
         "double_seq_bn",
         "pfeiffer",
@@ -22,6 +18,10 @@ pub(super) const METHOD: Method = Method {
         "scaled-parallel",
         "scaled_par_bn",
         "scaled_parallel",
+        "adapter_plus",
+        "adapter-plus",
+        "compacter",
+        "compacter++",
         "seq_bn_inv",
         "pfeiffer+inv",
         "double_seq_bn_inv",
