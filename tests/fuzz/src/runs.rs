@@ -64,7 +64,7 @@ fn learner() -> Learner {
     let task = Box::new(Classification::new(["a", "b"]).expect("two labels"));
     let head = task.head(backbone().model().info(), true);
     let adapter = parse("lora[r=1,attn_matrices=[q],leave_out=[0,1]]", &Fields::new()).expect("a string");
-    let graft = Graft { name: "a".into(), adapter: Some(adapter), head, seed: 1 };
+    let graft = Graft { name: "a".into(), adapter: Some(adapter), head, seed: 1, ..Graft::default() };
     backbone().learner(graft, task).expect("it fits the fixture")
 }
 fn go_on(state: &[u8]) -> engraft::Result<()> {
