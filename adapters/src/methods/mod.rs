@@ -68,12 +68,12 @@ pub struct PeftMethod {
     /// The fields of an `adapter_config.json` that PEFT wrote.
     pub read: fn(Fields) -> Configured,
 }
-/// Every method.
+/// Every method; the first name of the first one is what is trained if nothing is said.
 pub const METHODS: &[&Method] = &[
-    &bitfit::METHOD,
     &bottleneck::METHOD,
-    &ln_tuning::METHOD,
     &lora::METHOD,
+    &bitfit::METHOD,
+    &ln_tuning::METHOD,
     &prefix::METHOD,
     &prompt::METHOD,
     &reft::METHOD,

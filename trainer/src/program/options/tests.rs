@@ -93,6 +93,10 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
         missing,
         [
             "init",
+            "adapters",
+            "setup",
+            "fusion",
+            "joint",
             "bottleneck",
             "layers",
             "batch-tokens",
