@@ -111,7 +111,7 @@ impl Device {
         let bytes = len
             .checked_mul(dtype.size())
             .filter(|b| *b < isize::MAX as usize / 2)
-            .ok_or(Error::Memory { device: self.name(), bytes: usize::MAX })?;
+            .ok_or(Error::Memory { device: self.name(), bytes: len.saturating_mul(dtype.size()) })?;
         let mem = match self {
             Device::Cpu(d) => Mem::Host(d.blocks.take(bytes)?),
             Device::Cuda(d) => Mem::Cuda(d.alloc(bytes)?),

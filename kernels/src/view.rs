@@ -276,7 +276,7 @@ mod tests {
         let (behind, backwards) = (3..5, Range { start: 3, end: 2 });
         assert!(x.rows_of(behind).is_err() && x.rows_of(backwards).is_err() && x.cols_of(12..13).is_err());
         let wrong = x.expect::<f32>("test", &device, "x", (12, 4)).unwrap_err();
-        assert_eq!(wrong.to_string(), "test: `x` is (4, 12), expected (12, 4)");
+        assert_eq!(wrong.to_string(), "test: `x` has shape (4, 12), expected (12, 4)");
         assert!(ViewMut::of(&mut buffer, 60, 1).is_err());
     }
     #[test]

@@ -65,7 +65,7 @@ fn refusals() {
     let mut message = |head_dim| go(head_dim, &[0, 2], 6).unwrap_err().to_string();
     assert_eq!(message(4), "rotary: `x` has 6 columns, which are no whole heads of 4");
     assert_eq!(message(0), "rotary: `x` has 6 columns, which are no whole heads of 0");
-    assert_eq!(message(3), "rotary: 4 values of a head are to be rotate_part, and it has 3");
+    assert_eq!(message(3), "rotary: 4 values of a head are to be rotated, and it has 3");
     let beyond = go(6, &[0, 3], 6);
     assert!(matches!(beyond, Err(Error::Range { got: 3, below: 3, .. })));
     assert!(matches!(go(6, &[0], 6), Err(Error::Length { argument: "positions", .. })));
