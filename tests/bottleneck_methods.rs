@@ -1,4 +1,5 @@
-//! Bottlenecks of every kind: how many parameters they have, how they start, what they share, what is refused.
+//! Bottlenecks of every kind: how many parameters they have, how they start, what they share, what
+//! is refused.
 mod support;
 use engraft_adapters::{Adapter, AdapterSet, Base, Config, Fields, Fusion, Host, Setup, fusion, parse};
 use engraft_engine::{
@@ -176,7 +177,8 @@ fn a_gate_weighs_each_sequence_by_its_own_rows() {
     }
 }
 
-/// A fusion reads a bottleneck in its parts: mixed evenly they are the average of what the adapters give.
+/// A fusion reads a bottleneck in its parts: mixed evenly they are the average of what the adapters
+/// give.
 #[test]
 fn hypercomplex_bottlenecks_are_fused_like_any_other() {
     let (device, mut set, mut params) = (cpu(), AdapterSet::new(), ParamSet::new());

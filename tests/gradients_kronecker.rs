@@ -1,4 +1,5 @@
-//! Weights that are Kronecker sums, and whole sequences dropped out, against central differences in double precision.
+//! Weights that are Kronecker sums, and whole sequences dropped out, against central differences in
+//! double precision.
 mod support;
 use engraft_engine::ops::{KroneckerSum, Matrices};
 use engraft_engine::*;

@@ -1,7 +1,9 @@
-//! A family describes its weights and sites once: a traversal of its modules, on which loading, names, sites and visits rest.
+//! A family describes its weights and sites once: a traversal of its modules, on which loading,
+//! names, sites and visits rest.
 //!
-//! [`Layout`] is handed through a model's modules when it is loaded; each call names a weight and says at which site it stands.
-//! What comes back are handles; the values, the names and the list of sites are in [`Weights`].
+//! [`Layout`] is handed through a model's modules when it is loaded; each call names a weight and
+//! says at which site it stands. What comes back are handles; the values, the names and the list of
+//! sites are in [`Weights`].
 use engraft_engine::{
     LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo,
     SiteKind, SiteNorm, Tensor, W, Weight,
@@ -89,8 +91,8 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     pub fn site(&mut self, site: Site, kind: SiteKind, path: &str) {
         self.weights.sites.push(SiteInfo::new(site, kind, path));
     }
-    /// The end of a sub-layer: `path` is where AdapterHub keeps what hangs there, `norm` the path of the norm that is applied there
-    /// in a post-norm model, which has been loaded.
+    /// The end of a sub-layer: `path` is where AdapterHub keeps what hangs there, `norm` the path
+    /// of the norm that is applied there in a post-norm model, which has been loaded.
     pub fn close(&mut self, site: Site, channels: usize, path: &str, norm: Option<&str>) {
         let info = SiteInfo::new(site, SiteKind::Close { channels }, path);
         let norm = norm.map(|n| self.site_norm(n));
@@ -116,7 +118,8 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         let b = l.b.map(|b| self.add(format!("{path}.bias"), b));
         Ok(LinearId { w, b, in_out: form.in_out })
     }
-    /// A linear layer of the module `path` at a site; its outputs are those of `parts` projections side by side.
+    /// A linear layer of the module `path` at a site; its outputs are those of `parts` projections
+    /// side by side.
     pub fn linear(
         &mut self,
         site: Site,

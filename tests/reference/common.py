@@ -180,7 +180,7 @@ def save_peft(model, folder):
     def rename(name):
         """In memory every name holds that of the adapter."""
         short = name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
-        assert short in written or "original_module" in name or "lora_" not in name, name
+        assert short in written or "original_module" in name or not ("lora_" in name or "ln_tuning_" in name), name
         return short
 
     return rename

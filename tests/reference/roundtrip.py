@@ -20,7 +20,7 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
-FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs")
+FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs", "weights")
 
 
 def arguments():
@@ -62,7 +62,9 @@ def library_forward(model, ids, adapter):
         module = with_setup(model, adapter)
     else:
         card = json.loads((adapter / "adapter_config.json").read_text())
-        module = (with_peft if "peft_type" in card else with_adapters)(model, adapter, card)
+        is_bitfit = isinstance(card.get("config"), dict) and card["config"].get("architecture") == "bitfit"
+        how = with_peft if "peft_type" in card else with_biases if is_bitfit else with_adapters
+        module = how(model, adapter, card)
     module.double().eval()
     torch.set_default_dtype(torch.float64)  # of the empty tensor that ReFT makes where it has no positions
     batch = json.loads(Path(ids).read_text())
@@ -126,6 +128,29 @@ def with_adapters(model, adapter, card):
     return module
 
 
+def with_biases(model, adapter, card):
+    """No library has BitFit: the biases are put where their names say, parts of a fused layer's at their places."""
+    import torch
+    import adapters
+    from transformers import AutoModelForCausalLM
+
+    if (adapter / "head_config.json").exists():
+        module = adapters.AutoAdapterModel.from_pretrained(model)
+        module.active_head = module.load_head(str(adapter), use_safetensors=True)[1]
+    else:
+        module = AutoModelForCausalLM.from_pretrained(model)
+    params = dict(module.named_parameters())
+    for name, values in load_file(adapter / "adapter.safetensors").items():
+        bias, values = params[name.replace(f".bitfit.{card['name']}.", ".")].data, torch.tensor(values)
+        if len(values) == len(bias):
+            bias.copy_(values)
+            continue
+        parts = [i for i, part in enumerate("qkv") if part in card["config"]["biases"]]
+        for i, part in zip(parts, values.chunk(len(parts))):
+            bias.chunk(3)[i].copy_(part)
+    return module
+
+
 def with_peft(model, adapter, card):
     """PEFT must find every tensor it expects and no other."""
     import transformers
@@ -139,7 +164,7 @@ def with_peft(model, adapter, card):
     base = auto.from_pretrained(model, **(dict(num_labels=labels[0]) if labels else {}))
     module = get_peft_model(base, PeftConfig.from_pretrained(str(adapter)))
     found = set_peft_model_state_dict(module, weights)
-    missing = [k for k in found.missing_keys if "lora_" in k or "modules_to_save" in k]
+    missing = [k for k in found.missing_keys if "lora_" in k or "ln_tuning_" in k or "modules_to_save" in k]
     unexpected = [k for k in found.unexpected_keys if k != "prompt_embeddings"]  # loaded by itself
     if missing or unexpected:
         raise RuntimeError(f"peft: missing {missing}, unexpected {unexpected}")

@@ -40,18 +40,20 @@ pub fn backbone(family: &str, device: &Device) -> (Box<dyn Model>, Host) {
     (model, host)
 }
 impl Family {
-    /// `inputs/{family}-...`
+    /// `inputs/{family}-...`, or `{folder}/{family}-...`
     pub fn load(name: &str) -> Family {
         Family::on(name, &cpu())
     }
     pub fn on(name: &str, device: &Device) -> Family {
-        let (directory, mut set) = (super::fixture(&format!("inputs/{name}")), ParamSet::new());
-        let (model, host) = backbone(name.split('-').next().unwrap(), device);
+        let path = if name.contains('/') { name.into() } else { format!("inputs/{name}") };
+        let (directory, mut set) = (super::fixture(&path), ParamSet::new());
+        let family = path.rsplit('/').next().and_then(|n| n.split('-').next()).unwrap();
+        let (model, host) = backbone(family, device);
         let adapter = Adapter::load(&directory, &host, Base::from(model.sites()), device, &mut set).unwrap();
         let head = Head::load(&directory, &host, device, &mut set).ok();
         let v = json(&directory.join("input.json"));
         let tokens = match v.get("token_type_ids") {
-            Some(_) => input(&format!("inputs/{name}")).0,
+            Some(_) => input(&path).0,
             None => Tokens::new(&serde_json::from_value::<Vec<Vec<u32>>>(v["input_ids"].clone()).unwrap()),
         };
         let labels = v["labels"].as_array().unwrap().clone();

@@ -1,7 +1,9 @@
-//! BitFit (Ben Zaken et al. 2022): the biases of the backbone's linear layers and norms train, or some of them.
+//! BitFit (Ben Zaken et al. 2022): the biases of the backbone's linear layers and norms train, or
+//! some of them.
 //!
-//! Neither AdapterHub nor PEFT has it. The files are laid out as AdapterHub's: `architecture` is `bitfit`, and the tensors are
-//! `{module}.bitfit.{adapter}.bias`, whole biases rather than what was added to them. The pooler of a BERT is no part of it.
+//! Neither AdapterHub nor PEFT has it. The files are laid out as AdapterHub's: `architecture` is
+//! `bitfit`, and the tensors are `{module}.bitfit.{adapter}.bias`, whole biases rather than what
+//! was added to them. The pooler of a BERT is no part of it.
 use super::{
     Config, Method, overlaid,
     own_weights::{NormNames, OwnBias, own_norm},

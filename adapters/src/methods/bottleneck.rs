@@ -1,4 +1,5 @@
-//! Bottleneck adapters: the registry row, and what a `BnConfig` puts where. The module is in [`super::bottleneck_module`].
+//! Bottleneck adapters: the registry row, and what a `BnConfig` puts where. The module is in
+//! [`super::bottleneck_module`].
 use super::{
     BnConfig, Config, Method, Scaling, bottleneck_module::build, invertible, overlaid, read, written,
 };

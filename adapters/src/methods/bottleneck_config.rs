@@ -50,8 +50,8 @@ pub enum Start {
     MamAdapter,
     /// Both truncated N(0, 0.01²) within two deviations (Houlsby et al. 2019).
     Houlsby,
-    /// Down N(0, 0.02²), up N(0, 0.001²): nearly the identity. In AdapterHub's files this is written as `bert`, as it
-    /// says nothing about a trained adapter.
+    /// Down N(0, 0.02²), up N(0, 0.001²): nearly the identity. In AdapterHub's files this is
+    /// written as `bert`, as it says nothing about a trained adapter.
     #[serde(rename(serialize = "bert"))]
     NearIdentity,
 }
@@ -88,8 +88,8 @@ pub enum Placement {
     Both,
 }
 
-/// A bottleneck adapter, as AdapterHub describes it. Fields that engraft does not compute are refused unless they are at the
-/// value that changes nothing.
+/// A bottleneck adapter, as AdapterHub describes it. Fields that engraft does not compute are
+/// refused unless they are at the value that changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BnConfig {
@@ -108,8 +108,8 @@ pub struct BnConfig {
     /// The rule of hypercomplex products is a product of two matrices in its turn.
     #[serde(default = "phm::no")]
     pub factorized_phm_rule: Option<bool>,
-    /// The name of the distribution of new W_i; the library draws them from one normal distribution whatever
-    /// it is.
+    /// The name of the distribution of new W_i; the library draws them from one normal distribution
+    /// whatever it is.
     #[serde(default = "phm::nonlinearity")]
     pub hypercomplex_nonlinearity: Option<String>,
     /// How new weights start.
@@ -121,7 +121,8 @@ pub struct BnConfig {
     /// Invertible adapters behind the embeddings: `nice`.
     #[serde(default)]
     pub inv_adapter: Option<String>,
-    /// How much narrower the networks of invertible adapters are than their halves; unused without `inv_adapter`.
+    /// How much narrower the networks of invertible adapters are than their halves; unused without
+    /// `inv_adapter`.
     #[serde(default)]
     pub inv_adapter_reduction_factor: Option<f64>,
     /// The bottleneck reads the sub-layer's input instead of its output.
@@ -269,16 +270,18 @@ impl BnConfig {
             use_gating: false,
         }
     }
-    /// `double_seq_bn` (Houlsby et al. 2019): behind both sub-layers, before residual and norm; reduction 16, swish.
+    /// `double_seq_bn` (Houlsby et al. 2019): behind both sub-layers, before residual and norm;
+    /// reduction 16, swish.
     pub fn houlsby() -> BnConfig {
         BnConfig { mh_adapter: true, ..BnConfig::base(Reduction::Factor(16.0), "swish") }
     }
-    /// `seq_bn` (Pfeiffer et al. 2021): behind the feed-forward network only, the model's norm before and after; reduction
-    /// 16, relu.
+    /// `seq_bn` (Pfeiffer et al. 2021): behind the feed-forward network only, the model's norm
+    /// before and after; reduction 16, relu.
     pub fn pfeiffer() -> BnConfig {
         BnConfig { original_ln_before: true, ..BnConfig::base(Reduction::Factor(16.0), "relu") }
     }
-    /// `par_bn` (He et al. 2022): beside the feed-forward network, times 4; reduction 2, relu, up-projection from zero.
+    /// `par_bn` (He et al. 2022): beside the feed-forward network, times 4; reduction 2, relu,
+    /// up-projection from zero.
     pub fn parallel() -> BnConfig {
         BnConfig {
             is_parallel: true,
@@ -295,8 +298,8 @@ impl BnConfig {
     pub fn with_invertible(self) -> BnConfig {
         BnConfig { inv_adapter: Some("nice".into()), inv_adapter_reduction_factor: Some(2.0), ..self }
     }
-    /// Adapter+ (Steitz and Roth 2024): behind the feed-forward network and its norm, a scale for each channel, whole sequences
-    /// dropped; reduction 96, gelu.
+    /// Adapter+ (Steitz and Roth 2024): behind the feed-forward network and its norm, a scale for
+    /// each channel, whole sequences dropped; reduction 96, gelu.
     pub fn adapter_plus() -> BnConfig {
         BnConfig {
             original_ln_before: true,
@@ -308,7 +311,8 @@ impl BnConfig {
             ..BnConfig::base(Reduction::Factor(96.0), "gelu")
         }
     }
-    /// Compacter (Karimi Mahabadi et al. 2021): [`BnConfig::houlsby`] with hypercomplex projections; reduction 32, gelu.
+    /// Compacter (Karimi Mahabadi et al. 2021): [`BnConfig::houlsby`] with hypercomplex
+    /// projections; reduction 32, gelu.
     pub fn compacter() -> BnConfig {
         BnConfig { mh_adapter: true, phm_layer: true, ..BnConfig::base(Reduction::Factor(32.0), "gelu") }
     }

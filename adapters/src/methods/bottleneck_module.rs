@@ -8,9 +8,10 @@
 //! houlsby   out = LN( up(h) + h + r )                 pfeiffer   out = LN( up(LN(h + r)) + h + r )
 //! parallel  out = LN( h + up(r) + r )
 //! ```
-//! The rules are those of AdapterHub's `methods/modeling.py` (Poth et al. 2023). What a fusion mixes is U = scaling (W_u a + b_u),
-//! as there: without the gate, and with nothing dropped. Stochastic depth drops the bottleneck of whole sequences while training;
-//! the library's parallel adapters pass over that field, here it counts for them too.
+//! The rules are those of AdapterHub's `methods/modeling.py` (Poth et al. 2023). What a fusion
+//! mixes is U = scaling (W_u a + b_u), as there: without the gate, and with nothing dropped.
+//! Stochastic depth drops the bottleneck of whole sequences while training; the library's parallel
+//! adapters pass over that field, here it counts for them too.
 use super::{
     BnConfig, PostAdd, Residual, Scaling, TrainedScaling, gate::Gate, phm::Side, projection::Projection,
 };
@@ -66,7 +67,8 @@ impl<P: Weight> Bottleneck<P> {
         let one = Init::Constant(1.0);
         let index = u8::from(config.ln_before);
         if config.ln_before {
-            // the library's Sequential puts the norm in front: it is adapter_down.0, and adapter_norm_before too
+            // the library's Sequential puts the norm in front: it is adapter_down.0, and
+            // adapter_norm_before too
             from.mark(&format!("{path}.adapter_down.0.weight"));
             from.mark(&format!("{path}.adapter_down.0.bias"));
         }

@@ -1,8 +1,8 @@
-//! A gate (UniPELT, Mao et al. 2022): what a module adds, times σ(x w + b), averaged over the rows of a sequence. Each sequence
-//! has a gate of its own, whatever else is in the batch.
+//! A gate (UniPELT, Mao et al. 2022): what a module adds, times σ(x w + b), averaged over the rows
+//! of a sequence. Each sequence has a gate of its own, whatever else is in the batch.
 //!
-//! AdapterHub averages over padding too where sequences are padded; a packed batch has none, and gives each sequence what the
-//! library gives it alone.
+//! AdapterHub averages over padding too where sequences are padded; a packed batch has none, and
+//! gives each sequence what the library gives it alone.
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, Init, Linear, Param, Parameters, Source, Weight,
 };

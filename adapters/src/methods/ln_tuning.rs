@@ -1,5 +1,5 @@
-//! LayerNorm tuning (Zhao et al. 2024): the weights and biases of norms train. PEFT's LN_TUNING, in its format, which AdapterHub has
-//! no counterpart of.
+//! LayerNorm tuning (Zhao et al. 2024): the weights and biases of norms train. PEFT's LN_TUNING, in
+//! its format, which AdapterHub has no counterpart of.
 use super::{
     Config, Method, PeftMethod,
     bitfit::is_in_layer,
@@ -71,7 +71,8 @@ impl Config for LnTuningConfig {
         let norms = || sites.iter().filter_map(|i| Some((i, i.norm.as_ref()?.path.as_str())));
         let mut names = BTreeSet::new();
         for (_, path) in norms().filter(|(i, _)| self.targets(i)) {
-            // the shortest end of the path that only these norms have; a number says too little, and so does a name that heads use
+            // the shortest end of the path that only these norms have; a number says too little,
+            // and so does a name that heads use
             let parts: Vec<&str> = path.split('.').collect();
             let is_number = |i: usize| parts.get(i).is_some_and(|p| p.parse::<usize>().is_ok());
             let least = if parts.len() < 2 || is_number(parts.len() - 2) { 1 } else { 2 };
@@ -128,8 +129,8 @@ impl PeftLnTuning {
         let targets = read::<Targets>(fields.clone())?;
         Ok(PeftLnTuning { fields, targets })
     }
-    /// Does PEFT tune the norm of this path? None: a regular expression decides. Such a one is not evaluated; which norms it
-    /// matched, the tensors of the file say.
+    /// Does PEFT tune the norm of this path? None: a regular expression decides. Such a one is not
+    /// evaluated; which norms it matched, the tensors of the file say.
     fn targets(&self, path: &str) -> Option<bool> {
         let is_in = |names: &Option<Names>| match names {
             Some(Names::One(_)) => None,

@@ -1,5 +1,5 @@
-//! Modules that take the place of small weights of the model: the bias of a linear layer, the weights of a norm. They start
-//! as what they replace.
+//! Modules that take the place of small weights of the model: the bias of a linear layer, the
+//! weights of a norm. They start as what they replace.
 use crate::{AtLinear, AtNorm, Here, Inner, Module, Place, Replaced, Result, View};
 use engraft_engine::{
     self as engine, Act, Cx, Frozen, LinearRef, NormRef, Param, Parameters, Role, SiteInfo, Source, Tensor,
@@ -131,7 +131,8 @@ pub(super) struct OwnNorm<P: Weight> {
     bias: Option<P>,
 }
 impl<P: Weight> OwnNorm<P> {
-    /// At the norm of a place with so many channels, named under `path`; nothing if there is nothing to replace.
+    /// At the norm of a place with so many channels, named under `path`; nothing if there is
+    /// nothing to replace.
     pub fn build(
         place: &Place<'_>,
         names: NormNames,

@@ -1,6 +1,7 @@
-//! Compacter's projections (Karimi Mahabadi et al. 2021): y = x H + b, H = Σ_i A_i ⊗ W_i, where the n matrices A_i (n, n) are the
-//! rule of a hypercomplex product and W_i = L_i R_i has a low rank. The rule is one for the whole adapter, or of each projection
-//! (`shared_phm_rule`), and so are the W_i (`shared_W_phm`). Names and starts are those of AdapterHub's `PHMLayer`.
+//! Compacter's projections (Karimi Mahabadi et al. 2021): y = x H + b, H = Σ_i A_i ⊗ W_i, where the
+//! n matrices A_i (n, n) are the rule of a hypercomplex product and W_i = L_i R_i has a low rank.
+//! The rule is one for the whole adapter, or of each projection (`shared_phm_rule`), and so are the
+//! W_i (`shared_W_phm`). Names and starts are those of AdapterHub's `PHMLayer`.
 use super::BnConfig;
 use crate::{Common, Error, Here, Place, Result, SharedWeight};
 use engraft_engine::{
@@ -12,7 +13,8 @@ use engraft_engine::{
 const SHARED: &str = "shared_parameters";
 /// Larger rules come from a damaged file: they have n³ numbers.
 const MOST: usize = 128;
-/// AdapterHub's names for the distributions of W. Whatever the name, new ones are N(0, 2 / (rows + columns)), as in the library.
+/// AdapterHub's names for the distributions of W. Whatever the name, new ones are N(0, 2 / (rows +
+/// columns)), as in the library.
 const STARTS: [&str; 4] = ["phm", "glorot-normal", "glorot-uniform", "normal"];
 
 /// Which of a bottleneck's projections one is.

@@ -15,7 +15,8 @@ pub(super) enum Projection<P: Weight> {
     Hypercomplex(Box<Phm<P>>),
 }
 impl<P: Weight> Projection<P> {
-    /// That of (inputs, outputs) whose tensors are named under `path`; a plain one starts like `init`.
+    /// That of (inputs, outputs) whose tensors are named under `path`; a plain one starts like
+    /// `init`.
     pub fn build(
         c: &BnConfig,
         side: Side,

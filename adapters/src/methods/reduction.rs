@@ -3,7 +3,8 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How much narrower the bottleneck is than the model: one factor, or one for each layer with a `default`.
+/// How much narrower the bottleneck is than the model: one factor, or one for each layer with a
+/// `default`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "`reduction_factor` is neither a number nor numbers by layer")]
 pub enum Reduction {

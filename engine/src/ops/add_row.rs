@@ -1,4 +1,5 @@
-//! y with a row added to some columns of every row: what a bias is more than another. Keeps which rows there are.
+//! y with a row added to some columns of every row: what a bias is more than another. Keeps which
+//! rows there are.
 use crate::{
     Act, Backward, Cx, Error, Grads, Result,
     tape::{NodeId, owned},

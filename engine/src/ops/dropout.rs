@@ -25,7 +25,8 @@ struct Sequences {
     shape: (usize, usize),
     x: Option<NodeId>,
 }
-/// The rows of each sequence times its factor, which depends on the sequence's item and on nothing else of the batch.
+/// The rows of each sequence times its factor, which depends on the sequence's item and on nothing
+/// else of the batch.
 fn whole_sequences(d: &Device, how: Dropout, seqs: &[Seq], x: View<'_>, y: &mut Buffer) -> Result<()> {
     let (rows, cols) = (x.rows(), x.cols());
     let mut factors = vec![0f32; rows];
@@ -36,8 +37,8 @@ fn whole_sequences(d: &Device, how: Dropout, seqs: &[Seq], x: View<'_>, y: &mut 
     Ok(mixture::spread(d, x, View::of(&factors, rows, 1)?, &[cols], ViewMut::of(y, rows, cols)?)?)
 }
 impl<'m> Cx<'m> {
-    /// Drops all rows of a sequence of x with probability `p` while training; those of the others are divided by 1 - p (stochastic
-    /// depth, Huang et al. 2016). x itself otherwise.
+    /// Drops all rows of a sequence of x with probability `p` while training; those of the others
+    /// are divided by 1 - p (stochastic depth, Huang et al. 2016). x itself otherwise.
     pub fn drop_sequences(&mut self, x: Act, p: f32, s: Site, salt: u8) -> Result<Act> {
         let Some(how) = self.dropout_at(p, s, salt) else { return Ok(x) };
         let mut y = self.alloc(x.rows * x.cols)?;

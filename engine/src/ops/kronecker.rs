@@ -1,6 +1,7 @@
-//! (Σ_i A_i ⊗ W_i)ᵀ: the weight of a hypercomplex linear layer (Zhang et al. 2021), made of n small matrices A_i and n matrices W_i,
-//! each of which may be a product of two in its turn (Karimi Mahabadi et al. 2021). It is made anew for each use and keeps
-//! nothing: what is n times as large as W_i is there for as long as a launch takes.
+//! (Σ_i A_i ⊗ W_i)ᵀ: the weight of a hypercomplex linear layer (Zhang et al. 2021), made of n small
+//! matrices A_i and n matrices W_i, each of which may be a product of two in its turn (Karimi
+//! Mahabadi et al. 2021). It is made anew for each use and keeps nothing: what is n times as large
+//! as W_i is there for as long as a launch takes.
 //!
 //! ```text
 //! H[(a, p), (b, q)] = Σ_i A_i[a, b] W_i[p, q]          dA_i[a, b] = Σ dH W_i      dW_i[p, q] = Σ dH A_i
@@ -89,7 +90,8 @@ impl<'m> Matrices<'m> {
             (Matrices::Whole(w) | Matrices::Products(w, _), None) => w.buffer(),
         }
     }
-    /// Passes on `f(device, plus, to)`, the gradient of the values, (n, rows cols), plus what is there.
+    /// Passes on `f(device, plus, to)`, the gradient of the values, (n, rows cols), plus what is
+    /// there.
     fn gradient(
         &self,
         g: &mut Grads<'_>,
@@ -132,7 +134,8 @@ impl<'m> Matrices<'m> {
 fn nth(all: &Buffer, i: usize, n: usize, (rows, cols): (usize, usize)) -> Result<View<'_>> {
     Ok(View::of(all, n * rows, cols)?.rows_of(i * rows..(i + 1) * rows)?)
 }
-/// y (cols, rows) = xᵀ, exactly: a product with ones on the diagonal, the smaller of the two there are.
+/// y (cols, rows) = xᵀ, exactly: a product with ones on the diagonal, the smaller of the two there
+/// are.
 fn transpose(d: &Device, x: View<'_>, ones: &Buffer, y: ViewMut<'_>) -> Result<()> {
     let (rows, cols) = (x.rows(), x.cols());
     let small = View::of(ones, rows.min(cols), rows.min(cols))?;
