@@ -279,12 +279,12 @@ def u64(n):
 
 
 def data_hash():
-    """What a state says of the examples of its run: those of `runs.rs`."""
+    """What a state says of the examples of its run: those of `runs.rs`, and of none to evaluate on."""
     parts = [u64(4)]
     for n in range(4):
         for values in [(n, 2), (0, 0), (n % 2,)]:
             parts += [u64(len(values)), u32s(*values)]
-    return sha256(*parts).hex()
+    return sha256(*parts).hex() + " "
 
 
 def runs():
