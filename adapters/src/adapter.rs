@@ -1,7 +1,7 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Methods, Module, Place, Result,
-    files::{CONFIG, Card, Format, Paths, object, older, peft, tensors, write},
+    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, tensors, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
@@ -116,10 +116,7 @@ impl Adapter {
         if format == Format::Peft {
             peft::mark_heads(&mut load);
         }
-        if let Some(left) = load.unused().first() {
-            let path = checkpoint.path().into();
-            return Err(Error::File { path, what: format!("tensor `{left}` has no place in this adapter") });
-        }
+        nothing_left(&load, checkpoint.path(), "adapter")?;
         Ok(adapter)
     }
     fn empty(name: &str, config: Box<dyn Config>, format: Format, sites: &[SiteInfo]) -> Adapter {

@@ -70,22 +70,19 @@ impl<'a> Active<'a> {
             let route = self.channels.get(channel).and_then(|c| c.get(q.item));
             route.copied().ok_or(engine::Error::Route { item: q.item, items })
         };
-        match self.channels.len() {
-            0 => Ok(x),
-            1 => {
-                let routed = |q: &Seq| Ok(Seq { route: of(0, q)?, ..q.clone() });
-                let seqs: engine::Result<Vec<Seq>> = x.seqs().iter().map(routed).collect();
-                x.repacked(seqs?.into())
-            }
-            n if x.seqs().len() == items && self.first <= place(s) => {
+        let n = self.channels.len();
+        let x = match n {
+            1 => x,
+            _ if x.seqs().len() == items && self.first <= place(s) => {
                 let all: Vec<usize> = (0..n).flat_map(|_| 0..items).collect();
-                let x = cx.take_sequences(&x, &all)?;
-                let routed = |(i, q): (usize, &Seq)| Ok(Seq { route: of(i / items, q)?, ..q.clone() });
-                let seqs: engine::Result<Vec<Seq>> = x.seqs().iter().enumerate().map(routed).collect();
-                x.repacked(seqs?.into())
+                cx.take_sequences(&x, &all)?
             }
-            _ => Ok(x),
-        }
+            _ => return Ok(x), // copied already, or not yet
+        };
+        let channel = |i: usize| if n == 1 { 0 } else { i / items };
+        let routed = |(i, q): (usize, &Seq)| Ok(Seq { route: of(channel(i), q)?, ..q.clone() });
+        let seqs: engine::Result<Vec<Seq>> = x.seqs().iter().enumerate().map(routed).collect();
+        x.repacked(seqs?.into())
     }
     /// The trees of these sequences.
     fn groups(&self, seqs: &[Seq]) -> Vec<Group<'_, 'a>> {

@@ -29,14 +29,7 @@ impl AdapterSet {
     }
     /// One more; an error if there is one of its name.
     pub fn add(&mut self, adapter: Adapter) -> Result<()> {
-        let name = adapter.name().to_string();
-        match self.adapters.contains_key(&name) {
-            true => Err(Error::Config(format!("there is an adapter `{name}` already"))),
-            false => {
-                self.adapters.insert(name, adapter);
-                Ok(())
-            }
-        }
+        insert(&mut self.adapters, "an adapter", adapter.name().to_string(), adapter)
     }
     /// Takes one out.
     pub fn remove(&mut self, name: &str) -> Option<Adapter> {
@@ -44,10 +37,7 @@ impl AdapterSet {
     }
     /// The adapter of a name; an error that lists the others if there is none.
     pub fn get(&self, name: &str) -> Result<&Adapter> {
-        self.adapters.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.adapters.keys().map(|n| format!("`{n}`")).collect();
-            Error::Config(format!("there is no adapter `{name}`; there are: {}", known.join(", ")))
-        })
+        find(&self.adapters, "adapter", name)
     }
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Adapter> {
@@ -59,21 +49,11 @@ impl AdapterSet {
     }
     /// Adds a fusion; an error if there is one of its name.
     pub fn add_fusion(&mut self, fusion: Fusion) -> Result<()> {
-        let name = fusion.name().to_string();
-        match self.fusions.contains_key(&name) {
-            true => Err(Error::Config(format!("there is a fusion `{name}` already"))),
-            false => {
-                self.fusions.insert(name, fusion);
-                Ok(())
-            }
-        }
+        insert(&mut self.fusions, "a fusion", fusion.name().to_string(), fusion)
     }
     /// The fusion of a name; an error that lists the others if there is none.
     pub fn fusion(&self, name: &str) -> Result<&Fusion> {
-        self.fusions.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.fusions.keys().map(|n| format!("`{n}`")).collect();
-            Error::Config(format!("there is no fusion `{name}`; there are: {}", known.join(", ")))
-        })
+        find(&self.fusions, "fusion", name)
     }
     /// All fusions, by name.
     pub fn fusions(&self) -> impl Iterator<Item = &Fusion> {
@@ -137,6 +117,22 @@ impl AdapterSet {
         })
     }
 }
+fn insert<T>(all: &mut BTreeMap<String, T>, what: &str, name: String, one: T) -> Result<()> {
+    match all.contains_key(&name) {
+        true => Err(Error::Config(format!("there is {what} `{name}` already"))),
+        false => {
+            all.insert(name, one);
+            Ok(())
+        }
+    }
+}
+fn find<'a, T>(all: &'a BTreeMap<String, T>, what: &str, name: &str) -> Result<&'a T> {
+    all.get(name).ok_or_else(|| {
+        let known: Vec<_> = all.keys().map(|n| format!("`{n}`")).collect();
+        Error::Config(format!("there is no {what} `{name}`; there are: {}", known.join(", ")))
+    })
+}
+
 impl Parameters for AdapterSet {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.adapters.values().for_each(|a| a.visit(f));

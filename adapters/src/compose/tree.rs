@@ -170,26 +170,31 @@ impl<'a> Tree<'a> {
         match self {
             Tree::One(a) => through(a.here(s), a.at(s), cx, x, w, inner),
             Tree::Average { weights, of } => {
-                let mut sum: Option<Act> = None;
-                for (t, weight) in of.iter().zip(weights) {
-                    let y = t.over(cx, s, x, w, inner)?;
-                    let y = cx.scale(y, *weight)?;
-                    sum = Some(match sum {
-                        Some(sum) => cx.add(&sum, &y)?,
-                        None => y,
-                    });
-                }
+                let sum = weighted_sum(cx, of, weights, |cx, t| t.over(cx, s, x, w, inner))?;
                 sum.map_or_else(|| inner(cx, x), Ok)
             }
-            // deltas add and scales multiply; a fusion or a split has nothing to say here
-            Tree::Stack(of) => match of.split_last() {
-                Some((last, before)) => {
-                    let before = Tree::Stack(before.to_vec());
-                    last.over(cx, s, x, w, &mut |cx, x| before.over(cx, s, x, w, inner))
-                }
-                None => inner(cx, x),
-            },
+            Tree::Stack(of) => Tree::stack_over(of, cx, s, x, w, inner),
+            // these have nothing to say here
             Tree::Identity | Tree::Fuse { .. } | Tree::Split { .. } => inner(cx, x),
+        }
+    }
+    /// What a stack of these makes of a linear layer: deltas add and scales multiply.
+    fn stack_over<'m>(
+        of: &[Tree<'a>],
+        cx: &mut Cx<'m>,
+        s: Site,
+        x: &Act,
+        w: &LinearRef<'m>,
+        inner: Inner<'_, 'm>,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        match of.split_last() {
+            None => inner(cx, x),
+            Some((last, before)) => {
+                last.over(cx, s, x, w, &mut |cx, x| Tree::stack_over(before, cx, s, x, w, inner))
+            }
         }
     }
     /// Keys and values beside those of the tokens: of a later adapter in front of those of an earlier one.
@@ -231,6 +236,25 @@ impl<'a> Tree<'a> {
         let n = self.replaced(cx, s, n)?;
         cx.normalise(x, n)
     }
+}
+
+/// The sum of what `f` gives for each tree, times its weight; none of no trees.
+pub(super) fn weighted_sum<'t, 'a, 'm>(
+    cx: &mut Cx<'m>,
+    of: &'t [Tree<'a>],
+    weights: &[f32],
+    mut f: impl FnMut(&mut Cx<'m>, &'t Tree<'a>) -> engine::Result<Act>,
+) -> engine::Result<Option<Act>> {
+    let mut sum: Option<Act> = None;
+    for (tree, weight) in of.iter().zip(weights) {
+        let y = f(cx, tree)?;
+        let y = cx.scale(y, *weight)?;
+        sum = Some(match sum {
+            Some(sum) => cx.add(&sum, &y)?,
+            None => y,
+        });
+    }
+    Ok(sum)
 }
 
 /// A linear layer as the modules of an adapter make it: the last one has the last word.

@@ -3,7 +3,7 @@
 //! The first bottleneck that stands there enters, each does its work, the last one leaves; a bottleneck within a stack enters
 //! again with what the one before gave. The rules are those of AdapterHub's `methods/bottleneck.py`, where they are no
 //! accidents.
-use super::tree::{Found, Tree};
+use super::tree::{Found, Tree, weighted_sum};
 use crate::{
     At, State,
     fusion::{Child, Residuals},
@@ -105,15 +105,7 @@ impl<'w, 'm> Walk<'w, 'm> {
             Tree::Average { weights, of } => {
                 let Some(first) = tree.closing(self.site).next() else { return Ok(state) };
                 let entered = first.module.enter(cx, &state.x, &self.at)?;
-                let mut sum: Option<Act> = None;
-                for (t, weight) in of.iter().zip(weights) {
-                    let y = self.member(cx, t, first, entered.clone())?;
-                    let y = cx.scale(y, *weight)?;
-                    sum = Some(match sum {
-                        Some(sum) => cx.add(&sum, &y)?,
-                        None => y,
-                    });
-                }
+                let sum = weighted_sum(cx, of, weights, |cx, t| self.member(cx, t, first, entered.clone()))?;
                 Ok(State { x: sum.unwrap_or(entered.x), res: entered.res })
             }
             Tree::Split { sizes, of } => {
@@ -179,7 +171,7 @@ impl<'w, 'm> Walk<'w, 'm> {
         tree: &Tree<'m>,
         entered: &State,
     ) -> engine::Result<Option<Child<'m>>> {
-        let (last, mut state) = match tree {
+        let (last, state) = match tree {
             Tree::Stack(of) => {
                 let mut here: Vec<Found<'m>> = of.iter().flat_map(|t| t.closing(self.site)).collect();
                 let Some(last) = here.pop() else { return Ok(None) };
@@ -198,7 +190,6 @@ impl<'w, 'm> Walk<'w, 'm> {
         };
         let Some(narrow) = last.module.narrow() else { return Ok(None) };
         let a = narrow.hidden(cx, last.here, &state.x)?;
-        state.x = a;
-        Ok(Some(Child { index, a: state.x, narrow, here: last.here }))
+        Ok(Some(Child { index, a, narrow, here: last.here }))
     }
 }

@@ -7,7 +7,7 @@ pub use card::Host;
 pub(crate) use card::{Card, VERSION};
 
 use crate::{Error, Result, grammar::Fields};
-use engraft_engine::{Checkpoint, SiteInfo, Tensor, checkpoint::TensorData};
+use engraft_engine::{Checkpoint, Load, SiteInfo, Tensor, checkpoint::TensorData};
 use serde_json::Value;
 use std::path::Path;
 
@@ -85,6 +85,17 @@ impl Paths {
 /// A path without its first part.
 fn short(path: &str) -> &str {
     path.split_once('.').map_or("", |(_, rest)| rest)
+}
+
+/// Refuses a file with a tensor that nothing has taken; `what` was made of the others.
+pub(crate) fn nothing_left(load: &Load<'_>, path: &Path, what: &str) -> Result<()> {
+    match load.unused().first() {
+        Some(left) => Err(Error::File {
+            path: path.into(),
+            what: format!("tensor `{left}` has no place in this {what}"),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The object in a JSON file.

@@ -70,10 +70,10 @@ pub struct AttentionConfig {
     #[serde(skip_serializing_if = "is_one")]
     pub heads: usize,
     /// Scores are divided by √d, d being the channels of a head. AdapterHub's are not.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub scaled: bool,
     /// Scores are multiplied with a number that trains, from 1 on. AdapterHub has none.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub learned_temperature: bool,
 }
 /// A temperature that falls while training.
@@ -122,10 +122,6 @@ impl Serialize for Reached {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_one(n: &usize) -> bool {
     *n == 1
-}
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_false(b: &bool) -> bool {
-    !*b
 }
 impl Default for AttentionConfig {
     fn default() -> AttentionConfig {

@@ -2,7 +2,7 @@
 use super::{FusionConfig, Mixer, read};
 use crate::{
     Adapter, Base, Common, Error, Here, Host, Place, Result, Setup,
-    files::{Card, Paths, json, object, older, tensors, write},
+    files::{Card, Paths, json, nothing_left, object, older, tensors, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Part, Site, SiteInfo, SiteKind, Source,
@@ -138,10 +138,7 @@ impl Fusion {
             Error::Config(what) => bad(what),
             other => other,
         })?;
-        if let Some(left) = load.unused().first() {
-            let path = checkpoint.path().into();
-            return Err(Error::File { path, what: format!("tensor `{left}` has no place in this fusion") });
-        }
+        nothing_left(&load, checkpoint.path(), "fusion")?;
         Ok(fusion)
     }
     fn empty(name: String, adapters: Vec<String>, config: Box<dyn FusionConfig>, base: Base<'_>) -> Fusion {

@@ -7,7 +7,7 @@
 //! ```
 use super::{
     Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
-    space::{Space, constant},
+    space::{Space, columns, constant},
 };
 use crate::{
     Error, Here, Place, Result, State,
@@ -104,14 +104,7 @@ impl<P: Weight> Gating<P> {
     /// The scores of these adapters for each row of x: (rows, adapters).
     fn scores<'m>(&'m self, cx: &mut Cx<'m>, x: &Act, adapters: &[usize]) -> engine::Result<Act> {
         let all = cx.matmul(x, self.gate.get())?;
-        if adapters.len() == all.cols() && adapters.is_sorted() {
-            return Ok(all);
-        }
-        let mut own = vec![];
-        for i in adapters {
-            own.push(cx.take_columns(&all, *i..*i + 1)?);
-        }
-        cx.join_columns(&own.iter().collect::<Vec<_>>())
+        columns(cx, &all, adapters)
     }
     /// Shares, of the scores that `mask` leaves: 1 for one that counts.
     fn shares<'m>(&'m self, cx: &mut Cx<'m>, scores: &Act, mask: Option<&[f32]>) -> engine::Result<Act> {

@@ -32,6 +32,17 @@ pub(super) fn ones(cx: &mut Cx<'_>, like: &Act) -> engine::Result<Act> {
 pub(super) fn computed(x: &Act, in_out: bool) -> LinearRef<'static> {
     LinearRef { w: W::Computed(x.clone()), b: None, in_out }
 }
+/// These columns of x, (T, n), one beside the other.
+pub(super) fn columns<'m>(cx: &mut Cx<'m>, x: &Act, which: &[usize]) -> engine::Result<Act> {
+    if which.iter().copied().eq(0..x.cols()) {
+        return Ok(x.clone());
+    }
+    let mut own = vec![];
+    for i in which {
+        own.push(cx.take_columns(x, *i..*i + 1)?);
+    }
+    cx.join_columns(&own.iter().collect::<Vec<_>>())
+}
 /// s x for every row.
 pub(super) fn scaled<'m>(cx: &mut Cx<'m>, x: Act, by: Scale<'m>) -> engine::Result<Act> {
     match by {

@@ -1,7 +1,7 @@
 //! A share for each adapter, the same for all tokens: y = Σ softmax(w)_i U_i + residual.
 use super::{
     Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
-    space::{Space, computed, ones},
+    space::{Space, columns, computed, ones},
 };
 use crate::{
     Common, Error, Here, Place, Result, State,
@@ -136,11 +136,7 @@ impl<P: Weight> Mixer for Weighted<P> {
     ) -> engine::Result<Mixed> {
         let w: W<'m> = self.0.as_ref().map_or_else(|| here.common.weight((WEIGHTS, "")), P::get);
         let w = cx.values(w)?;
-        let mut own = vec![];
-        for child in children {
-            own.push(cx.take_columns(&w, child.index..child.index + 1)?);
-        }
-        let w = cx.join_columns(&own.iter().collect::<Vec<_>>())?;
+        let w = columns(cx, &w, &children.iter().map(|c| c.index).collect::<Vec<_>>())?;
         let p = cx.softmax(&w, 1)?;
         let one = ones(cx, &residuals.after)?;
         let shares = cx.matmul(&one, computed(&p, true))?;

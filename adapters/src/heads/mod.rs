@@ -16,8 +16,8 @@ pub use tagging::Tagging;
 use crate::{
     Error, Host, Result,
     files::{
-        CONFIG as ADAPTER_CONFIG, Card, Format, HEAD_CONFIG as CONFIG, HEAD_TENSORS, object, peft, tensors,
-        write,
+        CONFIG as ADAPTER_CONFIG, Card, Format, HEAD_CONFIG as CONFIG, HEAD_TENSORS, nothing_left, object,
+        peft, tensors, write,
     },
     grammar::Fields,
 };
@@ -204,17 +204,11 @@ impl Head {
             None => adapter_name(directory).unwrap_or_else(|| peft::NAME.into()),
         };
         let checkpoint = Checkpoint::open_first(directory, &HEAD_TENSORS)?;
-        let file = checkpoint.path().to_path_buf();
         let mut load = Load::new(&checkpoint, device, set);
         let place = HeadPlace { name: &name, host, modules, trains };
         let head = Head::build(config, &place, &mut Source::File(&mut load))?;
-        match load.unused().first() {
-            Some(left) => {
-                let what = format!("tensor `{left}` has no place in this head");
-                Err(Error::File { path: file, what })
-            }
-            None => Ok(head),
-        }
+        nothing_left(&load, checkpoint.path(), "head")?;
+        Ok(head)
     }
     /// The head among the tensors of an adapter of PEFT's, if there is one.
     fn of_peft(
