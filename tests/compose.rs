@@ -304,6 +304,32 @@ fn setups_of_what_is_not_there_are_refused() {
 }
 
 #[test]
+fn what_a_block_cannot_put_together_is_refused() {
+    let device = cpu();
+    let case = cases("bert", &device).into_iter().find(|c| c.name == "fuse-dynamic").unwrap();
+    let (Composed { model, mut set, .. }, mut params) = (case, ParamSet::new());
+    for (name, config) in [("l", "lora"), ("p", "prefix_tuning"), ("r", "loreft"), ("i", "seq_bn_inv")] {
+        let config = engraft_adapters::parse(config, &Default::default()).unwrap();
+        set.add(Adapter::new(name, config, model.sites(), &device, &mut params, 1).unwrap()).unwrap();
+    }
+    let activate = |text: &str| set.activate(&text.parse().unwrap(), 1).map(drop).map_err(|e| e.to_string());
+    for (text, words) in [
+        ("Fuse(a, Average(b, b), c)", &["adapters and stacks"][..]),
+        ("Fuse(Stack(a, Split(b, b, splits=3)), b, c, name='a,b,c')", &["adapters and stacks"]),
+        ("Fuse(Fuse(a, b, c), b, c, name='a,b,c')", &["adapters and stacks"]),
+        ("Fuse(a, Stack(l, b), c)", &["Fuse", "`l`", "attention.self.query"]),
+        ("Split(a, l, splits=2)", &["Split", "`l`", "attention.self.query"]),
+        ("Average(a, p)", &["Average", "`p`", "attention.self"]),
+        ("Stack(a, Average(a, r))", &["Average", "`r`", "bert.encoder.layer.0"]),
+    ] {
+        faults::says(activate(text), words);
+    }
+    for text in ["Average(a, l)", "Stack(p, l, r, a)", "Split(i, a, splits=2)"] {
+        activate(text).unwrap();
+    }
+}
+
+#[test]
 fn adapters_in_different_places_are_not_fused() {
     let device = cpu();
     let case = cases("bert", &device).into_iter().find(|c| c.name == "stack").unwrap();

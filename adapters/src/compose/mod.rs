@@ -1,6 +1,7 @@
 //! Several adapters at once: who answers for which sequence, and how their answers are put together.
 mod active;
 mod normal;
+mod parts;
 mod set;
 mod setup;
 mod subset;

@@ -96,7 +96,7 @@ impl AdapterSet {
     /// A setup without routing, with the adapters and fusions that it names.
     fn tree(&self, setup: &Setup, compat: Compat) -> Result<Tree<'_>> {
         let all = |of: &[Setup]| self.trees(of, compat);
-        Ok(match setup {
+        let tree = match setup {
             Setup::Identity => Tree::Identity,
             Setup::One(name) => Tree::One(self.get(name)?),
             Setup::Stack(of) => Tree::Stack(all(of)?),
@@ -114,7 +114,8 @@ impl AdapterSet {
             Setup::BatchSplit { .. } | Setup::Parallel(_) => {
                 return Err(Error::Config(format!("`{setup}` is no answer for one sequence")));
             }
-        })
+        };
+        tree.check()
     }
 }
 fn insert<T>(all: &mut BTreeMap<String, T>, what: &str, name: String, one: T) -> Result<()> {

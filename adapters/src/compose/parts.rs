@@ -1,0 +1,54 @@
+//! What each block of a composition can put together.
+//!
+//! ```text
+//! Stack            every module: bottlenecks and streams one behind the other, deltas added, prefixes beside each other
+//! Average          bottlenecks, and what stands at linear layers
+//! Split, Fuse      bottlenecks; a fusion mixes adapters and stacks of adapters
+//! ```
+//! Behind the embeddings and in front of a head the first adapter alone answers, in whatever block it stands.
+use super::tree::Tree;
+use crate::{Error, Result, View};
+use engraft_engine::Site;
+
+impl Tree<'_> {
+    /// Refuses a block that holds what it cannot put together.
+    pub(super) fn check(self) -> Result<Self> {
+        let (block, mixes_linear) = match &self {
+            Tree::Identity | Tree::One(_) | Tree::Stack(_) => return Ok(self),
+            Tree::Average { .. } => ("Average", true),
+            Tree::Split { .. } => ("Split", false),
+            Tree::Fuse { of, .. } => {
+                if !of.iter().all(Tree::is_chain) {
+                    let what = "a Fuse mixes adapters and stacks of adapters, and no other blocks";
+                    return Err(Error::Config(what.into()));
+                }
+                ("Fuse", false)
+            }
+        };
+        for adapter in self.adapters() {
+            for (info, module) in adapter.modules() {
+                let is_taken = match module.view() {
+                    View::Close(_) => true,
+                    View::Linear(_) => mixes_linear,
+                    View::Stream(_) => [Site::EMBED, Site::head()].contains(&info.site),
+                    View::Prefix(_) | View::Norm(_) => false,
+                };
+                if !is_taken {
+                    let (name, path) = (adapter.name(), &info.path);
+                    return Err(Error::Config(format!(
+                        "{block} cannot put together what `{name}` does at `{path}`"
+                    )));
+                }
+            }
+        }
+        Ok(self)
+    }
+    /// True for adapters one behind the other.
+    fn is_chain(&self) -> bool {
+        let is_one = |t: &Tree<'_>| matches!(t, Tree::Identity | Tree::One(_));
+        match self {
+            Tree::Stack(of) => of.iter().all(is_one),
+            one => is_one(one),
+        }
+    }
+}
