@@ -1,7 +1,7 @@
 //! Composition blocks: the same numbers as AdapterHub's `adapters`, and each sequence what it gets alone.
 mod support;
 use engraft_adapters::export::{Composition, composition};
-use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Host, Setup};
+use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Setup};
 use engraft_engine::{
     Act, Activations, Class, Cx, Device, Gradients, Hooks, Keep, Param, ParamSet, Parameters, Pass,
 };
@@ -52,16 +52,6 @@ fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
     };
     cases["cases"].as_array().unwrap().iter().map(one).collect()
 }
-fn host(model: &dyn Model) -> Host {
-    let info = model.info();
-    Host {
-        hidden_size: info.channels,
-        vocabulary: info.vocabulary,
-        model_class: info.class.into(),
-        model_type: info.family.into(),
-        ..support::host()
-    }
-}
 /// The adapters and the fusion of a setup, all of which train.
 fn set_of(
     model: &dyn Model,
@@ -76,10 +66,10 @@ fn set_of(
     names.dedup();
     for name in names {
         let dir = fixture(&format!("compose/{family}")).join("adapters").join(name);
-        set.add(Adapter::load(&dir, &host(model), model.sites(), device, &mut params).unwrap()).unwrap();
+        set.add(Adapter::load(&dir, &host_of(model), model.sites(), device, &mut params).unwrap()).unwrap();
     }
     if let Some(dir) = fusion {
-        set.add_fusion(Fusion::load(&dir, &host(model), model.sites(), device, &mut params).unwrap())
+        set.add_fusion(Fusion::load(&dir, &host_of(model), model.sites(), device, &mut params).unwrap())
             .unwrap();
     }
     set
@@ -216,7 +206,7 @@ fn frozen_adapters_record_nothing_and_a_fusion_trains_over_them() {
         let (model, mut set) = (model.unwrap().model, AdapterSet::new());
         for name in ["a", "b", "c"] {
             let dir = folder.join("adapters").join(name);
-            set.add(Adapter::load_frozen(&dir, &host(&*model), model.sites(), &device).unwrap()).unwrap();
+            set.add(Adapter::load_frozen(&dir, &host_of(&*model), model.sites(), &device).unwrap()).unwrap();
         }
         let tokens = Tokens::new(&[&[3, 7, 1, 9], &[5, 2, 8, 4]]);
         let recorded = |set: &AdapterSet, setup: &str| {
@@ -232,7 +222,7 @@ fn frozen_adapters_record_nothing_and_a_fusion_trains_over_them() {
         }
         let dir = folder.join("fusions/dynamic");
         let mut params = ParamSet::new();
-        set.add_fusion(Fusion::load(&dir, &host(&*model), model.sites(), &device, &mut params).unwrap())
+        set.add_fusion(Fusion::load(&dir, &host_of(&*model), model.sites(), &device, &mut params).unwrap())
             .unwrap();
         assert!(recorded(&set, "Fuse(a, b, c)") > 0);
         let active = set.activate(&"Fuse(a, b, c)".parse().unwrap(), 2).unwrap();
@@ -266,8 +256,8 @@ fn what_is_saved_is_what_the_library_saved() {
         let model = model.unwrap().model;
         for entry in std::fs::read_dir(fixture(&format!("compose/{family}/fusions"))).unwrap() {
             let (from, to) = (entry.unwrap().path(), tempfile::tempdir().unwrap());
-            let fusion = Fusion::load_frozen(&from, &host(&*model), model.sites(), &device).unwrap();
-            fusion.save(to.path(), &host(&*model)).unwrap();
+            let fusion = Fusion::load_frozen(&from, &host_of(&*model), model.sites(), &device).unwrap();
+            fusion.save(to.path(), &host_of(&*model)).unwrap();
             let file = "model_adapter_fusion.safetensors";
             let (a, b) = (files::tensors(&to.path().join(file)), files::tensors(&from.join(file)));
             assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{from:?}");
@@ -335,7 +325,7 @@ fn adapters_in_different_places_are_not_fused() {
     let case = cases("bert", &device).into_iter().find(|c| c.name == "stack").unwrap();
     let dir = fixture("compose/bert/adapters");
     let [a, d, l] = ["a", "d", "l"].map(|n| {
-        Adapter::load_frozen(&dir.join(n), &host(&*case.model), case.model.sites(), &device).unwrap()
+        Adapter::load_frozen(&dir.join(n), &host_of(&*case.model), case.model.sites(), &device).unwrap()
     });
     let fuse = |of: &[&Adapter]| {
         let config = engraft_adapters::fusion::parse("attention", &Default::default()).unwrap();
@@ -354,7 +344,7 @@ fn a_directory_of_the_library_is_read_and_written() {
     let device = cpu();
     for family in FAMILIES {
         let case = cases(family, &device).into_iter().find(|c| c.name == "stack-of-fuse").unwrap();
-        let (dir, host) = (fixture(&format!("compose/{family}/setup")), host(&*case.model));
+        let (dir, host) = (fixture(&format!("compose/{family}/setup")), host_of(&*case.model));
         let load = |dir: &std::path::Path| {
             let base = case.model.sites().into();
             Composition::load(dir, &host, base, &device, &mut ParamSet::new()).unwrap()

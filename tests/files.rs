@@ -7,23 +7,14 @@ use engraft_models::{Holding, Loaded, Tokens, load_frozen};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use support::{Expected, cpu, faults::*, files::*, fixture, relative};
+use support::{Expected, cpu, faults::*, files::*, fixture, host_of, relative};
 
 fn at(name: &str) -> PathBuf {
     fixture(&format!("files/{name}"))
 }
 fn open(family: &str, device: &Device) -> (Loaded, Host) {
     let loaded = load_frozen(&fixture(&format!("{family}/model")), device, Holding::default()).unwrap();
-    let info = loaded.model.info();
-    let host = Host {
-        hidden_size: info.channels,
-        vocabulary: info.vocabulary,
-        model_class: info.class.into(),
-        model_name: String::new(),
-        model_type: info.family.into(),
-        tied: info.is_tied,
-        norm_eps: info.head_eps,
-    };
+    let host = host_of(&*loaded.model);
     (loaded, host)
 }
 fn tokens(dir: &Path) -> Tokens {

@@ -2,12 +2,12 @@
 //! `adapters` and PEFT on BERT and GPT-2: hidden states, logits, loss, every gradient, a training curve, the files.
 mod support;
 use engraft_adapters::{Adapter, Base, Fields, Format, parse};
-use engraft_engine::{Act, Class, Cx, Device, ParamSet, Part, Pass, Rows, Site, SiteInfo, SiteKind, pack};
+use engraft_engine::{Act, Class, Cx, Device, ParamSet, Pass, Rows, Site, pack};
 use engraft_models::Tokens;
 use serde_json::json;
 use support::{
     cpu,
-    families::{Family, backbone},
+    families::{Family, backbone, bert_base},
     faults::*,
     fixture, relative,
 };
@@ -97,29 +97,6 @@ fn layers_computed_again_and_bytes_foretold() {
     CASES.iter().for_each(|name| Family::recomputes_and_predicts(name));
 }
 
-/// The sites of a model of BERT-base's shape: those of the tiny one's first layer, twelve times and wider.
-fn bert_base() -> Vec<SiteInfo> {
-    let (model, _) = backbone("bert", &cpu());
-    let wide = |n: usize| if n == 32 { 768 } else { 3072 };
-    let mut sites = vec![];
-    for l in 0..12 {
-        for i in model.sites().iter().filter(|i| i.site.layer == 0 && (i.site.part != Part::Embed || l == 0))
-        {
-            let kind = match i.kind {
-                SiteKind::Stream { .. } => SiteKind::Stream { channels: 768 },
-                SiteKind::Prefix { .. } => SiteKind::Prefix { channels: 768 },
-                SiteKind::Norm { .. } => SiteKind::Norm { channels: 768 },
-                SiteKind::Close { .. } => SiteKind::Close { channels: 768 },
-                SiteKind::Linear { input, output, parts, in_out, bias } => {
-                    SiteKind::Linear { input: wide(input), output: wide(output), parts, in_out, bias }
-                }
-            };
-            let site = Site { layer: l, ..i.site };
-            sites.push(SiteInfo::new(site, kind, i.path.replace("layer.0", &format!("layer.{l}"))));
-        }
-    }
-    sites
-}
 #[test]
 fn as_many_weights_as_the_library_on_bert_base() {
     for (text, want) in COUNTS {

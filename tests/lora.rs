@@ -110,12 +110,7 @@ fn merged_into_a_copy_of_the_weights_and_taken_out_again() {
         merged.merge(adapter).unwrap();
         assert!(merged.merge(adapter).unwrap_err().to_string().contains("merged already"));
         // a model directory with these weights computes what the model does with the adapter
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::copy(fixture("model").join("config.json"), dir.path().join("config.json")).unwrap();
-        std::fs::write(dir.path().join("model.safetensors"), merged.file().unwrap()).unwrap();
-        let plain = engraft_models::load_frozen(dir.path(), &case.device, engraft_models::Holding::default())
-            .unwrap()
-            .model;
+        let plain = merged_model(&merged, "bert", &case.device);
         let want = hidden(&case, adapter);
         let got = hidden(&Case { model: plain, ..Case::load(name, &case.device) }, &Plain);
         let e = relative(&got, &want);

@@ -4,12 +4,12 @@
 mod support;
 use engraft_adapters::{Adapter, Base, Fields, Format, Merged, parse};
 use engraft_engine::{Class, Cx, Device, ParamSet, Pass, Plain, Rows, pack};
-use engraft_models::{Holding, Tokens};
+use engraft_models::Tokens;
 use support::{
     cpu,
     differences::*,
     families::{Family, backbone},
-    fixture, relative,
+    fixture, merged_model, relative,
 };
 
 const CASES: [&str; 10] = [
@@ -49,12 +49,7 @@ fn merged_into_a_copy_and_taken_out_again() {
         let mut merged = Merged::copy(&case.model.named()).unwrap();
         let before = merged.file().unwrap();
         merged.merge(&case.adapter).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let family = case.host.model_type.as_str();
-        let config = fixture(&format!("{family}/model")).join("config.json");
-        std::fs::copy(config, dir.path().join("config.json")).unwrap();
-        std::fs::write(dir.path().join("model.safetensors"), merged.file().unwrap()).unwrap();
-        let plain = engraft_models::load_frozen(dir.path(), &case.device, Holding::default()).unwrap().model;
+        let plain = merged_model(&merged, &case.host.model_type, &case.device);
         let mut cx = Cx::new(&case.device, &Plain, Pass::infer());
         let got = plain.forward(&mut cx, &case.tokens, &Rows::All).unwrap().read().unwrap();
         let e = relative(&got, &case.hidden(&case.adapter));

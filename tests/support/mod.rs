@@ -8,7 +8,7 @@ pub mod faults;
 pub mod files;
 pub mod grafted;
 
-use engraft_adapters::{Adapter, Head, Host, heads::Classification};
+use engraft_adapters::{Adapter, Head, Host, Merged, heads::Classification};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
     Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Norms, Param, ParamSet,
@@ -85,6 +85,28 @@ pub fn host() -> Host {
         tied: true,
         norm_eps: 1e-12,
     }
+}
+
+/// What files say of a model.
+pub fn host_of(model: &dyn Model) -> Host {
+    let info = model.info();
+    Host {
+        hidden_size: info.channels,
+        vocabulary: info.vocabulary,
+        model_class: info.class.into(),
+        model_name: String::new(),
+        model_type: info.family.into(),
+        tied: info.is_tied,
+        norm_eps: info.head_eps,
+    }
+}
+/// The tiny model of a family with weights that an adapter is merged into, saved and loaded.
+pub fn merged_model(merged: &Merged, family: &str, device: &Device) -> Box<dyn Model> {
+    let dir = tempfile::tempdir().unwrap();
+    let config = fixture(&format!("{family}/model")).join("config.json");
+    std::fs::copy(config, dir.path().join("config.json")).unwrap();
+    std::fs::write(dir.path().join("model.safetensors"), merged.file().unwrap()).unwrap();
+    engraft_models::load_frozen(dir.path(), device, Holding::default()).unwrap().model
 }
 
 /// A case: the tiny model, and its adapter and head, which train or do not.
