@@ -8,10 +8,9 @@ The same weights, batches, dropout and threads as in step.py, which says how it 
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
-from step import HERE, add_common, base_directory, checked, common, count_tokens, load_before, long_lines, report, side_by_side, sides_of
+from step import HERE, WIDTH, add_common, base_directory, checked, common, count_tokens, long_lines, run
 
 CASES = ("base-dropout", "base")
 NAMES = ("one", "two", "three")
@@ -25,7 +24,7 @@ def arguments():
     return checked(p)
 
 
-def saved_adapters(model, work, width=64):
+def saved_adapters(model, work):
     """Three adapters with random weights, as `adapters` saves them."""
     folders = [work / "adapters" / name for name in NAMES]
     if not all((f / "adapter.safetensors").exists() for f in folders):
@@ -35,7 +34,7 @@ def saved_adapters(model, work, width=64):
         torch.manual_seed(1)
         m = BertAdapterModel.from_pretrained(model)
         for name, folder in zip(NAMES, folders):
-            m.add_adapter(name, config=SeqBnConfig(reduction_factor=m.config.hidden_size / width))
+            m.add_adapter(name, config=SeqBnConfig(reduction_factor=m.config.hidden_size / WIDTH))
             folder.mkdir(parents=True, exist_ok=True)
             m.save_adapter(str(folder), name, use_safetensors=True, with_head=False)
     return folders
@@ -55,23 +54,9 @@ def torch_command(case, args, _out):
 
 
 def engraft_command(flags):
-    def line(case, args, out):
-        shared = common(case, args)
-        at = shared.index("--bottleneck")
-        del shared[at:at + 2]  # the saved adapters know their width
-        return [args.engraft.resolve(), "fuse", "--adapters", *case["adapters"], "--head", "linear", "--json", "--out", out, *shared, *flags]
-    return line
-
-
-def main():
-    args = arguments()
-    load = load_before()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = args.work or Path(scratch)
-        work.mkdir(parents=True, exist_ok=True)
-        sides = sides_of(args, torch_command, engraft_command)
-        report(side_by_side(cases(args, work), sides, args, Path(scratch)), args, load)
+    return lambda case, args, out: [args.engraft.resolve(), "fuse", "--adapters", *case["adapters"], "--head", "linear",
+                                    "--json", "--out", out, *common(case, args), *flags]
 
 
 if __name__ == "__main__":
-    main()
+    run(arguments(), cases, torch_command, engraft_command)

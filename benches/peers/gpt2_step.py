@@ -10,10 +10,9 @@ counted is step.py's; PyTorch is torch_lm.py, beside this file. Its attention is
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 
-from step import HERE, add_common, checked, load_before, report, side_by_side, sides_of
+from step import HERE, add_common, checked, run
 
 LENGTH, BATCH, VOCABULARY = 256, 4, 50257
 CASES = ("gpt2", "gpt2-dropout")
@@ -78,15 +77,5 @@ def engraft_command(flags):
                                     "--no-shuffle", "--json", "--out", out, *common(case, args), *flags]
 
 
-def main():
-    args = arguments()
-    load = load_before()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = args.work or Path(scratch)
-        work.mkdir(parents=True, exist_ok=True)
-        sides = sides_of(args, torch_command, engraft_command)
-        report(side_by_side(cases(args, work), sides, args, Path(scratch)), args, load)
-
-
 if __name__ == "__main__":
-    main()
+    run(arguments(), cases, torch_command, engraft_command)

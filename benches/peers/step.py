@@ -27,6 +27,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LENGTH = 128
+WIDTH = 64  # of the adapters
 CASES = ("minilm", "base-dropout", "base")
 MEASURES = dict(step_seconds="s/step", tokens_per_second="tokens/s", peak_rss_bytes="peak RSS")
 
@@ -125,18 +126,18 @@ def long_lines(model, n, out, length=LENGTH):
 
 
 def common(case, args):
-    flags = ["--model", case["model"], "--train", case["train"], "--bottleneck", 64, "--batch-size", case["batch"],
-             "--epochs", args.epochs, "--no-shuffle", "--seed", 0, "--threads", args.threads, "--max-length", LENGTH]
+    flags = ["--model", case["model"], "--train", case["train"], "--batch-size", case["batch"], "--epochs", args.epochs,
+             "--no-shuffle", "--seed", 0, "--threads", args.threads, "--max-length", LENGTH]
     return flags + (["--dropout", case["dropout"]] if case["dropout"] is not None else [])
 
 
 def torch_command(case, args, _out):
-    return [sys.executable, HERE / "torch_train.py", *common(case, args)]
+    return [sys.executable, HERE / "torch_train.py", "--bottleneck", WIDTH, *common(case, args)]
 
 
 def engraft_command(flags):
-    return lambda case, args, out: [args.engraft.resolve(), "train", "--adapter", "houlsby", "--head", "linear",
-                                    "--json", "--out", out, *common(case, args), *flags]
+    return lambda case, args, out: [args.engraft.resolve(), "train", "--adapter", "houlsby", "--bottleneck", WIDTH,
+                                    "--head", "linear", "--json", "--out", out, *common(case, args), *flags]
 
 
 def last_line(command):
@@ -231,8 +232,8 @@ def sides_of(args, torch_command, engraft_command):
     return sides
 
 
-def main():
-    args = arguments()
+def run(args, cases, torch_command, engraft_command):
+    """Measures what `args` asks for and reports it. `cases(args, folder)` gives the cases, the commands their command lines."""
     load = load_before()
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)
@@ -242,4 +243,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(arguments(), cases, torch_command, engraft_command)

@@ -60,13 +60,18 @@ def houlsby(hidden, bottleneck):
     return DoubleSeqBnConfig(reduction_factor=factor if hidden // factor == bottleneck else math.nextafter(factor, 0))
 
 
-def bert(args):
-    """A frozen BERT with adapters, without a head yet."""
+def backbone(args):
+    """A BERT without adapters."""
     config = AutoConfig.from_pretrained(args.model)
     if args.dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
-    model = BertAdapterModel.from_pretrained(args.model, config=config)
-    model.add_adapter("task", config=houlsby(config.hidden_size, args.bottleneck))
+    return BertAdapterModel.from_pretrained(args.model, config=config)
+
+
+def bert(args):
+    """A frozen BERT with adapters, without a head yet."""
+    model = backbone(args)
+    model.add_adapter("task", config=houlsby(model.config.hidden_size, args.bottleneck))
     return model
 
 

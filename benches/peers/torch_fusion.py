@@ -5,11 +5,11 @@ its `AdapterTrainer` has it. The last line printed is a JSON object. The recipe 
 """
 
 import torch
-from adapters import AdapterFusionConfig, BertAdapterModel
+from adapters import AdapterFusionConfig
 from adapters.composition import Fuse
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
-from torch_common import options, parsed, report, train
+from torch_common import backbone, options, parsed, report, train
 from torch_train import rows
 
 
@@ -34,10 +34,7 @@ class Penalised(torch.nn.Module):
 
 
 def build(args, labels):
-    config = AutoConfig.from_pretrained(args.model)
-    if args.dropout is not None:
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
-    model = BertAdapterModel.from_pretrained(args.model, config=config)
+    model = backbone(args)
     names = [model.load_adapter(d, with_head=False, use_safetensors=True) for d in args.adapters]
     fuse = Fuse(*names)
     model.add_adapter_fusion(fuse, AdapterFusionConfig.load("dynamic"))
