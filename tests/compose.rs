@@ -1,9 +1,9 @@
 //! Composition blocks: the same numbers as AdapterHub's `adapters`, and each sequence what it gets alone.
 mod support;
 use engraft_adapters::export::{Composition, composition};
-use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Setup};
+use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Setup, Shares};
 use engraft_engine::{
-    Act, Activations, Class, Cx, Device, Gradients, Hooks, Keep, Param, ParamSet, Parameters, Pass,
+    Act, Activations, Class, Cx, Device, Gradients, Hooks, Keep, Param, ParamSet, Parameters, Part, Pass,
 };
 use engraft_models::{Holding, Model, Rows, Tokens};
 use serde_json::Value;
@@ -22,6 +22,8 @@ struct Composed {
     tokens: Tokens,
     skip: Vec<usize>,
     compat: Compat,
+    /// Of the library's fusion: (layer, place, mean share of each adapter).
+    shares: Vec<(usize, String, Vec<f64>)>,
 }
 fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
     let folder = fixture(&format!("compose/{family}"));
@@ -47,6 +49,7 @@ fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
             set,
             tokens: Tokens::new(&chosen),
             skip: skip.iter().map(|l| *l as usize).collect(),
+            shares: serde_json::from_value(case["shares"].clone()).unwrap_or_default(),
             compat: if case["compat"] == true { Compat::Adapters130 } else { Compat::Documented },
         }
     };
@@ -75,15 +78,13 @@ fn set_of(
     set
 }
 impl Composed {
+    fn active(&self) -> Active<'_> {
+        let active = self.set.activate_like(self.compat, &self.setup, self.tokens.lengths.len());
+        active.unwrap().without_layers(self.skip.clone())
+    }
     /// Last hidden states, and gradients of Σ y g with g of the script.
     fn pass(&self, policy: &Activations) -> (Vec<f32>, Vec<(String, Vec<f32>)>) {
-        let items = self.tokens.lengths.len();
-        let active = self
-            .set
-            .activate_like(self.compat, &self.setup, items)
-            .unwrap()
-            .without_layers(self.skip.clone());
-        let (y, g) = run(&*self.model, &self.device, &active, &self.tokens, policy);
+        let (y, g) = run(&*self.model, &self.device, &self.active(), &self.tokens, policy);
         let mut gradients = vec![];
         self.set.visit(&mut |p: &Param| {
             gradients.extend(g.get(p).map(|b| (p.name().to_string(), b.read::<f32>().unwrap())));
@@ -170,6 +171,36 @@ fn hidden_states_and_gradients() {
         }
         println!("{family}: hidden {:.1e}, gradients {:.1e}", worst.0, worst.1);
     }
+}
+
+#[test]
+fn shares_of_fusions_are_the_librarys_attentions() {
+    let mut worst = 0f64;
+    for family in FAMILIES {
+        let cases = cases(family, &cpu());
+        let fused: Vec<&Composed> = cases.iter().filter(|c| !c.shares.is_empty()).collect();
+        assert!(fused.len() >= 10);
+        for case in fused {
+            let found = Shares::new();
+            let active = case.active().with_shares(&found);
+            run(&*case.model, &case.device, &active, &case.tokens, &Activations::default());
+            let found = found.found();
+            assert_eq!(found.len(), case.shares.len(), "{family} {}", case.name);
+            for (layer, place, want) in &case.shares {
+                let part = if place == "output_adapter" { Part::Ffn } else { Part::Attn };
+                let is_here =
+                    |s: &&engraft_adapters::SiteShares| (s.site.layer, s.site.part) == (*layer, part);
+                let own = found.iter().find(is_here).unwrap();
+                assert_eq!((own.tokens, own.adapters.len()), (12, want.len()));
+                for (got, want) in own.adapters.iter().zip(want) {
+                    let e = (got.mean - want).abs();
+                    assert!(e < 1e-5, "{family} {}: {layer} {place} {} {e:.1e}", case.name, got.name);
+                    worst = worst.max(e);
+                }
+            }
+        }
+    }
+    println!("shares {worst:.1e}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Fusions beyond a library's: how they start, what they share, which adapters they compute.
 mod support;
-use engraft_adapters::{Adapter, AdapterSet, Fields, Fusion, Setup, fusion::parse};
+use engraft_adapters::{Adapter, AdapterSet, Fields, Fusion, Setup, Shares, fusion::parse};
 use engraft_engine::{
     Act, Activations, Class, Cx, Device, Gradients, Hooks, Keep, Param, ParamSet, Parameters, Pass,
 };
@@ -71,6 +71,41 @@ fn new_weights_are_an_average_and_given_ones_are_those_shares() {
     assert_eq!(drawn.len(), 3);
     assert!(drawn.iter().all(|(_, v)| v.iter().all(|x| *x != 0.0)) && drawn[0].1 != drawn[1].1);
     assert_eq!(drawn, world("weighted[start=random]").unwrap().trained(), "the seed decides");
+}
+
+#[test]
+fn shares_are_collected_of_every_token_of_each_fusion() {
+    let means = |fusion: &str, setup: &str| {
+        let (w, shares) = (world(fusion).unwrap(), Shares::new());
+        let setup: Setup = setup.parse().unwrap();
+        let active = w.set.activate(&setup, 3).unwrap().with_shares(&shares);
+        let looked_at = forward(&w.device, &*w.model, &active, &tokens(), Pass::infer()).read().unwrap();
+        assert_eq!(looked_at, w.hidden(&setup.to_string(), Pass::infer()), "looking changes nothing");
+        let found = shares.found();
+        assert!(found.iter().all(|s| s.fusion == "a,b,c" && s.tokens == 12) && found.len() == 3);
+        found
+    };
+    for s in means("weighted[shares=[3, 1, 4]]", "Fuse(a, b, c)") {
+        let own: Vec<_> = s.adapters.iter().map(|a| (a.name.as_str(), a.mean, a.largest)).collect();
+        assert_eq!(own, [("a", 0.375, 0.0), ("b", 0.125, 0.0), ("c", 0.5, 1.0)]);
+    }
+    // of some of them those that are left; of equal shares the first is the largest
+    for s in means("weighted[shares=[2, 1, 2]]", "Fuse(a, c, name='a,b,c')") {
+        let own: Vec<_> = s.adapters.iter().map(|a| (a.name.as_str(), a.mean, a.largest)).collect();
+        assert_eq!(own, [("a", 0.5, 1.0), ("c", 0.5, 0.0)]);
+    }
+    let kinds = ["attention[heads=4]", "gating", "gating[top_k=1]", "gating[function=sigmoid]"];
+    for fusion in kinds {
+        for s in means(fusion, "Fuse(a, b, c)") {
+            let sum: f64 = s.adapters.iter().map(|a| a.mean).sum();
+            let largest: f64 = s.adapters.iter().map(|a| a.largest).sum();
+            assert!((sum - 1.0).abs() < 1e-6 || fusion.contains("sigmoid") && sum > 0.0, "{fusion}: {sum}");
+            assert!((largest - 1.0).abs() < 1e-12, "{fusion}: {largest}");
+            // the best one alone is computed, and has all of it
+            let is_all = s.adapters.iter().all(|a| (a.mean - a.largest).abs() < 1e-6);
+            assert_eq!(is_all, fusion.contains("top_k"), "{fusion}");
+        }
+    }
 }
 
 #[test]

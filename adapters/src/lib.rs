@@ -31,7 +31,7 @@ pub use common::{Common, SharedWeight};
 pub use compose::{Active, AdapterSet, Compat, Setup};
 pub use error::{Error, Result};
 pub use files::{Format, Host};
-pub use fusion::{Fusion, FusionConfig};
+pub use fusion::{AdapterShare, Fusion, FusionConfig, Shares, SiteShares};
 pub use grammar::Fields;
 pub use heads::{Head, HeadConfig, HeadLayers};
 pub use merge::Merged;

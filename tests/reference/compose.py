@@ -279,6 +279,21 @@ def run(family, name, setup, options):
     return tensors
 
 
+def shares(family, setup, fusion):
+    """The mean share of each adapter of a fusion over all tokens: [layer, place, shares]."""
+    model = base(family, sorted(names_in(setup)), fusion).double().eval()
+    model.set_active_adapters(setup)
+    found = {}
+    for s in SEQUENCES:
+        with torch.no_grad():
+            y = FAMILIES[family][2](model)(input_ids=torch.tensor([s]), output_adapter_fusion_attentions=True)
+        for places in y.adapter_fusion_attentions.values():
+            for layer, of in places.items():
+                for place, p in of.items():
+                    found.setdefault((layer, place), []).append(torch.as_tensor(p)[0])
+    return [[layer, place, torch.cat(p).mean(0).tolist()] for (layer, place), p in sorted(found.items())]
+
+
 def main():
     for family in FAMILIES:
         folder = fresh(OUT / family)
@@ -308,6 +323,8 @@ def main():
                 tensors |= run(family, name, setup, options)
             case = dict(name=name, setup=text, fusion=options.get("fusion"), skip=options.get("skip", []),
                         sequences=list(options.get("sequences", range(len(SEQUENCES)))), compat=options.get("compat", False))
+            if "fuse" in name and options.get("fusion") not in OWN and setup is not None:
+                case["shares"] = shares(family, setup, options["fusion"])
             cases.append(case)
         (folder / "cases.json").write_text(json.dumps(dict(sequences=SEQUENCES, cases=cases), indent=1) + "\n")
         save_file({k: v.detach().float().contiguous() for k, v in tensors.items()}, folder / "expected.safetensors")

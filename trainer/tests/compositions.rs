@@ -73,6 +73,25 @@ fn a_fusion_of_saved_adapters_is_trained_saved_and_used() {
     assert_ne!(predict("--adapters one"), predict(""));
     assert_eq!(predict("--adapters one,two"), predict(""));
     assert_eq!(predict("--setup one"), predict("--setup Stack(one)"));
+    let shares = |flags: &str| {
+        work.run(&format!("shares --model MODEL --adapter fused --data eval.tsv --quiet {flags}"))
+    };
+    let found = shares("--json --picture shares.svg").json()["fusions"][0].clone();
+    assert_eq!(
+        (&found["fusion"], &found["adapters"]),
+        (&"one,two".into(), &serde_json::json!(["one", "two"]))
+    );
+    let places = found["places"].as_array().unwrap();
+    assert_eq!(places.len(), 4, "one for each layer");
+    for place in places {
+        let sum: f64 = place["shares"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-5 && place["sublayer"] == "feed-forward", "{place}");
+    }
+    assert_eq!(work.text("shares.svg").matches("<rect").count(), 1 + 4 * 2);
+    assert!(shares("").good().stdout.contains("one,two: mean share of each adapter"));
+    assert!(shares("--adapters two").good().stdout.contains("100.0 %"));
+    shares("--setup one").fails(&["no fusion in `one`"]);
+    shares("--picture shares.png").fails(&["shares.png", ".svg"]);
     let fails = |flags: &str, words: &[&str]| {
         work.run(&format!("predict --model MODEL --adapter fused --text good {flags}")).fails(words);
     };

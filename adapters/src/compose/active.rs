@@ -3,7 +3,7 @@
 //! Each sequence is given what it would get alone. Where all sequences have the same tree nothing is copied; where they have
 //! not, the sequences of each tree are taken out, answered, and put back.
 use super::{together::Together, tree::Tree};
-use crate::Adapter;
+use crate::{Adapter, Shares};
 use engraft_engine::{self as engine, Act, Cx, Hooks, LinearRef, NormRef, Part, Pending, Prefix, Seq, Site};
 
 /// The adapters that answer in a pass, and for which sequences.
@@ -16,6 +16,8 @@ pub struct Active<'a> {
     skipped: Vec<usize>,
     /// The first place of a pass at which an adapter stands: see [`place`].
     first: usize,
+    /// Where the shares of fusions are collected, if they are looked at.
+    shares: Option<&'a Shares>,
 }
 /// In front of which part of a pass a site stands: the embeddings, a layer, the head.
 fn place(s: Site) -> usize {
@@ -34,7 +36,7 @@ struct Group<'t, 'a> {
 
 impl<'a> Active<'a> {
     pub(super) fn new(trees: Vec<Tree<'a>>, channels: Vec<Vec<usize>>) -> Active<'a> {
-        Active { trees, channels, skipped: vec![], first: 0 }.without_layers([])
+        Active { trees, channels, skipped: vec![], first: 0, shares: None }.without_layers([])
     }
     /// One tree for every sequence of a batch of one.
     pub fn single(tree: Tree<'a>) -> Active<'a> {
@@ -47,6 +49,10 @@ impl<'a> Active<'a> {
         let sites = adapters.flat_map(|a| a.modules().map(|(i, _)| i.site));
         active.first = sites.filter(|s| !active.is_skipped(*s)).map(place).min().unwrap_or(usize::MAX);
         active
+    }
+    /// The same, with the shares of each fusion added to `shares` as it mixes.
+    pub fn with_shares(self, shares: &'a Shares) -> Active<'a> {
+        Active { shares: Some(shares), ..self }
     }
     /// How often a batch is computed: once, or once for each member of a Parallel.
     pub fn channels(&self) -> usize {
@@ -177,7 +183,7 @@ impl Hooks for Active<'_> {
             return cx.drop_add_norm(h, r, norm);
         }
         if let [one] = self.groups(r.seqs()).as_slice() {
-            return one.tree.close(cx, s, h, r, norm);
+            return one.tree.close(cx, s, h, r, norm, self.shares);
         }
         let h = cx.dropped(h)?;
         if let Some(together) = Together::of(&self.trees, s) {
@@ -185,7 +191,7 @@ impl Hooks for Active<'_> {
         }
         self.each(cx, &[&h, r], |cx, tree, xs| {
             let h = cx.drop_later(xs[0].clone(), 0.0, s, 0);
-            tree.close(cx, s, h, xs[1], norm.clone())
+            tree.close(cx, s, h, xs[1], norm.clone(), self.shares)
         })
     }
     fn touches(&self, s: Site) -> bool {
@@ -218,7 +224,7 @@ impl Hooks for Adapter {
         r: &Act,
         norm: Option<NormRef<'m>>,
     ) -> engine::Result<Act> {
-        Tree::One(self).close(cx, s, h, r, norm)
+        Tree::One(self).close(cx, s, h, r, norm, None)
     }
     fn touches(&self, s: Site) -> bool {
         Tree::One(self).touches(s)

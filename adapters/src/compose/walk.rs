@@ -5,13 +5,13 @@
 //! accidents.
 use super::tree::{Found, Tree, weighted_sum};
 use crate::{
-    At, State,
+    At, Shares, State,
     fusion::{Child, Residuals},
 };
 use engraft_engine::{self as engine, Act, Cx, NormRef, Pending, Site};
 
 impl<'a> Tree<'a> {
-    /// The end of a sub-layer.
+    /// The end of a sub-layer. What fusions mix is added to `shares`, if they are looked at.
     pub(super) fn close<'m>(
         &self,
         cx: &mut Cx<'m>,
@@ -19,6 +19,7 @@ impl<'a> Tree<'a> {
         h: Pending,
         r: &Act,
         norm: Option<NormRef<'m>>,
+        shares: Option<&Shares>,
     ) -> engine::Result<Act>
     where
         'a: 'm,
@@ -28,7 +29,8 @@ impl<'a> Tree<'a> {
             return cx.drop_add_norm(h, r, norm);
         }
         let h = cx.dropped(h)?;
-        Walk::new(s, r, norm).close(cx, self, h)
+        let walk = Walk { site: s, at: At { r, norm }, last: None, shares };
+        walk.close(cx, self, h)
     }
 }
 
@@ -37,12 +39,10 @@ struct Walk<'w, 'm> {
     at: At<'w, 'm>,
     /// The bottleneck that ran last.
     last: Option<Found<'m>>,
+    shares: Option<&'w Shares>,
 }
 
 impl<'w, 'm> Walk<'w, 'm> {
-    fn new(site: Site, r: &'w Act, norm: Option<NormRef<'m>>) -> Walk<'w, 'm> {
-        Walk { site, at: At { r, norm }, last: None }
-    }
     /// What becomes of the output h of the sub-layer.
     fn close(mut self, cx: &mut Cx<'m>, tree: &Tree<'m>, h: Act) -> engine::Result<Act> {
         let (x, res) = (h.clone(), self.at.r.clone());
@@ -100,6 +100,11 @@ impl<'w, 'm> Walk<'w, 'm> {
                 let read = (&state.x, &entered);
                 let residuals = Residuals { after, of_each };
                 let mixed = mixer.mix(cx, here, read, residuals, &children, chosen.as_ref())?;
+                if let Some(shares) = self.shares {
+                    let mixed_here = || children.iter().map(|c| c.index).collect::<Vec<_>>();
+                    let columns = chosen.as_ref().map_or_else(mixed_here, |c| c.adapters.clone());
+                    shares.add(fusion, self.site, &columns, &mixed.shares)?;
+                }
                 Ok(State { x: mixed.y, res: entered.res })
             }
             Tree::Average { weights, of } => {
@@ -116,7 +121,7 @@ impl<'w, 'm> Walk<'w, 'm> {
                 let mut parts = vec![];
                 for (i, t) in of.iter().enumerate() {
                     let at = At { r: &r[i], norm: self.at.norm.clone() };
-                    let mut inner = Walk { site: self.site, at, last: self.last };
+                    let mut inner = Walk { site: self.site, at, last: self.last, shares: self.shares };
                     let state = State { x: x[i].clone(), res: res[i].clone() };
                     parts.push(inner.member(cx, t, first, state)?);
                     self.last = inner.last;
@@ -158,7 +163,7 @@ impl<'w, 'm> Walk<'w, 'm> {
                 let res = cx.take_sequences(&entered.res, only)?;
                 let r = cx.take_sequences(self.at.r, only)?;
                 let at = At { r: &r, norm: self.at.norm.clone() };
-                let mut inner = Walk { site: self.site, at, last: self.last };
+                let mut inner = Walk { site: self.site, at, last: self.last, shares: self.shares };
                 inner.child(cx, index, tree, &State { x, res })
             }
         }

@@ -6,6 +6,7 @@ mod attention;
 mod files;
 mod gating;
 mod mixer;
+mod shares;
 mod space;
 mod weighted;
 
@@ -13,6 +14,7 @@ pub use attention::AttentionConfig;
 pub use files::Fusion;
 pub use gating::{GateFunction, GatingConfig};
 pub use mixer::{Child, Chosen, Configured, FusionConfig, Method, Mixed, Mixer, Residuals};
+pub use shares::{AdapterShare, Shares, SiteShares};
 pub use weighted::{WeightedConfig, WeightedStart};
 
 use crate::{Error, Result, grammar, grammar::Fields};

@@ -11,7 +11,7 @@ use crate::{
         example::{Example, Reads},
     },
 };
-use engraft_adapters::{Active, AdapterSet, Fusion, Head, Setup, export::composition};
+use engraft_adapters::{Active, AdapterSet, Fusion, Head, Setup, Shares, export::composition};
 use engraft_engine::{
     Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Param, Parameters, Pass, Plain,
     Rows, first_touched, kernels, output::Commit,
@@ -213,6 +213,16 @@ impl Learner {
             let mut cx = Cx::new(device, &active, Pass::infer());
             let x = self.hidden(&mut cx, batch)?;
             self.task.answers(&mut cx, self.top(), &x, batch)
+        })
+    }
+    /// Adds to `shares` what the fusions mix in a pass without dropout, of every token of these examples.
+    pub fn look_at_shares(&self, examples: &Batch, shares: &Shares) -> Result<()> {
+        let device = self.backbone.device();
+        device.install(|| {
+            let active = self.active(examples)?.with_shares(shares);
+            let mut cx = Cx::new(device, &active, Pass::infer());
+            self.backbone.model.forward(&mut cx, &examples.input, &Rows::All)?;
+            Ok(())
         })
     }
     /// A pass without dropout; if gradients are asked for, those of the mean loss for every trained tensor are added.

@@ -2,8 +2,10 @@
 pub mod bytes;
 pub mod confusion;
 pub mod entities;
+pub mod heat_map;
 pub mod metrics;
 pub mod process;
 pub mod profile;
 pub mod progress;
 pub mod report;
+pub mod shares;

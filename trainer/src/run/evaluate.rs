@@ -12,6 +12,7 @@ use crate::{
         tokenizer::Tokenizer,
     },
 };
+use engraft_adapters::Shares;
 
 /// A data set, and the examples that a task makes of it.
 #[derive(Clone, Debug)]
@@ -94,6 +95,24 @@ pub fn answers(
     }
     progress.finish();
     Ok(put_back(found))
+}
+
+/// Adds to `shares` what the fusions of a learner mix, token by token of these examples.
+pub fn look_at_shares(
+    l: &Learner,
+    examples: &Examples,
+    size: impl Into<BatchSize>,
+    mode: Mode,
+    shares: &Shares,
+) -> Result<()> {
+    let batches = Batches::new(examples, size, Order::Longest);
+    let mut progress = Progress::new(mode, "look", batches.len() as u64);
+    for batch in batches {
+        l.look_at_shares(&batch, shares)?;
+        progress.step(None, batch.tokens() as u64);
+    }
+    progress.finish();
+    Ok(())
 }
 
 /// How good a learner is on data with labels; an error where there are none.

@@ -45,6 +45,8 @@ pub enum Command {
     Eval(Eval),
     /// Predict the labels of texts, or how probable they are
     Predict(Predict),
+    /// Show how much each adapter of a fusion contributes, layer by layer
+    Shares(Shares),
     /// Show a model's layers, parameters, trainable share and bytes
     Inspect(Inspect),
     /// Show what a training step holds in memory: predicted and, if asked for, measured
@@ -139,6 +141,26 @@ pub struct Predict {
     /// Texts in files, as `engraft train` takes them
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub input: Vec<PathBuf>,
+    /// How the file is read.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `engraft shares`.
+#[derive(Debug, Args)]
+pub struct Shares {
+    /// The model.
+    #[command(flatten)]
+    pub grafted: Grafted,
+    /// Texts, with labels or without, as `engraft train` takes them
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    pub data: Vec<PathBuf>,
+    /// Draw a heat map too
+    #[arg(long, value_name = "FILE.svg")]
+    pub picture: Option<PathBuf>,
     /// How the file is read.
     #[command(flatten)]
     pub reading: Reading,

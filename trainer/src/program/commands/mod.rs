@@ -6,6 +6,7 @@ mod memory;
 mod predict;
 mod profile;
 mod quantize;
+mod shares;
 mod train;
 
 use super::{
@@ -24,6 +25,7 @@ pub fn run() -> Result<()> {
         Command::Fuse(t) => train::fuse(&t),
         Command::Eval(e) => eval::run(&e),
         Command::Predict(p) => predict::run(&p),
+        Command::Shares(s) => shares::run(&s),
         Command::Inspect(i) => inspect::run(&i),
         Command::Memory(m) => memory::run(&m),
         Command::Forward(f) => forward::run(&f),
