@@ -122,7 +122,7 @@ fn merged_into_a_copy_of_the_weights_and_taken_out_again() {
     let bottleneck = Case::load("houlsby", &cpu());
     let mut merged = Merged::copy(&bottleneck.model.named()).unwrap();
     let e = merged.merge(bottleneck.adapter.as_ref().unwrap()).unwrap_err().to_string();
-    assert!(e.contains("more than a sum"), "{e}");
+    assert!(e.contains("more than a change of weights"), "{e}");
 }
 
 /// An adapter of the tiny model that was saved.
@@ -157,11 +157,11 @@ fn configurations_are_taken_or_refused_by_name() {
     said("lora[r=0]", &["`r`", "rank from 1"]);
     said("lora[alpha=1e300]", &["`alpha`", "finite"]);
     said("lora[dropout=1]", &["`dropout`", "below 1"]);
-    said("lora[composition_mode=scale]", &["composition_mode", "`add`"]);
+    said("lora[composition_mode=scale]", &["composition_mode", "`r` is 8"]);
+    said("lora[composition_mode=times]", &["composition_mode", "`add`"]);
     said("lora[use_dora=True]", &["use_dora", "not supported"]);
-    said("lora[use_gating=True]", &["use_gating", "not supported"]);
     said("lora[vera_d=0.1]", &["vera_d", "not supported"]);
-    said("lora[init_weights=ia3]", &["`lora`", "unknown variant `ia3`"]);
+    said("lora[init_weights=ones]", &["`lora`", "unknown variant `ones`"]);
     said("lora[attn_matrices=[q,x]]", &["unknown variant `x`"]);
     said("lora[attn_matrices=[qkv,q]]", &["`attn_matrices`"]);
     said("lora[attn_matrices=[qkv]]", &["nothing to train"]);

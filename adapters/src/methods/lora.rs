@@ -5,10 +5,14 @@
 //! ```
 //! Where query, key and value are one layer (GPT-2's `c_attn`), AdapterHub's form has an A and a B for each of the n
 //! projections that it adapts, stacked to A (n r, in) and B (n out/3, r); PEFT's treats the layer as one.
+//!
+//! With `use_gating` s is σ(w x + b), averaged over the rows of a sequence, for each projection (UniPELT, Mao et al. 2022),
+//! whatever α is. With the `composition_mode` `scale` it is an IA3 (`ia3.rs`).
 use super::{
     Config, Method, PeftMethod,
-    lora_module::{COLLECTION, LoraStart, MOST, build, scale},
-    overlaid, peft_lora, read, written,
+    ia3_module::{self, Scaled},
+    lora_module::{self, COLLECTION, LoraStart, MOST, scale},
+    overlaid, peft_ia3, peft_lora, read, written,
 };
 use crate::{Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source};
@@ -50,7 +54,7 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Which matrices of an attention are adapted.
     pub attn_matrices: Vec<Matrix>,
-    /// How the product meets the weight: only `add` is supported.
+    /// How it meets the weight: `add`, a product that is added, or `scale`, factors (IA3).
     pub composition_mode: String,
     /// Dropout of what A reads while training.
     pub dropout: f64,
@@ -72,7 +76,7 @@ pub struct LoraConfig {
     pub selfattn_lora: bool,
     /// DoRA: not supported.
     pub use_dora: bool,
-    /// UniPELT's gates: not supported.
+    /// A gate for each projection that is adapted, in the place of α / r; in that of α with the mode `scale`.
     pub use_gating: bool,
     /// rsLoRA: the product is divided by √r instead of r. AdapterHub has no such field.
     #[serde(skip_serializing)]
@@ -133,6 +137,10 @@ impl LoraConfig {
         }
         Ok(config)
     }
+    /// IA3 rather than a product.
+    fn scales(&self) -> bool {
+        self.composition_mode == "scale"
+    }
     /// s: what the product of A and B is multiplied with.
     fn scale(&self) -> f64 {
         scale(self.alpha, self.r, self.use_rslora)
@@ -167,16 +175,24 @@ impl Config for LoraConfig {
         let wrong = |what: String| Err(Error::Config(what));
         let refuse = |field: &str| Err(Error::Config(format!("`{field}` of a LoRA is not supported")));
         match () {
-            () if self.composition_mode != "add" => {
-                wrong(format!("`composition_mode` is `{}`; only `add` is supported", self.composition_mode))
+            () if !["add", "scale"].contains(&self.composition_mode.as_str()) => {
+                wrong(format!("`composition_mode` is `{}`, expected `add` or `scale`", self.composition_mode))
+            }
+            () if self.scales() && self.r != 1 => {
+                wrong(format!("`r` is {}; with the `composition_mode` `scale` it is 1", self.r))
+            }
+            () if self.scales() && self.dropout != 0.0 => {
+                wrong(format!("`dropout` is {}; the `composition_mode` `scale` has none", self.dropout))
             }
             () if self.use_dora => refuse("use_dora"),
-            () if self.use_gating => refuse("use_gating"),
             () if self.vera_b.is_some() => refuse("vera_b"),
             () if self.vera_d.is_some() => refuse("vera_d"),
             () if self.dtype.as_ref().is_some_and(|t| t != "float32") => refuse("dtype"),
             () if !(1..=MOST).contains(&self.r) => {
                 wrong(format!("`r` is {}, expected a rank from 1 to {MOST}", self.r))
+            }
+            () if self.scales() && self.use_rslora => {
+                wrong("`use_rslora` says nothing of the `composition_mode` `scale`".into())
             }
             () if !(self.scale() as f32).is_finite() => {
                 wrong(format!("`alpha` is {}, expected a finite number", self.alpha))
@@ -193,13 +209,25 @@ impl Config for LoraConfig {
     fn leave_out(&self) -> Vec<usize> {
         self.leave_out.clone()
     }
+    fn reads_places(&self, layer: usize) -> bool {
+        // a gate reads every row of a sequence
+        self.use_gating && !self.leave_out.contains(&layer)
+    }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         let SiteKind::Linear { input, output, parts, .. } = place.info.kind else { return Ok(vec![]) };
         let Some((parts, of)) = self.parts(place.info.site, parts) else { return Ok(vec![]) };
-        let how = LowRank { scale: self.scale() as f32, dropout: self.dropout as f32, of, parts };
         let path = place.module(COLLECTION);
-        let names = [format!("{path}.lora_A"), format!("{path}.lora_B")];
-        build(place.trains, how, (input, output, self.r), names, self.init_weights, from)
+        let (name, gate) = (|n: &str| format!("{path}.{n}"), self.use_gating.then_some(path.clone()));
+        if self.scales() {
+            let (scaled, alpha) = (Scaled::Outputs { of, parts }, self.alpha as f32);
+            let (name, start) = (name("lora_B"), self.init_weights.of().1);
+            let form = ia3_module::Form { scaled, alpha, dims: (input, output), name, start, gate };
+            return ia3_module::build(place.trains, form, from);
+        }
+        let how = LowRank { scale: self.scale() as f32, dropout: self.dropout as f32, of, parts };
+        let (shape, names) = ((input, output, self.r), ["lora_A", "lora_B"].map(name));
+        let form = lora_module::Form { how, shape, names, start: self.init_weights, gate };
+        lora_module::build(place.trains, form, from)
     }
     fn adapterhub(&self) -> Result<Fields> {
         let cannot =
@@ -217,10 +245,16 @@ impl Config for LoraConfig {
         Ok(fields)
     }
     fn peft(&self, sites: &[SiteInfo]) -> Result<Fields> {
+        if self.use_gating {
+            return Err(Error::Config("PEFT's format has no gates".into()));
+        }
         let at = |i: &SiteInfo| match i.kind {
             SiteKind::Linear { parts, .. } => Some(self.parts(i.site, parts)?.0.len()),
             _ => None,
         };
+        if self.scales() {
+            return peft_ia3::fields(sites, at);
+        }
         peft_lora::fields(sites, at, (self.r, self.alpha), self.use_rslora, self.dropout)
     }
 }
