@@ -1,9 +1,11 @@
-//! Methods at linear layers beside LoRA: IA3, gates, and the union with them, beside AdapterHub's `adapters` and PEFT on BERT
+//! Methods at linear layers beside LoRA: IA3, DoRA, gates, and the union with them, beside AdapterHub's `adapters` and PEFT on BERT
 //! and GPT-2: hidden states, logits, loss, every gradient, a training curve, the files, the merge.
 mod support;
 use engraft_adapters::{Active, Adapter, AdapterSet, Base, Fields, Format, Merged, Setup, parse};
-use engraft_engine::{Cx, Device, Hooks, ParamSet, Pass, Plain, Rows};
-use engraft_models::{Model, Tokens};
+use engraft_engine::{
+    Class, Cx, Device, Hooks, ParamSet, Pass, Plain, Rows, SiteInfo, SiteKind, Storage, Tensor,
+};
+use engraft_models::{Holding, Model, Tokens};
 use serde_json::{Value, json};
 use support::{
     cpu,
@@ -12,7 +14,7 @@ use support::{
     fixture, merged_model, relative,
 };
 
-const CASES: [&str; 14] = [
+const CASES: [&str; 20] = [
     "bert-ia3",
     "bert-ia3-scaled",
     "bert-ia3-gated",
@@ -27,6 +29,12 @@ const CASES: [&str; 14] = [
     "gpt2-lora-gated",
     "bert-unipelt",
     "gpt2-unipelt",
+    "bert-dora",
+    "bert-dora-all",
+    "bert-dora-gated",
+    "bert-peft-dora",
+    "bert-peft-dora-patterns",
+    "gpt2-peft-dora",
 ];
 fn at(name: &str) -> String {
     format!("linear/{name}")
@@ -93,15 +101,26 @@ fn tokens() -> Tokens {
 
 #[test]
 fn numbers_that_train_on_bert_base() {
-    let sites = bert_base();
+    let (sites, null) = (bert_base(), Device::null(1));
+    let weight = |i: &SiteInfo| match i.kind {
+        SiteKind::Linear { input, output, .. } => {
+            let values = null.alloc::<f32>(Class::Scratch, input * output).unwrap();
+            Some((format!("{}.weight", i.path), Tensor::new(values, &[output, input]).unwrap()))
+        }
+        _ => None,
+    };
+    let weights: Vec<(String, Tensor)> = sites.iter().filter_map(weight).collect();
+    let named: Vec<(String, &Tensor)> = weights.iter().map(|(n, t)| (n.clone(), t)).collect();
     for (text, want) in [
         ("lora", 294_912),
         ("ia3", 55_296),
         ("ia3[use_gating=True]", 55_296 + 36 * 769),
         ("unipelt", 11_083_376),
+        ("dora", 313_344),
+        ("dora[as_peft=True]", 313_344),
     ] {
         let (mut set, config) = (ParamSet::new(), parse(text, &Fields::new()).unwrap());
-        Adapter::new("task", config, Base::from(&sites), &Device::null(1), &mut set, 1).unwrap();
+        Adapter::new("task", config, Base::new(&sites, &named), &null, &mut set, 1).unwrap();
         assert_eq!(set.elements(), want, "{text}");
     }
 }
@@ -114,6 +133,16 @@ fn new_ones_change_nothing_until_they_have_learned() {
         for text in ["ia3", "ia3[attn_matrices=[q],output_lora=True]", "lora[use_gating=True]"] {
             let (adapter, _) = made(family, text, &device).unwrap();
             assert!(hidden(&*model, &adapter, &tokens, &device) == plain, "{family} {text}");
+        }
+        for text in [
+            "dora",
+            "dora[attn_matrices=[k],output_lora=True,r=2]",
+            "dora[as_peft=True,attn_matrices=[qkv,o]]",
+        ] {
+            let text = if family == "bert" { text.replace("qkv,", "q,k,") } else { text.replace(",o]", "]") };
+            let (adapter, _) = made(family, &text, &device).unwrap();
+            let e = relative(&hidden(&*model, &adapter, &tokens, &device), &plain);
+            assert!(e < 1e-6, "{family} {text}: {e:.1e}");
         }
         let (halved, _) = made(family, "ia3[use_gating=True]", &device).unwrap();
         assert!(hidden(&*model, &halved, &tokens, &device) != plain, "a gate is about a half at first");
@@ -137,6 +166,59 @@ fn adapterhubs_form_in_pefts() {
         let case = Family::load(&at(name));
         let files = case.adapter.files_as(Format::Peft, &case.host);
         says(files.map(drop).map_err(|e| e.to_string()), &["PEFT's format has no gates"]);
+    }
+}
+
+/// DoRA as AdapterHub's on GPT-2, which that library has not, and as PEFT's, made here: saved, read back, merged.
+#[test]
+fn lengths_of_rows_are_saved_and_merged() {
+    for (family, text, format) in [
+        ("gpt2", "dora[attn_matrices=[q,v],r=2,alpha=6,output_lora=True]", Format::AdapterHub),
+        ("gpt2", "dora[attn_matrices=[k],intermediate_lora=True,leave_out=[1]]", Format::AdapterHub),
+        ("gpt2", "dora[as_peft=True,attn_matrices=[qkv],r=3,alpha=7,output_lora=True]", Format::Peft),
+        ("bert", "dora[as_peft=True,attn_matrices=[q,o],r=3,use_rslora=True]", Format::Peft),
+        ("bert", "dora[r=2,alpha=6]", Format::AdapterHub),
+    ] {
+        let (device, tokens, dir) = (cpu(), tokens(), tempfile::tempdir().unwrap());
+        let (model, host) = backbone(family, &device);
+        let text = text.replace("dora[", "dora[init_weights=bert,");
+        let (adapter, _) = made(family, &text, &device).unwrap();
+        let want = hidden(&*model, &adapter, &tokens, &device);
+        assert!(relative(&want, &hidden(&*model, &Plain, &tokens, &device)) > 1e-5, "{text}");
+        adapter.save(dir.path(), &host).unwrap();
+        let again = Adapter::load_frozen(dir.path(), &host, model.sites(), &device).unwrap();
+        assert_eq!(again.format(), format, "{text}");
+        assert!(hidden(&*model, &again, &tokens, &device) == want, "{text}");
+        let mut merged = Merged::copy(&model.named()).unwrap();
+        merged.merge(&adapter).unwrap();
+        let plain = merged_model(&merged, family, &device);
+        let e = relative(&hidden(&*plain, &Plain, &tokens, &device), &want);
+        assert!(e < 1e-5, "{family} {text}: {e:.1e}");
+        let other = if format == Format::Peft { Format::AdapterHub } else { Format::Peft };
+        says(adapter.files_as(other, &host).map(drop).map_err(|e| e.to_string()), &["format has no"]);
+    }
+}
+/// The norm is that of the weights as they are stored.
+#[test]
+fn lengths_of_rows_of_a_quantised_backbone() {
+    for family in ["bert", "gpt2"] {
+        for storage in [Storage::Bf16, Storage::Int8, Storage::Nf4] {
+            let device = cpu();
+            let (directory, how) = (
+                fixture(&format!("{family}/model")),
+                Holding { storage: Some(storage), ..Holding::default() },
+            );
+            let model = engraft_models::load_frozen(&directory, &device, how).unwrap().model;
+            let name = if family == "bert" { "bert-dora-all" } else { "gpt2-peft-dora" };
+            let host = support::host_of(&*model);
+            let load =
+                |m: &dyn Model| Adapter::load_frozen(&fixture(&at(name)), &host, m.sites(), &device).unwrap();
+            let decoded = merged_model(&Merged::copy(&model.named()).unwrap(), family, &device);
+            let got = hidden(&*model, &load(&*model), &tokens(), &device);
+            let want = hidden(&*decoded, &load(&*decoded), &tokens(), &device);
+            let e = relative(&got, &want);
+            assert!(e < 1e-5, "{family} {storage:?}: {e:.1e}");
+        }
     }
 }
 
@@ -181,6 +263,7 @@ fn composed_with_others_each_sequence_gets_what_it_gets_alone() {
             ("g", &g),
             ("u", &u),
             ("p", &format!("{family}-peft-ia3")),
+            ("d", &format!("{family}-peft-dora")),
             ("l", "lora[r=2,init_weights=bert,attn_matrices=[q,k]]"),
             ("b", "houlsby[reduction_factor=8]"),
         ];
@@ -192,6 +275,7 @@ fn composed_with_others_each_sequence_gets_what_it_gets_alone() {
             "BatchSplit(i, None, g, l, batch_sizes=1)",
             "BatchSplit(u, Stack(l, p), None, Average(i, p), batch_sizes=1)",
             "Stack(b, BatchSplit(p, u, None, batch_sizes=[1, 2, 1]))",
+            "BatchSplit(d, None, Stack(i, d), Average(d, l), batch_sizes=1)",
         ] {
             agree_alone(&*model, &set, setup, &device);
         }
@@ -254,6 +338,8 @@ fn what_cannot_be_is_refused_by_name() {
         ("ia3[selfattn_lora=False,intermediate_lora=False]", &["nothing to train"]),
         ("ia3[init_weights=ones]", &["unknown variant `ones`"]),
         ("ia3|lora", &["two members of a union have `loras`"]),
+        ("dora[use_dora=False,composition_mode=scale,r=1,use_rslora=True]", &["`use_rslora`"]),
+        ("dora[use_gating=True,as_peft=True]", &["`as_peft`"]),
         ("unipelt[r=2]", &["`r` is a field of a member"]),
     ] {
         for family in ["bert", "gpt2"] {

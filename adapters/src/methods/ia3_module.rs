@@ -2,11 +2,12 @@
 use super::{
     gate::Gate,
     lora_module::{COLLECTION, gate, gated},
+    parts::{on_parts, own, row},
 };
 use crate::{AtLinear, Dense, Error, Here, Inner, Module, Result, View};
 use engraft_engine::{
-    self as engine, Act, Cx, Frozen, Init, LinearRef, Param, Parameters, Role, Source, Storage, Tensor, W,
-    Weight, checkpoint::TensorData,
+    self as engine, Act, Cx, Frozen, Init, LinearRef, Param, Parameters, Role, Source, Tensor, W, Weight,
+    checkpoint::TensorData,
 };
 use std::{ops::Range, sync::Arc};
 
@@ -67,24 +68,20 @@ impl<P: Weight> Ia3<P> {
     }
     /// α times some of the factors, as a row.
     fn row<'m>(&'m self, cx: &mut Cx<'m>, of: Range<usize>) -> engine::Result<W<'m>> {
-        let all = self.factors.get();
-        if of.len() == all.elements() && self.alpha == 1.0 && all.storage() == Storage::F32 {
-            return Ok(all);
+        let row = row(cx, self.factors.get(), of)?;
+        if self.alpha == 1.0 {
+            return Ok(row);
         }
-        let row = cx.part(&all, (1, all.elements()), [0..1, of])?;
-        Ok(W::Computed(if self.alpha == 1.0 { row } else { cx.scale(row, self.alpha)? }))
-    }
-    /// Which of its parts a projection is, and which factors are that part's.
-    fn own(&self, projection: usize, of: usize, parts: &[usize]) -> Option<(usize, Range<usize>)> {
-        let (i, width) = (parts.iter().position(|p| *p == projection)?, self.outputs / of);
-        Some((i, i * width..(i + 1) * width))
+        let n = row.elements();
+        let row = cx.part(&row, (1, n), [0..1, 0..n])?;
+        Ok(W::Computed(cx.scale(row, self.alpha)?))
     }
     /// The factors of all outputs, those of others 1.
     fn whole(&self, of: usize, parts: &[usize]) -> Result<Vec<f32>> {
-        let own = self.factors.tensor().to_f32()?;
+        let factors = self.factors.tensor().to_f32()?;
         let width = self.outputs / of;
-        let factor = |o: usize| match self.own(o / width, of, parts) {
-            Some((_, range)) => self.alpha * own[range.start + o % width],
+        let factor = |o: usize| match own(parts, o / width, width) {
+            Some((_, range)) => self.alpha * factors[range.start + o % width],
             None => 1.0,
         };
         Ok((0..self.outputs).map(factor).collect())
@@ -107,7 +104,7 @@ impl<P: Weight> AtLinear for Ia3<P> {
         let y = inner(cx, x)?; //                                                             (T, out)
         let open = self.gate.as_ref().map(|g| g.of(cx, x)).transpose()?; //                   (T, n)
         on_parts(cx, y, *of, |cx, projection, y| {
-            let Some((i, own)) = self.own(projection, *of, parts) else { return Ok(y) };
+            let Some((i, own)) = own(parts, projection, y.cols()) else { return Ok(y) };
             let factors = self.row(cx, own)?;
             let y = cx.mul_row(&y, factors)?;
             let Some(open) = &open else { return Ok(y) };
@@ -134,23 +131,6 @@ impl<P: Weight> AtLinear for Ia3<P> {
         }
         Ok(())
     }
-}
-/// y of `of` projections side by side, each as `f(cx, projection, its columns)` leaves it.
-pub(super) fn on_parts<'m>(
-    cx: &mut Cx<'m>,
-    y: Act,
-    of: usize,
-    mut f: impl FnMut(&mut Cx<'m>, usize, Act) -> engine::Result<Act>,
-) -> engine::Result<Act> {
-    if of == 1 {
-        return f(cx, 0, y);
-    }
-    let (width, mut all) = (y.cols() / of, vec![]);
-    for projection in 0..of {
-        let own = cx.take_columns(&y, projection * width..(projection + 1) * width)?;
-        all.push(f(cx, projection, own)?);
-    }
-    cx.join_columns(&all.iter().collect::<Vec<_>>())
 }
 impl<P: Weight> Module for Ia3<P> {
     fn view(&self) -> View<'_> {

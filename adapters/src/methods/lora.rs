@@ -12,7 +12,10 @@ use super::{
     Config, Method, PeftMethod,
     ia3_module::{self, Scaled},
     lora_module::{self, COLLECTION, LoraStart, MOST, scale},
-    overlaid, peft_ia3, peft_lora, read, written,
+    magnitude::Dora,
+    overlaid, peft_ia3,
+    peft_lora::{self, Said},
+    read, written,
 };
 use crate::{Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source};
@@ -74,10 +77,13 @@ pub struct LoraConfig {
     pub r: usize,
     /// The matrices of attentions are adapted.
     pub selfattn_lora: bool,
-    /// DoRA: not supported.
+    /// The rows of the weight have lengths that train (DoRA).
     pub use_dora: bool,
     /// A gate for each projection that is adapted, in the place of α / r; in that of α with the mode `scale`.
     pub use_gating: bool,
+    /// Computed as PEFT does where the libraries differ (`use_dora`), and saved in its format. AdapterHub has no such field.
+    #[serde(skip_serializing)]
+    pub as_peft: bool,
     /// rsLoRA: the product is divided by √r instead of r. AdapterHub has no such field.
     #[serde(skip_serializing)]
     pub use_rslora: bool,
@@ -102,6 +108,7 @@ impl Default for LoraConfig {
             r: 8,
             selfattn_lora: true,
             use_dora: false,
+            as_peft: false,
             use_gating: false,
             use_rslora: false,
             vera_b: None,
@@ -121,9 +128,9 @@ fn whole<S: serde::Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
 impl LoraConfig {
     /// What a file of AdapterHub says.
     fn of_file(mut fields: Fields, version: Option<&str>) -> Result<LoraConfig> {
-        // a field of ours
-        if fields.contains_key("use_rslora") {
-            return Err(Error::Config("unknown field `use_rslora`".into()));
+        // fields of ours
+        if let Some(field) = ["use_rslora", "as_peft"].into_iter().find(|f| fields.contains_key(*f)) {
+            return Err(Error::Config(format!("unknown field `{field}`")));
         }
         // the library adapts no output projection, whatever its configuration says
         if let Some(Value::Array(list)) = fields.get_mut("attn_matrices") {
@@ -184,7 +191,12 @@ impl Config for LoraConfig {
             () if self.scales() && self.dropout != 0.0 => {
                 wrong(format!("`dropout` is {}; the `composition_mode` `scale` has none", self.dropout))
             }
-            () if self.use_dora => refuse("use_dora"),
+            () if self.scales() && self.use_dora => {
+                wrong("`use_dora` says nothing of the `composition_mode` `scale`".into())
+            }
+            () if self.as_peft && self.use_gating => {
+                wrong("`as_peft` is set, and PEFT has no gates (`use_gating`)".into())
+            }
             () if self.vera_b.is_some() => refuse("vera_b"),
             () if self.vera_d.is_some() => refuse("vera_d"),
             () if self.dtype.as_ref().is_some_and(|t| t != "float32") => refuse("dtype"),
@@ -224,14 +236,27 @@ impl Config for LoraConfig {
             let form = ia3_module::Form { scaled, alpha, dims: (input, output), name, start, gate };
             return ia3_module::build(place.trains, form, from);
         }
-        let how = LowRank { scale: self.scale() as f32, dropout: self.dropout as f32, of, parts };
         let (shape, names) = ((input, output, self.r), ["lora_A", "lora_B"].map(name));
-        let form = lora_module::Form { how, shape, names, start: self.init_weights, gate };
-        lora_module::build(place.trains, form, from)
+        let dora = match (self.use_dora, self.as_peft) {
+            (false, _) => None,
+            (true, true) if of > 1 => {
+                return Err(Error::Config(format!(
+                    "PEFT's DoRA has lengths for all of `{path}`: `attn_matrices=[qkv]`"
+                )));
+            }
+            (true, true) => Some((Dora::Peft, name("m.weight"))),
+            (true, false) => Some((Dora::AdapterHub, name("m.weight"))),
+        };
+        let how = LowRank { scale: self.scale() as f32, dropout: self.dropout as f32, of, parts };
+        let form = lora_module::Form { how, shape, names, start: self.init_weights, gate, dora };
+        lora_module::build(place, form, from)
     }
     fn adapterhub(&self) -> Result<Fields> {
         let cannot =
             |what: &str| Err(Error::Config(format!("AdapterHub's format has no {what}; PEFT's has")));
+        if self.as_peft {
+            return cannot("LoRA as PEFT computes it (`as_peft`)");
+        }
         if self.use_rslora {
             return cannot("rsLoRA");
         }
@@ -255,6 +280,10 @@ impl Config for LoraConfig {
         if self.scales() {
             return peft_ia3::fields(sites, at);
         }
-        peft_lora::fields(sites, at, (self.r, self.alpha), self.use_rslora, self.dropout)
+        if self.use_dora && !self.as_peft {
+            return Err(lora_module::not_pefts());
+        }
+        let (r, alpha, rslora, dropout) = (self.r, self.alpha, self.use_rslora, self.dropout);
+        peft_lora::fields(sites, at, Said { r, alpha, rslora, dropout, dora: self.use_dora })
     }
 }

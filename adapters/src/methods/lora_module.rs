@@ -1,6 +1,9 @@
 //! The module of a LoRA, whoever describes it: a product of two narrow matrices beside a linear layer (see [`super::lora`]).
-use super::gate::Gate;
-use crate::{AtLinear, Dense, Error, Here, Inner, Module, Result, View};
+use super::{
+    gate::Gate,
+    magnitude::{Dora, Magnitude},
+};
+use crate::{AtLinear, Dense, Error, Here, Inner, Module, Place, Result, View};
 use engraft_engine::{
     self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Source, Tensor,
     Weight, checkpoint::TensorData,
@@ -50,12 +53,18 @@ pub(super) struct Form {
     pub start: LoraStart,
     /// Where its gates are, if it has any.
     pub gate: Option<String>,
+    /// Whose DoRA it is, if it is one, and the name of the lengths.
+    pub dora: Option<(Dora, String)>,
 }
-/// A rank-r product beside a linear layer.
-pub(super) fn build(trains: bool, form: Form, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
-    Ok(vec![match trains {
-        true => Box::new(Lora::<Param>::build(form, from)?),
-        false => Box::new(Lora::<Frozen>::build(form, from)?),
+/// A rank-r product beside the linear layer of a place.
+pub(super) fn build(
+    place: &Place<'_>,
+    form: Form,
+    from: &mut Source<'_, '_>,
+) -> Result<Vec<Box<dyn Module>>> {
+    Ok(vec![match place.trains {
+        true => Box::new(Lora::<Param>::build(place, form, from)?),
+        false => Box::new(Lora::<Frozen>::build(place, form, from)?),
     }])
 }
 
@@ -77,10 +86,12 @@ pub struct Lora<P: Weight> {
     how: LowRank,
     /// In the place of s (Mao et al. 2022).
     gate: Option<Gate<P>>,
+    /// The lengths of the weight's rows, if they train.
+    magnitude: Option<Magnitude<P>>,
 }
 impl<P: Weight> Lora<P> {
-    fn build(form: Form, from: &mut Source<'_, '_>) -> Result<Lora<P>> {
-        let Form { mut how, shape: (input, output, r), names: [a, b], start, gate: path } = form;
+    fn build(place: &Place<'_>, form: Form, from: &mut Source<'_, '_>) -> Result<Lora<P>> {
+        let Form { mut how, shape: (input, output, r), names: [a, b], start, gate: path, dora } = form;
         let (n, width, init) = (how.parts.len(), output / how.of, start.of());
         if path.is_some() {
             how.scale = 1.0;
@@ -88,8 +99,12 @@ impl<P: Weight> Lora<P> {
         Ok(Lora {
             a: from.get(&a, &[n * r, input], Role::WEIGHT, init.0)?,
             b: from.get(&b, &[n * width, r], Role::WEIGHT, init.1)?,
-            how,
             gate: gate(path.as_ref(), (input, n), from)?,
+            magnitude: match dora {
+                Some((of, name)) => Some(Magnitude::build(of, &how, &name, place, from)?),
+                None => None,
+            },
+            how,
         })
     }
     /// (inputs, outputs of a part, rank).
@@ -105,7 +120,7 @@ impl<P: Weight> AtLinear for Lora<P> {
         cx: &mut Cx<'m>,
         here: Here<'m>,
         x: &Act,
-        _: &LinearRef<'m>,
+        w: &LinearRef<'m>,
         inner: Inner<'_, 'm>,
     ) -> engine::Result<Act> {
         let y = inner(cx, x)?;
@@ -114,33 +129,47 @@ impl<P: Weight> AtLinear for Lora<P> {
             let open = gate.of(cx, x)?; //                                                    (T, n)
             h = cx.spread(&h, &open, &vec![self.dims().2; self.how.parts.len()].into())?;
         }
-        cx.widen(&h, self.b.get(), &self.how, y)
+        let y = cx.widen(&h, self.b.get(), &self.how, y)?;
+        match &self.magnitude {
+            Some(m) => m.apply(cx, w, [self.a.get(), self.b.get()], &self.how, y),
+            None => Ok(y),
+        }
     }
     fn merge(&self, _: Here<'_>, into: &mut Dense) -> Result<()> {
         if self.gate.is_some() {
             return Err(gated());
         }
-        add(&self.how, [&self.a.tensor().to_f32()?, &self.b.tensor().to_f32()?], self.dims(), into);
+        let (a, b) = (self.a.tensor().to_f32()?, self.b.tensor().to_f32()?);
+        let add = |s: f32, into: &mut Dense| add(s, &self.how.parts, [&a, &b], self.dims(), into);
+        match &self.magnitude {
+            Some(m) => m.merge(&self.how, add, into)?,
+            None => add(self.how.scale, into),
+        }
         Ok(())
     }
+}
+/// Why AdapterHub's DoRA has no place in PEFT's files.
+pub(super) fn not_pefts() -> Error {
+    Error::Config("PEFT's format has no DoRA as AdapterHub computes it: see `as_peft`".into())
 }
 /// Why a gated module cannot be merged.
 pub(super) fn gated() -> Error {
     Error::Config("its gate differs from sequence to sequence".into())
 }
 /// W + s B A, for (inputs, outputs of a part, rank).
-pub(super) fn add(
-    how: &LowRank,
+fn add(
+    s: f32,
+    parts: &[usize],
     [a, b]: [&[f32]; 2],
     (input, width, r): (usize, usize, usize),
     into: &mut Dense,
 ) {
     let mut row = vec![0f64; input];
-    for (g, part) in how.parts.iter().enumerate() {
+    for (g, part) in parts.iter().enumerate() {
         for o in 0..width {
             row.fill(0.0);
             for k in 0..r {
-                let factor = f64::from(how.scale) * f64::from(b[(g * width + o) * r + k]);
+                let factor = f64::from(s) * f64::from(b[(g * width + o) * r + k]);
                 let a = &a[(g * r + k) * input..][..input];
                 row.iter_mut().zip(a).for_each(|(sum, a)| *sum += factor * f64::from(*a));
             }
@@ -160,6 +189,7 @@ impl<P: Weight> Module for Lora<P> {
         f("lora_A".into(), self.a.tensor());
         f("lora_B".into(), self.b.tensor());
         self.gate.iter().for_each(|g| g.each(&mut |name, w| f(name, w.tensor())));
+        self.magnitude.iter().for_each(|m| f("m.weight".into(), m.tensor()));
     }
     /// The parts of a fused layer side by side: the As stacked, the Bs as blocks of a matrix (out, n r).
     fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
@@ -175,14 +205,22 @@ impl<P: Weight> Module for Lora<P> {
                 blocks[to..to + r].copy_from_slice(&b[(g * width + o) * r..][..r]);
             }
         }
-        Ok(vec![
+        let mut all = vec![
             ("lora_A.weight", TensorData::f32(&self.a.tensor().to_f32()?, &[n * r, input])),
             ("lora_B.weight", TensorData::f32(&blocks, &[self.how.of * width, n * r])),
-        ])
+        ];
+        if let Some(m) = &self.magnitude {
+            if m.of() == Dora::AdapterHub {
+                return Err(not_pefts());
+            }
+            all.push(("lora_magnitude_vector", TensorData::f32(&m.tensor().to_f32()?, m.tensor().shape())));
+        }
+        Ok(all)
     }
     fn freeze(self: Box<Self>) -> Box<dyn Module> {
-        let Lora { a, b, how, gate } = *self;
-        Box::new(Lora { a: a.freeze(), b: b.freeze(), how, gate: gate.map(Gate::freeze) })
+        let Lora { a, b, how, gate, magnitude } = *self;
+        let (gate, magnitude) = (gate.map(Gate::freeze), magnitude.map(Magnitude::freeze));
+        Box::new(Lora { a: a.freeze(), b: b.freeze(), how, gate, magnitude })
     }
 }
 impl<P: Weight> Parameters for Lora<P> {
@@ -190,10 +228,12 @@ impl<P: Weight> Parameters for Lora<P> {
         self.a.visit(f);
         self.b.visit(f);
         self.gate.iter().for_each(|g| g.visit(f));
+        self.magnitude.iter().for_each(|m| m.visit(f));
     }
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.a.visit_mut(f);
         self.b.visit_mut(f);
         self.gate.iter_mut().for_each(|g| g.visit_mut(f));
+        self.magnitude.iter_mut().for_each(|m| m.visit_mut(f));
     }
 }

@@ -7,6 +7,7 @@ mod bitfit;
 mod bottleneck;
 mod bottleneck_config;
 mod bottleneck_module;
+mod dora;
 mod gate;
 mod ia3;
 mod ia3_module;
@@ -14,7 +15,9 @@ mod invertible;
 mod ln_tuning;
 pub mod lora;
 mod lora_module;
+mod magnitude;
 mod own_weights;
+mod parts;
 mod peft_ia3;
 mod peft_lora;
 mod peft_prompt;
@@ -77,6 +80,7 @@ pub struct PeftMethod {
 pub const METHODS: &[&Method] = &[
     &bottleneck::METHOD,
     &lora::METHOD,
+    &dora::METHOD,
     &ia3::METHOD,
     &bitfit::METHOD,
     &ln_tuning::METHOD,

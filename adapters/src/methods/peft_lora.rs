@@ -2,9 +2,10 @@
 use super::{
     Config, Module, Place,
     lora_module::{self, Form, LoraStart},
+    magnitude::Dora,
     peft_targets::{Targets, ends_with, given, linear, name, plain},
 };
-use crate::{Error, Result, grammar::Fields};
+use crate::{Error, Result, files::peft::ROOT, grammar::Fields};
 use engraft_engine::{LowRank, SiteInfo, SiteKind, Source};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -50,6 +51,7 @@ struct Known {
     lora_alpha: f64,
     lora_dropout: f64,
     use_rslora: bool,
+    use_dora: bool,
     bias: String,
     rank_pattern: BTreeMap<String, usize>,
     alpha_pattern: BTreeMap<String, f64>,
@@ -61,14 +63,15 @@ impl Default for Known {
             lora_alpha: 8.0,
             lora_dropout: 0.0,
             use_rslora: false,
+            use_dora: false,
             bias: "none".into(),
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
         }
     }
 }
-const KNOWN: [&str; 7] =
-    ["r", "lora_alpha", "lora_dropout", "use_rslora", "bias", "rank_pattern", "alpha_pattern"];
+const KNOWN: [&str; 8] =
+    ["r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern"];
 
 impl PeftLora {
     pub fn read(fields: Fields) -> Result<PeftLora> {
@@ -120,7 +123,7 @@ impl Config for PeftLora {
     }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         let SiteKind::Linear { input, output, .. } = place.info.kind else { return Ok(vec![]) };
-        let names = ["lora_A", "lora_B"].map(|n| format!("base_model.model.{}.{n}.weight", place.path));
+        let names = ["lora_A", "lora_B"].map(|n| format!("{ROOT}{}.{n}.weight", place.path));
         let is_there = |from: &Source<'_, '_>| match from {
             Source::File(load) => names.iter().any(|n| load.checkpoint().has(n)),
             Source::New(_) => false,
@@ -131,8 +134,10 @@ impl Config for PeftLora {
         let r = self.rank(place.path);
         let scale = lora_module::scale(self.alpha(place.path), r, self.known.use_rslora);
         let how = LowRank::whole(scale as f32, self.known.lora_dropout as f32);
-        let form = Form { how, shape: (input, output, r), names, start: LoraStart::Lora, gate: None };
-        lora_module::build(place.trains, form, from)
+        let magnitude = || (Dora::Peft, format!("{ROOT}{}.lora_magnitude_vector", place.path));
+        let (shape, dora) = ((input, output, r), self.known.use_dora.then(magnitude));
+        let form = Form { how, shape, names, start: LoraStart::Lora, gate: None, dora };
+        lora_module::build(place, form, from)
     }
     fn adapterhub(&self) -> Result<Fields> {
         Err(Error::Config("a LoRA that PEFT saved is written in PEFT's format".into()))
@@ -142,15 +147,22 @@ impl Config for PeftLora {
     }
 }
 
-/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many projections it adapts, each with
-/// the rank r and α.
+/// What PEFT's fields say of a LoRA at every site.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    pub r: usize,
+    pub alpha: f64,
+    pub rslora: bool,
+    pub dropout: f64,
+    pub dora: bool,
+}
+/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many projections it adapts.
 pub(super) fn fields(
     sites: &[SiteInfo],
     parts: impl Fn(&SiteInfo) -> Option<usize>,
-    (r, alpha): (usize, f64),
-    rslora: bool,
-    dropout: f64,
+    said: Said,
 ) -> Result<Fields> {
+    let Said { r, alpha, rslora, dropout, dora } = said;
     let (mut names, mut ranks, mut alphas) = (BTreeSet::new(), Map::new(), Map::new());
     let mut is_in_out = false;
     for info in linear(sites) {
@@ -177,7 +189,7 @@ pub(super) fn fields(
         "fan_in_fan_out": is_in_out,
         "bias": "none",
         "use_rslora": rslora,
-        "use_dora": false,
+        "use_dora": dora,
         "init_lora_weights": true,
         "modules_to_save": null,
         "layers_to_transform": null,
