@@ -122,7 +122,7 @@ fn merged_into_a_copy_of_the_weights_and_taken_out_again() {
     let bottleneck = Case::load("houlsby", &cpu());
     let mut merged = Merged::copy(&bottleneck.model.named()).unwrap();
     let e = merged.merge(bottleneck.adapter.as_ref().unwrap()).unwrap_err().to_string();
-    assert!(e.contains("more than a sum"), "{e}");
+    assert!(e.contains("more than a change of weights"), "{e}");
 }
 
 /// An adapter of the tiny model that was saved.
@@ -157,11 +157,14 @@ fn configurations_are_taken_or_refused_by_name() {
     said("lora[r=0]", &["`r`", "rank from 1"]);
     said("lora[alpha=1e300]", &["`alpha`", "finite"]);
     said("lora[dropout=1]", &["`dropout`", "below 1"]);
-    said("lora[composition_mode=scale]", &["composition_mode", "`add`"]);
-    said("lora[use_dora=True]", &["use_dora", "not supported"]);
-    said("lora[use_gating=True]", &["use_gating", "not supported"]);
+    said("lora[composition_mode=scale]", &["composition_mode", "`r` is 8"]);
+    said("lora[composition_mode=times]", &["composition_mode", "`add`"]);
+    said("lora[use_dora=True]", &["starts from the weights of the model"]);
+    said("lora[use_dora=True,composition_mode=scale,r=1]", &["use_dora", "`scale`"]);
+    said("lora[as_peft=True,use_gating=True]", &["`as_peft`", "use_gating"]);
+    said("dora[attn_matrices=[q,o]]", &["AdapterHub's format has no LoRA on `o`"]);
     said("lora[vera_d=0.1]", &["vera_d", "not supported"]);
-    said("lora[init_weights=ia3]", &["`lora`", "unknown variant `ia3`"]);
+    said("lora[init_weights=ones]", &["`lora`", "unknown variant `ones`"]);
     said("lora[attn_matrices=[q,x]]", &["unknown variant `x`"]);
     said("lora[attn_matrices=[qkv,q]]", &["`attn_matrices`"]);
     said("lora[attn_matrices=[qkv]]", &["nothing to train"]);
@@ -271,7 +274,7 @@ fn peft_fields_that_change_the_computation_are_refused() {
     };
     for (field, value, also) in [
         ("peft_type", json!("ADALORA"), "PEFT's ADALORA is not supported"),
-        ("use_dora", json!(true), "use_dora"),
+        ("use_dora", json!(true), "lora_magnitude_vector"),
         ("bias", json!("all"), "bias"),
         ("layer_replication", json!([[0, 2]]), "layer_replication"),
         ("a_new_field", json!(3), "a_new_field"),

@@ -40,6 +40,6 @@ pub use methods::{
     Start, parse,
 };
 pub use module::{
-    At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Here, Inner, Module, Narrow, Replaced, Rules, Scale,
-    State, Up, View,
+    At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Dense, Here, Inner, Module, Narrow, Replaced, Rules,
+    Scale, State, Up, View,
 };

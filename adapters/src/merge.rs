@@ -1,5 +1,6 @@
-//! Adapters added to a copy of a model's weights, W + ΔW, or put in the place of some of them, so that the plain model computes what model and adapter did.
-use crate::{Adapter, Error, Result, View};
+//! Adapters put into a copy of a model's weights, so that the plain model computes what model and adapter did: W + ΔW, other
+//! lengths of W's rows, or weights in the place of the model's.
+use crate::{Adapter, Dense, Error, Replaced, Result, View};
 use engraft_engine::{SiteKind, Tensor, checkpoint::TensorData};
 use std::collections::BTreeMap;
 
@@ -16,6 +17,30 @@ struct Values {
     shape: Vec<usize>,
     values: Vec<f32>,
 }
+/// Weights as a merge leaves them.
+struct Changed<'w> {
+    of: &'w BTreeMap<String, Values>,
+    to: BTreeMap<String, Vec<f32>>,
+}
+impl Changed<'_> {
+    fn get(&self, name: &str) -> Vec<f32> {
+        self.to.get(name).unwrap_or(&self.of[name].values).clone()
+    }
+    /// What took the place of a weight is added where another module has changed that weight before.
+    fn replace(&mut self, name: &str, part: &Replaced) -> Option<()> {
+        let (range, mut w) = (part.at..part.at + part.values.len(), self.get(name));
+        let (to, before) = (w.get_mut(range.clone())?, self.of[name].values.get(range)?);
+        for ((to, before), own) in to.iter_mut().zip(before).zip(&part.values) {
+            *to = if to == before { *own } else { *to + (own - before) };
+        }
+        self.to.insert(name.into(), w);
+        Some(())
+    }
+}
+/// (rows, cols) to (cols, rows).
+fn transposed(w: &[f32], [rows, cols]: [usize; 2]) -> Vec<f32> {
+    (0..rows * cols).map(|i| w[i % rows * cols + i / rows]).collect()
+}
 
 impl Merged {
     /// A copy of weights under their checkpoint names. What is quantised becomes the f32 values that it stands for.
@@ -26,13 +51,13 @@ impl Merged {
         let tensors = named.iter().map(one).collect::<Result<_>>()?;
         Ok(Merged { tensors, before: BTreeMap::new(), adapter: None })
     }
-    /// Adds what an adapter does to the weights, or puts its own in their place. An error if there is an adapter in them already,
+    /// Puts what an adapter does into the weights. An error if there is an adapter in them already,
     /// or if it does more than that (a bottleneck does); then nothing has changed.
     pub fn merge(&mut self, adapter: &Adapter) -> Result<()> {
         if let Some(other) = &self.adapter {
             return Err(Error::Config(format!("`{other}` is merged already: take it out first")));
         }
-        let mut sums: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        let mut changed = Changed { of: &self.tensors, to: BTreeMap::new() };
         for (info, module) in adapter.modules() {
             let cannot = |what: &str| {
                 Error::Config(format!("`{}` cannot be merged at `{}`: {what}", adapter.name(), info.path))
@@ -41,10 +66,7 @@ impl Merged {
             for part in &own {
                 let name = self.name(module.home(info), part.tensor);
                 let name = name.ok_or_else(|| cannot("the model has no such weight"))?;
-                let mut w = sums.remove(&name).unwrap_or_else(|| self.tensors[&name].values.clone());
-                let to = w.get_mut(part.at..part.at + part.values.len());
-                to.ok_or_else(|| cannot("the weight is shorter"))?.copy_from_slice(&part.values);
-                sums.insert(name, w);
+                changed.replace(&name, part).ok_or_else(|| cannot("the weight is shorter"))?;
             }
             if !own.is_empty() {
                 continue;
@@ -52,21 +74,23 @@ impl Merged {
             let (SiteKind::Linear { input, output, in_out, .. }, View::Linear(m)) =
                 (info.kind, module.view())
             else {
-                return Err(cannot("it is more than a sum with weights"));
+                return Err(cannot("it is more than a change of weights"));
             };
             let name =
                 self.name(&info.path, "weight").ok_or_else(|| cannot("the model has no such weight"))?;
-            let (w, delta) = (&self.tensors[&name], m.delta().map_err(|e| cannot(&e.to_string()))?);
-            let shape = if in_out { [input, output] } else { [output, input] };
-            if w.shape != shape || delta.len() != input * output {
-                return Err(cannot(&format!("the weight is {:?}", w.shape)));
+            let (shape, found) = ([output, input], &self.tensors[&name].shape);
+            if *found != if in_out { [input, output] } else { shape } {
+                return Err(cannot(&format!("the weight is {found:?}")));
             }
-            let mut sum = sums.remove(&name).unwrap_or_else(|| w.values.clone());
-            for (i, w) in sum.iter_mut().enumerate() {
-                *w += delta[if in_out { i % output * input + i / output } else { i }];
-            }
-            sums.insert(name, sum);
+            let (bias, w) = (self.name(&info.path, "bias"), changed.get(&name));
+            let w = if in_out { transposed(&w, [input, output]) } else { w };
+            let mut dense = Dense { w, b: bias.as_ref().map(|b| changed.get(b)) };
+            m.merge(adapter.here(info.site), &mut dense).map_err(|e| cannot(&e.to_string()))?;
+            let Dense { w, b } = dense;
+            changed.to.insert(name, if in_out { transposed(&w, shape) } else { w });
+            changed.to.extend(bias.zip(b));
         }
+        let sums = changed.to;
         for (name, sum) in sums {
             if let Some(w) = self.tensors.get_mut(&name) {
                 self.before.insert(name, std::mem::replace(&mut w.values, sum));

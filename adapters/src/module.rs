@@ -88,10 +88,18 @@ pub trait AtLinear: Send + Sync {
         w: &LinearRef<'m>,
         inner: Inner<'_, 'm>,
     ) -> engine::Result<Act>;
-    /// What it adds to W, (out, in), row by row; an error if it does not add a matrix to it.
-    fn delta(&self) -> Result<Vec<f32>> {
-        Err(Error::Config("what is no sum with the weight cannot be merged into it".into()))
+    /// Puts what it does into a copy of the layer's own weights; an error if there are none that do it.
+    fn merge(&self, _here: Here<'_>, _into: &mut Dense) -> Result<()> {
+        Err(Error::Config("it is no other weight of the layer".into()))
     }
+}
+/// A copy of a linear layer's weights, that modules are merged into.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dense {
+    /// W (out, in), row by row.
+    pub w: Vec<f32>,
+    /// b (out), if there is one.
+    pub b: Option<Vec<f32>>,
 }
 
 /// A module beside the keys and values of an attention.

@@ -171,7 +171,7 @@ def save_peft(model, folder):
     (folder / "README.md").unlink()
     card = folder / "adapter_config.json"
     config = json.loads(card.read_text())
-    for key in ("target_modules", "modules_to_save"):
+    for key in ("target_modules", "feedforward_modules", "modules_to_save"):
         if isinstance(config.get(key), list):
             config[key].sort()
     card.write_text(json.dumps(config, indent=2, sort_keys=True))
@@ -179,8 +179,10 @@ def save_peft(model, folder):
 
     def rename(name):
         """In memory every name holds that of the adapter."""
-        short = name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
-        assert short in written or "original_module" in name or not ("lora_" in name or "ln_tuning_" in name), name
+        short = name.replace(".modules_to_save.default.", ".").replace("_vector.default.weight", "_vector")
+        short = short.replace(".default.", ".").removesuffix(".default")
+        grafted = any(part in name for part in ("lora_", "ia3_l", "vera_lambda", "ln_tuning_"))
+        assert short in written or "original_module" in name or not grafted, name
         return short
 
     return rename

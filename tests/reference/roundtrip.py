@@ -20,7 +20,8 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
-FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs", "weights")
+GRAFTED = ("lora_", "ia3_l", "vera_lambda", "ln_tuning_", "modules_to_save")  # what PEFT must find in a file
+FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs", "weights", "linear")
 
 
 def arguments():
@@ -164,7 +165,7 @@ def with_peft(model, adapter, card):
     base = auto.from_pretrained(model, **(dict(num_labels=labels[0]) if labels else {}))
     module = get_peft_model(base, PeftConfig.from_pretrained(str(adapter)))
     found = set_peft_model_state_dict(module, weights)
-    missing = [k for k in found.missing_keys if "lora_" in k or "ln_tuning_" in k or "modules_to_save" in k]
+    missing = [k for k in found.missing_keys if any(part in k for part in GRAFTED)]
     unexpected = [k for k in found.unexpected_keys if k != "prompt_embeddings"]  # loaded by itself
     if missing or unexpected:
         raise RuntimeError(f"peft: missing {missing}, unexpected {unexpected}")

@@ -103,7 +103,7 @@ impl<P: Weight> Bottleneck<P> {
             },
             ln_after: norm(from, config.ln_after, "adapter_norm_after")?,
             gate: match config.use_gating {
-                true => Some(Gate::build(channels, path, config.init_weights.of_gate(channels), from)?),
+                true => Some(Gate::build((channels, 1), path, config.init_weights.of_gate(channels), from)?),
                 false => None,
             },
             config: Arc::new(config.clone()),

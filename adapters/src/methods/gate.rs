@@ -7,25 +7,25 @@ use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, Init, Linear, Param, Parameters, Source, Weight,
 };
 
-/// w (1, C) and b (1).
+/// w (n, C) and b (n): n gates, each for a part of what a module adds.
 #[derive(Debug)]
 pub(super) struct Gate<P: Weight>(Linear<P>);
 
 impl<P: Weight> Gate<P> {
-    /// The gate on `channels` named `gate` under `path`; weight and bias start so.
+    /// The gates on (channels, n) named `gate` under `path`; weight and bias start so.
     pub fn build(
-        channels: usize,
+        dims: (usize, usize),
         path: &str,
         (weight, bias): (Init, Init),
         from: &mut Source<'_, '_>,
     ) -> engine::Result<Gate<P>> {
-        Ok(Gate(from.linear(&format!("{path}.gate"), (channels, 1), weight, Some(bias))?))
+        Ok(Gate(from.linear(&format!("{path}.gate"), dims, weight, Some(bias))?))
     }
-    /// The gate of each row's sequence for modules that read x: (T, C) to (T, 1).
+    /// The gates of each row's sequence for modules that read x: (T, C) to (T, n).
     pub fn of<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> engine::Result<Act> {
         let g = cx.matmul(x, self.0.get())?;
         let g = cx.activate(&g, Activation::Sigmoid)?;
-        let g = cx.sequence_means(&g)?; // (sequences, 1)
+        let g = cx.sequence_means(&g)?; // (sequences, n)
         cx.to_rows(&g, x)
     }
     /// Calls `f` on its weights.

@@ -5,7 +5,7 @@ use super::{
     bitfit::is_in_layer,
     overlaid,
     own_weights::{NormNames, own_norm},
-    peft_lora::{Names, ends_with},
+    peft_targets::{Names, ends_with},
     read,
 };
 use crate::{Error, Module, Place, Result, files::peft::ROOT, grammar::Fields};

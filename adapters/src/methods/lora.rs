@@ -5,10 +5,17 @@
 //! ```
 //! Where query, key and value are one layer (GPT-2's `c_attn`), AdapterHub's form has an A and a B for each of the n
 //! projections that it adapts, stacked to A (n r, in) and B (n out/3, r); PEFT's treats the layer as one.
+//!
+//! With `use_gating` s is σ(w x + b), averaged over the rows of a sequence, for each projection (UniPELT, Mao et al. 2022),
+//! whatever α is. With the `composition_mode` `scale` it is an IA3 (`ia3.rs`).
 use super::{
     Config, Method, PeftMethod,
-    lora_module::{COLLECTION, LoraStart, MOST, build, scale},
-    overlaid, peft_lora, read, written,
+    ia3_module::{self, Scaled},
+    lora_module::{self, COLLECTION, LoraStart, MOST, scale},
+    magnitude::Dora,
+    overlaid, peft_ia3,
+    peft_lora::{self, Said},
+    read, written,
 };
 use crate::{Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source};
@@ -50,7 +57,7 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Which matrices of an attention are adapted.
     pub attn_matrices: Vec<Matrix>,
-    /// How the product meets the weight: only `add` is supported.
+    /// How it meets the weight: `add`, a product that is added, or `scale`, factors (IA3).
     pub composition_mode: String,
     /// Dropout of what A reads while training.
     pub dropout: f64,
@@ -70,10 +77,13 @@ pub struct LoraConfig {
     pub r: usize,
     /// The matrices of attentions are adapted.
     pub selfattn_lora: bool,
-    /// DoRA: not supported.
+    /// The rows of the weight have lengths that train (DoRA).
     pub use_dora: bool,
-    /// UniPELT's gates: not supported.
+    /// A gate for each projection that is adapted, in the place of α / r; in that of α with the mode `scale`.
     pub use_gating: bool,
+    /// Computed as PEFT does where the libraries differ (`use_dora`), and saved in its format. AdapterHub has no such field.
+    #[serde(skip_serializing)]
+    pub as_peft: bool,
     /// rsLoRA: the product is divided by √r instead of r. AdapterHub has no such field.
     #[serde(skip_serializing)]
     pub use_rslora: bool,
@@ -98,6 +108,7 @@ impl Default for LoraConfig {
             r: 8,
             selfattn_lora: true,
             use_dora: false,
+            as_peft: false,
             use_gating: false,
             use_rslora: false,
             vera_b: None,
@@ -117,9 +128,9 @@ fn whole<S: serde::Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
 impl LoraConfig {
     /// What a file of AdapterHub says.
     fn of_file(mut fields: Fields, version: Option<&str>) -> Result<LoraConfig> {
-        // a field of ours
-        if fields.contains_key("use_rslora") {
-            return Err(Error::Config("unknown field `use_rslora`".into()));
+        // fields of ours
+        if let Some(field) = ["use_rslora", "as_peft"].into_iter().find(|f| fields.contains_key(*f)) {
+            return Err(Error::Config(format!("unknown field `{field}`")));
         }
         // the library adapts no output projection, whatever its configuration says
         if let Some(Value::Array(list)) = fields.get_mut("attn_matrices") {
@@ -132,6 +143,10 @@ impl LoraConfig {
             config.alpha = config.r as f64; // they computed so, whatever α was
         }
         Ok(config)
+    }
+    /// IA3 rather than a product.
+    fn scales(&self) -> bool {
+        self.composition_mode == "scale"
     }
     /// s: what the product of A and B is multiplied with.
     fn scale(&self) -> f64 {
@@ -167,16 +182,29 @@ impl Config for LoraConfig {
         let wrong = |what: String| Err(Error::Config(what));
         let refuse = |field: &str| Err(Error::Config(format!("`{field}` of a LoRA is not supported")));
         match () {
-            () if self.composition_mode != "add" => {
-                wrong(format!("`composition_mode` is `{}`; only `add` is supported", self.composition_mode))
+            () if !["add", "scale"].contains(&self.composition_mode.as_str()) => {
+                wrong(format!("`composition_mode` is `{}`, expected `add` or `scale`", self.composition_mode))
             }
-            () if self.use_dora => refuse("use_dora"),
-            () if self.use_gating => refuse("use_gating"),
+            () if self.scales() && self.r != 1 => {
+                wrong(format!("`r` is {}; with the `composition_mode` `scale` it is 1", self.r))
+            }
+            () if self.scales() && self.dropout != 0.0 => {
+                wrong(format!("`dropout` is {}; the `composition_mode` `scale` has none", self.dropout))
+            }
+            () if self.scales() && self.use_dora => {
+                wrong("`use_dora` says nothing of the `composition_mode` `scale`".into())
+            }
+            () if self.as_peft && self.use_gating => {
+                wrong("`as_peft` is set, and PEFT has no gates (`use_gating`)".into())
+            }
             () if self.vera_b.is_some() => refuse("vera_b"),
             () if self.vera_d.is_some() => refuse("vera_d"),
             () if self.dtype.as_ref().is_some_and(|t| t != "float32") => refuse("dtype"),
             () if !(1..=MOST).contains(&self.r) => {
                 wrong(format!("`r` is {}, expected a rank from 1 to {MOST}", self.r))
+            }
+            () if self.scales() && self.use_rslora => {
+                wrong("`use_rslora` says nothing of the `composition_mode` `scale`".into())
             }
             () if !(self.scale() as f32).is_finite() => {
                 wrong(format!("`alpha` is {}, expected a finite number", self.alpha))
@@ -193,17 +221,42 @@ impl Config for LoraConfig {
     fn leave_out(&self) -> Vec<usize> {
         self.leave_out.clone()
     }
+    fn reads_places(&self, layer: usize) -> bool {
+        // a gate reads every row of a sequence
+        self.use_gating && !self.leave_out.contains(&layer)
+    }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         let SiteKind::Linear { input, output, parts, .. } = place.info.kind else { return Ok(vec![]) };
         let Some((parts, of)) = self.parts(place.info.site, parts) else { return Ok(vec![]) };
-        let how = LowRank { scale: self.scale() as f32, dropout: self.dropout as f32, of, parts };
         let path = place.module(COLLECTION);
-        let names = [format!("{path}.lora_A"), format!("{path}.lora_B")];
-        build(place.trains, how, (input, output, self.r), names, self.init_weights, from)
+        let (name, gate) = (|n: &str| format!("{path}.{n}"), self.use_gating.then_some(path.clone()));
+        if self.scales() {
+            let (scaled, alpha) = (Scaled::Outputs { of, parts }, self.alpha as f32);
+            let (name, start) = (name("lora_B"), self.init_weights.of().1);
+            let form = ia3_module::Form { scaled, alpha, dims: (input, output), name, start, gate };
+            return ia3_module::build(place.trains, form, from);
+        }
+        let (shape, names) = ((input, output, self.r), ["lora_A", "lora_B"].map(name));
+        let dora = match (self.use_dora, self.as_peft) {
+            (false, _) => None,
+            (true, true) if of > 1 => {
+                return Err(Error::Config(format!(
+                    "PEFT's DoRA has lengths for all of `{path}`: `attn_matrices=[qkv]`"
+                )));
+            }
+            (true, true) => Some((Dora::Peft, name("m.weight"))),
+            (true, false) => Some((Dora::AdapterHub, name("m.weight"))),
+        };
+        let how = LowRank { scale: self.scale() as f32, dropout: self.dropout as f32, of, parts };
+        let form = lora_module::Form { how, shape, names, start: self.init_weights, gate, dora };
+        lora_module::build(place, form, from)
     }
     fn adapterhub(&self) -> Result<Fields> {
         let cannot =
             |what: &str| Err(Error::Config(format!("AdapterHub's format has no {what}; PEFT's has")));
+        if self.as_peft {
+            return cannot("LoRA as PEFT computes it (`as_peft`)");
+        }
         if self.use_rslora {
             return cannot("rsLoRA");
         }
@@ -217,10 +270,20 @@ impl Config for LoraConfig {
         Ok(fields)
     }
     fn peft(&self, sites: &[SiteInfo]) -> Result<Fields> {
+        if self.use_gating {
+            return Err(Error::Config("PEFT's format has no gates".into()));
+        }
         let at = |i: &SiteInfo| match i.kind {
             SiteKind::Linear { parts, .. } => Some(self.parts(i.site, parts)?.0.len()),
             _ => None,
         };
-        peft_lora::fields(sites, at, (self.r, self.alpha), self.use_rslora, self.dropout)
+        if self.scales() {
+            return peft_ia3::fields(sites, at);
+        }
+        if self.use_dora && !self.as_peft {
+            return Err(lora_module::not_pefts());
+        }
+        let (r, alpha, rslora, dropout) = (self.r, self.alpha, self.use_rslora, self.dropout);
+        peft_lora::fields(sites, at, Said { r, alpha, rslora, dropout, dora: self.use_dora })
     }
 }

@@ -1,5 +1,9 @@
 //! The module of a LoRA, whoever describes it: a product of two narrow matrices beside a linear layer (see [`super::lora`]).
-use crate::{AtLinear, Here, Inner, Module, Result, View};
+use super::{
+    gate::Gate,
+    magnitude::{Dora, Magnitude},
+};
+use crate::{AtLinear, Dense, Error, Here, Inner, Module, Place, Result, View};
 use engraft_engine::{
     self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Source, Tensor,
     Weight, checkpoint::TensorData,
@@ -17,6 +21,8 @@ pub enum LoraStart {
     Lora,
     /// Both N(0, 0.02²).
     Bert,
+    /// Both ones: an IA3 that changes nothing.
+    Ia3,
 }
 impl LoraStart {
     /// (A, B).
@@ -24,6 +30,7 @@ impl LoraStart {
         match self {
             LoraStart::Lora => (Init::KaimingUniform, Init::Constant(0.0)),
             LoraStart::Bert => (Init::Normal(0.02), Init::Normal(0.02)),
+            LoraStart::Ia3 => (Init::Constant(1.0), Init::Constant(1.0)),
         }
     }
 }
@@ -36,19 +43,39 @@ pub(super) fn scale(alpha: f64, r: usize, rslora: bool) -> f64 {
 /// What AdapterHub's checkpoints call the modules.
 pub(super) const COLLECTION: &str = "loras";
 
-/// A rank-r product beside a linear layer of `input` to `output` channels.
+/// What a rank-r product beside a linear layer is like.
+pub(super) struct Form {
+    pub how: LowRank,
+    /// (inputs, outputs, r)
+    pub shape: (usize, usize, usize),
+    /// Those of A and B.
+    pub names: [String; 2],
+    pub start: LoraStart,
+    /// Where its gates are, if it has any.
+    pub gate: Option<String>,
+    /// Whose DoRA it is, if it is one, and the name of the lengths.
+    pub dora: Option<(Dora, String)>,
+}
+/// A rank-r product beside the linear layer of a place.
 pub(super) fn build(
-    trains: bool,
-    how: LowRank,
-    shape: (usize, usize, usize),
-    names: [String; 2],
-    start: LoraStart,
+    place: &Place<'_>,
+    form: Form,
     from: &mut Source<'_, '_>,
 ) -> Result<Vec<Box<dyn Module>>> {
-    Ok(vec![match trains {
-        true => Box::new(Lora::<Param>::build(how, shape, &names, start, from)?),
-        false => Box::new(Lora::<Frozen>::build(how, shape, &names, start, from)?),
+    Ok(vec![match place.trains {
+        true => Box::new(Lora::<Param>::build(place, form, from)?),
+        false => Box::new(Lora::<Frozen>::build(place, form, from)?),
     }])
+}
+
+/// The gates of so many parts that read `channels`, under `path`: in the library a linear layer of PyTorch's but for its weight.
+pub(super) fn gate<P: Weight>(
+    path: Option<&String>,
+    (channels, parts): (usize, usize),
+    from: &mut Source<'_, '_>,
+) -> Result<Option<Gate<P>>> {
+    let start = (Init::Normal(0.02), Init::Uniform((channels as f32).sqrt().recip()));
+    Ok(path.map(|path| Gate::build((channels, parts), path, start, from)).transpose()?)
 }
 
 /// A LoRA at a linear layer.
@@ -57,19 +84,26 @@ pub struct Lora<P: Weight> {
     a: P,
     b: P,
     how: LowRank,
+    /// In the place of s (Mao et al. 2022).
+    gate: Option<Gate<P>>,
+    /// The lengths of the weight's rows, if they train.
+    magnitude: Option<Magnitude<P>>,
 }
 impl<P: Weight> Lora<P> {
-    fn build(
-        how: LowRank,
-        (input, output, r): (usize, usize, usize),
-        [a, b]: &[String; 2],
-        start: LoraStart,
-        from: &mut Source<'_, '_>,
-    ) -> Result<Lora<P>> {
+    fn build(place: &Place<'_>, form: Form, from: &mut Source<'_, '_>) -> Result<Lora<P>> {
+        let Form { mut how, shape: (input, output, r), names: [a, b], start, gate: path, dora } = form;
         let (n, width, init) = (how.parts.len(), output / how.of, start.of());
+        if path.is_some() {
+            how.scale = 1.0;
+        }
         Ok(Lora {
-            a: from.get(a, &[n * r, input], Role::WEIGHT, init.0)?,
-            b: from.get(b, &[n * width, r], Role::WEIGHT, init.1)?,
+            a: from.get(&a, &[n * r, input], Role::WEIGHT, init.0)?,
+            b: from.get(&b, &[n * width, r], Role::WEIGHT, init.1)?,
+            gate: gate(path.as_ref(), (input, n), from)?,
+            magnitude: match dora {
+                Some((of, name)) => Some(Magnitude::build(of, &how, &name, place, from)?),
+                None => None,
+            },
             how,
         })
     }
@@ -86,30 +120,62 @@ impl<P: Weight> AtLinear for Lora<P> {
         cx: &mut Cx<'m>,
         here: Here<'m>,
         x: &Act,
-        _: &LinearRef<'m>,
+        w: &LinearRef<'m>,
         inner: Inner<'_, 'm>,
     ) -> engine::Result<Act> {
         let y = inner(cx, x)?;
-        cx.low_rank(here.site, x, [self.a.get(), self.b.get()], &self.how, y)
-    }
-    fn delta(&self) -> Result<Vec<f32>> {
-        let (input, width, r) = self.dims();
-        let (a, b) = (self.a.tensor().to_f32()?, self.b.tensor().to_f32()?);
-        let mut delta = vec![0f32; self.how.of * width * input];
-        let mut row = vec![0f64; input];
-        for (g, part) in self.how.parts.iter().enumerate() {
-            for o in 0..width {
-                row.fill(0.0);
-                for k in 0..r {
-                    let factor = f64::from(self.how.scale) * f64::from(b[(g * width + o) * r + k]);
-                    let a = &a[(g * r + k) * input..][..input];
-                    row.iter_mut().zip(a).for_each(|(sum, a)| *sum += factor * f64::from(*a));
-                }
-                let to = &mut delta[(part * width + o) * input..][..input];
-                to.iter_mut().zip(&row).for_each(|(to, sum)| *to = *sum as f32);
-            }
+        let mut h = cx.narrow(here.site, x, self.a.get(), &self.how)?; //                     (T, n r)
+        if let Some(gate) = &self.gate {
+            let open = gate.of(cx, x)?; //                                                    (T, n)
+            h = cx.spread(&h, &open, &vec![self.dims().2; self.how.parts.len()].into())?;
         }
-        Ok(delta)
+        let y = cx.widen(&h, self.b.get(), &self.how, y)?;
+        match &self.magnitude {
+            Some(m) => m.apply(cx, w, [self.a.get(), self.b.get()], &self.how, y),
+            None => Ok(y),
+        }
+    }
+    fn merge(&self, _: Here<'_>, into: &mut Dense) -> Result<()> {
+        if self.gate.is_some() {
+            return Err(gated());
+        }
+        let (a, b) = (self.a.tensor().to_f32()?, self.b.tensor().to_f32()?);
+        let add = |s: f32, into: &mut Dense| add(s, &self.how.parts, [&a, &b], self.dims(), into);
+        match &self.magnitude {
+            Some(m) => m.merge(&self.how, add, into)?,
+            None => add(self.how.scale, into),
+        }
+        Ok(())
+    }
+}
+/// Why AdapterHub's DoRA has no place in PEFT's files.
+pub(super) fn not_pefts() -> Error {
+    Error::Config("PEFT's format has no DoRA as AdapterHub computes it: see `as_peft`".into())
+}
+/// Why a gated module cannot be merged.
+pub(super) fn gated() -> Error {
+    Error::Config("its gate differs from sequence to sequence".into())
+}
+/// W + s B A, for (inputs, outputs of a part, rank).
+fn add(
+    s: f32,
+    parts: &[usize],
+    [a, b]: [&[f32]; 2],
+    (input, width, r): (usize, usize, usize),
+    into: &mut Dense,
+) {
+    let mut row = vec![0f64; input];
+    for (g, part) in parts.iter().enumerate() {
+        for o in 0..width {
+            row.fill(0.0);
+            for k in 0..r {
+                let factor = f64::from(s) * f64::from(b[(g * width + o) * r + k]);
+                let a = &a[(g * r + k) * input..][..input];
+                row.iter_mut().zip(a).for_each(|(sum, a)| *sum += factor * f64::from(*a));
+            }
+            let to = &mut into.w[(part * width + o) * input..][..input];
+            to.iter_mut().zip(&row).for_each(|(w, sum)| *w += *sum as f32);
+        }
     }
 }
 impl<P: Weight> Module for Lora<P> {
@@ -122,9 +188,14 @@ impl<P: Weight> Module for Lora<P> {
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor)) {
         f("lora_A".into(), self.a.tensor());
         f("lora_B".into(), self.b.tensor());
+        self.gate.iter().for_each(|g| g.each(&mut |name, w| f(name, w.tensor())));
+        self.magnitude.iter().for_each(|m| f("m.weight".into(), m.tensor()));
     }
     /// The parts of a fused layer side by side: the As stacked, the Bs as blocks of a matrix (out, n r).
     fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
+        if self.gate.is_some() {
+            return Err(Error::Config("PEFT's format has no gates".into()));
+        }
         let ((input, width, r), n) = (self.dims(), self.how.parts.len());
         let b = self.b.tensor().to_f32()?;
         let mut blocks = vec![0f32; self.how.of * width * n * r];
@@ -134,23 +205,35 @@ impl<P: Weight> Module for Lora<P> {
                 blocks[to..to + r].copy_from_slice(&b[(g * width + o) * r..][..r]);
             }
         }
-        Ok(vec![
+        let mut all = vec![
             ("lora_A.weight", TensorData::f32(&self.a.tensor().to_f32()?, &[n * r, input])),
             ("lora_B.weight", TensorData::f32(&blocks, &[self.how.of * width, n * r])),
-        ])
+        ];
+        if let Some(m) = &self.magnitude {
+            if m.of() == Dora::AdapterHub {
+                return Err(not_pefts());
+            }
+            all.push(("lora_magnitude_vector", TensorData::f32(&m.tensor().to_f32()?, m.tensor().shape())));
+        }
+        Ok(all)
     }
     fn freeze(self: Box<Self>) -> Box<dyn Module> {
-        let Lora { a, b, how } = *self;
-        Box::new(Lora { a: a.freeze(), b: b.freeze(), how })
+        let Lora { a, b, how, gate, magnitude } = *self;
+        let (gate, magnitude) = (gate.map(Gate::freeze), magnitude.map(Magnitude::freeze));
+        Box::new(Lora { a: a.freeze(), b: b.freeze(), how, gate, magnitude })
     }
 }
 impl<P: Weight> Parameters for Lora<P> {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.a.visit(f);
         self.b.visit(f);
+        self.gate.iter().for_each(|g| g.visit(f));
+        self.magnitude.iter().for_each(|m| m.visit(f));
     }
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.a.visit_mut(f);
         self.b.visit_mut(f);
+        self.gate.iter_mut().for_each(|g| g.visit_mut(f));
+        self.magnitude.iter_mut().for_each(|m| m.visit_mut(f));
     }
 }

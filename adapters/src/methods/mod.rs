@@ -7,14 +7,21 @@ mod bitfit;
 mod bottleneck;
 mod bottleneck_config;
 mod bottleneck_module;
+mod dora;
 mod gate;
+mod ia3;
+mod ia3_module;
 mod invertible;
 mod ln_tuning;
 pub mod lora;
 mod lora_module;
+mod magnitude;
 mod own_weights;
+mod parts;
+mod peft_ia3;
 mod peft_lora;
 mod peft_prompt;
+mod peft_targets;
 mod phm;
 mod prefix;
 mod prefix_module;
@@ -50,7 +57,8 @@ pub type Configured = Result<Box<dyn Config>>;
 pub struct Method {
     /// The names under which configuration strings know it and its presets.
     pub names: &'static [&'static str],
-    /// The value of `architecture` in AdapterHub's files; none if they have no such field.
+    /// The value of `architecture` in AdapterHub's files; none if they have no such field. The first row with a value reads
+    /// them.
     pub architecture: Option<&'static str>,
     /// One of the names, with fields that differ from what it stands for.
     pub preset: fn(name: &str, fields: Fields) -> Configured,
@@ -72,6 +80,8 @@ pub struct PeftMethod {
 pub const METHODS: &[&Method] = &[
     &bottleneck::METHOD,
     &lora::METHOD,
+    &dora::METHOD,
+    &ia3::METHOD,
     &bitfit::METHOD,
     &ln_tuning::METHOD,
     &prefix::METHOD,
@@ -136,7 +146,8 @@ impl Methods {
         match self.0.iter().find(|m| m.architecture == architecture.as_deref()) {
             Some(m) => (m.read)(fields, version),
             None => {
-                let known: Vec<_> = self.0.iter().filter_map(|m| m.architecture).collect();
+                let mut known: Vec<_> = self.0.iter().filter_map(|m| m.architecture).collect();
+                known.dedup(); // rows of one architecture stand together
                 Err(Error::Config(format!(
                     "`architecture` is `{}`; supported are {} and bottlenecks, which have none",
                     architecture.unwrap_or_default(),

@@ -1,9 +1,11 @@
 //! LoRA as PEFT describes it: by the names of modules, with a rank and an α that may differ between them.
 use super::{
     Config, Module, Place,
-    lora_module::{self, LoraStart},
+    lora_module::{self, Form, LoraStart},
+    magnitude::Dora,
+    peft_targets::{Targets, ends_with, given, linear, name, plain},
 };
-use crate::{Error, Result, grammar::Fields};
+use crate::{Error, Result, files::peft::ROOT, grammar::Fields};
 use engraft_engine::{LowRank, SiteInfo, SiteKind, Source};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -39,6 +41,7 @@ pub(super) struct PeftLora {
     /// As they were read.
     fields: Fields,
     known: Known,
+    targets: Targets,
 }
 /// The fields that say what is computed.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,11 +51,8 @@ struct Known {
     lora_alpha: f64,
     lora_dropout: f64,
     use_rslora: bool,
+    use_dora: bool,
     bias: String,
-    target_modules: Option<Names>,
-    exclude_modules: Option<Names>,
-    layers_to_transform: Option<Layers>,
-    layers_pattern: Option<Names>,
     rank_pattern: BTreeMap<String, usize>,
     alpha_pattern: BTreeMap<String, f64>,
 }
@@ -63,56 +63,20 @@ impl Default for Known {
             lora_alpha: 8.0,
             lora_dropout: 0.0,
             use_rslora: false,
+            use_dora: false,
             bias: "none".into(),
-            target_modules: None,
-            exclude_modules: None,
-            layers_to_transform: None,
-            layers_pattern: None,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
         }
     }
 }
-const KNOWN: [&str; 11] = [
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "use_rslora",
-    "bias",
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "rank_pattern",
-    "alpha_pattern",
-];
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a name or a list of names")]
-pub(super) enum Names {
-    One(String),
-    Several(Vec<String>),
-}
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a layer or a list of layers")]
-enum Layers {
-    One(usize),
-    Several(Vec<usize>),
-}
+const KNOWN: [&str; 8] =
+    ["r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern"];
 
 impl PeftLora {
     pub fn read(fields: Fields) -> Result<PeftLora> {
-        for (name, value) in &fields {
-            let is_nothing = match value {
-                Value::Null | Value::Bool(false) => true,
-                Value::Array(a) => a.is_empty(),
-                Value::Object(o) => o.is_empty(),
-                _ => false,
-            };
-            if !(is_nothing || KNOWN.contains(&name.as_str()) || HARMLESS.contains(&name.as_str())) {
-                return Err(Error::Config(format!("`{name}` is {value}, which is not supported")));
-            }
-        }
-        if let Some(start) = fields.get("init_lora_weights").filter(|v| !v.is_null()) {
+        let given = given(&fields, &KNOWN, HARMLESS)?;
+        if let Some(start) = given.get("init_lora_weights") {
             let text = start.as_str().map_or_else(|| start.to_string(), |s| s.to_lowercase());
             if !STARTS.contains(&text.as_str()) {
                 return Err(Error::Config(format!(
@@ -120,46 +84,8 @@ impl PeftLora {
                 )));
             }
         }
-        let given = fields.iter().filter(|(_, v)| !v.is_null()).map(|(n, v)| (n.clone(), v.clone()));
-        let known: Known = super::read(given.collect())?;
-        Ok(PeftLora { fields, known })
-    }
-    /// Does PEFT adapt the module of this path? None: a regular expression decides. Such a one is not evaluated; which
-    /// modules it matched, the tensors of the file say.
-    fn targets(&self, path: &str) -> Option<bool> {
-        let is_excluded = match &self.known.exclude_modules {
-            Some(Names::One(_)) => return None,
-            Some(Names::Several(names)) => names.iter().any(|n| ends_with(path, n)),
-            None => false,
-        };
-        match &self.known.target_modules {
-            _ if is_excluded => Some(false),
-            Some(Names::One(all)) if all == "all-linear" => Some(true), // heads excepted
-            Some(Names::One(_)) => None,
-            Some(Names::Several(names)) => {
-                Some(names.iter().any(|n| ends_with(path, n)) && self.is_in_layers(path))
-            }
-            None => Some(false),
-        }
-    }
-    /// `layers_to_transform`: the first number of the path, or that behind one of the patterns.
-    fn is_in_layers(&self, path: &str) -> bool {
-        let layers: &[usize] = match &self.known.layers_to_transform {
-            None => return true,
-            Some(Layers::One(l)) => &[*l],
-            Some(Layers::Several(all)) if all.is_empty() => return true,
-            Some(Layers::Several(all)) => all,
-        };
-        let parts: Vec<&str> = path.split('.').collect();
-        let patterns = self.known.layers_pattern.as_ref().map_or(&[][..], Names::list);
-        let is_layer = |w: &&[&str]| {
-            let is_behind = patterns.is_empty() || patterns.iter().any(|p| p == w[0]);
-            is_behind && w[1].parse::<usize>().is_ok()
-        };
-        // a number is followed by something
-        let numbered = parts.get(..parts.len().saturating_sub(1)).unwrap_or_default();
-        let found = numbered.windows(2).find(is_layer).and_then(|w| w[1].parse().ok());
-        found.is_some_and(|l: usize| layers.contains(&l))
+        let (known, targets) = (super::read(given.clone())?, super::read(given)?);
+        Ok(PeftLora { fields, known, targets })
     }
     fn rank(&self, path: &str) -> usize {
         pattern(&self.known.rank_pattern, path).copied().unwrap_or(self.known.r)
@@ -168,44 +94,19 @@ impl PeftLora {
         pattern(&self.known.alpha_pattern, path).copied().unwrap_or(self.known.lora_alpha)
     }
 }
-impl Names {
-    fn list(&self) -> &[String] {
-        match self {
-            Names::One(one) => std::slice::from_ref(one),
-            Names::Several(all) => all,
-        }
-    }
-}
-/// Is the path this name, or does it end with it?
-pub(super) fn ends_with(path: &str, name: &str) -> bool {
-    path.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-}
 fn pattern<'a, T>(patterns: &'a BTreeMap<String, T>, path: &str) -> Option<&'a T> {
     patterns.iter().find(|(n, _)| ends_with(path, n)).map(|(_, x)| x)
-}
-/// PEFT reads names as regular expressions here. What is no plain name is refused: it would silently match other modules.
-fn plain<'a>(field: &str, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
-    let is_plain = |n: &&String| n.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
-    match names.into_iter().find(|n| !is_plain(n)) {
-        None => Ok(()),
-        Some(n) => Err(Error::Config(format!(
-            "`{field}` has the regular expression `{n}`; lists of names are supported"
-        ))),
-    }
 }
 
 impl Config for PeftLora {
     fn check(&self) -> Result<()> {
         let k = &self.known;
-        plain("layers_pattern", k.layers_pattern.as_ref().map_or(&[][..], Names::list))?;
+        self.targets.check()?;
         plain("rank_pattern", k.rank_pattern.keys())?;
         plain("alpha_pattern", k.alpha_pattern.keys())?;
         let wrong = |what: String| Err(Error::Config(what));
         if k.bias != "none" {
             return wrong(format!("`bias` is `{}`; only `none` is supported", k.bias));
-        }
-        if k.target_modules.is_none() {
-            return wrong("no `target_modules`: they are not guessed".into());
         }
         if let Some(r) = k.rank_pattern.values().chain([&k.r]).find(|r| !(1..=lora_module::MOST).contains(*r))
         {
@@ -222,18 +123,21 @@ impl Config for PeftLora {
     }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         let SiteKind::Linear { input, output, .. } = place.info.kind else { return Ok(vec![]) };
-        let names = ["lora_A", "lora_B"].map(|n| format!("base_model.model.{}.{n}.weight", place.path));
+        let names = ["lora_A", "lora_B"].map(|n| format!("{ROOT}{}.{n}.weight", place.path));
         let is_there = |from: &Source<'_, '_>| match from {
             Source::File(load) => names.iter().any(|n| load.checkpoint().has(n)),
             Source::New(_) => false,
         };
-        if !self.targets(place.path).unwrap_or_else(|| is_there(from)) {
+        if !self.targets.has(place.path).unwrap_or_else(|| is_there(from)) {
             return Ok(vec![]);
         }
         let r = self.rank(place.path);
         let scale = lora_module::scale(self.alpha(place.path), r, self.known.use_rslora);
         let how = LowRank::whole(scale as f32, self.known.lora_dropout as f32);
-        lora_module::build(place.trains, how, (input, output, r), names, LoraStart::Lora, from)
+        let magnitude = || (Dora::Peft, format!("{ROOT}{}.lora_magnitude_vector", place.path));
+        let (shape, dora) = ((input, output, r), self.known.use_dora.then(magnitude));
+        let form = Form { how, shape, names, start: LoraStart::Lora, gate: None, dora };
+        lora_module::build(place, form, from)
     }
     fn adapterhub(&self) -> Result<Fields> {
         Err(Error::Config("a LoRA that PEFT saved is written in PEFT's format".into()))
@@ -243,25 +147,28 @@ impl Config for PeftLora {
     }
 }
 
-/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many projections it adapts, each with
-/// the rank r and α.
+/// What PEFT's fields say of a LoRA at every site.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    pub r: usize,
+    pub alpha: f64,
+    pub rslora: bool,
+    pub dropout: f64,
+    pub dora: bool,
+}
+/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many projections it adapts.
 pub(super) fn fields(
     sites: &[SiteInfo],
     parts: impl Fn(&SiteInfo) -> Option<usize>,
-    (r, alpha): (usize, f64),
-    rslora: bool,
-    dropout: f64,
+    said: Said,
 ) -> Result<Fields> {
-    let linear = || sites.iter().filter(|i| matches!(i.kind, SiteKind::Linear { .. }));
+    let Said { r, alpha, rslora, dropout, dora } = said;
     let (mut names, mut ranks, mut alphas) = (BTreeSet::new(), Map::new(), Map::new());
     let mut is_in_out = false;
-    for info in linear() {
+    for info in linear(sites) {
         let Some(n) = parts(info) else { continue };
         is_in_out |= matches!(info.kind, SiteKind::Linear { in_out: true, .. });
-        // the shortest end of the path, of two names or more, that no other module has
-        let starts = info.path.match_indices('.').map(|(i, _)| i + 1).rev().skip(1);
-        let is_exact = |end: &&str| linear().all(|i| !ends_with(&i.path, end) || parts(i) == Some(n));
-        let end = starts.map(|i| &info.path[i..]).find(is_exact).unwrap_or(&info.path);
+        let end = name(sites, info, &parts);
         names.insert(end);
         if n > 1 {
             // n products of rank r as one of rank n r
@@ -282,7 +189,7 @@ pub(super) fn fields(
         "fan_in_fan_out": is_in_out,
         "bias": "none",
         "use_rslora": rslora,
-        "use_dora": false,
+        "use_dora": dora,
         "init_lora_weights": true,
         "modules_to_save": null,
         "layers_to_transform": null,

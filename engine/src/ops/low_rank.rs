@@ -1,11 +1,14 @@
 //! y + s (dropout(x) Aᵀ) Bᵀ: a product of two narrow matrices beside a linear layer (LoRA, Hu et
-//! al. 2022). It costs no pass of its own over y. It keeps h = s dropout(x) Aᵀ, which is narrow,
-//! if B trains, and x if A does; the products on x of several keep the same one. What was dropped
-//! out is drawn again.
+//! al. 2022), in two operations, so that others can stand between them. It costs no pass of its own
+//! over y.
 //!
 //! ```text
-//! dB = dyᵀ h     dh = s dy B     dA = dhᵀ dropout(x)     dx = dropout'(dh A)
+//! narrow   h = s dropout(x) Aᵀ        dA = s dhᵀ dropout(x)     dx = s dropout'(dh A)
+//! widen    y + h Bᵀ                   dB = dyᵀ h                dh = dy B
 //! ```
+//! It keeps h, which is narrow, if B trains, and x if A does; the products on x of several keep the
+//! same one. What was dropped out is drawn again.
+//!
 //! Where the columns of y are several projections side by side, there may be an A and a B for each
 //! of some of them: the As stand one below the other, and so do the Bs.
 use crate::{
@@ -39,19 +42,32 @@ impl LowRank {
     pub fn whole(scale: f32, dropout: f32) -> LowRank {
         LowRank { scale, dropout, of: 1, parts: vec![0] }
     }
+    /// The products: each has r columns of h and `width` of y.
+    fn blocks(&self, r: usize, width: usize) -> Vec<Block> {
+        let block = |(i, part): (usize, &usize)| Block {
+            h: i * r..(i + 1) * r,
+            b: i * width..(i + 1) * width,
+            y: part * width..(part + 1) * width,
+        };
+        self.parts.iter().enumerate().map(block).collect()
+    }
 }
 
-struct Op<'m> {
+struct Narrow<'m> {
     a: W<'m>,
-    b: W<'m>,
     scale: f32,
     dropout: Option<Dropout>,
+    rows: usize,
+    saved: Option<SavedValues>,
+    x: Option<NodeId>,
+}
+struct Widen<'m> {
+    b: W<'m>,
     blocks: Vec<Block>,
-    /// (rows, inputs, outputs)
+    /// (rows, columns of h, columns of y)
     shape: (usize, usize, usize),
     saved: Option<SavedValues>,
-    h: Option<SavedValues>,
-    x: Option<NodeId>,
+    h: Option<NodeId>,
     y: Option<NodeId>,
 }
 /// One of the products.
@@ -77,22 +93,15 @@ impl<'m> Cx<'m> {
     /// y + s (dropout(x) Aᵀ) Bᵀ: x (T, in), y (T, out); for n of N projections A (n r, in), B (n
     /// out / N, r). y is written over if nobody else has it.
     pub fn low_rank(&mut self, s: Site, x: &Act, [a, b]: [W<'m>; 2], how: &LowRank, y: Act) -> Result<Act> {
-        let (m, n, (ranks, input), (rows, r)) = (x.rows, how.parts.len(), a.dims(), b.dims());
-        let width = y.cols / how.of.max(1);
-        let is_sound = (x.cols, y.rows) == (input, m)
-            && (ranks, rows, y.cols) == (n * r, n * width, how.of * width)
-            && how.parts.iter().all(|p| *p < how.of);
-        if !is_sound {
-            let (left, right) = (vec![m, x.cols, y.rows, y.cols], vec![ranks, input, rows, r]);
-            return Err(Error::Shape { op: "low_rank", left, right });
+        let h = self.narrow(s, x, a, how)?;
+        self.widen(&h, b, how, y)
+    }
+    /// s dropout(x) Aᵀ: x (T, in) and A (n r, in) to (T, n r).
+    pub fn narrow(&mut self, s: Site, x: &Act, a: W<'m>, how: &LowRank) -> Result<Act> {
+        let (m, (ranks, input)) = (x.rows, a.dims());
+        if x.cols != input {
+            return Err(Error::Shape { op: "narrow", left: vec![m, x.cols], right: vec![ranks, input] });
         }
-        let block = |(i, part): (usize, &usize)| Block {
-            h: i * r..(i + 1) * r,
-            b: i * width..(i + 1) * width,
-            y: part * width..(part + 1) * width,
-        };
-        let blocks: Vec<Block> = how.parts.iter().enumerate().map(block).collect();
-        let shape = (m, input, y.cols);
         let (d, dropout) = (self.device().clone(), self.dropout_at(how.dropout, s, 1));
         let mut h = self.alloc(m * ranks)?;
         {
@@ -101,47 +110,85 @@ impl<'m> Cx<'m> {
             matmul::times_transposed(&d, View::of(&read, m, input)?, a.matrix(), Plus::NOTHING, to)?;
         }
         elementwise::scale(&d, how.scale, ViewMut::of(&mut h, m, ranks)?)?;
+        let h = x.like(h, ranks);
+        if !self.needed(&[x.node], &[a.target()]) {
+            return Ok(h);
+        }
+        let saved = if a.target().is_some() { Some(self.save_for_backward(&x.buf)?) } else { None };
+        a.hold();
+        Ok(self.record(h, Narrow { a, scale: how.scale, dropout, rows: m, saved, x: x.node }))
+    }
+    /// y + h Bᵀ: h (T, n r), y (T, out), B (n out / N, r). y is written over if nobody else has it.
+    pub fn widen(&mut self, h: &Act, b: W<'m>, how: &LowRank, y: Act) -> Result<Act> {
+        let (m, n, (rows, r)) = (h.rows, how.parts.len(), b.dims());
+        let width = y.cols / how.of.max(1);
+        let is_sound = y.rows == m
+            && (h.cols, rows, y.cols) == (n * r, n * width, how.of * width)
+            && how.parts.iter().all(|p| *p < how.of);
+        if !is_sound {
+            let (left, right) = (vec![m, h.cols, y.rows, y.cols], vec![rows, r]);
+            return Err(Error::Shape { op: "widen", left, right });
+        }
+        let (d, blocks, shape) = (self.device().clone(), how.blocks(r, width), (m, h.cols, y.cols));
         let (node, seqs) = (y.node, y.seqs);
         let mut sum = owned(y.buf)?;
         for block in &blocks {
-            let h = View::of(&h, m, ranks)?.cols_of(block.h.clone())?;
+            let h = h.view()?.cols_of(block.h.clone())?;
             let to = ViewMut::of(&mut sum, m, shape.2)?.cols_of(block.y.clone())?;
             matmul::times_transposed(&d, h, b.matrix().rows_of(block.b.clone())?, Plus::OUTPUT, to)?;
         }
         let sum = Act::of(sum, (m, shape.2), seqs);
-        if !self.needed(&[x.node, node], &[a.target(), b.target()]) {
+        if !self.needed(&[h.node, node], &[b.target()]) {
             return Ok(sum);
         }
-        let saved = if a.target().is_some() { Some(self.save_for_backward(&x.buf)?) } else { None };
-        let h = if b.target().is_some() { Some(self.save_for_backward(&Arc::new(h))?) } else { None };
-        a.hold();
+        let saved = if b.target().is_some() { Some(self.save_for_backward(&h.buf)?) } else { None };
         b.hold();
-        let op = Op { a, b, scale: how.scale, dropout, blocks, shape, saved, h, x: x.node, y: node };
-        Ok(self.record(sum, op))
+        Ok(self.record(sum, Widen { b, blocks, shape, saved, h: h.node, y: node }))
     }
 }
-impl Op<'_> {
-    /// dh = s dy B
-    fn narrow_gradient(&self, d: &Device, dy: View<'_>, dh: &mut Buffer) -> Result<()> {
-        for block in &self.blocks {
-            let to = ViewMut::of(dh, self.shape.0, self.a.dims().0)?.cols_of(block.h.clone())?;
-            let (dy, b) = (dy.cols_of(block.y.clone())?, self.b.matrix().rows_of(block.b.clone())?);
-            matmul::times(d, dy, b, Plus::NOTHING, to)?;
-        }
-        Ok(elementwise::scale(d, self.scale, ViewMut::of(dh, self.shape.0, self.a.dims().0)?)?)
-    }
-}
-impl<'m> Backward<'m> for Op<'m> {
+impl<'m> Backward<'m> for Narrow<'m> {
     fn name(&self) -> &'static str {
-        "low_rank"
+        "narrow"
     }
     fn saved(&self) -> usize {
-        [&self.saved, &self.h].into_iter().flatten().map(SavedValues::bytes).sum()
+        self.saved.as_ref().map_or(0, SavedValues::bytes)
+    }
+    fn run(self: Box<Self>, dh: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
+        let (m, (ranks, input), d) = (self.rows, self.a.dims(), cx.device().clone());
+        let mut dh = owned(dh)?;
+        elementwise::scale(&d, self.scale, ViewMut::of(&mut dh, m, ranks)?)?;
+        let dh = View::of(&dh, m, ranks)?;
+        if let Some(x) = &self.saved {
+            let x = dropped(&d, self.dropout, &x.get()?, (m, input))?;
+            g.weight(self.a.target(), ranks * input, |d, a, acc| {
+                let to = ViewMut::of(a, ranks, input)?;
+                Ok(matmul::transposed_times(d, dh, View::of(&x, m, input)?, to, acc)?)
+            })?;
+        }
+        match self.dropout.filter(|_| self.x.is_some()) {
+            None => g.node_plus(self.x, (m, input), |d, plus, dx| {
+                Ok(matmul::times(d, dh, self.a.matrix(), plus, dx)?)
+            }),
+            Some(how) => {
+                let mut dx = cx.alloc(m * input)?;
+                matmul::times(&d, dh, self.a.matrix(), Plus::NOTHING, ViewMut::of(&mut dx, m, input)?)?;
+                dropout::apply(&d, how, ViewMut::of(&mut dx, m, input)?)?;
+                g.node(self.x, Arc::new(dx))
+            }
+        }
+    }
+}
+impl<'m> Backward<'m> for Widen<'m> {
+    fn name(&self) -> &'static str {
+        "widen"
+    }
+    fn saved(&self) -> usize {
+        self.saved.as_ref().map_or(0, SavedValues::bytes)
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
-        let ((m, input, output), (ranks, _), (rows, r)) = (self.shape, self.a.dims(), self.b.dims());
+        let ((m, ranks, output), (rows, r)) = (self.shape, self.b.dims());
         let all = View::of(&dy, m, output)?;
-        if let Some(h) = &self.h {
+        if let Some(h) = &self.saved {
             let h = h.get()?;
             let h = View::of(&h, m, ranks)?;
             g.weight(self.b.target(), rows * r, |d, b, acc| {
@@ -153,29 +200,14 @@ impl<'m> Backward<'m> for Op<'m> {
                 Ok(())
             })?;
         }
-        if self.saved.is_some() || self.x.is_some() {
+        if self.h.is_some() {
             let mut dh = cx.alloc(m * ranks)?;
-            self.narrow_gradient(cx.device(), all, &mut dh)?;
-            let dh = View::of(&dh, m, ranks)?;
-            if let Some(x) = &self.saved {
-                let x = dropped(cx.device(), self.dropout, &x.get()?, (m, input))?;
-                g.weight(self.a.target(), ranks * input, |d, a, acc| {
-                    let to = ViewMut::of(a, ranks, input)?;
-                    Ok(matmul::transposed_times(d, dh, View::of(&x, m, input)?, to, acc)?)
-                })?;
+            for block in &self.blocks {
+                let to = ViewMut::of(&mut dh, m, ranks)?.cols_of(block.h.clone())?;
+                let (dy, b) = (all.cols_of(block.y.clone())?, self.b.matrix().rows_of(block.b.clone())?);
+                matmul::times(cx.device(), dy, b, Plus::NOTHING, to)?;
             }
-            match self.dropout.filter(|_| self.x.is_some()) {
-                None => g.node_plus(self.x, (m, input), |d, plus, dx| {
-                    Ok(matmul::times(d, dh, self.a.matrix(), plus, dx)?)
-                })?,
-                Some(how) => {
-                    let mut dx = cx.alloc(m * input)?;
-                    let to = ViewMut::of(&mut dx, m, input)?;
-                    matmul::times(cx.device(), dh, self.a.matrix(), Plus::NOTHING, to)?;
-                    dropout::apply(cx.device(), how, ViewMut::of(&mut dx, m, input)?)?;
-                    g.node(self.x, Arc::new(dx))?;
-                }
-            }
+            g.node(self.h, Arc::new(dh))?;
         }
         g.node(self.y, dy)
     }

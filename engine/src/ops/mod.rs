@@ -19,6 +19,7 @@ mod means;
 mod mixture;
 mod norm;
 mod rotary;
+mod row_norms;
 mod rows;
 mod sequences;
 mod squared_error;
