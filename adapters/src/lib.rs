@@ -8,6 +8,7 @@
 //! * [`compose`]: several adapters at once: [`AdapterSet`], [`Setup`]; [`fusion`]: their outputs, mixed by weights that train
 //! * [`heads`]: classification, tagging, language modelling: one file each, and the registry
 //! * [`files`], [`export`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
+//! * [`svd`]: the singular value decomposition that merging needs
 //! * [`merge`]: adapters added to a copy of a model's weights, and taken out again
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ pub mod heads;
 pub mod merge;
 pub mod methods;
 mod module;
+pub mod svd;
 
 pub use adapter::Adapter;
 pub use base::{Base, Place};
