@@ -92,6 +92,20 @@ pub trait AtLinear: Send + Sync {
     fn delta(&self) -> Result<Vec<f32>> {
         Err(Error::Config("what is no sum with the weight cannot be merged into it".into()))
     }
+    /// The two matrices whose product it adds to W, if it does nothing else.
+    fn factors(&self) -> Option<Factors<'_>> {
+        None
+    }
+}
+/// Two narrow matrices whose product is added to the weight of a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Factors<'a> {
+    /// A (n r, in), of n parts.
+    pub a: &'a Tensor,
+    /// B (n out, r).
+    pub b: &'a Tensor,
+    /// The factor of the product, and the parts.
+    pub how: &'a engine::LowRank,
 }
 
 /// A module beside the keys and values of an attention.

@@ -1,11 +1,13 @@
 //! The singular value decomposition of a matrix, in f64, or the part of it with the largest values.
 //!
 //! ```text
-//! A = U diag(s) Vᵀ        A (m, n), U (m, k), s (k) falling, Vᵀ (k, n)        k = min(m, n), or fewer: the nearest of that rank
+//! A = U diag(s) Vᵀ        A (m, n), U (m, k), s (k) falling, Vᵀ (k, n)
+//! k = min(m, n); with fewer it is the nearest matrix of that rank
 //! ```
-//! One-sided Jacobi (Hestenes 1958): pairs of rows, or of columns where those are fewer, are turned until all are orthogonal; their
-//! lengths are the singular values. It is slower than bidiagonalisation, and exact to the last digits for small values too
-//! (Demmel and Veselić 1992). A product of narrow matrices costs what their width costs: [`of_product`].
+//! One-sided Jacobi (Hestenes 1958): pairs of rows, or of columns where those are fewer, are turned
+//! until all are orthogonal; their lengths are the singular values. It is slower than
+//! bidiagonalisation, and exact to the last digits for small values too (Demmel and Veselić 1992).
+//! A product of narrow matrices costs what their width costs: [`of_product`].
 use crate::{Error, Result};
 
 /// A decomposition: its matrices row by row.
@@ -24,8 +26,8 @@ const SWEEPS: usize = 60;
 /// Two lines are orthogonal if the cosine between them is no larger.
 const ORTHOGONAL: f64 = 4.0 * f64::EPSILON;
 
-/// The decomposition of `a` (m, n), row by row, cut to the `k` largest values. An error if a value is not finite, if the shape is
-/// not that of `a`, or if `k` is larger than m or n.
+/// The decomposition of `a` (m, n), row by row, cut to the `k` largest values. An error if a value
+/// is not finite, if the shape is not that of `a`, or if `k` is larger than m or n.
 pub fn svd(a: &[f64], (m, n): (usize, usize), k: usize) -> Result<Svd> {
     check(&[(a, m, n)], k, m.min(n))?;
     let (p, q) = (m.min(n), m.max(n));
@@ -56,8 +58,8 @@ pub fn svd(a: &[f64], (m, n): (usize, usize), k: usize) -> Result<Svd> {
     Ok(if m < n { together(short, s, long) } else { together(long, s, short) })
 }
 
-/// The decomposition of the product of `b` (m, r) and `a` (r, n), cut to the `k` largest values, which is not made for it: what
-/// it costs grows with r. The errors are those of [`svd`].
+/// The decomposition of the product of `b` (m, r) and `a` (r, n), cut to the `k` largest values,
+/// which is not made for it: what it costs grows with r. The errors are those of [`svd`].
 pub fn of_product((b, a): (&[f64], &[f64]), (m, r, n): (usize, usize, usize), k: usize) -> Result<Svd> {
     check(&[(b, m, r), (a, r, n)], k, m.min(n))?;
     let (columns, rows) = ((0..r).map(|j| (0..m).map(|i| b[i * r + j]).collect()), a.chunks_exact(n.max(1)));

@@ -217,8 +217,13 @@ impl Config for LoraConfig {
         Ok(fields)
     }
     fn peft(&self, sites: &[SiteInfo]) -> Result<Fields> {
+        // n products of rank r side by side are one of rank n r
         let at = |i: &SiteInfo| match i.kind {
-            SiteKind::Linear { parts, .. } => Some(self.parts(i.site, parts)?.0.len()),
+            SiteKind::Linear { parts, .. } => {
+                let n = self.parts(i.site, parts)?.0.len();
+                let by = if self.use_rslora { (n as f64).sqrt() } else { n as f64 };
+                Some((n * self.r, self.alpha * by))
+            }
             _ => None,
         };
         peft_lora::fields(sites, at, (self.r, self.alpha), self.use_rslora, self.dropout)

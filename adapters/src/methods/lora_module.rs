@@ -1,5 +1,5 @@
 //! The module of a LoRA, whoever describes it: a product of two narrow matrices beside a linear layer (see [`super::lora`]).
-use crate::{AtLinear, Here, Inner, Module, Result, View};
+use crate::{AtLinear, Factors, Here, Inner, Module, Result, View};
 use engraft_engine::{
     self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Source, Tensor,
     Weight, checkpoint::TensorData,
@@ -110,6 +110,9 @@ impl<P: Weight> AtLinear for Lora<P> {
             }
         }
         Ok(delta)
+    }
+    fn factors(&self) -> Option<Factors<'_>> {
+        Some(Factors { a: self.a.tensor(), b: self.b.tensor(), how: &self.how })
     }
 }
 impl<P: Weight> Module for Lora<P> {

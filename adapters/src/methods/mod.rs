@@ -13,7 +13,7 @@ mod ln_tuning;
 pub mod lora;
 mod lora_module;
 mod own_weights;
-mod peft_lora;
+pub(crate) mod peft_lora;
 mod peft_prompt;
 mod phm;
 mod prefix;

@@ -243,11 +243,11 @@ impl Config for PeftLora {
     }
 }
 
-/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many projections it adapts, each with
-/// the rank r and α.
-pub(super) fn fields(
+/// The `adapter_config.json` of PEFT for a LoRA at the sites where `at` gives a rank and an α; r and
+/// α are those of most.
+pub(crate) fn fields(
     sites: &[SiteInfo],
-    parts: impl Fn(&SiteInfo) -> Option<usize>,
+    at: impl Fn(&SiteInfo) -> Option<(usize, f64)>,
     (r, alpha): (usize, f64),
     rslora: bool,
     dropout: f64,
@@ -256,18 +256,18 @@ pub(super) fn fields(
     let (mut names, mut ranks, mut alphas) = (BTreeSet::new(), Map::new(), Map::new());
     let mut is_in_out = false;
     for info in linear() {
-        let Some(n) = parts(info) else { continue };
+        let Some((own_r, own_alpha)) = at(info) else { continue };
         is_in_out |= matches!(info.kind, SiteKind::Linear { in_out: true, .. });
         // the shortest end of the path, of two names or more, that no other module has
         let starts = info.path.match_indices('.').map(|(i, _)| i + 1).rev().skip(1);
-        let is_exact = |end: &&str| linear().all(|i| !ends_with(&i.path, end) || parts(i) == Some(n));
+        let is_exact = |end: &&str| linear().all(|i| !ends_with(&i.path, end) || at(i) == at(info));
         let end = starts.map(|i| &info.path[i..]).find(is_exact).unwrap_or(&info.path);
         names.insert(end);
-        if n > 1 {
-            // n products of rank r as one of rank n r
-            ranks.insert(end.into(), json!(n * r));
-            let alpha = alpha * if rslora { (n as f64).sqrt() } else { n as f64 };
-            alphas.insert(end.into(), json!(alpha));
+        if own_r != r {
+            ranks.insert(end.into(), json!(own_r));
+        }
+        if own_alpha != alpha {
+            alphas.insert(end.into(), json!(own_alpha));
         }
     }
     let fields = json!({
