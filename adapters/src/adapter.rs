@@ -23,7 +23,7 @@ pub struct Adapter {
 }
 
 /// Files and checkpoints make paths of it.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     match name.is_empty() || name.contains(['.', ',', '/', '\\']) {
         true => Err(Error::Config(format!("`{name}` cannot be the name of an adapter"))),
         false => Ok(()),
@@ -195,13 +195,17 @@ impl Adapter {
     }
     /// Every weight under its name in AdapterHub's checkpoints.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
+        self.named_as(&self.name)
+    }
+    /// The same for an adapter of another name.
+    pub(crate) fn named_as(&self, name: &str) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
         let model = self.sites.iter().find(|i| i.site == Site::EMBED).map_or("", |i| &i.path);
         self.common.each(&mut |collection, tensor, w| {
-            v.push((format!("{model}.{collection}.{}.{tensor}", self.name), w));
+            v.push((format!("{model}.{collection}.{name}.{tensor}"), w));
         });
         for (info, m) in self.modules() {
-            let path = format!("{}.{}.{}", m.home(info), m.collection(), self.name);
+            let path = format!("{}.{}.{name}", m.home(info), m.collection());
             m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
         }
         v

@@ -8,10 +8,12 @@
 //! * [`compose`]: several adapters at once: [`AdapterSet`], [`Setup`]; [`fusion`]: their outputs, mixed by weights that train
 //! * [`heads`]: classification, tagging, language modelling: one file each, and the registry
 //! * [`files`], [`export`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
+//! * [`arithmetic`]: several adapters made into one; [`svd`]: what decomposes matrices for it
 //! * [`merge`]: adapters added to a copy of a model's weights, and taken out again
 #![forbid(unsafe_code)]
 
 pub mod adapter;
+pub mod arithmetic;
 mod base;
 mod common;
 pub mod compose;
@@ -24,6 +26,7 @@ pub mod heads;
 pub mod merge;
 pub mod methods;
 mod module;
+pub mod svd;
 
 pub use adapter::Adapter;
 pub use base::{Base, Place};
@@ -40,6 +43,6 @@ pub use methods::{
     Start, parse,
 };
 pub use module::{
-    At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Dense, Here, Inner, Module, Narrow, Replaced, Rules,
-    Scale, State, Up, View,
+    At, AtClose, AtLinear, AtNorm, AtPrefix, AtStream, Dense, Factors, Here, Inner, Module, Narrow, Replaced,
+    Rules, Scale, State, Up, View,
 };

@@ -92,6 +92,20 @@ pub trait AtLinear: Send + Sync {
     fn merge(&self, _here: Here<'_>, _into: &mut Dense) -> Result<()> {
         Err(Error::Config("it is no other weight of the layer".into()))
     }
+    /// The two matrices whose product it adds to W, if it does nothing else.
+    fn factors(&self) -> Option<Factors<'_>> {
+        None
+    }
+}
+/// Two narrow matrices whose product is added to the weight of a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Factors<'a> {
+    /// A (n r, in), of n parts.
+    pub a: &'a Tensor,
+    /// B (n out, r).
+    pub b: &'a Tensor,
+    /// The factor of the product, and the parts.
+    pub how: &'a engine::LowRank,
 }
 /// A copy of a linear layer's weights, that modules are merged into.
 #[derive(Clone, Debug, PartialEq)]

@@ -24,6 +24,7 @@ use crate::{
 use engraft_engine::{
     self as engine, Act, Checkpoint, Cx, Device, Fresh, LinearRef, Load, Param, ParamSet, Parameters, Site,
     Source, Tensor, W,
+    checkpoint::{TensorData, serialize},
 };
 use serde_json::Value;
 use std::{any::Any, fmt, path::Path};
@@ -282,6 +283,38 @@ impl Head {
         let mut v = vec![];
         self.layers.each(&self.name, &mut |name, t| v.push((name, t)));
         v
+    }
+    /// The files of a head that is the sum of these with weights. An error if they are not alike.
+    pub(crate) fn sum(
+        name: &str,
+        of: &[&Head],
+        weights: &[f64],
+        host: &Host,
+    ) -> Result<Vec<(String, Vec<u8>)>> {
+        let Some(first) = of.first() else { return Err(Error::Config("there are no heads".into())) };
+        let mut sums: Vec<(String, Vec<usize>, Vec<f64>)> = vec![];
+        let mut fields = first.config.fields()?;
+        for (head, weight) in of.iter().zip(weights) {
+            let mut own = head.config.fields()?;
+            own.extend(fields.get("dropout_prob").map(|v| ("dropout_prob".to_string(), v.clone())));
+            if head.config.head_type() != first.config.head_type() || own != fields {
+                let what = format!("the head `{}` is not configured as the first one", head.name);
+                return Err(Error::Config(what));
+            }
+            let mut all = vec![];
+            head.layers.each(name, &mut |n, t| all.push((n, t)));
+            for (i, (tensor, t)) in all.into_iter().enumerate() {
+                if i == sums.len() {
+                    sums.push((tensor, t.shape().to_vec(), vec![0.0; t.elements()]));
+                }
+                sums[i].2.iter_mut().zip(t.to_f32()?).for_each(|(s, x)| *s += weight * f64::from(x));
+            }
+        }
+        fields.insert("head_type".into(), first.config.head_type().into());
+        let narrow = |v: &[f64]| v.iter().map(|x| *x as f32).collect::<Vec<_>>();
+        let all = sums.iter().map(|(n, shape, v)| (n.clone(), TensorData::f32(&narrow(v), shape)));
+        let data = serialize(&all.collect::<Vec<_>>())?;
+        Ok(vec![(CONFIG.into(), Card::new(fields, host, name).bytes()?), (HEAD_TENSORS[0].into(), data)])
     }
     /// Its files in AdapterHub's format, by name.
     pub fn files(&self, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {

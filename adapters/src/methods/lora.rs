@@ -273,8 +273,13 @@ impl Config for LoraConfig {
         if self.use_gating {
             return Err(Error::Config("PEFT's format has no gates".into()));
         }
+        // n products of rank r side by side are one of rank n r
         let at = |i: &SiteInfo| match i.kind {
-            SiteKind::Linear { parts, .. } => Some(self.parts(i.site, parts)?.0.len()),
+            SiteKind::Linear { parts, .. } => {
+                let n = self.parts(i.site, parts)?.0.len();
+                let by = if self.use_rslora { (n as f64).sqrt() } else { n as f64 };
+                Some((n * self.r, self.alpha * by))
+            }
             _ => None,
         };
         if self.scales() {

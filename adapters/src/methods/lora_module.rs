@@ -3,7 +3,7 @@ use super::{
     gate::Gate,
     magnitude::{Dora, Magnitude},
 };
-use crate::{AtLinear, Dense, Error, Here, Inner, Module, Place, Result, View};
+use crate::{AtLinear, Dense, Error, Factors, Here, Inner, Module, Place, Result, View};
 use engraft_engine::{
     self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Source, Tensor,
     Weight, checkpoint::TensorData,
@@ -176,6 +176,10 @@ fn add(
             let to = &mut into.w[(part * width + o) * input..][..input];
             to.iter_mut().zip(&row).for_each(|(w, sum)| *w += *sum as f32);
         }
+    }
+    fn factors(&self) -> Option<Factors<'_>> {
+        let is_plain = self.gate.is_none() && self.magnitude.is_none();
+        is_plain.then(|| Factors { a: self.a.tensor(), b: self.b.tensor(), how: &self.how })
     }
 }
 impl<P: Weight> Module for Lora<P> {

@@ -19,7 +19,7 @@ mod magnitude;
 mod own_weights;
 mod parts;
 mod peft_ia3;
-mod peft_lora;
+pub(crate) mod peft_lora;
 mod peft_prompt;
 mod peft_targets;
 mod phm;

@@ -147,34 +147,34 @@ impl Config for PeftLora {
     }
 }
 
-/// What PEFT's fields say of a LoRA at every site.
+/// What PEFT's fields say of a LoRA at most sites.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Said {
+pub(crate) struct Said {
     pub r: usize,
     pub alpha: f64,
     pub rslora: bool,
     pub dropout: f64,
     pub dora: bool,
 }
-/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many projections it adapts.
-pub(super) fn fields(
+/// The `adapter_config.json` of PEFT for a LoRA at the sites where `at` gives a rank and an α.
+pub(crate) fn fields(
     sites: &[SiteInfo],
-    parts: impl Fn(&SiteInfo) -> Option<usize>,
+    at: impl Fn(&SiteInfo) -> Option<(usize, f64)>,
     said: Said,
 ) -> Result<Fields> {
     let Said { r, alpha, rslora, dropout, dora } = said;
     let (mut names, mut ranks, mut alphas) = (BTreeSet::new(), Map::new(), Map::new());
     let mut is_in_out = false;
     for info in linear(sites) {
-        let Some(n) = parts(info) else { continue };
+        let Some((own_r, own_alpha)) = at(info) else { continue };
         is_in_out |= matches!(info.kind, SiteKind::Linear { in_out: true, .. });
-        let end = name(sites, info, &parts);
+        let end = name(sites, info, &at);
         names.insert(end);
-        if n > 1 {
-            // n products of rank r as one of rank n r
-            ranks.insert(end.into(), json!(n * r));
-            let alpha = alpha * if rslora { (n as f64).sqrt() } else { n as f64 };
-            alphas.insert(end.into(), json!(alpha));
+        if own_r != r {
+            ranks.insert(end.into(), json!(own_r));
+        }
+        if own_alpha != alpha {
+            alphas.insert(end.into(), json!(own_alpha));
         }
     }
     let fields = json!({

@@ -2,6 +2,7 @@
 use super::{
     frozen::{RANGE, SCALE},
     header::{CHECKSUM, Checksum, NOTE},
+    read::f32s,
 };
 use crate::{Error, Result, Tensor};
 use engraft_kernels::{
@@ -70,6 +71,17 @@ impl<'a> TensorData<'a> {
             DType::U8 | DType::Nf4 => Dtype::U8,
         };
         TensorData { shape: shape.to_vec(), dtype, bytes: Bytes::In(b) }
+    }
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// Its values, if they are f32.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        match self.dtype {
+            Dtype::F32 => Ok(f32s(&self.bytes()?).collect()),
+            _ => Err(Error::Unsupported { op: "values", what: "a tensor that is no f32" }),
+        }
     }
     fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         let b = match &self.bytes {
