@@ -125,6 +125,14 @@ pub enum Error {
         /// What it must be.
         why: String,
     },
+    /// Something is wrong with one of several runs that go together.
+    #[error("variant `{name}`: {source}")]
+    Within {
+        /// The name of the run.
+        name: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// Two options that exclude each other.
     #[error("`{one}` and `{other}` exclude each other: give one of them")]
     Exclusive {
@@ -147,6 +155,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether a run left the numbers: then it is over, and no other run is concerned.
+    pub fn is_of_numbers(&self) -> bool {
+        matches!(self, Self::Diverged { .. } | Self::NotFinite { .. })
+    }
+
     /// [`Error::File`].
     pub fn file(path: &Path, why: impl Into<String>) -> Self {
         Self::File { path: path.into(), why: why.into() }

@@ -252,7 +252,7 @@ fn the_library_plans_too() {
         device.ledger().usage().peak_total()
     };
     let null = Device::null(threads);
-    let mut priced = make(&null);
+    let mut priced = [make(&null)];
     let free = plan(&mut priced, &work, usize::MAX).unwrap();
     assert_eq!((&free.layers, free.at_once.total()), (&vec![Keep::F32; 4], free.total));
     assert_eq!(run(free.activations()), free.total);

@@ -18,7 +18,7 @@ use engraft::{
         evaluate::{Encoded, evaluate, predict},
         recipe::Recipe,
         step::Trainer,
-        train::{Around, train},
+        train::{Around, Entry, train},
     },
     tasks::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, Top},
     text::{
@@ -151,7 +151,7 @@ fn a_task_of_ones_own_trains_evaluates_and_predicts() {
     let recipe = Recipe { epochs: Some(30), lr: 1e-2, batch: 3.into(), ..Recipe::default() };
     let place = Directory::begin(&out, ("settings.txt".into(), b"thirty epochs".into())).unwrap();
     let (examples, around) = (&encoded.examples, Around::default());
-    let outcome = train(&recipe, place, learner, examples, Some(&encoded), around).unwrap();
+    let outcome = train(Entry::new(recipe, place, learner), examples, Some(&encoded), around).unwrap();
     assert_eq!(outcome.report.task, "again");
     let best = outcome.report.metrics.unwrap();
     assert!(best.scores.get("accuracy").unwrap() > 0.95, "{best:?}");

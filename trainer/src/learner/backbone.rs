@@ -70,6 +70,10 @@ impl Backbone {
     pub fn model(&self) -> &dyn Model {
         &*self.model
     }
+    /// Whether both are one loaded model.
+    pub fn is_same(&self, other: &Backbone) -> bool {
+        Arc::ptr_eq(&self.model, &other.model)
+    }
     /// Where it was loaded from.
     pub fn directory(&self) -> &Path {
         &self.directory

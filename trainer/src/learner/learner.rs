@@ -1,6 +1,7 @@
 //! A backbone with an adapter and a head, and the task that it learns.
 use super::{
     backbone::Backbone,
+    below::Below,
     prefix::{Keeps, Precision, Prefix, sha256},
 };
 use crate::{
@@ -35,7 +36,7 @@ pub struct Learner {
     setup: Setup,
     head: Option<Head>,
     task: Box<dyn Task>,
-    prefix: Option<Prefix>,
+    prefix: Option<Arc<Prefix>>,
 }
 
 /// What a pass gives, in host memory.
@@ -142,13 +143,38 @@ impl Learner {
     fn top(&self) -> Top<'_> {
         Top::new(&*self.backbone.model, self.head.as_ref())
     }
-    /// The last hidden states of the rows that are read: (rows, channels).
-    fn hidden<'m>(&'m self, cx: &mut Cx<'m>, batch: &Batch) -> Result<Act> {
-        let model = &*self.backbone.model;
+    /// The first layer that is not the plain model's, or is not frozen: what lies below it is the same for all learners on this
+    /// model, and behind the last one where nothing but a head stands on it.
+    pub(crate) fn first_layer(&self) -> Result<usize> {
+        if self.is_full() {
+            return Ok(0);
+        }
+        let (active, model) =
+            (self.adapters.activate(&self.setup, self.setup.items().unwrap_or(1))?, &self.backbone.model);
+        Ok(first_touched(&active, model.sites()).unwrap_or(model.info().layers))
+    }
+    /// The last hidden states of the rows that are read: (rows, channels). Others, if there are `more`, take what lies below from
+    /// the same place.
+    fn hidden<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        batch: &Batch,
+        pass: Pass,
+        (below, more): (&mut Below, bool),
+    ) -> Result<Act> {
+        let (model, device, from) = (&*self.backbone.model, self.backbone.device(), self.first_layer()?);
         let rows = batch.rows(model.info());
-        match &self.prefix {
-            Some(p) => p.hidden(model, cx, &batch.input, &rows),
-            None => Ok(model.forward(cx, &batch.input, &rows)?),
+        if from == 0 {
+            return Ok(model.forward(cx, &batch.input, &rows)?);
+        }
+        let x = match &self.prefix {
+            Some(p) => below.stored(from, more, || p.stream(model, &batch.input))?,
+            None => below.in_front_of(from, (model, device), batch, pass, more)?,
+        };
+        match (&self.prefix, model.info().layers) {
+            (Some(p), layers) if from == layers => p.last(cx, x, &rows),
+            (None, layers) if from == layers => Ok(x),
+            (_, layers) => Ok(model.run(cx, from..layers, x, &rows)?),
         }
     }
     /// From now on what lies below the first trained module is computed once for each text and kept in `directory`: see
@@ -169,8 +195,7 @@ impl Learner {
                 "below the first trained layer the backbone drops out with probability {p}: set `dropout` to 0"
             ));
         }
-        let active = self.adapters.activate(&self.setup, self.setup.items().unwrap_or(1))?;
-        let from = first_touched(&active, model.sites()).unwrap_or(model.info().layers);
+        let from = self.first_layer()?;
         if from == 0 {
             return refused("the first layer has an adapter, so there is nothing below to cache".into());
         }
@@ -198,20 +223,30 @@ impl Learner {
         let summary = self.task.sample(vec![0], &mut |_| 0).reads == Reads::Summary;
         let keeps = if summary { Keeps::Summary(model.info().summary.clone()) } else { Keeps::All };
         let at = (from, model.info().channels);
-        self.prefix = Some(Prefix::open(directory, &setting, precision, at, keeps, b.device())?);
+        self.prefix = Some(Arc::new(Prefix::open(directory, &setting, precision, at, keeps, b.device())?));
         Ok(())
+    }
+    /// Reads from the cache of another learner on this model, if its lies in front of the same layer; whether it does.
+    pub fn share_prefix(&mut self, other: &Learner) -> Result<bool> {
+        let from = self.first_layer()?;
+        self.prefix = other.prefix.clone().filter(|p| p.from() == from);
+        Ok(self.prefix.is_some())
     }
     /// The cache of the frozen prefix, if there is one.
     pub fn prefix(&self) -> Option<&Prefix> {
-        self.prefix.as_ref()
+        self.prefix.as_deref()
     }
     /// What the task computes for each example of a batch, without dropout.
     pub fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {
+        self.answers_from(batch, (&mut Below::default(), false))
+    }
+    /// The same, from what others on this model have computed below; there may be `more` of them.
+    pub(crate) fn answers_from(&self, batch: &Batch, below: (&mut Below, bool)) -> Result<Vec<Answer>> {
         let device = self.backbone.device();
         device.install(|| {
-            let active = self.active(batch)?;
-            let mut cx = Cx::new(device, &active, Pass::infer());
-            let x = self.hidden(&mut cx, batch)?;
+            let (active, pass) = (self.active(batch)?, Pass::infer());
+            let mut cx = Cx::new(device, &active, pass);
+            let x = self.hidden(&mut cx, batch, pass, below)?;
             self.task.answers(&mut cx, self.top(), &x, batch)
         })
     }
@@ -259,12 +294,13 @@ impl Learner {
         policy: &Activations,
         weight: f32,
         into: &mut Gradients,
+        below: (&mut Below, bool),
     ) -> Result<(f64, Vec<usize>)> {
         let device = self.backbone.device();
         device.install(|| {
             let active = self.active(batch)?;
             let mut cx = Cx::new(device, &active, pass).with_activations(policy);
-            let x = self.hidden(&mut cx, batch)?;
+            let x = self.hidden(&mut cx, batch, pass, below)?;
             let loss = self.task.loss(&mut cx, self.top(), &x, batch)?;
             drop(x);
             let value = loss.read()?.first().copied().unwrap_or_default();

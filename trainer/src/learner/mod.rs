@@ -1,5 +1,6 @@
 //! A frozen model and what is grafted onto it to be trained.
 pub mod backbone;
+mod below;
 pub mod graft;
 #[expect(clippy::module_inception, reason = "what the others are there for")]
 pub mod learner;
@@ -8,7 +9,9 @@ pub mod places;
 pub mod prefix;
 
 pub use backbone::Backbone;
+pub(crate) use below::Below;
 pub use graft::Graft;
 pub use learner::{Learner, Output, ParameterCount};
 pub use opening::Opening;
 pub use places::Places;
+pub use prefix::Prefix;

@@ -106,25 +106,8 @@ impl Prefix {
     pub fn from(&self) -> usize {
         self.from
     }
-    /// The last hidden states of these rows, (rows, channels), in the pass `cx`: computed from the cached rows, or from the start
-    /// where a text is new, whose rows are added.
-    pub fn hidden<'m>(
-        &self,
-        model: &'m dyn Model,
-        cx: &mut Cx<'m>,
-        tokens: &Tokens,
-        rows: &Rows,
-    ) -> Result<Act> {
-        let x = self.rows(model, tokens)?;
-        let layers = model.info().layers;
-        match &self.keeps {
-            _ if self.from < layers => Ok(model.run(cx, self.from..layers, x, rows)?),
-            Keeps::Summary(kept) if kept == rows => Ok(x),
-            Keeps::Summary(_) => Err(Error::Model("the cache keeps other rows than are read".into())),
-            Keeps::All => Ok(cx.take_rows(&x, rows)?),
-        }
-    }
-    fn rows(&self, model: &dyn Model, tokens: &Tokens) -> Result<Act> {
+    /// The residual stream of these texts in front of that layer, from the cache; it is computed, and added, if a text is new.
+    pub(super) fn stream(&self, model: &dyn Model, tokens: &Tokens) -> Result<Act> {
         let mut store = self.lock();
         let texts = texts(tokens);
         if let Some(x) = store.read(&self.device, &texts)? {
@@ -142,6 +125,14 @@ impl Prefix {
             store.add(text, &values[s.start * x.cols()..][..s.len * x.cols()])?;
         }
         Ok(x)
+    }
+    /// These rows of last hidden states that were cached behind the last layer, (rows, channels).
+    pub(super) fn last<'m>(&self, cx: &mut Cx<'m>, x: Act, rows: &Rows) -> Result<Act> {
+        match &self.keeps {
+            Keeps::Summary(kept) if kept == rows => Ok(x),
+            Keeps::Summary(_) => Err(Error::Model("the cache keeps other rows than are read".into())),
+            Keeps::All => Ok(cx.take_rows(&x, rows)?),
+        }
     }
     /// What was added counts from now on, in this run and in later ones.
     pub fn seal(&self) -> Result<()> {

@@ -6,5 +6,6 @@ pub mod demo;
 pub mod graft;
 pub mod options;
 pub mod print;
-pub mod setup;
+pub mod runs;
+mod setup;
 pub mod signals;

@@ -1,38 +1,20 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
 use super::graft::adapter_config;
 use super::options::{AdapterChoice, Backend, Head, Settings};
-use super::print::{many_classes, note, tell};
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
     data::{Columns, Files, Survey, Want},
     learner::{Backbone, Graft, Learner, Opening},
-    reports::{
-        profile::{Recording, check_file, measure},
-        progress::{Mode, Progress},
-    },
-    run::{
-        directory::{BEGUN, Directory},
-        evaluate::Encoded,
-        plan::{Work, plan},
-        recipe::Recipe,
-        source::Source,
-        state::Saved,
-        stream::Stream,
-        train::{Around, Outcome},
-    },
+    run::{evaluate::Encoded, recipe::Recipe, stream::Stream},
     tasks::{Purpose, TASKS, Task, TaskType},
     text::{
         companions,
-        examples::Examples,
         tokenizer::{Fit, Tokenizer},
     },
 };
-use engraft_engine::{ParamSet, output};
-use std::{
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-};
+use engraft_engine::ParamSet;
+use std::path::{Path, PathBuf};
 
 /// The most tokens of a sequence unless something is said.
 pub const DEFAULT_LENGTH: usize = 128;
@@ -89,7 +71,8 @@ pub fn tokenizer(backbone: &Backbone, max_length: usize) -> Result<Tokenizer> {
     let fit = Fit { model: &name, vocabulary: info.vocabulary, positions: info.positions, max_length };
     Tokenizer::load(backbone.directory(), fit)
 }
-fn needed(option: &'static str) -> Error {
+/// An option that training cannot do without.
+pub fn needed(option: &'static str) -> Error {
     Error::Needs { option: "train", needs: option }
 }
 
@@ -104,14 +87,14 @@ pub fn was_cut(encoded: &Encoded, max_length: usize) -> Option<String> {
     were_cut((encoded.cut, encoded.data.len()), &encoded.data.path, max_length)
 }
 /// What to say if so many texts were cut, of so many in a file.
-fn were_cut((cut, all): (usize, usize), file: &Path, max_length: usize) -> Option<String> {
+pub fn were_cut((cut, all): (usize, usize), file: &Path, max_length: usize) -> Option<String> {
     let file = file.display();
     (cut > 0)
         .then(|| format!("{cut} of {all} texts of {file} were cut to {max_length} tokens (--max-length)"))
 }
 
 /// What to say if texts of a stream are tokenised for their number.
-fn to_be_counted(stream: &Stream<'_>, recipe: &Recipe) -> Option<String> {
+pub fn to_be_counted(stream: &Stream<'_>, recipe: &Recipe) -> Option<String> {
     let why = "to know how many steps there are, everything is tokenised before the first one; with --max-steps alone nothing is";
     (recipe.epochs.is_some() && !stream.is_counted(recipe.batch)).then(|| why.into())
 }
@@ -222,95 +205,4 @@ pub fn learner(
 /// Whether both are one directory.
 pub fn is_same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-/// A run that goes on, or a new one; and what ends it early.
-#[derive(Clone, Copy)]
-pub struct Going<'a> {
-    /// Whether the run in the output directory goes on.
-    pub resume: bool,
-    /// Ends the run after the step under way, once it is true.
-    pub stop: &'a AtomicBool,
-}
-
-/// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set.
-pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Outcome> {
-    let paths = s.train.as_deref().ok_or_else(|| needed("train"))?;
-    s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
-    if let Some(model) = s.model.as_ref().filter(|model| is_same(model, &s.out)) {
-        let why = format!("it is the model's own directory {}: its files would be lost", model.display());
-        return Err(Error::Option { option: "out", value: s.out.display().to_string(), why });
-    }
-    output::check_writable(&s.out)?;
-    // where nothing was saved yet the settings alone are what there is to go on from
-    let (mut directory, from) = match going.resume && !s.out.join(BEGUN).exists() {
-        true => (Directory::go_on(&s.out, s.file())?, Saved::open(&s.out)?),
-        false => (Directory::begin(&s.out, s.file())?, None),
-    };
-    let device = open(s.device, s.threads)?;
-    let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
-    let backbone = open_backbone(s, &device)?;
-    let max_length = max_length(s.max_length, &backbone);
-    let tokenizer = tokenizer(&backbone, max_length)?;
-    let mut survey = None;
-    let open_files = |kind: &TaskType, paths: &[PathBuf], purpose| files(kind, paths, &s.columns(), purpose);
-    let (mut learner, kind) = learner(s, backbone, |kind| {
-        let files = open_files(kind, paths, Purpose::Train)?;
-        s.stream.then(|| files.check_again()).transpose()?; // before it is read the first time
-        let (task, found) = learn(kind, &files)?;
-        survey = found;
-        Ok(task)
-    })?;
-    let is_quiet = mode == Mode::Quiet;
-    let read = |paths: &[PathBuf], purpose| {
-        let files = open_files(kind, paths, purpose)?;
-        let encoded = Encoded::read(&files, &learner, &tokenizer, purpose)?;
-        note(files.notes(), is_quiet);
-        note(was_cut(&encoded, max_length), is_quiet);
-        Ok::<_, Error>(encoded)
-    };
-    let file = paths.first().map_or(Path::new("-"), PathBuf::as_path);
-    if let Some(warning) = many_classes(file, learner.task().labels().len()).filter(|_| !is_quiet) {
-        tell(&warning);
-    }
-    let mut recipe = s.recipe();
-    // the learner's own trains while texts are read
-    let task = (kind.known)(learner.task().labels().to_vec())?;
-    let stream = || {
-        let files = open_files(kind, paths, Purpose::Train)?;
-        let stream = Stream::new(files, survey, &*task, &tokenizer, s.buffer())?;
-        note(stream.files().notes(), is_quiet);
-        note(to_be_counted(&stream, &recipe), is_quiet);
-        Ok::<_, Error>(stream)
-    };
-    let stream = s.stream.then(stream).transpose()?;
-    let examples = match stream {
-        Some(_) => Examples::default(),
-        None => read(paths, Purpose::Train)?.examples,
-    };
-    let source: &dyn Source = stream.as_ref().map_or(&examples, |stream| stream);
-    let eval = s.eval.as_ref().map(|paths| read(paths, Purpose::Evaluate)).transpose()?;
-    if let Some(directory) = &s.cache_prefix {
-        learner.cache_prefix(directory, s.cache_dtype, max_length)?;
-    }
-    directory.set_settings(Settings { task: Some(kind.name.into()), ..s.clone() }.file());
-    if let Some(budget) = s.memory_budget {
-        let null = Device::null(device.threads());
-        let labels = learner.task().labels().to_vec();
-        let (mut priced, _) = self::learner(s, open_backbone(s, &null)?, |kind| (kind.known)(labels))?;
-        let plan = plan(&mut priced, &Work::of_run(&recipe, source, eval.as_ref())?, budget.0)?;
-        let mut progress = Progress::new(mode, "plan", 0);
-        plan.to_string().lines().for_each(|l| progress.line(l));
-        recipe.activations = plan.activations();
-    }
-    let recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
-    let around = Around { recording, mode, stop: Some(going.stop), from };
-    let outcome = engraft::run::train::train(&recipe, directory, learner, source, eval.as_ref(), around)?;
-    if let (Some(r), Some(file)) = (&outcome.recorded, &s.profile) {
-        r.save(file)?;
-    }
-    if let Some(stream) = &stream {
-        note(were_cut(stream.cut(), &stream.files().name(), max_length), is_quiet);
-    }
-    Ok(outcome)
 }

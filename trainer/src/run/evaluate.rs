@@ -1,13 +1,13 @@
 //! Evaluation and prediction, in the order of the data.
-use super::encoding::Encoding;
+use super::{encoding::Encoding, step::upwards};
 use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
-    learner::Learner,
+    learner::{Below, Learner},
     reports::progress::{Mode, Progress},
     tasks::{Answer, Evaluated, Prediction, Purpose},
     text::{
-        batch::{BatchSize, Batches, Order, put_back},
+        batch::{Batch, BatchSize, Batches, Order, put_back},
         examples::Examples,
         tokenizer::Tokenizer,
     },
@@ -79,22 +79,35 @@ impl Encoded {
     }
 }
 
-/// What the task computes for every example, in the order of the data. Long work shows its progress as `mode` says.
+/// What the task of each of some learners on one model computes for every example, in the order of the data: what lies below
+/// their first adapted layers is computed once. Long work shows its progress as `mode` says.
 pub fn answers(
-    l: &Learner,
+    of: &[&Learner],
     examples: &Examples,
     size: impl Into<BatchSize>,
     mode: Mode,
-) -> Result<Vec<Answer>> {
-    let mut found = vec![];
+) -> Result<Vec<Vec<Answer>>> {
+    let mut found = vec![vec![]; of.len()];
     let batches = Batches::new(examples, size, Order::Longest);
     let mut progress = Progress::new(mode, "evaluate", batches.len() as u64);
     for batch in batches {
-        found.extend(batch.items.iter().copied().zip(l.answers(&batch)?));
+        for (found, answers) in found.iter_mut().zip(answers_together(of, &batch)?) {
+            found.extend(batch.items.iter().copied().zip(answers));
+        }
         progress.step(None, batch.tokens() as u64);
     }
     progress.finish();
-    Ok(put_back(found))
+    Ok(found.into_iter().map(put_back).collect())
+}
+
+/// The same of one batch.
+pub(super) fn answers_together(of: &[&Learner], batch: &Batch) -> Result<Vec<Vec<Answer>>> {
+    let (order, mut below) = (upwards(of)?, Below::default());
+    let mut found = vec![vec![]; of.len()];
+    for (k, i) in order.iter().enumerate() {
+        found[*i] = of[*i].answers_from(batch, (&mut below, k + 1 < order.len()))?;
+    }
+    Ok(found)
 }
 
 /// Adds to `shares` what the fusions of a learner mix, token by token of these examples.
@@ -117,15 +130,27 @@ pub fn look_at_shares(
 
 /// How good a learner is on data with labels; an error where there are none.
 pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Evaluated> {
+    let mut all = evaluate_together(&[l], on, size, mode)?;
+    Ok(all.pop().unwrap_or_else(|| unreachable!("one for each learner")))
+}
+
+/// The same of several learners on one model.
+pub fn evaluate_together(
+    of: &[&Learner],
+    on: &Encoded,
+    size: impl Into<BatchSize>,
+    mode: Mode,
+) -> Result<Vec<Evaluated>> {
     if !on.examples.iter().any(|e| e.is_labelled()) {
         return Err(Error::file(&on.data.path, "there are no labels to compare predictions with"));
     }
-    let answers = answers(l, &on.examples, size, mode)?;
-    Ok(l.task().evaluate(&on.data, &on.examples, &answers))
+    let answers = answers(of, &on.examples, size, mode)?;
+    let one = |(l, answers): (&&Learner, Vec<Answer>)| l.task().evaluate(&on.data, &on.examples, &answers);
+    Ok(of.iter().zip(answers).map(one).collect())
 }
 
 /// What a learner says of every record.
 pub fn predict(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Vec<Prediction>> {
-    let answers = answers(l, &on.examples, size, mode)?;
-    Ok(l.task().predictions(&on.data, &on.examples, &answers))
+    let answers = answers(&[l], &on.examples, size, mode)?;
+    Ok(answers.iter().flat_map(|a| l.task().predictions(&on.data, &on.examples, a)).collect())
 }

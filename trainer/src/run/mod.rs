@@ -3,6 +3,7 @@ pub mod account;
 pub mod directory;
 mod encoding;
 pub mod evaluate;
+mod member;
 pub mod plan;
 pub mod profile;
 pub mod recipe;

@@ -5,10 +5,10 @@
 //! layer, so the fastest plan recomputes the fewest: first those that give back most, and of equals the lowest, whose
 //! activations are needed last. What is rounded to bf16 changes numbers, so a plan never does that.
 use super::{
-    evaluate::Encoded,
+    evaluate::{Encoded, answers_together},
     recipe::Recipe,
     source::{Source, steps},
-    step::Trainer,
+    step::{Stepping, Trainer, step_together},
 };
 use crate::{
     Error, Result,
@@ -138,29 +138,47 @@ impl Work {
         }
         Ok(())
     }
-    /// What the run holds at its highest, and what the layers keep of the last batch; `c` lives on the Null device. Only so
-    /// many batches of each kind are looked at.
-    fn price(&self, c: &mut Learner, policy: &Activations, most: usize) -> Result<Price> {
-        let device = c.backbone().device().clone();
+    /// What the runs hold at their highest, and what the layers keep of the last batch, all of them together; the learners live on
+    /// the Null device. Only so many batches of each kind are looked at.
+    fn price(&self, learners: &mut [Learner], policy: &Activations, most: usize) -> Result<Price> {
+        let Some(device) = learners.first().map(|l| l.backbone().device().clone()) else {
+            return Err(Error::Model("there is no learner".into()));
+        };
         device.ledger().reset_peak();
-        let mut trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_activations(policy.clone());
-        trainer.step(c, &self.first, 1.0)?;
-        let kept = trainer.kept_by_layer().to_vec();
+        let new =
+            |_: &Learner| Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_activations(policy.clone());
+        let mut trainers: Vec<Trainer> = learners.iter().map(new).collect();
+        let mut step = |trainers: &mut [Trainer], batches: &[Batch]| {
+            let both = trainers.iter_mut().zip(learners.iter_mut());
+            let all = both.map(|(trainer, learner)| Stepping { trainer, learner, lr: 1.0 }).collect();
+            step_together(all, batches)?.into_iter().try_for_each(|done| done.map(|_| ()))
+        };
+        step(&mut trainers, &self.first)?;
+        let kept = sums(trainers.iter().map(Trainer::kept_by_layer));
         for b in self.begin.largest(most) {
-            trainer.step(c, &[b], 1.0)?;
+            step(&mut trainers, &[b])?;
         }
         for b in self.follow.largest(most) {
-            trainer.step(c, &[blank(&[(1, 1, 1)], &self.follow.reads), b], 1.0)?;
+            step(&mut trainers, &[blank(&[(1, 1, 1)], &self.follow.reads), b])?;
         }
         let training = device.ledger().usage().peak_total();
+        let all: Vec<&Learner> = learners.iter().collect();
         for b in self.evaluated.largest(most) {
-            c.answers(&b)?;
+            answers_together(&all, &b)?;
         }
         let usage = device.ledger().usage();
         let (total, training) = (usage.peak_total() + self.data, training + self.data);
         let at_once = Bytes::at_once(&usage);
         Ok(Price { total, in_training: training == total, at_once, kept })
     }
+}
+/// Layer by layer.
+fn sums<'a>(all: impl Iterator<Item = &'a [usize]>) -> Vec<usize> {
+    all.fold(vec![], |mut sums, one| {
+        sums.resize(sums.len().max(one.len()), 0);
+        sums.iter_mut().zip(one).for_each(|(sum, n)| *sum += n);
+        sums
+    })
 }
 struct Price {
     total: usize,
@@ -221,10 +239,10 @@ fn ranges(layers: &[usize]) -> String {
 
 /// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser
 /// state, activations and scratch memory, in training and in evaluation, and the data; the program
-/// itself comes on top. `c` is the run's learner on the Null device with as many threads as will
-/// compute. Where no plan fits, the error names the least budget for which one does.
-pub fn plan(c: &mut Learner, work: &Work, budget: usize) -> Result<MemoryPlan> {
-    let layers = c.backbone().model().info().layers;
+/// itself comes on top. `c` is the run's learner, or those of runs that go together, on the Null device with as many threads as
+/// will compute. Where no plan fits, the error names the least budget for which one does.
+pub fn plan(c: &mut [Learner], work: &Work, budget: usize) -> Result<MemoryPlan> {
+    let layers = c.first().map_or(0, |c| c.backbone().model().info().layers);
     let kept = work.price(c, &Activations::default(), FEW)?;
     let input = work.price(c, &Activations::all(Keep::Recompute), FEW)?.kept;
     let of = |v: &[usize], l: usize| v.get(l).copied().unwrap_or(0);

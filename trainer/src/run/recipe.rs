@@ -57,6 +57,22 @@ impl Recipe {
     pub fn order(&self, epoch: u64) -> Order {
         if self.shuffle { Order::Shuffled { seed: self.seed, epoch } } else { Order::File }
     }
+    /// Refuses a recipe that reads other batches, in training or evaluation, or reads them in another order.
+    pub fn check_together(&self, other: &Recipe) -> Result<()> {
+        let differs = [
+            ("batch-size", self.batch != other.batch),
+            ("gradient-accumulation", self.accumulation != other.accumulation),
+            ("no-shuffle", self.shuffle != other.shuffle),
+            ("seed", self.shuffle && self.seed != other.seed),
+            ("eval-batch-size", self.eval_batch != other.eval_batch),
+        ];
+        let Some((option, _)) = differs.into_iter().find(|(_, differs)| *differs) else { return Ok(()) };
+        let mut why = "runs that go together read the same batches in the same order".to_string();
+        if option == "seed" {
+            why += "; seeds of their own need `no-shuffle`";
+        }
+        Err(Error::Option { option, value: "another one for each run".into(), why })
+    }
     /// The optimiser.
     pub fn optimiser(&self) -> AdamW {
         let (beta1, beta2) = self.betas;

@@ -1,5 +1,9 @@
 //! A step of training.
-use crate::{Error, Result, learner::Learner, text::batch::Batch};
+use crate::{
+    Error, Result,
+    learner::{Below, Learner},
+    text::batch::Batch,
+};
 use engraft_engine::{
     Activations, AdamW, Device, Gradients, Param, Parameters, Pass, kernels::profile::Mark,
 };
@@ -69,28 +73,28 @@ impl Trainer {
     /// One update from one batch, or from several whose gradients are accumulated: of the mean loss over all their labels,
     /// whatever batch they are in. A loss that is not a number is an error, and changes nothing.
     pub fn step(&mut self, learner: &mut Learner, batches: &[Batch], lr: f64) -> Result<Step> {
-        let device = learner.backbone().device().clone();
-        device.install(|| {
-            let _span = device.mark(Mark::Step(self.steps + 1));
-            self.take(learner, batches, lr)
-        })
+        let mut done = step_together(vec![Stepping { trainer: self, learner, lr }], batches)?;
+        done.pop().unwrap_or_else(|| unreachable!("one for each learner"))
     }
-    fn take(&mut self, learner: &mut Learner, batches: &[Batch], lr: f64) -> Result<Step> {
-        let labels: usize = batches.iter().map(Batch::labelled).sum();
-        if labels == 0 {
-            return Err(Error::Labels(
-                "there is nothing to learn from: no example of the step has a label".into(),
-            ));
-        }
-        let weight = 1.0 / labels as f64;
-        let (mut gradients, mut loss) = (Gradients::new(), 0.0);
-        for b in batches {
-            let pass = Pass::train(self.seed, self.passes);
-            self.passes += 1;
-            let (sum, kept) = learner.learn(b, pass, &self.activations, weight as f32, &mut gradients)?;
-            loss += weight * sum;
-            self.kept_by_layer = kept;
-        }
+    /// Adds the gradients of a batch to those of the step.
+    fn learn(
+        &mut self,
+        learner: &Learner,
+        (batch, labels): (&Batch, usize),
+        sum: &mut Sum,
+        below: (&mut Below, bool),
+    ) -> Result<()> {
+        let (pass, weight) = (Pass::train(self.seed, self.passes), 1.0 / labels as f64);
+        self.passes += 1;
+        let (loss, kept) =
+            learner.learn(batch, pass, &self.activations, weight as f32, &mut sum.gradients, below)?;
+        sum.loss += weight * loss;
+        self.kept_by_layer = kept;
+        Ok(())
+    }
+    /// The update.
+    fn update(&mut self, learner: &mut Learner, sum: Sum, labels: usize, lr: f64) -> Result<Step> {
+        let Sum { mut gradients, loss } = sum;
         learner.penalise(&mut gradients)?;
         let mut parameters = learner.parameters()?;
         let norms =
@@ -103,4 +107,67 @@ impl Trainer {
         self.steps += 1;
         Ok(Step { loss, labels, norm })
     }
+}
+
+/// The gradients of a step so far, and its mean loss.
+#[derive(Default)]
+struct Sum {
+    gradients: Gradients,
+    loss: f64,
+}
+
+/// A learner that takes a step, and its rate.
+pub struct Stepping<'a> {
+    /// Its training.
+    pub trainer: &'a mut Trainer,
+    /// Itself.
+    pub learner: &'a mut Learner,
+    /// The learning rate.
+    pub lr: f64,
+}
+
+/// [`Trainer::step`] of several learners on one model from the same batches, each the very step that it takes by itself: what
+/// lies below their first adapted layers is computed once. There is a result for each of them: an error of one, whose loss is
+/// no number, is none of the others.
+pub fn step_together(mut all: Vec<Stepping<'_>>, batches: &[Batch]) -> Result<Vec<Result<Step>>> {
+    let Some(device) = all.first().map(|s| s.learner.backbone().device().clone()) else { return Ok(vec![]) };
+    let labels: usize = batches.iter().map(Batch::labelled).sum();
+    if labels == 0 {
+        let what = "there is nothing to learn from: no example of the step has a label";
+        return Err(Error::Labels(what.into()));
+    }
+    let order = upwards(&all.iter().map(|s| &*s.learner).collect::<Vec<_>>())?;
+    device.install(|| {
+        let _span = device.mark(Mark::Step(all[0].trainer.steps + 1));
+        let mut sums: Vec<Sum> = all.iter().map(|_| Sum::default()).collect();
+        let mut done: Vec<Option<Result<Step>>> = all.iter().map(|_| None).collect();
+        for (n, batch) in batches.iter().enumerate() {
+            let mut below = Below::default();
+            for (left, i) in order.iter().copied().enumerate().map(|(k, i)| (order.len() - 1 - k, i)) {
+                let Stepping { trainer, learner, lr } = &mut all[i];
+                trainer.learn(learner, (batch, labels), &mut sums[i], (&mut below, left > 0))?;
+                if n + 1 == batches.len() {
+                    // at once: its gradients are held no longer than they are needed
+                    let updated = trainer.update(learner, std::mem::take(&mut sums[i]), labels, *lr);
+                    done[i] = Some(match updated {
+                        Err(e) if !e.is_of_numbers() => return Err(e),
+                        own => own,
+                    });
+                }
+            }
+        }
+        Ok(done.into_iter().flatten().collect())
+    })
+}
+
+/// The places of learners in the order of their first adapted layers, in which what lies below is computed once; an error if
+/// they do not stand on one model.
+pub(super) fn upwards(learners: &[&Learner]) -> Result<Vec<usize>> {
+    if learners.iter().any(|l| !l.backbone().is_same(learners[0].backbone())) {
+        return Err(Error::Model("what is learned together stands on one model".into()));
+    }
+    let first: Vec<usize> = learners.iter().map(|l| l.first_layer()).collect::<Result<_>>()?;
+    let mut order: Vec<usize> = (0..learners.len()).collect();
+    order.sort_by_key(|i| first[*i]);
+    Ok(order)
 }

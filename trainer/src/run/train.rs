@@ -1,295 +1,224 @@
-//! A run of training, from batches to a saved adapter and a report.
+//! Runs of training, from batches to saved adapters and reports: one, or several that go over the same batches.
+//!
+//! Each of several is the very run that it would be by itself, to the bit, with a state and a directory of its own. All they
+//! share is what they have in common: the batches, and what the frozen model computes below the first adapted layer.
 use super::{
-    directory::{Directory, File},
-    evaluate::{Encoded, evaluate},
+    evaluate::{Encoded, evaluate_together},
+    member::Member,
     recipe::Recipe,
     source::{Source, steps},
-    state::{self, Saved, State, hash},
-    step::Trainer,
+    state::hash,
+    step::step_together,
 };
 use crate::{
     Error, Result,
-    learner::Learner,
+    learner::Prefix,
     reports::{
-        metrics::{Metric, Metrics},
-        process::peak_rss_bytes,
-        profile::{Recorded, Recording},
+        profile::Recording,
         progress::{Mode, Progress},
-        report::{Epoch, Report},
     },
     text::batch::Batch,
 };
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Instant,
 };
 
-/// What a run did, and what it leaves.
-pub struct Outcome {
-    /// The numbers.
-    pub report: Report,
-    /// The learner after the last step; where an earlier one was better, that one is saved.
-    pub learner: Learner,
-    /// What the device recorded, if it did.
-    pub recorded: Option<Recorded>,
-}
+pub use super::member::{Entry, Outcome};
 
 /// What a run has to do with the world around it.
 #[derive(Default)]
 pub struct Around<'a> {
-    /// What records the device, until the last step.
+    /// What records the device, until the last step; only of a single run.
     pub recording: Option<Recording>,
     /// How progress is shown.
     pub mode: Mode,
     /// Once it is true the run ends after the step under way, and is saved to go on from there.
     pub stop: Option<&'a AtomicBool>,
-    /// Where the run goes on, if it is not new.
-    pub from: Option<Saved>,
+    /// The directory to name to whoever goes on.
+    pub home: PathBuf,
 }
 
-/// A run under way.
-struct Run<'a> {
-    recipe: &'a Recipe,
-    directory: Directory,
-    learner: Learner,
-    trainer: Trainer,
-    state: State,
+/// Runs under way.
+struct Runs<'a> {
+    /// Those that are not over.
+    members: Vec<Option<Member>>,
+    ended: Vec<Option<Result<Outcome>>>,
     source: &'a dyn Source,
     eval: Option<&'a Encoded>,
-    /// The hash of both.
-    data: String,
-    /// What the best is best at.
-    metric: Metric,
-    /// Optimiser steps in all.
+    /// How the batches are made, the same for all.
+    recipe: Recipe,
+    /// Optimiser steps of the longest.
     total: u64,
     progress: Progress,
-    stop: Option<&'a AtomicBool>,
-    /// When this process began, and what the run had taken before.
-    began: (Instant, f64),
-    /// Whether the learner is the best so far, and not saved yet.
-    unsaved: bool,
-    recording: Option<Recording>,
+    around: Around<'a>,
 }
 
-/// Trains by a recipe, evaluates on `eval` if there is some, and saves in `directory` the best, or the last if there is no
+/// Trains by a recipe, evaluates on `eval` if there is some, and saves in a directory the best, or the last if there is no
 /// telling. At the end of each epoch, and every so many steps if the recipe says so, the state of the run is saved with it.
 pub fn train(
-    recipe: &Recipe,
-    directory: Directory,
-    mut learner: Learner,
+    entry: Entry,
     source: &dyn Source,
     eval: Option<&Encoded>,
     around: Around<'_>,
 ) -> Result<Outcome> {
-    let Around { recording, mode, stop, from } = around;
-    let total = recipe.steps(source)?;
-    let metric = metric(recipe, &learner)?;
-    let mut trainer =
-        Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
-    let data = hash(source, eval);
-    let state = match from {
-        Some(saved) => saved.restore(&mut learner, &mut trainer, &data)?,
-        None => State::default(),
-    };
-    let progress = Progress::new(mode, "train", total).from(trainer.steps());
-    let (began, unsaved) = ((Instant::now(), state.seconds), false);
-    Run {
-        recipe,
-        directory,
-        learner,
-        trainer,
-        state,
-        source,
-        eval,
-        data,
-        metric,
-        total,
-        progress,
-        stop,
-        began,
-        unsaved,
-        recording,
-    }
-    .go()
+    let mut outcomes = train_together(vec![entry], source, eval, around)?;
+    outcomes.pop().unwrap_or_else(|| unreachable!("one for each run"))
 }
 
-impl Run<'_> {
-    fn go(mut self) -> Result<Outcome> {
-        while !self.is_over() {
-            self.epoch()?;
+/// The same of several runs. They stand on one model and read the same batches. There is an outcome for each: one whose numbers
+/// are no numbers any more ends alone; whatever else goes wrong ends all of them.
+pub fn train_together(
+    entries: Vec<Entry>,
+    source: &dyn Source,
+    eval: Option<&Encoded>,
+    around: Around<'_>,
+) -> Result<Vec<Result<Outcome>>> {
+    let Some(first) = entries.first() else { return Ok(vec![]) };
+    let recipe = first.recipe.clone();
+    entries.iter().try_for_each(|e| recipe.check_together(&e.recipe))?;
+    let data = hash(source, eval);
+    let members: Vec<Option<Member>> =
+        entries.into_iter().map(|e| Member::new(e, source, &data).map(Some)).collect::<Result<_>>()?;
+    let total = members.iter().flatten().map(|m| m.total).max().unwrap_or(0);
+    let steps = members.iter().flatten().map(Member::steps).min().unwrap_or(0);
+    let progress = Progress::new(around.mode, "train", total).from(steps);
+    let ended = members.iter().map(|_| None).collect();
+    Runs { members, ended, source, eval, recipe, total, progress, around }.go()
+}
+
+impl Runs<'_> {
+    fn go(mut self) -> Result<Vec<Result<Outcome>>> {
+        // what was stopped behind its last step has its last epoch to end
+        self.end_epoch(&self.those(|m| m.is_over() && m.state.taken > 0))?;
+        self.finish()?;
+        while let Some(epoch) = self.members.iter().flatten().map(Member::epoch).min() {
+            self.epoch(epoch)?;
         }
-        self.finish()
+        self.progress.finish();
+        Ok(self.ended.into_iter().flatten().collect())
     }
-    fn is_over(&self) -> bool {
-        self.state.stopped || self.trainer.steps() >= self.total
+    /// The places of those that this is true of.
+    fn those(&self, which: impl Fn(&Member) -> bool) -> Vec<usize> {
+        let is_one = |(i, m): (usize, &Option<Member>)| m.as_ref().filter(|m| which(m)).map(|_| i);
+        self.members.iter().enumerate().filter_map(is_one).collect()
     }
-    /// The rest of the epoch under way.
-    fn epoch(&mut self) -> Result<()> {
-        let (recipe, number) = (self.recipe, self.state.epochs.len() as u64);
-        let rates = recipe.rates(self.total);
-        let order = recipe.order(number);
-        let source = self.source;
-        let taken = self.state.taken;
-        for (n, step) in steps(source.batches(recipe.batch, order), recipe.accumulation).enumerate() {
-            let step = step?;
-            if n < taken {
-                continue; // before the run was stopped
+    /// The rest of an epoch, for all that stand in it; some may be ahead of others.
+    fn epoch(&mut self, number: u64) -> Result<()> {
+        let (source, recipe) = (self.source, self.recipe.clone());
+        let batches = source.batches(recipe.batch, recipe.order(number));
+        for (n, step) in steps(batches, recipe.accumulation).enumerate() {
+            let (step, here) = (step?, self.those(|m| m.epoch() == number && m.state.taken == n));
+            if !here.is_empty() {
+                self.step(&here, &step)?;
+                self.between_steps(&here)?;
+                self.end_epoch(&self.those(|m| m.epoch() == number && m.is_over()))?;
             }
-            let began = Instant::now();
-            let lr = recipe.lr * rates.factor(self.trainer.steps());
-            let done = self.trainer.step(&mut self.learner, &step, lr)?;
-            let tokens: usize = step.iter().map(Batch::tokens).sum();
-            let state = &mut self.state;
-            state.epoch.loss += done.loss * done.labels as f64;
-            state.epoch.tokens += tokens as u64;
-            state.epoch.seconds += began.elapsed().as_secs_f64();
-            state.seen += done.labels;
-            state.taken += 1;
-            self.progress.step(Some(done.loss), tokens as u64);
-            self.between_steps()?;
-            if self.is_over() {
-                break;
+            if self.those(|m| m.epoch() == number).is_empty() {
+                return Ok(());
             }
         }
-        if self.state.taken == 0 {
+        if !self.those(|m| m.epoch() == number && m.state.taken == 0).is_empty() {
             return Err(Error::Labels("there is nothing to learn from: an epoch has no batch".into()));
         }
-        if self.state.evaluated != self.trainer.steps() && (recipe.eval_every.is_none() || self.is_over()) {
-            self.check()?;
+        self.end_epoch(&self.those(|m| m.epoch() == number))
+    }
+    /// One step of some, from the same batches.
+    fn step(&mut self, here: &[usize], batches: &[Batch]) -> Result<()> {
+        let began = Instant::now();
+        let members = self.members.iter_mut().enumerate().filter(|(i, _)| here.contains(i));
+        let stepping = members.filter_map(|(_, m)| m.as_mut().map(Member::stepping)).collect();
+        let done = step_together(stepping, batches)?;
+        let tokens: usize = batches.iter().map(Batch::tokens).sum();
+        let (seconds, mut losses) = (began.elapsed().as_secs_f64(), vec![]);
+        for (i, done) in here.iter().zip(done) {
+            let result = done.map(|done| {
+                losses.push(done.loss);
+                self.members[*i].iter_mut().for_each(|m| m.took(done, tokens, seconds));
+            });
+            self.unless_of_numbers(*i, result)?;
         }
-        if let Some(p) = self.learner.prefix() {
-            p.seal()?;
-        }
-        let state = &mut self.state;
-        let mut epoch = std::mem::take(&mut state.epoch);
-        epoch.loss /= std::mem::take(&mut state.seen).max(1) as f64;
-        state.taken = 0;
-        self.progress.line(&line(number + 1, &epoch, &self.metric));
-        self.state.epochs.push(epoch);
-        if self.is_over() { Ok(()) } else { self.save() }
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        self.progress.step(Some(mean).filter(|_| !losses.is_empty()), tokens as u64);
+        Ok(())
     }
     /// What is due behind a step: an evaluation, a state that is saved, the end.
-    fn between_steps(&mut self) -> Result<()> {
-        let steps = self.trainer.steps();
-        let due = |every: Option<u64>| every.is_some_and(|n| steps.is_multiple_of(n));
-        if due(self.recipe.eval_every) {
-            self.check()?;
-        }
-        let stop = self.stop.is_some_and(|stop| stop.load(Relaxed)) && !self.is_over();
-        if due(self.recipe.checkpoint_every) || self.unsaved || stop {
-            self.save()?;
-        }
+    fn between_steps(&mut self, here: &[usize]) -> Result<()> {
+        let of = |runs: &Self, which: &dyn Fn(&Member) -> bool| -> Vec<usize> {
+            runs.those(which).into_iter().filter(|i| here.contains(i)).collect()
+        };
+        self.check(&of(self, &|m| m.is_due(m.recipe.eval_every)))?;
+        let stop = self.around.stop.is_some_and(|stop| stop.load(Relaxed));
+        let stop = stop && !self.those(|m| !m.is_over()).is_empty();
+        self.save(&of(self, &|m| m.is_due(m.recipe.checkpoint_every) || m.unsaved || stop))?;
         match stop {
             true => {
-                Err(Error::Stopped { step: steps, of: self.total, directory: self.directory.path().into() })
+                let step = self.members.iter().flatten().map(Member::steps).min().unwrap_or(0);
+                Err(Error::Stopped { step, of: self.total, directory: self.around.home.clone() })
             }
             false => Ok(()),
         }
     }
-    /// Evaluates.
-    fn check(&mut self) -> Result<()> {
-        let Some(eval) = self.eval else { return Ok(()) };
-        let step = self.trainer.steps();
+    /// Evaluates some.
+    fn check(&mut self, which: &[usize]) -> Result<()> {
+        let Some(eval) = self.eval.filter(|_| !which.is_empty()) else { return Ok(()) };
         self.progress.pause();
-        let metrics = evaluate(&self.learner, eval, self.recipe.eval_batch, Mode::Quiet)?.metrics;
+        let learners: Vec<_> =
+            which.iter().filter_map(|i| Some(&self.members[*i].as_ref()?.learner)).collect();
+        let found = evaluate_together(&learners, eval, self.recipe.eval_batch, Mode::Quiet)?;
         self.progress.resume();
-        let scores = metrics.scores.clone();
-        if scores.get("loss").is_some_and(|loss| !loss.is_finite()) {
-            return Err(Error::NotFinite { step, what: "the held-out loss".into() });
+        for (i, found) in which.iter().zip(found) {
+            let judged = self.members[*i].as_mut().map_or(Ok(()), |m| m.judge(found.metrics));
+            self.unless_of_numbers(*i, judged)?;
         }
-        let of = |m: &Metrics| m.scores.get(self.metric.name).unwrap_or(f64::NAN);
-        let better = |best: &Metrics| self.metric.is_better(of(&metrics), of(best));
-        let state = &mut self.state;
-        state.evaluated = step;
-        state.epoch.metrics = Some(scores);
-        if state.best.as_ref().is_none_or(better) {
-            (state.best, state.worse) = (Some(metrics), 0);
-            self.unsaved = true;
-        } else {
-            state.worse += 1;
-        }
-        state.stopped |= self.recipe.patience.is_some_and(|p| state.worse >= p);
         Ok(())
     }
-    /// What is to be saved of the learner: all of it where it is the best, or where there is no telling yet.
-    fn learned(&self) -> Result<Option<Vec<File>>> {
-        if !self.unsaved && self.state.best.is_some() {
-            return Ok(None);
+    /// Ends the epoch of some, and those that are over.
+    fn end_epoch(&mut self, which: &[usize]) -> Result<()> {
+        let unchecked = self.those(Member::is_unchecked).into_iter().filter(|i| which.contains(i));
+        self.check(&unchecked.collect::<Vec<_>>())?;
+        for i in which {
+            let Some(m) = &mut self.members[*i] else { continue };
+            m.learner.prefix().map_or(Ok(()), Prefix::seal)?;
+            self.progress.line(&m.end_epoch());
         }
-        if let Some(name) = self.learner.not_finite()? {
-            return Err(Error::NotFinite { step: self.trainer.steps(), what: format!("`{name}`") });
-        }
-        self.learner.files().map(Some)
+        let going = which.iter().copied().filter(|i| self.members[*i].as_ref().is_some_and(|m| !m.is_over()));
+        self.save(&going.collect::<Vec<_>>())?;
+        self.finish()
     }
-    /// Saves where the run stands, and what it has learned.
-    fn save(&mut self) -> Result<()> {
+    /// Saves where some stand, and what they have learned.
+    fn save(&mut self, which: &[usize]) -> Result<()> {
         self.progress.pause();
-        self.state.seconds = self.seconds();
-        let learned = self.learned()?;
-        let write =
-            |to: &mut dyn std::io::Write| self.state.write(to, &self.learner, &self.trainer, &self.data);
-        self.directory.save(learned.as_deref(), &[], Some((state::FILE, &write)), &[])?;
-        self.unsaved = false;
+        for i in which {
+            let saved = self.members[*i].as_mut().map_or(Ok(()), Member::save);
+            self.unless_of_numbers(*i, saved)?;
+        }
         self.progress.resume();
         Ok(())
     }
-    /// Seconds of the run, whatever process they were in.
-    fn seconds(&self) -> f64 {
-        let (began, before) = self.began;
-        before + began.elapsed().as_secs_f64()
+    /// Ends those that are over.
+    fn finish(&mut self) -> Result<()> {
+        for i in self.those(Member::is_over) {
+            let recording = self.around.recording.take();
+            let outcome = self.members[i].take().map(|m| m.finish(recording));
+            match outcome {
+                Some(Err(e)) if !e.is_of_numbers() => return Err(e),
+                other => self.ended[i] = other,
+            }
+        }
+        Ok(())
     }
-    fn finish(mut self) -> Result<Outcome> {
-        let (train_seconds, learned) = (self.seconds(), self.learned()?);
-        let recorded = self.recording.and_then(|r| r.end(self.trainer.steps()));
-        let size = self.learner.size();
-        let State { epochs, best, .. } = self.state;
-        let (tokens, seconds) = epochs.iter().fold((0, 0.0), |(t, s), e| (t + e.tokens, s + e.seconds));
-        let out = self.directory.path().to_path_buf();
-        let report = Report {
-            task: self.learner.task().name().into(),
-            metrics: best,
-            epochs,
-            train_seconds,
-            tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
-            peak_rss_bytes: peak_rss_bytes(),
-            ledger_peak_bytes: self.learner.backbone().device().ledger().usage().peak_total() as u64,
-            trainable_parameters: size.trainable as u64,
-            total_parameters: size.total as u64,
-            out: out.clone(),
-            profile: recorded.as_ref().map(|r| r.summary.clone()),
-        };
-        let json =
-            serde_json::to_vec_pretty(&report).map_err(|e| Error::File { path: out, why: e.to_string() })?;
-        self.directory.save(learned.as_deref(), &[("report.json".into(), json)], None, &[state::FILE])?;
-        self.progress.finish();
-        Ok(Outcome { report, learner: self.learner, recorded })
+    /// Ends a run that has left the numbers; other errors are passed on.
+    fn unless_of_numbers(&mut self, i: usize, result: Result<()>) -> Result<()> {
+        match result {
+            Err(e) if e.is_of_numbers() => {
+                let name = self.members[i].take().and_then(|m| m.name);
+                name.into_iter().for_each(|name| self.progress.line(&format!("{name}: {e}")));
+                self.ended[i] = Some(Err(e));
+                Ok(())
+            }
+            other => other,
+        }
     }
-}
-
-/// What the best checkpoint is best at: what the recipe says, which must be a score of the task.
-fn metric(recipe: &Recipe, learner: &Learner) -> Result<Metric> {
-    let all = learner.task().metrics();
-    let Some(name) = &recipe.metric else {
-        return all.first().copied().ok_or_else(|| Error::Model("the task computes no score".into()));
-    };
-    all.iter().find(|m| m.name == name.as_str()).copied().ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|m| m.name).collect();
-        let why = format!("{} computes {}", learner.task().name(), names.join(", "));
-        Error::Option { option: "metric", value: format!("`{name}`"), why }
-    })
-}
-
-fn line(number: u64, e: &Epoch, metric: &Metric) -> String {
-    let scores = e.metrics.as_ref().map(|scores| {
-        let loss = scores.get("loss").map(|loss| format!(", held-out loss {loss:.4}")).unwrap_or_default();
-        let other = Some(metric).filter(|m| m.name != "loss").and_then(|m| Some(m.show(scores.get(m.name)?)));
-        loss + &other.map(|m| format!(", {m}")).unwrap_or_default()
-    });
-    format!(
-        "epoch {number}: loss {:.4}{} ({:.1} s, {:.0} tokens/s)",
-        e.loss,
-        scores.unwrap_or_default(),
-        e.seconds,
-        e.tokens as f64 / e.seconds.max(1e-9)
-    )
 }

@@ -4,7 +4,8 @@ use crate::program::{
     demo,
     options::{AdapterChoice, Options, Settings},
     print::{note_unused, say, tell},
-    setup::{Going, open, train},
+    runs::{Going, is_complete, train},
+    setup::open,
     signals::Signals,
 };
 use anyhow::Result;
@@ -16,11 +17,11 @@ use engraft::{
         progress::Mode,
         report::{Report, json_line},
     },
-    run::{directory::BEGUN, state, train::Outcome},
+    run::train::Outcome,
     tasks::Task,
 };
 use engraft_engine::Storage;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub fn run(t: &Train) -> Result<()> {
     let signals = Signals::install()?;
@@ -48,14 +49,22 @@ pub fn run(t: &Train) -> Result<()> {
         *paths = expand(paths)?;
     }
     let mode = Mode::detect(s.quiet);
-    let head_only = match is_demo && matches!(s.adapter, Some(AdapterChoice::Of(_))) && s.init.is_none() {
+    let head_only = match is_demo
+        && s.variant.is_none()
+        && matches!(s.adapter, Some(AdapterChoice::Of(_)))
+        && s.init.is_none()
+    {
         true => Some(head_only(&s, mode, going)?),
         false => None,
     };
     if mode != Mode::Quiet {
         tell(&heading(&s));
     }
-    let Outcome { report, learner, .. } = train(&s, mode, going)?;
+    let mut ended = train(&s, mode, going)?;
+    if s.variant.is_some() {
+        return several(&s, ended);
+    }
+    let Outcome { report, learner, .. } = the_one(&mut ended)?;
     if !s.quiet {
         note_unused(learner.backbone());
         summarise(&s, &report, learner.task(), head_only.as_ref())?;
@@ -66,6 +75,46 @@ pub fn run(t: &Train) -> Result<()> {
     Ok(())
 }
 
+/// What a single run left.
+fn the_one(ended: &mut Vec<(Option<String>, engraft::Result<Outcome>)>) -> engraft::Result<Outcome> {
+    let one = ended.pop().map(|(_, outcome)| outcome);
+    one.unwrap_or_else(|| Err(Error::Model("the run is complete".into())))
+}
+
+/// What several runs left: a line for each, and an error if one of them failed.
+fn several(s: &Settings, ended: Vec<(Option<String>, engraft::Result<Outcome>)>) -> Result<()> {
+    let mut failed = None;
+    if let (Some((_, Ok(first))), false) = (ended.iter().find(|(_, o)| o.is_ok()), s.quiet) {
+        note_unused(first.learner.backbone());
+    }
+    for (name, outcome) in ended {
+        let name = name.unwrap_or_default();
+        match outcome {
+            Ok(o) if !s.quiet => {
+                let loss = o.report.epochs.last().map_or(f64::NAN, |e| e.loss);
+                let shown = held_out(&o.report, o.learner.task()).unwrap_or_default();
+                let shown = if shown.is_empty() { shown } else { format!(", held-out: {shown}") };
+                say(&format!("{name}: loss {loss:.4}{shown}; saved in {}", o.report.out.display()))?;
+            }
+            Ok(_) => {}
+            Err(source) => failed = failed.or(Some(Error::Within { name, source: Box::new(source) })),
+        }
+    }
+    if s.json {
+        let path = s.out.join("report.json");
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
+        say(&json_line(&serde_json::from_str::<serde_json::Value>(&text)?))?;
+    }
+    failed.map_or(Ok(()), |e| Err(e.into()))
+}
+
+/// The scores of an evaluation, as they are shown; none if there was none.
+fn held_out(r: &Report, task: &dyn Task) -> Option<String> {
+    let m = r.metrics.as_ref()?;
+    let shown = task.metrics().iter().filter_map(|metric| Some(metric.show(m.scores.get(metric.name)?)));
+    Some(shown.collect::<Vec<_>>().join(", "))
+}
+
 /// `engraft fuse`.
 pub fn fuse(t: &Train) -> Result<()> {
     let is_given = t.resume.is_some() || t.config.is_some() || t.options.adapters.is_some();
@@ -73,12 +122,6 @@ pub fn fuse(t: &Train) -> Result<()> {
         true => run(t),
         false => Err(Error::Needs { option: "fuse", needs: "adapters" }.into()),
     }
-}
-
-/// Whether the run in a directory came to its end.
-fn is_complete(out: &Path) -> bool {
-    let there = |name: &str| out.join(name).exists();
-    there("report.json") && !there(state::FILE) && !there(BEGUN)
 }
 
 /// What the demonstration compares.
@@ -108,7 +151,7 @@ fn head_only(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Report> {
     if mode != Mode::Quiet {
         tell(&heading(&plain));
     }
-    Ok(train(&plain, mode, going)?.report)
+    Ok(the_one(&mut train(&plain, mode, going)?)?.report)
 }
 
 fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Report>) -> Result<()> {
@@ -126,9 +169,7 @@ fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Repor
             let (plain, adapter) = (100.0 * plain, 100.0 * adapter);
             say(&format!("held-out accuracy: head only {plain:.1} %, adapter {adapter:.1} %"))?;
         } else {
-            let shown =
-                task.metrics().iter().filter_map(|metric| Some(metric.show(m.scores.get(metric.name)?)));
-            say(&format!("held-out: {}", shown.collect::<Vec<_>>().join(", ")))?;
+            say(&format!("held-out: {}", held_out(r, task).unwrap_or_default()))?;
         }
     }
     say(&format!(

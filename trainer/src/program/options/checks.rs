@@ -113,6 +113,19 @@ impl Options {
             // what a cached step holds depends on what was cached before
             return Err(Error::Exclusive { one: "memory-budget", other: "cache-prefix" });
         }
+        if let Some(variants) = &self.variant {
+            let mut names: Vec<&str> = variants.iter().map(|v| v.name.as_str()).collect();
+            names.sort_unstable();
+            if let Some(name) = names.windows(2).find(|w| w[0] == w[1]).map(|w| w[0]) {
+                return Err(refused("variant", format!("`{name}` twice"), "a name stands for one run"));
+            }
+            if names.is_empty() {
+                return Err(refused("variant", "empty", "it names runs"));
+            }
+            if self.profile.is_some() {
+                return Err(Error::Exclusive { one: "variant", other: "profile" });
+            }
+        }
         let streams = self.stream == Some(true);
         if streams && self.cache_prefix.is_some() {
             // the cache knows every text by its hash, in memory

@@ -18,6 +18,7 @@ mod grafted;
 mod paths;
 mod table;
 mod texts;
+mod variant;
 
 use std::path::Path;
 
@@ -29,6 +30,7 @@ pub use choices::{
 pub use grafted::Composed;
 pub use table::{Mark, Options, Settings};
 pub use texts::{ReductionFactor, ScalingChoice};
+pub use variant::Variant;
 
 use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
@@ -59,11 +61,7 @@ impl Options {
     pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Self> {
         let path = path.as_ref();
         toml::from_str(text).map_err(|error| {
-            let message = error.message();
-            let why = match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-                Some((key, _)) => unknown(key),
-                None => message.replace('\n', " "),
-            };
+            let why = why(error.message());
             match error.span() {
                 Some(span) => Error::line(path, 1 + text[..span.start].matches('\n').count(), why),
                 None => Error::file(path, why),
@@ -94,10 +92,36 @@ impl Options {
         self.or(lower)
     }
 
-    /// Checks everything and fills in the defaults.
-    pub fn resolve(self) -> Result<Settings> {
+    /// Checks everything and fills in the defaults. Of several runs each gets all that is its own.
+    pub fn resolve(mut self) -> Result<Settings> {
         self.check_together()?;
+        if let Some(mut variants) = self.variant.take() {
+            variants.sort_by(|a, b| a.name.cmp(&b.name));
+            let settle = |v: &Variant| {
+                let own = v.within(self.with(v).and_then(Self::resolve))?.to_options().only(Mark::Own);
+                Ok(Variant { name: v.name.clone(), own: toml::Table::try_from(own).unwrap_or_default() })
+            };
+            let settled = variants.iter().map(settle).collect::<Result<_>>()?;
+            self = Self { variant: Some(settled), ..self.without(Mark::Own) };
+        }
         self.settle()
+    }
+
+    /// These options with what is a variant's own.
+    fn with(&self, v: &Variant) -> Result<Self> {
+        let own: Self =
+            v.own.clone().try_into().map_err(|e: toml::de::Error| Error::Model(why(e.message())))?;
+        if let Some(key) = own.without(Mark::Own).keys_given().first() {
+            let own = Self::keys_of(Mark::Own).join(", ");
+            return Err(Error::Model(format!(
+                "`{key}` is the same for all; a variant may have its own {own}"
+            )));
+        }
+        if own.adapter == Some(AdapterChoice::Full) {
+            let why = "a backbone that trains serves one run by itself".into();
+            return Err(Error::Option { option: "adapter", value: "full".into(), why });
+        }
+        Ok(own.over(Self { variant: None, ..self.clone() }))
     }
 
     /// Fills in the defaults for who does not train; what goes together there is theirs to say.
@@ -126,6 +150,14 @@ impl Options {
     }
 }
 
+/// What is wrong with options, as their reader says it.
+fn why(message: &str) -> String {
+    match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
+        Some((key, _)) => unknown(key),
+        None => message.replace('\n', " "),
+    }
+}
+
 /// What to say of a key that does not exist.
 fn unknown(key: &str) -> String {
     let dashed = key.replace('_', "-");
@@ -144,8 +176,21 @@ impl Default for Settings {
 impl Settings {
     /// The text of a `run.toml` that gives these settings again.
     pub fn to_toml(&self) -> String {
-        let options = toml::to_string(&self.to_options()).expect("options are plain values");
+        let all = self.to_options();
+        let options = if self.variant.is_some() { all.without(Mark::Own) } else { all };
+        let options = toml::to_string(&options).expect("options are plain values");
         format!("# The settings of this run. `engraft train --config {FILE}` repeats it.\n{options}")
+    }
+
+    /// The runs of these settings, with their names: one without a name, or several, each as it would be by itself.
+    pub fn runs(&self) -> Result<Vec<(Option<String>, Self)>> {
+        let Some(variants) = &self.variant else { return Ok(vec![(None, self.clone())]) };
+        let shared = self.to_options().without(Mark::Own);
+        let one = |v: &Variant| {
+            let own = Options { out: Some(self.out.join(&v.name)), ..v.within(shared.with(v))? };
+            Ok((Some(v.name.clone()), v.within(own.resolve())?))
+        };
+        variants.iter().map(one).collect()
     }
 
     /// The file that says what the run is.

@@ -11,6 +11,7 @@ use super::choices::{
 };
 use super::grafted::{Composed, Mixing, SavedAdapter};
 use super::texts::{Layers, ReductionFactor, ScalingChoice};
+use super::variant::Variant;
 use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
@@ -29,16 +30,16 @@ pub enum Mark {
     Use,
     /// The run as a whole: single steps have no use for it.
     Run,
+    /// What each of several runs over the same batches may have for itself.
+    Own,
 }
 
 /// Whether an option has a mark.
 macro_rules! is {
-    ($asked:expr) => {
-        false
-    };
-    ($asked:expr, $mark:ident) => {
-        $asked == Mark::$mark
-    };
+    ($asked:expr $(, $mark:ident)*) => {{
+        let marks: &[Mark] = &[$(Mark::$mark),*];
+        marks.contains(&$asked)
+    }};
 }
 
 /// A settled option's value.
@@ -61,7 +62,7 @@ macro_rules! unsettle {
     };
 }
 
-/// Each line is `name: type = default;` or `name: type;`, perhaps with a [`Mark`] in front of the
+/// Each line is `name: type = default;` or `name: type;`, perhaps with [`Mark`]s in front of the
 /// semicolon, under its documentation (the flag's help) and in brackets what clap should know
 /// besides; `[with ..]` names the module that (de)serialises it. From it come the field of [`Options`]
 /// with its flag and its key, the field of [`Settings`], and their parts in everything that goes
@@ -70,7 +71,7 @@ macro_rules! options {
     ($($heading:literal {
         $(
             $(#[doc = $doc:literal])* $([$($arg:tt)*])?
-            $name:ident: $ty:ty $(, [with $with:literal])? $(= $default:expr)? $(, $mark:ident)?;
+            $name:ident: $ty:ty $(, [with $with:literal])? $(= $default:expr)? $(, $mark:ident)*;
         )*
     })*) => {
         /// Options as they are given, by flags or by a `run.toml`: any may be missing.
@@ -108,17 +109,17 @@ macro_rules! options {
 
             /// Those with this mark.
             pub fn only(&self, mark: Mark) -> Self {
-                Self { $($($name: self.$name.clone().filter(|_| is!(mark $(, $mark)?)),)*)* }
+                Self { $($($name: self.$name.clone().filter(|_| is!(mark $(, $mark)*)),)*)* }
             }
 
             /// Those without it.
             pub fn without(&self, mark: Mark) -> Self {
-                Self { $($($name: self.$name.clone().filter(|_| !is!(mark $(, $mark)?)),)*)* }
+                Self { $($($name: self.$name.clone().filter(|_| !is!(mark $(, $mark)*)),)*)* }
             }
 
             /// The names of all options with this mark.
             pub fn keys_of(mark: Mark) -> Vec<String> {
-                let all = [$($((stringify!($name), is!(mark $(, $mark)?))),*),*];
+                let all = [$($((stringify!($name), is!(mark $(, $mark)*))),*),*];
                 all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.replace('_', "-")).collect()
             }
 
@@ -191,61 +192,61 @@ options! {
     "Adapter" {
         /// What is trained below the head: a method or one of its presets, perhaps with fields of AdapterHub's configuration as in
         /// `NAME[reduction_factor=6]`; none for the head alone, full for the whole backbone; the saved adapter with --init
-        [value_name = "ADAPTER"] adapter: AdapterChoice;
+        [value_name = "ADAPTER"] adapter: AdapterChoice, Own;
         /// Start from a saved adapter and head, as they are; with --head from the adapter alone,
         /// with a new head
         [value_name = "DIR"] init: PathBuf;
         /// The adapter's name, under which it is saved; `default` if not given
-        name: String;
+        name: String, Own;
         /// Saved adapters to build on, which do not train: directories, each perhaps with another name as in
         /// NAME=DIR
-        [value_name = "DIR", num_args = 1..] adapters: Vec<SavedAdapter>;
+        [value_name = "DIR", num_args = 1..] adapters: Vec<SavedAdapter>, Own;
         /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)`; saved ones are fused, and a
         /// new one stands on them, if not given
-        [value_name = "SETUP"] setup: Composed;
+        [value_name = "SETUP"] setup: Composed, Own;
         /// How a new fusion mixes adapters: one of these, perhaps with fields as in
         /// `gating[top_k=2]`
-        [value_name = "FUSION", visible_alias = "method"] fusion: Mixing;
+        [value_name = "FUSION", visible_alias = "method"] fusion: Mixing, Own;
         /// Train the saved adapters too
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        joint: bool = false;
+        joint: bool = false, Own;
         /// Width of the bottleneck
-        [value_name = "N"] bottleneck: usize;
+        [value_name = "N"] bottleneck: usize, Own;
         /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
-        [value_name = "F"] reduction_factor: ReductionFactor;
+        [value_name = "F"] reduction_factor: ReductionFactor, Own;
         /// After which sub-layer the adapter stands; the preset's if not given
-        [value_parser = one_of::<PlacementChoice>()] placement: PlacementChoice;
+        [value_parser = one_of::<PlacementChoice>()] placement: PlacementChoice, Own;
         /// The adapter's activation, as relu, gelu, gelu_new, tanh, swish or leakyrelu; the preset's if not
         /// given
-        [value_name = "NAME"] non_linearity: String;
+        [value_name = "NAME"] non_linearity: String, Own;
         /// Dropout of the adapter's output while training
-        [value_name = "P"] adapter_dropout: f64;
+        [value_name = "P"] adapter_dropout: f64, Own;
         /// A factor for the adapter's output: a number, `learned` or, per channel, `channel`; the preset's if
         /// not given
-        [value_name = "S"] scaling: ScalingChoice;
+        [value_name = "S"] scaling: ScalingChoice, Own;
         /// A new layer norm before the bottleneck
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        ln_before: bool;
+        ln_before: bool, Own;
         /// A new layer norm after the bottleneck
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        ln_after: bool;
+        ln_after: bool, Own;
         /// How the adapter is initialised; the preset's if not given
-        [value_parser = one_of::<AdapterInit>()] adapter_init: AdapterInit;
+        [value_parser = one_of::<AdapterInit>()] adapter_init: AdapterInit, Own;
         /// The layers that get adapters, counted from 0, as in `3-5,7`; all if not given
-        layers: Layers;
+        layers: Layers, Own;
         /// The layers that get none
-        [value_name = "LAYERS"] leave_out: Layers;
+        [value_name = "LAYERS"] leave_out: Layers, Own;
         /// The head over the backbone; AdapterHub's for the task if not given
-        [value_parser = one_of::<Head>()] head: Head;
+        [value_parser = one_of::<Head>()] head: Head, Own;
     }
     "Training" {
         /// Passes over the training data; no limit if only --max-steps is given
-        [value_name = "N"] epochs: u64, Run;
+        [value_name = "N"] epochs: u64, Run, Own;
         /// Optimiser steps, if they end before the epochs do
-        [value_name = "N"] max_steps: u64, Run;
+        [value_name = "N"] max_steps: u64, Run, Own;
         /// Texts in a batch
         [value_name = "N"] batch_size: usize;
         /// Instead: tokens in a batch at most. Texts are taken in their order until the next one does not fit; a longer text is a
@@ -254,29 +255,29 @@ options! {
         /// Batches in an optimiser step
         [value_name = "N"] gradient_accumulation: usize = 1;
         /// The highest learning rate; lower, at 5e-5, with --adapter full
-        [value_name = "LR"] lr: f64 = 5e-4;
+        [value_name = "LR"] lr: f64 = 5e-4, Own;
         /// What becomes of the learning rate after the warm-up
-        [value_parser = one_of::<Decay>()] schedule: Decay = Decay::Linear, Run;
+        [value_parser = one_of::<Decay>()] schedule: Decay = Decay::Linear, Run, Own;
         /// The warm-up's share of all steps
-        [value_name = "SHARE"] warmup_ratio: f64, Run;
+        [value_name = "SHARE"] warmup_ratio: f64, Run, Own;
         /// Steps of warm-up
-        [value_name = "N"] warmup_steps: u64, Run;
+        [value_name = "N"] warmup_steps: u64, Run, Own;
         /// AdamW's weight decay
-        [value_name = "W"] weight_decay: f64 = 0.01;
+        [value_name = "W"] weight_decay: f64 = 0.01, Own;
         /// AdamW's decay of the mean gradient
-        [value_name = "B"] adam_beta1: f64 = 0.9;
+        [value_name = "B"] adam_beta1: f64 = 0.9, Own;
         /// AdamW's decay of the mean squared gradient
-        [value_name = "B"] adam_beta2: f64 = 0.999;
+        [value_name = "B"] adam_beta2: f64 = 0.999, Own;
         /// AdamW's epsilon
-        [value_name = "E"] adam_eps: f64 = 1e-8;
+        [value_name = "E"] adam_eps: f64 = 1e-8, Own;
         /// Save the whole state of the run every so many optimiser steps, besides the end of each epoch: --resume goes on from there
-        [value_name = "STEPS"] checkpoint_every: u64, Run;
+        [value_name = "STEPS"] checkpoint_every: u64, Run, Own;
         /// The norm to which gradients are clipped; 0 for no clipping
-        [value_name = "NORM"] clip: f64 = 1.0;
+        [value_name = "NORM"] clip: f64 = 1.0, Own;
         /// Dropout of the backbone and the head while training; what the model's config says if not given
         [value_name = "P"] dropout: f64;
         /// The seed of initialisation, shuffling and dropout
-        [value_name = "N"] seed: u64 = 42;
+        [value_name = "N"] seed: u64 = 42, Own;
         /// Take the training data in the order of the file
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
@@ -289,14 +290,14 @@ options! {
     }
     "Evaluation" {
         /// Evaluate every so many optimiser steps; after each epoch if not given
-        [value_name = "STEPS"] eval_every: u64, Run;
+        [value_name = "STEPS"] eval_every: u64, Run, Own;
         /// Texts in a batch of evaluation
         [value_name = "N"] eval_batch_size: usize = 64, Run;
         /// The score that the best checkpoint is best at, such as accuracy, macro_f1, f1, perplexity or loss; the task's own if not
         /// given
-        [value_name = "SCORE"] metric: String, Run;
+        [value_name = "SCORE"] metric: String, Run, Own;
         /// Stop after so many evaluations without a better one; never if not given
-        [value_name = "N"] patience: u64, Run;
+        [value_name = "N"] patience: u64, Run, Own;
     }
     "Memory" {
         /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
@@ -321,5 +322,10 @@ options! {
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
         quiet: bool = false;
+    }
+    "Several at once" {
+        /// Several runs over the same batches in one, each saved in a directory of its name in --out as if it had run by itself: a
+        /// name and what is its own in the adapter, the rates and the seed, as in `fast: lr=1e-3, adapter=lora[r=8]`
+        [value_name = "NAME: KEY=VALUE, ..", num_args = 1..] variant: Vec<Variant>, [with "super::variant"], Run;
     }
 }

@@ -73,6 +73,26 @@ quiet = true
 "#;
 
 #[test]
+fn variants_have_what_is_their_own_and_the_rest_in_common() {
+    let variants = "lr = 2e-3\nepochs = 9\nbottleneck = 8\nbatch-size = 4\n[variant.b]\nlr = 1e-3\nmax-steps = 7\n\
+                    [variant.a]\nadapter = 'none'\nseed = 3";
+    let settings = parse(variants).resolve().unwrap();
+    let runs = settings.runs().unwrap();
+    let [(Some(a), of_a), (Some(b), of_b)] = &runs[..] else { panic!("{runs:?}") };
+    assert_eq!((a.as_str(), of_a.lr, of_a.epochs, of_a.bottleneck, of_a.seed), ("a", 2e-3, Some(9), None, 3));
+    assert_eq!((b.as_str(), of_b.lr, of_b.epochs, of_b.max_steps), ("b", 1e-3, Some(9), Some(7)));
+    assert_eq!((of_b.bottleneck, of_b.batch_size, of_b.out.as_path()), (Some(8), Some(4), Path::new("engraft-out/b")));
+    // the file of all of them gives the same runs, those of each the same run
+    let again = parse(&settings.to_toml()).resolve().unwrap();
+    assert_eq!((&again, again.runs().unwrap()), (&settings, runs.clone()));
+    for (_, run) in runs {
+        assert_eq!(parse(&run.to_toml()).resolve().unwrap(), run);
+    }
+    assert!(Options::parse("x.toml", "[variant.'a/b']\nlr = 1").unwrap_err().to_string().contains("a/b"));
+    assert!(parse("variant = {}").resolve().unwrap_err().to_string().contains("`variant`"));
+}
+
+#[test]
 fn run_toml_reads_every_option_and_reproduces_the_run() {
     let settings = parse(ALL).resolve().unwrap();
     assert_eq!(settings.adapter, Some(AdapterChoice::Of("scaled_par_bn".into())));
@@ -103,7 +123,8 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
             "warmup-ratio",
             "no-shuffle",
             "cache-prefix",
-            "memory-budget"
+            "memory-budget",
+            "variant"
         ],
         "the others are in ALL"
     );

@@ -1,0 +1,245 @@
+//! Training: one run, or several that go over the same batches, from settings to what they leave.
+use super::options::{self, Options, Settings};
+use super::print::{many_classes, note, tell};
+use super::setup::{
+    files, is_same, learn, learner, max_length, needed, open, open_backbone, to_be_counted, tokenizer,
+    was_cut, were_cut,
+};
+use engraft::{
+    Device, Error, Result,
+    learner::{Backbone, Learner, prefix::Precision},
+    reports::{
+        profile::{Recording, check_file, measure},
+        progress::{Mode, Progress},
+    },
+    run::{
+        directory::{BEGUN, Directory, File},
+        evaluate::Encoded,
+        plan::{Work, plan},
+        recipe::Recipe,
+        source::Source,
+        state::{self, Saved},
+        stream::Stream,
+        train::{Around, Entry, Outcome, train_together},
+    },
+    tasks::{Purpose, Task, TaskType},
+    text::examples::Examples,
+};
+use engraft_engine::output;
+use serde_json::{Map, Value, json};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+/// The file that a run leaves at its end.
+const REPORT: &str = "report.json";
+
+/// A run that goes on, or a new one; and what ends it early.
+#[derive(Clone, Copy)]
+pub struct Going<'a> {
+    /// Whether the run in the output directory goes on.
+    pub resume: bool,
+    /// Ends the run after the step under way, once it is true.
+    pub stop: &'a AtomicBool,
+}
+
+/// Whether the run in a directory came to its end.
+pub fn is_complete(out: &Path) -> bool {
+    let there = |name: &str| out.join(name).exists();
+    there(REPORT) && !there(state::FILE) && !there(BEGUN)
+}
+/// Whether this very run did.
+fn is_done(s: &Settings) -> bool {
+    let comparable = |s: Settings| Settings { task: None, threads: 0, json: false, quiet: false, ..s };
+    let recorded = || Options::read(s.out.join(options::FILE)).and_then(Options::resolve);
+    is_complete(&s.out) && recorded().is_ok_and(|r| comparable(r) == comparable(s.clone()))
+}
+
+/// Takes the directory of a run that goes on, or of a new one.
+fn take(s: &Settings, goes_on: bool) -> Result<(Directory, Option<Saved>)> {
+    if let Some(model) = s.model.as_ref().filter(|model| is_same(model, &s.out)) {
+        let why = format!("it is the model's own directory {}: its files would be lost", model.display());
+        return Err(Error::Option { option: "out", value: s.out.display().to_string(), why });
+    }
+    output::check_writable(&s.out)?;
+    Ok(match goes_on {
+        true => (Directory::go_on(&s.out, s.file())?, Saved::open(&s.out)?),
+        false => (Directory::begin(&s.out, s.file())?, None),
+    })
+}
+
+/// A run that is to be taken part in.
+struct Part {
+    name: Option<String>,
+    settings: Settings,
+    directory: Directory,
+    from: Option<Saved>,
+}
+impl Part {
+    /// What is wrong with it names it, if it is one of several.
+    fn within<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| match &self.name {
+            Some(name) => Error::Within { name: name.clone(), source: Box::new(e) },
+            None => e,
+        })
+    }
+}
+
+/// The learners of some runs on one backbone, of which the first names the task.
+fn learners(
+    parts: &[Part],
+    backbone: Backbone,
+    mut known: impl FnMut(&TaskType) -> Result<Box<dyn Task>>,
+) -> Result<(Vec<Learner>, &'static TaskType)> {
+    let (mut all, mut kinds) = (vec![], vec![]);
+    for (part, backbone) in parts.iter().zip(std::iter::repeat_n(backbone, parts.len())) {
+        let (one, kind) = part.within(learner(&part.settings, backbone, &mut known))?;
+        let first: &Learner = all.first().unwrap_or(&one);
+        if (one.task().name(), one.task().labels()) != (first.task().name(), first.task().labels()) {
+            let what = "what goes over the same batches learns one task, with the same labels";
+            return part.within(Err(Error::Model(what.into())));
+        }
+        all.push(one);
+        kinds.push(kind);
+    }
+    let kind = kinds.first().copied().ok_or_else(|| Error::Model("every run is complete".into()))?;
+    Ok((all, kind))
+}
+
+/// Each reads from the cache of one before if theirs lie in front of the same layer.
+fn cache_prefix(all: &mut [Learner], directory: &Path, dtype: Precision, max_length: usize) -> Result<()> {
+    for i in 0..all.len() {
+        let (before, rest) = all.split_at_mut(i);
+        let mut shared = false;
+        for other in before.iter() {
+            shared = shared || rest[0].share_prefix(other)?;
+        }
+        if !shared {
+            rest[0].cache_prefix(directory, dtype, max_length)?;
+        }
+    }
+    Ok(())
+}
+
+/// The reports of all runs of these settings in one file, by their names.
+fn report_of_all(s: &Settings, ended: &[(Option<String>, Result<Outcome>)]) -> Result<File> {
+    let mut all = Map::new();
+    for (name, settings) in s.runs()? {
+        let failed = ended.iter().find(|(n, _)| *n == name).and_then(|(_, outcome)| outcome.as_ref().err());
+        let report = match failed {
+            Some(e) => json!({"error": e.to_string()}),
+            None => {
+                let path = settings.out.join(REPORT);
+                let bytes =
+                    std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+                serde_json::from_slice(&bytes).map_err(|e| Error::file(&path, e.to_string()))?
+            }
+        };
+        all.insert(name.unwrap_or_default(), report);
+    }
+    let text = serde_json::to_vec_pretty(&json!({"variants": Value::from(all)}));
+    Ok((REPORT.into(), text.map_err(|e| Error::file(&s.out, e.to_string()))?))
+}
+
+/// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set. There is an outcome
+/// for each run that was not over before, with its name if it is one of several.
+pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<String>, Result<Outcome>)>> {
+    let paths = s.train.as_deref().ok_or_else(|| needed("train"))?;
+    s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
+    // where nothing was saved yet the settings alone are what there is to go on from
+    let goes_on = going.resume && !s.out.join(BEGUN).exists();
+    let mut home = s.variant.is_some().then(|| take(s, goes_on)).transpose()?;
+    let mut parts = vec![];
+    for (name, settings) in s.runs()? {
+        if home.is_none() || !(goes_on && is_done(&settings)) {
+            let goes_on = goes_on && !settings.out.join(BEGUN).exists();
+            let (directory, from) = take(&settings, goes_on)?;
+            parts.push(Part { name, settings, directory, from });
+        }
+    }
+    let device = open(s.device, s.threads)?;
+    let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
+    let backbone = open_backbone(s, &device)?;
+    let max_length = max_length(s.max_length, &backbone);
+    let tokenizer = tokenizer(&backbone, max_length)?;
+    let (mut survey, mut labels) = (None, None);
+    let open_files = |kind: &TaskType, paths: &[PathBuf], purpose| files(kind, paths, &s.columns(), purpose);
+    let is_quiet = mode == Mode::Quiet;
+    let (mut learners, kind) = learners(&parts, backbone, |kind| {
+        if let Some(labels) = &labels {
+            return (kind.known)(Vec::clone(labels));
+        }
+        let files = open_files(kind, paths, Purpose::Train)?;
+        s.stream.then(|| files.check_again()).transpose()?; // before it is read the first time
+        let (task, found) = learn(kind, &files)?;
+        (survey, labels) = (found, Some(task.labels().to_vec()));
+        Ok(task)
+    })?;
+    let read = |paths: &[PathBuf], purpose| {
+        let files = open_files(kind, paths, purpose)?;
+        let encoded = Encoded::read(&files, &learners[0], &tokenizer, purpose)?;
+        note(files.notes(), is_quiet);
+        note(was_cut(&encoded, max_length), is_quiet);
+        Ok::<_, Error>(encoded)
+    };
+    let file = paths.first().map_or(Path::new("-"), PathBuf::as_path);
+    let labels = learners[0].task().labels().to_vec();
+    if let Some(warning) = many_classes(file, labels.len()).filter(|_| !is_quiet) {
+        tell(&warning);
+    }
+    let mut recipes: Vec<Recipe> = parts.iter().map(|p| p.settings.recipe()).collect();
+    // the learner's own trains while texts are read
+    let task = (kind.known)(labels.clone())?;
+    let stream = || {
+        let files = open_files(kind, paths, Purpose::Train)?;
+        let stream = Stream::new(files, survey, &*task, &tokenizer, s.buffer())?;
+        note(stream.files().notes(), is_quiet);
+        note(to_be_counted(&stream, &recipes[0]), is_quiet);
+        Ok::<_, Error>(stream)
+    };
+    let stream = s.stream.then(stream).transpose()?;
+    let examples = match stream {
+        Some(_) => Examples::default(),
+        None => read(paths, Purpose::Train)?.examples,
+    };
+    let source: &dyn Source = stream.as_ref().map_or(&examples, |stream| stream);
+    let eval = s.eval.as_ref().map(|paths| read(paths, Purpose::Evaluate)).transpose()?;
+    if let Some(directory) = &s.cache_prefix {
+        cache_prefix(&mut learners, directory, s.cache_dtype, max_length)?;
+    }
+    if let Some(budget) = s.memory_budget {
+        let null = open_backbone(s, &Device::null(device.threads()))?;
+        let (mut priced, _) = self::learners(&parts, null, |kind| (kind.known)(labels.clone()))?;
+        let steps = recipes.iter().map(|r| r.steps(source)).collect::<Result<Vec<_>>>()?;
+        let (longest, _) = recipes.iter().zip(steps).max_by_key(|(_, n)| *n).unwrap_or((&recipes[0], 0));
+        let plan = plan(&mut priced, &Work::of_run(longest, source, eval.as_ref())?, budget.0)?;
+        let mut progress = Progress::new(mode, "plan", 0);
+        plan.to_string().lines().for_each(|l| progress.line(l));
+        recipes.iter_mut().for_each(|r| r.activations = plan.activations());
+    }
+    let recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
+    let around = Around { recording, mode, stop: Some(going.stop), home: s.out.clone() };
+    let (mut entries, mut names) = (vec![], vec![]);
+    for ((part, learner), recipe) in parts.into_iter().zip(learners).zip(recipes) {
+        let Part { name, settings, mut directory, from } = part;
+        directory.set_settings(Settings { task: Some(kind.name.into()), ..settings }.file());
+        names.push(name.clone());
+        entries.push(Entry { name, recipe, directory, learner, from });
+    }
+    if let Some((home, _)) = &mut home {
+        home.save(Some(&[]), &[], None, &[])?; // from now on it says what there is to go on with
+    }
+    let outcomes = train_together(entries, source, eval.as_ref(), around)?;
+    if let (Some(Ok(Outcome { recorded: Some(r), .. })), Some(file)) = (outcomes.first(), &s.profile) {
+        r.save(file)?;
+    }
+    if let Some(stream) = &stream {
+        note(were_cut(stream.cut(), &stream.files().name(), max_length), is_quiet);
+    }
+    let ended: Vec<_> = names.into_iter().zip(outcomes).collect();
+    if let Some((home, _)) = &mut home {
+        home.save(None, &[report_of_all(s, &ended)?], None, &[])?;
+    }
+    Ok(ended)
+}
