@@ -147,6 +147,10 @@ impl<P: Weight> AtLinear for Lora<P> {
         }
         Ok(())
     }
+    fn factors(&self) -> Option<Factors<'_>> {
+        let is_plain = self.gate.is_none() && self.magnitude.is_none();
+        is_plain.then(|| Factors { a: self.a.tensor(), b: self.b.tensor(), how: &self.how })
+    }
 }
 /// Why AdapterHub's DoRA has no place in PEFT's files.
 pub(super) fn not_pefts() -> Error {
@@ -176,10 +180,6 @@ fn add(
             let to = &mut into.w[(part * width + o) * input..][..input];
             to.iter_mut().zip(&row).for_each(|(w, sum)| *w += *sum as f32);
         }
-    }
-    fn factors(&self) -> Option<Factors<'_>> {
-        let is_plain = self.gate.is_none() && self.magnitude.is_none();
-        is_plain.then(|| Factors { a: self.a.tensor(), b: self.b.tensor(), how: &self.how })
     }
 }
 impl<P: Weight> Module for Lora<P> {
