@@ -37,7 +37,7 @@ trait Narrow: Copy + TryFrom<u32> + Into<u32> {
     fn narrow(x: u32) -> Self {
         Self::try_from(x).unwrap_or(Self::MOST)
     }
-    fn widen(self) -> u32 {
+    fn to_u32(self) -> u32 {
         let x = self.into();
         if x == Self::MOST.into() { IGNORED } else { x }
     }
@@ -81,7 +81,7 @@ impl Ints {
 
     /// Some of them.
     pub fn get(&self, range: Range<usize>) -> Vec<u32> {
-        with!(&self.0, v => v[range].iter().map(|x| x.widen()).collect())
+        with!(&self.0, v => v[range].iter().map(|x| x.to_u32()).collect())
     }
 
     /// Bytes that they take.
@@ -104,8 +104,8 @@ impl Ints {
             _ => Width::Four(v.collect()),
         };
         match &self.0 {
-            Width::One(v) if largest >= 0xff => self.0 = wider(&mut v.iter().map(|x| x.widen())),
-            Width::Two(v) if largest >= 0xffff => self.0 = wider(&mut v.iter().map(|x| x.widen())),
+            Width::One(v) if largest >= 0xff => self.0 = wider(&mut v.iter().map(|x| x.to_u32())),
+            Width::Two(v) if largest >= 0xffff => self.0 = wider(&mut v.iter().map(|x| x.to_u32())),
             _ => {}
         }
     }
