@@ -5,8 +5,8 @@ use engraft_adapters::arithmetic::{
     Recipe, STRATEGIES, Strategy,
     tensors::{Majority, elected, largest, sum, thinned},
 };
-use engraft_adapters::{Adapter, Compat, Fields, Head, Module, View, parse};
-use engraft_engine::{Checkpoint, ParamSet, SiteInfo};
+use engraft_adapters::{Adapter, Common, Compat, Dense, Fields, Head, Here, Module, View, parse};
+use engraft_engine::{Checkpoint, ParamSet, SiteInfo, SiteKind};
 use serde_json::json;
 use std::{collections::BTreeMap, path::Path};
 use support::{families::backbone, faults::says, *};
@@ -54,8 +54,12 @@ fn named(dir: &Path) -> Tensors {
 /// What an adapter adds to each weight, by the path of its module.
 fn deltas(adapter: &Adapter) -> Tensors {
     let one = |(info, m): (&SiteInfo, &dyn Module)| {
-        let View::Linear(m) = m.view() else { panic!("{}", info.path) };
-        (format!("{}.delta", info.path), m.delta().unwrap())
+        let (View::Linear(m), SiteKind::Linear { input, output, .. }) = (m.view(), info.kind) else {
+            panic!("{}", info.path)
+        };
+        let mut added = Dense { w: vec![0.0; input * output], b: None };
+        m.merge(Here { site: info.site, common: &Common::default() }, &mut added).unwrap();
+        (format!("{}.delta", info.path), added.w)
     };
     adapter.modules().map(one).collect()
 }
