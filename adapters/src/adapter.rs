@@ -1,11 +1,11 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Methods, Module, Place, Result,
-    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, tensors, write},
+    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
-    checkpoint::TensorData,
+    checkpoint::{TensorData, serialize},
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -195,16 +195,35 @@ impl Adapter {
     }
     /// Every weight under its name in AdapterHub's checkpoints.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut v = self.shared_weights();
+        for (info, m) in self.modules() {
+            let path = self.path(info, m);
+            m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
+        }
+        v
+    }
+    /// What modules share.
+    fn shared_weights(&self) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
         let model = self.sites.iter().find(|i| i.site == Site::EMBED).map_or("", |i| &i.path);
         self.common.each(&mut |collection, tensor, w| {
             v.push((format!("{model}.{collection}.{}.{tensor}", self.name), w));
         });
-        for (info, m) in self.modules() {
-            let path = format!("{}.{}.{}", m.home(info), m.collection(), self.name);
-            m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
-        }
         v
+    }
+    /// Where AdapterHub's checkpoints have the tensors of a module.
+    fn path(&self, info: &SiteInfo, m: &dyn Module) -> String {
+        format!("{}.{}.{}", m.home(info), m.collection(), self.name)
+    }
+    /// The tensors of AdapterHub's checkpoint.
+    fn adapterhub(&self) -> Result<Vec<(String, TensorData<'_>)>> {
+        let one = |(name, t): (String, &Tensor)| Ok((name, TensorData::f32(&t.to_f32()?, t.shape())));
+        let mut all = self.shared_weights().into_iter().map(one).collect::<Result<Vec<_>>>()?;
+        for (info, m) in self.modules() {
+            let path = self.path(info, m);
+            all.extend(m.adapterhub()?.into_iter().map(|(tensor, data)| (format!("{path}.{tensor}"), data)));
+        }
+        Ok(all)
     }
     /// Its files by name, in its own format: see [`Adapter::format`].
     pub fn files(&self, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
@@ -215,7 +234,7 @@ impl Adapter {
         match format {
             Format::AdapterHub => {
                 let card = Card::new(self.config.adapterhub()?, host, &self.name);
-                let data = tensors(&self.named())?;
+                let data = serialize(&self.adapterhub()?)?;
                 Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
             }
             Format::Peft => {

@@ -24,6 +24,7 @@ pub mod heads;
 pub mod merge;
 pub mod methods;
 mod module;
+mod svd;
 
 pub use adapter::Adapter;
 pub use base::{Base, Place};
