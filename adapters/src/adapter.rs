@@ -1,11 +1,11 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Methods, Module, Place, Result,
-    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, tensors, write},
+    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
-    checkpoint::TensorData,
+    checkpoint::{TensorData, serialize},
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -28,6 +28,11 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         true => Err(Error::Config(format!("`{name}` cannot be the name of an adapter"))),
         false => Ok(()),
     }
+}
+
+/// Where AdapterHub's checkpoints have the tensors of a module.
+fn path(info: &SiteInfo, m: &dyn Module, adapter: &str) -> String {
+    format!("{}.{}.{adapter}", m.home(info), m.collection())
 }
 
 impl Adapter {
@@ -195,20 +200,31 @@ impl Adapter {
     }
     /// Every weight under its name in AdapterHub's checkpoints.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
-        self.named_as(&self.name)
+        let mut v = self.shared_weights(&self.name);
+        for (info, m) in self.modules() {
+            let path = path(info, m, &self.name);
+            m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
+        }
+        v
     }
-    /// The same for an adapter of another name.
-    pub(crate) fn named_as(&self, name: &str) -> Vec<(String, &Tensor)> {
+    /// What modules share.
+    fn shared_weights(&self, name: &str) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
         let model = self.sites.iter().find(|i| i.site == Site::EMBED).map_or("", |i| &i.path);
         self.common.each(&mut |collection, tensor, w| {
             v.push((format!("{model}.{collection}.{name}.{tensor}"), w));
         });
-        for (info, m) in self.modules() {
-            let path = format!("{}.{}.{name}", m.home(info), m.collection());
-            m.each(&mut |tensor, w| v.push((format!("{path}.{tensor}"), w)));
-        }
         v
+    }
+    /// The tensors of AdapterHub's checkpoint, for an adapter of this name.
+    pub(crate) fn adapterhub(&self, name: &str) -> Result<Vec<(String, TensorData<'_>)>> {
+        let one = |(name, t): (String, &Tensor)| Ok((name, TensorData::f32(&t.to_f32()?, t.shape())));
+        let mut all = self.shared_weights(name).into_iter().map(one).collect::<Result<Vec<_>>>()?;
+        for (info, m) in self.modules() {
+            let path = path(info, m, name);
+            all.extend(m.adapterhub()?.into_iter().map(|(tensor, data)| (format!("{path}.{tensor}"), data)));
+        }
+        Ok(all)
     }
     /// Its files by name, in its own format: see [`Adapter::format`].
     pub fn files(&self, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
@@ -219,7 +235,7 @@ impl Adapter {
         match format {
             Format::AdapterHub => {
                 let card = Card::new(self.config.adapterhub()?, host, &self.name);
-                let data = tensors(&self.named())?;
+                let data = serialize(&self.adapterhub(&self.name)?)?;
                 Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
             }
             Format::Peft => {

@@ -18,6 +18,13 @@ pub trait Module: Parameters + fmt::Debug + Send + Sync {
     }
     /// Calls `f` on every tensor, with its name within the module.
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
+    /// Its tensors in AdapterHub's checkpoints, with their names within the module: all of them as they are.
+    fn adapterhub(&self) -> Result<Vec<(String, TensorData<'_>)>> {
+        let mut all = vec![];
+        self.each(&mut |name, t| all.push((name, t)));
+        let one = |(name, t): (String, &Tensor)| Ok((name, TensorData::f32(&t.to_f32()?, t.shape())));
+        all.into_iter().map(one).collect()
+    }
     /// Its tensors in PEFT's checkpoints, where they are `base_model.model.{site}.{tensor}`.
     fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
         Err(not_in_peft())

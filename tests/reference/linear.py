@@ -6,6 +6,7 @@ are computed. A case is named after its family.
 
 import sys
 
+import torch
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, GPT2LMHeadModel
 
@@ -17,7 +18,7 @@ from peft import get_peft_model
 import bert
 import gpt2
 from bert import linear_head
-from common import FIXTURES, NAME, fresh, load, randomize, record, save_peft, sizes
+from common import FIXTURES, NAME, fresh, load, randomize, record, rng, save_peft, sizes
 from inputs import batch_of, forward_of, model_of, once, save
 
 OUT = FIXTURES / "linear"
@@ -82,6 +83,15 @@ PEFT = {
                        fan_in_fan_out=True),
         None,
     ),
+    "bert-peft-pissa": (
+        PeftLoraConfig(task_type="SEQ_CLS", init_lora_weights="pissa", r=4, lora_alpha=6, target_modules=["query", "output.dense"]),
+        2,
+    ),
+    "gpt2-peft-pissa": (
+        PeftLoraConfig(task_type="CAUSAL_LM", init_lora_weights="pissa", use_rslora=True, r=3, lora_alpha=2, rank_pattern={"c_fc": 5},
+                       alpha_pattern={"c_attn": 3}, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True),
+        None,
+    ),
     "gpt2-peft-ia3": (
         PeftIa3Config(task_type="CAUSAL_LM", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"],
                       fan_in_fan_out=True),
@@ -123,7 +133,13 @@ def peft_case(name, tensors):
     folder, family = fresh(OUT / name), name.split("-")[0]
     options, labels = PEFT[name]
     model = peft_model(family, labels, tensors, options)
-    randomize(model, name, ["lora_", "ia3_l", "modules_to_save"])
+    if getattr(options, "init_lora_weights", True) == "pissa":  # it has come some way from what it started with
+        for n, p in model.named_parameters():
+            if "lora_" in n:
+                p.data += torch.tensor(0.1 * rng(name, n).standard_normal(tuple(p.shape)), dtype=torch.float32)
+        randomize(model, name, ["modules_to_save"])
+    else:
+        randomize(model, name, ["lora_", "ia3_l", "modules_to_save"])
     record(folder, model, batch_of(family, name, labels), forward_of(family, labels), save_peft(model, folder))
 
 

@@ -66,7 +66,11 @@ impl Family {
         let has_model = super::fixture(&format!("{folder}/model")).exists();
         let family = if has_model { folder } else { case.split('-').next().unwrap() };
         let (model, host) = backbone(family, device);
-        let adapter = Adapter::load(&directory, &host, Base::from(model.sites()), device, &mut set).unwrap();
+        let adapter = {
+            let named = model.named();
+            let base = Base::new(model.sites(), &named);
+            Adapter::load(&directory, &host, base, device, &mut set).unwrap()
+        };
         let head = Head::find(&directory, &host, device, &mut set).unwrap();
         let v = json(&directory.join("input.json"));
         let tokens = match v.get("token_type_ids") {

@@ -7,6 +7,7 @@ pub mod families;
 pub mod faults;
 pub mod files;
 pub mod grafted;
+pub mod made;
 
 use engraft_adapters::{Adapter, Head, Host, Merged, heads::Classification};
 use engraft_engine::checkpoint::{TensorData, save};

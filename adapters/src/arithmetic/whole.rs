@@ -64,20 +64,15 @@ type Values = (String, Vec<usize>, Vec<f64>);
 
 /// The configuration and the tensors of an adapter under another name.
 fn parts(adapter: &Adapter, name: &str) -> Result<(Fields, Vec<Values>)> {
-    let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect();
-    match adapter.format() {
-        Format::AdapterHub => {
-            let named = adapter.named_as(name).into_iter();
-            let all =
-                named.map(|(n, t)| Ok((n, t.shape().to_vec(), wide(t.to_f32()?)))).collect::<Result<_>>()?;
-            Ok((adapter.config().adapterhub()?, all))
-        }
-        Format::Peft => {
-            let (fields, all) = adapter.peft()?;
-            let one = |(n, t): (String, TensorData<'_>)| Ok((n, t.shape().to_vec(), wide(t.to_f32()?)));
-            Ok((fields, all.into_iter().map(one).collect::<Result<_>>()?))
-        }
-    }
+    let (fields, all) = match adapter.format() {
+        Format::AdapterHub => (adapter.config().adapterhub()?, adapter.adapterhub(name)?),
+        Format::Peft => adapter.peft()?,
+    };
+    let one = |(name, t): (String, TensorData<'_>)| {
+        let values = t.to_f32()?.into_iter().map(f64::from).collect();
+        Ok((name, t.shape().to_vec(), values))
+    };
+    Ok((fields, all.into_iter().map(one).collect::<Result<_>>()?))
 }
 
 /// The files of the merged adapter.

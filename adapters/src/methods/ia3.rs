@@ -7,10 +7,11 @@
 //! layer (GPT-2's `c_attn`) it has factors for those that it adapts, and the others stay as they are whatever α is (the
 //! library multiplies them with α too). PEFT's has factors for all outputs.
 use super::{
-    LoraConfig, LoraStart, Method, PeftMethod,
+    LoraConfig, Method, PeftMethod,
     lora::{self, Matrix},
     overlaid,
     peft_ia3::PeftIa3,
+    start::LoraStart,
 };
 
 /// The registry row. AdapterHub's files of it are read as those of a LoRA.

@@ -11,11 +11,13 @@
 use super::{
     Config, Method, PeftMethod,
     ia3_module::{self, Scaled},
-    lora_module::{self, COLLECTION, LoraStart, MOST, scale},
+    lora_module::{self, COLLECTION, MOST, scale},
     magnitude::Dora,
     overlaid, peft_ia3,
     peft_lora::{self, Said},
-    read, written,
+    read,
+    start::LoraStart,
+    written,
 };
 use crate::{Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source};
@@ -137,6 +139,12 @@ impl LoraConfig {
             list.retain(|m| m != "o");
         }
         let mut config: LoraConfig = read(fields)?;
+        if config.is_computed() {
+            return Err(Error::Config(format!(
+                "unknown variant `{}` of `init_weights`",
+                config.init_weights
+            )));
+        }
         let release = version.and_then(|v| v.strip_prefix("adapters."));
         let number = |v: &str| v.split('.').take(2).map(|n| n.parse().unwrap_or(0)).collect::<Vec<u32>>();
         if release.is_some_and(|v| number(v) < vec![1, 1]) {
@@ -147,6 +155,22 @@ impl LoraConfig {
     /// IA3 rather than a product.
     fn scales(&self) -> bool {
         self.composition_mode == "scale"
+    }
+    /// The model's weights decide how it starts.
+    fn is_computed(&self) -> bool {
+        self.init_weights.is_pissa() || self.init_weights == LoraStart::Loftq
+    }
+    /// What its files say: a LoRA that does not start from anywhere any more, of twice the rank where it differs from what
+    /// it started with.
+    fn saved(&self) -> LoraConfig {
+        let mut saved = self.clone();
+        if self.is_computed() {
+            saved.init_weights = LoraStart::Lora;
+        }
+        if self.init_weights.is_pissa() {
+            (saved.r, saved.alpha) = peft_lora::doubled(self.r, self.alpha, self.use_rslora);
+        }
+        saved
     }
     /// s: what the product of A and B is multiplied with.
     fn scale(&self) -> f64 {
@@ -193,6 +217,12 @@ impl Config for LoraConfig {
             }
             () if self.scales() && self.use_dora => {
                 wrong("`use_dora` says nothing of the `composition_mode` `scale`".into())
+            }
+            () if self.is_computed() && (self.use_dora || self.use_gating || self.scales()) => {
+                wrong(format!(
+                    "`init_weights` is `{}`, which is a start of a LoRA without `use_dora`, `use_gating` and `scale`",
+                    self.init_weights
+                ))
             }
             () if self.as_peft && self.use_gating => {
                 wrong("`as_peft` is set, and PEFT has no gates (`use_gating`)".into())
@@ -265,7 +295,7 @@ impl Config for LoraConfig {
                 return cannot(what);
             }
         }
-        let mut fields = written(self)?;
+        let mut fields = written(&self.saved())?;
         fields.insert("architecture".into(), "lora".into());
         Ok(fields)
     }
@@ -273,12 +303,13 @@ impl Config for LoraConfig {
         if self.use_gating {
             return Err(Error::Config("PEFT's format has no gates".into()));
         }
+        let LoraConfig { r, alpha, use_rslora: rslora, dropout, .. } = self.saved();
         // n products of rank r side by side are one of rank n r
         let at = |i: &SiteInfo| match i.kind {
             SiteKind::Linear { parts, .. } => {
                 let n = self.parts(i.site, parts)?.0.len();
-                let by = if self.use_rslora { (n as f64).sqrt() } else { n as f64 };
-                Some((n * self.r, self.alpha * by))
+                let by = if rslora { (n as f64).sqrt() } else { n as f64 };
+                Some((n * r, alpha * by))
             }
             _ => None,
         };
@@ -288,7 +319,6 @@ impl Config for LoraConfig {
         if self.use_dora && !self.as_peft {
             return Err(lora_module::not_pefts());
         }
-        let (r, alpha, rslora, dropout) = (self.r, self.alpha, self.use_rslora, self.dropout);
         peft_lora::fields(sites, at, Said { r, alpha, rslora, dropout, dora: self.use_dora })
     }
 }

@@ -2,38 +2,16 @@
 use super::{
     gate::Gate,
     magnitude::{Dora, Magnitude},
+    start::LoraStart,
 };
 use crate::{AtLinear, Dense, Error, Factors, Here, Inner, Module, Place, Result, View};
 use engraft_engine::{
-    self as engine, Act, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Source, Tensor,
-    Weight, checkpoint::TensorData,
+    self as engine, Act, Class, Cx, Frozen, Init, LinearRef, LowRank, Param, Parameters, Role, Source,
+    Tensor, Weight, checkpoint::TensorData,
 };
-use serde::{Deserialize, Serialize};
 
 /// Ranks beyond this come from a damaged file.
 pub(super) const MOST: usize = 1 << 16;
-
-/// How new weights start (`init_weights`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LoraStart {
-    /// A uniform as PyTorch's linear layers, B zero.
-    Lora,
-    /// Both N(0, 0.02²).
-    Bert,
-    /// Both ones: an IA3 that changes nothing.
-    Ia3,
-}
-impl LoraStart {
-    /// (A, B).
-    pub(super) fn of(self) -> (Init, Init) {
-        match self {
-            LoraStart::Lora => (Init::KaimingUniform, Init::Constant(0.0)),
-            LoraStart::Bert => (Init::Normal(0.02), Init::Normal(0.02)),
-            LoraStart::Ia3 => (Init::Constant(1.0), Init::Constant(1.0)),
-        }
-    }
-}
 
 /// α / r, or α / √r.
 pub(super) fn scale(alpha: f64, r: usize, rslora: bool) -> f64 {
@@ -84,6 +62,8 @@ pub struct Lora<P: Weight> {
     a: P,
     b: P,
     how: LowRank,
+    /// (A₀, B₀): what A and B were at first, if the product is how they differ from that.
+    first: Option<[Frozen; 2]>,
     /// In the place of s (Mao et al. 2022).
     gate: Option<Gate<P>>,
     /// The lengths of the weight's rows, if they train.
@@ -96,9 +76,31 @@ impl<P: Weight> Lora<P> {
         if path.is_some() {
             how.scale = 1.0;
         }
+        let shapes = [[n * r, input], [n * width, r]];
+        let values = match from {
+            // what was trained is in the file; what it started from is not
+            Source::File(_) if !start.is_pissa() => None,
+            _ => start.values(place, &how, r)?,
+        };
+        let first = match &values {
+            Some(values) if start.is_pissa() => {
+                let d = place.weight("weight")?.buffer().device();
+                let one = |i: usize| -> Result<Frozen> {
+                    let buffer = d.upload(Class::Adapter, &values[i]).map_err(engine::Error::from)?;
+                    Ok(Frozen::new(Tensor::new(buffer, &shapes[i])?))
+                };
+                Some([one(0)?, one(1)?])
+            }
+            _ => None,
+        };
+        let mut get = |name: &str, i: usize, init: Init| match &values {
+            Some(values) => from.get_from(name, &shapes[i], Role::WEIGHT, || values[i].clone()),
+            None => from.get(name, &shapes[i], Role::WEIGHT, init),
+        };
         Ok(Lora {
-            a: from.get(&a, &[n * r, input], Role::WEIGHT, init.0)?,
-            b: from.get(&b, &[n * width, r], Role::WEIGHT, init.1)?,
+            a: get(&a, 0, init.0)?,
+            b: get(&b, 1, init.1)?,
+            first,
             gate: gate(path.as_ref(), (input, n), from)?,
             magnitude: match dora {
                 Some((of, name)) => Some(Magnitude::build(of, &how, &name, place, from)?),
@@ -106,6 +108,23 @@ impl<P: Weight> Lora<P> {
             },
             how,
         })
+    }
+    /// A and B as they are saved: of each part [A; A₀] and [B, -B₀].
+    fn whole(&self) -> Result<[Vec<f32>; 2]> {
+        let (a, b) = (self.a.tensor().to_f32()?, self.b.tensor().to_f32()?);
+        let Some([a0, b0]) = &self.first else { return Ok([a, b]) };
+        let (input, _, r) = self.dims();
+        let (a0, b0) = (a0.tensor().to_f32()?, b0.tensor().to_f32()?);
+        let below = |(a, a0): (&[f32], &[f32])| [a, a0].concat();
+        let a = a.chunks(r * input).zip(a0.chunks(r * input)).flat_map(below).collect();
+        let beside =
+            |(b, b0): (&[f32], &[f32])| b.iter().copied().chain(b0.iter().map(|x| -x)).collect::<Vec<_>>();
+        Ok([a, b.chunks(r).zip(b0.chunks(r)).flat_map(beside).collect()])
+    }
+    /// The rank that is saved.
+    fn saved_rank(&self) -> usize {
+        let (_, _, r) = self.dims();
+        if self.first.is_some() { 2 * r } else { r }
     }
     /// (inputs, outputs of a part, rank).
     fn dims(&self) -> (usize, usize, usize) {
@@ -129,7 +148,11 @@ impl<P: Weight> AtLinear for Lora<P> {
             let open = gate.of(cx, x)?; //                                                    (T, n)
             h = cx.spread(&h, &open, &vec![self.dims().2; self.how.parts.len()].into())?;
         }
-        let y = cx.widen(&h, self.b.get(), &self.how, y)?;
+        let mut y = cx.widen(&h, self.b.get(), &self.how, y)?;
+        if let Some([a, b]) = &self.first {
+            let less = LowRank { scale: -self.how.scale, dropout: 0.0, ..self.how.clone() };
+            y = cx.low_rank(here.site, x, [a.get(), b.get()], &less, y)?;
+        }
         match &self.magnitude {
             Some(m) => m.apply(cx, w, [self.a.get(), self.b.get()], &self.how, y),
             None => Ok(y),
@@ -139,8 +162,9 @@ impl<P: Weight> AtLinear for Lora<P> {
         if self.gate.is_some() {
             return Err(gated());
         }
-        let (a, b) = (self.a.tensor().to_f32()?, self.b.tensor().to_f32()?);
-        let add = |s: f32, into: &mut Dense| add(s, &self.how.parts, [&a, &b], self.dims(), into);
+        let ([a, b], (input, width, _)) = (self.whole()?, self.dims());
+        let dims = (input, width, self.saved_rank());
+        let add = |s: f32, into: &mut Dense| add(s, &self.how.parts, [&a, &b], dims, into);
         match &self.magnitude {
             Some(m) => m.merge(&self.how, add, into)?,
             None => add(self.how.scale, into),
@@ -148,7 +172,7 @@ impl<P: Weight> AtLinear for Lora<P> {
         Ok(())
     }
     fn factors(&self) -> Option<Factors<'_>> {
-        let is_plain = self.gate.is_none() && self.magnitude.is_none();
+        let is_plain = self.gate.is_none() && self.magnitude.is_none() && self.first.is_none();
         is_plain.then(|| Factors { a: self.a.tensor(), b: self.b.tensor(), how: &self.how })
     }
 }
@@ -192,16 +216,32 @@ impl<P: Weight> Module for Lora<P> {
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor)) {
         f("lora_A".into(), self.a.tensor());
         f("lora_B".into(), self.b.tensor());
+        self.first.iter().flatten().zip(["first.lora_A", "first.lora_B"]).for_each(|(w, name)| {
+            f(name.into(), w.tensor());
+        });
         self.gate.iter().for_each(|g| g.each(&mut |name, w| f(name, w.tensor())));
         self.magnitude.iter().for_each(|m| f("m.weight".into(), m.tensor()));
+    }
+    fn adapterhub(&self) -> Result<Vec<(String, TensorData<'_>)>> {
+        let mut all = vec![];
+        self.each(&mut |name, t| all.push((name, t)));
+        let ([a, b], (input, width, _), r) = (self.whole()?, self.dims(), self.saved_rank());
+        let n = self.how.parts.len();
+        let own = [
+            ("lora_A".to_string(), TensorData::f32(&a, &[n * r, input])),
+            ("lora_B".to_string(), TensorData::f32(&b, &[n * width, r])),
+        ];
+        let rest = all.into_iter().filter(|(name, _)| !name.contains("lora_"));
+        let rest = rest.map(|(name, t)| Ok((name, TensorData::f32(&t.to_f32()?, t.shape()))));
+        own.into_iter().map(Ok).chain(rest).collect()
     }
     /// The parts of a fused layer side by side: the As stacked, the Bs as blocks of a matrix (out, n r).
     fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
         if self.gate.is_some() {
             return Err(Error::Config("PEFT's format has no gates".into()));
         }
-        let ((input, width, r), n) = (self.dims(), self.how.parts.len());
-        let b = self.b.tensor().to_f32()?;
+        let ((input, width, _), r, n) = (self.dims(), self.saved_rank(), self.how.parts.len());
+        let [a, b] = self.whole()?;
         let mut blocks = vec![0f32; self.how.of * width * n * r];
         for (g, part) in self.how.parts.iter().enumerate() {
             for o in 0..width {
@@ -210,7 +250,7 @@ impl<P: Weight> Module for Lora<P> {
             }
         }
         let mut all = vec![
-            ("lora_A.weight", TensorData::f32(&self.a.tensor().to_f32()?, &[n * r, input])),
+            ("lora_A.weight", TensorData::f32(&a, &[n * r, input])),
             ("lora_B.weight", TensorData::f32(&blocks, &[self.how.of * width, n * r])),
         ];
         if let Some(m) = &self.magnitude {
@@ -222,9 +262,9 @@ impl<P: Weight> Module for Lora<P> {
         Ok(all)
     }
     fn freeze(self: Box<Self>) -> Box<dyn Module> {
-        let Lora { a, b, how, gate, magnitude } = *self;
+        let Lora { a, b, how, first, gate, magnitude } = *self;
         let (gate, magnitude) = (gate.map(Gate::freeze), magnitude.map(Magnitude::freeze));
-        Box::new(Lora { a: a.freeze(), b: b.freeze(), how, gate, magnitude })
+        Box::new(Lora { a: a.freeze(), b: b.freeze(), how, first, gate, magnitude })
     }
 }
 impl<P: Weight> Parameters for Lora<P> {

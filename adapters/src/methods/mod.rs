@@ -30,6 +30,7 @@ mod prompt;
 mod reduction;
 mod reft;
 mod reft_module;
+mod start;
 mod union;
 
 pub use bitfit::{Bias, BitFitConfig};
@@ -37,11 +38,12 @@ pub use bottleneck_config::{BnConfig, Placement, PostAdd, Residual, Scaling, Sta
 pub use bottleneck_module::Bottleneck;
 pub use ln_tuning::LnTuningConfig;
 pub use lora::LoraConfig;
-pub use lora_module::{Lora, LoraStart};
+pub use lora_module::Lora;
 pub use prefix::PrefixConfig;
 pub use prompt::PromptConfig;
 pub use reduction::Reduction;
 pub use reft::ReftConfig;
+pub use start::LoraStart;
 pub use union::Union;
 
 use crate::{Common, Error, Module, Place, Result, grammar, grammar::Fields};

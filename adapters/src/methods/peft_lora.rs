@@ -1,9 +1,10 @@
 //! LoRA as PEFT describes it: by the names of modules, with a rank and an α that may differ between them.
 use super::{
     Config, Module, Place,
-    lora_module::{self, Form, LoraStart},
+    lora_module::{self, Form},
     magnitude::Dora,
     peft_targets::{Targets, ends_with, given, linear, name, plain},
+    start::LoraStart,
 };
 use crate::{Error, Result, files::peft::ROOT, grammar::Fields};
 use engraft_engine::{LowRank, SiteInfo, SiteKind, Source};
@@ -42,6 +43,8 @@ pub(super) struct PeftLora {
     fields: Fields,
     known: Known,
     targets: Targets,
+    /// How it started: where a part of the model's weights was taken out of them, that is what is read.
+    start: LoraStart,
 }
 /// The fields that say what is computed.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,16 +79,22 @@ const KNOWN: [&str; 8] =
 impl PeftLora {
     pub fn read(fields: Fields) -> Result<PeftLora> {
         let given = given(&fields, &KNOWN, HARMLESS)?;
-        if let Some(start) = given.get("init_lora_weights") {
-            let text = start.as_str().map_or_else(|| start.to_string(), |s| s.to_lowercase());
-            if !STARTS.contains(&text.as_str()) {
-                return Err(Error::Config(format!(
-                    "`init_lora_weights` is {start}, which changes the model's own weights and is not supported"
-                )));
+        let text = given
+            .get("init_lora_weights")
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_lowercase));
+        let start = match text {
+            Some(text) if !STARTS.contains(&text.as_str()) => {
+                let start = LoraStart::try_from(text.clone()).ok().filter(|start| start.is_pissa());
+                start.ok_or_else(|| {
+                    Error::Config(format!(
+                        "`init_lora_weights` is `{text}`, which changes the model's own weights and is not supported"
+                    ))
+                })?
             }
-        }
+            _ => LoraStart::Lora,
+        };
         let (known, targets) = (super::read(given.clone())?, super::read(given)?);
-        Ok(PeftLora { fields, known, targets })
+        Ok(PeftLora { fields, known, targets, start })
     }
     fn rank(&self, path: &str) -> usize {
         pattern(&self.known.rank_pattern, path).copied().unwrap_or(self.known.r)
@@ -116,6 +125,9 @@ impl Config for PeftLora {
         if let Some(a) = alphas.find(|a| !(**a as f32).is_finite()) {
             return wrong(format!("`lora_alpha` is {a}, expected a finite number"));
         }
+        if self.start.is_pissa() && k.use_dora {
+            return wrong("`init_lora_weights` is a start of a LoRA without `use_dora`".into());
+        }
         match k.lora_dropout >= 0.0 && (k.lora_dropout as f32) < 1.0 {
             true => Ok(()),
             false => wrong(format!("`lora_dropout` is {}, expected 0 to below 1", k.lora_dropout)),
@@ -136,15 +148,34 @@ impl Config for PeftLora {
         let how = LowRank::whole(scale as f32, self.known.lora_dropout as f32);
         let magnitude = || (Dora::Peft, format!("{ROOT}{}.lora_magnitude_vector", place.path));
         let (shape, dora) = ((input, output, r), self.known.use_dora.then(magnitude));
-        let form = Form { how, shape, names, start: LoraStart::Lora, gate: None, dora };
+        let form = Form { how, shape, names, start: self.start, gate: None, dora };
         lora_module::build(place, form, from)
     }
     fn adapterhub(&self) -> Result<Fields> {
         Err(Error::Config("a LoRA that PEFT saved is written in PEFT's format".into()))
     }
+    /// As they were read; what PEFT would take out of the model's weights anew is a part of the LoRA.
     fn peft(&self, _: &[SiteInfo]) -> Result<Fields> {
-        Ok(self.fields.clone())
+        let mut fields = self.fields.clone();
+        if !self.start.is_pissa() {
+            return Ok(fields);
+        }
+        let k = &self.known;
+        let alpha = |a: f64| doubled(1, a, k.use_rslora).1;
+        fields.insert("init_lora_weights".into(), true.into());
+        fields.insert("r".into(), json!(2 * k.r));
+        fields.insert("lora_alpha".into(), json!(alpha(k.lora_alpha)));
+        let ranks: BTreeMap<_, _> = k.rank_pattern.iter().map(|(n, r)| (n, 2 * r)).collect();
+        let alphas: BTreeMap<_, _> = k.alpha_pattern.iter().map(|(n, a)| (n, alpha(*a))).collect();
+        fields.insert("rank_pattern".into(), json!(ranks));
+        fields.insert("alpha_pattern".into(), json!(alphas));
+        Ok(fields)
     }
+}
+
+/// (r, α) of twice the rank with the same scale.
+pub(super) fn doubled(r: usize, alpha: f64, rslora: bool) -> (usize, f64) {
+    (2 * r, alpha * if rslora { 2f64.sqrt() } else { 2.0 })
 }
 
 /// What PEFT's fields say of a LoRA at most sites.

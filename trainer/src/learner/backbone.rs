@@ -3,7 +3,7 @@ use super::opening::Opening;
 use crate::{Error, Result};
 use engraft_adapters::{Adapter, Base, HeadConfig, Host};
 use engraft_engine::{
-    Cx, Device, Hooks, ParamSet, Pass, Plain, Tensor,
+    Checkpoint, Cx, Device, Hooks, ParamSet, Pass, Plain, Tensor,
     checkpoint::{TensorData, serialize},
     output,
 };
@@ -21,6 +21,7 @@ pub struct Backbone {
     directory: PathBuf,
     device: Device,
     host: Host,
+    files: Arc<Checkpoint>,
     unused: Vec<String>,
     unread: Vec<String>,
     pub(super) trains: Option<Arc<ParamSet>>,
@@ -61,6 +62,7 @@ impl Backbone {
             directory: directory.into(),
             device: device.clone(),
             host,
+            files: loaded.checkpoint.into(),
             unused: loaded.unused,
             unread: loaded.unread,
             trains: train.then(|| Arc::new(set)),
@@ -96,7 +98,8 @@ impl Backbone {
     }
     /// What makers of adapters see of the model; `named` are its weights, as [`Model::named`] gives them.
     pub fn base<'a>(&'a self, named: &'a [(String, &'a Tensor)]) -> Base<'a> {
-        Base::new(self.model.sites(), named).with_attention_dropout(self.model.info().attention_dropout)
+        let base = Base::new(self.model.sites(), named).with_files(&self.files);
+        base.with_attention_dropout(self.model.info().attention_dropout)
     }
     /// An adapter that was saved for it, by itself. It does not train.
     pub fn load_adapter(&self, directory: impl AsRef<Path>) -> Result<Adapter> {

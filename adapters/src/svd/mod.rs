@@ -7,7 +7,12 @@
 //! One-sided Jacobi (Hestenes 1958): pairs of rows, or of columns where those are fewer, are turned
 //! until all are orthogonal; their lengths are the singular values. It is slower than
 //! bidiagonalisation, and exact to the last digits for small values too (Demmel and Veselić 1992).
-//! A product of narrow matrices costs what their width costs: [`of_product`].
+//! A few values of a large matrix are found without the others, on a subspace that grows
+//! ([`subspace`]). A product of narrow matrices costs what their width costs: [`of_product`].
+mod subspace;
+
+pub use subspace::iterated;
+
 use crate::{Error, Result};
 
 /// A decomposition: its matrices row by row.
@@ -30,6 +35,13 @@ const ORTHOGONAL: f64 = 4.0 * f64::EPSILON;
 /// is not finite, if the shape is not that of `a`, or if `k` is larger than m or n.
 pub fn svd(a: &[f64], (m, n): (usize, usize), k: usize) -> Result<Svd> {
     check(&[(a, m, n)], k, m.min(n))?;
+    match subspace::is_worth_while(k, m.min(n)) {
+        true => Ok(subspace::largest(a, (m, n), k)),
+        false => Ok(whole(a, (m, n), k)),
+    }
+}
+/// The same by way of all values.
+fn whole(a: &[f64], (m, n): (usize, usize), k: usize) -> Svd {
     let (p, q) = (m.min(n), m.max(n));
     let scale = a.iter().fold(0f64, |top, x| top.max(x.abs()));
     let line = |i: usize| (0..q).map(move |j| if m < n { a[i * n + j] } else { a[j * n + i] } / scale);
@@ -55,7 +67,7 @@ pub fn svd(a: &[f64], (m, n): (usize, usize), k: usize) -> Result<Svd> {
     }
     s.resize(k, 0.0);
     let (long, short) = (completed(long, q, k), completed(short, p, k));
-    Ok(if m < n { together(short, s, long) } else { together(long, s, short) })
+    if m < n { together(short, s, long) } else { together(long, s, short) }
 }
 
 /// The decomposition of the product of `b` (m, r) and `a` (r, n), cut to the `k` largest values,
@@ -157,18 +169,23 @@ fn basis(of: impl Iterator<Item = Vec<f64>>) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
 fn beside(mut v: Vec<f64>, basis: &[Vec<f64>]) -> Option<Vec<f64>> {
     let before = norm(&v);
     // twice is enough (Kahan, Parlett)
-    for _ in 0..2 {
-        for q in basis {
-            let along = dot(q, &v);
-            add(&mut v, -along, q);
-        }
-    }
+    without(&mut v, basis);
+    without(&mut v, basis);
     let length = norm(&v);
     if length <= before * f64::EPSILON * v.len() as f64 {
         return None;
     }
     v.iter_mut().for_each(|x| *x /= length);
     Some(v)
+}
+/// Takes out of a vector what it has of orthonormal ones; gives how much that was.
+fn without(v: &mut [f64], basis: &[Vec<f64>]) -> Vec<f64> {
+    let one = |q: &Vec<f64>| {
+        let along = dot(q, v);
+        add(v, -along, q);
+        along
+    };
+    basis.iter().map(one).collect()
 }
 /// So many orthonormal vectors of a length that begin with these.
 fn completed(mut found: Vec<Vec<f64>>, length: usize, k: usize) -> Vec<Vec<f64>> {
