@@ -72,7 +72,7 @@ pub struct Lora<P: Weight> {
 impl<P: Weight> Lora<P> {
     fn build(place: &Place<'_>, form: Form, from: &mut Source<'_, '_>) -> Result<Lora<P>> {
         let Form { mut how, shape: (input, output, r), names: [a, b], start, gate: path, dora } = form;
-        let (n, width, init) = (how.parts.len(), output / how.of, start.of());
+        let (n, width, init) = (how.parts.len(), output / how.of, start.of(input, r));
         if path.is_some() {
             how.scale = 1.0;
         }
@@ -181,7 +181,7 @@ pub(super) fn gated() -> Error {
     Error::Config("its gate differs from sequence to sequence".into())
 }
 /// W + s B A, for (inputs, outputs of a part, rank).
-fn add(
+pub(super) fn add(
     s: f32,
     parts: &[usize],
     [a, b]: [&[f32]; 2],
