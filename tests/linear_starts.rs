@@ -155,6 +155,14 @@ fn what_rounding_took_from_a_quantised_backbone_is_given_back() {
             says(make(text, Base::from(sites)), &["starts from the weights of the model"]);
         }
         says(made(family, "lora[init_weights=loftq]", &cpu()), &["`loftq`", "are not quantised"]);
+        // a trained one goes with what was left of the weights as they were
+        let (directory, device) = (fixture(&format!("{family}/model")), cpu());
+        let how = Holding { storage: Some(Storage::Int8), ..Holding::default() };
+        let model = engraft_models::load_frozen(&directory, &device, how).unwrap().model;
+        let (named, saved) = (model.named(), fixture(&at(&format!("{family}-peft-pissa"))));
+        let base = Base::new(model.sites(), &named);
+        let loaded = Adapter::load_frozen(&saved, &support::host_of(&*model), base, &device);
+        says(loaded.map_err(|e| e.to_string()), &["`pissa`", "are quantised"]);
     }
 }
 /// The norm is that of the weights as they are stored.

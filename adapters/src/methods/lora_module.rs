@@ -84,7 +84,13 @@ impl<P: Weight> Lora<P> {
         };
         let first = match &values {
             Some(values) if start.is_pissa() => {
-                let d = place.weight("weight")?.buffer().device();
+                let w = place.weight("weight")?;
+                if w.storage().is_quantised() && matches!(from, Source::File(_)) {
+                    return Err(Error::Config(format!(
+                        "it was trained beside what `{start}` left of whole weights; those of this backbone are quantised"
+                    )));
+                }
+                let d = w.buffer().device();
                 let one = |i: usize| -> Result<Frozen> {
                     let buffer = d.upload(Class::Adapter, &values[i]).map_err(engine::Error::from)?;
                     Ok(Frozen::new(Tensor::new(buffer, &shapes[i])?))

@@ -100,7 +100,7 @@ impl LoraStart {
             );
             return Err(Error::Config(what));
         }
-        if !(how.scale > 0.0) {
+        if how.scale.is_nan() || how.scale <= 0.0 {
             return Err(Error::Config(format!("`init_weights` is `{self}`: it needs an `alpha` above 0")));
         }
         let n = how.parts.len();
