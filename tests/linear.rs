@@ -13,7 +13,7 @@ use support::{
     merged_model, relative,
 };
 
-const CASES: [&str; 20] = [
+const CASES: [&str; 25] = [
     "bert-ia3",
     "bert-ia3-scaled",
     "bert-ia3-gated",
@@ -34,6 +34,11 @@ const CASES: [&str; 20] = [
     "bert-peft-dora",
     "bert-peft-dora-patterns",
     "gpt2-peft-dora",
+    "bert-vera",
+    "bert-vera-diagonal",
+    "bert-vera-gated",
+    "bert-peft-vera",
+    "gpt2-peft-vera",
 ];
 /// LoRA that takes the part that it starts from out of the weights: saved, it is an ordinary one.
 const PISSA: [&str; 2] = ["bert-peft-pissa", "gpt2-peft-pissa"];
@@ -103,6 +108,7 @@ fn numbers_that_train_on_bert_base() {
         ("ia3", 55_296),
         ("ia3[use_gating=True]", 55_296 + 36 * 769),
         ("unipelt", 11_083_376),
+        ("vera", 24 * (768 + 8)), // the library's matrices are 14,169,600 numbers, with those that do not train
         ("dora", 313_344),
         ("dora[as_peft=True]", 313_344),
     ] {
@@ -117,7 +123,9 @@ fn new_ones_change_nothing_until_they_have_learned() {
         let (device, tokens) = (cpu(), tokens());
         let (model, _) = backbone(family, &device);
         let plain = hidden(&*model, &Plain, &tokens, &device);
-        for text in ["ia3", "ia3[attn_matrices=[q],output_lora=True]", "lora[use_gating=True]"] {
+        let vera =
+            if family == "bert" { "vera" } else { "vera[as_peft=True,attn_matrices=[qkv],output_lora=True]" };
+        for text in [vera, "ia3", "ia3[attn_matrices=[q],output_lora=True]", "lora[use_gating=True]"] {
             let (adapter, _) = made(family, text, &device).unwrap();
             assert!(hidden(&*model, &adapter, &tokens, &device) == plain, "{family} {text}");
         }
@@ -139,7 +147,7 @@ fn new_ones_change_nothing_until_they_have_learned() {
 /// What AdapterHub's form of an IA3 is in PEFT's.
 #[test]
 fn adapterhubs_form_in_pefts() {
-    for name in ["bert-ia3", "bert-ia3-scaled", "gpt2-ia3", "gpt2-ia3-some"] {
+    for name in ["bert-ia3", "bert-ia3-scaled", "gpt2-ia3", "gpt2-ia3-some", "bert-vera-diagonal"] {
         let case = Family::load(&at(name));
         let dir = tempfile::tempdir().unwrap();
         for (n, bytes) in case.adapter.files_as(Format::Peft, &case.host).unwrap() {
@@ -149,10 +157,16 @@ fn adapterhubs_form_in_pefts() {
         let e = relative(&case.hidden(&again), &case.hidden(&case.adapter));
         assert!(e < 1e-6, "{name}: {e:.1e}");
     }
-    for name in ["bert-ia3-gated", "bert-lora-gated"] {
+    for (name, why) in [
+        ("bert-ia3-gated", "PEFT's format has no gates"),
+        ("bert-lora-gated", "PEFT's format has no gates"),
+        ("bert-vera-gated", "PEFT's format has no gates"),
+        ("bert-vera", "whole matrices"),
+        ("bert-dora", "no DoRA as AdapterHub computes it"),
+    ] {
         let case = Family::load(&at(name));
         let files = case.adapter.files_as(Format::Peft, &case.host);
-        says(files.map(drop).map_err(|e| e.to_string()), &["PEFT's format has no gates"]);
+        says(files.map(drop).map_err(|e| e.to_string()), &[why]);
     }
 }
 
@@ -169,6 +183,10 @@ fn what_cannot_be_is_refused_by_name() {
         ("ia3|lora", &["two members of a union have `loras`"]),
         ("dora[use_dora=False,composition_mode=scale,r=1,use_rslora=True]", &["`use_rslora`"]),
         ("dora[use_gating=True,as_peft=True]", &["`as_peft`"]),
+        ("vera[use_dora=True]", &["`use_dora`", "DVoRA"]),
+        ("vera[vera_b=None]", &["`vera_b` and `vera_d` belong together"]),
+        ("vera[composition_mode=scale,r=1]", &["`vera_d`", "`scale`"]),
+        ("vera[intermediate_lora=True]", &["differ in size", "`as_peft`"]),
         ("lora[init_weights=pissa,r=33]", &["`pissa`", "`r` is 33", "rank of 32"]),
         ("lora[init_weights=pissa,alpha=0]", &["`pissa`", "`alpha` above 0"]),
         ("lora[init_weights=pissa_niter_x]", &["`pissa_niter_x`", "`pissa_niter_N`"]),
@@ -210,6 +228,7 @@ fn changed_with(
 }
 #[test]
 fn files_that_are_something_else_are_refused() {
+    use support::files::{StoredTensor, Tensors};
     let set = |field: &'static str, value: Value| move |card: &mut Value| card[field] = value;
     for (field, value, part) in [
         ("feedforward_modules", Value::Null, "no `feedforward_modules`"),
@@ -231,6 +250,22 @@ fn files_that_are_something_else_are_refused() {
     ] {
         says(changed("bert-peft-pissa", set(field, value)), &["adapter_", part]);
     }
+    for (field, value, part) in [
+        ("save_projection", json!(false), "`save_projection` is false"),
+        ("bias", json!("all"), "`bias` is `all`"),
+        ("r", json!(0), "`r` is 0"),
+        ("r", json!(3), "[4, 40], the configuration needs [3, 40]"),
+        ("vera_dropout", json!(1), "`vera_dropout` is 1"),
+        ("target_modules", json!(["c_attn"]), "has no place"),
+        ("target_modules", json!(["c_attn", "c_fc", "mlp.c_proj"]), "no tensor"),
+    ] {
+        says(changed("gpt2-peft-vera", set(field, value)), &["adapter_", part]);
+    }
+    let less =
+        |t: &mut Tensors| drop(t.insert("base_model.vera_A".into(), StoredTensor::f32(&[0.5; 8], &[4, 2])));
+    says(changed_with("gpt2-peft-vera", |_| (), less), &["`base_model.vera_A` is for 2 inputs"]);
+    let gone = |t: &mut Tensors| drop(t.remove("base_model.vera_B"));
+    says(changed_with("gpt2-peft-vera", |_| (), gone), &["no tensor", "base_model.vera_"]);
     let config = |field: &'static str, value: Value| move |card: &mut Value| card["config"][field] = value;
     for (name, field, value, part) in [
         ("bert-ia3", "composition_mode", json!("add"), "lora_A"),
@@ -241,11 +276,12 @@ fn files_that_are_something_else_are_refused() {
         ("bert-lora-gated", "composition_mode", json!("scale"), "`r` is 3"),
         ("bert-ia3", "init_weights", json!("pissa"), "`pissa`"),
         ("bert-dora", "use_dora", json!(false), "has no place"),
+        ("bert-vera", "vera_d", Value::Null, "belong together"),
+        ("bert-vera", "r", json!(3), "[4, 32], the configuration needs [3, 32]"),
         ("bert-dora", "as_peft", json!(true), "unknown field `as_peft`"),
     ] {
         says(changed(name, config(field, value)), &["adapter", part]);
     }
-    use support::files::{StoredTensor, Tensors};
     let first = |edit: fn(&mut StoredTensor)| {
         let is_own = |name: &String| ["lora_B", "ia3_l"].iter().any(|end| name.ends_with(end));
         move |t: &mut Tensors| edit(t.iter_mut().find(|(name, _)| is_own(name)).unwrap().1)

@@ -52,6 +52,7 @@ fn composed_with_others_each_sequence_gets_what_it_gets_alone() {
             ("u", &u),
             ("p", &format!("{family}-peft-ia3")),
             ("d", &format!("{family}-peft-dora")),
+            ("v", &format!("{family}-peft-vera")),
             ("l", "lora[r=2,init_weights=bert,attn_matrices=[q,k]]"),
             ("b", "houlsby[reduction_factor=8]"),
         ];
@@ -64,6 +65,7 @@ fn composed_with_others_each_sequence_gets_what_it_gets_alone() {
             "BatchSplit(u, Stack(l, p), None, Average(i, p), batch_sizes=1)",
             "Stack(b, BatchSplit(p, u, None, batch_sizes=[1, 2, 1]))",
             "BatchSplit(d, None, Stack(i, d), Average(d, l), batch_sizes=1)",
+            "BatchSplit(Stack(v, d), Average(i, v), None, v, batch_sizes=1)",
         ] {
             agree_alone(&*model, &set, setup, &device);
         }

@@ -19,15 +19,18 @@ fn at(name: &str) -> String {
     format!("linear/{name}")
 }
 
-/// DoRA as AdapterHub's on GPT-2, which that library has not, and as PEFT's, made here: saved, read back, merged.
+/// DoRA as AdapterHub's on GPT-2, which that library has not, and as PEFT's; VeRA of both.
 #[test]
-fn lengths_of_rows_are_saved_and_merged() {
+fn what_is_made_here_is_saved_read_back_and_merged() {
     for (family, text, format) in [
         ("gpt2", "dora[attn_matrices=[q,v],r=2,alpha=6,output_lora=True]", Format::AdapterHub),
         ("gpt2", "dora[attn_matrices=[k],intermediate_lora=True,leave_out=[1]]", Format::AdapterHub),
         ("gpt2", "dora[as_peft=True,attn_matrices=[qkv],r=3,alpha=7,output_lora=True]", Format::Peft),
         ("bert", "dora[as_peft=True,attn_matrices=[q,o],r=3,use_rslora=True]", Format::Peft),
         ("bert", "dora[r=2,alpha=6]", Format::AdapterHub),
+        ("bert", "vera[vera_b=0.3,alpha=4]", Format::AdapterHub),
+        ("bert", "vera[vera_b=0.2,as_peft=True,attn_matrices=[q,o],output_lora=True,r=3]", Format::Peft),
+        ("gpt2", "vera[vera_b=0.2,as_peft=True,attn_matrices=[qkv],intermediate_lora=True]", Format::Peft),
     ] {
         let (device, tokens, dir) = (cpu(), tokens(), tempfile::tempdir().unwrap());
         let (model, host) = backbone(family, &device);
@@ -45,7 +48,14 @@ fn lengths_of_rows_are_saved_and_merged() {
         let e = relative(&hidden(&*plain, &Plain, &tokens, &device), &want);
         assert!(e < 1e-5, "{family} {text}: {e:.1e}");
         let other = if format == Format::Peft { Format::AdapterHub } else { Format::Peft };
-        says(adapter.files_as(other, &host).map(drop).map_err(|e| e.to_string()), &["format has no"]);
+        let files = adapter.files_as(other, &host).map_err(|e| e.to_string());
+        if text.starts_with("vera") && other == Format::Peft {
+            files.unwrap().iter().for_each(|(n, bytes)| std::fs::write(dir.path().join(n), bytes).unwrap());
+            let again = Adapter::load_frozen(dir.path(), &host, model.sites(), &device).unwrap();
+            assert!(relative(&hidden(&*model, &again, &tokens, &device), &want) < 1e-6, "{text}");
+        } else {
+            says(files.map(drop), &["format has no"]);
+        }
     }
 }
 #[test]
@@ -145,6 +155,14 @@ fn what_rounding_took_from_a_quantised_backbone_is_given_back() {
             says(make(text, Base::from(sites)), &["starts from the weights of the model"]);
         }
         says(made(family, "lora[init_weights=loftq]", &cpu()), &["`loftq`", "are not quantised"]);
+        // a trained one goes with what was left of the weights as they were
+        let (directory, device) = (fixture(&format!("{family}/model")), cpu());
+        let how = Holding { storage: Some(Storage::Int8), ..Holding::default() };
+        let model = engraft_models::load_frozen(&directory, &device, how).unwrap().model;
+        let (named, saved) = (model.named(), fixture(&at(&format!("{family}-peft-pissa"))));
+        let base = Base::new(model.sites(), &named);
+        let loaded = Adapter::load_frozen(&saved, &support::host_of(&*model), base, &device);
+        says(loaded.map_err(|e| e.to_string()), &["`pissa`", "are quantised"]);
     }
 }
 /// The norm is that of the weights as they are stored.

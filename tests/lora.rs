@@ -163,7 +163,7 @@ fn configurations_are_taken_or_refused_by_name() {
     said("lora[use_dora=True,composition_mode=scale,r=1]", &["use_dora", "`scale`"]);
     said("lora[as_peft=True,use_gating=True]", &["`as_peft`", "use_gating"]);
     said("dora[attn_matrices=[q,o]]", &["AdapterHub's format has no LoRA on `o`"]);
-    said("lora[vera_d=0.1]", &["vera_d", "not supported"]);
+    said("lora[vera_d=0.1]", &["`vera_b` and `vera_d`"]);
     said("lora[init_weights=ones]", &["`lora`", "unknown variant `ones`"]);
     said("lora[attn_matrices=[q,x]]", &["unknown variant `x`"]);
     said("lora[attn_matrices=[qkv,q]]", &["`attn_matrices`"]);

@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/linear: what stands at linear layers beside LoRA: IA3, gates, DoRA, and unions with them.
+"""Writes tests/fixtures/linear: what stands at linear layers beside LoRA: IA3, DoRA, VeRA, gates, and unions with them.
 
 The oracles are `adapters` and `peft` on the tiny BERT and GPT-2 of tests/fixtures/{bert,gpt2}/model; common.py says how numbers
 are computed. A case is named after its family.
@@ -7,12 +7,13 @@ are computed. A case is named after its family.
 import sys
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, GPT2LMHeadModel
 
-from adapters import ConfigUnion, IA3Config, LoRAConfig, PrefixTuningConfig, SeqBnConfig
+from adapters import ConfigUnion, IA3Config, LoRAConfig, PrefixTuningConfig, SeqBnConfig, VeraConfig
 from peft import IA3Config as PeftIa3Config
 from peft import LoraConfig as PeftLoraConfig
+from peft import VeraConfig as PeftVeraConfig
 from peft import get_peft_model
 
 import bert
@@ -22,7 +23,7 @@ from common import FIXTURES, NAME, fresh, load, randomize, record, rng, save_pef
 from inputs import batch_of, forward_of, model_of, once, save
 
 OUT = FIXTURES / "linear"
-MARKS = [f"loras.{NAME}.", f"adapters.{NAME}.", "prefix_tuning", f"heads.{NAME}."]
+MARKS = [f"loras.{NAME}.", f"shared_parameters.{NAME}.", f"adapters.{NAME}.", "prefix_tuning", f"heads.{NAME}."]
 
 
 def unipelt():
@@ -55,6 +56,9 @@ ADAPTERS = {
         linear_head(2),
     ),
     "bert-dora-gated": (LoRAConfig(r=2, use_dora=True, use_gating=True, output_lora=True), linear_head(2)),
+    "bert-vera": (VeraConfig(r=4), linear_head(3, use_pooler=True)),
+    "bert-vera-diagonal": (VeraConfig(r=3, alpha=6, attn_matrices=["k"], leave_out=[1]), linear_head(2)),
+    "bert-vera-gated": (VeraConfig(r=2, use_gating=True), linear_head(2)),
     "bert-unipelt": (unipelt(), linear_head(3, use_pooler=True)),
     "gpt2-unipelt": (unipelt(), None),
 }
@@ -92,6 +96,12 @@ PEFT = {
                        alpha_pattern={"c_attn": 3}, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True),
         None,
     ),
+    "bert-peft-vera": (PeftVeraConfig(task_type="SEQ_CLS", r=5, target_modules=["query", "intermediate.dense"]), 3),
+    "gpt2-peft-vera": (
+        PeftVeraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn", "mlp.c_proj"], layers_to_transform=[0, 2],
+                       fan_in_fan_out=True),
+        None,
+    ),
     "gpt2-peft-ia3": (
         PeftIa3Config(task_type="CAUSAL_LM", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"],
                       fan_in_fan_out=True),
@@ -113,10 +123,25 @@ def case(name, tensors):
     if head:
         model.active_head = NAME
     randomize(model, name, MARKS)
+    masks = diagonals(model) if name.endswith("diagonal") else {}
     save(model, folder, head is not None)
     labels = head and head["num_labels"]
     room = 2 if family == "gpt2" else 0  # the causal mask of transformers has as many keys as there are positions
     record(folder, model, batch_of(family, name, labels, room), forward_of(family, labels), once)
+    expected = load_file(folder / "expected.safetensors")
+    for n in masks:
+        expected[f"grad.{n}"] = expected[f"grad.{n}"].diagonal().clone()
+    save_file(expected, folder / "expected.safetensors")
+
+
+def diagonals(model):
+    """The library's VeRA trains whole matrices that start as diagonals; here only the diagonals, as the paper's."""
+    found = {n: p for n, p in model.named_parameters() if n.endswith((".vera_D", ".vera_B"))}
+    for p in found.values():
+        mask = torch.eye(len(p))
+        p.data *= mask
+        p.register_hook(lambda grad, mask=mask: grad * mask)
+    return found
 
 
 def peft_model(family, labels, tensors, options):
@@ -139,7 +164,7 @@ def peft_case(name, tensors):
                 p.data += torch.tensor(0.1 * rng(name, n).standard_normal(tuple(p.shape)), dtype=torch.float32)
         randomize(model, name, ["modules_to_save"])
     else:
-        randomize(model, name, ["lora_", "ia3_l", "modules_to_save"])
+        randomize(model, name, ["lora_", "ia3_l", "vera_lambda", "modules_to_save"])
     record(folder, model, batch_of(family, name, labels), forward_of(family, labels), save_peft(model, folder))
 
 

@@ -14,7 +14,7 @@ use engraft::{
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
-use support::{Ran, Work as Work_, backbone, train};
+use support::{Ran, Work as Work_, backbone, fixture, train};
 
 const SUMMED: [&str; 5] = ["backbone", "adapter", "gradient", "optimiser", "saved"];
 const MEMORY: &str = "memory --model MODEL --batch 5 --length 24 --threads 2";
@@ -124,6 +124,33 @@ fn tables_have_the_same_numbers_and_a_prediction_needs_no_weights() {
     assert!(row.ends_with(&format!(" {total:.2}")), "{row}");
     assert!(text.contains("\n  layers 1-2, each") && text.contains("\n  rest "), "{text}");
     work.run(&format!("{} --measure", MEMORY.replace("MODEL", "bare"))).fails(&["full", "model.safetensors"]);
+}
+
+#[test]
+fn methods_that_a_model_cannot_have_are_left_out_unless_they_are_asked_for() {
+    let work = Work_::empty();
+    work.copy(&fixture("../gpt2/model"), "gpt2");
+    let line = "memory --model gpt2 --batch 2 --length 7 --threads 2 --activations f32";
+    let table = work.run(&format!("{line} --json")).json();
+    let named = |rows: &Value| -> Vec<String> {
+        rows.as_array().unwrap().iter().map(|r| r["method"].as_str().unwrap().into()).collect()
+    };
+    let (rows, left_out) = (named(&table["rows"]), named(&table["left_out"]));
+    assert!(["full", "lora", "dora", "ia3", "mam", "head"].iter().all(|m| rows.contains(&m.to_string())));
+    assert_eq!(left_out, ["vera", "prompt_tuning"]);
+    let text = work.run(line).good().stdout;
+    assert!(
+        text.contains("vera is left out: VeRA does not take `transformer.h.0.attn.c_attn` apart"),
+        "{text}"
+    );
+    work.run(&format!("{line} --methods vera")).fails(&["c_attn", "`as_peft=True,attn_matrices=[qkv]`"]);
+    let methods = "ia3,dora,vera,unipelt,lora[init_weights=pissa],lora[init_weights=loftq]";
+    let flags = format!("--methods {methods} --activations f32,recompute,bf16 --backbone-dtype int8");
+    let table = work.run(&format!("{MEMORY} {flags} --measure --json")).json();
+    assert_eq!(table["left_out"].as_array().unwrap().len(), 0);
+    for row in table["rows"].as_array().unwrap() {
+        assert_eq!(row["ledger_equals_predicted"], true, "{} {}", row["method"], row["activations"]);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! projections that it adapts, stacked to A (n r, in) and B (n out/3, r); PEFT's treats the layer as one.
 //!
 //! With `use_gating` s is σ(w x + b), averaged over the rows of a sequence, for each projection (UniPELT, Mao et al. 2022),
-//! whatever α is. With the `composition_mode` `scale` it is an IA3 (`ia3.rs`).
+//! whatever α is. With the `composition_mode` `scale` it is an IA3 (`ia3.rs`), with `vera_d` a VeRA (`vera.rs`).
 use super::{
     Config, Method, PeftMethod,
     ia3_module::{self, Scaled},
@@ -15,12 +15,12 @@ use super::{
     magnitude::Dora,
     overlaid, peft_ia3,
     peft_lora::{self, Said},
-    read,
+    peft_vera, read,
     start::LoraStart,
-    written,
+    vera_module, written,
 };
-use crate::{Error, Module, Place, Result, grammar::Fields};
-use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source};
+use crate::{Common, Error, Module, Place, Result, grammar::Fields};
+use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source, checkpoint::TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -89,9 +89,9 @@ pub struct LoraConfig {
     /// rsLoRA: the product is divided by √r instead of r. AdapterHub has no such field.
     #[serde(skip_serializing)]
     pub use_rslora: bool,
-    /// VeRA: not supported.
+    /// VeRA, whose vector behind B starts at this value.
     pub vera_b: Option<f64>,
-    /// VeRA: not supported.
+    /// VeRA, whose vector between A and B starts at this value.
     pub vera_d: Option<f64>,
 }
 impl Default for LoraConfig {
@@ -156,6 +156,9 @@ impl LoraConfig {
     fn scales(&self) -> bool {
         self.composition_mode == "scale"
     }
+    fn is_vera(&self) -> bool {
+        self.vera_b.is_some() || self.vera_d.is_some()
+    }
     /// The model's weights decide how it starts.
     fn is_computed(&self) -> bool {
         self.init_weights.is_pissa() || self.init_weights == LoraStart::Loftq
@@ -204,6 +207,7 @@ impl LoraConfig {
 impl Config for LoraConfig {
     fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Config(what));
+        let finite = |x: f64| (x as f32).is_finite();
         let refuse = |field: &str| Err(Error::Config(format!("`{field}` of a LoRA is not supported")));
         match () {
             () if !["add", "scale"].contains(&self.composition_mode.as_str()) => {
@@ -227,8 +231,16 @@ impl Config for LoraConfig {
             () if self.as_peft && self.use_gating => {
                 wrong("`as_peft` is set, and PEFT has no gates (`use_gating`)".into())
             }
-            () if self.vera_b.is_some() => refuse("vera_b"),
-            () if self.vera_d.is_some() => refuse("vera_d"),
+            () if self.is_vera() && !(self.vera_b.is_some_and(finite) && self.vera_d.is_some_and(finite)) => {
+                wrong("`vera_b` and `vera_d` belong together, and are finite numbers".into())
+            }
+            () if self.is_vera() && self.use_dora => {
+                wrong("`use_dora` with `vera_d`, which is DVoRA, is not supported".into())
+            }
+            () if self.is_vera() && (self.scales() || self.is_computed()) => wrong(format!(
+                "`vera_d` says nothing of the `composition_mode` `{}` and of the `init_weights` `{}`",
+                self.composition_mode, self.init_weights
+            )),
             () if self.dtype.as_ref().is_some_and(|t| t != "float32") => refuse("dtype"),
             () if !(1..=MOST).contains(&self.r) => {
                 wrong(format!("`r` is {}, expected a rank from 1 to {MOST}", self.r))
@@ -255,6 +267,28 @@ impl Config for LoraConfig {
         // a gate reads every row of a sequence
         self.use_gating && !self.leave_out.contains(&layer)
     }
+    fn common(&self, place: &Place<'_>, to: &mut Common, from: &mut Source<'_, '_>) -> Result<()> {
+        if !self.is_vera() {
+            return Ok(());
+        }
+        let size = |i: &SiteInfo| match i.kind {
+            SiteKind::Linear { input, output, parts, .. } => {
+                self.parts(i.site, parts).map(|(_, of)| (input, output / of))
+            }
+            _ => None,
+        };
+        let sizes: Vec<(usize, usize)> = place.base.sites.iter().filter_map(size).collect();
+        let Some(first) = sizes.first() else { return Ok(()) };
+        if !self.as_peft && sizes.iter().any(|s| s != first) {
+            return Err(Error::Config(
+                "VeRA's layers share two matrices, and here they differ in size: PEFT's may (`as_peft`)"
+                    .into(),
+            ));
+        }
+        let most = sizes.iter().fold(*first, |m, s| (m.0.max(s.0), m.1.max(s.1)));
+        let (shapes, starts) = ([[self.r, most.0], [most.1, self.r]], self.init_weights.of(most.0, self.r));
+        vera_module::share(place, shapes, starts, false, to, from)
+    }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         let SiteKind::Linear { input, output, parts, .. } = place.info.kind else { return Ok(vec![]) };
         let Some((parts, of)) = self.parts(place.info.site, parts) else { return Ok(vec![]) };
@@ -262,9 +296,23 @@ impl Config for LoraConfig {
         let (name, gate) = (|n: &str| format!("{path}.{n}"), self.use_gating.then_some(path.clone()));
         if self.scales() {
             let (scaled, alpha) = (Scaled::Outputs { of, parts }, self.alpha as f32);
-            let (name, start) = (name("lora_B"), self.init_weights.of().1);
+            let (name, start) = (name("lora_B"), self.init_weights.of(input, 1).1);
             let form = ia3_module::Form { scaled, alpha, dims: (input, output), name, start, gate };
             return ia3_module::build(place.trains, form, from);
+        }
+        if self.is_vera() {
+            if of > 1 {
+                return Err(Error::Config(format!(
+                    "VeRA does not take `{}` apart: `as_peft=True,attn_matrices=[qkv]`",
+                    place.path
+                )));
+            }
+            let starts = (self.vera_d.unwrap_or_default() as f32, self.vera_b.unwrap_or_default() as f32);
+            let scale = if self.as_peft { 1.0 } else { self.scale() as f32 };
+            let (how, shape) = (LowRank::whole(scale, self.dropout as f32), (input, output, self.r));
+            let names = ["vera_D", "vera_B"].map(name);
+            let form = vera_module::Form { how, shape, starts, names, is_pefts: false, gate };
+            return vera_module::build(place.trains, form, from);
         }
         let (shape, names) = ((input, output, self.r), ["lora_A", "lora_B"].map(name));
         let dora = match (self.use_dora, self.as_peft) {
@@ -316,9 +364,15 @@ impl Config for LoraConfig {
         if self.scales() {
             return peft_ia3::fields(sites, at);
         }
+        if self.is_vera() {
+            return peft_vera::fields(sites, at, self.r, self.dropout);
+        }
         if self.use_dora && !self.as_peft {
             return Err(lora_module::not_pefts());
         }
         peft_lora::fields(sites, at, Said { r, alpha, rslora, dropout, dora: self.use_dora })
+    }
+    fn peft_tensors<'c>(&self, common: &'c Common) -> Result<Vec<(String, TensorData<'c>)>> {
+        if self.is_vera() { peft_vera::tensors(common) } else { Ok(vec![]) }
     }
 }

@@ -72,7 +72,7 @@ pub struct Lora<P: Weight> {
 impl<P: Weight> Lora<P> {
     fn build(place: &Place<'_>, form: Form, from: &mut Source<'_, '_>) -> Result<Lora<P>> {
         let Form { mut how, shape: (input, output, r), names: [a, b], start, gate: path, dora } = form;
-        let (n, width, init) = (how.parts.len(), output / how.of, start.of());
+        let (n, width, init) = (how.parts.len(), output / how.of, start.of(input, r));
         if path.is_some() {
             how.scale = 1.0;
         }
@@ -84,7 +84,13 @@ impl<P: Weight> Lora<P> {
         };
         let first = match &values {
             Some(values) if start.is_pissa() => {
-                let d = place.weight("weight")?.buffer().device();
+                let w = place.weight("weight")?;
+                if w.storage().is_quantised() && matches!(from, Source::File(_)) {
+                    return Err(Error::Config(format!(
+                        "it was trained beside what `{start}` left of whole weights; those of this backbone are quantised"
+                    )));
+                }
+                let d = w.buffer().device();
                 let one = |i: usize| -> Result<Frozen> {
                     let buffer = d.upload(Class::Adapter, &values[i]).map_err(engine::Error::from)?;
                     Ok(Frozen::new(Tensor::new(buffer, &shapes[i])?))
@@ -185,7 +191,7 @@ pub(super) fn gated() -> Error {
     Error::Config("its gate differs from sequence to sequence".into())
 }
 /// W + s B A, for (inputs, outputs of a part, rank).
-fn add(
+pub(super) fn add(
     s: f32,
     parts: &[usize],
     [a, b]: [&[f32]; 2],

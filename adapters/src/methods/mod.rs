@@ -22,6 +22,7 @@ mod peft_ia3;
 pub(crate) mod peft_lora;
 mod peft_prompt;
 mod peft_targets;
+mod peft_vera;
 mod phm;
 mod prefix;
 mod prefix_module;
@@ -32,6 +33,8 @@ mod reft;
 mod reft_module;
 mod start;
 mod union;
+mod vera;
+mod vera_module;
 
 pub use bitfit::{Bias, BitFitConfig};
 pub use bottleneck_config::{BnConfig, Placement, PostAdd, Residual, Scaling, Start, TrainedScaling};
@@ -84,6 +87,7 @@ pub const METHODS: &[&Method] = &[
     &lora::METHOD,
     &dora::METHOD,
     &ia3::METHOD,
+    &vera::METHOD,
     &bitfit::METHOD,
     &ln_tuning::METHOD,
     &prefix::METHOD,

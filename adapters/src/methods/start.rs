@@ -14,6 +14,8 @@ pub enum LoraStart {
     Bert,
     /// Both ones: an IA3 that changes nothing.
     Ia3,
+    /// Both uniform, of deviation √(2 / inputs) (He et al. 2015): VeRA's matrices.
+    Vera,
     /// PiSSA (Meng et al. 2024): s B A is the part of the layer's weight with the largest singular values, and what trains is
     /// how it differs from that: y = x Wᵀ + s x (B A - B₀ A₀)ᵀ. The weight stays as it is, for others to use, and an
     /// ordinary LoRA of twice the rank is saved. With a number, so many iterations on a random subspace find that part.
@@ -24,10 +26,11 @@ pub enum LoraStart {
     Loftq,
 }
 /// The starts with names of their own.
-const NAMED: [(&str, LoraStart); 5] = [
+const NAMED: [(&str, LoraStart); 6] = [
     ("lora", LoraStart::Lora),
     ("bert", LoraStart::Bert),
     ("ia3", LoraStart::Ia3),
+    ("vera", LoraStart::Vera),
     ("pissa", LoraStart::Pissa(None)),
     ("loftq", LoraStart::Loftq),
 ];
@@ -63,9 +66,11 @@ impl fmt::Display for LoraStart {
     }
 }
 impl LoraStart {
-    /// (A, B), where no weight of the model decides.
-    pub(super) fn of(self) -> (Init, Init) {
+    /// (A, B) of so many inputs and rank r, where no weight of the model decides.
+    pub(super) fn of(self, input: usize, r: usize) -> (Init, Init) {
+        let uniform = |n: usize| Init::Uniform((6.0 / n as f64).sqrt() as f32);
         match self {
+            LoraStart::Vera => (uniform(input), uniform(r)),
             LoraStart::Bert => (Init::Normal(0.02), Init::Normal(0.02)),
             LoraStart::Ia3 => (Init::Constant(1.0), Init::Constant(1.0)),
             LoraStart::Lora | LoraStart::Pissa(_) | LoraStart::Loftq => {

@@ -1,6 +1,6 @@
 //! Weights by name, from a checkpoint onto a device.
 use super::read::Checkpoint;
-use crate::{Compute, Error, Group, Linear, Norm, NormKind, ParamSet, Result, Role, Weight};
+use crate::{Compute, Error, Group, Linear, Norm, NormKind, ParamSet, Result, Role, Weight, tensor::upload};
 use engraft_kernels::{Class, Device, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,6 +131,12 @@ impl<'a> Load<'a> {
             }
             _ => self.from.copied(self.device, Class::Backbone, file, shape)?.computing(self.compute),
         };
+        P::make(self.set, name, tensor, role.of(self.group))
+    }
+    /// The weight `name` of these values, which were made of those that the file has under that name.
+    pub fn made<P: Weight>(&mut self, name: &str, values: &[f32], shape: &[usize], role: Role) -> Result<P> {
+        self.mark(name);
+        let tensor = upload(self.device, Class::Adapter, values, shape)?;
         P::make(self.set, name, tensor, role.of(self.group))
     }
     /// Says that a tensor is known, and held under another name too.
