@@ -81,7 +81,10 @@ fn variants_have_what_is_their_own_and_the_rest_in_common() {
     let [(Some(a), of_a), (Some(b), of_b)] = &runs[..] else { panic!("{runs:?}") };
     assert_eq!((a.as_str(), of_a.lr, of_a.epochs, of_a.bottleneck, of_a.seed), ("a", 2e-3, Some(9), None, 3));
     assert_eq!((b.as_str(), of_b.lr, of_b.epochs, of_b.max_steps), ("b", 1e-3, Some(9), Some(7)));
-    assert_eq!((of_b.bottleneck, of_b.batch_size, of_b.out.as_path()), (Some(8), Some(4), Path::new("engraft-out/b")));
+    assert_eq!(
+        (of_b.bottleneck, of_b.batch_size, of_b.out.as_path()),
+        (Some(8), Some(4), Path::new("engraft-out/b"))
+    );
     // the file of all of them gives the same runs, those of each the same run
     let again = parse(&settings.to_toml()).resolve().unwrap();
     assert_eq!((&again, again.runs().unwrap()), (&settings, runs.clone()));
