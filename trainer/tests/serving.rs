@@ -240,7 +240,8 @@ fn matrices_are_held_in_half_the_bytes() {
 }
 /// Rounds the matrices of an adapter to bf16.
 fn round(at: &Path) {
-    let file = at.join("adapter.safetensors");
+    let names = ["adapter.safetensors", "adapter_model.safetensors"];
+    let file = names.iter().map(|name| at.join(name)).find(|file| file.exists()).unwrap();
     let checkpoint = engraft::engine::Checkpoint::open(&file).unwrap();
     let all: Vec<(String, Vec<usize>, Vec<f32>)> = checkpoint
         .names()
