@@ -4,7 +4,7 @@ use crate::{
     files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
 };
 use engraft_engine::{
-    Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
+    Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Storage, Tensor,
     checkpoint::{TensorData, serialize},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -79,7 +79,18 @@ impl Adapter {
         base: impl Into<Base<'b>>,
         device: &Device,
     ) -> Result<Adapter> {
-        Adapter::load_with(&Methods::default(), directory, host, base, device, None)
+        Adapter::load_stored(directory, host, base, device, None)
+    }
+    /// The same, with its matrices stored like that; as they are in the file if it is `None`. They are decoded where they are
+    /// used, and everything is computed in f32.
+    pub fn load_stored<'b>(
+        directory: &Path,
+        host: &Host,
+        base: impl Into<Base<'b>>,
+        device: &Device,
+        storage: Option<Storage>,
+    ) -> Result<Adapter> {
+        Adapter::read(&Methods::default(), directory, host, base.into(), device, None, storage)
     }
     /// The same for one of these methods; it trains if there is a set for its weights.
     pub fn load_with<'b>(
@@ -90,7 +101,18 @@ impl Adapter {
         device: &Device,
         set: Option<&mut ParamSet>,
     ) -> Result<Adapter> {
-        let (path, base) = (directory.join(CONFIG), base.into());
+        Adapter::read(methods, directory, host, base.into(), device, set, None)
+    }
+    fn read(
+        methods: &Methods,
+        directory: &Path,
+        host: &Host,
+        base: Base<'_>,
+        device: &Device,
+        set: Option<&mut ParamSet>,
+        storage: Option<Storage>,
+    ) -> Result<Adapter> {
+        let path = directory.join(CONFIG);
         let bad = |what: String| Error::File { path: path.clone(), what };
         let fields = object(&path)?;
         let format = Format::of(&fields);
@@ -110,7 +132,8 @@ impl Adapter {
         let config = config.map_err(|e| bad(e.to_string()))?;
         let checkpoint = checkpoint?;
         let (trains, mut none) = (set.is_some(), ParamSet::new());
-        let mut load = Load::new(&checkpoint, device, set.unwrap_or(&mut none)).renaming(older::renamed);
+        let load = Load::new(&checkpoint, device, set.unwrap_or(&mut none));
+        let mut load = load.renaming(older::renamed).storing(storage);
         let mut adapter = Adapter::empty(&name, config, format, base.sites);
         let root = if format == Format::Peft { peft::ROOT } else { "" };
         let paths = Paths::of(base.sites, &checkpoint, root);

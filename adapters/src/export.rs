@@ -12,7 +12,7 @@ use crate::{
         peft::{OUTER, ROOT, files},
     },
 };
-use engraft_engine::{Device, ParamSet, checkpoint::TensorData};
+use engraft_engine::{Device, ParamSet, Storage, checkpoint::TensorData};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +84,31 @@ pub struct Composition {
     /// Where the head is, if there is one.
     pub head: Option<PathBuf>,
 }
+/// How they are loaded.
+struct Loading<'a> {
+    host: &'a Host,
+    base: Base<'a>,
+    device: &'a Device,
+    /// Where what trains is counted; none if nothing does.
+    params: Option<&'a mut ParamSet>,
+    storage: Option<Storage>,
+}
+impl Loading<'_> {
+    fn adapter(&mut self, directory: &Path, trains: bool) -> Result<Adapter> {
+        let (host, base, device) = (self.host, self.base, self.device);
+        match self.params.as_deref_mut().filter(|_| trains) {
+            Some(params) => Adapter::load(directory, host, base, device, params),
+            None => Adapter::load_stored(directory, host, base, device, self.storage),
+        }
+    }
+    fn fusion(&mut self, directory: &Path) -> Result<Fusion> {
+        let (host, base, device) = (self.host, self.base, self.device);
+        match self.params.as_deref_mut() {
+            Some(params) => Fusion::load(directory, host, base, device, params),
+            None => Fusion::load_frozen(directory, host, base, device),
+        }
+    }
+}
 impl Composition {
     /// True if a directory holds one.
     pub fn is_in(directory: &Path) -> bool {
@@ -97,6 +122,19 @@ impl Composition {
         device: &Device,
         params: &mut ParamSet,
     ) -> Result<Composition> {
+        Composition::read(directory, Loading { host, base, device, params: Some(params), storage: None })
+    }
+    /// The same; none of them trains. The matrices of adapters are stored like that: see [`Adapter::load_stored`].
+    pub fn load_stored(
+        directory: &Path,
+        host: &Host,
+        base: Base<'_>,
+        device: &Device,
+        storage: Option<Storage>,
+    ) -> Result<Composition> {
+        Composition::read(directory, Loading { host, base, device, params: None, storage })
+    }
+    fn read(directory: &Path, mut how: Loading<'_>) -> Result<Composition> {
         let path = directory.join(SETUP);
         let bad = |what: String| Error::File { path: path.clone(), what };
         let fields = object(&path)?;
@@ -114,14 +152,11 @@ impl Composition {
         let mut set = AdapterSet::new();
         for name in setup.distinct() {
             let dir = inside(name)?;
-            let adapter = match frozen.contains(&name) {
-                true => Adapter::load_frozen(&dir, host, base, device)?,
-                false => Adapter::load(&dir, host, base, device, params)?,
-            };
+            let adapter = how.adapter(&dir, !frozen.contains(&name))?;
             set.add(if adapter.name() == name { adapter } else { adapter.renamed(name)? })?;
         }
         for (name, _) in setup.fusions() {
-            set.add_fusion(Fusion::load(&inside(&name)?, host, base, device, params)?)?;
+            set.add_fusion(how.fusion(&inside(&name)?)?)?;
         }
         let head = match fields.get("head_setup") {
             None | Some(Value::Null) => None,

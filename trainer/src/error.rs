@@ -98,6 +98,18 @@ pub enum Error {
         /// The labels of the head.
         known: Vec<String>,
     },
+    /// A row that names an adapter which is not at hand.
+    #[error("{path}:{line}: there is no adapter `{adapter}`; there are {}", list(.known))]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from one.
+        line: usize,
+        /// The name found.
+        adapter: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
     /// The labels themselves are unusable, whatever the data.
     #[error("{0}")]
     Labels(String),

@@ -34,6 +34,8 @@
 //! [`run::account`] says what a step holds, by class and layer, and [`run::plan`] which layers must recompute their activations
 //! so that a run fits into a number of bytes; [`Trainer::with_activations`](run::step::Trainer::with_activations) obeys it.
 //!
+//! [`serving`] answers for any number of saved learners at once, in mixed batches.
+//!
 //! [`run::train`] is a whole run: schedule, evaluation, the best checkpoint kept. The program `engraft` adds options, files and a terminal.
 #![forbid(unsafe_code)]
 
@@ -45,6 +47,7 @@ mod error;
 pub mod learner;
 pub mod reports;
 pub mod run;
+pub mod serving;
 pub mod tasks;
 pub mod text;
 

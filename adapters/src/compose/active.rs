@@ -3,7 +3,7 @@
 //! Each sequence is given what it would get alone. Where all sequences have the same tree nothing is copied; where they have
 //! not, the sequences of each tree are taken out, answered, and put back.
 use super::{together::Together, tree::Tree};
-use crate::{Adapter, Shares};
+use crate::{Adapter, Error, Result, Shares};
 use engraft_engine::{self as engine, Act, Cx, Hooks, LinearRef, NormRef, Part, Pending, Prefix, Seq, Site};
 
 /// The adapters that answer in a pass, and for which sequences.
@@ -41,6 +41,30 @@ impl<'a> Active<'a> {
     /// One tree for every sequence of a batch of one.
     pub fn single(tree: Tree<'a>) -> Active<'a> {
         Active::new(vec![tree], vec![vec![0]])
+    }
+    /// Answers of several sets in one batch, each for items of its own: a mixed batch of adapters that need not know of each
+    /// other. `of_item` says for each item which of `parts`, made for one item, answers. An error if one of them has several
+    /// channels, or leaves out layers.
+    pub fn mixed(parts: &[Active<'a>], of_item: &[usize]) -> Result<Active<'a>> {
+        let mut trees = vec![];
+        for part in parts {
+            match (part.channels.as_slice(), part.tree(0, 0)) {
+                ([items], Some(tree)) if items.len() == 1 && part.skipped.is_empty() => {
+                    trees.push(tree.clone())
+                }
+                _ => {
+                    let what = "a mixed batch takes one answer for one sequence from each, in every layer";
+                    return Err(Error::Config(what.into()));
+                }
+            }
+        }
+        if let Some(i) = of_item.iter().find(|i| **i >= trees.len()) {
+            return Err(Error::Config(format!(
+                "an item has the adapter number {i}, and there are {}",
+                trees.len()
+            )));
+        }
+        Ok(Active::new(trees, vec![of_item.to_vec()]))
     }
     /// The same without these layers (AdapterDrop, Rücklé et al. 2021): in them the model computes as if it were plain.
     pub fn without_layers(self, layers: impl IntoIterator<Item = usize>) -> Active<'a> {

@@ -5,9 +5,7 @@
 //! ```text
 //! da = (dy W_u) f'(a)    dx = da W_d    dW_u = dyᵀ h    db_u = Σ dy    dW_d = daᵀ x    db_d = Σ da
 //! ```
-use crate::{
-    Act, Backward, Cx, Error, Grads, LinearRef, Result, Storage, W, saved::SavedValues, tape::NodeId,
-};
+use crate::{Act, Backward, Cx, Error, Grads, LinearRef, Result, W, pack, saved::SavedValues, tape::NodeId};
 use engraft_kernels::{
     Buffer, Class, View, ViewMut,
     activation::{self, Activation},
@@ -30,7 +28,7 @@ pub struct RowsBottleneck<'m> {
     pub up: LinearRef<'m>,
 }
 impl RowsBottleneck<'_> {
-    /// True if [`Cx::bottlenecks`] takes it: its weights are f32 and stored (out, in).
+    /// True if [`Cx::bottlenecks`] takes it: its weights are stored (out, in).
     pub fn is_plain(&self) -> bool {
         plain(&self.down) && plain(&self.up)
     }
@@ -71,6 +69,16 @@ impl<'m> Cx<'m> {
         }
         self.bottlenecks(x, vec![of], r)
     }
+    /// The same in f32: what is stored otherwise is decoded, for as long as it is used.
+    fn in_f32(&self, mut part: RowsBottleneck<'m>) -> Result<RowsBottleneck<'m>> {
+        for layer in [&mut part.down, &mut part.up] {
+            if let Some(values) = self.decoded(&layer.w)? {
+                let (rows, cols) = layer.w.dims();
+                layer.w = W::Computed(Act::of(values, (rows, cols), pack([rows])));
+            }
+        }
+        Ok(part)
+    }
     /// A bottleneck of its own for each of several ranges of rows, which follow each other: f(x
     /// W_dᵀ + b_d) W_uᵀ + b_u [+ r] in those rows, and r, or zeros, in others. All of them are
     /// plain ([`RowsBottleneck::is_plain`]).
@@ -87,6 +95,7 @@ impl<'m> Cx<'m> {
             }
             end = p.rows.end;
         }
+        let parts: Vec<_> = parts.into_iter().map(|p| self.in_f32(p)).collect::<Result<_>>()?;
         let covered: usize = parts.iter().map(|p| p.rows.len()).sum();
         let mut y = match r {
             _ if covered == x.rows => self.alloc(x.rows * c)?,
@@ -123,9 +132,9 @@ impl<'m> Cx<'m> {
         Ok(self.record(y, Op { parts: kept_parts, shape: (x.rows, c), saved, x: x.node, residual }))
     }
 }
-/// Is this what the kernel reads: f32, stored (out, in)?
+/// Is this what the kernel reads, once it is decoded: stored (out, in)?
 fn plain(w: &LinearRef<'_>) -> bool {
-    w.w.storage() == Storage::F32 && w.w.integers().is_none() && !w.in_out
+    w.w.integers().is_none() && !w.in_out
 }
 fn launch<'a>(down: &'a LinearRef<'_>, f: Activation, up: &'a LinearRef<'_>) -> Result<Bottleneck<'a>> {
     let (c, b) = down.dims();

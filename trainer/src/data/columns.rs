@@ -104,6 +104,8 @@ pub struct Columns {
     pub pair: Option<Column>,
     /// The column of the label, or of the words' labels.
     pub label: Option<Column>,
+    /// The column that names the adapter of each text.
+    pub adapter: Option<Column>,
     /// Whether there is a header.
     pub header: Header,
     /// Where the documents of a text file end.
@@ -123,6 +125,6 @@ pub(super) const LABEL: &str = "label";
 
 impl Columns {
     pub(super) fn all(&self) -> impl Iterator<Item = &Column> {
-        [&self.text, &self.pair, &self.label].into_iter().flatten()
+        [&self.text, &self.pair, &self.label, &self.adapter].into_iter().flatten()
     }
 }

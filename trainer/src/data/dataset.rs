@@ -69,6 +69,12 @@ impl Dataset {
         self.bytes += later.bytes;
     }
 
+    /// Some of its records, by their numbers.
+    pub fn part(&self, which: &[usize]) -> Self {
+        let records = which.iter().map(|i| self.records[*i].clone()).collect();
+        Self::of(self.path.clone(), records, self.chosen.clone())
+    }
+
     /// Forgets the texts and words, and of records whose labels say nothing of words everything. Of the labels of words the
     /// numbers stay that `number` gives them.
     pub fn keep_labels(&mut self, number: impl Fn(&Name) -> Option<u32>) {
@@ -96,7 +102,7 @@ impl Dataset {
                 Label::Each(labels) => labels.iter().flatten().map(name).sum(),
                 Label::Numbers(numbers) => size_of::<u32>() * numbers.capacity(),
             };
-            input + label
+            input + label + record.adapter.as_ref().map_or(0, String::capacity)
         };
         self.records.capacity() * size_of::<Record>() + self.records.iter().map(one).sum::<usize>()
     }

@@ -35,7 +35,12 @@ fn document(lines: &mut Lines, ends: Documents) -> Result<Option<Record>> {
             }
         }
     }
-    let record = |(text, line)| Record { input: Input::Text { text, pair: None }, label: Label::None, line };
+    let record = |(text, line)| Record {
+        input: Input::Text { text, pair: None },
+        label: Label::None,
+        adapter: None,
+        line,
+    };
     Ok(found.map(record))
 }
 

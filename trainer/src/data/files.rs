@@ -4,7 +4,7 @@ use super::dataset::Dataset;
 use super::formats::format;
 use super::lines::{Lines, Notes, STDIN};
 use super::reading::Reading;
-use super::record::{Chosen, Record, Want};
+use super::record::{Chosen, Content, Record, Want};
 use super::survey::{Seeing, Survey};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -28,6 +28,10 @@ impl Files {
     pub fn new(paths: &[PathBuf], columns: &Columns, want: Want) -> Result<Files> {
         for path in paths {
             format(path, columns.format.as_deref(), want.content)?;
+        }
+        if let (Some(column), true) = (&columns.adapter, want.content != Content::Texts) {
+            let why = "only a text in a row of a table or in an object has an adapter beside it".into();
+            return Err(Error::Option { option: "adapter-column", value: format!("`{column}`"), why });
         }
         Ok(Files { paths: paths.into(), columns: columns.clone(), want, notes: Notes::default() })
     }

@@ -10,6 +10,7 @@ pub(super) struct Indices {
     pub text: usize,
     pub pair: Option<usize>,
     pub label: Option<usize>,
+    pub adapter: Option<usize>,
 }
 
 /// Finds columns by their names, which without a header are their numbers.
@@ -72,7 +73,8 @@ impl Finder<'_> {
                 Some(found.ok_or_else(|| self.missing(format!("column `{LABEL}`"), "--label-column"))?)
             }
         };
-        Ok(Indices { text, pair, label })
+        let adapter = columns.adapter.as_ref().map(|c| self.at(c, "--adapter-column")).transpose()?;
+        Ok(Indices { text, pair, label, adapter })
     }
 
     pub fn without_header(&self, columns: &Columns, want: Want) -> Result<Indices> {
@@ -81,6 +83,7 @@ impl Finder<'_> {
         let text = at(&columns.text, "--text-column")?;
         let pair = at(&columns.pair, "--text-pair-column")?;
         let label = at(&columns.label, "--label-column")?;
+        let adapter = at(&columns.adapter, "--adapter-column")?;
         let guess = |option: &str| {
             let why =
                 format!("there is no header and there are {width} columns: say which with {option} INDEX");
@@ -96,10 +99,10 @@ impl Finder<'_> {
         };
         let text = match text {
             Some(text) => text,
-            None if width == 2 && pair.is_none() => label.map_or(0, |label| 1 - label),
+            None if width == 2 && pair.is_none() => label.or(adapter).map_or(0, |other| 1 - other),
             None if width == 1 => 0,
             None => return Err(guess("--text-column")),
         };
-        Ok(Indices { text, pair, label })
+        Ok(Indices { text, pair, label, adapter })
     }
 }

@@ -19,13 +19,14 @@ struct Fields {
     text: String,
     pair: Option<String>,
     label: Option<String>,
+    adapter: Option<String>,
 }
 
 fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     each_object(
         lines,
         |path, first| Fields::find(path, first, columns, want),
-        |Fields { text, pair, label }| {
+        |Fields { text, pair, label, .. }| {
             let quoted = |name: &String| format!("`{name}`");
             let (pair, label) = (pair.as_ref().map(quoted), label.as_ref().map(quoted));
             Chosen { text: quoted(text), pair, label }
@@ -34,7 +35,8 @@ fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)
             let pair = fields.pair.as_ref().map(|name| object.string(name)).transpose()?;
             let label = fields.label.as_ref().map(|name| object.label(name)).transpose()?;
             let text = object.string(&fields.text)?;
-            Record::row(path, line, &text, pair.as_deref(), label)
+            let adapter = fields.adapter.as_ref().map(|name| object.string(name)).transpose()?;
+            Record::row(path, line, &text, pair.as_deref(), label)?.of_adapter(path, adapter.as_deref())
         },
     )
 }
@@ -109,6 +111,8 @@ impl Fields {
             (None, true) => Some(named(LABEL.into(), "--label-column")?),
             (None, false) => None,
         };
-        Ok(Self { text, pair, label })
+        let adapter =
+            columns.adapter.as_ref().map(|c| named(c.to_string(), "--adapter-column")).transpose()?;
+        Ok(Self { text, pair, label, adapter })
     }
 }

@@ -62,6 +62,8 @@ pub struct Record {
     pub input: Input,
     /// What is to be found.
     pub label: Label,
+    /// The name of the adapter that is to answer for it, if there is a column of such names.
+    pub adapter: Option<String>,
     /// Where it starts in its file, counted from one.
     pub line: usize,
 }
@@ -87,7 +89,15 @@ impl Record {
         label.as_ref().map_or(Ok(()), |label| filled("label", label.exact()))?;
         let label = label.map_or(Label::None, Label::One);
         let input = Input::Text { text: text.into(), pair: pair.map(Into::into) };
-        Ok(Record { input, label, line })
+        Ok(Record { input, label, adapter: None, line })
+    }
+    /// The same with the name of its adapter, which is not empty.
+    pub(super) fn of_adapter(self, path: &Path, name: Option<&str>) -> Result<Record> {
+        let name = name.map(str::trim);
+        match name {
+            Some("") => Err(Error::line(path, self.line, "the name of the adapter is empty")),
+            _ => Ok(Record { adapter: name.map(String::from), ..self }),
+        }
     }
     /// The text; of words, all of them with spaces between.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {

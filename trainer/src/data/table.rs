@@ -116,5 +116,6 @@ fn record(path: &Path, row: &Line, width: usize, indices: &Indices) -> Result<Re
     }
     let cell = |index: usize| row.cells[index].as_str();
     let label = indices.label.map(cell).map(Name::of_text);
-    Record::row(path, row.line, cell(indices.text), indices.pair.map(cell), label)
+    let record = Record::row(path, row.line, cell(indices.text), indices.pair.map(cell), label)?;
+    record.of_adapter(path, indices.adapter.map(cell))
 }

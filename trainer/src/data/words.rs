@@ -50,7 +50,7 @@ fn sentence(Fields { words, labels }: &Fields, line: usize, object: &Object<'_>)
         return Err(object.bad(format!("`{words}` is empty")));
     }
     let Some(labels) = labels else {
-        return Ok(Record { input: Input::Words(found), label: Label::None, line });
+        return Ok(Record { input: Input::Words(found), label: Label::None, adapter: None, line });
     };
     let label = |(i, v): (usize, &Value)| match v {
         Value::Null => Ok(None),
@@ -65,7 +65,7 @@ fn sentence(Fields { words, labels }: &Fields, line: usize, object: &Object<'_>)
         let why = format!("{} labels in `{labels}` for {} words", each.len(), found.len());
         return Err(object.bad(why));
     }
-    Ok(Record { input: Input::Words(found), label: Label::Each(each), line })
+    Ok(Record { input: Input::Words(found), label: Label::Each(each), adapter: None, line })
 }
 
 /// The field that is named, or the only one with a usual name.

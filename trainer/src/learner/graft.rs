@@ -4,7 +4,7 @@ use crate::{Error, Result, tasks::Task};
 use engraft_adapters::{
     Adapter, AdapterSet, Base, Config, Fusion, Head, HeadConfig, Setup, export::Composition, fusion,
 };
-use engraft_engine::{ParamSet, output};
+use engraft_engine::{ParamSet, Storage, output};
 use std::path::{Path, PathBuf};
 
 /// What is grafted onto a backbone.
@@ -113,7 +113,7 @@ impl Backbone {
         let directory = directory.as_ref();
         let _held = output::reading(directory)?;
         let mut params = self.continue_set()?;
-        let (set, setup, _) = self.saved(directory, &mut params)?;
+        let (set, setup, _) = self.saved(directory, Some(&mut params), None)?;
         let head = self.new_head(setup.last().unwrap_or_default(), head, &mut params, seed)?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
@@ -127,7 +127,7 @@ impl Backbone {
         let directory = directory.as_ref();
         let _held = output::reading(directory)?;
         let mut params = self.continue_set()?;
-        let (set, setup, at) = self.saved(directory, &mut params)?;
+        let (set, setup, at) = self.saved(directory, Some(&mut params), None)?;
         let head = match &at {
             Some(at) => Head::find(at, self.host(), self.device(), &mut params)?,
             None => None,
@@ -136,18 +136,46 @@ impl Backbone {
         let task = task(head.as_ref())?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
-    /// The adapters of a directory, and where its head is.
-    fn saved(&self, directory: &Path, params: &mut ParamSet) -> Result<(AdapterSet, Setup, Option<PathBuf>)> {
+    /// The same of a learner that answers and learns no more: any number of them share one model. The matrices of its adapters
+    /// are stored like that, as they are in their files if it is `None`, and decoded where they are used.
+    pub fn load_frozen_learner(
+        self,
+        directory: impl AsRef<Path>,
+        storage: Option<Storage>,
+        task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
+    ) -> Result<Learner> {
+        let directory = directory.as_ref();
+        let _held = output::reading(directory)?;
+        let (set, setup, at) = self.saved(directory, None, storage)?;
+        let find = |at: PathBuf| Head::find(&at, self.host(), self.device(), &mut ParamSet::new());
+        let head = at.map(find).transpose()?.flatten().map(Head::freeze);
+        self.check_head(head.as_ref().map(Head::config))?;
+        let task = task(head.as_ref())?;
+        Ok(Learner::new(self, (set, setup), head, task))
+    }
+    /// The adapters of a directory, which train if there is a set for their weights, and where its head is.
+    fn saved(
+        &self,
+        directory: &Path,
+        params: Option<&mut ParamSet>,
+        storage: Option<Storage>,
+    ) -> Result<(AdapterSet, Setup, Option<PathBuf>)> {
         let (device, host, named) = (self.device(), self.host(), self.model().named());
         let base = self.base(&named);
         if Composition::is_in(directory) {
-            let Composition { set, setup, head } = Composition::load(directory, host, base, device, params)?;
+            let Composition { set, setup, head } = match params {
+                Some(params) => Composition::load(directory, host, base, device, params)?,
+                None => Composition::load_stored(directory, host, base, device, storage)?,
+            };
             return Ok((set, setup, head));
         }
         let (mut set, mut setup) = (AdapterSet::new(), Setup::Identity);
         let there = |name: &str| directory.join(name).exists();
         if there("adapter_config.json") || !there("head_config.json") {
-            let adapter = Adapter::load(directory, host, base, device, params)?;
+            let adapter = match params {
+                Some(params) => Adapter::load(directory, host, base, device, params)?,
+                None => Adapter::load_stored(directory, host, base, device, storage)?,
+            };
             setup = Setup::One(adapter.name().into());
             set.add(adapter)?;
         }

@@ -140,7 +140,7 @@ impl Learner {
     fn active(&self, batch: &Batch) -> Result<Active<'_>> {
         Ok(self.adapters.activate(&self.setup, batch.len())?)
     }
-    fn top(&self) -> Top<'_> {
+    pub(super) fn top(&self) -> Top<'_> {
         Top::new(&*self.backbone.model, self.head.as_ref())
     }
     /// The first layer that is not the plain model's, or is not frozen: what lies below it is the same for all learners on this

@@ -4,6 +4,7 @@ mod below;
 pub mod graft;
 #[expect(clippy::module_inception, reason = "what the others are there for")]
 pub mod learner;
+mod mixed;
 pub mod opening;
 pub mod places;
 pub mod prefix;
@@ -12,6 +13,7 @@ pub use backbone::Backbone;
 pub(crate) use below::Below;
 pub use graft::Graft;
 pub use learner::{Learner, Output, ParameterCount};
+pub use mixed::answers_of_each;
 pub use opening::Opening;
 pub use places::Places;
 pub use prefix::Prefix;

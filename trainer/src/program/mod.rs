@@ -4,6 +4,7 @@ pub mod choose;
 pub mod commands;
 pub mod demo;
 pub mod graft;
+pub mod mixed;
 pub mod options;
 pub mod print;
 pub mod runs;

@@ -3,11 +3,11 @@ use super::{encoding::Encoding, step::upwards};
 use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
-    learner::{Below, Learner},
+    learner::{Below, Learner, answers_of_each},
     reports::progress::{Mode, Progress},
     tasks::{Answer, Evaluated, Prediction, Purpose},
     text::{
-        batch::{Batch, BatchSize, Batches, Order, put_back},
+        batch::{Batch, BatchSize, Batches, Order, fill, put_back},
         examples::Examples,
         tokenizer::Tokenizer,
     },
@@ -153,4 +153,57 @@ pub fn evaluate_together(
 pub fn predict(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Vec<Prediction>> {
     let answers = answers(&[l], &on.examples, size, mode)?;
     Ok(answers.iter().flat_map(|a| l.task().predictions(&on.data, &on.examples, a)).collect())
+}
+
+/// What learners on one model compute for data sets of their own, in mixed batches: in the order of each data set.
+fn answers_mixed(of: &[&Learner], on: &[Encoded], size: BatchSize, mode: Mode) -> Result<Vec<Vec<Answer>>> {
+    // (learner, example), longest first, so that batches are even
+    let of_learner =
+        |(n, e): (usize, &Encoded)| (0..e.examples.len()).map(move |i| (n, i)).collect::<Vec<_>>();
+    let mut all: Vec<(usize, usize)> = on.iter().enumerate().flat_map(of_learner).collect();
+    let tokens = |(n, i): &(usize, usize)| on[*n].examples.length(*i);
+    all.sort_by_key(|item| std::cmp::Reverse(tokens(item)));
+    let mut progress = Progress::new(mode, "predict", all.len() as u64);
+    let (mut found, mut left) = (vec![vec![]; of.len()], all.into_iter().peekable());
+    while left.peek().is_some() {
+        let part = fill(&mut left, size, tokens);
+        let batch: Batch = part.iter().map(|(n, i)| (*i, on[*n].examples.get(*i))).collect();
+        let of_item: Vec<usize> = part.iter().map(|(n, _)| *n).collect();
+        let answers = answers_of_each(of, &of_item, &batch)?;
+        part.iter().zip(answers).for_each(|((n, i), answer)| found[*n].push((*i, answer)));
+        part.iter().for_each(|item| progress.step(None, tokens(item) as u64));
+    }
+    progress.finish();
+    Ok(found.into_iter().map(put_back).collect())
+}
+
+/// What is said of records each of which has a learner of its own, in mixed batches: `of_record` has its number for each record.
+/// The predictions are in the order of the records, and each is what its learner says by itself.
+pub fn predict_mixed(
+    of: &[&Learner],
+    of_record: &[usize],
+    on: &[Encoded],
+    size: impl Into<BatchSize>,
+    mode: Mode,
+) -> Result<Vec<Prediction>> {
+    let answers = answers_mixed(of, on, size.into(), mode)?;
+    let one = |((l, on), answers): ((&&Learner, &Encoded), Vec<Answer>)| {
+        l.task().predictions(&on.data, &on.examples, &answers).into_iter()
+    };
+    let mut each: Vec<_> = of.iter().zip(on).zip(answers).map(one).collect();
+    let missing = || Error::Model("a record has no prediction".into());
+    of_record.iter().map(|n| each.get_mut(*n).and_then(Iterator::next).ok_or_else(missing)).collect()
+}
+
+/// How good learners are on data sets of their own, computed in mixed batches.
+pub fn evaluate_mixed(
+    of: &[&Learner],
+    on: &[Encoded],
+    size: impl Into<BatchSize>,
+    mode: Mode,
+) -> Result<Vec<Evaluated>> {
+    let answers = answers_mixed(of, on, size.into(), mode)?;
+    let one =
+        |((l, on), a): ((&&Learner, &Encoded), Vec<Answer>)| l.task().evaluate(&on.data, &on.examples, &a);
+    Ok(of.iter().zip(on).zip(answers).map(one).collect())
 }

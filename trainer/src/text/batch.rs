@@ -9,6 +9,7 @@ use super::shuffle::{numbers, shuffle};
 use engraft_engine::Rows;
 use engraft_models::{ModelInfo, Tokens};
 use std::iter::Peekable;
+use std::ops::Range;
 
 /// A few examples, packed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +34,25 @@ impl Batch {
     pub fn of(texts: &[(&[u32], u32)]) -> Self {
         let example = |(ids, label): &(&[u32], u32)| Example::new(ids.to_vec(), Reads::Summary, vec![*label]);
         texts.iter().map(example).collect()
+    }
+
+    /// Those of its examples, in that order; each keeps its place in the data.
+    pub fn select(&self, which: &[usize]) -> Self {
+        let ranges = |counts: &mut dyn Iterator<Item = usize>| -> Vec<Range<usize>> {
+            counts.scan(0, |end, n| Some(std::mem::replace(end, *end + n)..*end)).collect()
+        };
+        let (tokens, rows) = (ranges(&mut self.input.lengths.iter().copied()), ranges(&mut self.counts()));
+        let mut part = Self::default();
+        for &i in which {
+            let (of, rows) = (tokens[i].clone(), rows[i].clone());
+            part.input.ids.extend(&self.input.ids[of.clone()]);
+            part.input.types.extend(&self.input.types[of.clone()]);
+            part.input.lengths.push(of.len());
+            part.labels.extend(&self.labels[rows]);
+            part.reads.push(self.reads[i].clone());
+            part.items.push(self.items[i]);
+        }
+        part
     }
 
     /// Number of examples.
@@ -218,6 +238,21 @@ pub fn put_back<T>(mut results: Vec<(usize, T)>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_of_a_batch_are_the_batch_of_some() {
+        let example = |n: u32, reads| Example::new((0..n).collect(), reads, vec![n; 2]);
+        let all = [
+            example(3, Reads::These(vec![0, 2])),
+            example(1, Reads::These(vec![])),
+            example(5, Reads::These(vec![4])),
+        ];
+        let batch: Batch = all.iter().cloned().collect();
+        let some: Batch = [2, 0].into_iter().map(|i| (i, all[i].clone())).collect();
+        assert_eq!(batch.select(&[2, 0]), some);
+        assert_eq!(batch.select(&[0, 1, 2]), batch);
+        assert!(batch.select(&[]).is_empty());
+    }
 
     /// Examples of 1, 2, .. tokens in a scrambled order of lengths; token i of example k is 100 k + i.
     fn examples(n: usize) -> Examples {

@@ -136,7 +136,7 @@ pub struct Predict {
     pub grafted: Grafted,
     /// Texts, one an argument; words are split at spaces. What looks like a flag is a text as in
     /// --text=--flag
-    #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["text_column", "text_pair_column"])]
+    #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["text_column", "text_pair_column", "adapter_column"])]
     pub text: Vec<String>,
     /// Texts in files, as `engraft train` takes them
     #[arg(long, value_name = "FILE", num_args = 1..)]

@@ -32,6 +32,7 @@ impl StorageArgs {
 
 /// The model and what is grafted on it.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("answering").args(["adapter", "adapter_column"]))]
 pub struct Grafted {
     /// The backbone: a directory with config.json, tokenizer.json and model.safetensors
     #[arg(long, value_name = "DIR")]
@@ -41,14 +42,18 @@ pub struct Grafted {
     pub stored: StorageArgs,
     /// The adapter and the head: a directory that `engraft train`, AdapterHub's `adapters` or PEFT wrote; none for the backbone
     /// alone, where a --task goes without them
-    #[arg(long, value_name = "DIR", required_unless_present = "task")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["task", "adapter_column"])]
     pub adapter: Option<PathBuf>,
     /// What is learned; as its head or the run.toml beside the adapter says if not given
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
-    /// Of several adapters only these, by their names
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "adapter")]
+    /// Of several adapters only these, by their names. With --adapter-column saved adapters: directories, each perhaps with another
+    /// name as in NAME=DIR, and directories that hold many, each by the name of its folder
+    #[arg(long, value_name = "NAMES", num_args = 1.., requires = "answering")]
     pub adapters: Vec<String>,
+    /// The column that names the adapter of each row: one of --adapters. They answer in mixed batches, each as by itself
+    #[arg(long, value_name = "COLUMN", requires = "adapters")]
+    pub adapter_column: Option<Column>,
     /// The adapters put together in another way, as --setup of `engraft train` takes it
     #[arg(long, value_name = "SETUP", requires = "adapter", conflicts_with = "adapters")]
     pub setup: Option<Composed>,
@@ -60,7 +65,7 @@ impl Grafted {
             learner.set_setup(setup.clone())?;
         }
         if !self.adapters.is_empty() {
-            let names: Vec<&str> = self.adapters.iter().map(String::as_str).collect();
+            let names: Vec<&str> = self.adapters.iter().flat_map(|names| names.split(',')).collect();
             learner.set_setup(learner.setup().only(&names)?)?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 use super::{Loaded, load};
 use crate::program::{
     args::Eval,
+    mixed::Mixed,
     options::Options,
     print::{note, say},
     setup::{files, was_cut},
@@ -14,12 +15,16 @@ use engraft::{
         progress::Mode,
         report::{Evaluation, json_line},
     },
-    run::evaluate::{Encoded, evaluate},
-    tasks::Purpose,
+    run::evaluate::{Encoded, evaluate, evaluate_mixed},
+    tasks::{Evaluated, Purpose},
 };
+use serde_json::{Map, json};
 use std::time::Instant;
 
 pub fn run(e: &Eval) -> Result<()> {
+    if e.grafted.adapter_column.is_some() {
+        return mixed(e);
+    }
     let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
     let Loaded { learner, task, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
     let files = files(task, &expand(&e.data)?, &columns, Purpose::Evaluate)?;
@@ -50,4 +55,24 @@ pub fn run(e: &Eval) -> Result<()> {
         scores.get("loss").unwrap_or(f64::NAN)
     ))?;
     found.lines.iter().try_for_each(|line| say(line))
+}
+
+/// Each adapter on the rows that name it.
+fn mixed(e: &Eval) -> Result<()> {
+    let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
+    let m = Mixed::load(&e.grafted, reading, &e.data, Purpose::Evaluate, &e.run)?;
+    let found = evaluate_mixed(&m.learners(), &m.encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
+    let named = m.named.iter().zip(found);
+    if e.run.json {
+        let one = |((name, _), found): (&(String, _), Evaluated)| (name.clone(), json!(found.metrics));
+        return say(&json_line(&json!({"adapters": named.map(one).collect::<Map<_, _>>()})));
+    }
+    for ((name, learner), found) in named {
+        let scores = &found.metrics.scores;
+        let all = learner.task().metrics();
+        let shown = all.iter().filter_map(|metric| Some(metric.show(scores.get(metric.name)?)));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        say(&format!("{name}: {} texts: {shown}", found.metrics.examples))?;
+    }
+    Ok(())
 }

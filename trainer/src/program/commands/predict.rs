@@ -2,6 +2,7 @@
 use super::{Loaded, load};
 use crate::program::{
     args::Predict,
+    mixed::Mixed,
     print::{note, say},
     setup::{files, was_cut},
 };
@@ -9,11 +10,15 @@ use anyhow::{Result, bail};
 use engraft::{
     data::{Content, Dataset, expand},
     reports::{progress::Mode, report::json_line},
-    run::evaluate::{Encoded, predict},
-    tasks::Purpose,
+    run::evaluate::{Encoded, predict, predict_mixed},
+    tasks::{Prediction, Purpose, one_line},
 };
+use serde_json::Map;
 
 pub fn run(p: &Predict) -> Result<()> {
+    if p.grafted.adapter_column.is_some() {
+        return mixed(p);
+    }
     let Loaded { learner, task, tokenizer, columns } = load(&p.grafted, p.reading.options(), &p.run)?;
     if let (true, Some(pair)) = (p.input.is_empty(), &columns.pair) {
         bail!(
@@ -41,4 +46,22 @@ pub fn run(p: &Predict) -> Result<()> {
         return say(&json_line(&serde_json::json!({"task": task.name, "predictions": all})));
     }
     predictions.iter().try_for_each(|x| say(&x.text))
+}
+
+/// Each row by the adapter that it names.
+fn mixed(p: &Predict) -> Result<()> {
+    let m = Mixed::load(&p.grafted, p.reading.options(), &p.input, Purpose::Predict, &p.run)?;
+    let (mode, task) = (Mode::detect(p.run.quiet), m.named[0].1.task().name());
+    let predictions = predict_mixed(&m.learners(), &m.of_record, &m.encoded, p.reading.batch(), mode)?;
+    let named = m.of_record.iter().map(|n| m.named[*n].0.as_str()).zip(predictions);
+    if p.run.json {
+        let one = |(name, x): (&str, Prediction)| {
+            let mut all = Map::from_iter([("adapter".to_string(), name.into())]);
+            all.extend(x.json.as_object().cloned().unwrap_or_default());
+            all
+        };
+        let all: Vec<_> = named.map(one).collect();
+        return say(&json_line(&serde_json::json!({"task": task, "predictions": all})));
+    }
+    named.into_iter().try_for_each(|(name, x)| say(&format!("{}\t{}", one_line(name), x.text)))
 }

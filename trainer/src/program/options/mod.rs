@@ -27,7 +27,7 @@ pub use bytes::ByteSize;
 pub use choices::{
     ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, PlacementChoice,
 };
-pub use grafted::Composed;
+pub use grafted::{Composed, SavedAdapter};
 pub use table::{Mark, Options, Settings};
 pub use texts::{ReductionFactor, ScalingChoice};
 pub use variant::Variant;
@@ -204,6 +204,7 @@ impl Settings {
             text: self.text_column.clone(),
             pair: self.text_pair_column.clone(),
             label: self.label_column.clone(),
+            adapter: None,
             header: self.header,
             documents: self.documents,
             quotes: self.quotes,
