@@ -1,9 +1,11 @@
 //! The arguments of the program.
 
+mod adapters;
 mod profile;
 mod shared;
 mod texts;
 
+pub use adapters::{Adapters, Convert, Diff, Fold, List, Manage, Merge, Rename};
 pub use profile::Profile;
 pub use shared::{Grafted, Reading, RunArgs, StorageArgs};
 
@@ -17,7 +19,7 @@ use super::choose::one_of;
 use super::options::{
     ActivationsChoice, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
 };
-use engraft::adapters::{fusion::METHODS as FUSIONS, methods::METHODS};
+use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
 use engraft::tasks::TASKS;
 use engraft::{Error, Result, run::directory::BEGUN};
@@ -53,6 +55,10 @@ pub enum Command {
     Forward(Forward),
     /// Take some training steps and say where the time goes
     Profile(Box<Profile>),
+    /// List, rename, merge, convert and compare saved adapters
+    Adapters(Adapters),
+    /// Write a copy of a model with an adapter added to its weights
+    Fold(Fold),
     /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
     Quantize(Quantize),
 }
@@ -298,6 +304,8 @@ impl Arguments {
         for name in command.get_subcommands().map(|c| c.get_name().to_string()).collect::<Vec<_>>() {
             command = command.mut_subcommand(name, |c| c.mut_args(listed));
         }
+        let merge = |c: clap::Command| c.mut_subcommand("merge", |c| c.mut_args(listed));
+        command = command.mut_subcommand("adapters", merge);
         command = command.mut_subcommand("fuse", with_defaults);
         command.mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
             let keys = Options::keys_of(Mark::Run);
@@ -319,6 +327,7 @@ fn listed(arg: clap::Arg) -> clap::Arg {
         (Some("adapter"), Some([value])) if value == "ADAPTER" => {
             METHODS.iter().map(|m| m.names.join(", ")).collect()
         }
+        (Some("method"), _) => STRATEGIES.iter().map(|s| format!("{}: {}", s.name, s.help)).collect(),
         (Some("fusion"), _) => FUSIONS.iter().map(|m| m.names.join(", ")).collect(),
         _ => return arg,
     };

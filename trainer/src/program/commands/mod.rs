@@ -1,5 +1,7 @@
 //! What each command does with its arguments.
+mod adapters;
 mod eval;
+mod fold;
 mod forward;
 mod inspect;
 mod memory;
@@ -16,10 +18,12 @@ use super::{
 };
 use anyhow::Result;
 use engraft::{data::Columns, engine::output, learner::Learner, tasks::TaskType, text::tokenizer::Tokenizer};
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
-pub fn run() -> Result<()> {
+pub fn run() -> Result<ExitCode> {
     match Arguments::from_env().command.unwrap_or_else(|| Command::Train(Box::default())) {
+        Command::Adapters(a) => return adapters::run(&a),
+        Command::Fold(f) => fold::run(&f),
         Command::Train(t) => train::run(&t),
         Command::Fuse(t) => train::fuse(&t),
         Command::Eval(e) => eval::run(&e),
@@ -29,7 +33,8 @@ pub fn run() -> Result<()> {
         Command::Forward(f) => forward::run(&f),
         Command::Profile(p) => profile::run(&p),
         Command::Quantize(q) => quantize::run(&q),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A saved learner with its task and tokenizer, and how texts are read.

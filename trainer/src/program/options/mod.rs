@@ -24,9 +24,10 @@ use std::path::Path;
 pub use adapter::{AdapterChoice, Methods};
 pub use bytes::ByteSize;
 pub use choices::{
-    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, PlacementChoice,
+    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, CompatChoice, FormatChoice,
+    Head, PlacementChoice,
 };
-pub use grafted::Composed;
+pub use grafted::{Composed, SavedAdapter};
 pub use table::{Mark, Options, Settings};
 pub use texts::{ReductionFactor, ScalingChoice};
 
