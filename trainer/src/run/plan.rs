@@ -5,6 +5,7 @@
 //! layer, so the fastest plan recomputes the fewest: first those that give back most, and of equals the lowest, whose
 //! activations are needed last. What is rounded to bf16 changes numbers, so a plan never does that.
 use super::{
+    adapter_drop::AdapterDrop,
     evaluate::Encoded,
     recipe::Recipe,
     source::{Source, steps},
@@ -81,6 +82,8 @@ pub struct Work {
     evaluated: Batches,
     /// Bytes of the data, which is in memory all the time.
     data: usize,
+    /// Lower layers without adapters in those steps that hold most.
+    dropped: Option<AdapterDrop>,
 }
 impl Work {
     /// No batches.
@@ -104,6 +107,7 @@ impl Work {
     /// A run that goes by a recipe: its very batches, or where there are too many the largest that it can have.
     pub fn of_run(s: &Recipe, source: &dyn Source, eval: Option<&Encoded>) -> Result<Work> {
         let mut work = Work::new();
+        work.dropped = s.adapter_drop.map(|drop| AdapterDrop::always(drop.least));
         work.data = source.bytes() + eval.map_or(0, Encoded::bytes);
         match source.largest(s.batch) {
             // as the first step and as a later one
@@ -143,7 +147,9 @@ impl Work {
     fn price(&self, c: &mut Learner, policy: &Activations, most: usize) -> Result<Price> {
         let device = c.backbone().device().clone();
         device.ledger().reset_peak();
-        let mut trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_activations(policy.clone());
+        let mut trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 0)
+            .with_adapter_drop(self.dropped)
+            .with_activations(policy.clone());
         trainer.step(c, &self.first, 1.0)?;
         let kept = trainer.kept_by_layer().to_vec();
         for b in self.begin.largest(most) {

@@ -84,8 +84,9 @@ pub fn train(
     let Around { recording, mode, stop, from } = around;
     let total = recipe.steps(source)?;
     let metric = metric(recipe, &learner)?;
-    let mut trainer =
-        Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
+    learner.check_adapter_drop(recipe.adapter_drop)?;
+    let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_adapter_drop(recipe.adapter_drop);
+    let mut trainer = trainer.with_activations(recipe.activations.clone());
     let data = hash(source, eval);
     let state = match from {
         Some(saved) => saved.restore(&mut learner, &mut trainer, &data)?,

@@ -7,7 +7,7 @@ mod texts;
 
 pub use adapters::{Adapters, Convert, Diff, Fold, List, Manage, Merge, Rename};
 pub use profile::Profile;
-pub use shared::{Grafted, Reading, RunArgs, StorageArgs};
+pub use shared::{Grafted, Reading, RunArgs, StorageArgs, skipped};
 
 use shared::at_least_one;
 
@@ -17,7 +17,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
 use super::options::{
-    ActivationsChoice, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
+    ActivationsChoice, BackboneDtype, Backend, CompatChoice, FILE, Layers, Mark, Methods, Options,
+    ReductionFactor, Settings,
 };
 use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
@@ -230,6 +231,13 @@ pub struct Forward {
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// Layers whose adapters do not answer, counted from 0, as in `0-2,5` (AdapterDrop)
+    #[arg(long, value_name = "LAYERS", requires = "adapter")]
+    pub skip_layers: Option<Layers>,
+    /// Compute compositions as a library does where it is not what it documents; as in the run.toml
+    /// beside the adapter if not given
+    #[arg(long, value_parser = one_of::<CompatChoice>(), requires = "adapter")]
+    pub compat: Option<CompatChoice>,
     /// What is learned, where neither a head nor a run.toml says so
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,

@@ -63,7 +63,12 @@ fn hold(directory: Option<&Path>) -> Result<Option<output::Lock>> {
 fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     let directory = g.adapter.as_deref();
     let _held = hold(directory)?;
-    let given = Options { model: Some(g.model.clone()), task: g.task.clone(), ..g.stored.options() };
+    let given = Options {
+        model: Some(g.model.clone()),
+        task: g.task.clone(),
+        compat: g.compat,
+        ..g.stored.options()
+    };
     let s = as_recorded(given.over(reading), directory, run.quiet)?;
     let backbone = open_backbone(&s, &open(run.device, run.threads)?)?;
     if !run.quiet {
@@ -71,6 +76,7 @@ fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     }
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
     let (mut learner, task) = saved(backbone, directory, task(s.task.as_ref())?)?;
+    learner.set_compat(s.compat.into());
     g.compose(&mut learner)?;
     Ok(Loaded { learner, task, tokenizer, columns: s.columns() })
 }

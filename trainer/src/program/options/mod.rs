@@ -29,7 +29,7 @@ pub use choices::{
 };
 pub use grafted::{Composed, SavedAdapter};
 pub use table::{Mark, Options, Settings};
-pub use texts::{ReductionFactor, ScalingChoice};
+pub use texts::{Layers, ReductionFactor, ScalingChoice};
 
 use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
@@ -205,6 +205,7 @@ impl Settings {
             epsilon: self.adam_eps,
             clip: self.clip,
             activations: Activations::all(self.activations.map_or(Keep::F32, Keep::from)),
+            adapter_drop: self.adapter_drop,
             eval_every: self.eval_every,
             eval_batch: BatchSize::Examples(self.eval_batch_size),
             metric: self.metric.clone(),
