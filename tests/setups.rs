@@ -1,7 +1,7 @@
 //! The language of compositions.
 mod support;
-use engraft_adapters::Setup;
-use support::faults;
+use engraft_adapters::{Adapter, AdapterSet, Compat, Setup};
+use support::{cpu, families, faults, fixture};
 
 #[test]
 fn setups_are_read_as_they_are_written() {
@@ -55,4 +55,29 @@ fn setups_are_refused_where_they_go_wrong() {
     }
     let deep = "Stack(".repeat(100) + "a" + &")".repeat(100);
     assert!(deep.parse::<Setup>().unwrap_err().to_string().contains("too deeply"));
+}
+
+#[test]
+fn what_the_library_cannot_compute_is_not_made_up() {
+    let device = cpu();
+    let ((model, host), folder) = (families::backbone("bert", &device), fixture("compose/bert/adapters"));
+    let mut set = AdapterSet::new();
+    for name in ["a", "b", "late", "l"] {
+        let adapter = Adapter::load_frozen(&folder.join(name), &host, model.sites(), &device);
+        set.add(adapter.unwrap()).unwrap();
+    }
+    let with = |compat: Compat, setup: &str| {
+        let active = set.activate_like(compat, &setup.parse().unwrap(), 2);
+        active.map(drop).map_err(|e| e.to_string())
+    };
+    for (setup, words) in [
+        ("BatchSplit(late, a, batch_sizes=1)", "the first or the last has nothing"),
+        ("BatchSplit(a, None, batch_sizes=1)", "`None`"),
+        ("Parallel(a, BatchSplit(a, b, batch_sizes=1))", "is not reproduced"),
+    ] {
+        with(Compat::Documented, setup).unwrap();
+        let e = with(Compat::Adapters130, setup).unwrap_err();
+        assert!(e.contains(words), "{setup}: {e}");
+    }
+    with(Compat::Adapters130, "Stack(l, Parallel(a, b))").unwrap();
 }

@@ -257,7 +257,9 @@ impl Adapter {
     pub fn files_as(&self, format: Format, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
         match format {
             Format::AdapterHub => {
-                let card = Card::new(self.config.adapterhub()?, host, &self.name);
+                let own: Vec<Site> = self.modules.keys().copied().collect();
+                let fields = self.config.adapterhub_at(&self.sites, &own)?;
+                let card = Card::new(fields, host, &self.name);
                 let data = serialize(&self.adapterhub(&self.name)?)?;
                 Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
             }

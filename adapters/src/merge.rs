@@ -116,11 +116,14 @@ impl Merged {
     pub fn get(&self, name: &str) -> Option<&[f32]> {
         self.tensors.get(name).map(|w| w.values.as_slice())
     }
+    /// The weights under their names.
+    pub fn tensors(&self) -> Vec<(String, TensorData<'static>)> {
+        let data = |(n, w): (&String, &Values)| (n.clone(), TensorData::f32(&w.values, &w.shape));
+        self.tensors.iter().map(data).collect()
+    }
     /// The weights as a `model.safetensors`.
     pub fn file(&self) -> Result<Vec<u8>> {
-        let data = |(n, w): (&String, &Values)| (n.clone(), TensorData::f32(&w.values, &w.shape));
-        let all: Vec<_> = self.tensors.iter().map(data).collect();
-        Ok(engraft_engine::checkpoint::serialize(&all)?)
+        Ok(engraft_engine::checkpoint::serialize(&self.tensors())?)
     }
     /// The name of a module's tensor: checkpoints of a plain model have no first part.
     fn name(&self, path: &str, tensor: &str) -> Option<String> {

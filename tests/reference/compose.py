@@ -192,6 +192,10 @@ CASES = {
     "batch-split-lora": (
         "BatchSplit(l, n, batch_sizes=[2, 1])", BatchSplit("l", "n", batch_sizes=[2, 1]), dict(batched=True, only="bert"),
     ),
+    "stack-loras": ("Stack(l, n)", Stack("l", "n"), dict(compat=True, only="bert")),
+    "batch-split-unlike": ("BatchSplit(odd, a, batch_sizes=[2, 1])", BatchSplit("odd", "a", batch_sizes=[2, 1]), dict(batched=True, compat=True)),
+    "parallel-unlike": ("Parallel(a, odd)", Parallel("a", "odd"), dict(batched=True, compat=True)),
+    "parallel-of-stack": ("Parallel(Stack(a, b), c)", Parallel(Stack("a", "b"), "c"), dict(batched=True, compat=True)),
     "identity": ("BatchSplit(a, None, b, batch_sizes=1)", None, dict(alone=[(0, "a"), (1, None), (2, "b")])),
     "kinds": ("BatchSplit(a, plus, p, batch_sizes=1)", None, dict(alone=[(0, "a"), (1, "plus"), (2, "p")])),
     "methods": ("BatchSplit(a, l, d, batch_sizes=1)", None, dict(alone=[(0, "a"), (1, "l"), (2, "d")])),

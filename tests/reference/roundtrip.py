@@ -2,6 +2,7 @@
 
     roundtrip.py --engraft PATH                              # every fixture: hidden states, logits, loss, gradients
     roundtrip.py --engraft PATH --adapter DIR --model DIR    # an adapter engraft trained, read by `adapters` or PEFT
+    roundtrip.py --engraft PATH --manage                     # fixtures renamed, converted, merged and folded, read by the libraries
     roundtrip.py                                             # the libraries read the fixtures back (checks this file)
 
 The first needs no more than safetensors; the others run the libraries in float64, one sequence at a time. An
@@ -30,12 +31,15 @@ def arguments():
     p.add_argument("--case", action="append", help="only these fixtures, as in lora/qv")
     p.add_argument("--adapter", type=Path, help="a directory engraft saved")
     p.add_argument("--model", type=Path, help="the backbone it was trained on")
+    p.add_argument("--manage", action="store_true", help="what `engraft adapters` and `engraft fold` write")
     p.add_argument("--ids", type=Path, help="sequences of ids; those of bert/plain if not given")
     p.add_argument("--tolerance", type=float, default=1e-4)
     args = p.parse_args()
     args.ids = args.ids or FIXTURES / "bert" / "plain" / "input.json"
     if args.adapter and not (args.model and args.engraft):
         p.error("--adapter needs --model and --engraft")
+    if args.manage and not args.engraft:
+        p.error("--manage needs --engraft")
     return args
 
 
@@ -55,8 +59,6 @@ def engraft_forward(program, model, ids, adapter=None, grad=False):
 def library_forward(model, ids, adapter):
     """What the library that wrote such a directory gives: logits, or hidden states if there is no head."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import torch
-
     for library in ("adapters", "transformers", "peft"):
         logging.getLogger(library).setLevel(logging.ERROR)
     if (adapter / "adapter_setup.json").exists():
@@ -66,9 +68,14 @@ def library_forward(model, ids, adapter):
         is_bitfit = isinstance(card.get("config"), dict) and card["config"].get("architecture") == "bitfit"
         how = with_peft if "peft_type" in card else with_biases if is_bitfit else with_adapters
         module = how(model, adapter, card)
-    module.double().eval()
+    return library_rows(module.double().eval(), json.loads(Path(ids).read_text()))
+
+
+def library_rows(module, batch):
+    """Logits, or hidden states if there is no head, of sequences one by one."""
+    import torch
+
     torch.set_default_dtype(torch.float64)  # of the empty tensor that ReFT makes where it has no positions
-    batch = json.loads(Path(ids).read_text())
     out = []
     with torch.no_grad():
         for i, row in enumerate(batch["input_ids"]):
@@ -241,9 +248,39 @@ def trained(args):
     yield compare(args.adapter.name, got, want, args.tolerance)
 
 
+# what is written from fixtures of BERT, by command lines
+MANAGED = {
+    "renamed": "adapters rename {lora}/qv other",
+    "to-peft": "adapters convert {lora}/qv --model {model} --to peft",
+    "to-adapterhub": "adapters convert {lora}/peft-qv --model {model} --to adapterhub --name mine",
+    "merged": "adapters merge --model {model} --adapters a={lora}/qv b={lora}/qv --weights 0.7,-0.4 --method svd --heads",
+    "folded": "fold --model {model} --adapter {lora}/all",
+}
+
+
+def managed(args):
+    from transformers import AutoModel
+
+    model, lora = FIXTURES / "bert" / "model", FIXTURES / "lora"
+    with tempfile.TemporaryDirectory() as scratch:
+        for title, line in MANAGED.items():
+            out = Path(scratch) / title
+            words = [args.engraft.resolve(), *line.format(model=model, lora=lora).split(), "--out", out]
+            subprocess.run([str(w) for w in words], check=True, capture_output=True)
+            if title == "folded":
+                plain = AutoModel.from_pretrained(out).double().eval()
+                batch = json.loads(args.ids.read_text())
+                want = library_rows(plain, batch)
+                got = engraft_forward(args.engraft, model, args.ids, lora / "all")
+            else:
+                want = library_forward(model, args.ids, out)
+                got = engraft_forward(args.engraft, model, args.ids, out)
+            yield compare(title, got, want, args.tolerance)
+
+
 def main():
     args = arguments()
-    good = list(trained(args) if args.adapter else fixtures(args))
+    good = list(trained(args) if args.adapter else managed(args) if args.manage else fixtures(args))
     if not good:
         sys.exit("no such fixture")
     sys.exit(0 if all(good) else 1)

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match program::commands::run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             if let Some(engraft::Error::Stopped { step, of, directory }) = error.downcast_ref() {
                 program::print::tell(&format!(

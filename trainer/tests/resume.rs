@@ -64,7 +64,7 @@ fn a_run_that_is_killed_goes_on_to_the_same_bits() {
         LONG.to_string(),
         format!("{LONG} --eval eval.tsv"),
         format!("{LONG} --eval eval.tsv --eval-every 5 --patience 4 --gradient-accumulation 2"),
-        format!("{LONG} --adapter lora --eval eval.tsv --metric loss --dropout 0.3"),
+        format!("{LONG} --adapter lora --eval eval.tsv --metric loss --dropout 0.3 --adapter-drop 3"),
         "--adapter full --max-steps 6 --checkpoint-every 2".into(),
         format!("{LONG} --layers 2-3 --dropout 0 --cache-prefix cache"),
         format!("{LONG} --eval eval.tsv --batch-size 1 --gradient-accumulation 2 --stream --stream-buffer 3"),

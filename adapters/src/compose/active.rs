@@ -2,7 +2,7 @@
 //!
 //! Each sequence is given what it would get alone. Where all sequences have the same tree nothing is copied; where they have
 //! not, the sequences of each tree are taken out, answered, and put back.
-use super::{together::Together, tree::Tree};
+use super::{together::Together, tree::Tree, walk::Ends};
 use crate::{Adapter, Error, Result, Shares};
 use engraft_engine::{self as engine, Act, Cx, Hooks, LinearRef, NormRef, Part, Pending, Prefix, Seq, Site};
 
@@ -14,6 +14,8 @@ pub struct Active<'a> {
     channels: Vec<Vec<usize>>,
     /// Layers in which nobody answers.
     skipped: Vec<usize>,
+    /// Whether the first of the trees enters for all of them, and the last one leaves.
+    by_ends: bool,
     /// The first place of a pass at which an adapter stands: see [`place`].
     first: usize,
     /// Where the shares of fusions are collected, if they are looked at.
@@ -36,7 +38,8 @@ struct Group<'t, 'a> {
 
 impl<'a> Active<'a> {
     pub(super) fn new(trees: Vec<Tree<'a>>, channels: Vec<Vec<usize>>) -> Active<'a> {
-        Active { trees, channels, skipped: vec![], first: 0, shares: None }.without_layers([])
+        let (skipped, by_ends, first, shares) = (vec![], false, 0, None);
+        Active { trees, channels, skipped, by_ends, first, shares }.without_layers([])
     }
     /// One tree for every sequence of a batch of one.
     pub fn single(tree: Tree<'a>) -> Active<'a> {
@@ -66,6 +69,10 @@ impl<'a> Active<'a> {
         }
         Ok(Active::new(trees, vec![of_item.to_vec()]))
     }
+    /// One adapter for every item of a batch of so many.
+    pub fn for_all(adapter: &'a Adapter, items: usize) -> Active<'a> {
+        Active::new(vec![Tree::One(adapter)], vec![vec![0; items]])
+    }
     /// The same without these layers (AdapterDrop, Rücklé et al. 2021): in them the model computes as if it were plain.
     pub fn without_layers(self, layers: impl IntoIterator<Item = usize>) -> Active<'a> {
         let mut active = Active { skipped: layers.into_iter().collect(), ..self };
@@ -77,6 +84,29 @@ impl<'a> Active<'a> {
     /// The same, with the shares of each fusion added to `shares` as it mixes.
     pub fn with_shares(self, shares: &'a Shares) -> Active<'a> {
         Active { shares: Some(shares), ..self }
+    }
+    /// The same where the first tree enters for all and the last one leaves, as in AdapterHub. An
+    /// error where these do not stand at the end of a sub-layer at which others do.
+    pub(super) fn between_ends(self) -> Result<Active<'a>> {
+        let active = Active { by_ends: true, ..self };
+        let sites = active.trees.iter().flat_map(Tree::adapters).flat_map(Adapter::modules);
+        for (info, _) in sites {
+            let closes = active.trees.iter().any(|t| t.closing(info.site).next().is_some());
+            if closes && active.ends(info.site).is_none() {
+                return Err(Error::Config(format!(
+                    "adapters 1.3.0 cannot compute children of which the first or the last has nothing at `{}`",
+                    info.path
+                )));
+            }
+        }
+        Ok(active)
+    }
+    /// The bottleneck that enters for all trees, and the one that leaves.
+    fn ends(&self, s: Site) -> Option<Ends<'a>> {
+        let tree = |route: Option<&usize>| self.trees.get(*route?);
+        let first = tree(self.channels.first()?.first())?.closing(s).next()?;
+        let last = tree(self.channels.last()?.last())?.closing(s).next_back()?;
+        Some(Ends { first, last })
     }
     /// How often a batch is computed: once, or once for each member of a Parallel.
     pub fn channels(&self) -> usize {
@@ -210,6 +240,11 @@ impl Hooks for Active<'_> {
             return one.tree.close(cx, s, h, r, norm, self.shares);
         }
         let h = cx.dropped(h)?;
+        if let Some(ends) = self.ends(s).filter(|_| self.by_ends) {
+            return self.each(cx, &[&h, r], |cx, tree, xs| {
+                tree.close_between(cx, s, ends, (xs[0], xs[1]), norm.clone())
+            });
+        }
         if let Some(together) = Together::of(&self.trees, s) {
             return together.close(cx, &h, r, norm);
         }

@@ -1,5 +1,6 @@
 //! Several adapters at once: who answers for which sequence, and how their answers are put together.
 mod active;
+mod compat;
 mod normal;
 mod parts;
 mod set;
@@ -10,6 +11,7 @@ mod tree;
 mod walk;
 
 pub use active::Active;
-pub use set::{AdapterSet, Compat};
+pub use compat::Compat;
+pub use set::AdapterSet;
 pub use setup::Setup;
 pub use tree::Tree;

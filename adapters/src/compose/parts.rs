@@ -15,6 +15,7 @@ impl Tree<'_> {
     pub(super) fn check(self) -> Result<Self> {
         let (block, mixes_linear) = match &self {
             Tree::Identity | Tree::One(_) | Tree::Stack(_) => return Ok(self),
+            Tree::Chain(_) => return self.check_chain(),
             Tree::Average { .. } => ("Average", true),
             Tree::Split { .. } => ("Split", false),
             Tree::Fuse { of, .. } => {
@@ -43,11 +44,25 @@ impl Tree<'_> {
         }
         Ok(self)
     }
+    /// Refuses a chain of what has no product to hand on.
+    fn check_chain(self) -> Result<Self> {
+        for adapter in self.adapters() {
+            let has_no_product = |m: View<'_>| matches!(m, View::Linear(m) if m.factors().is_none());
+            if let Some((info, _)) = adapter.modules().find(|(_, m)| has_no_product(m.view())) {
+                return Err(Error::Config(format!(
+                    "what adapters 1.3.0 makes of a stack with `{}` at `{}` is not reproduced",
+                    adapter.name(),
+                    info.path
+                )));
+            }
+        }
+        Ok(self)
+    }
     /// True for adapters one behind the other.
     fn is_chain(&self) -> bool {
         let is_one = |t: &Tree<'_>| matches!(t, Tree::Identity | Tree::One(_));
         match self {
-            Tree::Stack(of) => of.iter().all(is_one),
+            Tree::Stack(of) | Tree::Chain(of) => of.iter().all(is_one),
             one => is_one(one),
         }
     }

@@ -1,19 +1,8 @@
 //! Several adapters and fusions at hand.
-use super::{active::Active, setup::Setup, tree::Tree};
+use super::{active::Active, compat::Compat, setup::Setup, tree::Tree};
 use crate::{Adapter, Error, Fusion, Result};
 use engraft_engine::{Param, Parameters, Tensor};
 use std::collections::BTreeMap;
-
-/// Whose results count where a library computes something else than it documents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compat {
-    /// What is documented.
-    #[default]
-    Documented,
-    /// What AdapterHub's `adapters` 1.3.0 computes: an Average is divided by the number of its members once more, and a fusion of
-    /// adapters beside a sub-layer adds the residual twice.
-    Adapters130,
-}
 
 /// Adapters and fusions by name, trained and frozen ones side by side. To change which of them answer costs nothing.
 #[derive(Debug, Default)]
@@ -71,7 +60,18 @@ impl AdapterSet {
     /// The same, with the results of another library where they differ from what it documents.
     pub fn activate_like(&self, compat: Compat, setup: &Setup, items: usize) -> Result<Active<'_>> {
         let (setups, channels) = setup.normal(items)?;
-        Ok(Active::new(self.trees(&setups, compat)?, channels))
+        let active = Active::new(self.trees(&setups, compat)?, channels);
+        match setup {
+            Setup::BatchSplit { of, .. } | Setup::Parallel(of) if compat == Compat::Adapters130 => {
+                if let Some(child) = of.iter().find(|c| !c.is_plain()) {
+                    return Err(Error::Config(format!(
+                        "what adapters 1.3.0 makes of `{child}` in `{setup}` is not reproduced"
+                    )));
+                }
+                active.between_ends()
+            }
+            _ => Ok(active),
+        }
     }
     /// What answers for a batch each of whose items has a setup of its own: a mixed batch. It has one channel.
     pub fn activate_each(&self, of_item: &[&Setup]) -> Result<Active<'_>> {
@@ -99,6 +99,7 @@ impl AdapterSet {
         let tree = match setup {
             Setup::Identity => Tree::Identity,
             Setup::One(name) => Tree::One(self.get(name)?),
+            Setup::Stack(of) if compat == Compat::Adapters130 => Tree::Chain(all(of)?),
             Setup::Stack(of) => Tree::Stack(all(of)?),
             Setup::Fuse { of, name } => {
                 let fusion = self.fusion(&Setup::fusion_name(of, name.as_deref()))?;

@@ -129,6 +129,16 @@ impl Setup {
             _ => self.children().iter().find_map(Setup::items),
         }
     }
+    /// True if it is made of adapters, stacks, averages and splits alone.
+    pub(super) fn is_plain(&self) -> bool {
+        match self {
+            Setup::One(_) => true,
+            Setup::Stack(of) | Setup::Average { of, .. } | Setup::Split { of, .. } => {
+                of.iter().all(Setup::is_plain)
+            }
+            _ => false,
+        }
+    }
     /// The name of the last adapter, whose head is the head of what it answers for.
     pub fn last(&self) -> Option<&str> {
         self.names().pop()

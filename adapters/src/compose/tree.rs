@@ -12,6 +12,9 @@ pub enum Tree<'a> {
     One(&'a Adapter),
     /// Each reads what the one before gave.
     Stack(Vec<Tree<'a>>),
+    /// The same as AdapterHub has it: at a linear layer the next one reads the product of the one
+    /// before, and only that of the last is added.
+    Chain(Vec<Tree<'a>>),
     /// Their outputs, mixed by a fusion.
     Fuse {
         /// What mixes.
@@ -51,7 +54,8 @@ impl<'a> Tree<'a> {
     pub fn children(&self) -> &[Tree<'a>] {
         match self {
             Tree::Identity | Tree::One(_) => &[],
-            Tree::Stack(of) | Tree::Fuse { of, .. } | Tree::Split { of, .. } | Tree::Average { of, .. } => of,
+            Tree::Stack(of) | Tree::Chain(of) => of,
+            Tree::Fuse { of, .. } | Tree::Split { of, .. } | Tree::Average { of, .. } => of,
         }
     }
     /// Its adapters, in order.
@@ -174,6 +178,7 @@ impl<'a> Tree<'a> {
                 sum.map_or_else(|| inner(cx, x), Ok)
             }
             Tree::Stack(of) => Tree::stack_over(of, cx, s, x, w, inner),
+            Tree::Chain(of) => Tree::chain_over(of, cx, s, x, w, inner),
             // these have nothing to say here
             Tree::Identity | Tree::Fuse { .. } | Tree::Split { .. } => inner(cx, x),
         }
@@ -196,6 +201,27 @@ impl<'a> Tree<'a> {
                 last.over(cx, s, x, w, &mut |cx, x| Tree::stack_over(before, cx, s, x, w, inner))
             }
         }
+    }
+    /// What a chain of these makes of a linear layer.
+    fn chain_over<'m>(
+        of: &[Tree<'a>],
+        cx: &mut Cx<'m>,
+        s: Site,
+        x: &Act,
+        w: &LinearRef<'m>,
+        inner: Inner<'_, 'm>,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        let y = inner(cx, x)?;
+        let nothing = cx.scale(y.clone(), 0.0)?;
+        let mut product: Option<Act> = None;
+        for t in of.iter().filter(|t| t.touches(s)) {
+            let read = product.as_ref().unwrap_or(x).clone();
+            product = Some(t.over(cx, s, &read, w, &mut |_, _| Ok(nothing.clone()))?);
+        }
+        product.map_or_else(|| Ok(y.clone()), |product| cx.add(&y, &product))
     }
     /// Keys and values beside those of the tokens: of a later adapter in front of those of an earlier one.
     pub(super) fn prefix<'m>(&self, cx: &mut Cx<'m>, s: Site, x: &Act) -> engine::Result<Option<Prefix>>

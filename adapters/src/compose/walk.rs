@@ -34,6 +34,32 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// Who enters and who leaves for all of several trees, as in AdapterHub.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'m> {
+    pub first: Found<'m>,
+    pub last: Found<'m>,
+}
+impl<'a> Tree<'a> {
+    /// The end of a sub-layer with output h, entered and left by others.
+    pub(super) fn close_between<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        s: Site,
+        ends: Ends<'m>,
+        (h, r): (&Act, &Act),
+        norm: Option<NormRef<'m>>,
+    ) -> engine::Result<Act>
+    where
+        'a: 'm,
+    {
+        let mut walk = Walk { site: s, at: At { r, norm }, last: None, shares: None };
+        let entered = ends.first.module.enter(cx, h, &walk.at)?;
+        let given = walk.walk(cx, self, entered)?;
+        ends.last.module.leave(cx, given.x, h, &walk.at)
+    }
+}
+
 struct Walk<'w, 'm> {
     site: Site,
     at: At<'w, 'm>,
@@ -80,7 +106,9 @@ impl<'w, 'm> Walk<'w, 'm> {
                 Some(found) => self.run(cx, found, state),
                 None => Ok(state),
             },
-            Tree::Stack(of) => of.iter().try_fold(state, |state, t| self.behind(cx, t, state)),
+            Tree::Stack(of) | Tree::Chain(of) => {
+                of.iter().try_fold(state, |state, t| self.behind(cx, t, state))
+            }
             Tree::Fuse { fusion, of, places, residual_twice } => {
                 let Some(last) = tree.closing(self.site).next_back() else { return Ok(state) };
                 let Some((mixer, here)) = fusion.at(self.site) else { return Ok(state) };
@@ -177,7 +205,7 @@ impl<'w, 'm> Walk<'w, 'm> {
         entered: &State,
     ) -> engine::Result<Option<Child<'m>>> {
         let (last, state) = match tree {
-            Tree::Stack(of) => {
+            Tree::Stack(of) | Tree::Chain(of) => {
                 let mut here: Vec<Found<'m>> = of.iter().flat_map(|t| t.closing(self.site)).collect();
                 let Some(last) = here.pop() else { return Ok(None) };
                 let mut state = entered.clone();

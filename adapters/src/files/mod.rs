@@ -1,10 +1,14 @@
 //! Adapters and heads as files: AdapterHub's and PEFT's.
 mod card;
+mod difference;
 pub(crate) mod older;
 pub(crate) mod peft;
+mod saved;
 
 pub use card::Host;
 pub(crate) use card::{Card, VERSION};
+pub use difference::{Difference, FieldDifference, TensorDifference};
+pub use saved::{Found, FoundHead, FoundModel, Saved, find, renamed};
 
 use crate::{Error, Result, grammar::Fields};
 use engraft_engine::{Checkpoint, Load, SiteInfo, Tensor, checkpoint::TensorData};
@@ -23,6 +27,13 @@ impl Format {
     /// Every format.
     pub const ALL: [Format; 2] = [Format::AdapterHub, Format::Peft];
 
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::AdapterHub => "adapterhub",
+            Format::Peft => "peft",
+        }
+    }
     /// The files that may hold the tensors when they are read: the first that is there counts.
     pub fn readable(self) -> [&'static str; 2] {
         match self {

@@ -250,6 +250,10 @@ impl Head {
     pub fn freeze(self) -> Head {
         Head { layers: self.layers.freeze(), ..self }
     }
+    /// The same under another name.
+    pub fn renamed(self, name: &str) -> Head {
+        Head { name: name.into(), ..self }
+    }
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -50,7 +50,7 @@ pub use start::LoraStart;
 pub use union::Union;
 
 use crate::{Common, Error, Module, Place, Result, grammar, grammar::Fields};
-use engraft_engine::{SiteInfo, Source, checkpoint::TensorData};
+use engraft_engine::{Site, SiteInfo, Source, checkpoint::TensorData};
 use serde_json::Value;
 use std::fmt;
 
@@ -202,6 +202,10 @@ pub trait Config: fmt::Debug + Send + Sync {
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>>;
     /// The `config` of AdapterHub's `adapter_config.json`; an error if its format cannot say it.
     fn adapterhub(&self) -> Result<Fields>;
+    /// The same for an adapter with modules at `own` of the sites of a model.
+    fn adapterhub_at(&self, _sites: &[SiteInfo], _own: &[Site]) -> Result<Fields> {
+        self.adapterhub()
+    }
     /// The `adapter_config.json` of PEFT on a model with these sites; an error if its format cannot say it.
     fn peft(&self, _sites: &[SiteInfo]) -> Result<Fields> {
         Err(Error::Config("this method cannot be written in PEFT's format".into()))

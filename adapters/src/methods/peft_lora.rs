@@ -7,7 +7,7 @@ use super::{
     start::LoraStart,
 };
 use crate::{Error, Result, files::peft::ROOT, grammar::Fields};
-use engraft_engine::{LowRank, SiteInfo, SiteKind, Source};
+use engraft_engine::{LowRank, Part, Point, Site, SiteInfo, SiteKind, Source};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,6 +154,58 @@ impl Config for PeftLora {
     fn adapterhub(&self) -> Result<Fields> {
         Err(Error::Config("a LoRA that PEFT saved is written in PEFT's format".into()))
     }
+    /// The same product in AdapterHub's words, where those can say which modules it is at.
+    fn adapterhub_at(&self, sites: &[SiteInfo], own: &[Site]) -> Result<Fields> {
+        let cannot =
+            |what: &str| Error::Config(format!("AdapterHub's format cannot say this LoRA exactly: {what}"));
+        let (mut at, mut sizes, mut layers) =
+            (BTreeMap::<_, BTreeSet<usize>>::new(), vec![], BTreeSet::new());
+        for info in sites.iter().filter(|i| matches!(i.kind, SiteKind::Linear { .. })) {
+            layers.insert(info.site.layer);
+            if own.contains(&info.site) {
+                at.entry((info.site.part, info.site.point)).or_default().insert(info.site.layer);
+                sizes.push((self.rank(&info.path), self.alpha(&info.path)));
+            }
+        }
+        let Some((r, alpha)) = sizes.first().copied() else { return Err(cannot("it is nowhere")) };
+        if sizes.iter().any(|s| *s != (r, alpha)) {
+            return Err(cannot("ranks or alphas differ between modules"));
+        }
+        let adapted = at.values().next().cloned().unwrap_or_default();
+        if at.values().any(|layers| *layers != adapted) {
+            return Err(cannot("it is at other modules in some layers"));
+        }
+        let (mut matrices, mut feed_forward) = (vec![], [false; 2]);
+        for (part, point) in at.keys() {
+            match (part, point) {
+                (Part::Attn, Point::Q) => matrices.push("q"),
+                (Part::Attn, Point::K) => matrices.push("k"),
+                (Part::Attn, Point::V) => matrices.push("v"),
+                (Part::Ffn, Point::Up) => feed_forward[0] = true,
+                (Part::Ffn, Point::Down) => feed_forward[1] = true,
+                (_, Point::Qkv) => {
+                    return Err(cannot("query, key and value are one layer, which it takes apart"));
+                }
+                (_, Point::O) => return Err(cannot("it has none at the output of attention")),
+                _ => return Err(cannot("it has none at one of the modules")),
+            }
+        }
+        let fields = json!({
+            "architecture": "lora",
+            "alpha": alpha * if self.known.use_rslora { (r as f64).sqrt() } else { 1.0 },
+            "attn_matrices": matrices,
+            "composition_mode": "add",
+            "dropout": self.known.lora_dropout,
+            "init_weights": "lora",
+            "intermediate_lora": feed_forward[0],
+            "leave_out": layers.difference(&adapted).collect::<Vec<_>>(),
+            "output_lora": feed_forward[1],
+            "r": r,
+            "selfattn_lora": !matrices.is_empty(),
+            "use_gating": false,
+        });
+        object(fields)
+    }
     /// As they were read; what PEFT would take out of the model's weights anew is a part of the LoRA.
     fn peft(&self, _: &[SiteInfo]) -> Result<Fields> {
         let mut fields = self.fields.clone();
@@ -228,6 +280,9 @@ pub(crate) fn fields(
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
     });
+    object(fields)
+}
+fn object(fields: Value) -> Result<Fields> {
     match fields {
         Value::Object(fields) => Ok(fields),
         _ => Err(Error::Config("a configuration is an object".into())),

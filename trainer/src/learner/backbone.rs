@@ -1,9 +1,9 @@
 //! A frozen model, and what is grafted onto it.
 use super::opening::Opening;
 use crate::{Error, Result};
-use engraft_adapters::{Adapter, Base, HeadConfig, Host};
+use engraft_adapters::{Adapter, Base, HeadConfig, Host, Merged};
 use engraft_engine::{
-    Checkpoint, Cx, Device, Hooks, ParamSet, Pass, Plain, Tensor,
+    Checkpoint, Cx, Device, Hooks, ParamSet, Pass, Plain, Storage, Tensor,
     checkpoint::{TensorData, serialize},
     output,
 };
@@ -146,6 +146,41 @@ impl Backbone {
         files.push(("model.safetensors".into(), self.weights()?));
         Ok(files)
     }
+    /// The model directory's files with an adapter added to the weights, which are in f32 then. An
+    /// error if the adapter does more than that, or if weights are quantised: the sum is none of the
+    /// few values that such a weight may have.
+    pub fn folded(&self, adapter: &Adapter) -> Result<Vec<(String, Vec<u8>)>> {
+        let named = self.model.named();
+        let coarse = named.iter().find(|(_, t)| matches!(t.storage(), Storage::Int8 | Storage::Nf4));
+        if let Some((name, t)) = coarse {
+            return Err(Error::Model(format!(
+                "{}: `{name}` is stored as {}, and what an adapter adds is finer than that: take the model that it \
+                 was made from",
+                self.directory.display(),
+                t.storage()
+            )));
+        }
+        let mut merged = Merged::copy(&named)?;
+        merged.merge(adapter)?;
+        let mut files = self.companions()?;
+        for (name, bytes) in &mut files {
+            if name == "config.json" {
+                *bytes = in_f32(bytes).unwrap_or_else(|| bytes.clone());
+            }
+        }
+        // what nobody reads here, the head of another task perhaps, others may
+        let (mut all, checkpoint) = (merged.tensors(), Checkpoint::open(&self.directory)?);
+        for name in &self.unused {
+            let shape = checkpoint.shape(name).unwrap_or_default().to_vec();
+            let data = match checkpoint.integers(name, &shape) {
+                Ok(values) => TensorData::i64(&values, &shape),
+                Err(_) => TensorData::f32(&checkpoint.values(name, &shape)?, &shape),
+            };
+            all.push((name.clone(), data));
+        }
+        files.push(("model.safetensors".into(), serialize(&all)?));
+        Ok(files)
+    }
     pub(crate) fn weights(&self) -> Result<Vec<u8>> {
         let mut tensors = vec![];
         for (name, t) in self.model.named() {
@@ -170,6 +205,17 @@ impl Backbone {
     }
 }
 
+/// A `config.json` that says of the weights that they are f32, if it says something else.
+fn in_f32(config: &[u8]) -> Option<Vec<u8>> {
+    let mut v: serde_json::Value = serde_json::from_slice(config).ok()?;
+    let fields = v.as_object_mut()?;
+    for key in ["torch_dtype", "dtype"] {
+        if let Some(dtype) = fields.get_mut(key).filter(|v| v.is_string()) {
+            *dtype = "float32".into();
+        }
+    }
+    serde_json::to_vec_pretty(&v).ok()
+}
 /// Whether a file of a model directory says how the model or its tokenizer works, and is none of weights or of a run.
 fn is_companion(name: &str) -> bool {
     let kinds = ["json", "txt", "model", "jinja", "tiktoken", "py"];

@@ -6,16 +6,17 @@ use super::{
 };
 use crate::{
     Error, Result,
+    run::adapter_drop::AdapterDrop,
     tasks::{Answer, Task, Top},
     text::{
         batch::Batch,
         example::{Example, Reads},
     },
 };
-use engraft_adapters::{Active, AdapterSet, Fusion, Head, Setup, Shares, export::composition};
+use engraft_adapters::{Active, AdapterSet, Compat, Fusion, Head, Setup, Shares, export::composition};
 use engraft_engine::{
-    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Param, Parameters, Pass, Plain,
-    Rows, first_touched, kernels, output::Commit,
+    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Part,
+    Pass, Plain, Rows, Site, first_touched, kernels, output::Commit,
 };
 use ndarray::Array2;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -37,6 +38,9 @@ pub struct Learner {
     head: Option<Head>,
     task: Box<dyn Task>,
     prefix: Option<Arc<Prefix>>,
+    compat: Compat,
+    /// Layers whose adapters do not answer.
+    skipped: Vec<usize>,
 }
 
 /// What a pass gives, in host memory.
@@ -57,7 +61,8 @@ impl Learner {
         head: Option<Head>,
         task: Box<dyn Task>,
     ) -> Learner {
-        Learner { backbone, adapters, setup, head, task, prefix: None }
+        let (prefix, compat, skipped) = (None, Compat::default(), vec![]);
+        Learner { backbone, adapters, setup, head, task, prefix, compat, skipped }
     }
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
@@ -81,6 +86,37 @@ impl Learner {
         }
         self.setup = setup;
         Ok(())
+    }
+    /// From now on the results of a library count where it is not what it documents.
+    pub fn set_compat(&mut self, compat: Compat) {
+        self.compat = compat;
+    }
+    /// From now on these layers, counted from 0, go without their adapters (AdapterDrop), at no cost.
+    /// An error if the model has no such layer.
+    pub fn skip_layers(&mut self, layers: impl IntoIterator<Item = usize>) -> Result<()> {
+        let (skipped, all) = (Vec::from_iter(layers), self.backbone.model.info().layers);
+        if let Some(l) = skipped.iter().find(|l| **l >= all) {
+            let why = format!("the model has {all} layers, counted from 0");
+            return Err(Error::Option { option: "skip-layers", value: format!("layer {l}"), why });
+        }
+        self.skipped = skipped;
+        Ok(())
+    }
+    /// Refuses to leave out the adapters of so many layers that none would be left.
+    pub(crate) fn check_adapter_drop(&self, drop: Option<AdapterDrop>) -> Result<()> {
+        let Some(drop) = drop else { return Ok(()) };
+        let active = self.adapters.activate(&self.setup, self.setup.items().unwrap_or(1))?;
+        let is_layer = |s: &Site| !matches!(s.part, Part::Embed | Part::Head);
+        let sites = self.backbone.model.sites().iter().map(|i| i.site).filter(is_layer);
+        let last = sites.filter(|s| active.touches(*s)).map(|s| s.layer).max();
+        let why = match last {
+            Some(last) if drop.most <= last => return Ok(()),
+            Some(last) => {
+                format!("the last layer with an adapter is {last}, counted from 0: at most {last} can go")
+            }
+            None => "no layer has an adapter".into(),
+        };
+        Err(Error::Option { option: "adapter-drop", value: drop.to_string(), why })
     }
     /// The head, if it has one of its own.
     pub fn head(&self) -> Option<&Head> {
@@ -138,7 +174,15 @@ impl Learner {
     }
     /// What answers the model's hooks for a batch.
     fn active(&self, batch: &Batch) -> Result<Active<'_>> {
-        Ok(self.adapters.activate(&self.setup, batch.len())?)
+        self.active_above(batch.len(), 0)
+    }
+    /// The same for so many texts, without the adapters of so many lower layers.
+    fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
+        let active = self.adapters.activate_like(self.compat, &self.setup, items)?;
+        match dropped == 0 && self.skipped.is_empty() {
+            true => Ok(active),
+            false => Ok(active.without_layers(self.skipped.iter().copied().chain(0..dropped))),
+        }
     }
     pub(super) fn top(&self) -> Top<'_> {
         Top::new(&*self.backbone.model, self.head.as_ref())
@@ -149,8 +193,8 @@ impl Learner {
         if self.is_full() {
             return Ok(0);
         }
-        let (active, model) =
-            (self.adapters.activate(&self.setup, self.setup.items().unwrap_or(1))?, &self.backbone.model);
+        let model = &self.backbone.model;
+        let active = self.active_above(self.setup.items().unwrap_or(1), 0)?;
         Ok(first_touched(&active, model.sites()).unwrap_or(model.info().layers))
     }
     /// The last hidden states of the rows that are read: (rows, channels). Others, if there are `more`, take what lies below from
@@ -285,11 +329,11 @@ impl Learner {
             Ok(out)
         })
     }
-    /// The summed loss of a batch in a training pass, and the bytes that each layer kept; `weight` times its gradients are added
-    /// to `into`.
+    /// The summed loss of a batch in a training pass without the adapters of `dropped` lower layers,
+    /// and the bytes that each layer kept; `weight` times its gradients are added to `into`.
     pub(crate) fn learn(
         &self,
-        batch: &Batch,
+        (batch, dropped): (&Batch, usize),
         pass: Pass,
         policy: &Activations,
         weight: f32,
@@ -298,7 +342,7 @@ impl Learner {
     ) -> Result<(f64, Vec<usize>)> {
         let device = self.backbone.device();
         device.install(|| {
-            let active = self.active(batch)?;
+            let active = self.active_above(batch.len(), dropped)?;
             let mut cx = Cx::new(device, &active, pass).with_activations(policy);
             let x = self.hidden(&mut cx, batch, pass, below)?;
             let loss = self.task.loss(&mut cx, self.top(), &x, batch)?;

@@ -168,10 +168,17 @@ pub fn learner(
     let asked = task(s.task.as_ref())?;
     let kind = asked.unwrap_or(TASKS[0]);
     if let Some(from) = &s.init {
-        let Some(head) = s.head else { return saved(backbone, Some(from), asked) };
+        let as_said = |mut learner: Learner| {
+            learner.set_compat(s.compat.into());
+            learner
+        };
+        let Some(head) = s.head else {
+            let (learner, kind) = saved(backbone, Some(from), asked)?;
+            return Ok((as_said(learner), kind));
+        };
         let task = known(kind)?;
         let head = task.head(backbone.model().info(), head == Head::Linear);
-        return Ok((backbone.learner_from(from, head, s.seed, task)?, kind));
+        return Ok((as_said(backbone.learner_from(from, head, s.seed, task)?), kind));
     }
     let adapter = adapter_config(s, &backbone)?; // refused before the data is read
     let task = known(kind)?;
@@ -193,7 +200,8 @@ pub fn learner(
         head,
         seed: s.seed,
     };
-    let learner = backbone.learner(graft, task)?;
+    let mut learner = backbone.learner(graft, task)?;
+    learner.set_compat(s.compat.into());
     if learner.size().trainable == 0 {
         let value = learner.setup().to_string();
         let why = "nothing in it trains, and there is no head: add --joint or a new adapter".into();

@@ -74,8 +74,9 @@ impl Member {
         let Entry { name, recipe, directory, mut learner, from } = entry;
         let total = recipe.steps(source)?;
         let metric = metric(&recipe, &learner)?;
-        let mut trainer =
-            Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
+        learner.check_adapter_drop(recipe.adapter_drop)?;
+        let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_adapter_drop(recipe.adapter_drop);
+        let mut trainer = trainer.with_activations(recipe.activations.clone());
         let state = match from {
             Some(saved) => saved.restore(&mut learner, &mut trainer, data)?,
             None => State::default(),

@@ -1,5 +1,6 @@
 //! Runs: steps of training, their plan and their price, evaluation.
 pub mod account;
+pub mod adapter_drop;
 pub mod directory;
 mod encoding;
 pub mod evaluate;

@@ -5,6 +5,7 @@
 //! layer, so the fastest plan recomputes the fewest: first those that give back most, and of equals the lowest, whose
 //! activations are needed last. What is rounded to bf16 changes numbers, so a plan never does that.
 use super::{
+    adapter_drop::AdapterDrop,
     evaluate::{Encoded, answers_together},
     recipe::Recipe,
     source::{Source, steps},
@@ -81,6 +82,8 @@ pub struct Work {
     evaluated: Batches,
     /// Bytes of the data, which is in memory all the time.
     data: usize,
+    /// Lower layers without adapters in those steps that hold most.
+    dropped: Option<AdapterDrop>,
 }
 impl Work {
     /// No batches.
@@ -104,6 +107,7 @@ impl Work {
     /// A run that goes by a recipe: its very batches, or where there are too many the largest that it can have.
     pub fn of_run(s: &Recipe, source: &dyn Source, eval: Option<&Encoded>) -> Result<Work> {
         let mut work = Work::new();
+        work.dropped = s.adapter_drop.map(|drop| AdapterDrop::always(drop.least));
         work.data = source.bytes() + eval.map_or(0, Encoded::bytes);
         match source.largest(s.batch) {
             // as the first step and as a later one
@@ -145,8 +149,10 @@ impl Work {
             return Err(Error::Model("there is no learner".into()));
         };
         device.ledger().reset_peak();
-        let new =
-            |_: &Learner| Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_activations(policy.clone());
+        let new = |_: &Learner| {
+            let trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_adapter_drop(self.dropped);
+            trainer.with_activations(policy.clone())
+        };
         let mut trainers: Vec<Trainer> = learners.iter().map(new).collect();
         let mut step = |trainers: &mut [Trainer], batches: &[Batch]| {
             let both = trainers.iter_mut().zip(learners.iter_mut());

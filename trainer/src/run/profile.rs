@@ -37,8 +37,9 @@ pub fn run(
     mode: Mode,
 ) -> Result<Recorded> {
     let device = learner.backbone().device().clone();
-    let mut trainer =
-        Trainer::new(recipe.optimiser(), recipe.seed).with_activations(recipe.activations.clone());
+    learner.check_adapter_drop(recipe.adapter_drop)?;
+    let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_adapter_drop(recipe.adapter_drop);
+    let mut trainer = trainer.with_activations(recipe.activations.clone());
     let total = steps.warmup.saturating_add(steps.steps);
     let mut progress = Progress::new(mode, "profile", total);
     let mut recording = None;

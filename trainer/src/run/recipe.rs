@@ -1,5 +1,6 @@
 //! What a run of training does: how far it goes, in what steps, and by what the best of it is known.
 use super::{
+    adapter_drop::AdapterDrop,
     schedule::{Decay, Schedule, Warmup},
     source::Source,
 };
@@ -40,6 +41,8 @@ pub struct Recipe {
     pub clip: f64,
     /// What layers keep for the backward pass.
     pub activations: Activations,
+    /// How many of the lower layers go without adapters in a step; none if `None`.
+    pub adapter_drop: Option<AdapterDrop>,
     /// Evaluate every so many optimiser steps; after each epoch if `None`.
     pub eval_every: Option<u64>,
     /// How much a batch of evaluation holds.
@@ -124,6 +127,7 @@ impl Default for Recipe {
             epsilon: 1e-8,
             clip: 1.0,
             activations: Activations::default(),
+            adapter_drop: None,
             eval_every: None,
             eval_batch: BatchSize::Examples(64),
             metric: None,

@@ -1,4 +1,5 @@
 //! A step of training.
+use super::adapter_drop::AdapterDrop;
 use crate::{
     Error, Result,
     learner::{Below, Learner},
@@ -27,18 +28,23 @@ pub struct Trainer {
     passes: u64,
     steps: u64,
     activations: Activations,
+    adapter_drop: Option<AdapterDrop>,
     kept_by_layer: Vec<usize>,
 }
 
 impl Trainer {
     /// A run; `seed` decides what is dropped out.
     pub fn new(optimiser: AdamW, seed: u64) -> Trainer {
-        let (activations, kept_by_layer) = (Activations::default(), vec![]);
-        Trainer { optimiser, seed, passes: 0, steps: 0, activations, kept_by_layer }
+        let (activations, adapter_drop, kept_by_layer) = (Activations::default(), None, vec![]);
+        Trainer { optimiser, seed, passes: 0, steps: 0, activations, adapter_drop, kept_by_layer }
     }
     /// The same run with another policy for what the layers keep for the backward pass; without it they keep f32.
     pub fn with_activations(self, activations: Activations) -> Trainer {
         Trainer { activations, ..self }
+    }
+    /// The same run, whose steps leave out the adapters of lower layers.
+    pub fn with_adapter_drop(self, adapter_drop: Option<AdapterDrop>) -> Trainer {
+        Trainer { adapter_drop, ..self }
     }
     /// Bytes that each layer kept for the backward pass of the last batch.
     pub fn kept_by_layer(&self) -> &[usize] {
@@ -84,10 +90,17 @@ impl Trainer {
         sum: &mut Sum,
         below: (&mut Below, bool),
     ) -> Result<()> {
+        let dropped = self.adapter_drop.map_or(0, |drop| drop.at(self.seed, self.steps));
         let (pass, weight) = (Pass::train(self.seed, self.passes), 1.0 / labels as f64);
         self.passes += 1;
-        let (loss, kept) =
-            learner.learn(batch, pass, &self.activations, weight as f32, &mut sum.gradients, below)?;
+        let (loss, kept) = learner.learn(
+            (batch, dropped),
+            pass,
+            &self.activations,
+            weight as f32,
+            &mut sum.gradients,
+            below,
+        )?;
         sum.loss += weight * loss;
         self.kept_by_layer = kept;
         Ok(())

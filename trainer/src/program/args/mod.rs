@@ -1,11 +1,13 @@
 //! The arguments of the program.
 
+mod adapters;
 mod profile;
 mod shared;
 mod texts;
 
+pub use adapters::{Adapters, Convert, Diff, Fold, List, Manage, Merge, Rename};
 pub use profile::Profile;
-pub use shared::{Grafted, Reading, RunArgs, StorageArgs};
+pub use shared::{Grafted, Reading, RunArgs, StorageArgs, skipped};
 
 use shared::at_least_one;
 
@@ -15,9 +17,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
 use super::options::{
-    ActivationsChoice, BackboneDtype, Backend, FILE, Mark, Methods, Options, ReductionFactor, Settings,
+    ActivationsChoice, BackboneDtype, Backend, CompatChoice, FILE, Layers, Mark, Methods, Options,
+    ReductionFactor, Settings,
 };
-use engraft::adapters::{fusion::METHODS as FUSIONS, methods::METHODS};
+use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
 use engraft::tasks::TASKS;
 use engraft::{Error, Result, run::directory::BEGUN};
@@ -55,6 +58,10 @@ pub enum Command {
     Forward(Forward),
     /// Take some training steps and say where the time goes
     Profile(Box<Profile>),
+    /// List, rename, merge, convert and compare saved adapters
+    Adapters(Adapters),
+    /// Write a copy of a model with an adapter added to its weights
+    Fold(Fold),
     /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
     Quantize(Quantize),
 }
@@ -246,6 +253,13 @@ pub struct Forward {
     /// An adapter's directory
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// Layers whose adapters do not answer, counted from 0, as in `0-2,5` (AdapterDrop)
+    #[arg(long, value_name = "LAYERS", requires = "adapter")]
+    pub skip_layers: Option<Layers>,
+    /// Compute compositions as a library does where it is not what it documents; as in the run.toml
+    /// beside the adapter if not given
+    #[arg(long, value_parser = one_of::<CompatChoice>(), requires = "adapter")]
+    pub compat: Option<CompatChoice>,
     /// What is learned, where neither a head nor a run.toml says so
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
@@ -320,6 +334,8 @@ impl Arguments {
         for name in command.get_subcommands().map(|c| c.get_name().to_string()).collect::<Vec<_>>() {
             command = command.mut_subcommand(name, |c| c.mut_args(listed));
         }
+        let merge = |c: clap::Command| c.mut_subcommand("merge", |c| c.mut_args(listed));
+        command = command.mut_subcommand("adapters", merge);
         command = command.mut_subcommand("fuse", with_defaults);
         command.mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
             let keys = Options::keys_of(Mark::Run);
@@ -341,6 +357,7 @@ fn listed(arg: clap::Arg) -> clap::Arg {
         (Some("adapter"), Some([value])) if value == "ADAPTER" => {
             METHODS.iter().map(|m| m.names.join(", ")).collect()
         }
+        (Some("method"), _) => STRATEGIES.iter().map(|s| format!("{}: {}", s.name, s.help)).collect(),
         (Some("fusion"), _) => FUSIONS.iter().map(|m| m.names.join(", ")).collect(),
         _ => return arg,
     };

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::program::choose::one_of;
-use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Composed, Options};
+use crate::program::options::{
+    BackboneCompute, BackboneDtype, Backend, CompatChoice, Composed, Layers, Options,
+};
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
 use engraft::text::batch::BatchSize;
@@ -57,6 +59,13 @@ pub struct Grafted {
     /// The adapters put together in another way, as --setup of `engraft train` takes it
     #[arg(long, value_name = "SETUP", requires = "adapter", conflicts_with = "adapters")]
     pub setup: Option<Composed>,
+    /// Layers whose adapters do not answer, counted from 0, as in `0-2,5` (AdapterDrop)
+    #[arg(long, value_name = "LAYERS", requires = "adapter")]
+    pub skip_layers: Option<Layers>,
+    /// Compute compositions as a library does where it is not what it documents; as in the run.toml
+    /// beside the adapter if not given
+    #[arg(long, value_parser = one_of::<CompatChoice>(), requires = "adapter")]
+    pub compat: Option<CompatChoice>,
 }
 impl Grafted {
     /// Puts together what was saved as the arguments say.
@@ -68,8 +77,21 @@ impl Grafted {
             let names: Vec<&str> = self.adapters.iter().flat_map(|names| names.split(',')).collect();
             learner.set_setup(learner.setup().only(&names)?)?;
         }
+        let layers = learner.backbone().model().info().layers;
+        learner.skip_layers(skipped(self.skip_layers.as_ref(), layers)?)?;
         Ok(())
     }
+}
+
+/// These layers of a model that has so many.
+pub fn skipped(layers: Option<&Layers>, all: usize) -> engraft::Result<Vec<usize>> {
+    let Some(layers) = layers else { return Ok(vec![]) };
+    if layers.last() >= all {
+        let value = format!("layer {}", layers.last());
+        let why = format!("the model has {all} layers, counted from 0");
+        return Err(engraft::Error::Option { option: "skip-layers", value, why });
+    }
+    Ok((0..all).filter(|l| layers.contains(*l)).collect())
 }
 
 /// How to run and what to print.

@@ -1,13 +1,14 @@
 //! `engraft forward`: how anybody checks engraft against anything.
 use super::{as_recorded, hold};
 use crate::program::{
-    args::Forward,
+    args::{Forward, skipped},
     options::{AdapterChoice, Options},
     print::note_unused,
     setup::{bare, open, open_backbone, saved, task},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use engraft::{
+    adapters::Active,
     tasks::{Given, Task},
     text::example::Example,
 };
@@ -73,7 +74,12 @@ pub fn run(f: &Forward) -> Result<()> {
     let tokens = input.tokens().with_context(|| f.ids.display().to_string())?;
     let directory = f.adapter.as_deref();
     let _held = hold(directory)?;
-    let given = Options { model: Some(f.model.clone()), task: f.task.clone(), ..f.stored.options() };
+    let given = Options {
+        model: Some(f.model.clone()),
+        task: f.task.clone(),
+        compat: f.compat,
+        ..f.stored.options()
+    };
     let mut s = as_recorded(given, directory, false)?;
     let asked = task(s.task.as_ref())?;
     let alone = directory.is_none() && asked.is_some();
@@ -83,6 +89,7 @@ pub fn run(f: &Forward) -> Result<()> {
     }
     let backbone = open_backbone(&s, &open(f.device, f.threads)?)?;
     note_unused(&backbone);
+    let skipped = skipped(f.skip_layers.as_ref(), backbone.model().info().layers)?;
     let blame = |e: engraft::Error| match e {
         engraft::Error::Models(engraft_models::Error::Input(_)) => {
             anyhow::Error::from(e).context(f.ids.display().to_string())
@@ -98,14 +105,19 @@ pub fn run(f: &Forward) -> Result<()> {
             bail!("`labels` and --grad need a head: pass --adapter with a directory that has one");
         }
         let hidden = match &without_head {
-            Some(adapter) => backbone.hidden_states_with(adapter, &tokens),
+            Some(adapter) => {
+                let active = Active::for_all(adapter, tokens.lengths.len()).without_layers(skipped.clone());
+                backbone.hidden_states_with(&active, &tokens)
+            }
             None => backbone.hidden_states(&tokens),
         };
         let hidden = hidden.map_err(blame)?;
         out.push(("last_hidden_state".into(), tensor(&hidden)));
         return Ok(save(&f.out, &out)?);
     }
-    let (learner, _) = saved(backbone, directory, asked)?;
+    let (mut learner, _) = saved(backbone, directory, asked)?;
+    learner.set_compat(s.compat.into());
+    learner.skip_layers(skipped)?;
     if f.grad && input.labels.is_none() {
         bail!("{}: --grad needs `labels`", f.ids.display());
     }

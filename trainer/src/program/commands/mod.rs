@@ -1,5 +1,7 @@
 //! What each command does with its arguments.
+mod adapters;
 mod eval;
+mod fold;
 mod forward;
 mod inspect;
 mod memory;
@@ -17,10 +19,12 @@ use super::{
 };
 use anyhow::Result;
 use engraft::{data::Columns, engine::output, learner::Learner, tasks::TaskType, text::tokenizer::Tokenizer};
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
-pub fn run() -> Result<()> {
+pub fn run() -> Result<ExitCode> {
     match Arguments::from_env().command.unwrap_or_else(|| Command::Train(Box::default())) {
+        Command::Adapters(a) => return adapters::run(&a),
+        Command::Fold(f) => fold::run(&f),
         Command::Train(t) => train::run(&t),
         Command::Fuse(t) => train::fuse(&t),
         Command::Eval(e) => eval::run(&e),
@@ -31,7 +35,8 @@ pub fn run() -> Result<()> {
         Command::Forward(f) => forward::run(&f),
         Command::Profile(p) => profile::run(&p),
         Command::Quantize(q) => quantize::run(&q),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A saved learner with its task and tokenizer, and how texts are read.
@@ -60,7 +65,12 @@ fn hold(directory: Option<&Path>) -> Result<Option<output::Lock>> {
 fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     let directory = g.adapter.as_deref();
     let _held = hold(directory)?;
-    let given = Options { model: Some(g.model.clone()), task: g.task.clone(), ..g.stored.options() };
+    let given = Options {
+        model: Some(g.model.clone()),
+        task: g.task.clone(),
+        compat: g.compat,
+        ..g.stored.options()
+    };
     let s = as_recorded(given.over(reading), directory, run.quiet)?;
     let backbone = open_backbone(&s, &open(run.device, run.threads)?)?;
     if !run.quiet {
@@ -68,6 +78,7 @@ fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     }
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
     let (mut learner, task) = saved(backbone, directory, task(s.task.as_ref())?)?;
+    learner.set_compat(s.compat.into());
     g.compose(&mut learner)?;
     Ok(Loaded { learner, task, tokenizer, columns: s.columns() })
 }

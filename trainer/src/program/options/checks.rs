@@ -49,6 +49,7 @@ impl Options {
             lower.stream_buffer = None;
         }
         if matches!(self.adapter, Some(AdapterChoice::None | AdapterChoice::Full)) {
+            lower.adapter_drop = None;
             lower.unshape();
         }
         if self.adapter == Some(AdapterChoice::Full) {
@@ -163,7 +164,9 @@ impl Options {
             Some(AdapterChoice::Full) => "full",
             _ => return Ok(()),
         };
-        match self.shaping().into_iter().find(|(_, given)| *given) {
+        let is_left_out = self.adapter_drop.is_some() && self.adapters.is_none();
+        let drop = ("adapter-drop", is_left_out);
+        match self.shaping().into_iter().chain([drop]).find(|(_, given)| *given) {
             Some((option, _)) => {
                 let why = format!("`adapter` is {bare}, so there is no adapter that it could shape");
                 Err(Error::Option { option, value: "given".into(), why })

@@ -1,6 +1,7 @@
 //! Values that options take out of a short list.
 use engraft::{
     Storage,
+    adapters::{Compat, Format},
     engine::{Compute, Keep},
 };
 
@@ -31,6 +32,20 @@ choices! {
         Hub = "hub" | "classification",
         /// One layer, as the model's library has it: for classification over the pooled output
         Linear = "linear",
+    }
+    /// Whose results count where a library is not what it documents.
+    pub enum CompatChoice {
+        /// What is documented
+        Documented = "documented",
+        /// What AdapterHub's `adapters` 1.3.0 computes
+        Adapters130 = "adapters-1.3.0",
+    }
+    /// Whose files they are.
+    pub enum FormatChoice {
+        /// AdapterHub's `adapters`
+        AdapterHub = "adapterhub",
+        /// Hugging Face's PEFT
+        Peft = "peft",
     }
     /// In what arithmetic the products with the frozen backbone are computed.
     pub enum BackboneCompute {
@@ -98,6 +113,22 @@ impl From<BackboneDtype> for Storage {
             BackboneDtype::F16 => Storage::F16,
             BackboneDtype::Int8 => Storage::Int8,
             BackboneDtype::Nf4 => Storage::Nf4,
+        }
+    }
+}
+impl From<CompatChoice> for Compat {
+    fn from(c: CompatChoice) -> Self {
+        match c {
+            CompatChoice::Documented => Self::Documented,
+            CompatChoice::Adapters130 => Self::Adapters130,
+        }
+    }
+}
+impl From<FormatChoice> for Format {
+    fn from(f: FormatChoice) -> Self {
+        match f {
+            FormatChoice::AdapterHub => Self::AdapterHub,
+            FormatChoice::Peft => Self::Peft,
         }
     }
 }

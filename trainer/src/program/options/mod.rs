@@ -25,11 +25,12 @@ use std::path::Path;
 pub use adapter::{AdapterChoice, Methods};
 pub use bytes::ByteSize;
 pub use choices::{
-    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, PlacementChoice,
+    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, CompatChoice, FormatChoice,
+    Head, PlacementChoice,
 };
 pub use grafted::{Composed, SavedAdapter};
 pub use table::{Mark, Options, Settings};
-pub use texts::{ReductionFactor, ScalingChoice};
+pub use texts::{Layers, ReductionFactor, ScalingChoice};
 pub use variant::Variant;
 
 use engraft::adapters::methods::METHODS;
@@ -250,6 +251,7 @@ impl Settings {
             epsilon: self.adam_eps,
             clip: self.clip,
             activations: Activations::all(self.activations.map_or(Keep::F32, Keep::from)),
+            adapter_drop: self.adapter_drop,
             eval_every: self.eval_every,
             eval_batch: BatchSize::Examples(self.eval_batch_size),
             metric: self.metric.clone(),

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::ByteSize;
 use super::adapter::AdapterChoice;
 use super::choices::{
-    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, Head, PlacementChoice,
+    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, CompatChoice, Head,
+    PlacementChoice,
 };
 use super::grafted::{Composed, Mixing, SavedAdapter};
 use super::texts::{Layers, ReductionFactor, ScalingChoice};
@@ -15,7 +16,7 @@ use super::variant::Variant;
 use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
-use engraft::run::schedule::Decay;
+use engraft::run::{adapter_drop::AdapterDrop, schedule::Decay};
 
 /// The type of a settled option: its own with a default, an `Option` without.
 macro_rules! settled {
@@ -239,6 +240,11 @@ options! {
         layers: Layers, Own;
         /// The layers that get none
         [value_name = "LAYERS"] leave_out: Layers, Own;
+        /// Leave out the adapters of the first k layers in each step, k drawn from 0 to N, or from a
+        /// range as 1-5 (AdapterDrop): what is learned goes without lower adapters later
+        [value_name = "N"] adapter_drop: AdapterDrop;
+        /// Compute compositions as a library does where it is not what it documents
+        [value_parser = one_of::<CompatChoice>()] compat: CompatChoice = CompatChoice::Documented, Use;
         /// The head over the backbone; AdapterHub's for the task if not given
         [value_parser = one_of::<Head>()] head: Head, Own;
     }
