@@ -16,6 +16,12 @@ pub fn rss_bytes() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
+/// What of it are pages of files, in bytes: the program's code as far as it has run, and what it has
+/// mapped; `RssFile` in `/proc/self/status`; `None` elsewhere.
+pub fn rss_of_files_bytes() -> Option<u64> {
+    field(&std::fs::read_to_string("/proc/self/status").ok()?, "RssFile:")
+}
+
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -32,6 +38,7 @@ mod tests {
         assert_eq!(field("nothing", "VmHWM:"), None);
         if cfg!(target_os = "linux") {
             let now = rss_bytes().unwrap();
+            assert!(rss_of_files_bytes().is_some_and(|files| files > 1 << 20 && files <= now));
             assert!(now > 1 << 20 && peak_rss_bytes().unwrap() > 1 << 20);
         }
     }

@@ -13,7 +13,7 @@ use engraft::{
     learner::Graft,
     reports::{
         bytes::Bytes,
-        process::{peak_rss_bytes, rss_bytes},
+        process::{peak_rss_bytes, rss_bytes, rss_of_files_bytes},
         report::json_line,
     },
     run::account::{Account, account},
@@ -32,10 +32,12 @@ struct Measured {
     /// The process before it loaded the model, and at its largest; none where the system does not say.
     rss_before_bytes: Option<u64>,
     rss_peak_bytes: Option<u64>,
+    /// What came of files in between: code that ran for the first time.
+    code_bytes: Option<u64>,
 }
 impl Measured {
     fn growth(&self) -> Option<u64> {
-        self.rss_peak_bytes?.checked_sub(self.rss_before_bytes?)
+        self.rss_peak_bytes?.checked_sub(self.rss_before_bytes? + self.code_bytes?)
     }
 }
 /// A method with a policy.
@@ -114,10 +116,12 @@ fn method_name(method: &AdapterChoice) -> &str {
 pub fn run(m: &Memory) -> Result<()> {
     if m.here {
         let [(method, activations)] = &pairs(m)[..] else { bail!("--here measures one method and policy") };
-        let rss_before_bytes = rss_bytes();
+        let (rss_before_bytes, files) = (rss_bytes(), rss_of_files_bytes());
         let device = open(Backend::Cpu, m.threads)?;
         let (_, ledger) = ask(m, method, *activations, &device)?;
-        return say(&json_line(&Measured { ledger, rss_before_bytes, rss_peak_bytes: peak_rss_bytes() }));
+        let code_bytes = rss_of_files_bytes().zip(files).map(|(now, before)| now.saturating_sub(before));
+        let rss_peak_bytes = peak_rss_bytes();
+        return say(&json_line(&Measured { ledger, rss_before_bytes, rss_peak_bytes, code_bytes }));
     }
     let threads = open(Backend::Cpu, m.threads)?.threads();
     let (mut rows, mut length, mut left_out) = (vec![], 0, Vec::<LeftOut>::new());
@@ -267,7 +271,7 @@ fn show(t: &Table<'_>) -> Result<()> {
     if measured {
         let equal = t.rows.iter().all(|r| r.ledger_equals_predicted == Some(true));
         let said = if equal { "Every byte was predicted." } else { "NOT every byte was predicted." };
-        line(&format!("{said} The growth of the process holds the program's own memory too."))?;
+        line(&format!("{said} The growth of the process holds the program's own memory too, without its code."))?;
     }
     for LeftOut { method, why } in &t.left_out {
         line(&format!("{method} is left out: {why}"))?;
