@@ -1,11 +1,11 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Methods, Module, Place, Result,
-    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, tensors, write},
+    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
-    checkpoint::TensorData,
+    checkpoint::{TensorData, serialize_with},
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -221,12 +221,14 @@ impl Adapter {
                 let own: Vec<Site> = self.modules.keys().copied().collect();
                 let fields = self.config.adapterhub_at(&self.sites, &own)?;
                 let card = Card::new(fields, host, &self.name);
-                let data = tensors(&self.named())?;
+                let data =
+                    self.named().into_iter().map(|(n, t)| Ok((n, TensorData::f32(&t.to_f32()?, t.shape()))));
+                let data = serialize_with(&data.collect::<Result<Vec<_>>>()?, host.note().as_deref())?;
                 Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
             }
             Format::Peft => {
                 let (fields, all) = self.peft()?;
-                peft::files(&fields, &all)
+                peft::files(&fields, &all, host)
             }
         }
     }

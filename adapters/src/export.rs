@@ -28,7 +28,7 @@ pub fn directory(
     if let Some(adapter) = adapter {
         all.extend(match format.unwrap_or(adapter.format()) {
             Format::AdapterHub => adapter.files_as(Format::AdapterHub, host)?,
-            Format::Peft => peft(adapter, head)?,
+            Format::Peft => peft(adapter, head, host)?,
         });
     }
     Ok(all)
@@ -136,7 +136,7 @@ impl Composition {
 }
 
 /// An adapter's files, with the head among its tensors if transformers has such a one.
-fn peft(adapter: &Adapter, head: Option<&Head>) -> Result<Vec<(String, Vec<u8>)>> {
+fn peft(adapter: &Adapter, head: Option<&Head>, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
     let (mut fields, mut all) = adapter.peft()?;
     if let Some((head, (module, task))) = head.and_then(|h| Some((h, h.config().transformers()?))) {
         let root = if fields.contains_key("num_virtual_tokens") { OUTER } else { ROOT };
@@ -147,5 +147,5 @@ fn peft(adapter: &Adapter, head: Option<&Head>) -> Result<Vec<(String, Vec<u8>)>
             all.push((format!("{root}{module}.{tensor}"), TensorData::f32(&t.to_f32()?, t.shape())));
         }
     }
-    files(&fields, &all)
+    files(&fields, &all, host)
 }

@@ -1,7 +1,7 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
 use super::graft::adapter_config;
 use super::options::{AdapterChoice, Backend, Head, Settings};
-use super::print::{many_classes, note, tell};
+use super::print::{many_classes, note, tell, warn_of_strangers};
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
@@ -184,6 +184,10 @@ pub fn learner(
 ) -> Result<(Learner, &'static TaskType)> {
     let asked = task(s.task.as_ref())?;
     let kind = asked.unwrap_or(TASKS[0]);
+    if !backbone.device().is_null() {
+        let saved = s.adapters.iter().flatten().map(|a| &a.directory);
+        saved.chain(&s.init).try_for_each(|dir| warn_of_strangers(&backbone, dir, s.quiet))?;
+    }
     if let Some(from) = &s.init {
         let as_said = |mut learner: Learner| {
             learner.set_compat(s.compat.into());
