@@ -4,7 +4,7 @@ use crate::{
     files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
 };
 use engraft_engine::{
-    Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
+    Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Part, Site, SiteInfo, Source, Tensor,
     checkpoint::{TensorData, serialize_with},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -28,6 +28,27 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         true => Err(Error::Config(format!("`{name}` cannot be the name of an adapter"))),
         false => Ok(()),
     }
+}
+
+/// Adds layers to those that a configuration of AdapterHub leaves out.
+fn leave_out(config: &mut serde_json::Value, layers: &[usize]) -> Result<()> {
+    let Some(fields) = config.as_object_mut() else {
+        return Err(Error::Config("`config` has no fields, so it cannot say what is left out".into()));
+    };
+    if let Some(members) = fields.get_mut("configs").and_then(|v| v.as_array_mut()) {
+        return members.iter_mut().try_for_each(|member| leave_out(member, layers));
+    }
+    let before = fields.get("leave_out").and_then(|v| v.as_array()).cloned().unwrap_or_default();
+    let mut all: Vec<usize> = before.iter().filter_map(|l| Some(l.as_u64()? as usize)).collect();
+    all.extend(layers);
+    all.sort_unstable();
+    all.dedup();
+    fields.insert("leave_out".into(), all.into());
+    Ok(())
+}
+/// True for what is in one of these layers.
+fn is_left_out(info: &SiteInfo, layers: &[usize]) -> bool {
+    !matches!(info.site.part, Part::Embed | Part::Head) && layers.contains(&info.site.layer)
 }
 
 impl Adapter {
@@ -85,6 +106,19 @@ impl Adapter {
         device: &Device,
         set: Option<&mut ParamSet>,
     ) -> Result<Adapter> {
+        Adapter::load_leaving_out(&[], methods, directory, host, base, device, set)
+    }
+    /// The same without the modules in these layers, counted from 0, as its configuration will say
+    /// (`leave_out`). An error for PEFT's files, whose configuration cannot say it.
+    pub fn load_leaving_out<'b>(
+        layers: &[usize],
+        methods: &Methods,
+        directory: &Path,
+        host: &Host,
+        base: impl Into<Base<'b>>,
+        device: &Device,
+        set: Option<&mut ParamSet>,
+    ) -> Result<Adapter> {
         let (path, base) = (directory.join(CONFIG), base.into());
         let bad = |what: String| Error::File { path: path.clone(), what };
         let fields = object(&path)?;
@@ -96,8 +130,14 @@ impl Adapter {
                 let checkpoint = opened();
                 let names = checkpoint.iter().flat_map(Checkpoint::names);
                 older::without_invertible(&mut card.config, card.kind.as_deref(), names);
+                if !layers.is_empty() {
+                    leave_out(&mut card.config, layers).map_err(|e| bad(e.to_string()))?;
+                }
                 let config = methods.read(card.config, card.version.as_deref());
                 (card.name.ok_or_else(|| bad("no field `name`".into()))?, config, checkpoint)
+            }
+            Format::Peft if !layers.is_empty() => {
+                return Err(bad("PEFT's configurations cannot say that layers are left out".into()));
             }
             Format::Peft => (peft::NAME.into(), methods.read_peft(fields), opened()),
         };
@@ -116,6 +156,13 @@ impl Adapter {
         if format == Format::Peft {
             peft::mark_heads(&mut load);
         }
+        // what stands in layers that are left out has no place any more
+        let out: Vec<&SiteInfo> = base.sites.iter().filter(|i| is_left_out(i, layers)).collect();
+        let is_out = |name: &String| {
+            let under = |path: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+            out.iter().any(|i| under(paths.at(i)))
+        };
+        load.unused().iter().filter(|name| is_out(name)).for_each(|name| load.mark(name));
         nothing_left(&load, checkpoint.path(), "adapter")?;
         Ok(adapter)
     }

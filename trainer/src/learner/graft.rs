@@ -2,7 +2,7 @@
 use super::{backbone::Backbone, learner::Learner};
 use crate::{Error, Result, tasks::Task};
 use engraft_adapters::{
-    Adapter, AdapterSet, Base, Config, Fusion, Head, HeadConfig, Setup, export::Composition, fusion,
+    Adapter, AdapterSet, Base, Config, Fusion, Head, HeadConfig, Methods, Setup, export::Composition, fusion,
 };
 use engraft_engine::{ParamSet, output};
 use std::path::{Path, PathBuf};
@@ -100,11 +100,12 @@ impl Backbone {
         let head = self.new_head(&name, head, &mut params, seed)?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
-    /// A learner that starts from what was saved, with a new head for a task of its own; none
-    /// where the model's own serves.
+    /// A learner that starts from what was saved, without the adapter's modules in some layers, with
+    /// a new head for a task of its own; none where the model's own serves.
     pub fn learner_from(
         self,
         directory: impl AsRef<Path>,
+        leave_out: &[usize],
         head: Option<Box<dyn HeadConfig>>,
         seed: u64,
         task: Box<dyn Task>,
@@ -113,7 +114,7 @@ impl Backbone {
         let directory = directory.as_ref();
         let _held = output::reading(directory)?;
         let mut params = self.continue_set()?;
-        let (set, setup, _) = self.saved(directory, &mut params)?;
+        let (set, setup, _) = self.saved(directory, leave_out, &mut params)?;
         let head = self.new_head(setup.last().unwrap_or_default(), head, &mut params, seed)?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
@@ -124,10 +125,19 @@ impl Backbone {
         directory: impl AsRef<Path>,
         task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
     ) -> Result<Learner> {
+        self.load_learner_without(directory, &[], task)
+    }
+    /// The same without the adapter's modules in some layers, counted from 0.
+    pub fn load_learner_without(
+        self,
+        directory: impl AsRef<Path>,
+        leave_out: &[usize],
+        task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
+    ) -> Result<Learner> {
         let directory = directory.as_ref();
         let _held = output::reading(directory)?;
         let mut params = self.continue_set()?;
-        let (set, setup, at) = self.saved(directory, &mut params)?;
+        let (set, setup, at) = self.saved(directory, leave_out, &mut params)?;
         let head = match &at {
             Some(at) => Head::find(at, self.host(), self.device(), &mut params)?,
             None => None,
@@ -137,17 +147,28 @@ impl Backbone {
         Ok(Learner::new(self, (set, setup), head, task))
     }
     /// The adapters of a directory, and where its head is.
-    fn saved(&self, directory: &Path, params: &mut ParamSet) -> Result<(AdapterSet, Setup, Option<PathBuf>)> {
+    fn saved(
+        &self,
+        directory: &Path,
+        leave_out: &[usize],
+        params: &mut ParamSet,
+    ) -> Result<(AdapterSet, Setup, Option<PathBuf>)> {
         let (device, host, named) = (self.device(), self.host(), self.model().named());
         let base = self.base(&named);
         if Composition::is_in(directory) {
+            if !leave_out.is_empty() {
+                let why = "it holds several adapters; layers are left out of one".into();
+                return Err(Error::Option { option: "leave-out", value: "given".into(), why });
+            }
             let Composition { set, setup, head } = Composition::load(directory, host, base, device, params)?;
             return Ok((set, setup, head));
         }
         let (mut set, mut setup) = (AdapterSet::new(), Setup::Identity);
         let there = |name: &str| directory.join(name).exists();
         if there("adapter_config.json") || !there("head_config.json") {
-            let adapter = Adapter::load(directory, host, base, device, params)?;
+            let methods = Methods::default();
+            let adapter =
+                Adapter::load_leaving_out(leave_out, &methods, directory, host, base, device, Some(params))?;
             setup = Setup::One(adapter.name().into());
             set.add(adapter)?;
         }
