@@ -1,11 +1,11 @@
 //! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
 use crate::{
-    Base, Common, Config, Error, Fields, Here, Host, Methods, Module, Place, Result,
+    Base, Common, Config, Error, Fields, Here, Host, Loading, Module, Place, Result,
     files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
 };
 use engraft_engine::{
-    Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Storage, Tensor,
-    checkpoint::{TensorData, serialize},
+    Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
+    checkpoint::{TensorData, serialize_with},
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -70,7 +70,7 @@ impl Adapter {
         device: &Device,
         set: &mut ParamSet,
     ) -> Result<Adapter> {
-        Adapter::load_with(&Methods::default(), directory, host, base, device, Some(set))
+        Adapter::load_as(&Loading::default(), directory, host, base, device, Some(set))
     }
     /// The same for an adapter that does not train.
     pub fn load_frozen<'b>(
@@ -79,40 +79,18 @@ impl Adapter {
         base: impl Into<Base<'b>>,
         device: &Device,
     ) -> Result<Adapter> {
-        Adapter::load_stored(directory, host, base, device, None)
+        Adapter::load_as(&Loading::default(), directory, host, base, device, None)
     }
-    /// The same, with its matrices stored like that; as they are in the file if it is `None`. They are decoded where they are
-    /// used, and everything is computed in f32.
-    pub fn load_stored<'b>(
-        directory: &Path,
-        host: &Host,
-        base: impl Into<Base<'b>>,
-        device: &Device,
-        storage: Option<Storage>,
-    ) -> Result<Adapter> {
-        Adapter::read(&Methods::default(), directory, host, base.into(), device, None, storage)
-    }
-    /// The same for one of these methods; it trains if there is a set for its weights.
-    pub fn load_with<'b>(
-        methods: &Methods,
+    /// The same in another way; it trains if there is a set for its weights.
+    pub fn load_as<'b>(
+        how: &Loading,
         directory: &Path,
         host: &Host,
         base: impl Into<Base<'b>>,
         device: &Device,
         set: Option<&mut ParamSet>,
     ) -> Result<Adapter> {
-        Adapter::read(methods, directory, host, base.into(), device, set, None)
-    }
-    fn read(
-        methods: &Methods,
-        directory: &Path,
-        host: &Host,
-        base: Base<'_>,
-        device: &Device,
-        set: Option<&mut ParamSet>,
-        storage: Option<Storage>,
-    ) -> Result<Adapter> {
-        let path = directory.join(CONFIG);
+        let (path, base) = (directory.join(CONFIG), base.into());
         let bad = |what: String| Error::File { path: path.clone(), what };
         let fields = object(&path)?;
         let format = Format::of(&fields);
@@ -123,17 +101,21 @@ impl Adapter {
                 let checkpoint = opened();
                 let names = checkpoint.iter().flat_map(Checkpoint::names);
                 older::without_invertible(&mut card.config, card.kind.as_deref(), names);
-                let config = methods.read(card.config, card.version.as_deref());
+                how.leave_out(&mut card.config).map_err(|e| bad(e.to_string()))?;
+                let config = how.methods.read(card.config, card.version.as_deref());
                 (card.name.ok_or_else(|| bad("no field `name`".into()))?, config, checkpoint)
             }
-            Format::Peft => (peft::NAME.into(), methods.read_peft(fields), opened()),
+            Format::Peft if !how.leave_out.is_empty() => {
+                return Err(bad("PEFT's configurations cannot say that layers are left out".into()));
+            }
+            Format::Peft => (peft::NAME.into(), how.methods.read_peft(fields), opened()),
         };
         // what it is comes before what it holds
         let config = config.map_err(|e| bad(e.to_string()))?;
         let checkpoint = checkpoint?;
         let (trains, mut none) = (set.is_some(), ParamSet::new());
         let load = Load::new(&checkpoint, device, set.unwrap_or(&mut none));
-        let mut load = load.renaming(older::renamed).storing(storage);
+        let mut load = load.renaming(older::renamed).storing(how.storage);
         let mut adapter = Adapter::empty(&name, config, format, base.sites);
         let root = if format == Format::Peft { peft::ROOT } else { "" };
         let paths = Paths::of(base.sites, &checkpoint, root);
@@ -144,6 +126,13 @@ impl Adapter {
         if format == Format::Peft {
             peft::mark_heads(&mut load);
         }
+        // what stands in layers that are left out has no place any more
+        let out: Vec<&SiteInfo> = base.sites.iter().filter(|i| how.is_left_out(i)).collect();
+        let is_out = |name: &String| {
+            let under = |path: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+            out.iter().any(|i| under(paths.at(i)))
+        };
+        load.unused().iter().filter(|name| is_out(name)).for_each(|name| load.mark(name));
         nothing_left(&load, checkpoint.path(), "adapter")?;
         Ok(adapter)
     }
@@ -260,12 +249,12 @@ impl Adapter {
                 let own: Vec<Site> = self.modules.keys().copied().collect();
                 let fields = self.config.adapterhub_at(&self.sites, &own)?;
                 let card = Card::new(fields, host, &self.name);
-                let data = serialize(&self.adapterhub(&self.name)?)?;
+                let data = serialize_with(&self.adapterhub(&self.name)?, host.note().as_deref())?;
                 Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
             }
             Format::Peft => {
                 let (fields, all) = self.peft()?;
-                peft::files(&fields, &all)
+                peft::files(&fields, &all, host)
             }
         }
     }

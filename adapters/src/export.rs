@@ -6,7 +6,7 @@
 //!                   `save_adapter_setup` writes them
 //! ```
 use crate::{
-    Adapter, AdapterSet, Base, Error, Format, Fusion, Head, Host, Result, Setup,
+    Adapter, AdapterSet, Base, Error, Format, Fusion, Head, Host, Loading, Result, Setup,
     files::{
         HEAD_CONFIG, SETUP, VERSION, json, object,
         peft::{OUTER, ROOT, files},
@@ -28,7 +28,7 @@ pub fn directory(
     if let Some(adapter) = adapter {
         all.extend(match format.unwrap_or(adapter.format()) {
             Format::AdapterHub => adapter.files_as(Format::AdapterHub, host)?,
-            Format::Peft => peft(adapter, head)?,
+            Format::Peft => peft(adapter, head, host)?,
         });
     }
     Ok(all)
@@ -85,7 +85,7 @@ pub struct Composition {
     pub head: Option<PathBuf>,
 }
 /// How they are loaded.
-struct Loading<'a> {
+struct Loader<'a> {
     host: &'a Host,
     base: Base<'a>,
     device: &'a Device,
@@ -93,12 +93,15 @@ struct Loading<'a> {
     params: Option<&'a mut ParamSet>,
     storage: Option<Storage>,
 }
-impl Loading<'_> {
+impl Loader<'_> {
     fn adapter(&mut self, directory: &Path, trains: bool) -> Result<Adapter> {
         let (host, base, device) = (self.host, self.base, self.device);
         match self.params.as_deref_mut().filter(|_| trains) {
             Some(params) => Adapter::load(directory, host, base, device, params),
-            None => Adapter::load_stored(directory, host, base, device, self.storage),
+            None => {
+                let how = Loading { storage: self.storage, ..Loading::default() };
+                Adapter::load_as(&how, directory, host, base, device, None)
+            }
         }
     }
     fn fusion(&mut self, directory: &Path) -> Result<Fusion> {
@@ -122,7 +125,7 @@ impl Composition {
         device: &Device,
         params: &mut ParamSet,
     ) -> Result<Composition> {
-        Composition::read(directory, Loading { host, base, device, params: Some(params), storage: None })
+        Composition::read(directory, Loader { host, base, device, params: Some(params), storage: None })
     }
     /// The same; none of them trains. The matrices of adapters are stored like that: see [`Adapter::load_stored`].
     pub fn load_stored(
@@ -132,9 +135,9 @@ impl Composition {
         device: &Device,
         storage: Option<Storage>,
     ) -> Result<Composition> {
-        Composition::read(directory, Loading { host, base, device, params: None, storage })
+        Composition::read(directory, Loader { host, base, device, params: None, storage })
     }
-    fn read(directory: &Path, mut how: Loading<'_>) -> Result<Composition> {
+    fn read(directory: &Path, mut how: Loader<'_>) -> Result<Composition> {
         let path = directory.join(SETUP);
         let bad = |what: String| Error::File { path: path.clone(), what };
         let fields = object(&path)?;
@@ -171,7 +174,7 @@ impl Composition {
 }
 
 /// An adapter's files, with the head among its tensors if transformers has such a one.
-fn peft(adapter: &Adapter, head: Option<&Head>) -> Result<Vec<(String, Vec<u8>)>> {
+fn peft(adapter: &Adapter, head: Option<&Head>, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
     let (mut fields, mut all) = adapter.peft()?;
     if let Some((head, (module, task))) = head.and_then(|h| Some((h, h.config().transformers()?))) {
         let root = if fields.contains_key("num_virtual_tokens") { OUTER } else { ROOT };
@@ -182,5 +185,5 @@ fn peft(adapter: &Adapter, head: Option<&Head>) -> Result<Vec<(String, Vec<u8>)>
             all.push((format!("{root}{module}.{tensor}"), TensorData::f32(&t.to_f32()?, t.shape())));
         }
     }
-    files(&fields, &all)
+    files(&fields, &all, host)
 }

@@ -23,6 +23,7 @@ pub mod files;
 pub mod fusion;
 pub mod grammar;
 pub mod heads;
+mod loading;
 pub mod merge;
 pub mod methods;
 mod module;
@@ -37,6 +38,7 @@ pub use files::{Format, Host};
 pub use fusion::{AdapterShare, Fusion, FusionConfig, Shares, SiteShares};
 pub use grammar::Fields;
 pub use heads::{Head, HeadConfig, HeadLayers};
+pub use loading::Loading;
 pub use merge::Merged;
 pub use methods::{
     BnConfig, Bottleneck, Config, Lora, LoraConfig, Method, Methods, Placement, Reduction, Residual, Scaling,

@@ -85,6 +85,7 @@ pub fn host() -> Host {
         model_type: "bert".into(),
         tied: true,
         norm_eps: 1e-12,
+        fingerprint: None,
     }
 }
 
@@ -99,6 +100,7 @@ pub fn host_of(model: &dyn Model) -> Host {
         model_type: info.family.into(),
         tied: info.is_tied,
         norm_eps: info.head_eps,
+        fingerprint: None,
     }
 }
 /// The tiny model of a family with weights that an adapter is merged into, saved and loaded.

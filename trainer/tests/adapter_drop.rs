@@ -135,6 +135,36 @@ fn what_cannot_be_dropped_is_refused() {
 }
 
 #[test]
+fn layers_are_left_out_of_a_saved_adapter() {
+    let work = Work::new();
+    work.train("--adapter houlsby --lr 1e-2 --out all");
+    work.train("--init all --leave-out 0,2 --lr 1e-12 --max-steps 1 --out some");
+    let card: serde_json::Value = serde_json::from_str(&work.text("some/adapter_config.json")).unwrap();
+    assert_eq!(card["config"]["leave_out"], serde_json::json!([0, 2]));
+    let (all, some) = (work.tensors("all/adapter.safetensors"), work.tensors("some/adapter.safetensors"));
+    assert_eq!(some.len() * 2, all.len());
+    assert!(some.iter().all(|(name, values)| difference(values, &all[name]) < 1e-6));
+    // the same as one whose layers are skipped, and the run.toml repeats it
+    work.write("ids.json", r#"{"input_ids": [[2, 17, 11, 3]]}"#);
+    let hidden = |flags: &str| {
+        work.run(&format!("forward --model MODEL --ids ids.json --out o.safetensors {flags}")).good();
+        work.tensors("o.safetensors")["last_hidden_state"].clone()
+    };
+    assert!(difference(&hidden("--adapter some"), &hidden("--adapter all --skip-layers 0,2")) < 1e-6);
+    work.run("train --config some/run.toml --out again --quiet").good();
+    assert_eq!(saved(&work, "again"), saved(&work, "some"));
+    // with a new head, and once more
+    work.train("--init some --head linear --leave-out 1 --out less");
+    assert_eq!(work.tensors("less/adapter.safetensors").len() * 4, all.len());
+    let refused = |flags: &str, words: &[&str]| work.run(&train(&format!("{flags} --out x"))).fails(words);
+    refused("--init all --leave-out 4", &["leave-out", "layer 4"]);
+    refused("--init all --leave-out 0-3", &["nothing to train"]);
+    refused("--init all --layers 1", &["init", "layers"]);
+    work.train("--adapter lora[use_rslora=True] --out peft");
+    refused("--init peft --leave-out 1", &["peft/adapter_config.json", "left out"]);
+}
+
+#[test]
 fn a_run_says_whose_results_count_and_everybody_follows() {
     let work = Work::new();
     for (seed, name) in [(1, "one"), (2, "two")] {

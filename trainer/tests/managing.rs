@@ -308,7 +308,8 @@ fn fold_writes_a_plain_model_that_computes_the_same() {
     let fold = |flags: &str| work.run(&format!("fold {flags}"));
     fold("--model model --adapter qv --out ./model").fails(&["model's own directory"]);
     fold("--model model --adapter qv --out qv").fails(&["--out is qv itself"]);
-    fold("--model model --adapter houlsby --out x").fails(&["`task` cannot be merged", "more than a change of weights"]);
+    fold("--model model --adapter houlsby --out x")
+        .fails(&["`task` cannot be merged", "more than a change of weights"]);
     for dtype in ["int8", "nf4"] {
         work.run(&format!("quantize --model model --dtype {dtype} --out {dtype}")).good();
         fold(&format!("--model {dtype} --adapter qv --out x")).fails(&[dtype, "stored as", "finer"]);

@@ -8,7 +8,7 @@ use crate::{
 };
 use engraft_engine::{
     LowRank, SiteInfo,
-    checkpoint::{TensorData, serialize},
+    checkpoint::{TensorData, serialize_with},
 };
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ pub(super) fn merge(
     }
     match first.format() {
         Format::AdapterHub => adapterhub(recipe, name, first, &all, host),
-        Format::Peft => in_peft(first, &all, rank),
+        Format::Peft => in_peft(first, &all, rank, host),
     }
 }
 /// A, B and their rank at a site.
@@ -234,10 +234,11 @@ fn adapterhub(
         tensors.push((format!("{path}.lora_B"), TensorData::f32(&to_f32(b), &[n * shape.width, *r])));
     }
     let card = Card::new(fields, host, name);
-    Ok(vec![(CONFIG.into(), card.bytes()?), (Format::AdapterHub.tensors().into(), serialize(&tensors)?)])
+    let data = serialize_with(&tensors, host.note().as_deref())?;
+    Ok(vec![(CONFIG.into(), card.bytes()?), (Format::AdapterHub.tensors().into(), data)])
 }
 /// What PEFT's files say: α is the rank everywhere, so that nothing is multiplied with anything.
-fn in_peft(first: &Adapter, all: &[Merged<'_>], rank: usize) -> Result<Vec<(String, Vec<u8>)>> {
+fn in_peft(first: &Adapter, all: &[Merged<'_>], rank: usize, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
     let at = |i: &SiteInfo| {
         let m = all.iter().find(|m| m.info.site == i.site)?;
         let r = m.shape.parts.len() * m.r;
@@ -267,5 +268,5 @@ fn in_peft(first: &Adapter, all: &[Merged<'_>], rank: usize) -> Result<Vec<(Stri
         tensors.push((format!("{path}.lora_A.weight"), TensorData::f32(&to_f32(a), &[n * r, shape.input])));
         tensors.push((format!("{path}.lora_B.weight"), TensorData::f32(&to_f32(&blocks), &[whole, n * r])));
     }
-    peft::files(&fields, &tensors)
+    peft::files(&fields, &tensors, host)
 }

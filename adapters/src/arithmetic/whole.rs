@@ -4,7 +4,7 @@ use crate::{
     Adapter, Error, Fields, Format, Host, Result,
     files::{CONFIG, Card, peft},
 };
-use engraft_engine::checkpoint::{TensorData, serialize};
+use engraft_engine::checkpoint::{TensorData, serialize_with};
 use serde_json::Value;
 
 /// Fields of a configuration that say nothing of what is computed.
@@ -127,8 +127,9 @@ pub(super) fn merge(
     match first.format() {
         Format::AdapterHub => {
             let card = Card::new(fields, host, name);
-            Ok(vec![(CONFIG.into(), card.bytes()?), (Format::AdapterHub.tensors().into(), serialize(&made)?)])
+            let data = serialize_with(&made, host.note().as_deref())?;
+            Ok(vec![(CONFIG.into(), card.bytes()?), (Format::AdapterHub.tensors().into(), data)])
         }
-        Format::Peft => peft::files(&fields, &made),
+        Format::Peft => peft::files(&fields, &made, host),
     }
 }

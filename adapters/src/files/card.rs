@@ -25,6 +25,8 @@ pub struct Host {
     pub tied: bool,
     /// `layer_norm_eps` of its configuration, which heads with norms use: 1e-12 where there is no such field.
     pub norm_eps: f32,
+    /// What its weights are ([`engraft_engine::Checkpoint::fingerprint`]), if adapters are to record it.
+    pub fingerprint: Option<String>,
 }
 
 /// A configuration and whom it is for.

@@ -2,12 +2,14 @@
 mod card;
 mod difference;
 pub(crate) mod older;
+mod origin;
 pub(crate) mod peft;
 mod saved;
 
 pub use card::Host;
 pub(crate) use card::{Card, VERSION};
 pub use difference::{Difference, FieldDifference, TensorDifference};
+pub use origin::Origin;
 pub use saved::{Found, FoundHead, FoundModel, Saved, find, renamed};
 
 use crate::{Error, Result, grammar::Fields};

@@ -1,9 +1,9 @@
 //! PEFT's checkpoints: `base_model.model.{module}.{tensor}`, and heads among the modules that were saved whole.
-use super::{CONFIG, Format, json};
+use super::{CONFIG, Format, Host, json};
 use crate::{Fields, Result};
 use engraft_engine::{
     Load,
-    checkpoint::{TensorData, serialize},
+    checkpoint::{TensorData, serialize_with},
 };
 
 /// PEFT's files do not say an adapter's name; it calls one `default` unless it is told otherwise.
@@ -15,9 +15,14 @@ pub(crate) const ROOT: &str = "base_model.model.";
 /// The heads of transformers' models for tasks, which PEFT saves with an adapter (`modules_to_save`).
 const HEADS: [&str; 2] = ["classifier", "score"];
 
-/// The files of a configuration and its tensors.
-pub(crate) fn files(fields: &Fields, tensors: &[(String, TensorData<'_>)]) -> Result<Vec<(String, Vec<u8>)>> {
-    Ok(vec![(CONFIG.into(), json(fields)?), (Format::Peft.tensors().into(), serialize(tensors)?)])
+/// The files of a configuration and its tensors, with what is said of the model they are for.
+pub(crate) fn files(
+    fields: &Fields,
+    tensors: &[(String, TensorData<'_>)],
+    host: &Host,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let data = serialize_with(tensors, host.note().as_deref())?;
+    Ok(vec![(CONFIG.into(), json(fields)?), (Format::Peft.tensors().into(), data)])
 }
 /// The tensors of a head among those of an adapter have their place: [`crate::Head::load`] reads them.
 pub(crate) fn mark_heads(load: &mut Load<'_>) {

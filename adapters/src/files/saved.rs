@@ -3,7 +3,7 @@ use super::{CONFIG, Format, HEAD_CONFIG, HEAD_TENSORS, SETUP, object, older};
 use crate::{Error, Fields, Result, Setup};
 use engraft_engine::{
     Checkpoint,
-    checkpoint::{TensorData, serialize},
+    checkpoint::{TensorData, serialize, serialize_with},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -130,7 +130,8 @@ impl Saved {
         }
         let mut card = self.card.clone();
         card.insert("name".into(), new.into());
-        Ok(vec![(files[0].into(), super::json(&card)?), (files[1].into(), serialize(&tensors)?)])
+        let data = serialize_with(&tensors, self.checkpoint.note())?;
+        Ok(vec![(files[0].into(), super::json(&card)?), (files[1].into(), data)])
     }
 }
 

@@ -4,11 +4,12 @@
 //! A = U diag(s) Vᵀ        A (m, n), U (m, k), s (k) falling, Vᵀ (k, n)
 //! k = min(m, n); with fewer it is the nearest matrix of that rank
 //! ```
-//! One-sided Jacobi (Hestenes 1958): pairs of rows, or of columns where those are fewer, are turned
-//! until all are orthogonal; their lengths are the singular values. It is slower than
-//! bidiagonalisation, and exact to the last digits for small values too (Demmel and Veselić 1992).
-//! A few values of a large matrix are found without the others, on a subspace that grows
-//! ([`subspace`]). A product of narrow matrices costs what their width costs: [`of_product`].
+//! One-sided Jacobi (Hestenes 1958) behind an orthogonalisation (Drmač and Veselić 2008): pairs of
+//! rows, or of columns where those are fewer, are turned until all are orthogonal; their lengths
+//! are the singular values. It is slower than bidiagonalisation, and exact to the last digits for
+//! small values too (Demmel and Veselić 1992). A few values of a large matrix are found without the
+//! others, on a subspace that grows ([`subspace`]). A product of narrow matrices costs what their
+//! width costs: [`of_product`].
 mod subspace;
 
 pub use subspace::iterated;
@@ -49,7 +50,12 @@ fn whole(a: &[f64], (m, n): (usize, usize), k: usize) -> Svd {
         true => (0..p).map(|i| line(i).collect()).collect(),
         false => vec![vec![0.0; q]; p],
     };
-    let turned = orthogonal(lines.clone());
+    // in the span of the lines, where they are shorter and nearer to orthogonal
+    let mut longest: Vec<&Vec<f64>> = lines.iter().collect();
+    longest.sort_by(|a, b| dot(b, b).total_cmp(&dot(a, a)));
+    let (span, _) = basis(longest.into_iter().cloned());
+    let inside = span.iter().map(|q| lines.iter().map(|l| dot(q, l)).collect()).collect();
+    let turned = orthogonal(inside);
     let top = turned.first().map_or(0.0, |l| norm(l));
     // what is left of a line that depends on others is rounding
     let floor = top * f64::EPSILON * q as f64;
@@ -60,9 +66,10 @@ fn whole(a: &[f64], (m, n): (usize, usize), k: usize) -> Svd {
             break;
         }
         let w: Vec<f64> = l.iter().map(|x| x / length).collect();
-        let across = lines.iter().map(|l| dot(l, &w)).collect();
-        short.extend(beside(across, &short));
-        long.push(w);
+        let mut across = vec![0.0; q];
+        lines.iter().zip(&w).for_each(|(l, w)| add(&mut across, *w, l));
+        long.extend(beside(across, &long));
+        short.push(w);
         s.push(length * scale);
     }
     s.resize(k, 0.0);

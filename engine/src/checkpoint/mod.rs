@@ -23,4 +23,4 @@ mod write;
 
 pub use load::{LinearForm, Load};
 pub use read::Checkpoint;
-pub use write::{TensorData, save, serialize, write};
+pub use write::{TensorData, save, serialize, serialize_with, write};

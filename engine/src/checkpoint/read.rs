@@ -216,6 +216,8 @@ impl Checkpoint {
         for (name, t) in &self.tensors {
             h.update(format!("{name} {:?} {:?}\n", t.dtype, t.shape));
             h.update(self.data(t));
+            // who has no other use for it need not hold it
+            self.files[t.file].release(t.offset..t.offset + t.bytes);
         }
         h.finalize().iter().map(|b| format!("{b:02x}")).collect()
     }

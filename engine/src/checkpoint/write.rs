@@ -137,8 +137,12 @@ pub fn write(to: &mut dyn Write, tensors: &[(String, TensorData<'_>)], note: Opt
 }
 /// The bytes of a safetensors file.
 pub fn serialize(tensors: &[(String, TensorData<'_>)]) -> Result<Vec<u8>> {
+    serialize_with(tensors, None)
+}
+/// The same with something said about the tensors in the header: see [`super::Checkpoint::note`].
+pub fn serialize_with(tensors: &[(String, TensorData<'_>)], note: Option<&str>) -> Result<Vec<u8>> {
     let mut bytes = vec![];
-    write(&mut bytes, tensors, None)?;
+    write(&mut bytes, tensors, note)?;
     Ok(bytes)
 }
 /// Writes tensors as a safetensors file, whole or not at all.

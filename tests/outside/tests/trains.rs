@@ -6,7 +6,7 @@ use engraft::{
     tasks::{Given, Task},
     text::batch::Batch,
 };
-use engraft_adapters::{Adapter, Methods};
+use engraft_adapters::{Adapter, Loading, Methods};
 use engraft_engine::{
     Cx, Hooks, Pass, Plain, Rows,
     checkpoint::{TensorData, save},
@@ -87,7 +87,8 @@ fn what_the_crates_do_not_know_is_trained_saved_and_loaded() {
     let saved = dir.path().join("saved");
     learner.save(&saved).unwrap();
     let sites = learner.backbone().model().sites().to_vec();
-    let adapter = Adapter::load_with(&methods, &saved, &host, &sites, &device, None).unwrap();
+    let how = Loading { methods, ..Loading::default() };
+    let adapter = Adapter::load_as(&how, &saved, &host, &sites, &device, None).unwrap();
     let hidden = |hooks: &dyn Hooks| {
         let mut cx = Cx::new(&device, hooks, Pass::infer());
         let tokens = Tokens::new(&[vec![1, 2, 3], vec![4]]);

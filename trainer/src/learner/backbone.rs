@@ -1,18 +1,24 @@
 //! A frozen model, and what is grafted onto it.
 use super::opening::Opening;
 use crate::{Error, Result};
-use engraft_adapters::{Adapter, Base, HeadConfig, Host, Merged};
+use engraft_adapters::{Adapter, Base, HeadConfig, Host, Merged, files::Origin};
 use engraft_engine::{
     Checkpoint, Cx, Device, Hooks, ParamSet, Pass, Plain, Storage, Tensor,
-    checkpoint::{TensorData, serialize},
+    checkpoint::{TensorData, serialize, serialize_with},
     output,
 };
 use engraft_models::{Holding, Model, Rows, Tokens, load_as};
 use ndarray::Array2;
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
+
+/// What the header of weights says that are those of another file.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Copied {
+    copy_of: String,
+}
 
 /// A model directory, loaded. Cheap to clone: any number of learners share one frozen model.
 #[derive(Clone)]
@@ -25,6 +31,8 @@ pub struct Backbone {
     unused: Vec<String>,
     unread: Vec<String>,
     pub(super) trains: Option<Arc<ParamSet>>,
+    /// See [`Backbone::fingerprint`].
+    fingerprint: Arc<OnceLock<Option<String>>>,
 }
 
 impl Backbone {
@@ -56,6 +64,7 @@ impl Backbone {
             model_type: loaded.model.info().family.into(),
             tied: loaded.model.info().is_tied,
             norm_eps: loaded.model.info().head_eps,
+            fingerprint: None,
         };
         Ok(Backbone {
             model: loaded.model.into(),
@@ -66,6 +75,7 @@ impl Backbone {
             unused: loaded.unused,
             unread: loaded.unread,
             trains: train.then(|| Arc::new(set)),
+            fingerprint: Arc::default(),
         })
     }
     /// The model.
@@ -87,6 +97,46 @@ impl Backbone {
     /// What adapters made for it say about it.
     pub fn host(&self) -> &Host {
         &self.host
+    }
+    /// What adapters that are saved for it record: the same, with its fingerprint.
+    pub fn recorded_host(&self) -> Result<Host> {
+        Ok(Host { fingerprint: self.fingerprint()?, ..self.host.clone() })
+    }
+    /// What its files are, whatever they are called and however they are held here: SHA-256 of their
+    /// tensors. Files that [`Backbone::files`] wrote, in another storage type perhaps, are what they
+    /// were made from. None where there are no weights.
+    pub fn fingerprint(&self) -> Result<Option<String>> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        let _held = output::reading(&self.directory)?;
+        let checkpoint = Checkpoint::open_for(&self.directory, &self.device)?;
+        let origin = checkpoint.note().and_then(|note| serde_json::from_str::<Copied>(note).ok());
+        let found = match (origin, checkpoint.names().next()) {
+            (Some(origin), _) => Some(origin.copy_of),
+            (None, Some(_)) => Some(checkpoint.fingerprint()),
+            (None, None) => None,
+        };
+        Ok(self.fingerprint.get_or_init(|| found).clone())
+    }
+    /// What to say of adapters in a directory that were saved for another backbone: a line for each.
+    pub fn strangers(&self, directory: &Path) -> Result<Vec<String>> {
+        let recorded = Origin::recorded(directory)?;
+        let own = if recorded.is_empty() { None } else { self.fingerprint()? };
+        let Some(own) = own else { return Ok(vec![]) };
+        let short = |f: &str| f.chars().take(12).collect::<String>();
+        let line = |(folder, origin): (PathBuf, Origin)| {
+            format!(
+                "{} was trained on the backbone `{}` ({}), and {} is another one ({})",
+                folder.display(),
+                origin.name,
+                short(&origin.fingerprint),
+                self.directory.display(),
+                short(&own)
+            )
+        };
+        let others = recorded.into_iter().filter(|(_, origin)| origin.fingerprint != own);
+        Ok(others.map(line).collect())
     }
     /// Tensors of its files that it has no use for.
     pub fn unused(&self) -> &[String] {
@@ -142,8 +192,10 @@ impl Backbone {
     /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
     /// storage types that they have here.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let copied = self.fingerprint()?.map(|copy_of| Copied { copy_of });
+        let note = copied.and_then(|copied| serde_json::to_string(&copied).ok());
         let mut files = self.companions()?;
-        files.push(("model.safetensors".into(), self.weights()?));
+        files.push(("model.safetensors".into(), self.weights(note.as_deref())?));
         Ok(files)
     }
     /// The model directory's files with an adapter added to the weights, which are in f32 then. An
@@ -181,12 +233,12 @@ impl Backbone {
         files.push(("model.safetensors".into(), serialize(&all)?));
         Ok(files)
     }
-    pub(crate) fn weights(&self) -> Result<Vec<u8>> {
+    pub(crate) fn weights(&self, note: Option<&str>) -> Result<Vec<u8>> {
         let mut tensors = vec![];
         for (name, t) in self.model.named() {
             tensors.extend(TensorData::of(&name, t));
         }
-        Ok(serialize(&tensors)?)
+        Ok(serialize_with(&tensors, note)?)
     }
     /// The files of a model directory beside its weights: configuration, tokenizer, vocabulary, chat template.
     pub(crate) fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {

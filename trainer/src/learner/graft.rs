@@ -2,7 +2,7 @@
 use super::{backbone::Backbone, learner::Learner};
 use crate::{Error, Result, tasks::Task};
 use engraft_adapters::{
-    Adapter, AdapterSet, Base, Config, Fusion, Head, HeadConfig, Setup, export::Composition, fusion,
+    Adapter, AdapterSet, Base, Config, Fusion, Head, HeadConfig, Loading, Setup, export::Composition, fusion,
 };
 use engraft_engine::{ParamSet, Storage, output};
 use std::path::{Path, PathBuf};
@@ -100,11 +100,12 @@ impl Backbone {
         let head = self.new_head(&name, head, &mut params, seed)?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
-    /// A learner that starts from what was saved, with a new head for a task of its own; none
-    /// where the model's own serves.
+    /// A learner that starts from what was saved, without the adapter's modules in some layers, with
+    /// a new head for a task of its own; none where the model's own serves.
     pub fn learner_from(
         self,
         directory: impl AsRef<Path>,
+        leave_out: &[usize],
         head: Option<Box<dyn HeadConfig>>,
         seed: u64,
         task: Box<dyn Task>,
@@ -113,7 +114,8 @@ impl Backbone {
         let directory = directory.as_ref();
         let _held = output::reading(directory)?;
         let mut params = self.continue_set()?;
-        let (set, setup, _) = self.saved(directory, Some(&mut params), None)?;
+        let how = without(leave_out);
+        let (set, setup, _) = self.saved(directory, &how, Some(&mut params))?;
         let head = self.new_head(setup.last().unwrap_or_default(), head, &mut params, seed)?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
@@ -124,10 +126,20 @@ impl Backbone {
         directory: impl AsRef<Path>,
         task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
     ) -> Result<Learner> {
+        self.load_learner_without(directory, &[], task)
+    }
+    /// The same without the adapter's modules in some layers, counted from 0.
+    pub fn load_learner_without(
+        self,
+        directory: impl AsRef<Path>,
+        leave_out: &[usize],
+        task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
+    ) -> Result<Learner> {
         let directory = directory.as_ref();
         let _held = output::reading(directory)?;
         let mut params = self.continue_set()?;
-        let (set, setup, at) = self.saved(directory, Some(&mut params), None)?;
+        let how = without(leave_out);
+        let (set, setup, at) = self.saved(directory, &how, Some(&mut params))?;
         let head = match &at {
             Some(at) => Head::find(at, self.host(), self.device(), &mut params)?,
             None => None,
@@ -146,7 +158,8 @@ impl Backbone {
     ) -> Result<Learner> {
         let directory = directory.as_ref();
         let _held = output::reading(directory)?;
-        let (set, setup, at) = self.saved(directory, None, storage)?;
+        let how = Loading { storage, ..Loading::default() };
+        let (set, setup, at) = self.saved(directory, &how, None)?;
         let find = |at: PathBuf| Head::find(&at, self.host(), self.device(), &mut ParamSet::new());
         let head = at.map(find).transpose()?.flatten().map(Head::freeze);
         self.check_head(head.as_ref().map(Head::config))?;
@@ -157,25 +170,26 @@ impl Backbone {
     fn saved(
         &self,
         directory: &Path,
+        how: &Loading,
         params: Option<&mut ParamSet>,
-        storage: Option<Storage>,
     ) -> Result<(AdapterSet, Setup, Option<PathBuf>)> {
         let (device, host, named) = (self.device(), self.host(), self.model().named());
         let base = self.base(&named);
         if Composition::is_in(directory) {
+            if !how.leave_out.is_empty() {
+                let why = "it holds several adapters; layers are left out of one".into();
+                return Err(Error::Option { option: "leave-out", value: "given".into(), why });
+            }
             let Composition { set, setup, head } = match params {
                 Some(params) => Composition::load(directory, host, base, device, params)?,
-                None => Composition::load_stored(directory, host, base, device, storage)?,
+                None => Composition::load_stored(directory, host, base, device, how.storage)?,
             };
             return Ok((set, setup, head));
         }
         let (mut set, mut setup) = (AdapterSet::new(), Setup::Identity);
         let there = |name: &str| directory.join(name).exists();
         if there("adapter_config.json") || !there("head_config.json") {
-            let adapter = match params {
-                Some(params) => Adapter::load(directory, host, base, device, params)?,
-                None => Adapter::load_stored(directory, host, base, device, storage)?,
-            };
+            let adapter = Adapter::load_as(how, directory, host, base, device, params)?;
             setup = Setup::One(adapter.name().into());
             set.add(adapter)?;
         }
@@ -191,4 +205,9 @@ impl Backbone {
         let new = |c| Head::new(name, c, self.host(), self.device(), params, seed ^ HEAD_STREAM);
         Ok(config.map(new).transpose()?)
     }
+}
+
+/// As it was saved, but for some layers.
+fn without(layers: &[usize]) -> Loading {
+    Loading { leave_out: layers.to_vec(), ..Loading::default() }
 }

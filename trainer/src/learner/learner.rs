@@ -369,10 +369,13 @@ impl Learner {
     /// The files of the learner, by name: adapter and head in the format that they were loaded from, AdapterHub's for new ones;
     /// after full fine-tuning the model with its tokenizer, and the head.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let host = self.backbone.host();
-        let mut files = composition(&self.adapters, &self.setup, self.head.as_ref(), host)?;
+        let host = match self.adapters.is_empty() {
+            true => self.backbone.host().clone(),
+            false => self.backbone.recorded_host()?,
+        };
+        let mut files = composition(&self.adapters, &self.setup, self.head.as_ref(), &host)?;
         if self.is_full() {
-            files.push(("model.safetensors".into(), self.backbone.weights()?));
+            files.push(("model.safetensors".into(), self.backbone.weights(None)?));
             files.extend(self.backbone.companions()?);
         }
         Ok(files)

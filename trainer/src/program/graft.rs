@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 /// The adapter that the settings describe; none if there is to be none.
 pub fn adapter_config(s: &Settings, backbone: &Backbone) -> Result<Option<Box<dyn Config>>> {
     let Some(AdapterChoice::Of(text)) = &s.adapter else { return Ok(None) };
-    let info = backbone.model().info();
     let mut fields = shape(s.bottleneck, s.reduction_factor.as_ref(), backbone)?;
     if let Some(p) = s.placement {
         fields.insert("mh_adapter".into(), (p != PlacementChoice::Output).into());
@@ -31,15 +30,24 @@ pub fn adapter_config(s: &Settings, backbone: &Backbone) -> Result<Option<Box<dy
         ("init_weights", init.map(Into::into)),
     ];
     fields.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
-    for (option, chosen, keep) in [("layers", &s.layers, true), ("leave-out", &s.leave_out, false)] {
-        let Some(chosen) = chosen else { continue };
-        if chosen.last() >= info.layers {
-            return Err(no_layer(option, chosen.last(), info.layers));
-        }
-        let out: Vec<usize> = (0..info.layers).filter(|l| chosen.contains(*l) != keep).collect();
-        fields.insert("leave_out".into(), out.into());
+    if s.layers.is_some() || s.leave_out.is_some() {
+        fields.insert("leave_out".into(), left_out(s, backbone)?.into());
     }
     Ok(Some(parse(text, &fields)?))
+}
+
+/// The layers that get no adapter, as far as options say it.
+pub fn left_out(s: &Settings, backbone: &Backbone) -> Result<Vec<usize>> {
+    let layers = backbone.model().info().layers;
+    let (option, chosen, keep) = match (&s.layers, &s.leave_out) {
+        (Some(chosen), _) => ("layers", chosen, true),
+        (None, Some(chosen)) => ("leave-out", chosen, false),
+        (None, None) => return Ok(vec![]),
+    };
+    match chosen.last() < layers {
+        true => Ok((0..layers).filter(|l| chosen.contains(*l) != keep).collect()),
+        false => Err(no_layer(option, chosen.last(), layers)),
+    }
 }
 
 /// The field that says how narrow a bottleneck is, if one of the options for it is given.

@@ -43,6 +43,14 @@ pub fn note_unused(backbone: &Backbone) {
     }
 }
 
+/// Warns of adapters that were saved for another backbone, unless it is to be quiet.
+pub fn warn_of_strangers(backbone: &Backbone, directory: &Path, is_quiet: bool) -> engraft::Result<()> {
+    if !is_quiet {
+        backbone.strangers(directory)?.iter().for_each(|line| tell(&format!("warning: {line}")));
+    }
+    Ok(())
+}
+
 /// Says on stderr what is no error, unless it is to be quiet.
 pub fn note(notes: impl IntoIterator<Item = String>, is_quiet: bool) {
     notes.into_iter().filter(|_| !is_quiet).for_each(|note| tell(&format!("note: {note}")));

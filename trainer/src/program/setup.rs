@@ -1,6 +1,7 @@
 //! From settings to what a run needs: device, backbone, tokenizer, adapter and head, data.
-use super::graft::adapter_config;
+use super::graft::{adapter_config, left_out};
 use super::options::{AdapterChoice, Backend, Head, Settings};
+use super::print::warn_of_strangers;
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
@@ -113,6 +114,15 @@ pub fn saved(
     directory: Option<&Path>,
     asked: Option<&'static TaskType>,
 ) -> Result<(Learner, &'static TaskType)> {
+    saved_without(backbone, directory, &[], asked)
+}
+/// The same without the adapter's modules in some layers.
+fn saved_without(
+    backbone: Backbone,
+    directory: Option<&Path>,
+    leave_out: &[usize],
+    asked: Option<&'static TaskType>,
+) -> Result<(Learner, &'static TaskType)> {
     let mut found = None;
     let Some(directory) = directory else {
         let kind = asked.filter(|t| t.headless).ok_or(Error::Needs { option: "task", needs: "adapter" })?;
@@ -120,7 +130,7 @@ pub fn saved(
         return Ok((backbone.learner(bare, (kind.known)(vec![])?)?, kind));
     };
     let has_lm_head = backbone.model().info().has_lm_head;
-    let learner = backbone.load_learner(directory, |head| {
+    let learner = backbone.load_learner_without(directory, leave_out, |head| {
         if head.is_none() && !has_lm_head {
             let shown = directory.display();
             let why =
@@ -167,18 +177,23 @@ pub fn learner(
 ) -> Result<(Learner, &'static TaskType)> {
     let asked = task(s.task.as_ref())?;
     let kind = asked.unwrap_or(TASKS[0]);
+    if !backbone.device().is_null() {
+        let saved = s.adapters.iter().flatten().map(|a| &a.directory);
+        saved.chain(&s.init).try_for_each(|dir| warn_of_strangers(&backbone, dir, s.quiet))?;
+    }
     if let Some(from) = &s.init {
+        let left_out = left_out(s, &backbone)?;
         let as_said = |mut learner: Learner| {
             learner.set_compat(s.compat.into());
             learner
         };
         let Some(head) = s.head else {
-            let (learner, kind) = saved(backbone, Some(from), asked)?;
+            let (learner, kind) = saved_without(backbone, Some(from), &left_out, asked)?;
             return Ok((as_said(learner), kind));
         };
         let task = known(kind)?;
         let head = task.head(backbone.model().info(), head == Head::Linear);
-        return Ok((as_said(backbone.learner_from(from, head, s.seed, task)?), kind));
+        return Ok((as_said(backbone.learner_from(from, &left_out, head, s.seed, task)?), kind));
     }
     let adapter = adapter_config(s, &backbone)?; // refused before the data is read
     let task = known(kind)?;

@@ -3,7 +3,7 @@ use super::adapters::write;
 use crate::program::{
     args::Fold,
     options::Backend,
-    print::{note, note_unused, say},
+    print::{note, note_unused, say, warn_of_strangers},
     setup::{is_same, open},
 };
 use anyhow::{Result, bail};
@@ -22,6 +22,7 @@ pub fn run(f: &Fold) -> Result<()> {
         bail!("--out is the model's own directory {}: the weights it holds would be lost", f.out.display());
     }
     let _held = output::reading(&f.adapter)?;
+    warn_of_strangers(&backbone, &f.adapter, false)?;
     let adapter = backbone.load_adapter(&f.adapter)?;
     let mut files = backbone.folded(&adapter)?;
     let parameters: usize = backbone.model().named().iter().map(|(_, t)| t.elements()).sum();

@@ -3,7 +3,7 @@ use super::{as_recorded, hold};
 use crate::program::{
     args::{Forward, skipped},
     options::{AdapterChoice, Options},
-    print::note_unused,
+    print::{note_unused, warn_of_strangers},
     setup::{bare, open, open_backbone, saved, task},
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -89,6 +89,7 @@ pub fn run(f: &Forward) -> Result<()> {
     }
     let backbone = open_backbone(&s, &open(f.device, f.threads)?)?;
     note_unused(&backbone);
+    directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, false))?;
     let skipped = skipped(f.skip_layers.as_ref(), backbone.model().info().layers)?;
     let blame = |e: engraft::Error| match e {
         engraft::Error::Models(engraft_models::Error::Input(_)) => {

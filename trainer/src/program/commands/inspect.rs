@@ -3,7 +3,7 @@ use super::{as_recorded, hold};
 use crate::program::{
     args::Inspect,
     options::{Backend, Options},
-    print::{note_unused, say},
+    print::{note_unused, say, warn_of_strangers},
     setup::{bare, open, open_backbone, saved, task},
 };
 use anyhow::Result;
@@ -55,6 +55,7 @@ pub fn run(i: &Inspect) -> Result<()> {
     let s = as_recorded(given, directory, false)?;
     let backbone = open_backbone(&s, &open(Backend::Cpu, 1)?)?;
     note_unused(&backbone);
+    directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, false))?;
     let m = backbone.model();
     let places = Places::of(m.sites());
     let mut storage = BTreeMap::new();

@@ -271,7 +271,9 @@ fn show(t: &Table<'_>) -> Result<()> {
     if measured {
         let equal = t.rows.iter().all(|r| r.ledger_equals_predicted == Some(true));
         let said = if equal { "Every byte was predicted." } else { "NOT every byte was predicted." };
-        line(&format!("{said} The growth of the process holds the program's own memory too, without its code."))?;
+        line(&format!(
+            "{said} The growth of the process holds the program's own memory too, without its code."
+        ))?;
     }
     for LeftOut { method, why } in &t.left_out {
         line(&format!("{method} is left out: {why}"))?;

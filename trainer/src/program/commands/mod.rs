@@ -14,7 +14,7 @@ mod train;
 use super::{
     args::{Arguments, Command, Grafted, RunArgs},
     options::{Options, Settings},
-    print::{note_unused, tell},
+    print::{note_unused, tell, warn_of_strangers},
     setup::{max_length, open, open_backbone, saved, task, tokenizer},
 };
 use anyhow::Result;
@@ -76,6 +76,7 @@ fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     if !run.quiet {
         note_unused(&backbone);
     }
+    directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, run.quiet))?;
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
     let (mut learner, task) = saved(backbone, directory, task(s.task.as_ref())?)?;
     learner.set_compat(s.compat.into());

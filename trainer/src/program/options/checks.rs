@@ -76,7 +76,9 @@ impl Options {
         let preset = self.adapter.as_ref().is_some_and(|a| *a != AdapterChoice::Full);
         let saved = ("adapters", self.adapters.is_some());
         let new = [("adapter", preset), ("name", self.name.is_some()), saved];
-        new.into_iter().chain(self.shaping()).find(|(_, given)| *given).map(|(option, _)| option)
+        // layers can be left out of a saved one too
+        let shaping = self.shaping().into_iter().filter(|(option, _)| *option != "leave-out");
+        new.into_iter().chain(shaping).find(|(_, given)| *given).map(|(option, _)| option)
     }
 
     /// Forgets what only an adapter can use.

@@ -238,7 +238,7 @@ options! {
         [value_parser = one_of::<AdapterInit>()] adapter_init: AdapterInit, Own;
         /// The layers that get adapters, counted from 0, as in `3-5,7`; all if not given
         layers: Layers, Own;
-        /// The layers that get none
+        /// The layers that get none; with --init those of the saved adapter that are left out
         [value_name = "LAYERS"] leave_out: Layers, Own;
         /// Leave out the adapters of the first k layers in each step, k drawn from 0 to N, or from a
         /// range as 1-5 (AdapterDrop): what is learned goes without lower adapters later

@@ -7,7 +7,7 @@ use engraft_engine::output::reading;
 
 pub fn run(c: &Convert) -> Result<()> {
     let on = For::model(&c.model)?;
-    let (host, mut adapter) = (on.backbone.host(), on.adapter(&c.directory)?);
+    let (host, mut adapter) = (&on.backbone.recorded_host()?, on.adapter(&c.directory)?);
     let _held = reading(&c.directory)?;
     let mut head = Head::find(&c.directory, host, &on.device, &mut Default::default())?;
     if let Some(name) = &c.name {

@@ -24,7 +24,7 @@ pub fn run(m: &Merge) -> Result<()> {
         ..Recipe::new(Strategy::named(&m.method)?)
     };
     let on = For::model(&m.model)?;
-    let host = on.backbone.host();
+    let host = &on.backbone.recorded_host()?;
     let load = |a: &crate::program::options::SavedAdapter| Ok(on.adapter(&a.directory)?.renamed(&a.name)?);
     let adapters = m.adapters.iter().map(load).collect::<Result<Vec<Adapter>>>()?;
     let mut files = recipe.merge(&m.name, &adapters.iter().collect::<Vec<_>>(), host)?;

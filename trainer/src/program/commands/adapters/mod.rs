@@ -8,6 +8,7 @@ mod rename;
 use crate::program::{
     args::{Adapters, Manage},
     options::{Backend, FILE},
+    print::warn_of_strangers,
     setup::{is_same, open},
 };
 use anyhow::{Result, bail};
@@ -42,6 +43,7 @@ impl For {
     }
     fn adapter(&self, directory: &Path) -> Result<Adapter> {
         let (model, _held) = (self.backbone.model(), reading(directory)?);
+        warn_of_strangers(&self.backbone, directory, false)?;
         let (named, host) = (model.named(), self.backbone.host());
         Ok(Adapter::load_frozen(directory, host, self.backbone.base(&named), &self.device)?)
     }
