@@ -17,7 +17,7 @@ pub(crate) struct Triplet {
 }
 
 /// What may be left of a triplet, relative to the largest value.
-const TOLERANCE: f64 = 1e-9;
+const TOLERANCE: f64 = 1e-7;
 /// Smaller values, relative to the largest, are none.
 const NOTHING: f64 = 1e-12;
 
@@ -42,7 +42,7 @@ pub(crate) fn largest(w: &[f32], (rows, cols): (usize, usize), r: usize) -> Vec<
         if is_good && !basis.grow(true) {
             break;
         }
-        (was, next) = (values, basis.v.len() + 16);
+        (was, next) = (values, basis.v.len() + 16 + basis.v.len() / 3);
     }
     basis.triplets(r)
 }
