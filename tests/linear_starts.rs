@@ -130,7 +130,7 @@ fn what_rounding_took_from_a_quantised_backbone_is_given_back() {
             );
             let loaded = engraft_models::load_frozen(&directory, &device, how).unwrap();
             let (named, sites) = (loaded.model.named(), loaded.model.sites());
-            let base = Base::new(sites, &named).with_files(&loaded.checkpoint);
+            let base = Base::new(sites, &named).in_directory(&directory);
             let make = |text: &str, base| {
                 let config = parse(text, &Fields::new()).unwrap();
                 Adapter::new("task", config, base, &device, &mut ParamSet::new(), 1)

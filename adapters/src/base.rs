@@ -1,30 +1,30 @@
 //! A model as the maker of an adapter sees it.
 use crate::{Error, Result};
 use engraft_engine::{Checkpoint, SiteInfo, Tensor};
-use std::fmt;
+use std::path::Path;
 
 /// A model's sites, and its weights where methods start from them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Base<'a> {
     /// Where hooks are called.
     pub sites: &'a [SiteInfo],
     /// Dropout of attention probabilities while training: a fusion's, unless it says otherwise.
     pub attention_dropout: f32,
     weights: &'a [(String, &'a Tensor)],
-    files: Option<&'a Checkpoint>,
+    directory: Option<&'a Path>,
 }
 impl<'a> Base<'a> {
     /// A model with these sites and these weights, under their checkpoint names.
     pub fn new(sites: &'a [SiteInfo], weights: &'a [(String, &'a Tensor)]) -> Base<'a> {
-        Base { sites, attention_dropout: 0.0, weights, files: None }
+        Base { sites, attention_dropout: 0.0, weights, directory: None }
     }
     /// The same model with this dropout of attention probabilities.
     pub fn with_attention_dropout(self, p: f32) -> Base<'a> {
         Base { attention_dropout: p, ..self }
     }
-    /// The same model with the files that it was loaded from, whose weights may be rounded in memory.
-    pub fn with_files(self, files: &'a Checkpoint) -> Base<'a> {
-        Base { files: Some(files), ..self }
+    /// The same model with the directory that it was loaded from, whose weights may be rounded in memory.
+    pub fn in_directory(self, directory: &'a Path) -> Base<'a> {
+        Base { directory: Some(directory), ..self }
     }
     /// What rounding took from a quantised weight: that in the files less that in memory.
     fn rounded_away(&self, name: &str) -> Result<Vec<f32>> {
@@ -38,7 +38,8 @@ impl<'a> Base<'a> {
         if held.buffer().device().is_null() {
             return Ok(vec![0.0; held.elements()]);
         }
-        let files = self.files.ok_or_else(|| wrong("the model's files were not given"))?;
+        let directory = self.directory.ok_or_else(|| wrong("the model's files were not given"))?;
+        let files = Checkpoint::open(directory)?;
         let short = name.split_once('.').map_or(name, |(_, rest)| rest);
         let name = if files.has(name) { name } else { short };
         let whole = files.values(name, held.shape()).map_err(|e| wrong(&e.to_string()))?;
@@ -53,15 +54,10 @@ impl<'a> Base<'a> {
         found.map(|(_, t)| *t).ok_or_else(|| Error::Config(format!("the model has no weight `{name}`")))
     }
 }
-impl fmt::Debug for Base<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Base").field("sites", &self.sites.len()).finish_non_exhaustive()
-    }
-}
 /// A model whose weights nobody asks for.
 impl<'a, S: AsRef<[SiteInfo]> + ?Sized> From<&'a S> for Base<'a> {
     fn from(sites: &'a S) -> Base<'a> {
-        Base { sites: sites.as_ref(), attention_dropout: 0.0, weights: &[], files: None }
+        Base { sites: sites.as_ref(), attention_dropout: 0.0, weights: &[], directory: None }
     }
 }
 

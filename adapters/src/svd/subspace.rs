@@ -10,8 +10,8 @@ use super::{Svd, add, beside, check, completed, dot, norm, together, whole, with
 use crate::Result;
 
 /// What may be left of a value with its vectors, relative to the largest value.
-const TOLERANCE: f64 = 1e-9;
-/// Directions at first, and so many more each time.
+const TOLERANCE: f64 = 1e-7;
+/// Directions at first, and so many more each time, with a third of those that there are.
 const WIDTH: usize = 16;
 
 /// True if `k` values of `most` are few enough.
@@ -38,7 +38,7 @@ pub(super) fn largest(a: &[f64], (m, n): (usize, usize), k: usize) -> Svd {
         if is_good && !basis.grow(true) {
             break;
         }
-        (was, next) = (found.values, basis.v.len() + WIDTH);
+        (was, next) = (found.values, basis.v.len() + WIDTH + basis.v.len() / 3);
     }
     basis.found(k).completed((m, n), k)
 }

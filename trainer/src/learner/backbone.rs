@@ -27,7 +27,6 @@ pub struct Backbone {
     directory: PathBuf,
     device: Device,
     host: Host,
-    files: Arc<Checkpoint>,
     unused: Vec<String>,
     unread: Vec<String>,
     pub(super) trains: Option<Arc<ParamSet>>,
@@ -71,7 +70,6 @@ impl Backbone {
             directory: directory.into(),
             device: device.clone(),
             host,
-            files: loaded.checkpoint.into(),
             unused: loaded.unused,
             unread: loaded.unread,
             trains: train.then(|| Arc::new(set)),
@@ -148,7 +146,7 @@ impl Backbone {
     }
     /// What makers of adapters see of the model; `named` are its weights, as [`Model::named`] gives them.
     pub fn base<'a>(&'a self, named: &'a [(String, &'a Tensor)]) -> Base<'a> {
-        let base = Base::new(self.model.sites(), named).with_files(&self.files);
+        let base = Base::new(self.model.sites(), named).in_directory(&self.directory);
         base.with_attention_dropout(self.model.info().attention_dropout)
     }
     /// An adapter that was saved for it, by itself. It does not train.
