@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::program::choose::one_of;
-use crate::program::options::{BackboneCompute, BackboneDtype, Backend, Composed, Options};
+use crate::program::options::{AdapterDtype, BackboneCompute, BackboneDtype, Backend, Composed, Options};
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
 use engraft::text::batch::BatchSize;
@@ -54,6 +54,9 @@ pub struct Grafted {
     /// The column that names the adapter of each row: one of --adapters. They answer in mixed batches, each as by itself
     #[arg(long, value_name = "COLUMN", requires = "adapters")]
     pub adapter_column: Option<Column>,
+    /// With --adapter-column: what the matrices of the adapters are held in; bf16 takes half the bytes, and rounds them
+    #[arg(long, value_name = "TYPE", value_parser = one_of::<AdapterDtype>(), default_value = "f32", requires = "adapter_column")]
+    pub adapter_dtype: AdapterDtype,
     /// The adapters put together in another way, as --setup of `engraft train` takes it
     #[arg(long, value_name = "SETUP", requires = "adapter", conflicts_with = "adapters")]
     pub setup: Option<Composed>,
