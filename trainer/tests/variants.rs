@@ -250,6 +250,11 @@ fn runs_that_are_killed_go_on_to_the_same_bits() {
         for (name, _) in variants {
             assert!(left(&work, &format!("out/{name}")) == left(&work, &format!("killed/{name}")), "{name}");
         }
+        // behind the last of them, and in front of the report of all
+        let report = work.read("killed/report.json");
+        std::fs::remove_file(work.path("killed/report.json")).unwrap();
+        work.run("train --resume killed --quiet").good();
+        assert!(work.read("killed/report.json") == report);
         let again = work.run("train --resume killed").good();
         assert!(again.stdout.contains("is complete"), "{}", again.stdout);
     }

@@ -158,6 +158,10 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
             parts.push(Part { name, settings, directory, from });
         }
     }
+    if let (Some((home, _)), true) = (&mut home, parts.is_empty()) {
+        home.save(None, &[report_of_all(s, &[])?], None, &[])?; // it was stopped behind the last of them
+        return Ok(vec![]);
+    }
     let device = open(s.device, s.threads)?;
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
