@@ -178,3 +178,38 @@ fn bottlenecks_of_their_own_for_ranges_of_rows() {
         assert!(cx.bottlenecks(&x, wrong, None).unwrap_err().to_string().contains("bottleneck"));
     }
 }
+
+/// Outputs and the gradient of the input, bit by bit.
+#[test]
+fn weights_stored_in_fewer_bytes_compute_what_their_values_do() {
+    let (m, c, b) = (5, 96, 7);
+    let device = cpu();
+    let mut set = ParamSet::new();
+    let values = device.upload(Class::Scratch, &noise(1, m * c)).unwrap();
+    let x = set.param("x", Tensor::new(values, &[m, c]).unwrap(), Role::WEIGHT).unwrap();
+    for storage in Storage::ALL.into_iter().filter(|s| *s != Storage::F32) {
+        let stored = |seed: u64, dims: [usize; 2]| {
+            let values = device.upload(Class::Scratch, &noise(seed, c * b)).unwrap();
+            let plain = kernels::matmul::Matrix::plain(&values, dims[0], dims[1]);
+            let (buf, scales) = kernels::storage::convert(plain, storage, Class::Backbone).unwrap();
+            Frozen::new(Tensor::stored(buf, scales, dims).unwrap())
+        };
+        let decoded = |w: &Frozen| {
+            let values = device.upload(Class::Backbone, &w.tensor().to_f32().unwrap()).unwrap();
+            Frozen::new(Tensor::new(values, w.tensor().shape()).unwrap())
+        };
+        let run = |down: &Frozen, up: &Frozen| {
+            let layer = |w| LinearRef { w, b: None, in_out: false };
+            let mut cx = Cx::new(&device, &Plain, Pass::gradients());
+            let x_in = input(&mut cx, x.get(), &pack([m]));
+            let (down, up) = (layer(down.get()), layer(up.get()));
+            let y = cx.bottleneck(&x_in, down, Activation::Gelu, up, Some(&x_in)).unwrap();
+            let (out, mut g) = (y.read().unwrap(), Gradients::new());
+            cx.backward(&y, device.upload(Class::Scratch, &noise(9, m * c)).unwrap(), &mut g).unwrap();
+            (out, g.get(&x).unwrap().read::<f32>().unwrap())
+        };
+        let (down, up) = (stored(2, [b, c]), stored(3, [c, b]));
+        assert_eq!(down.tensor().storage(), storage);
+        assert!(run(&down, &up) == run(&decoded(&down), &decoded(&up)), "{storage}");
+    }
+}

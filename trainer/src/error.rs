@@ -168,7 +168,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Whether a run left the numbers: then it is over, and no other run is concerned.
-    pub fn is_of_numbers(&self) -> bool {
+    pub fn has_diverged(&self) -> bool {
         matches!(self, Self::Diverged { .. } | Self::NotFinite { .. })
     }
 

@@ -72,6 +72,17 @@ fn every_line_is_that_of_its_adapter_by_itself() {
         assert_eq!(json["predictions"].as_array().unwrap(), &objects, "{input} {more}");
         assert_eq!(json["task"], "classification");
     }
+    // rounded weights say nearly the same
+    let line =
+        "predict --model MODEL --input rows.tsv --adapter-column who --adapters all fused --quiet --json";
+    let json = work.run(&format!("{line} --adapter-dtype bf16")).json();
+    let mut differs = false;
+    for (one, exact) in json["predictions"].as_array().unwrap().iter().zip(&objects) {
+        let difference = (number(&one["probability"]) - number(&exact["probability"])).abs();
+        differs |= difference > 0.0;
+        assert!(difference < 0.05 && one["adapter"] == exact["adapter"], "{one} {exact}");
+    }
+    assert!(differs);
 }
 
 #[test]
@@ -123,6 +134,8 @@ fn what_cannot_be_answered_is_refused() {
     work.run("predict --model MODEL --text x --adapter-column who --adapters all")
         .misused(&["cannot be used with"]);
     work.run("predict --model MODEL --input rows.tsv --adapters all").misused(&["--adapter"]);
+    work.run("predict --model MODEL --text x --adapter all/plain --adapter-dtype bf16")
+        .misused(&["--adapter-column"]);
     // only what is named is loaded
     work.edit("all/lora/adapter.safetensors", |bytes| bytes.truncate(100));
     work.run(&line("all")).good();

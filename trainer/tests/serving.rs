@@ -200,7 +200,7 @@ fn matrices_are_held_in_half_the_bytes() {
     let mut names: Vec<&str> = METHODS.iter().flat_map(|m| m.names).copied().collect();
     names.retain(|name| !["ia3", "unipelt"].contains(name));
     let [exact, rounded, half] = [None, None, Some(Storage::Bf16)].map(|storage| match storage {
-        Some(storage) => Bank::new(backbone.clone()).storing(storage),
+        Some(storage) => Bank::new(backbone.clone()).storing(storage).unwrap(),
         None => Bank::new(backbone.clone()),
     });
     let (mut smaller, mut tried) = (0, vec![]);
@@ -237,6 +237,8 @@ fn matrices_are_held_in_half_the_bytes() {
     let both: Vec<&Learner> = all.iter().map(|l| &**l).take(2).collect();
     assert!(answers_of_each(&both, &[0], &batch).unwrap_err().to_string().contains("1 numbers"));
     assert!(answers_of_each(&both, &vec![2; all.len()], &batch).is_err());
+    let error = Bank::new(backbone).storing(Storage::Nf4).err().unwrap().to_string();
+    assert!(error.contains("not in nf4"), "{error}");
 }
 /// Rounds the matrices of an adapter to bf16.
 fn round(at: &Path) {

@@ -31,6 +31,11 @@ fn arguments(flags: &str, variants: &Variants) -> (String, Vec<String>) {
 /// What a run leaves, without where it is, what time it took, and what changes no bits.
 fn left(work: &Work, out: &str) -> BTreeMap<String, Vec<u8>> {
     let mut files = work.files(out);
+    for folder in work.names(out).into_iter().filter(|name| work.path(out).join(name).is_dir()) {
+        files.extend(
+            work.files(&format!("{out}/{folder}")).into_iter().map(|(f, b)| (format!("{folder}/{f}"), b)),
+        );
+    }
     files.remove(".lock");
     let report: Value = serde_json::from_slice(&files["report.json"]).unwrap();
     files.insert("report.json".into(), timeless(report).to_string().into_bytes());
@@ -101,7 +106,7 @@ fn seeds_may_differ_where_nothing_is_shuffled() {
 }
 
 #[test]
-fn they_stream_and_cache_and_keep_to_a_budget() {
+fn they_stream_and_cache_and_compute_in_integers() {
     let work = Work::new();
     let variants: &Variants =
         &[("a", "layers=2-3"), ("b", "layers=3, lr=1e-4"), ("c", "layers=2"), ("d", "adapter=none")];
@@ -111,29 +116,85 @@ fn they_stream_and_cache_and_keep_to_a_budget() {
         equal_alone(&work, &format!("{upper} {}", more.replace("--cache-prefix cache", "")), variants);
     }
     assert_eq!(work.names("cache").len(), 3, "one for each layer at which somebody begins");
-    // the budget is that of all of them, and is known to the byte
-    let budget = "--eval eval.tsv --max-steps 5 --gradient-accumulation 2 --batch-size 3";
-    let run = |more: &str, out: &str| several(&work, &format!("{budget} {more} --out {out}"), SOME);
-    let ran = run("--memory-budget 1kB", "refused");
-    let (_, rest) = ran.stderr.split_once("needs at least ").unwrap_or_else(|| panic!("{}", ran.stderr));
-    let n: u64 = rest.split(' ').next().unwrap().parse().unwrap();
-    assert_eq!(work.names("refused/fast"), [""; 0], "nothing was written");
-    let tight = run(&format!("--memory-budget {n}"), "tight").json();
-    let highest = |r: &Value| {
-        r["variants"]
-            .as_object()
-            .unwrap()
-            .values()
-            .map(|r| number(&r["ledger_peak_bytes"]))
-            .fold(0.0, f64::max)
-    };
-    let data = n as f64 - highest(&tight);
-    assert!((1.0..4000.0).contains(&data), "{data} of {n}");
-    let free = run("", "free").json();
-    assert!(highest(&free) > highest(&tight));
-    for (name, _) in SOME {
-        let weights = |out: &str| work.read(&format!("{out}/{name}/model_head.safetensors"));
-        assert!(weights("free") == weights("tight"), "{name}");
+}
+
+#[test]
+fn the_budget_is_that_of_all_of_them_and_known_to_the_byte() {
+    let work = Work::new();
+    let seeds: &Variants = &[("a", "seed=1, layers=3"), ("b", "seed=2, layers=3"), ("c", "seed=1, layers=2")];
+    let of_all = "--eval eval.tsv --max-steps 5 --gradient-accumulation 2 --batch-size 3";
+    for (flags, variants) in [("", SOME), ("--no-shuffle", seeds)] {
+        let run =
+            |more: &str, out: &str| several(&work, &format!("{of_all} {flags} {more} --out {out}"), variants);
+        let ran = run("--memory-budget 1kB", "refused");
+        let (_, rest) = ran.stderr.split_once("needs at least ").unwrap_or_else(|| panic!("{}", ran.stderr));
+        let n: u64 = rest.split(' ').next().unwrap().parse().unwrap();
+        let names = work.names("refused");
+        assert!(
+            names.iter().all(|name| work.names(&format!("refused/{name}")).is_empty()),
+            "nothing was written"
+        );
+        let tight = run(&format!("--memory-budget {n}"), "tight").json();
+        let highest = |r: &Value| {
+            let all = r["variants"].as_object().unwrap().values();
+            all.map(|r| number(&r["ledger_peak_bytes"])).fold(0.0, f64::max)
+        };
+        let data = n as f64 - highest(&tight);
+        assert!((1.0..4000.0).contains(&data), "{data} of {n}");
+        let free = run("", "free").json();
+        assert!(highest(&free) >= highest(&tight));
+        for (name, _) in variants {
+            let weights = |out: &str| work.read(&format!("{out}/{name}/model_head.safetensors"));
+            assert!(weights("free") == weights("tight"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_task_and_composition_goes() {
+    let work = Work::new();
+    language_model(&work);
+    let sentences =
+        TRAIN.iter().map(|(text, _)| text.split(' ').map(|w| format!("{w} {}\n", &w[..1])).collect());
+    work.write("words.conll", sentences.collect::<Vec<String>>().join("\n"));
+    let more = "--epochs 2 --max-steps 99";
+    let cases: [(String, &Variants); 2] = [
+        (
+            format!(
+                "--model gpt --task causal-lm --train text.txt --eval held-out.txt --max-length 16 {more}"
+            ),
+            &[
+                ("a", "adapter=lora[r=4], layers=1-2"),
+                ("b", "lr=1e-2, layers=2"),
+                ("c", "adapter=prefix_tuning, layers=2"),
+            ],
+        ),
+        (
+            format!("--task tagging --train words.conll --eval words.conll {more}"),
+            &[("a", "layers=3"), ("b", "adapter=lora, layers=2-3"), ("c", "adapter=loreft[layers=[1]]")],
+        ),
+    ];
+    for (flags, variants) in cases {
+        several(&work, &format!("{flags} --out out"), variants).good();
+        equal_alone(&work, &flags, variants);
+    }
+    // what stands on saved adapters
+    for (name, seed) in [("one", 1), ("two", 2)] {
+        work.train(&format!("--adapter pfeiffer --layers 2-3 --seed {seed} --out {name}"));
+    }
+    let variants: &Variants = &[
+        ("attention", "adapters=['one','two']"),
+        ("gating", "fusion=gating[top_k=1], adapters=['one','two']"),
+        ("stack", "adapters=['one'], adapter=pfeiffer, name=top, layers=3"),
+    ];
+    several(&work, "--out out", variants).good();
+    for (name, flags) in [
+        ("attention", "--adapters one two"),
+        ("gating", "--adapters one two --fusion gating[top_k=1]"),
+        ("stack", "--adapters one --adapter pfeiffer --name top --layers 3"),
+    ] {
+        work.train(&format!("{flags} --out alone"));
+        assert!(left(&work, "alone") == left(&work, &format!("out/{name}")), "{name}");
     }
 }
 
@@ -177,6 +238,9 @@ fn runs_that_are_killed_go_on_to_the_same_bits() {
                 break;
             }
             kills += 1;
+            if kills % 3 == 2 && work.path("killed/a/state.safetensors").exists() {
+                work.run("train --resume killed/a --quiet").good(); // one of them by itself
+            }
             if ["run.toml", ".run.toml"].iter().any(|f| work.path("killed").join(f).exists()) {
                 (line, more) = (format!("train --resume killed --quiet --threads {}", 1 + kills % 2), vec![]);
             }
@@ -186,6 +250,11 @@ fn runs_that_are_killed_go_on_to_the_same_bits() {
         for (name, _) in variants {
             assert!(left(&work, &format!("out/{name}")) == left(&work, &format!("killed/{name}")), "{name}");
         }
+        // behind the last of them, and in front of the report of all
+        let report = work.read("killed/report.json");
+        std::fs::remove_file(work.path("killed/report.json")).unwrap();
+        work.run("train --resume killed --quiet").good();
+        assert!(work.read("killed/report.json") == report);
         let again = work.run("train --resume killed").good();
         assert!(again.stdout.contains("is complete"), "{}", again.stdout);
     }
@@ -207,6 +276,7 @@ fn what_is_shared_cannot_be_ones_own() {
     refused("layers=9", &["`a`", "layer 9"]);
     several(&work, "--out out", &[("a", ""), ("a", "lr=1")]).fails(&["`variant`", "`a` twice"]);
     several(&work, "--out out --profile p.json", &[("a", "")]).fails(&["profile", "variant"]);
+    work.run("profile --model MODEL --variant a:lr=1").fails(&["`variant`", "engraft profile"]);
     several(&work, "--out out", &[("../a", "")]).misused(&["../a"]);
     several(&work, "--out out", &[("a", "lr")]).misused(&["KEY=VALUE"]);
     work.write("run.toml", "[variant.a]\nlr = 1e-3\n[variant.b]\nlr = 2\nseeds = 1\n");

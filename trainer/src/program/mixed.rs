@@ -58,7 +58,7 @@ impl Mixed {
             note_unused(&backbone);
         }
         let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
-        let bank = Bank::new(backbone);
+        let bank = Bank::new(backbone).storing(g.adapter_dtype.into())?;
         let of = |name: &String| known.get(name).map(|directory| (name.clone(), directory.clone()));
         bank.load_all(rows.keys().filter_map(of).collect())?;
         let (mut named, mut encoded, mut of_record) = (vec![], vec![], vec![0; data.len()]);

@@ -158,6 +158,10 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
             parts.push(Part { name, settings, directory, from });
         }
     }
+    if let (Some((home, _)), true) = (&mut home, parts.is_empty()) {
+        home.save(None, &[report_of_all(s, &[])?], None, &[])?; // it was stopped behind the last of them
+        return Ok(vec![]);
+    }
     let device = open(s.device, s.threads)?;
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
@@ -213,7 +217,9 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
         let (mut priced, _) = self::learners(&parts, null, |kind| (kind.known)(labels.clone()))?;
         let steps = recipes.iter().map(|r| r.steps(source)).collect::<Result<Vec<_>>>()?;
         let (longest, _) = recipes.iter().zip(steps).max_by_key(|(_, n)| *n).unwrap_or((&recipes[0], 0));
-        let plan = plan(&mut priced, &Work::of_run(longest, source, eval.as_ref())?, budget.0)?;
+        let seeds = recipes.iter().map(|r| r.seed).collect();
+        let work = Work::of_run(longest, source, eval.as_ref())?.seeded(seeds);
+        let plan = plan(&mut priced, &work, budget.0)?;
         let mut progress = Progress::new(mode, "plan", 0);
         plan.to_string().lines().for_each(|l| progress.line(l));
         recipes.iter_mut().for_each(|r| r.activations = plan.activations());

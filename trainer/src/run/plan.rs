@@ -84,11 +84,17 @@ pub struct Work {
     data: usize,
     /// Lower layers without adapters in those steps that hold most.
     dropped: Option<AdapterDrop>,
+    /// The seeds of runs that go together.
+    seeds: Vec<u64>,
 }
 impl Work {
     /// No batches.
     pub fn new() -> Work {
         Work::default()
+    }
+    /// The same, by runs that go together with these seeds: where the model drops out, only those of one seed share what lies below.
+    pub fn seeded(self, seeds: Vec<u64>) -> Work {
+        Work { seeds, ..self }
     }
     /// One more step of training, on batches whose gradients are accumulated. Of tokens and labels only their number matters.
     pub fn step(&mut self, batches: &[Batch]) {
@@ -149,11 +155,12 @@ impl Work {
             return Err(Error::Model("there is no learner".into()));
         };
         device.ledger().reset_peak();
-        let new = |_: &Learner| {
-            let trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), 0).with_adapter_drop(self.dropped);
+        let new = |i: usize| {
+            let seed = self.seeds.get(i).copied().unwrap_or_default();
+            let trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), seed).with_adapter_drop(self.dropped);
             trainer.with_activations(policy.clone())
         };
-        let mut trainers: Vec<Trainer> = learners.iter().map(new).collect();
+        let mut trainers: Vec<Trainer> = (0..learners.len()).map(new).collect();
         let mut step = |trainers: &mut [Trainer], batches: &[Batch]| {
             let both = trainers.iter_mut().zip(learners.iter_mut());
             let all = both.map(|(trainer, learner)| Stepping { trainer, learner, lr: 1.0 }).collect();

@@ -163,7 +163,7 @@ pub fn step_together(mut all: Vec<Stepping<'_>>, batches: &[Batch]) -> Result<Ve
                     // at once: its gradients are held no longer than they are needed
                     let updated = trainer.update(learner, std::mem::take(&mut sums[i]), labels, *lr);
                     done[i] = Some(match updated {
-                        Err(e) if !e.is_of_numbers() => return Err(e),
+                        Err(e) if !e.has_diverged() => return Err(e),
                         own => own,
                     });
                 }

@@ -137,7 +137,7 @@ impl Runs<'_> {
                 losses.push(done.loss);
                 self.members[*i].iter_mut().for_each(|m| m.took(done, tokens, seconds));
             });
-            self.unless_of_numbers(*i, result)?;
+            self.unless_diverged(*i, result)?;
         }
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         self.progress.step(Some(mean).filter(|_| !losses.is_empty()), tokens as u64);
@@ -170,7 +170,7 @@ impl Runs<'_> {
         self.progress.resume();
         for (i, found) in which.iter().zip(found) {
             let judged = self.members[*i].as_mut().map_or(Ok(()), |m| m.judge(found.metrics));
-            self.unless_of_numbers(*i, judged)?;
+            self.unless_diverged(*i, judged)?;
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Runs<'_> {
         self.progress.pause();
         for i in which {
             let saved = self.members[*i].as_mut().map_or(Ok(()), Member::save);
-            self.unless_of_numbers(*i, saved)?;
+            self.unless_diverged(*i, saved)?;
         }
         self.progress.resume();
         Ok(())
@@ -203,16 +203,16 @@ impl Runs<'_> {
             let recording = self.around.recording.take();
             let outcome = self.members[i].take().map(|m| m.finish(recording));
             match outcome {
-                Some(Err(e)) if !e.is_of_numbers() => return Err(e),
+                Some(Err(e)) if !e.has_diverged() => return Err(e),
                 other => self.ended[i] = other,
             }
         }
         Ok(())
     }
     /// Ends a run that has left the numbers; other errors are passed on.
-    fn unless_of_numbers(&mut self, i: usize, result: Result<()>) -> Result<()> {
+    fn unless_diverged(&mut self, i: usize, result: Result<()>) -> Result<()> {
         match result {
-            Err(e) if e.is_of_numbers() => {
+            Err(e) if e.has_diverged() => {
                 let name = self.members[i].take().and_then(|m| m.name);
                 name.into_iter().for_each(|name| self.progress.line(&format!("{name}: {e}")));
                 self.ended[i] = Some(Err(e));

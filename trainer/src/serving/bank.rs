@@ -30,9 +30,13 @@ impl Bank {
         Bank { backbone, storage: None, all: RwLock::default() }
     }
     /// The matrices of adapters that are loaded from now on are stored like that, in bf16 in half the bytes, and decoded where
-    /// they are used; everything is computed in f32. Heads, biases and norms stay f32.
-    pub fn storing(self, storage: Storage) -> Bank {
-        Bank { storage: Some(storage), ..self }
+    /// they are used; everything is computed in f32. Heads, biases and norms stay f32. Other types than f32 and bf16 are an
+    /// error.
+    pub fn storing(self, storage: Storage) -> Result<Bank> {
+        match storage {
+            Storage::F32 | Storage::Bf16 => Ok(Bank { storage: Some(storage), ..self }),
+            other => Err(Error::Model(format!("adapters are held in f32 or bf16, not in {other}"))),
+        }
     }
     /// The model.
     pub fn backbone(&self) -> &Backbone {

@@ -18,7 +18,7 @@
 //! # }
 //!
 //! // adapters with their heads, from what `engraft train` or AdapterHub saved; matrices held in bf16
-//! let bank = Arc::new(Bank::new(backbone).storing(Storage::Bf16));
+//! let bank = Arc::new(Bank::new(backbone).storing(Storage::Bf16)?);
 //! bank.load_all(["cats", "dogs"].map(|name| (name.to_string(), dir.path().join(name))).to_vec())?;
 //!
 //! // requests of all threads that come within 2 ms, or with 4,096 tokens, are one batch

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::program::choose::one_of;
 use crate::program::options::{
-    BackboneCompute, BackboneDtype, Backend, CompatChoice, Composed, Layers, Options,
+    AdapterDtype, BackboneCompute, BackboneDtype, Backend, CompatChoice, Composed, Layers, Options,
 };
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
@@ -56,6 +56,9 @@ pub struct Grafted {
     /// The column that names the adapter of each row: one of --adapters. They answer in mixed batches, each as by itself
     #[arg(long, value_name = "COLUMN", requires = "adapters")]
     pub adapter_column: Option<Column>,
+    /// With --adapter-column: what the matrices of the adapters are held in; bf16 takes half the bytes, and rounds them
+    #[arg(long, value_name = "TYPE", value_parser = one_of::<AdapterDtype>(), default_value = "f32", requires = "adapter_column")]
+    pub adapter_dtype: AdapterDtype,
     /// The adapters put together in another way, as --setup of `engraft train` takes it
     #[arg(long, value_name = "SETUP", requires = "adapter", conflicts_with = "adapters")]
     pub setup: Option<Composed>,

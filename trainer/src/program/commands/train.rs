@@ -133,12 +133,13 @@ fn heading(s: &Settings) -> String {
         [first, rest @ ..] if !rest.is_empty() => format!("{} and {} more", first.display(), rest.len()),
         one => show(one.first()),
     };
-    let what = match s.adapter {
-        Some(AdapterChoice::None) if s.adapters.is_some() => "what stands on saved adapters",
-        Some(AdapterChoice::None) => "the head alone",
-        Some(AdapterChoice::Full) => "the whole backbone",
-        Some(AdapterChoice::Of(_)) => "an adapter",
-        None => "what was saved",
+    let what = match (&s.variant, &s.adapter) {
+        (Some(variants), _) => format!("{} variants at once", variants.len()),
+        (None, Some(AdapterChoice::None)) if s.adapters.is_some() => "what stands on saved adapters".into(),
+        (None, Some(AdapterChoice::None)) => "the head alone".into(),
+        (None, Some(AdapterChoice::Full)) => "the whole backbone".into(),
+        (None, Some(AdapterChoice::Of(_))) => "an adapter".into(),
+        (None, None) => "what was saved".into(),
     };
     format!("training {what} on {} with {files}", show(s.model.as_ref()))
 }

@@ -72,6 +72,13 @@ choices! {
         /// Each layer's input; the rest is computed again, to the same bits
         Recompute = "recompute",
     }
+    /// What the matrices of many adapters are held in.
+    pub enum AdapterDtype {
+        /// Single precision
+        F32 = "f32",
+        /// The upper half of single precision
+        Bf16 = "bf16",
+    }
     /// What the matrices of a frozen backbone are stored as.
     pub enum BackboneDtype {
         /// Single precision
@@ -102,6 +109,14 @@ impl From<ActivationsChoice> for Keep {
             ActivationsChoice::F32 => Keep::F32,
             ActivationsChoice::Bf16 => Keep::Bf16,
             ActivationsChoice::Recompute => Keep::Recompute,
+        }
+    }
+}
+impl From<AdapterDtype> for Storage {
+    fn from(dtype: AdapterDtype) -> Storage {
+        match dtype {
+            AdapterDtype::F32 => Storage::F32,
+            AdapterDtype::Bf16 => Storage::Bf16,
         }
     }
 }

@@ -25,8 +25,8 @@ use std::path::Path;
 pub use adapter::{AdapterChoice, Methods};
 pub use bytes::ByteSize;
 pub use choices::{
-    ActivationsChoice, AdapterInit, BackboneCompute, BackboneDtype, Backend, CompatChoice, FormatChoice,
-    Head, PlacementChoice,
+    ActivationsChoice, AdapterDtype, AdapterInit, BackboneCompute, BackboneDtype, Backend, CompatChoice,
+    FormatChoice, Head, PlacementChoice,
 };
 pub use grafted::{Composed, SavedAdapter};
 pub use table::{Mark, Options, Settings};
@@ -100,7 +100,8 @@ impl Options {
             variants.sort_by(|a, b| a.name.cmp(&b.name));
             let settle = |v: &Variant| {
                 let own = v.within(self.with(v).and_then(Self::resolve))?.to_options().only(Mark::Own);
-                Ok(Variant { name: v.name.clone(), own: toml::Table::try_from(own).unwrap_or_default() })
+                let own = toml::Table::try_from(own).map_err(|e| Error::Model(e.to_string()));
+                Ok(Variant { name: v.name.clone(), own: v.within(own)? })
             };
             let settled = variants.iter().map(settle).collect::<Result<_>>()?;
             self = Self { variant: Some(settled), ..self.without(Mark::Own) };
