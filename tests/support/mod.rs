@@ -1,6 +1,7 @@
 //! Fixtures made with the reference libraries (`tests/reference/bert.py`), and how to compare with them.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod composed;
 pub mod curve;
 pub mod differences;
 pub mod families;
