@@ -87,7 +87,8 @@ pub struct Merge {
     /// Decides random choices [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Average the heads too, with the same weights brought to a sum of one
+    /// Average the heads too, with the same weights, brought to a sum of one unless --normalise is
+    /// false
     #[arg(long)]
     pub heads: bool,
     /// The new adapter's name
