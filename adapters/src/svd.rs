@@ -1,10 +1,11 @@
 //! The largest singular values of a matrix with their vectors, in double precision.
 //!
-//! W V = U R on a growing orthonormal basis V: the singular triplets of the small triangle R give those of W on it
-//! (Rayleigh-Ritz). V grows by Wᵀ u of the newest u, as in the bidiagonalisation of Golub & Kahan (1965), with all of V
-//! orthogonalised against, twice. A triplet is good when Wᵀ u - σ v is next to nothing. One direction can miss the second of
-//! two equal singular values, so the basis goes on from a random direction when all are good, and they have to stay so. It
-//! ends where V spans all that W has: then the triplets are exact.
+//! W V = U R on a growing orthonormal basis V: the singular triplets of the small triangle R give
+//! those of W on it (Rayleigh-Ritz). V grows by Wᵀ u of the newest u, as in the bidiagonalisation
+//! of Golub & Kahan (1965), with all of V orthogonalised against, twice. A triplet is good when Wᵀ
+//! u - σ v is next to nothing. One direction can miss the second of two equal singular values, so
+//! the basis goes on from a random direction when all are good, and they have to stay so. It ends
+//! where V spans all that W has: then the triplets are exact.
 
 /// A triplet σ u vᵀ.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,8 +47,8 @@ pub(crate) fn largest(w: &[f32], (rows, cols): (usize, usize), r: usize) -> Vec<
     }
     basis.triplets(r)
 }
-/// The r largest triplets as so many iterations on a random subspace find them (Halko, Martinsson & Tropp 2011, algorithm
-/// 4.4), which is 10 wider than asked for.
+/// The r largest triplets as so many iterations on a random subspace find them (Halko, Martinsson &
+/// Tropp 2011, algorithm 4.4), which is 10 wider than asked for.
 pub(crate) fn iterated(w: &[f32], (rows, cols): (usize, usize), r: usize, iterations: usize) -> Vec<Triplet> {
     let mut basis = Basis { w, rows, cols, v: vec![], u: vec![], r: vec![], random: Random(1) };
     let width = (r + 10).min(rows.min(cols));
@@ -149,7 +150,8 @@ impl Basis<'_> {
         order.into_iter().take(r).filter(|(value, _)| *value > least).map(one).collect()
     }
 }
-/// Makes the columns of p orthogonal by rotations of pairs of them, which q takes part in (one-sided Jacobi, Hestenes 1958).
+/// Makes the columns of p orthogonal by rotations of pairs of them, which q takes part in
+/// (one-sided Jacobi, Hestenes 1958).
 fn rotate(p: &mut [Vec<f64>], q: &mut [Vec<f64>]) {
     const SWEEPS: usize = 60;
     for _ in 0..SWEEPS {

@@ -43,7 +43,8 @@ pub(super) struct PeftLora {
     fields: Fields,
     known: Known,
     targets: Targets,
-    /// How it started: where a part of the model's weights was taken out of them, that is what is read.
+    /// How it started: where a part of the model's weights was taken out of them, that is what is
+    /// read.
     start: LoraStart,
 }
 /// The fields that say what is computed.
@@ -154,7 +155,8 @@ impl Config for PeftLora {
     fn adapterhub(&self) -> Result<Fields> {
         Err(Error::Config("a LoRA that PEFT saved is written in PEFT's format".into()))
     }
-    /// As they were read; what PEFT would take out of the model's weights anew is a part of the LoRA.
+    /// As they were read; what PEFT would take out of the model's weights anew is a part of the
+    /// LoRA.
     fn peft(&self, _: &[SiteInfo]) -> Result<Fields> {
         let mut fields = self.fields.clone();
         if !self.start.is_pissa() {
@@ -187,7 +189,8 @@ pub(super) struct Said {
     pub dropout: f64,
     pub dora: bool,
 }
-/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many projections it adapts.
+/// The `adapter_config.json` of PEFT for a LoRA at the sites where `parts` says how many
+/// projections it adapts.
 pub(super) fn fields(
     sites: &[SiteInfo],
     parts: impl Fn(&SiteInfo) -> Option<usize>,
