@@ -1,5 +1,5 @@
-//! The gradients of a product of two narrow matrices beside a linear layer, and of the lengths of the rows of their sum, against
-//! finite differences in double precision.
+//! The gradients of a product of two narrow matrices beside a linear layer, and of the lengths of
+//! the rows of their sum, against finite differences in double precision.
 mod support;
 use engraft_engine::{Act, Class, Cx, LinearRef, LowRank, Pass, Plain, Point, Site, pack};
 use support::{
@@ -65,7 +65,8 @@ fn the_product_of_two_narrow_matrices_against_differences() {
     }
 }
 
-/// 1 / ‖W + s B A‖ of the rows of W (out, in), or of its columns, for some of the projections that stand side by side.
+/// 1 / ‖W + s B A‖ of the rows of W (out, in), or of its columns, for some of the projections that
+/// stand side by side.
 fn inverse_norms(
     x: &[Vec<f64>],
     [c, r, width]: [usize; 3],

@@ -1,5 +1,6 @@
-//! Methods at linear layers beside LoRA: IA3, DoRA, gates, starts from singular values, and the union with them, beside AdapterHub's `adapters` and PEFT on BERT
-//! and GPT-2: hidden states, logits, loss, every gradient, a training curve, the files, the merge.
+//! Methods at linear layers beside LoRA: IA3, DoRA, gates, starts from singular values, and the
+//! union with them, beside AdapterHub's `adapters` and PEFT on BERT and GPT-2: hidden states,
+//! logits, loss, every gradient, a training curve, the files, the merge.
 mod support;
 use engraft_adapters::{Adapter, Base, Fields, Format, Merged, parse};
 use engraft_engine::{Class, Cx, Device, ParamSet, Pass, Plain, Rows, SiteInfo, SiteKind, Tensor};

@@ -1,5 +1,5 @@
-//! IA3, DoRA and gated LoRA in company: in mixed batches each sequence gets what it gets alone, in a stack factors multiply and
-//! sums add up.
+//! IA3, DoRA and gated LoRA in company: in mixed batches each sequence gets what it gets alone, in
+//! a stack factors multiply and sums add up.
 mod support;
 use engraft_adapters::{Active, Adapter, AdapterSet, Merged, Setup};
 use engraft_engine::{Device, Plain};

@@ -1,5 +1,6 @@
-//! LoRA that starts from the weights of the model: DoRA's lengths, PiSSA's singular values, LoftQ's rounding errors. What is made
-//! here is saved, read back and merged; backbones are stored in every way.
+//! LoRA that starts from the weights of the model: DoRA's lengths, PiSSA's singular values, LoftQ's
+//! rounding errors. What is made here is saved, read back and merged; backbones are stored in every
+//! way.
 mod support;
 use engraft_adapters::{Adapter, Base, Fields, Format, Merged, parse};
 use engraft_engine::{ParamSet, Parameters, Plain, SiteInfo, Storage};

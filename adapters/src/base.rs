@@ -22,7 +22,8 @@ impl<'a> Base<'a> {
     pub fn with_attention_dropout(self, p: f32) -> Base<'a> {
         Base { attention_dropout: p, ..self }
     }
-    /// The same model with the directory that it was loaded from, whose weights may be rounded in memory.
+    /// The same model with the directory that it was loaded from, whose weights may be rounded in
+    /// memory.
     pub fn in_directory(self, directory: &'a Path) -> Base<'a> {
         Base { directory: Some(directory), ..self }
     }
@@ -93,7 +94,8 @@ impl Place<'_> {
     pub fn weight(&self, tensor: &str) -> Result<&Tensor> {
         self.base.weight(&format!("{}.{tensor}", self.info.path))
     }
-    /// What rounding took from it, if it is quantised; an error if it is not, or if it is already so in the model's files.
+    /// What rounding took from it, if it is quantised; an error if it is not, or if it is already
+    /// so in the model's files.
     pub fn rounded_away(&self, tensor: &str) -> Result<Vec<f32>> {
         self.base.rounded_away(&format!("{}.{tensor}", self.info.path))
     }

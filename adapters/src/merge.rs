@@ -1,5 +1,5 @@
-//! Adapters put into a copy of a model's weights, so that the plain model computes what model and adapter did: W + ΔW, other
-//! lengths of W's rows, or weights in the place of the model's.
+//! Adapters put into a copy of a model's weights, so that the plain model computes what model and
+//! adapter did: W + ΔW, other lengths of W's rows, or weights in the place of the model's.
 use crate::{Adapter, Dense, Error, Replaced, Result, View};
 use engraft_engine::{SiteKind, Tensor, checkpoint::TensorData};
 use std::collections::BTreeMap;
@@ -26,7 +26,8 @@ impl Changed<'_> {
     fn get(&self, name: &str) -> Vec<f32> {
         self.to.get(name).unwrap_or(&self.of[name].values).clone()
     }
-    /// What took the place of a weight is added where another module has changed that weight before.
+    /// What took the place of a weight is added where another module has changed that weight
+    /// before.
     fn replace(&mut self, name: &str, part: &Replaced) -> Option<()> {
         let (range, mut w) = (part.at..part.at + part.values.len(), self.get(name));
         let (to, before) = (w.get_mut(range.clone())?, self.of[name].values.get(range)?);

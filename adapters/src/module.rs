@@ -18,7 +18,8 @@ pub trait Module: Parameters + fmt::Debug + Send + Sync {
     }
     /// Calls `f` on every tensor, with its name within the module.
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor));
-    /// Its tensors in AdapterHub's checkpoints, with their names within the module: all of them as they are.
+    /// Its tensors in AdapterHub's checkpoints, with their names within the module: all of them as
+    /// they are.
     fn adapterhub(&self) -> Result<Vec<(String, TensorData<'_>)>> {
         let mut all = vec![];
         self.each(&mut |name, t| all.push((name, t)));
@@ -95,7 +96,8 @@ pub trait AtLinear: Send + Sync {
         w: &LinearRef<'m>,
         inner: Inner<'_, 'm>,
     ) -> engine::Result<Act>;
-    /// Puts what it does into a copy of the layer's own weights; an error if there are none that do it.
+    /// Puts what it does into a copy of the layer's own weights; an error if there are none that do
+    /// it.
     fn merge(&self, _here: Here<'_>, _into: &mut Dense) -> Result<()> {
         Err(Error::Config("it is no other weight of the layer".into()))
     }

@@ -3,9 +3,10 @@
 //! ```text
 //! y = α l ∘ (x Wᵀ + b)          or, PEFT's feed-forward modules,   y = (l ∘ x) Wᵀ + b
 //! ```
-//! AdapterHub describes it as a LoRA whose `composition_mode` is `scale` ([`LoraConfig`]); where query, key and value are one
-//! layer (GPT-2's `c_attn`) it has factors for those that it adapts, and the others stay as they are whatever α is (the
-//! library multiplies them with α too). PEFT's has factors for all outputs.
+//! AdapterHub describes it as a LoRA whose `composition_mode` is `scale` ([`LoraConfig`]); where
+//! query, key and value are one layer (GPT-2's `c_attn`) it has factors for those that it adapts,
+//! and the others stay as they are whatever α is (the library multiplies them with α too). PEFT's
+//! has factors for all outputs.
 use super::{
     LoraConfig, Method, PeftMethod,
     lora::{self, Matrix},

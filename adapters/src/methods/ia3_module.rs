@@ -1,4 +1,5 @@
-//! The module of an IA3 (see `ia3.rs`): a factor for each output of a linear layer, or for each input.
+//! The module of an IA3 (see `ia3.rs`): a factor for each output of a linear layer, or for each
+//! input.
 use super::{
     gate::Gate,
     lora_module::{COLLECTION, gate, gated},

@@ -3,11 +3,13 @@
 //! ```text
 //! y = x Wᵀ + b + s (dropout(x) Aᵀ) Bᵀ        A (r, in), B (out, r)        s = α / r, or α / √r (rsLoRA, Kalajdzievski 2023)
 //! ```
-//! Where query, key and value are one layer (GPT-2's `c_attn`), AdapterHub's form has an A and a B for each of the n
-//! projections that it adapts, stacked to A (n r, in) and B (n out/3, r); PEFT's treats the layer as one.
+//! Where query, key and value are one layer (GPT-2's `c_attn`), AdapterHub's form has an A and a B
+//! for each of the n projections that it adapts, stacked to A (n r, in) and B (n out/3, r); PEFT's
+//! treats the layer as one.
 //!
-//! With `use_gating` s is σ(w x + b), averaged over the rows of a sequence, for each projection (UniPELT, Mao et al. 2022),
-//! whatever α is. With the `composition_mode` `scale` it is an IA3 (`ia3.rs`), with `vera_d` a VeRA (`vera.rs`).
+//! With `use_gating` s is σ(w x + b), averaged over the rows of a sequence, for each projection
+//! (UniPELT, Mao et al. 2022), whatever α is. With the `composition_mode` `scale` it is an IA3
+//! (`ia3.rs`), with `vera_d` a VeRA (`vera.rs`).
 use super::{
     Config, Method, PeftMethod,
     ia3_module::{self, Scaled},
@@ -81,9 +83,11 @@ pub struct LoraConfig {
     pub selfattn_lora: bool,
     /// The rows of the weight have lengths that train (DoRA).
     pub use_dora: bool,
-    /// A gate for each projection that is adapted, in the place of α / r; in that of α with the mode `scale`.
+    /// A gate for each projection that is adapted, in the place of α / r; in that of α with the
+    /// mode `scale`.
     pub use_gating: bool,
-    /// Computed as PEFT does where the libraries differ (`use_dora`), and saved in its format. AdapterHub has no such field.
+    /// Computed as PEFT does where the libraries differ (`use_dora`, `vera_d`), and saved so.
+    /// AdapterHub has no such field.
     #[serde(skip_serializing)]
     pub as_peft: bool,
     /// rsLoRA: the product is divided by √r instead of r. AdapterHub has no such field.
@@ -163,8 +167,8 @@ impl LoraConfig {
     fn is_computed(&self) -> bool {
         self.init_weights.is_pissa() || self.init_weights == LoraStart::Loftq
     }
-    /// What its files say: a LoRA that does not start from anywhere any more, of twice the rank where it differs from what
-    /// it started with.
+    /// What its files say: a LoRA that does not start from anywhere any more, of twice the rank
+    /// where it differs from what it started with.
     fn saved(&self) -> LoraConfig {
         let mut saved = self.clone();
         if self.is_computed() {

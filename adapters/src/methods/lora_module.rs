@@ -46,7 +46,8 @@ pub(super) fn build(
     }])
 }
 
-/// The gates of so many parts that read `channels`, under `path`: in the library a linear layer of PyTorch's but for its weight.
+/// The gates of so many parts that read `channels`, under `path`: in the library a linear layer of
+/// PyTorch's but for its weight.
 pub(super) fn gate<P: Weight>(
     path: Option<&String>,
     (channels, parts): (usize, usize),

@@ -1,12 +1,12 @@
-//! DoRA (Liu et al. 2024): the rows of a linear layer's weight have lengths that train apart from their directions, which a LoRA
-//! changes.
+//! DoRA (Liu et al. 2024): the rows of a linear layer's weight have lengths that train apart from
+//! their directions, which a LoRA changes.
 //!
 //! ```text
 //! AdapterHub   y = c ∘ (x Wᵀ + b + s x (B A)ᵀ)        c = m / ‖W + B A‖
 //! PEFT         y = c ∘ (x Wᵀ + s x (B A)ᵀ) + b        c = m / ‖W + s B A‖, ‖..‖ a constant of the backward pass
 //! ```
-//! The paper's is PEFT's, with or without a gradient of the norm. Where a gate takes the place of s, it does so outside of the
-//! norm.
+//! The paper's is PEFT's, with or without a gradient of the norm. Where a gate takes the place of
+//! s, it does so outside of the norm.
 use super::parts::{on_parts, own, row};
 use crate::{Dense, Place, Result};
 use engraft_engine::{

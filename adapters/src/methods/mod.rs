@@ -62,8 +62,8 @@ pub type Configured = Result<Box<dyn Config>>;
 pub struct Method {
     /// The names under which configuration strings know it and its presets.
     pub names: &'static [&'static str],
-    /// The value of `architecture` in AdapterHub's files; none if they have no such field. The first row with a value reads
-    /// them.
+    /// The value of `architecture` in AdapterHub's files; none if they have no such field. The
+    /// first row with a value reads them.
     pub architecture: Option<&'static str>,
     /// One of the names, with fields that differ from what it stands for.
     pub preset: fn(name: &str, fields: Fields) -> Configured,

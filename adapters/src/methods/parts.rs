@@ -1,4 +1,5 @@
-//! Projections that stand side by side in the output of one linear layer, each for itself, and trained numbers for columns.
+//! Projections that stand side by side in the output of one linear layer, each for itself, and
+//! trained numbers for columns.
 use engraft_engine::{self as engine, Act, Cx, Storage, W};
 use std::ops::Range;
 
@@ -19,7 +20,8 @@ pub(super) fn on_parts<'m>(
     }
     cx.join_columns(&all.iter().collect::<Vec<_>>())
 }
-/// Which of the parts that are adapted a projection is, and its numbers among theirs, `width` for each.
+/// Which of the parts that are adapted a projection is, and its numbers among theirs, `width` for
+/// each.
 pub(super) fn own(parts: &[usize], projection: usize, width: usize) -> Option<(usize, Range<usize>)> {
     let i = parts.iter().position(|p| *p == projection)?;
     Some((i, i * width..(i + 1) * width))

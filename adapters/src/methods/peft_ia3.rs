@@ -62,7 +62,8 @@ impl PeftIa3 {
         let (targets, known) = (super::read(given.clone())?, super::read(given)?);
         Ok(PeftIa3 { fields, targets, known })
     }
-    /// Is the module of this path one whose inputs are multiplied? None: a regular expression decides.
+    /// Is the module of this path one whose inputs are multiplied? None: a regular expression
+    /// decides.
     fn is_feed_forward(&self, path: &str) -> Option<bool> {
         match &self.known.feedforward_modules {
             // an end of the path, wherever it begins

@@ -43,7 +43,8 @@ pub(super) struct PeftLora {
     fields: Fields,
     known: Known,
     targets: Targets,
-    /// How it started: where a part of the model's weights was taken out of them, that is what is read.
+    /// How it started: where a part of the model's weights was taken out of them, that is what is
+    /// read.
     start: LoraStart,
 }
 /// The fields that say what is computed.

@@ -30,8 +30,8 @@ enum Layers {
     Several(Vec<usize>),
 }
 
-/// Refuses fields that are neither known nor harmless, unless they are at a value that says nothing; gives those that have a
-/// value.
+/// Refuses fields that are neither known nor harmless, unless they are at a value that says
+/// nothing; gives those that have a value.
 pub(super) fn given(fields: &Fields, known: &[&str], harmless: &[&str]) -> Result<Fields> {
     for (name, value) in fields {
         let is_nothing = match value {
@@ -56,8 +56,8 @@ impl Targets {
             None => Err(Error::Config("no `target_modules`: they are not guessed".into())),
         }
     }
-    /// Does PEFT adapt the module of this path? None: a regular expression decides. Such a one is not evaluated; which
-    /// modules it matched, the tensors of the file say.
+    /// Does PEFT adapt the module of this path? None: a regular expression decides. Such a one is
+    /// not evaluated; which modules it matched, the tensors of the file say.
     pub fn has(&self, path: &str) -> Option<bool> {
         let is_excluded = match &self.exclude_modules {
             Some(Names::One(_)) => return None,
@@ -106,7 +106,8 @@ impl Names {
 pub(super) fn ends_with(path: &str, name: &str) -> bool {
     path.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
-/// PEFT reads names as regular expressions here. What is no plain name is refused: it would silently match other modules.
+/// PEFT reads names as regular expressions here. What is no plain name is refused: it would
+/// silently match other modules.
 pub(super) fn plain<'a>(field: &str, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
     let is_plain = |n: &&String| n.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
     match names.into_iter().find(|n| !is_plain(n)) {
@@ -121,8 +122,8 @@ pub(super) fn plain<'a>(field: &str, names: impl IntoIterator<Item = &'a String>
 pub(super) fn linear(sites: &[SiteInfo]) -> impl Iterator<Item = &SiteInfo> {
     sites.iter().filter(|i| matches!(i.kind, SiteKind::Linear { .. }))
 }
-/// What names the module of a linear layer: the shortest end of its path, of two names or more, that only modules have of
-/// which `what` says the same.
+/// What names the module of a linear layer: the shortest end of its path, of two names or more,
+/// that only modules have of which `what` says the same.
 pub(super) fn name<'i, T: PartialEq>(
     sites: &[SiteInfo],
     info: &'i SiteInfo,

@@ -16,13 +16,15 @@ pub enum LoraStart {
     Ia3,
     /// Both uniform, of deviation √(2 / inputs) (He et al. 2015): VeRA's matrices.
     Vera,
-    /// PiSSA (Meng et al. 2024): s B A is the part of the layer's weight with the largest singular values, and what trains is
-    /// how it differs from that: y = x Wᵀ + s x (B A - B₀ A₀)ᵀ. The weight stays as it is, for others to use, and an
-    /// ordinary LoRA of twice the rank is saved. With a number, so many iterations on a random subspace find that part.
+    /// PiSSA (Meng et al. 2024): s B A is the part of the layer's weight with the largest singular
+    /// values, and what trains is how it differs from that: y = x Wᵀ + s x (B A - B₀ A₀)ᵀ. The
+    /// weight stays as it is, for others to use, and an ordinary LoRA of twice the rank is saved.
+    /// With a number, so many iterations on a random subspace find that part.
     Pissa(Option<usize>),
-    /// After LoftQ (Li et al. 2023) on a quantised backbone: s B A is the part with the largest singular values of what
-    /// rounding took from the layer's weight. The paper rounds W - s B A in its turn; here the rounded weight is one that
-    /// others use too, so that this first step is the best there is.
+    /// After LoftQ (Li et al. 2023) on a quantised backbone: s B A is the part with the largest
+    /// singular values of what rounding took from the layer's weight. The paper rounds W - s B A in
+    /// its turn; here the rounded weight is one that others use too, so that this first step is the
+    /// best there is.
     Loftq,
 }
 /// The starts with names of their own.
@@ -82,7 +84,8 @@ impl LoraStart {
     pub(super) fn is_pissa(self) -> bool {
         matches!(self, LoraStart::Pissa(_))
     }
-    /// A and B at a place, if the model's weights decide: √Σ Vᵀ and U √Σ of each projection, divided by s.
+    /// A and B at a place, if the model's weights decide: √Σ Vᵀ and U √Σ of each projection,
+    /// divided by s.
     pub(super) fn values(self, place: &Place<'_>, how: &LowRank, r: usize) -> Result<Option<[Vec<f32>; 2]>> {
         let SiteKind::Linear { input, output, in_out, .. } = place.info.kind else { return Ok(None) };
         let from = match self {

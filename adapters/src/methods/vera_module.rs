@@ -1,4 +1,5 @@
-//! The module of a VeRA (see [`super::vera`]): two vectors between and behind two matrices that all modules share.
+//! The module of a VeRA (see [`super::vera`]): two vectors between and behind two matrices that all
+//! modules share.
 use super::{
     gate::Gate,
     lora_module::{COLLECTION, add, gate, gated},
@@ -16,8 +17,8 @@ pub(super) const KEYS: [(&str, &str); 2] = [(SHARED, "lora_A"), (SHARED, "lora_B
 /// What PEFT calls them.
 pub(super) const PEFT: [&str; 2] = ["base_model.vera_A", "base_model.vera_B"];
 
-/// The matrices that all modules share, which do not train: A (r, inputs) and B (outputs, r), named as in PEFT's files or in
-/// AdapterHub's.
+/// The matrices that all modules share, which do not train: A (r, inputs) and B (outputs, r), named
+/// as in PEFT's files or in AdapterHub's.
 pub(super) fn share(
     place: &Place<'_>,
     shapes: [[usize; 2]; 2],

@@ -133,7 +133,8 @@ impl<'a> Load<'a> {
         };
         P::make(self.set, name, tensor, role.of(self.group))
     }
-    /// The weight `name` of these values, which were made of those that the file has under that name.
+    /// The weight `name` of these values, which were made of those that the file has under that
+    /// name.
     pub fn made<P: Weight>(&mut self, name: &str, values: &[f32], shape: &[usize], role: Role) -> Result<P> {
         self.mark(name);
         let tensor = upload(self.device, Class::Adapter, values, shape)?;

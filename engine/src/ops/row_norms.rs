@@ -1,6 +1,6 @@
-//! 1 / ‖W + s B A‖ for each output of a linear layer: DoRA (Liu et al. 2024) gives the rows of W + s B A
-//! other lengths. The sum is there a block of rows at a time, for as long as its
-//! squares are added up, made from W as it is stored. It keeps the result.
+//! 1 / ‖W + s B A‖ for each output of a linear layer: DoRA (Liu et al. 2024) gives the rows of W +
+//! s B A other lengths. The sum is there a block of rows at a time, for as long as its squares are
+//! added up, made from W as it is stored. It keeps the result.
 //!
 //! ```text
 //! V = W + s B A     u = 1 / √ Σ V²  over the inputs     c = -u³ du
