@@ -177,7 +177,7 @@ impl Learner {
         self.active_above(batch.len(), 0)
     }
     /// The same for so many texts, without the adapters of so many lower layers.
-    fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
+    pub(super) fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
         let active = self.adapters.activate_like(self.compat, &self.setup, items)?;
         match dropped == 0 && self.skipped.is_empty() {
             true => Ok(active),

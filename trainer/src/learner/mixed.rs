@@ -17,7 +17,7 @@ pub fn answers_of_each(learners: &[&Learner], of_item: &[usize], batch: &Batch) 
     }
     let (model, device) = (first.backbone().model(), first.backbone().device());
     device.install(|| {
-        let each = learners.iter().map(|l| Ok(l.adapters().activate(l.setup(), 1)?));
+        let each = learners.iter().map(|l| l.active_above(1, 0));
         let active = Active::mixed(&each.collect::<Result<Vec<_>>>()?, of_item)?;
         let mut cx = Cx::new(device, &active, Pass::infer());
         let x = model.forward(&mut cx, &batch.input, &batch.rows(model.info()))?;
