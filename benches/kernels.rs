@@ -1,7 +1,9 @@
-//! Every timed case of every kernel: `cargo bench -p engraft-workspace --bench kernels [-- FILTER]`.
+//! Every timed case of every kernel:
+//! `cargo bench -p engraft-workspace --bench kernels [-- FILTER]`.
 //!
-//! `thrpt` is in GFLOP/s, and in GB/s of what a launch must read and write at least. `ENGRAFT_KERNELS=avx512|avx2|portable`
-//! chooses the code path, `ENGRAFT_THREADS` the threads (default: all cores).
+//! `thrpt` is in GFLOP/s, and in GB/s of what a launch must read and write at least.
+//! `ENGRAFT_KERNELS=avx512|avx2|portable` chooses the code path, `ENGRAFT_THREADS` the threads
+//! (default: all cores).
 use criterion::{
     Criterion, Throughput, criterion_group, criterion_main,
     measurement::{Measurement, ValueFormatter, WallTime},

@@ -1,8 +1,10 @@
-//! Mixed batches: 32 sequences of 64 tokens, each with one of 1, 8 or 32 adapters, on the shape of MiniLM (6 layers of 384
-//! channels) with random weights: forward and backward, without the optimiser, whose share grows with its parameters.
+//! Mixed batches: 32 sequences of 64 tokens, each with one of 1, 8 or 32 adapters, on the shape of
+//! MiniLM (6 layers of 384 channels) with random weights: forward and backward, without the
+//! optimiser, whose share grows with its parameters.
 //!
-//! `cargo bench -p engraft-workspace --bench mixed [-- FILTER]`; `ENGRAFT_THREADS` sets the threads (default: all cores). The
-//! three numbers of a method are taken in turn, and their ratios to one adapter are printed at the end.
+//! `cargo bench -p engraft-workspace --bench mixed [-- FILTER]`; `ENGRAFT_THREADS` sets the threads
+//! (default: all cores). The three numbers of a method are taken in turn, and their ratios to one
+//! adapter are printed at the end.
 use engraft_adapters::{Adapter, AdapterSet, Fields, Setup, parse};
 use engraft_engine::{
     Class, Cx, Device, Gradients, ParamSet, Pass, Rows,

@@ -1,10 +1,13 @@
-//! Many saved adapters on one model: how long they take to load, what each of them holds, and what it costs to ask them.
+//! Many saved adapters on one model: how long they take to load, what each of them holds, and what
+//! it costs to ask them.
 //!
-//! `cargo bench -p engraft --bench serving [-- FILTER]`; `ENGRAFT_THREADS` sets the threads (default: all cores). A model
-//! of MiniLM's shape (6 layers of 384 channels) with random weights; `pfeiffer` adapters (reduction factor 16) and `lora`, each with
-//! a head of two classes. They are loaded from as many directories, which the system has at hand. Printed are, for 100 and 1,000
-//! adapters as they are stored (f32, mapped) and held in bf16: seconds, the ledger's bytes for each, how much the process has
-//! grown, and a batch of 32 texts of 64 tokens with an adapter each beside 32 with one.
+//! `cargo bench -p engraft --bench serving [-- FILTER]`; `ENGRAFT_THREADS` sets the threads
+//! (default: all cores). A model of MiniLM's shape (6 layers of 384 channels) with random weights;
+//! `pfeiffer` adapters (reduction factor 16) and `lora`, each with a head of two classes. They are
+//! loaded from as many directories, which the system has at hand. Printed are, for 100 and 1,000
+//! adapters as they are stored (f32, mapped) and held in bf16: seconds, the ledger's bytes for
+//! each, how much the process has grown, and a batch of 32 texts of 64 tokens with an adapter each
+//! beside 32 with one.
 use engraft::{
     Device, Storage,
     adapters::{Fields, parse},

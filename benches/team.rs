@@ -1,9 +1,11 @@
-//! Passes of short launches: `kernels/src/team` beside rayon's `par_iter` on a pool of as many threads.
+//! Passes of short launches: `kernels/src/team` beside rayon's `par_iter` on a pool of as many
+//! threads.
 //!
-//! `cargo bench -p engraft-workspace --bench team`; `ENGRAFT_THREADS` sets the threads (default: all cores). A launch is
-//! eight tasks, each on floats of its own; between two launches the thread that makes them works alone for a while, as it
-//! does between the kernels of a training step. Passes run in turn, and what is printed is the time at the lower decile of
-//! each: on a machine that is shared the others measure who else was there.
+//! `cargo bench -p engraft-workspace --bench team`; `ENGRAFT_THREADS` sets the threads (default:
+//! all cores). A launch is eight tasks, each on floats of its own; between two launches the thread
+//! that makes them works alone for a while, as it does between the kernels of a training step.
+//! Passes run in turn, and what is printed is the time at the lower decile of each: on a machine
+//! that is shared the others measure who else was there.
 use rayon::prelude::*;
 use std::{
     sync::Mutex,

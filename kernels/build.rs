@@ -1,5 +1,5 @@
-//! Under the feature `cuda-sim`: compiles the CUDA kernels and the stand-in for the driver into a shared library. Without
-//! it there is nothing to do, and no C++ compiler is needed.
+//! Under the feature `cuda-sim`: compiles the CUDA kernels and the stand-in for the driver into a
+//! shared library. Without it there is nothing to do, and no C++ compiler is needed.
 
 #[cfg(not(feature = "cuda-sim"))]
 fn main() {
@@ -24,8 +24,8 @@ fn main() {
     }
     let objects = build.compile_intermediates();
 
-    // cudarc looks for the name libcuda.so first: with that soname, once loaded, this library is what it finds, also on
-    // a machine that has a driver.
+    // cudarc looks for the name libcuda.so first: with that soname, once loaded, this library is
+    // what it finds, also on a machine that has a driver.
     let library = out.join("libcuda.so");
     let mut link: Command = build.get_compiler().to_command();
     link.args(["-shared", "-Wl,-soname,libcuda.so", "-o"]).arg(&library).args(&objects);

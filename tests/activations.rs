@@ -1,4 +1,5 @@
-//! What layers keep for the backward pass: recomputation changes no bit, bf16 changes little, and every byte is predicted.
+//! What layers keep for the backward pass: recomputation changes no bit, bf16 changes little, and
+//! every byte is predicted.
 mod support;
 use engraft_adapters::{Adapter, BnConfig, Head, Reduction, heads::Classification};
 use engraft_engine::kernels::Usage;
@@ -129,7 +130,8 @@ fn bf16_halves_what_is_kept_and_is_near() {
             let of = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
             let difference: Vec<f32> = zip(a, b).map(|(a, b)| a - b).collect();
             if n.ends_with("key.bias") || n.ends_with("scaling") {
-                // a key's bias has no gradient but rounding, and that of a single number may cancel out
+                // a key's bias has no gradient but rounding, and that of a single number may cancel
+                // out
                 assert!(of(&difference) < 1e-2 * top, "{name}: {n}: {:e}", of(&difference) / top);
                 continue;
             }

@@ -1,4 +1,5 @@
-//! Bad adapters and heads, and saving that fails: errors that name the file and what is wrong in it, and nothing panics.
+//! Bad adapters and heads, and saving that fails: errors that name the file and what is wrong in
+//! it, and nothing panics.
 mod support;
 use engraft_engine::Parameters;
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
-//! Attention in all its forms against central differences: masks, scales, grouped queries, fused projections, fewer queries
-//! than keys, prefixes, biases of relative positions; and passes that remember against whole ones.
+//! Attention in all its forms against central differences: masks, scales, grouped queries, fused
+//! projections, fewer queries than keys, prefixes, biases of relative positions; and passes that
+//! remember against whole ones.
 mod support;
 use engraft_engine::kernels::attention::{Attention, Inputs, Keys, Mask, Span, reference};
 use engraft_engine::ops::{Heads, Qkv, Relative};

@@ -1,4 +1,5 @@
-//! A bottleneck as one operation, against central differences of its forward pass in double precision.
+//! A bottleneck as one operation, against central differences of its forward pass in double
+//! precision.
 mod support;
 use engraft_engine::kernels::bottleneck;
 use engraft_engine::*;
@@ -117,7 +118,8 @@ fn a_second_batch_adds_to_the_gradients_of_a_bottleneck() {
 
 #[test]
 fn bottlenecks_of_their_own_for_ranges_of_rows() {
-    // rows 0..2 of one width, 2..3 of none, 3..3 empty, 4..9 of another; the first one once more behind them
+    // rows 0..2 of one width, 2..3 of none, 3..3 empty, 4..9 of another; the first one once more
+    // behind them
     let (m, c, widths) = (11usize, 4usize, [3usize, 2]);
     let ranges = [(0, 0..2), (1, 3..3), (1, 4..9), (0, 9..10)];
     for (residual, input) in [(true, true), (false, true), (true, false)] {

@@ -1,4 +1,5 @@
-//! Composition blocks: the same numbers as AdapterHub's `adapters`, and each sequence what it gets alone.
+//! Composition blocks: the same numbers as AdapterHub's `adapters`, and each sequence what it gets
+//! alone.
 mod support;
 use engraft_adapters::export::{Composition, composition};
 use engraft_adapters::{Active, Adapter, AdapterSet, Fusion, Setup, Shares};
@@ -198,7 +199,8 @@ fn setups_of_what_is_not_there_are_refused() {
         let active = case.set.activate(&text.parse().unwrap(), items);
         faults::says(active.map(drop).map_err(|e| e.to_string()), words);
     }
-    // rows of a longer sequence than the split is for, and more sequences than the setup answers for
+    // rows of a longer sequence than the split is for, and more sequences than the setup answers
+    // for
     let short = "Split(a, b, splits=[1, 1])".parse().unwrap();
     for (setup, items, word) in [(&short, 3, "split_sequences"), (&Setup::stack(["a", "b"]), 2, "2 items")] {
         let active = case.set.activate(setup, items).unwrap();

@@ -1,4 +1,5 @@
-//! Bad models and inputs: each is refused with an error that names the file and what is wrong in it, and nothing panics.
+//! Bad models and inputs: each is refused with an error that names the file and what is wrong in
+//! it, and nothing panics.
 mod support;
 use engraft_engine::{Cx, Device, ParamSet, Pass, Plain};
 use engraft_models::{Holding, Rows, Tokens};

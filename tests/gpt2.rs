@@ -1,5 +1,5 @@
-//! GPT-2 beside `transformers` (fixtures by `tests/reference/gpt2.py`): hidden states, logits, loss, every gradient of full
-//! fine-tuning, a training curve.
+//! GPT-2 beside `transformers` (fixtures by `tests/reference/gpt2.py`): hidden states, logits,
+//! loss, every gradient of full fine-tuning, a training curve.
 mod support;
 use engraft_engine::kernels::cross_entropy::IGNORED;
 use engraft_engine::{Act, Class, Cx, Device, Gradients, Hooks, KvCache, Param, ParamSet, Pass, Plain, Rows};
@@ -25,7 +25,8 @@ fn directory(name: &str) -> PathBuf {
     let own = case(name);
     if own.join("config.json").exists() { own } else { case("model") }
 }
-/// The loss of a language model, as transformers shifts the labels: its sum, and of how many tokens.
+/// The loss of a language model, as transformers shifts the labels: its sum, and of how many
+/// tokens.
 fn loss<'m>(
     cx: &mut Cx<'m>,
     model: &'m dyn Model,

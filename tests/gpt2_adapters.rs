@@ -1,5 +1,6 @@
-//! Adapters on GPT-2 beside AdapterHub's `adapters` and PEFT: hidden states, logits, loss, every gradient, a training curve, the
-//! files. The query, key and value projections are one layer here, and norms stand in front.
+//! Adapters on GPT-2 beside AdapterHub's `adapters` and PEFT: hidden states, logits, loss, every
+//! gradient, a training curve, the files. The query, key and value projections are one layer here,
+//! and norms stand in front.
 mod support;
 use engraft_adapters::{Adapter, Format, Merged, export::directory};
 use engraft_engine::{Cx, Pass, Plain, Rows};
@@ -12,8 +13,8 @@ use support::{
     merged_model, relative,
 };
 
-/// Bottlenecks, LoRA in AdapterHub's grouped form and in PEFT's dense form; the model's own head, heads of language models
-/// that share its embeddings, classification of the last token.
+/// Bottlenecks, LoRA in AdapterHub's grouped form and in PEFT's dense form; the model's own head,
+/// heads of language models that share its embeddings, classification of the last token.
 const CASES: [&str; 19] = [
     "houlsby",
     "pfeiffer",

@@ -1,4 +1,4 @@
-//! Every differentiable operation against central differences of its forward pass in double precision.
+//! Every differentiable operation against central differences in double precision.
 mod support;
 use engraft_engine::kernels::{activation, layernorm, matmul};
 use engraft_engine::ops::{Heads, Qkv};
@@ -89,7 +89,7 @@ fn norm(rows: usize, cols: usize, eps: f32, kind: Kind, residual: bool, trains: 
 }
 #[test]
 fn norms_of_every_kind_with_and_without_a_residual_trained_and_frozen() {
-    // two equal channels would have no variance but eps; with eps 0.1 even one channel has a derivative of exactly zero
+    // two equal channels have no variance but eps; with eps 0.1 one channel's derivative is zero
     for (rows, cols, eps) in [(1, 1, 0.1), (1, 7, 1e-5), (5, 3, 1e-5), (6, 16, 1e-12)] {
         for (residual, trains) in [(false, false), (false, true), (true, false), (true, true)] {
             for kind in [(true, true), (true, false), (false, false), (false, true)] {
@@ -381,7 +381,7 @@ fn a_wrong_gradient_is_caught() {
         assert!(agree("wrong", &narrow(&wrong), &want).is_err());
     }
     assert!(agree("zero", &[0.1], &[0.0]).is_err());
-    // and the whole comparison: the values are right, but the tape has lost sight of one of two terms
+    // and the whole comparison: the values are right, but the tape has lost one of two terms
     let lost = std::panic::catch_unwind(|| {
         plain(
             "lost",

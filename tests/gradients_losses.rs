@@ -107,7 +107,8 @@ fn what_a_loss_of_a_vocabulary_keeps() {
     let trained = set.param("w", tensor(2, &[outputs, inputs]), Role::WEIGHT).unwrap();
     let frozen = Frozen::new(tensor(2, &[outputs, inputs]));
     let (some, constant) = (4, Frozen::new(tensor(1, &[rows, inputs])));
-    // the gradient of the labelled rows and which they are; those rows, their labels and the sums' logarithms
+    // the gradient of the labelled rows and which they are; those rows, their labels and the sums'
+    // logarithms
     let (for_x, for_w) = (4 * some * inputs + 4 * some, 4 * some * inputs + 8 * some);
     let kept = |x, w| kept(&device, x, w, &labels);
     assert_eq!(kept(x.get(), frozen.get()), Some(for_x));

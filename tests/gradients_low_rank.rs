@@ -7,7 +7,8 @@ use support::{
     differences::{check, frozen, leaf},
 };
 
-/// y + s (dropout(x) Aᵀ) Bᵀ for some of the projections that stand side by side in y, in plain loops.
+/// y + s (dropout(x) Aᵀ) Bᵀ for some of the projections that stand side by side in y, in plain
+/// loops.
 fn low_rank(
     x: &[Vec<f64>],
     [m, c, r, width]: [usize; 4],

@@ -1,4 +1,5 @@
-//! What mixes outputs, and what is decided once for a sequence, against central differences in double precision.
+//! What mixes outputs, and what is decided once for a sequence, against central differences in
+//! double precision.
 mod support;
 use engraft_engine::kernels::mixture;
 use engraft_engine::*;

@@ -1,4 +1,5 @@
-//! What moves rows and columns, turns them or opens them, against central differences of its forward pass in double precision.
+//! What moves rows and columns, turns them or opens them, against central differences of its
+//! forward pass in double precision.
 mod support;
 use engraft_engine::kernels::rotary::{self, Angles, Pairs};
 use engraft_engine::kernels::{activation, gated};
@@ -76,7 +77,8 @@ fn rows_that_are_used_twice_get_both_gradients() {
 
 #[test]
 fn sequences_are_taken_and_merged_again() {
-    // three sequences of which the second is empty; what is merged is packed in another order than its parts
+    // three sequences of which the second is empty; what is merged is packed in another order than
+    // its parts
     let seqs: Arc<[Seq]> = [seq(0, 2, 0, 1), seq(2, 0, 1, 0), seq(2, 3, 2, 0)].into();
     plain(
         "take and merge",

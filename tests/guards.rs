@@ -42,7 +42,8 @@ fn a_frozen_linear_above_an_adapter_saves_nothing() {
     let case = build("houlsby", &cpu(), |_| ());
     let kept = |op: &str| tape(&case).into_iter().filter(|n| n.0 == op).map(|n| n.1).collect::<Vec<_>>();
     let linear = kept("linear");
-    // the head has 2 trained layers; layer 0 has its feed-forward network above the first adapter, the others all 6
+    // the head has 2 trained layers; layer 0 has its feed-forward network above the first adapter,
+    // the others all 6
     assert_eq!(linear.iter().filter(|b| **b > 0).count(), 2);
     assert_eq!(linear.iter().filter(|b| **b == 0).count(), 2 + 6 + 6);
     let (rows, batch) = (case.tokens.ids.len(), case.labels.len());
@@ -56,8 +57,8 @@ fn nothing_is_recorded_below_the_first_adapter() {
         let t = tape(&build("houlsby", &cpu(), |c| c.leave_out = (0..lowest).collect()));
         (t.len(), t.iter().filter(|n| n.0 == "attention").count())
     };
-    // 12 to a layer: q k v attention o, bottleneck norm, up act down, bottleneck norm; the first one starts at its
-    // adapter. The head: first_tokens, linear, act, linear, cross_entropy
+    // 12 to a layer: q k v attention o, bottleneck norm, up act down, bottleneck norm; the first
+    // one starts at its adapter. The head: first_tokens, linear, act, linear, cross_entropy
     assert_eq!([0, 1, 2].map(count), [(7 + 24 + 5, 2), (7 + 12 + 5, 1), (7 + 5, 0)]);
     let case = build("houlsby", &cpu(), |c| c.leave_out = vec![0, 1]);
     assert_eq!(first_touched(case.hooks(), case.model.sites()), Some(2));

@@ -1,5 +1,7 @@
-//! Methods that change what a model reads: prefixes, prompts, invertible adapters, and unions with them, beside AdapterHub's
-//! `adapters` and PEFT on BERT and GPT-2: hidden states, logits, loss, every gradient, a training curve, the files.
+//! Methods that change what a model reads: prefixes, prompts, invertible adapters, and unions with
+//! them, beside AdapterHub's
+//! `adapters` and PEFT on BERT and GPT-2: hidden states, logits, loss, every gradient, a training
+//! curve, the files.
 mod support;
 use engraft_adapters::{Adapter, Base, Fields, Format, parse};
 use engraft_engine::{Act, Class, Cx, Device, ParamSet, Pass, Rows, Site, pack};

@@ -1,4 +1,5 @@
-//! Frozen products in 8-bit integers: close to those in f32, exact where they promise it, and held as integers only.
+//! Frozen products in 8-bit integers: close to those in f32, exact where they promise it, and held
+//! as integers only.
 mod support;
 use engraft_engine::kernels::{DType, Usage, matmul::Matrix, storage::convert};
 use engraft_engine::*;
@@ -21,7 +22,8 @@ fn linear(d: &Device, (input, output): (usize, usize), in_out: bool, compute: Co
 fn act(d: &Device, rows: usize, cols: usize) -> Act {
     Act::new(d.upload(Class::Scratch, &noise(3, rows * cols)).unwrap(), cols, pack([rows])).unwrap()
 }
-/// (y, dx) of a layer, row by row: a trained factor of each channel of x is 1 and has the gradient x dx.
+/// (y, dx) of a layer, row by row: a trained factor of each channel of x is 1 and has the gradient
+/// x dx.
 fn through(d: &Device, layer: &Linear<Frozen>, rows: usize) -> (Vec<f32>, Vec<f32>) {
     let (input, output) = layer.get().dims();
     let mut dx = vec![];

@@ -1,4 +1,5 @@
-//! The same numbers as `adapters` on `transformers`: hidden states, logits, loss, every gradient, a training curve.
+//! The same numbers as `adapters` on `transformers`: hidden states, logits, loss, every gradient, a
+//! training curve.
 mod support;
 use engraft_adapters::Head;
 use engraft_engine::{Cx, Gradients, Param, ParamSet, Pass, Plain};

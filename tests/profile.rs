@@ -52,7 +52,8 @@ fn the_backward_pass_launches_what_the_tape_lists() {
             ("cross_entropy", "cross_entropy", "backward"),
         ] {
             assert!(listed(op) > 0, "{name}: {op}");
-            // the lowest norm of an adapter that begins with one trains, and has nothing trained below it
+            // the lowest norm of an adapter that begins with one trains, and has nothing trained
+            // below it
             let ends = u64::from(op == "norm" && name == "post-add");
             assert_eq!(calls(&p, "backward", kernel, operation), listed(op) - ends, "{name}: {op}");
         }

@@ -169,7 +169,8 @@ fn the_null_device_predicts_the_bytes_of_every_storage_type_while_loading_and_af
             let bytes: usize = named.named().iter().map(|(_, t)| t.bytes()).sum();
             assert_eq!(held.0.live(Class::Backbone), bytes);
             assert_eq!(held.0.live_total(), bytes, "{storage}: nothing else is left");
-            // converting holds one tensor of the file at a time, and for nf4 a number for each block (here of 32)
+            // converting holds one tensor of the file at a time, and for nf4 a number for each
+            // block (here of 32)
             let largest = 4 * named.named().iter().map(|(_, t)| t.elements()).max().unwrap();
             assert!(held.0.peak(Class::Scratch) <= largest + largest / 32, "{storage}");
         }

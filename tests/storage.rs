@@ -1,4 +1,5 @@
-//! One model in many files: storage types, shards, names, alignment. What is quantised is in `quantised.rs`.
+//! One model in many files: storage types, shards, names, alignment. What is quantised is in
+//! `quantised.rs`.
 mod support;
 use engraft_engine::kernels::DType;
 use engraft_engine::*;

@@ -1,4 +1,5 @@
-//! The shape of the house: crates import downwards, files of a crate not in circles, and files stay readable.
+//! The shape of the house: crates import downwards, files of a crate not in circles, and files stay
+//! readable.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,8 @@ struct Files {
 }
 type Names = Vec<String>;
 
-/// The paths of a `use` tree, each as its segments: `a::{b, c::{self, d as e}}` gives a::b, a::c and a::c::d.
+/// The paths of a `use` tree, each as its segments: `a::{b, c::{self, d as e}}` gives a::b, a::c
+/// and a::c::d.
 fn paths(tree: &str) -> Vec<Names> {
     fn walk(tree: &str, before: &[String], to: &mut Vec<Names>) {
         let (mut depth, mut start) = (0, 0);
@@ -65,8 +67,8 @@ fn paths(tree: &str) -> Vec<Names> {
     walk(tree, &[], &mut to);
     to
 }
-/// The trees of all `use` declarations, and whether others may use them too. What is compiled for tests alone stands last in a
-/// file and is left out.
+/// The trees of all `use` declarations, and whether others may use them too. What is compiled for
+/// tests alone stands last in a file and is left out.
 fn uses(text: &str) -> Vec<(bool, String)> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String =
@@ -146,7 +148,8 @@ impl Files {
         }
         Some(at)
     }
-    /// The modules whose definitions a module uses. That a module declares its own parts and hands them on does not count.
+    /// The modules whose definitions a module uses. That a module declares its own parts and hands
+    /// them on does not count.
     fn imports(&self, module: &Names) -> BTreeSet<Names> {
         let trees = uses(&self.text[module]).into_iter();
         let all = trees.flat_map(|(is_public, tree)| paths(&tree).into_iter().map(move |p| (is_public, p)));

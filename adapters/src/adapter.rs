@@ -1,4 +1,5 @@
-//! A named adapter: the modules of a method at the sites of a model, and their answers to its hooks.
+//! A named adapter: the modules of a method at the sites of a model, and their answers to its
+//! hooks.
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Loading, Module, Place, Result,
     files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
@@ -61,8 +62,9 @@ impl Adapter {
         adapter.build(base, true, &Paths::default(), from)?;
         Ok(adapter)
     }
-    /// Loads an adapter that AdapterHub, PEFT or engraft saved (`adapter_config.json` and its tensors), to train on. It is
-    /// refused if it is for another model, or if a tensor is missing, left over or of another shape.
+    /// Loads an adapter that AdapterHub, PEFT or engraft saved (`adapter_config.json` and its
+    /// tensors), to train on. It is refused if it is for another model, or if a tensor is missing,
+    /// left over or of another shape.
     pub fn load<'b>(
         directory: &Path,
         host: &Host,
@@ -200,8 +202,8 @@ impl Adapter {
     pub fn sites(&self) -> &[SiteInfo] {
         &self.sites
     }
-    /// What its files are unless another format is asked for: what it was loaded from; for a new one AdapterHub's, or PEFT's
-    /// if only that can say what it is.
+    /// What its files are unless another format is asked for: what it was loaded from; for a new
+    /// one AdapterHub's, or PEFT's if only that can say what it is.
     pub fn format(&self) -> Format {
         self.format
     }

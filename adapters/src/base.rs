@@ -71,13 +71,15 @@ pub struct Place<'a> {
     pub base: Base<'a>,
     /// The adapter's name.
     pub adapter: &'a str,
-    /// The path under which the checkpoint at hand names what hangs there: that of `info`, or without its first part.
+    /// The path under which the checkpoint at hand names what hangs there: that of `info`, or
+    /// without its first part.
     pub path: &'a str,
     /// True if the module trains.
     pub trains: bool,
 }
 impl Place<'_> {
-    /// The path of the module in a checkpoint of AdapterHub, whose modules of a kind hang in one `collection`.
+    /// The path of the module in a checkpoint of AdapterHub, whose modules of a kind hang in one
+    /// `collection`.
     pub fn module(&self, collection: &str) -> String {
         let path = if self.path.is_empty() { String::new() } else { format!("{}.", self.path) };
         format!("{path}{collection}.{}", self.adapter)

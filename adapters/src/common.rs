@@ -2,9 +2,11 @@
 use crate::{Error, Result, base::Place};
 use engraft_engine::{Frozen, Init, Param, Parameters, Role, Source, Tensor, W, Weight};
 
-/// Weights that the modules of one adapter share: the generator of all prefixes, the rule of all hypercomplex products.
+/// Weights that the modules of one adapter share: the generator of all prefixes, the rule of all
+/// hypercomplex products.
 ///
-/// In AdapterHub's checkpoints they are `{model}.{collection}.{adapter}.{tensor}`. Modules ask for the collection and the tensor.
+/// In AdapterHub's checkpoints they are `{model}.{collection}.{adapter}.{tensor}`. Modules ask for
+/// the collection and the tensor.
 #[derive(Debug, Default)]
 pub struct Common(Vec<Shared>);
 
@@ -85,7 +87,8 @@ impl Parameters for SharedWeight {
 }
 
 impl Common {
-    /// One more: new, or loaded under its name in AdapterHub's checkpoints. `place` is that of the embeddings.
+    /// One more: new, or loaded under its name in AdapterHub's checkpoints. `place` is that of the
+    /// embeddings.
     pub fn get(
         &mut self,
         place: &Place<'_>,

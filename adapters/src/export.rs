@@ -16,8 +16,9 @@ use engraft_engine::{Device, ParamSet, Storage, checkpoint::TensorData};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// The files of a directory that holds an adapter, a head, or both; in the adapter's own format unless another is asked for.
-/// Heads are written as AdapterHub's, and in PEFT's format into the adapter's tensors too, where transformers has such a one.
+/// The files of a directory that holds an adapter, a head, or both; in the adapter's own format
+/// unless another is asked for. Heads are written as AdapterHub's, and in PEFT's format into the
+/// adapter's tensors too, where transformers has such a one.
 pub fn directory(
     adapter: Option<&Adapter>,
     head: Option<&Head>,
@@ -127,7 +128,8 @@ impl Composition {
     ) -> Result<Composition> {
         Composition::read(directory, Loader { host, base, device, params: Some(params), storage: None })
     }
-    /// The same; none of them trains. The matrices of adapters are stored like that: see [`Adapter::load_stored`].
+    /// The same; none of them trains. The matrices of adapters are stored like that: see
+    /// [`Adapter::load_stored`].
     pub fn load_stored(
         directory: &Path,
         host: &Host,

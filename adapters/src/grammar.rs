@@ -26,7 +26,8 @@ pub struct Named {
 /// Lists and dictionaries inside each other: nobody needs more.
 const DEEPEST: usize = 16;
 
-/// Reads a configuration string. An error names the character (from 1) at which something else was expected.
+/// Reads a configuration string. An error names the character (from 1) at which something else was
+/// expected.
 pub fn parse(text: &str) -> Result<Vec<Named>> {
     let mut p = Parser::new(text);
     let mut all = vec![p.method()?];

@@ -1,11 +1,13 @@
 //! What is grafted onto a frozen model: adapters by several methods, task heads, and their files.
 //!
-//! An adapter answers the hooks of `engraft_engine` at the sites a model lists; it knows nothing else of the model. Its weights
-//! train, or do not ([`Adapter::freeze`]) and then record nothing.
+//! An adapter answers the hooks of `engraft_engine` at the sites a model lists; it knows nothing
+//! else of the model. Its weights train, or do not ([`Adapter::freeze`]) and then record nothing.
 //!
-//! * [`methods`]: bottlenecks, LoRA: one file each, and the registry; [`grammar`]: configuration strings
+//! * [`methods`]: bottlenecks, LoRA: one file each, and the registry; [`grammar`]: configuration
+//!   strings
 //! * [`adapter`]: a method's modules under one name
-//! * [`compose`]: several adapters at once: [`AdapterSet`], [`Setup`]; [`fusion`]: their outputs, mixed by weights that train
+//! * [`compose`]: several adapters at once: [`AdapterSet`], [`Setup`]; [`fusion`]: their outputs,
+//!   mixed by weights that train
 //! * [`heads`]: classification, tagging, language modelling: one file each, and the registry
 //! * [`files`], [`export`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
 //! * [`arithmetic`]: several adapters made into one; [`svd`]: what decomposes matrices for it

@@ -11,8 +11,9 @@ pub struct Loading {
     /// Layers, counted from 0, whose modules are left out, as its configuration will say then
     /// (`leave_out`). PEFT's cannot say it, and are refused.
     pub leave_out: Vec<usize>,
-    /// What its matrices are stored as; as they are in the file if it is `None`. They are decoded where
-    /// they are used, and everything is computed in f32. What trains is f32 and takes `None` only.
+    /// What its matrices are stored as; as they are in the file if it is `None`. They are decoded
+    /// where they are used, and everything is computed in f32. What trains is f32 and takes `None`
+    /// only.
     pub storage: Option<Storage>,
 }
 

@@ -44,7 +44,8 @@ fn transposed(w: &[f32], [rows, cols]: [usize; 2]) -> Vec<f32> {
 }
 
 impl Merged {
-    /// A copy of weights under their checkpoint names. What is quantised becomes the f32 values that it stands for.
+    /// A copy of weights under their checkpoint names. What is quantised becomes the f32 values
+    /// that it stands for.
     pub fn copy(named: &[(String, &Tensor)]) -> Result<Merged> {
         let one = |(n, t): &(String, &Tensor)| {
             Ok((n.clone(), Values { shape: t.shape().to_vec(), values: t.to_f32()? }))

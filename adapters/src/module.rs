@@ -10,7 +10,8 @@ use std::fmt;
 pub trait Module: Parameters + fmt::Debug + Send + Sync {
     /// What it does there.
     fn view(&self) -> View<'_>;
-    /// What AdapterHub's checkpoints call the modules of its kind: its tensors are `{site}.{collection}.{adapter}.{tensor}`.
+    /// What AdapterHub's checkpoints call the modules of its kind: its tensors are
+    /// `{site}.{collection}.{adapter}.{tensor}`.
     fn collection(&self) -> &'static str;
     /// The path of the model's module that it belongs to, under which checkpoints name it.
     fn home<'i>(&self, info: &'i SiteInfo) -> &'i str {
@@ -30,7 +31,8 @@ pub trait Module: Parameters + fmt::Debug + Send + Sync {
     fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
         Err(not_in_peft())
     }
-    /// What takes the place of weights of the model's module at its home; nothing, if it does more than that.
+    /// What takes the place of weights of the model's module at its home; nothing, if it does more
+    /// than that.
     fn replaces(&self) -> Result<Vec<Replaced>> {
         Ok(vec![])
     }
@@ -82,7 +84,8 @@ pub trait AtStream: Send + Sync {
     fn stream<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, x: Act) -> engine::Result<Act>;
 }
 
-/// A linear layer without the module that is asked: the model's product, and what other modules make of it.
+/// A linear layer without the module that is asked: the model's product, and what other modules
+/// make of it.
 pub type Inner<'i, 'm> = &'i mut dyn FnMut(&mut Cx<'m>, &Act) -> engine::Result<Act>;
 
 /// A module at a linear layer.
@@ -127,7 +130,8 @@ pub struct Dense {
 
 /// A module beside the keys and values of an attention.
 pub trait AtPrefix: Send + Sync {
-    /// The keys and values that it adds to those of the tokens; x is what the attention reads, (T, C).
+    /// The keys and values that it adds to those of the tokens; x is what the attention reads, (T,
+    /// C).
     fn prefix<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, x: &Act) -> engine::Result<Prefix>;
 }
 
@@ -137,8 +141,8 @@ pub trait AtNorm: Send + Sync {
     fn norm<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>, n: NormRef<'m>) -> engine::Result<NormRef<'m>>;
 }
 
-/// A module at the end of a sub-layer with output h and residual r, in three steps, so that several can follow each other:
-/// the next one enters with what the one before gave.
+/// A module at the end of a sub-layer with output h and residual r, in three steps, so that several
+/// can follow each other: the next one enters with what the one before gave.
 pub trait AtClose: Send + Sync {
     /// What it reads, and what it adds to.
     fn enter<'m>(&'m self, cx: &mut Cx<'m>, h: &Act, at: &At<'_, 'm>) -> engine::Result<State>;
@@ -150,7 +154,8 @@ pub trait AtClose: Send + Sync {
     fn idle<'m>(&'m self, _cx: &mut Cx<'m>, state: State) -> engine::Result<Act> {
         Ok(state.res)
     }
-    /// Its parts, if it is a bottleneck: what a fusion mixes, and what many adapters compute together.
+    /// Its parts, if it is a bottleneck: what a fusion mixes, and what many adapters compute
+    /// together.
     fn narrow(&self) -> Option<&dyn Narrow> {
         None
     }
@@ -180,11 +185,13 @@ pub trait Narrow: Send + Sync {
     fn up<'m>(&'m self, cx: &mut Cx<'m>, here: Here<'m>) -> engine::Result<Up<'m>>;
     /// True if it stands beside the sub-layer, so that its residual is added when it leaves.
     fn is_parallel(&self) -> bool;
-    /// Its two layers and what is between them, if [`AtClose::run`] is nothing but the residual plus those.
+    /// Its two layers and what is between them, if [`AtClose::run`] is nothing but the residual
+    /// plus those.
     fn layers<'m>(&'m self) -> Option<(LinearRef<'m>, Activation, LinearRef<'m>)> {
         None
     }
-    /// How it enters and leaves, if that depends on nothing else: two that do so alike can do it together.
+    /// How it enters and leaves, if that depends on nothing else: two that do so alike can do it
+    /// together.
     fn rules(&self) -> Option<Rules> {
         None
     }

@@ -1,6 +1,7 @@
 //! BERT (Devlin et al. 2018), post-norm; names as in Hugging Face `BertModel`.
 //!
-//! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the feed-forward network.
+//! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the
+//! feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
     weights::{Id, Layout, LinearId, NormId, Weights},
@@ -134,7 +135,8 @@ impl<P: Weight> Bert<P> {
         let weights = at.finish();
         Ok(Bert { weights, word, position, kind, ln: embedded, layers, pooler, info, act, heads, dropout })
     }
-    // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
+    // a name that is assigned again lets go of what it held; one that is declared again would hold
+    // it to the end
     fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: Act, rows: Option<&Rows>) -> engine::Result<Act> {
         let (w, m) = (self.layers[l], &self.weights);
         let keys = cx.stream(Site::layer(l), x)?;

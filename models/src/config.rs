@@ -1,9 +1,10 @@
 //! Reading `config.json` so that nothing in it is silently ignored.
 //!
-//! What `transformers`' code of a family reads, that family reads here too, and computes or refuses: it takes fields with
-//! [`Config::number`] and its siblings, and names with [`Config::only`] those that it computes at one value alone. A field that
-//! `transformers` does not read cannot change the computation: files in the world are full of them. [`Config::finish`] lists those
-//! that are not well known, as notes.
+//! What `transformers`' code of a family reads, that family reads here too, and computes or
+//! refuses: it takes fields with [`Config::number`] and its siblings, and names with
+//! [`Config::only`] those that it computes at one value alone. A field that
+//! `transformers` does not read cannot change the computation: files in the world are full of them.
+//! [`Config::finish`] lists those that are not well known, as notes.
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::{
@@ -73,7 +74,8 @@ const HARMLESS: &[&str] = &[
     "use_cache",
     "xla_device",
 ];
-/// Fields that `transformers` reads for every family and that change the computation unless they have this value.
+/// Fields that `transformers` reads for every family and that change the computation unless they
+/// have this value.
 const NEUTRAL: &[(&str, &str)] = &[("pruned_heads", "{}"), ("quantization_config", "null")];
 
 /// The most layers of a model.
@@ -112,7 +114,8 @@ impl Config {
     pub fn error(&self, what: impl Into<String>) -> Error {
         Error::Config { path: self.path.clone(), what: what.into() }
     }
-    /// (name, other name) of fields that files may call by another name. Where a file has both, they must agree.
+    /// (name, other name) of fields that files may call by another name. Where a file has both,
+    /// they must agree.
     pub fn with_aliases(mut self, aliases: &'static [(&'static str, &'static str)]) -> Result<Config> {
         self.aliases = aliases;
         for (name, other) in aliases {
@@ -147,8 +150,9 @@ impl Config {
     pub fn count_or_null(&self, name: &str, default: usize) -> Result<usize> {
         self.take_not_null(name).map_or(Ok(default), |v| self.as_count(name, v))
     }
-    /// A count of layers, or `default` where there is none. Where there are no weights, whose absence says so, a model is built as
-    /// deep as its configuration says: deeper than any is that of no model.
+    /// A count of layers, or `default` where there is none. Where there are no weights, whose
+    /// absence says so, a model is built as deep as its configuration says: deeper than any is that
+    /// of no model.
     pub fn layers(&self, name: &str, default: usize) -> Result<usize> {
         match self.count_or(name, default)? {
             n if n <= DEEPEST => Ok(n),

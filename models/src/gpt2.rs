@@ -1,6 +1,7 @@
 //! GPT-2 (Radford et al. 2019), pre-norm; names as in Hugging Face `GPT2LMHeadModel`.
 //!
-//! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the feed-forward network.
+//! Dimensions in the comments: T tokens of all sequences, C channels, F channels of the
+//! feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
     weights::{Id, Layout, LinearId, NormId, Weights},
@@ -109,7 +110,8 @@ impl<P: Weight> Gpt2<P> {
                 .max(settings.attention_dropout)
                 .max(settings.residual_dropout),
             attention_dropout: settings.attention_dropout,
-            // the library looks for `classifier_dropout` and `hidden_dropout_prob`, which GPT-2 does not have
+            // the library looks for `classifier_dropout` and `hidden_dropout_prob`, which GPT-2
+            // does not have
             head_dropout: config.probability_or_null("classifier_dropout", 0.0)?,
             summary: Rows::Last,
             has_pooler: false,
@@ -171,7 +173,8 @@ impl<P: Weight> Gpt2<P> {
         let weights = at.finish();
         Ok(Gpt2 { weights, word, position, layers, ln_f, vocabulary, info, settings })
     }
-    // a name that is assigned again lets go of what it held; one that is declared again would hold it to the end
+    // a name that is assigned again lets go of what it held; one that is declared again would hold
+    // it to the end
     fn layer<'m>(&'m self, cx: &mut Cx<'m>, l: usize, x: Act, rows: Option<&Rows>) -> engine::Result<Act> {
         let (w, m, p) = (self.layers[l], &self.weights, self.settings.residual_dropout);
         let mut x = cx.stream(Site::layer(l), x)?;
@@ -260,7 +263,8 @@ impl<P: Weight> Model for Gpt2<P> {
         let ends = layers.end == self.layers.len() && !layers.is_empty();
         let mut late = false;
         for l in layers {
-            // the mask must know the places of the queries: of single rows it does, of others they are taken afterwards
+            // the mask must know the places of the queries: of single rows it does, of others they
+            // are taken afterwards
             let is_last = l + 1 == self.layers.len();
             let early = is_last && !matches!(rows, Rows::These(_)) && !cx.reads_places(l);
             let early = early.then(|| rows.clone());

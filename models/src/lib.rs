@@ -1,8 +1,9 @@
 //! Hand-written forward passes.
 //!
-//! A model calls the hooks of `engraft_engine` at its sites and lists those sites; it never names an adapter. It is generic
-//! over the weight: `Bert<Frozen>` is the product, `Bert<Param>` is full fine-tuning, from the same code. [`load_frozen`] reads a
-//! Hugging Face directory and picks the family by its `model_type` from [`FAMILIES`].
+//! A model calls the hooks of `engraft_engine` at its sites and lists those sites; it never names
+//! an adapter. It is generic over the weight: `Bert<Frozen>` is the product, `Bert<Param>` is full
+//! fine-tuning, from the same code. [`load_frozen`] reads a Hugging Face directory and picks the
+//! family by its `model_type` from [`FAMILIES`].
 #![forbid(unsafe_code)]
 
 pub mod bert;

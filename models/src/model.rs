@@ -27,8 +27,9 @@ impl Tokens {
     pub fn seqs(&self) -> Arc<[Seq]> {
         pack(self.lengths.iter().copied())
     }
-    /// The segment and the position of every row of x, which holds the embeddings of these tokens, and perhaps prompts in front
-    /// of them: those are of the first segment. A pass that remembers counts on from the rows before.
+    /// The segment and the position of every row of x, which holds the embeddings of these tokens,
+    /// and perhaps prompts in front of them: those are of the first segment. A pass that remembers
+    /// counts on from the rows before.
     pub(crate) fn beside(&self, cx: &Cx<'_>, x: &Act, model: &ModelInfo) -> Result<(Vec<u32>, Vec<u32>)> {
         let starts: Vec<usize> =
             self.lengths.iter().scan(0, |at, n| Some(std::mem::replace(at, *at + n))).collect();
@@ -125,7 +126,8 @@ pub struct ModelInfo {
     pub has_lm_head: bool,
     /// True if a language model's last layer is the table of embeddings.
     pub is_tied: bool,
-    /// What the norms of heads add to a variance: `layer_norm_eps` in `config.json`, 1e-12 where there is no such field.
+    /// What the norms of heads add to a variance: `layer_norm_eps` in `config.json`, 1e-12 where
+    /// there is no such field.
     pub head_eps: f32,
 }
 
@@ -141,18 +143,20 @@ pub trait Model: Parameters + Send + Sync {
     fn named(&self) -> Vec<(String, &Tensor)>;
     /// Tokens to the residual stream in front of the first layer: (tokens, channels).
     fn embed<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act>;
-    /// Some layers, in order; x is the residual stream in front of them, and the result is that behind them: (tokens,
-    /// channels). Behind the last layer the last hidden states of these rows: (rows, channels); nothing is computed for others
-    /// where that can be left out.
+    /// Some layers, in order; x is the residual stream in front of them, and the result is that
+    /// behind them: (tokens, channels). Behind the last layer the last hidden states of these rows:
+    /// (rows, channels); nothing is computed for others where that can be left out.
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act>;
     /// Tokens to the last hidden states of these rows: (rows, channels).
     fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: &Rows) -> Result<Act> {
         let x = self.embed(cx, tokens)?;
         self.run(cx, 0..self.info().layers, x, rows)
     }
-    /// The pooler over last hidden states, row by row; x itself where there is none. (rows, channels)
+    /// The pooler over last hidden states, row by row; x itself where there is none. (rows,
+    /// channels)
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Act>;
-    /// Last hidden states as the model's own language-modelling head multiplies them with its vocabulary, and that product's
-    /// weight: (rows, channels) and a layer from channels to the vocabulary. None for a model without such a head.
+    /// Last hidden states as the model's own language-modelling head multiplies them with its
+    /// vocabulary, and that product's weight: (rows, channels) and a layer from channels to the
+    /// vocabulary. None for a model without such a head.
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>>;
 }

@@ -21,9 +21,11 @@ pub const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
 /// How a model's weights are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
-    /// What frozen matrices are stored as; as the files have them if it is `None`. Biases and the weights of norms are f32 always.
+    /// What frozen matrices are stored as; as the files have them if it is `None`. Biases and the
+    /// weights of norms are f32 always.
     pub storage: Option<Storage>,
-    /// How the products of the linear layers are computed; in integers, their weights are stored as int8.
+    /// How the products of the linear layers are computed; in integers, their weights are stored as
+    /// int8.
     pub compute: Compute,
 }
 

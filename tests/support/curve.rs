@@ -3,7 +3,8 @@ use super::{Expected, relative};
 use engraft_engine::{AdamW, Gradients, Parameters};
 use std::path::Path;
 
-/// Takes the steps of the fixture in `directory` and compares the loss before each of them, which `step(optimiser, rate)` gives.
+/// Takes the steps of the fixture in `directory` and compares the loss before each of them, which
+/// `step(optimiser, rate)` gives.
 pub fn follow(directory: &Path, mut step: impl FnMut(&mut AdamW, f64) -> f32) {
     let text = std::fs::read_to_string(directory.join("curve.json")).unwrap();
     let how: serde_json::Value = serde_json::from_str(&text).unwrap();

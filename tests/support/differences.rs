@@ -1,7 +1,9 @@
-//! Central differences of a forward pass in double precision, to compare an operation's gradients with.
+//! Central differences of a forward pass in double precision, to compare an operation's gradients
+//! with.
 //!
-//! An operation is a function of tensors, all of them alike: an input is a table whose rows are looked up in order, so that
-//! its gradient can be read like that of a weight. The reference is plain loops over f64.
+//! An operation is a function of tensors, all of them alike: an input is a table whose rows are
+//! looked up in order, so that its gradient can be read like that of a weight. The reference is
+//! plain loops over f64.
 use super::{cpu, noise, relative};
 use engraft_engine::*;
 use std::sync::Arc;

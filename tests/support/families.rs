@@ -31,7 +31,8 @@ pub fn backbone(family: &str, device: &Device) -> (Box<dyn Model>, Host) {
     let host = super::host_of(&*model);
     (model, host)
 }
-/// The sites of a model of BERT-base's shape: those of the tiny one's first layer, twelve times and wider.
+/// The sites of a model of BERT-base's shape: those of the tiny one's first layer, twelve times and
+/// wider.
 pub fn bert_base() -> Vec<SiteInfo> {
     let (model, _) = backbone("bert", &cpu());
     let wide = |n: usize| if n == 32 { 768 } else { 3072 };
@@ -178,7 +179,8 @@ impl Family {
             loss
         });
     }
-    /// What is saved has the library's configuration, and its tensors under one name each; it reads back.
+    /// What is saved has the library's configuration, and its tensors under one name each; it reads
+    /// back.
     pub fn saves_alike(&self, name: &str) {
         let dir = tempfile::tempdir().unwrap();
         for (n, bytes) in directory(Some(&self.adapter), self.head.as_ref(), None, &self.host).unwrap() {

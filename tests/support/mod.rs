@@ -1,4 +1,5 @@
-//! Fixtures made with the reference libraries (`tests/reference/bert.py`), and how to compare with them.
+//! Fixtures made with the reference libraries (`tests/reference/bert.py`), and how to compare with
+//! them.
 #![allow(dead_code)] // each test file uses its part
 
 pub mod composed;
@@ -147,7 +148,8 @@ pub fn pooled<'m>(cx: &mut Cx<'m>, model: &'m dyn Model, hidden: &Act, pooler: b
     let x = cx.take_rows(hidden, &model.info().summary).unwrap();
     if pooler { model.pool(cx, &x).unwrap() } else { x }
 }
-/// The head of `BertForSequenceClassification` (`classifier`), as a head of AdapterHub: the same layer under other names.
+/// The head of `BertForSequenceClassification` (`classifier`), as a head of AdapterHub: the same
+/// layer under other names.
 fn classifier(dir: &Path) -> PathBuf {
     let to =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("classifier-{:?}", std::thread::current().id()));
@@ -213,7 +215,8 @@ impl Case {
     pub fn hooks(&self) -> &dyn Hooks {
         self.adapter.as_ref().map_or(&Plain as &dyn Hooks, |a| a)
     }
-    /// (last hidden state, logits, loss) of a pass; gradients are added to `into`. Also how many operations were recorded.
+    /// (last hidden state, logits, loss) of a pass; gradients are added to `into`. Also how many
+    /// operations were recorded.
     pub fn pass(&self, pass: Pass, into: &mut Gradients) -> (Vec<f32>, Vec<f32>, f32, usize) {
         self.pass_with(&Activations::default(), pass, into)
     }

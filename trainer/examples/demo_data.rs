@@ -5,14 +5,15 @@
 //! cargo run -p engraft --example demo_data -- DIR
 //! ```
 //!
-//! writes `DIR/train.tsv` and `DIR/eval.tsv`, each with a header and two columns, `text` and `label`.
-//! The same files come out every time. The labels are `complaint`, `praise`, `question` and `request`.
+//! writes `DIR/train.tsv` and `DIR/eval.tsv`, each with a header and two columns, `text` and
+//! `label`. The same files come out every time. The labels are `complaint`, `praise`, `question`
+//! and `request`.
 //!
-//! Most messages say two things, and the label belongs to the one that counts: in "A, but B" that is
-//! B, in "although A, B" it is B, and in "B, although A" it is B again. What does not count may be
-//! blame, praise, a question that was settled or a request that is over. Praise can deny something
-//! bad and blame can deny something good. So the words of a message say little about its label; their
-//! order and the words that join them do.
+//! Most messages say two things, and the label belongs to the one that counts: in "A, but B" that
+//! is B, in "although A, B" it is B, and in "B, although A" it is B again. What does not count may
+//! be blame, praise, a question that was settled or a request that is over. Praise can deny
+//! something bad and blame can deny something good. So the words of a message say little about its
+//! label; their order and the words that join them do.
 //!
 //! A held-out message joins its two halves in a way that no training message does, and about one in
 //! four of the nouns and adjectives it draws from occurs in no training message.
@@ -225,7 +226,8 @@ fn message(held_out: bool, rng: &mut Rng) -> Option<(String, &'static str)> {
         // One in five messages says one thing only.
         return Some((finish(&fill(mains[main], held_out, rng)), LABELS[label]));
     }
-    // What does not count is mostly blame beside praise, praise beside blame, and either beside the rest.
+    // What does not count is mostly blame beside praise, praise beside blame, and either beside the
+    // rest.
     let kind = match (rng.below(6), label) {
         (0, _) => 2,
         (_, 0 | 1) => 1 - label,

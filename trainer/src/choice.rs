@@ -29,8 +29,8 @@ pub trait Choice: Copy + PartialEq + 'static {
     }
 }
 
-/// An enum whose values have names: a [`Choice`](crate::choice::Choice), displayed, parsed and (de)serialised by name. A
-/// variant's documentation is its help.
+/// An enum whose values have names: a [`Choice`](crate::choice::Choice), displayed, parsed and
+/// (de)serialised by name. A variant's documentation is its help.
 #[macro_export]
 macro_rules! choices {
     ($($(#[doc = $about:literal])+

@@ -1,7 +1,9 @@
-//! What `engraft` does without arguments: a small backbone and a small data set that ship with the program.
+//! What `engraft` does without arguments: a small backbone and a small data set that ship with the
+//! program.
 //!
-//! They are ordinary files, unpacked into the output directory, so that every other command works on them and a reader can look
-//! at them. How the backbone was made is in `trainer/backbone`, how the data in `trainer/examples/demo_data.rs`.
+//! They are ordinary files, unpacked into the output directory, so that every other command works
+//! on them and a reader can look at them. How the backbone was made is in `trainer/backbone`, how
+//! the data in `trainer/examples/demo_data.rs`.
 use crate::{Result, output};
 use std::path::{Path, PathBuf};
 
@@ -15,14 +17,15 @@ const DATA: [(&str, &[u8]); 2] = [
     ("eval.tsv", include_bytes!("../assets/demo/eval.tsv")),
 ];
 
-/// Unpacks the backbone and the data under `out`. What is there already is kept; those of the files that are not as they
-/// ship are returned.
+/// Unpacks the backbone and the data under `out`. What is there already is kept; those of the files
+/// that are not as they ship are returned.
 pub fn unpack(out: &Path) -> Result<Vec<PathBuf>> {
     let mut other = unpack_into(&out.join("backbone"), &BACKBONE)?;
     other.extend(unpack_into(&out.join("data"), &DATA)?);
     Ok(other)
 }
-/// Unpacks the backbone as `backbone` under `out`, a Hugging Face BERT directory, unless it is there.
+/// Unpacks the backbone as `backbone` under `out`, a Hugging Face BERT directory, unless it is
+/// there.
 pub fn unpack_backbone(out: &Path) -> Result<PathBuf> {
     let directory = out.join("backbone");
     unpack_into(&directory, &BACKBONE)?;

@@ -1,4 +1,5 @@
-//! What can go wrong in the library: each error names the file and line, the column, or the value at fault.
+//! What can go wrong in the library: each error names the file and line, the column, or the value
+//! at fault.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,8 @@ pub enum Error {
         /// The norm of its gradients.
         norm: f64,
     },
-    /// A step left a weight, or an evaluation a loss, that is not a finite number; nothing of it is saved.
+    /// A step left a weight, or an evaluation a loss, that is not a finite number; nothing of it is
+    /// saved.
     #[error("training diverged: after step {step} {what} is not finite; a lower learning rate may help")]
     NotFinite {
         /// The step, counted from one.

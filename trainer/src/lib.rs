@@ -1,7 +1,8 @@
 //! Train adapters on frozen transformers.
 //!
-//! A [`learner::Backbone`] is a frozen model, loaded once. A [`learner::Learner`] grafts an adapter and the head of a task onto it,
-//! a [`run::step::Trainer`] takes steps, and what comes out is saved in AdapterHub's format:
+//! A [`learner::Backbone`] is a frozen model, loaded once. A [`learner::Learner`] grafts an adapter
+//! and the head of a task onto it, a [`run::step::Trainer`] takes steps, and what comes out is
+//! saved in AdapterHub's format:
 //!
 //! ```
 //! use engraft::{AdamW, Device, adapters::BnConfig, learner::{Backbone, Graft, Opening}, run::step::Trainer};
@@ -29,14 +30,17 @@
 //! # }
 //! ```
 //!
-//! What is learned is a [`tasks::Task`]: classification, tagging, causal language modelling, or one of your own.
+//! What is learned is a [`tasks::Task`]: classification, tagging, causal language modelling, or one
+//! of your own.
 //!
-//! [`run::account`] says what a step holds, by class and layer, and [`run::plan`] which layers must recompute their activations
-//! so that a run fits into a number of bytes; [`Trainer::with_activations`](run::step::Trainer::with_activations) obeys it.
+//! [`run::account`] says what a step holds, by class and layer, and [`run::plan`] which layers must
+//! recompute their activations so that a run fits into a number of bytes;
+//! [`Trainer::with_activations`](run::step::Trainer::with_activations) obeys it.
 //!
 //! [`serving`] answers for any number of saved learners at once, in mixed batches.
 //!
-//! [`run::train`] is a whole run: schedule, evaluation, the best checkpoint kept. The program `engraft` adds options, files and a terminal.
+//! [`run::train`] is a whole run: schedule, evaluation, the best checkpoint kept. The program
+//! `engraft` adds options, files and a terminal.
 #![forbid(unsafe_code)]
 
 #[macro_use]

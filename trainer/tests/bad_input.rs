@@ -1,4 +1,5 @@
-//! Bad models, adapters, options and disks: each is refused in one line, and what was saved before stays.
+//! Bad models, adapters, options and disks: each is refused in one line, and what was saved before
+//! stays.
 mod support;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! Several adapters at once, by the program: stacked, fused, some of them, and what is left of them in a directory.
+//! Several adapters at once, by the program: stacked, fused, some of them, and what is left of them
+//! in a directory.
 mod support;
 use std::{collections::BTreeMap, path::Path};
 use support::*;

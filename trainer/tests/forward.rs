@@ -1,5 +1,5 @@
-//! `engraft forward` beside the reference libraries: hidden states, logits, loss and every gradient, under the names that the
-//! tensors have in the directory of the adapter.
+//! `engraft forward` beside the reference libraries: hidden states, logits, loss and every
+//! gradient, under the names that the tensors have in the directory of the adapter.
 mod support;
 use std::{collections::BTreeMap, path::Path};
 use support::*;
@@ -78,7 +78,8 @@ fn labels_of_tokens() {
     }
 }
 
-/// A directory holds the same tensors after it was loaded and saved: a classifier that PEFT put beside its adapter too.
+/// A directory holds the same tensors after it was loaded and saved: a classifier that PEFT put
+/// beside its adapter too.
 #[test]
 fn what_was_loaded_is_saved_in_its_format() {
     use engraft::{

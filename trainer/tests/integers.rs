@@ -1,4 +1,5 @@
-//! `--backbone-compute`: training, evaluating and predicting with frozen products in 8-bit integers.
+//! `--backbone-compute`: training, evaluating and predicting with frozen products in 8-bit
+//! integers.
 mod support;
 use serde_json::Value;
 use support::*;
@@ -61,8 +62,8 @@ fn every_set_of_instructions_is_close_to_the_fastest() {
     for isa in ["avx512", "avx2", "portable"] {
         let ran = Ran::of(work.arguments(line).env("ENGRAFT_KERNELS", isa));
         if !ran.stderr.contains("no such instructions") {
-            // the integers are the same; norms and attention are not to the bit, and what is rounded the other way then is
-            // a step of an integer off
+            // the integers are the same; norms and attention are not to the bit, and what is
+            // rounded the other way then is a step of an integer off
             assert!(difference(&hidden(ran), &chosen) < 2e-2, "{isa}");
         }
     }

@@ -40,7 +40,8 @@ fn every_byte_is_predicted_and_the_process_grows_by_as_much() {
         let what = format!("{} {}", row["method"], row["activations"]);
         let p = &row["predicted"];
         assert_eq!((&row["ledger_equals_predicted"], p), (&Value::Bool(true), &row["ledger"]), "{what}");
-        // what is held at once is its classes' sum, and the layers and the rest are all there is of a class
+        // what is held at once is its classes' sum, and the layers and the rest are all there is of
+        // a class
         let once: u64 = p["at_once"].as_object().unwrap().values().map(number).sum();
         assert_eq!(number(&p["total"]), once, "{what}");
         let layers = p["layers"].as_array().unwrap();
@@ -204,7 +205,8 @@ fn the_least_budget_works_and_a_byte_less_does_not() {
         assert!(if method.ends_with("none") { n == most } else { n < most }, "{method}: {n} of {most}");
         assert_eq!(free["metrics"], tight["metrics"], "{method}");
         assert!(trained(&work, "free") == trained(&work, "least"), "{method}: the same bits");
-        // with as many bytes as it takes, nothing is recomputed; with one less, as little as possible
+        // with as many bytes as it takes, nothing is recomputed; with one less, as little as
+        // possible
         let ran = run(&format!("--memory-budget {most}"), "roomy").good();
         assert!(ran.stderr.contains("that recompute: none; that keep: 0-3"), "{}", ran.stderr);
         if n < most {

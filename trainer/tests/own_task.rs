@@ -1,7 +1,7 @@
 //! A task of one's own, in one file: all that it takes is the trait.
 //!
-//! The task: of every token of a text, whether the same token stood in the text before. It needs no labels in the data, reads
-//! every row, and has its own head, loss, score and predictions.
+//! The task: of every token of a text, whether the same token stood in the text before. It needs no
+//! labels in the data, reads every row, and has its own head, loss, score and predictions.
 use engraft::{
     AdamW, Device, Result,
     adapters::{HeadConfig, heads},

@@ -62,8 +62,8 @@ fn calls_are_those_of_the_model_and_its_tape() {
     // four layers of six products and an adapter; two products in the head
     assert_eq!(of("matmul times_transposed"), 4 * 6 + 2);
     assert_eq!(of("bottleneck forward"), 4);
-    // the first adapter stands at the end of layer 0: the three layers above it go back through their six products, the
-    // head through its two
+    // the first adapter stands at the end of layer 0: the three layers above it go back through
+    // their six products, the head through its two
     assert_eq!((of("matmul times"), of("bottleneck backward")), (3 * 6 + 2, 4));
     assert_eq!(of("matmul transposed_times"), 4 * 2 + 2);
     assert_eq!((of("attention forward"), of("attention backward")), (4, 3));

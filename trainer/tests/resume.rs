@@ -55,7 +55,8 @@ fn killed(work: &Work, flags: &str, out: &str, mut wait: u64) -> usize {
     }
 }
 
-/// `ENGRAFT_ROUNDS=20` kills for some minutes, at other moments each time, into directories that hold the run before.
+/// `ENGRAFT_ROUNDS=20` kills for some minutes, at other moments each time, into directories that
+/// hold the run before.
 #[test]
 fn a_run_that_is_killed_goes_on_to_the_same_bits() {
     let rounds = std::env::var("ENGRAFT_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
@@ -151,8 +152,8 @@ fn what_cannot_go_on_is_refused() {
     work.run("train --resume stopped").good();
 }
 
-/// Stops a run as soon as it has a state, behind what is to be done in the meantime, and shows that it does not go on with other
-/// data.
+/// Stops a run as soon as it has a state, behind what is to be done in the meantime, and shows that
+/// it does not go on with other data.
 fn stopped(work: &Work, flags: &str, meanwhile: impl FnOnce()) {
     let run = start(work, &train(&format!("{LONG} --out stopped {flags}")));
     while !work.path("stopped/state.safetensors").exists() {

@@ -1,4 +1,5 @@
-//! Many learners on one model, asked from several threads: every answer is the one of its learner by itself.
+//! Many learners on one model, asked from several threads: every answer is the one of its learner
+//! by itself.
 mod support;
 use engraft::{
     AdamW, Device, Storage,
@@ -193,7 +194,8 @@ fn other(dir: &tempfile::TempDir) -> Learner {
     opened().load_frozen_learner(dir.path().join("a0"), None, task).unwrap()
 }
 
-/// What is held in bf16 computes what the rounded weights compute, alone and in a mixed batch, for every method.
+/// What is held in bf16 computes what the rounded weights compute, alone and in a mixed batch, for
+/// every method.
 #[test]
 fn matrices_are_held_in_half_the_bytes() {
     let (dir, backbone) = (tempfile::tempdir().unwrap(), opened());

@@ -37,7 +37,8 @@ fn rows(n: usize) -> String {
     };
     format!("text\tlabel\n{}", (0..n).map(row).collect::<String>())
 }
-/// A command line like [`train`]'s that says nothing of how long a run is, and of its batches only if nothing is given.
+/// A command line like [`train`]'s that says nothing of how long a run is, and of its batches only
+/// if nothing is given.
 fn line(flags: &str) -> String {
     let size = if flags.contains("--batch-") { "" } else { "--batch-size 4" };
     let model = if flags.contains("--model") { "" } else { "--model MODEL" };
@@ -150,7 +151,8 @@ fn every_epoch_has_everything_once_in_an_order_of_its_own() {
                 }
             }
             assert!(stream.batches(size, Order::Longest).next().unwrap().is_err());
-            // an epoch is counted once where that is enough, and by records where these are examples
+            // an epoch is counted once where that is enough, and by records where these are
+            // examples
             assert_eq!(
                 stream.is_counted(BatchSize::Examples(7)),
                 task.is_one_to_one() || size == BatchSize::Examples(7)

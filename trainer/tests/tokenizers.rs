@@ -1,4 +1,5 @@
-//! Token ids against those of transformers' fast tokenizers, for the fields of every file that they merge: see
+//! Token ids against those of transformers' fast tokenizers, for the fields of every file that they
+//! merge: see
 //! `tests/reference/tokenizer_fields.py`.
 use engraft::text::{
     companions::{COMPANIONS, Files, TOKENIZER},

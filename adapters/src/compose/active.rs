@@ -1,7 +1,8 @@
 //! Who answers the hooks of a pass.
 //!
-//! Each sequence is given what it would get alone. Where all sequences have the same tree nothing is copied; where they have
-//! not, the sequences of each tree are taken out, answered, and put back.
+//! Each sequence is given what it would get alone. Where all sequences have the same tree nothing
+//! is copied; where they have not, the sequences of each tree are taken out, answered, and put
+//! back.
 use super::{together::Together, tree::Tree, walk::Ends};
 use crate::{Adapter, Error, Result, Shares};
 use engraft_engine::{self as engine, Act, Cx, Hooks, LinearRef, NormRef, Part, Pending, Prefix, Seq, Site};
@@ -45,9 +46,9 @@ impl<'a> Active<'a> {
     pub fn single(tree: Tree<'a>) -> Active<'a> {
         Active::new(vec![tree], vec![vec![0]])
     }
-    /// Answers of several sets in one batch, each for items of its own: a mixed batch of adapters that need not know of each
-    /// other. `of_item` says for each item which of `parts`, made for one item, answers. An error if one of them has several
-    /// channels, or leaves out layers.
+    /// Answers of several sets in one batch, each for items of its own: a mixed batch of adapters
+    /// that need not know of each other. `of_item` says for each item which of `parts`, made for
+    /// one item, answers. An error if one of them has several channels, or leaves out layers.
     pub fn mixed(parts: &[Active<'a>], of_item: &[usize]) -> Result<Active<'a>> {
         let mut trees = vec![];
         for part in parts {
@@ -73,7 +74,8 @@ impl<'a> Active<'a> {
     pub fn for_all(adapter: &'a Adapter, items: usize) -> Active<'a> {
         Active::new(vec![Tree::One(adapter)], vec![vec![0; items]])
     }
-    /// The same without these layers (AdapterDrop, Rücklé et al. 2021): in them the model computes as if it were plain.
+    /// The same without these layers (AdapterDrop, Rücklé et al. 2021): in them the model computes
+    /// as if it were plain.
     pub fn without_layers(self, layers: impl IntoIterator<Item = usize>) -> Active<'a> {
         let mut active = Active { skipped: layers.into_iter().collect(), ..self };
         let adapters = active.trees.iter().flat_map(Tree::adapters);
@@ -123,7 +125,8 @@ impl<'a> Active<'a> {
     fn is_skipped(&self, s: Site) -> bool {
         !matches!(s.part, Part::Embed | Part::Head) && self.skipped.contains(&s.layer)
     }
-    /// The sequences with the trees that answer for them: of each channel copies of their own from the first adapted layer on.
+    /// The sequences with the trees that answer for them: of each channel copies of their own from
+    /// the first adapted layer on.
     fn routed<'m>(&self, cx: &mut Cx<'m>, s: Site, x: Act) -> engine::Result<Act> {
         let items = self.channels.first().map_or(0, Vec::len);
         let of = |channel: usize, q: &Seq| -> engine::Result<usize> {

@@ -1,4 +1,5 @@
-//! Several adapters at once: who answers for which sequence, and how their answers are put together.
+//! Several adapters at once: who answers for which sequence, and how their answers are put
+//! together.
 mod active;
 mod compat;
 mod normal;

@@ -1,14 +1,15 @@
 //! A setup without routing.
 //!
-//! Routing never mixes sequences, so it can be pulled to the top: Stack(c, BatchSplit(a, b)) gives each sequence Stack(c, a)
-//! or Stack(c, b). What is left below is the same for every sequence that it answers for ([`super::Tree`]), and a setup is,
-//! for each channel (one, unless there is a Parallel) and each item of the batch, which of a few such setups answers.
+//! Routing never mixes sequences, so it can be pulled to the top: Stack(c, BatchSplit(a, b)) gives
+//! each sequence Stack(c, a) or Stack(c, b). What is left below is the same for every sequence that
+//! it answers for ([`super::Tree`]), and a setup is, for each channel (one, unless there is a
+//! Parallel) and each item of the batch, which of a few such setups answers.
 use super::Setup;
 use crate::{Error, Result};
 
 impl Setup {
-    /// For each channel and each of so many items the setup that answers, without routing. A child with one channel serves all
-    /// channels of its siblings.
+    /// For each channel and each of so many items the setup that answers, without routing. A child
+    /// with one channel serves all channels of its siblings.
     fn channels(&self, items: usize) -> Result<Vec<Vec<Setup>>> {
         let zip = |of: &[Setup], make: &dyn Fn(Vec<Setup>) -> Setup| -> Result<Vec<Vec<Setup>>> {
             let kids = of.iter().map(|c| c.channels(items)).collect::<Result<Vec<_>>>()?;
@@ -41,8 +42,9 @@ impl Setup {
             }
         })
     }
-    /// Setups without routing, and for each channel and item which of them answers. Within a channel they are distinct; what
-    /// two channels have in common is there twice, so that a sequence and its copy are told apart.
+    /// Setups without routing, and for each channel and item which of them answers. Within a
+    /// channel they are distinct; what two channels have in common is there twice, so that a
+    /// sequence and its copy are told apart.
     pub(super) fn normal(&self, items: usize) -> Result<(Vec<Setup>, Vec<Vec<usize>>)> {
         let (mut trees, mut channels): (Vec<Setup>, Vec<Vec<usize>>) = (vec![], vec![]);
         for channel in self.channels(items)? {

@@ -5,7 +5,8 @@
 //! Average          bottlenecks, and what stands at linear layers
 //! Split, Fuse      bottlenecks; a fusion mixes adapters and stacks of adapters
 //! ```
-//! Behind the embeddings and in front of a head the first adapter alone answers, in whatever block it stands.
+//! Behind the embeddings and in front of a head the first adapter alone answers, in whatever block
+//! it stands.
 use super::tree::Tree;
 use crate::{Error, Result, View};
 use engraft_engine::Site;

@@ -4,7 +4,8 @@ use crate::{Adapter, Error, Fusion, Result};
 use engraft_engine::{Param, Parameters, Tensor};
 use std::collections::BTreeMap;
 
-/// Adapters and fusions by name, trained and frozen ones side by side. To change which of them answer costs nothing.
+/// Adapters and fusions by name, trained and frozen ones side by side. To change which of them
+/// answer costs nothing.
 #[derive(Debug, Default)]
 pub struct AdapterSet {
     adapters: BTreeMap<String, Adapter>,
@@ -73,7 +74,8 @@ impl AdapterSet {
             _ => Ok(active),
         }
     }
-    /// What answers for a batch each of whose items has a setup of its own: a mixed batch. It has one channel.
+    /// What answers for a batch each of whose items has a setup of its own: a mixed batch. It has
+    /// one channel.
     pub fn activate_each(&self, of_item: &[&Setup]) -> Result<Active<'_>> {
         let mut setups: Vec<Setup> = vec![];
         let mut routes = vec![];

@@ -51,7 +51,8 @@ pub enum Setup {
         /// Sequences of each.
         batch_sizes: Vec<usize>,
     },
-    /// Each for every sequence: the batch is computed once for each, all sequences of the first in front.
+    /// Each for every sequence: the batch is computed once for each, all sequences of the first in
+    /// front.
     Parallel(Vec<Setup>),
 }
 

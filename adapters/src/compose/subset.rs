@@ -3,8 +3,8 @@ use super::Setup;
 use crate::{Error, Result};
 
 impl Setup {
-    /// The same with those of its adapters that have these names; an error if a name is not among them, or nothing is left. A
-    /// fusion keeps its name, and averages the shares of what is left.
+    /// The same with those of its adapters that have these names; an error if a name is not among
+    /// them, or nothing is left. A fusion keeps its name, and averages the shares of what is left.
     pub fn only(&self, names: &[&str]) -> Result<Setup> {
         let known = self.distinct();
         if let Some(other) = names.iter().find(|n| !known.contains(n)) {

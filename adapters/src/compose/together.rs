@@ -1,4 +1,5 @@
-//! Many bottlenecks at the end of one sub-layer, each for sequences of its own, as one operation: no row is moved.
+//! Many bottlenecks at the end of one sub-layer, each for sequences of its own, as one operation:
+//! no row is moved.
 use super::tree::{Found, Tree};
 use crate::{At, Rules, State};
 use engraft_engine::{self as engine, Act, Cx, NormRef, Seq, Site, ops::RowsBottleneck};

@@ -1,5 +1,5 @@
-//! What answers for a sequence: adapters one behind the other, mixed, or side by side along the sequence. The answer is the
-//! same for every sequence that a tree is given.
+//! What answers for a sequence: adapters one behind the other, mixed, or side by side along the
+//! sequence. The answer is the same for every sequence that a tree is given.
 use crate::{Adapter, AtClose, Fusion, Here, Inner, View};
 use engraft_engine::{self as engine, Act, Cx, LinearRef, NormRef, Prefix, Site};
 
@@ -23,7 +23,8 @@ pub enum Tree<'a> {
         of: Vec<Tree<'a>>,
         /// For each of them the number of the fusion's adapter that it stands for.
         places: Vec<usize>,
-        /// True if the residual of adapters beside a sub-layer is added a second time, as in AdapterHub.
+        /// True if the residual of adapters beside a sub-layer is added a second time, as in
+        /// AdapterHub.
         residual_twice: bool,
     },
     /// Each for so many rows of a sequence, one behind the other.
@@ -97,7 +98,8 @@ impl<'a> Tree<'a> {
         let pick = |v: View<'a>| if let View::Close(m) = v { Some(m) } else { None };
         self.at(s, pick).into_iter().map(|(here, module)| Found { module, here })
     }
-    /// The residual stream. Behind the embeddings and in front of a head the first adapter alone answers, as in AdapterHub.
+    /// The residual stream. Behind the embeddings and in front of a head the first adapter alone
+    /// answers, as in AdapterHub.
     pub(super) fn stream<'m>(&self, cx: &mut Cx<'m>, s: Site, mut x: Act) -> engine::Result<Act>
     where
         'a: 'm,
@@ -223,7 +225,8 @@ impl<'a> Tree<'a> {
         }
         product.map_or_else(|| Ok(y.clone()), |product| cx.add(&y, &product))
     }
-    /// Keys and values beside those of the tokens: of a later adapter in front of those of an earlier one.
+    /// Keys and values beside those of the tokens: of a later adapter in front of those of an
+    /// earlier one.
     pub(super) fn prefix<'m>(&self, cx: &mut Cx<'m>, s: Site, x: &Act) -> engine::Result<Option<Prefix>>
     where
         'a: 'm,

@@ -1,8 +1,8 @@
 //! The end of a sub-layer, through a tree of adapters.
 //!
-//! The first bottleneck that stands there enters, each does its work, the last one leaves; a bottleneck within a stack enters
-//! again with what the one before gave. The rules are those of AdapterHub's `methods/bottleneck.py`, where they are no
-//! accidents.
+//! The first bottleneck that stands there enters, each does its work, the last one leaves; a
+//! bottleneck within a stack enters again with what the one before gave. The rules are those of
+//! AdapterHub's `methods/bottleneck.py`, where they are no accidents.
 use super::tree::{Found, Tree, weighted_sum};
 use crate::{
     At, Shares, State,
@@ -159,7 +159,8 @@ impl<'w, 'm> Walk<'w, 'm> {
             }
         }
     }
-    /// What a member of a mixture gives that `first` has entered: one that does not stand here adds nothing.
+    /// What a member of a mixture gives that `first` has entered: one that does not stand here adds
+    /// nothing.
     fn member(
         &mut self,
         cx: &mut Cx<'m>,
@@ -196,7 +197,8 @@ impl<'w, 'm> Walk<'w, 'm> {
             }
         }
     }
-    /// A fused child: what it computes in its bottleneck, without the way up and without a residual.
+    /// A fused child: what it computes in its bottleneck, without the way up and without a
+    /// residual.
     fn child(
         &mut self,
         cx: &mut Cx<'m>,

@@ -1,4 +1,5 @@
-//! `adapter_config.json` and `head_config.json` of AdapterHub: a configuration, and the model that it is for.
+//! `adapter_config.json` and `head_config.json` of AdapterHub: a configuration, and the model that
+//! it is for.
 use super::{json, object};
 use crate::{Error, Result, grammar::Fields};
 use serde::{Deserialize, Serialize};
@@ -23,9 +24,11 @@ pub struct Host {
     pub model_type: String,
     /// The last layer of a language model shares the table of embeddings.
     pub tied: bool,
-    /// `layer_norm_eps` of its configuration, which heads with norms use: 1e-12 where there is no such field.
+    /// `layer_norm_eps` of its configuration, which heads with norms use: 1e-12 where there is no
+    /// such field.
     pub norm_eps: f32,
-    /// What its weights are ([`engraft_engine::Checkpoint::fingerprint`]), if adapters are to record it.
+    /// What its weights are ([`engraft_engine::Checkpoint::fingerprint`]), if adapters are to
+    /// record it.
     pub fingerprint: Option<String>,
 }
 

@@ -50,7 +50,8 @@ impl Format {
             Format::Peft => "adapter_model.safetensors",
         }
     }
-    /// What `adapter_config.json` is written as, told by its fields: only PEFT's says what type of its own it is.
+    /// What `adapter_config.json` is written as, told by its fields: only PEFT's says what type of
+    /// its own it is.
     pub(crate) fn of(fields: &Fields) -> Format {
         if fields.contains_key("peft_type") { Format::Peft } else { Format::AdapterHub }
     }
@@ -74,8 +75,8 @@ pub fn names() -> Vec<&'static str> {
     tensors.flatten().chain([CONFIG, HEAD_CONFIG, SETUP]).collect()
 }
 
-/// How a checkpoint names the modules of a model: a plain `BertModel` saves without the first part of the paths of the model with
-/// heads.
+/// How a checkpoint names the modules of a model: a plain `BertModel` saves without the first part
+/// of the paths of the model with heads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Paths {
     is_plain: bool,

@@ -1,4 +1,5 @@
-//! PEFT's checkpoints: `base_model.model.{module}.{tensor}`, and heads among the modules that were saved whole.
+//! PEFT's checkpoints: `base_model.model.{module}.{tensor}`, and heads among the modules that were
+//! saved whole.
 use super::{CONFIG, Format, Host, json};
 use crate::{Fields, Result};
 use engraft_engine::{
@@ -8,11 +9,13 @@ use engraft_engine::{
 
 /// PEFT's files do not say an adapter's name; it calls one `default` unless it is told otherwise.
 pub(crate) const NAME: &str = "default";
-/// What stands in front of the heads of models that read a prompt or a prefix, whose adapter is no part of the model.
+/// What stands in front of the heads of models that read a prompt or a prefix, whose adapter is no
+/// part of the model.
 pub(crate) const OUTER: &str = "base_model.";
 /// What stands in front of every other name.
 pub(crate) const ROOT: &str = "base_model.model.";
-/// The heads of transformers' models for tasks, which PEFT saves with an adapter (`modules_to_save`).
+/// The heads of transformers' models for tasks, which PEFT saves with an adapter
+/// (`modules_to_save`).
 const HEADS: [&str; 2] = ["classifier", "score"];
 
 /// The files of a configuration and its tensors, with what is said of the model they are for.
@@ -24,7 +27,8 @@ pub(crate) fn files(
     let data = serialize_with(tensors, host.note().as_deref())?;
     Ok(vec![(CONFIG.into(), json(fields)?), (Format::Peft.tensors().into(), data)])
 }
-/// The tensors of a head among those of an adapter have their place: [`crate::Head::load`] reads them.
+/// The tensors of a head among those of an adapter have their place: [`crate::Head::load`] reads
+/// them.
 pub(crate) fn mark_heads(load: &mut Load<'_>) {
     let names: Vec<String> = load.unused();
     names.iter().filter(|n| head_of(n).is_some()).for_each(|n| load.mark(n));

@@ -3,9 +3,10 @@
 //! ```text
 //! s_i = <W_q x + b_q, W_k U_i + b_k>      p = softmax_i(dropout(s) / T)      y = Σ p_i W_v U_i + residual
 //! ```
-//! It has one head and no 1/√d, as AdapterHub's; `heads` and `scaled` give it several and the factor. It is computed in
-//! bottleneck space (see [`super::space`]): with P_i = [W_q | b_q]ᵀ (W_k Û_i + [0 | b_k]), s_i = [x, 1] P_i â_i. Several heads, and
-//! values that hold the residual (`residual_before`), lie outside of it and are computed as they are written above.
+//! It has one head and no 1/√d, as AdapterHub's; `heads` and `scaled` give it several and the
+//! factor. It is computed in bottleneck space (see [`super::space`]): with P_i = [W_q | b_q]ᵀ (W_k
+//! Û_i + [0 | b_k]), s_i = [x, 1] P_i â_i. Several heads, and values that hold the residual
+//! (`residual_before`), lie outside of it and are computed as they are written above.
 use super::{
     Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
     space::{Space, computed, scaled},
@@ -39,7 +40,8 @@ pub(super) const METHOD: Method = Method {
     read: |fields| boxed(read::<AttentionConfig>(fields)),
 };
 
-/// AdapterFusion, as AdapterHub describes it (its `DynamicAdapterFusionConfig` is the default), with heads of ours.
+/// AdapterFusion, as AdapterHub describes it (its `DynamicAdapterFusionConfig` is the default),
+/// with heads of ours.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttentionConfig {
@@ -55,9 +57,11 @@ pub struct AttentionConfig {
     pub regularization: bool,
     /// The values hold the residual, which is not added again.
     pub residual_before: bool,
-    /// Scores are divided by a temperature, which falls from 50 to 1 by 0.05 with each pass of training.
+    /// Scores are divided by a temperature, which falls from 50 to 1 by 0.05 with each pass of
+    /// training.
     pub temperature: bool,
-    /// The temperature that training has reached, which counts when nothing trains. AdapterHub does not save it.
+    /// The temperature that training has reached, which counts when nothing trains. AdapterHub does
+    /// not save it.
     #[serde(skip_serializing_if = "Reached::is_start")]
     pub temperature_reached: Reached,
     /// Values are projected.

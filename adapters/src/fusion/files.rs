@@ -15,7 +15,8 @@ use std::{
 
 /// What a fusion is.
 const CONFIG: &str = "adapter_fusion_config.json";
-/// The files that may hold its tensors when they are read, the first that is there; it is written to the first.
+/// The files that may hold its tensors when they are read, the first that is there; it is written
+/// to the first.
 const TENSORS: [&str; 2] = ["model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin"];
 /// What checkpoints call the modules of fusions.
 const COLLECTION: &str = "adapter_fusion_layer";
@@ -43,8 +44,8 @@ impl Fusion {
         let name = adapters.iter().map(|a| a.name()).collect::<Vec<_>>().join(",");
         Fusion::with_name(&name, config, adapters, base, device, set, seed)
     }
-    /// A new fusion of adapters that stand on a model, wherever one of them stands at the end of a sub-layer. Its weights train.
-    /// It is refused where adapters stand in different places.
+    /// A new fusion of adapters that stand on a model, wherever one of them stands at the end of a
+    /// sub-layer. Its weights train. It is refused where adapters stand in different places.
     pub fn with_name<'b>(
         name: &str,
         config: Box<dyn FusionConfig>,
@@ -184,8 +185,8 @@ impl Fusion {
     pub fn config(&self) -> &dyn FusionConfig {
         &*self.config
     }
-    /// Refuses to fuse other adapters than those that it was made for; some of them will do. For each member of a composition
-    /// the number of the adapter that it stands for.
+    /// Refuses to fuse other adapters than those that it was made for; some of them will do. For
+    /// each member of a composition the number of the adapter that it stands for.
     pub(crate) fn places(&self, of: &[Setup]) -> Result<Vec<usize>> {
         let place = |s: &Setup| {
             let name = s.last().unwrap_or_default();

@@ -9,7 +9,8 @@ pub type Configured = Result<Box<dyn FusionConfig>>;
 /// A row of the registry.
 #[derive(Debug)]
 pub struct Method {
-    /// The names under which configuration strings know it and its presets; the first one is its name in files.
+    /// The names under which configuration strings know it and its presets; the first one is its
+    /// name in files.
     pub names: &'static [&'static str],
     /// One of the names, with fields that differ from what it stands for.
     pub preset: fn(name: &str, fields: Fields) -> Configured,
@@ -27,8 +28,8 @@ pub trait FusionConfig: fmt::Debug + Send + Sync {
     fn is_shared(&self) -> bool {
         false
     }
-    /// The weights that all sites share, for so many adapters: asked for once, at the embeddings, before any site; their names
-    /// are `{path}.{tensor}`.
+    /// The weights that all sites share, for so many adapters: asked for once, at the embeddings,
+    /// before any site; their names are `{path}.{tensor}`.
     fn common(
         &self,
         _place: &Place<'_>,
@@ -39,7 +40,8 @@ pub trait FusionConfig: fmt::Debug + Send + Sync {
     ) -> Result<()> {
         Ok(())
     }
-    /// What mixes so many adapters at the end of a sub-layer; its tensors are named `{path}.{tensor}`.
+    /// What mixes so many adapters at the end of a sub-layer; its tensors are named
+    /// `{path}.{tensor}`.
     fn build(
         &self,
         place: &Place<'_>,
@@ -51,12 +53,14 @@ pub trait FusionConfig: fmt::Debug + Send + Sync {
     fn fields(&self) -> Result<Fields>;
 }
 
-/// A fused adapter, as a fusion sees it at the end of a sub-layer: what it computes in its bottleneck, and the way up.
+/// A fused adapter, as a fusion sees it at the end of a sub-layer: what it computes in its
+/// bottleneck, and the way up.
 #[derive(Clone)]
 pub struct Child<'m> {
     /// Which of the fusion's adapters it is.
     pub index: usize,
-    /// What it computes in its bottleneck, (T, B): of those sequences alone for which it was chosen.
+    /// What it computes in its bottleneck, (T, B): of those sequences alone for which it was
+    /// chosen.
     pub a: Act,
     /// Its bottleneck.
     pub narrow: &'m dyn Narrow,
@@ -67,7 +71,8 @@ pub struct Child<'m> {
 /// What a mixture is added to.
 #[derive(Clone, Debug)]
 pub struct Residuals {
-    /// What the mixture is added to: nothing but zeros where that is done when the last adapter leaves.
+    /// What the mixture is added to: nothing but zeros where that is done when the last adapter
+    /// leaves.
     pub after: Act,
     /// What is part of each adapter's output where a fusion wants that.
     pub of_each: Act,
@@ -78,7 +83,8 @@ pub struct Residuals {
 pub struct Chosen {
     /// The fusion's adapters that were asked for, by their numbers.
     pub adapters: Vec<usize>,
-    /// The share of each of them in each sequence: (sequences, adapters), 0 for one that is not chosen.
+    /// The share of each of them in each sequence: (sequences, adapters), 0 for one that is not
+    /// chosen.
     pub shares: Act,
     /// For each of the fusion's adapters the sequences for which it is chosen, by their numbers.
     pub sequences: Vec<Vec<usize>>,
@@ -95,8 +101,8 @@ pub struct Mixed {
 
 /// What mixes adapters' outputs at the end of a sub-layer.
 pub trait Mixer: Parameters + fmt::Debug + Send + Sync {
-    /// The adapters that are worth computing for each sequence, of those with these numbers; none: all of them. What is `read`
-    /// is as for [`Mixer::mix`].
+    /// The adapters that are worth computing for each sequence, of those with these numbers; none:
+    /// all of them. What is `read` is as for [`Mixer::mix`].
     fn choose<'m>(
         &'m self,
         _cx: &mut Cx<'m>,
@@ -106,7 +112,8 @@ pub trait Mixer: Parameters + fmt::Debug + Send + Sync {
     ) -> engine::Result<Option<Chosen>> {
         Ok(None)
     }
-    /// The mixture. What is `read`: the sub-layer's output, and what the last of the adapters entered with.
+    /// The mixture. What is `read`: the sub-layer's output, and what the last of the adapters
+    /// entered with.
     fn mix<'m>(
         &'m self,
         cx: &mut Cx<'m>,

@@ -1,7 +1,7 @@
 //! Several adapters' outputs, mixed by weights that train.
 //!
-//! A way to mix is a file here: its configuration ([`FusionConfig`]), what mixes at a site ([`Mixer`]) with the formula, and one
-//! row ([`Method`]) in [`METHODS`].
+//! A way to mix is a file here: its configuration ([`FusionConfig`]), what mixes at a site
+//! ([`Mixer`]) with the formula, and one row ([`Method`]) in [`METHODS`].
 mod attention;
 mod files;
 mod gating;
@@ -22,7 +22,8 @@ use crate::{Error, Result, grammar, grammar::Fields};
 /// Every way to mix.
 pub const METHODS: &[&Method] = &[&attention::METHOD, &weighted::METHOD, &gating::METHOD];
 
-/// What a configuration string describes, with more fields over those that it gives: `attention`, `static`,
+/// What a configuration string describes, with more fields over those that it gives: `attention`,
+/// `static`,
 /// `attention[heads=8]`.
 pub fn parse(text: &str, more: &Fields) -> Configured {
     let mut all = grammar::parse(text)?;

@@ -1,4 +1,5 @@
-//! How much each adapter of a fusion contributes, layer by layer: what is looked at to see which adapters were of use.
+//! How much each adapter of a fusion contributes, layer by layer: what is looked at to see which
+//! adapters were of use.
 use super::Fusion;
 use engraft_engine::{self as engine, Act, Site};
 use std::{
@@ -52,8 +53,9 @@ impl Shares {
     pub fn new() -> Shares {
         Shares::default()
     }
-    /// Adds what a fusion mixed at a site: the adapters by their numbers, and their shares, (T, adapters * heads). Those of
-    /// several heads are averaged; of equal shares that of the first adapter counts as the largest.
+    /// Adds what a fusion mixed at a site: the adapters by their numbers, and their shares, (T,
+    /// adapters * heads). Those of several heads are averaged; of equal shares that of the first
+    /// adapter counts as the largest.
     pub(crate) fn add(
         &self,
         fusion: &Fusion,

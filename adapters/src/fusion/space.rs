@@ -1,8 +1,9 @@
 //! Mixtures in bottleneck space.
 //!
-//! Behind its bottleneck an adapter is linear: U_i = s (W_u a_i + b_u). With â = [a, 1] and Û_i = s [W_u | b_u], (C, B + 1), it is
-//! Û_i â_i, and a mixture is Σ p_i Û_i â_i = [Û_1 | Û_2 | ..] [p_1 â_1; p_2 â_2; ..]. So what a token costs is narrow: nothing of
-//! size C² is left, and what is needed of the weights is multiplied out once for all tokens.
+//! Behind its bottleneck an adapter is linear: U_i = s (W_u a_i + b_u). With â = [a, 1] and Û_i = s
+//! [W_u | b_u], (C, B + 1), it is Û_i â_i, and a mixture is Σ p_i Û_i â_i = [Û_1 | Û_2 | ..] [p_1
+//! â_1; p_2 â_2; ..]. So what a token costs is narrow: nothing of size C² is left, and what is
+//! needed of the weights is multiplied out once for all tokens.
 use super::Child;
 use crate::{Scale, Up};
 use engraft_engine::{self as engine, Act, Cx, LinearRef, W, pack};

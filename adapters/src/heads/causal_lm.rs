@@ -1,5 +1,6 @@
-//! Language model heads: AdapterHub's `CausalLMHead`. The last layer gives a number to every token of the vocabulary; where
-//! the model ties its embeddings it is their table, and the head holds no matrix of its own.
+//! Language model heads: AdapterHub's `CausalLMHead`. The last layer gives a number to every token
+//! of the vocabulary; where the model ties its embeddings it is their table, and the head holds no
+//! matrix of its own.
 use super::{BuiltIn, HeadConfig, HeadLayers, HeadPlace, HeadType, Layout, fields, stack::LayerShape};
 use crate::{Error, Result, grammar::Fields, methods};
 use engraft_engine::Source;
@@ -51,7 +52,8 @@ pub struct CausalLm {
     /// Linear layers.
     #[serde(default = "fields::one")]
     pub layers: usize,
-    /// The label of a position is the token behind it: labels are shifted by one before they are compared.
+    /// The label of a position is the token behind it: labels are shifted by one before they are
+    /// compared.
     #[serde(default = "fields::yes")]
     pub shift_labels: bool,
     /// Tokens of the vocabulary.

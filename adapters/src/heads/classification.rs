@@ -1,5 +1,5 @@
-//! Classification heads: AdapterHub's `ClassificationHead`. Two layers with tanh are its default; one layer over the pooled
-//! first token is Hugging Face's `BertForSequenceClassification`.
+//! Classification heads: AdapterHub's `ClassificationHead`. Two layers with tanh are its default;
+//! one layer over the pooled first token is Hugging Face's `BertForSequenceClassification`.
 use super::{BuiltIn, HeadConfig, HeadLayers, HeadPlace, HeadType, fields};
 use crate::{Result, grammar::Fields, methods};
 use engraft_engine::Source;

@@ -113,7 +113,8 @@ pub(super) fn probability(field: &str, p: Option<f64>) -> Result<()> {
         None => Ok(()),
     }
 }
-/// The fields of AdapterHub's `PredictionHead`: dropout, linear, activation, for each layer but the last, which has no activation.
+/// The fields of AdapterHub's `PredictionHead`: dropout, linear, activation, for each layer but the
+/// last, which has no activation.
 pub(super) struct Prediction<'a> {
     /// Name of the activation function.
     pub act: Option<&'a String>,

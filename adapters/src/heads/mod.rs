@@ -1,7 +1,8 @@
 //! What turns hidden states into predictions, and the registry.
 //!
-//! A type of head is a file here: its configuration ([`HeadConfig`]) with exactly the fields of AdapterHub's class, and one
-//! row ([`HeadType`]) in [`HEADS`]. Their layers are a [`Stack`] all; a crate of its own may bring others ([`HeadLayers`]).
+//! A type of head is a file here: its configuration ([`HeadConfig`]) with exactly the fields of
+//! AdapterHub's class, and one row ([`HeadType`]) in [`HEADS`]. Their layers are a [`Stack`] all; a
+//! crate of its own may bring others ([`HeadLayers`]).
 mod causal_lm;
 mod classification;
 mod fields;
@@ -69,7 +70,8 @@ pub trait HeadConfig: fmt::Debug + Send + Sync + Any {
     fn labels(&self) -> Result<Vec<String>> {
         Ok(vec![])
     }
-    /// The head of transformers' models for tasks that is the same (`classifier`, `score`), and PEFT's name of the task.
+    /// The head of transformers' models for tasks that is the same (`classifier`, `score`), and
+    /// PEFT's name of the task.
     fn transformers(&self) -> Option<(&'static str, &'static str)> {
         None
     }
@@ -115,13 +117,14 @@ impl HeadPlace<'_> {
     }
 }
 
-/// The layers of a head: all but the last as one function, and the last by itself, so that a loss over many classes need not
-/// have them all at once.
+/// The layers of a head: all but the last as one function, and the last by itself, so that a loss
+/// over many classes need not have them all at once.
 pub trait HeadLayers: Parameters + fmt::Debug + Send + Sync {
-    /// What the last layer reads: (rows, C) to (rows, width). `dropout` is used where the configuration names none.
+    /// What the last layer reads: (rows, C) to (rows, width). `dropout` is used where the
+    /// configuration names none.
     fn features<'m>(&'m self, cx: &mut Cx<'m>, x: &Act, dropout: f32) -> engine::Result<Act>;
-    /// The last layer, (width) to (classes). `tied` is the model's table of embeddings (classes, C), which some heads share;
-    /// such a one has no last layer without it.
+    /// The last layer, (width) to (classes). `tied` is the model's table of embeddings (classes,
+    /// C), which some heads share; such a one has no last layer without it.
     fn last<'m>(&'m self, tied: Option<W<'m>>) -> Option<LinearRef<'m>>;
     /// Calls `f` on every tensor with its name in AdapterHub's checkpoints.
     fn each<'a>(&'a self, name: &str, f: &mut dyn FnMut(String, &'a Tensor));
@@ -139,7 +142,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// A new head for a model: weights N(0, 0.02²), biases 0. The seed decides its weights, all of which train.
+    /// A new head for a model: weights N(0, 0.02²), biases 0. The seed decides its weights, all of
+    /// which train.
     pub fn new(
         name: &str,
         config: impl Into<Box<dyn HeadConfig>>,
@@ -271,13 +275,14 @@ impl Head {
         cx.enter(Site::head());
         Ok(self.layers.features(cx, x, dropout)?)
     }
-    /// Its last layer; an error if it needs the model's table of embeddings and there is none: see [`HeadLayers::last`].
+    /// Its last layer; an error if it needs the model's table of embeddings and there is none: see
+    /// [`HeadLayers::last`].
     pub fn last<'m>(&'m self, tied: Option<W<'m>>) -> Result<LinearRef<'m>> {
         let missing = || Error::Config(format!("the head `{}` shares the embeddings of a model", self.name));
         self.layers.last(tied).ok_or_else(missing)
     }
-    /// Logits (rows, classes) of these rows of the hidden states, (rows, C). `dropout` is used where the configuration names
-    /// none; `tied` is the model's table of embeddings.
+    /// Logits (rows, classes) of these rows of the hidden states, (rows, C). `dropout` is used
+    /// where the configuration names none; `tied` is the model's table of embeddings.
     pub fn forward<'m>(&'m self, cx: &mut Cx<'m>, x: &Act, dropout: f32, tied: Option<W<'m>>) -> Result<Act> {
         let x = self.features(cx, x, dropout)?;
         Ok(cx.matmul(&x, self.last(tied)?)?)

@@ -50,7 +50,8 @@ pub struct Stack<P: Weight> {
 #[derive(Debug)]
 enum Last<P: Weight> {
     Own(Linear<P>),
-    /// The matrix is the model's, which does not train; the bias beside it does not either, as in the library.
+    /// The matrix is the model's, which does not train; the bias beside it does not either, as in
+    /// the library.
     Tied(Option<Box<Frozen>>),
 }
 

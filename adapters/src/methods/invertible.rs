@@ -1,5 +1,6 @@
-//! Invertible adapters (Pfeiffer et al. 2020, MAD-X): a change of the embeddings that is undone in front of a language model's
-//! last layer. NICE (Dinh et al. 2015), with the channels in two halves:
+//! Invertible adapters (Pfeiffer et al. 2020, MAD-X): a change of the embeddings that is undone in
+//! front of a language model's last layer. NICE (Dinh et al. 2015), with the channels in two
+//! halves:
 //!
 //! ```text
 //! y₁ = x₁ + F(x₂),  y₂ = x₂ + G(y₁)        x₂ = y₂ - G(y₁),  x₁ = y₁ - F(x₂)        F, G = W₂ f(W₁ x + b₁) + b₂

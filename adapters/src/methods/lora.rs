@@ -51,8 +51,8 @@ pub enum Matrix {
     Qkv,
 }
 
-/// LoRA, as AdapterHub describes it, with PEFT's `use_rslora`. What engraft does not compute is refused unless it is at the
-/// value that changes nothing.
+/// LoRA, as AdapterHub describes it, with PEFT's `use_rslora`. What engraft does not compute is
+/// refused unless it is at the value that changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraConfig {
@@ -183,8 +183,8 @@ impl LoraConfig {
     fn scale(&self) -> f64 {
         scale(self.alpha, self.r, self.use_rslora)
     }
-    /// Which of `of` projections that stand side by side at a site are adapted, and how many there are: one where the layer
-    /// is taken as a whole.
+    /// Which of `of` projections that stand side by side at a site are adapted, and how many there
+    /// are: one where the layer is taken as a whole.
     fn parts(&self, s: Site, of: usize) -> Option<(Vec<usize>, usize)> {
         if self.leave_out.contains(&s.layer) {
             return None;

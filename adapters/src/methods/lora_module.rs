@@ -1,4 +1,5 @@
-//! The module of a LoRA, whoever describes it: a product of two narrow matrices beside a linear layer (see [`super::lora`]).
+//! The module of a LoRA, whoever describes it: a product of two narrow matrices beside a linear
+//! layer (see [`super::lora`]).
 use super::{
     gate::Gate,
     magnitude::{Dora, Magnitude},
@@ -242,7 +243,8 @@ impl<P: Weight> Module for Lora<P> {
         let rest = rest.map(|(name, t)| Ok((name, TensorData::f32(&t.to_f32()?, t.shape()))));
         own.into_iter().map(Ok).chain(rest).collect()
     }
-    /// The parts of a fused layer side by side: the As stacked, the Bs as blocks of a matrix (out, n r).
+    /// The parts of a fused layer side by side: the As stacked, the Bs as blocks of a matrix (out,
+    /// n r).
     fn peft(&self) -> Result<Vec<(&'static str, TensorData<'_>)>> {
         if self.gate.is_some() {
             return Err(Error::Config("PEFT's format has no gates".into()));

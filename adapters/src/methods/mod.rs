@@ -1,8 +1,9 @@
 //! The ways to adapt a model, and the registry.
 //!
-//! A method is a file here: its configuration ([`Config`]), the module that it puts at a site ([`Module`]) with the formula,
-//! and one row ([`Method`]) in [`METHODS`]. All of it is public: a crate of its own can define a method just so, and hand its
-//! [`Config`] to [`crate::Adapter::new`], or its row to [`Methods`].
+//! A method is a file here: its configuration ([`Config`]), the module that it puts at a site
+//! ([`Module`]) with the formula, and one row ([`Method`]) in [`METHODS`]. All of it is public: a
+//! crate of its own can define a method just so, and hand its [`Config`] to
+//! [`crate::Adapter::new`], or its row to [`Methods`].
 mod bitfit;
 mod bottleneck;
 mod bottleneck_config;
@@ -69,8 +70,8 @@ pub struct Method {
     pub preset: fn(name: &str, fields: Fields) -> Configured,
     /// The `config` of an `adapter_config.json` and the `version` beside it.
     pub read: fn(fields: Fields, version: Option<&str>) -> Configured,
-    /// What PEFT's files call it (`peft_type`), and how such a file's fields are read; none if PEFT has no such method, or
-    /// its files are not read.
+    /// What PEFT's files call it (`peft_type`), and how such a file's fields are read; none if PEFT
+    /// has no such method, or its files are not read.
     pub peft: Option<PeftMethod>,
 }
 /// How a method's PEFT files are read.
@@ -110,8 +111,8 @@ impl Methods {
         self.0.push(method);
         self
     }
-    /// What a configuration string describes (see [`grammar`]), with more fields over those that it gives: where it names
-    /// several methods, over those of each.
+    /// What a configuration string describes (see [`grammar`]), with more fields over those that it
+    /// gives: where it names several methods, over those of each.
     pub fn parse(&self, text: &str, more: &Fields) -> Configured {
         let one = |named: grammar::Named| {
             let Some(m) = self.0.iter().find(|m| m.names.contains(&named.name.as_str())) else {
@@ -198,7 +199,8 @@ pub trait Config: fmt::Debug + Send + Sync {
     fn common(&self, _place: &Place<'_>, _to: &mut Common, _from: &mut Source<'_, '_>) -> Result<()> {
         Ok(())
     }
-    /// The modules at a site: none where the method does nothing. It is asked for every site of a model, in order.
+    /// The modules at a site: none where the method does nothing. It is asked for every site of a
+    /// model, in order.
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>>;
     /// The `config` of AdapterHub's `adapter_config.json`; an error if its format cannot say it.
     fn adapterhub(&self) -> Result<Fields>;
@@ -206,11 +208,13 @@ pub trait Config: fmt::Debug + Send + Sync {
     fn adapterhub_at(&self, _sites: &[SiteInfo], _own: &[Site]) -> Result<Fields> {
         self.adapterhub()
     }
-    /// The `adapter_config.json` of PEFT on a model with these sites; an error if its format cannot say it.
+    /// The `adapter_config.json` of PEFT on a model with these sites; an error if its format cannot
+    /// say it.
     fn peft(&self, _sites: &[SiteInfo]) -> Result<Fields> {
         Err(Error::Config("this method cannot be written in PEFT's format".into()))
     }
-    /// The tensors of PEFT's checkpoint that stand for the whole model, made of the weights that its modules share.
+    /// The tensors of PEFT's checkpoint that stand for the whole model, made of the weights that
+    /// its modules share.
     fn peft_tensors<'c>(&self, _common: &'c Common) -> Result<Vec<(String, TensorData<'c>)>> {
         Ok(vec![])
     }

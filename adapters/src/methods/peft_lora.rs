@@ -1,4 +1,5 @@
-//! LoRA as PEFT describes it: by the names of modules, with a rank and an α that may differ between them.
+//! LoRA as PEFT describes it: by the names of modules, with a rank and an α that may differ between
+//! them.
 use super::{
     Config, Module, Place,
     lora_module::{self, Form},
@@ -207,7 +208,8 @@ impl Config for PeftLora {
         });
         object(fields)
     }
-    /// As they were read; what PEFT would take out of the model's weights anew is a part of the LoRA.
+    /// As they were read; what PEFT would take out of the model's weights anew is a part of the
+    /// LoRA.
     fn peft(&self, _: &[SiteInfo]) -> Result<Fields> {
         let mut fields = self.fields.clone();
         if !self.start.is_pissa() {

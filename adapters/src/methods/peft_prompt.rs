@@ -1,4 +1,5 @@
-//! What PEFT's files of prefix tuning and of prompt tuning have in common: rows of a length, in one tensor.
+//! What PEFT's files of prefix tuning and of prompt tuning have in common: rows of a length, in one
+//! tensor.
 use super::{Config, Module, Place};
 use crate::{Common, Error, Result, grammar::Fields};
 use engraft_engine::{Site, SiteInfo, SiteKind, Source, checkpoint::TensorData};

@@ -1,10 +1,12 @@
-//! Prefix tuning (Li & Liang 2021): trained keys and values in front of those of the tokens, in every layer.
+//! Prefix tuning (Li & Liang 2021): trained keys and values in front of those of the tokens, in
+//! every layer.
 //!
 //! ```text
 //! [P_K; K], [P_V; V]        all P = W₂ f(W₁ e + b₁) + b₂, e a row for each place of the prefix; or, flat, trained as they are
 //! ```
-//! The rows of all layers come from one generator, whose weights the modules share. AdapterHub's prefixes have no positions:
-//! those of the tokens are what they are without a prefix. PEFT's do, and the tokens stand behind them.
+//! The rows of all layers come from one generator, whose weights the modules share. AdapterHub's
+//! prefixes have no positions: those of the tokens are what they are without a prefix. PEFT's do,
+//! and the tokens stand behind them.
 use super::{
     Config, Method, PeftMethod, overlaid,
     peft_prompt::{self, OfPeft},
@@ -58,9 +60,11 @@ pub struct PrefixConfig {
     pub prefix_length: usize,
     /// Keys and values have one gate; with `use_gating`.
     pub shared_gating: bool,
-    /// Keys and values are multiplied by σ(w x + b), averaged over the tokens of a sequence (UniPELT, Mao et al. 2022).
+    /// Keys and values are multiplied by σ(w x + b), averaged over the tokens of a sequence
+    /// (UniPELT, Mao et al. 2022).
     pub use_gating: bool,
-    /// The rows have positions and the tokens stand behind them, as in PEFT. AdapterHub has no such field.
+    /// The rows have positions and the tokens stand behind them, as in PEFT. AdapterHub has no such
+    /// field.
     #[serde(skip_serializing)]
     pub has_positions: bool,
 }
@@ -241,7 +245,8 @@ impl Config for PrefixConfig {
     }
 }
 
-/// What PEFT's `adapter_config.json` says. The tensors of a file are those that train, with or without `prefix_projection`.
+/// What PEFT's `adapter_config.json` says. The tensors of a file are those that train, with or
+/// without `prefix_projection`.
 fn of_peft(fields: Fields) -> Result<OfPeft<PrefixConfig>> {
     let also = ["encoder_hidden_size", "prefix_projection", "init_weights"];
     let prefix_length = peft_prompt::length(&fields, &also)?;

@@ -1,4 +1,5 @@
-//! The modules of prefix tuning (see [`super::prefix`]): a prefix at an attention, and the places that prefixes take.
+//! The modules of prefix tuning (see [`super::prefix`]): a prefix at an attention, and the places
+//! that prefixes take.
 use crate::{AtPrefix, AtStream, Common, Here, Module, Place, Result, View};
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Param, Parameters, Prefix, Rows,

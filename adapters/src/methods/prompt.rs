@@ -1,8 +1,10 @@
-//! Prompt tuning (Lester et al. 2021): trained rows in front of the embedded tokens of every sequence.
+//! Prompt tuning (Lester et al. 2021): trained rows in front of the embedded tokens of every
+//! sequence.
 //!
-//! In AdapterHub they stand behind the embeddings, norm included, and the tokens keep their positions. In PEFT they stand
-//! among the embeddings of words: they have positions and segments as tokens have, and the tokens stand behind them. In both a
-//! classification reads the first row of all, which is that of the prompt; labels of tokens skip it.
+//! In AdapterHub they stand behind the embeddings, norm included, and the tokens keep their
+//! positions. In PEFT they stand among the embeddings of words: they have positions and segments as
+//! tokens have, and the tokens stand behind them. In both a classification reads the first row of
+//! all, which is that of the prompt; labels of tokens skip it.
 use super::{
     Config, Method, PeftMethod, overlaid,
     peft_prompt::{self, OfPeft},
@@ -64,7 +66,8 @@ pub struct PromptConfig {
     pub prompt_init_text: Option<String>,
     /// Rows.
     pub prompt_length: usize,
-    /// The rows have positions and the tokens stand behind them, as in PEFT. AdapterHub has no such field.
+    /// The rows have positions and the tokens stand behind them, as in PEFT. AdapterHub has no such
+    /// field.
     #[serde(skip_serializing)]
     pub has_positions: bool,
 }
@@ -165,7 +168,8 @@ fn of_peft(fields: Fields) -> Result<OfPeft<PromptConfig>> {
 #[derive(Debug)]
 struct Prompt {
     length: usize,
-    /// False if the first token counts as standing in front of them. To an encoder the order of rows is nothing.
+    /// False if the first token counts as standing in front of them. To an encoder the order of
+    /// rows is nothing.
     is_first: bool,
 }
 impl AtStream for Prompt {

@@ -1,4 +1,5 @@
-//! ReFT (Wu et al. 2024): an intervention behind layers, at the first and the last tokens of a sequence.
+//! ReFT (Wu et al. 2024): an intervention behind layers, at the first and the last tokens of a
+//! sequence.
 //!
 //! ```text
 //! h + Rᵀ (f(W h + b) - R h)        LoReFT: R has orthonormal rows      NoReFT: R is free      DiReFT: without R h, R is free
@@ -69,7 +70,8 @@ pub struct ReftConfig {
     pub suffix_positions: usize,
     /// First and last tokens have the same weights.
     pub tied_weights: bool,
-    /// R h is subtracted. AdapterHub forgets this field when it writes a file, and takes it for true when it reads one.
+    /// R h is subtracted. AdapterHub forgets this field when it writes a file, and takes it for
+    /// true when it reads one.
     #[serde(skip_serializing_if = "Clone::clone")]
     pub subtract_projection: bool,
 }

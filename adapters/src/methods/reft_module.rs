@@ -1,7 +1,8 @@
 //! The module of a ReFT behind a layer (see [`super::reft`]).
 //!
-//! An R with orthonormal rows is stored as PyTorch's `orthogonal` parametrisation does, by Householder reflections that leave
-//! a fixed orthogonal base (Lezcano-Casado 2019, "dynamic trivialisation"):
+//! An R with orthonormal rows is stored as PyTorch's `orthogonal` parametrisation does, by
+//! Householder reflections that leave a fixed orthogonal base (Lezcano-Casado 2019, "dynamic
+//! trivialisation"):
 //!
 //! ```text
 //! Rᵀ = B H₁ H₂ .. H_r D        H_i = I - 2 v_i v_iᵀ / |v_i|²        v_i = (0 .. 0, 1, what row i of `original` has behind its diagonal)

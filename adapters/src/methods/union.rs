@@ -1,4 +1,5 @@
-//! Several methods under one name, at different sites or in different ways: AdapterHub's `ConfigUnion`.
+//! Several methods under one name, at different sites or in different ways: AdapterHub's
+//! `ConfigUnion`.
 use super::{BnConfig, Config, LoraConfig, Method, Methods, PrefixConfig};
 use crate::{Common, Error, Module, Place, Result, grammar::Fields};
 use engraft_engine::Source;

@@ -1,11 +1,11 @@
 //! The largest singular values of a matrix with their vectors, without the others.
 //!
-//! A V = U R on a growing orthonormal basis V: the decomposition of the small triangle R gives that of
-//! A on it (Rayleigh-Ritz). V grows by Aᵀ u of the newest u, as in the bidiagonalisation of Golub and
-//! Kahan (1965), with all of V orthogonalised against, twice. A value with its vectors is good when
-//! Aᵀ u - σ v is next to nothing. One direction can miss the second of two equal singular values, so the
-//! basis goes on from a random direction when all are good, and they have to stay so. It ends where V
-//! spans all that A has: then they are exact.
+//! A V = U R on a growing orthonormal basis V: the decomposition of the small triangle R gives that
+//! of A on it (Rayleigh-Ritz). V grows by Aᵀ u of the newest u, as in the bidiagonalisation of
+//! Golub and Kahan (1965), with all of V orthogonalised against, twice. A value with its vectors is
+//! good when Aᵀ u - σ v is next to nothing. One direction can miss the second of two equal singular
+//! values, so the basis goes on from a random direction when all are good, and they have to stay
+//! so. It ends where V spans all that A has: then they are exact.
 use super::{Svd, add, beside, check, completed, dot, norm, together, whole, without};
 use crate::Result;
 
@@ -42,9 +42,9 @@ pub(super) fn largest(a: &[f64], (m, n): (usize, usize), k: usize) -> Svd {
     }
     basis.found(k).completed((m, n), k)
 }
-/// The `k` largest values of `a` (m, n) as so many iterations on a random subspace find them (Halko,
-/// Martinsson and Tropp 2011, algorithm 4.4), which is 10 wider than asked for. The errors are those of
-/// [`super::svd`].
+/// The `k` largest values of `a` (m, n) as so many iterations on a random subspace find them
+/// (Halko, Martinsson and Tropp 2011, algorithm 4.4), which is 10 wider than asked for. The errors
+/// are those of [`super::svd`].
 pub fn iterated(a: &[f64], (m, n): (usize, usize), k: usize, iterations: usize) -> Result<Svd> {
     check(&[(a, m, n)], k, m.min(n))?;
     let mut basis = Basis::new(a, (m, n));

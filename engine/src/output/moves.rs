@@ -30,7 +30,8 @@ impl Lock {
 /// lock of [`moving`].
 pub(super) fn finish(dir: &Path) -> Result<()> {
     let commit = dir.join(COMMIT);
-    // the directory may be a stranger's: a link in the place of the commit would have files moved that lie elsewhere
+    // the directory may be a stranger's: a link in the place of the commit would have files moved
+    // that lie elsewhere
     match fs::symlink_metadata(&commit) {
         Ok(is) if is.is_dir() => {}
         Ok(_) => return Err(failed(&commit)(io::ErrorKind::NotADirectory.into())),

@@ -8,7 +8,8 @@ use engraft_adapters::{Adapter, Fields, Format, Head, Setup, grammar as strings,
 use engraft_engine::{Cx, Device, ParamSet, Pass, Plain};
 use engraft_models::Rows;
 
-/// An `adapter_config.json` of either library and its tensors: loaded, computed with, and written again.
+/// An `adapter_config.json` of either library and its tensors: loaded, computed with, and written
+/// again.
 pub fn adapter(input: &[u8]) -> bool {
     let directory = directory();
     let [config, tensors] = parts::<2>(input);
@@ -30,8 +31,8 @@ pub fn adapter(input: &[u8]) -> bool {
     })
 }
 
-/// A `head_config.json`, its tensors, and the `adapter_config.json` beside them: loaded, computed with, written again, and given
-/// to the task that it does.
+/// A `head_config.json`, its tensors, and the `adapter_config.json` beside them: loaded, computed
+/// with, written again, and given to the task that it does.
 pub fn head(input: &[u8]) -> bool {
     let directory = directory();
     let [config, tensors, adapter] = parts::<3>(input);
@@ -60,7 +61,8 @@ pub fn head(input: &[u8]) -> bool {
     })
 }
 
-/// A configuration string: what it describes is made for a model that is not computed with, and written.
+/// A configuration string: what it describes is made for a model that is not computed with, and
+/// written.
 pub fn grammar(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let _ = strings::value(text);
@@ -73,7 +75,8 @@ pub fn grammar(input: &[u8]) -> bool {
     true
 }
 
-/// A composition of adapters, as a text or as `adapter_setup.json` has it; what is written is read again.
+/// A composition of adapters, as a text or as `adapter_setup.json` has it; what is written is read
+/// again.
 pub fn setup(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let mut taken = false;

@@ -5,7 +5,8 @@ use tempfile::TempDir;
 /// The line between the parts of an input that stands for several files.
 const BETWEEN: &[u8] = b"\n=====\n";
 
-/// The parts of an input, at most so many: the last one is all that is left. An empty part is a file that is not there.
+/// The parts of an input, at most so many: the last one is all that is left. An empty part is a
+/// file that is not there.
 pub fn parts<const N: usize>(input: &[u8]) -> [Option<&[u8]>; N] {
     let mut rest = Some(input);
     std::array::from_fn(|i| {

@@ -14,8 +14,8 @@ pub fn cpu() -> &'static Device {
     CPU.get_or_init(|| Device::cpu(1).expect("a processor"))
 }
 
-/// Runs something on [`cpu`], whose large blocks do not come from the allocator that is watched: it is held to what its own ledger
-/// says.
+/// Runs something on [`cpu`], whose large blocks do not come from the allocator that is watched: it
+/// is held to what its own ledger says.
 pub fn computing<R>(input: &[u8], run: impl FnOnce(&Device) -> R) -> R {
     let device = cpu();
     device.ledger().reset_peak();

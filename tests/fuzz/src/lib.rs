@@ -1,8 +1,8 @@
 //! What the fuzzers run: every reader of a file or a text that engraft has, given any bytes.
 //!
-//! A reader must give a value or an error: a panic is a fault, and so is holding more memory than a small multiple of what it was
-//! given. [`TARGETS`] says which readers there are; `fuzz_targets/` hands them to libFuzzer, and the tests here replay the
-//! committed inputs without it.
+//! A reader must give a value or an error: a panic is a fault, and so is holding more memory than a
+//! small multiple of what it was given. [`TARGETS`] says which readers there are; `fuzz_targets/`
+//! hands them to libFuzzer, and the tests here replay the committed inputs without it.
 #![forbid(unsafe_code)]
 
 #[macro_use]
@@ -38,7 +38,8 @@ struct Target {
     times: usize,
 }
 
-/// Bytes that a reader may hold whatever its input is: the buffers of files, tables, a small tokenizer.
+/// Bytes that a reader may hold whatever its input is: the buffers of files, tables, a small
+/// tokenizer.
 const FREE: usize = 8 << 20;
 
 /// Every target.
@@ -87,8 +88,8 @@ impl Target {
 }
 
 static QUIET: Once = Once::new();
-/// libFuzzer's own hook ends the process at once, where the library makes an error of a panic of the `tokenizers` crate. One that
-/// nobody catches ends it later.
+/// libFuzzer's own hook ends the process at once, where the library makes an error of a panic of
+/// the `tokenizers` crate. One that nobody catches ends it later.
 fn let_panics_unwind() {
     if cfg!(test) {
         return;

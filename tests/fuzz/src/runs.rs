@@ -102,8 +102,9 @@ pub fn cache(input: &[u8]) -> bool {
     })
 }
 
-/// What lies in a directory that somebody else left: parts, the first line of which is the path of a file, of a directory (`NAME/`)
-/// or of a link to a directory or file that is not ours (`NAME@`, `NAME*`). Whoever reads there, or writes, touches nothing outside of it.
+/// What lies in a directory that somebody else left: parts, the first line of which is the path of
+/// a file, of a directory (`NAME/`) or of a link to a directory or file that is not ours (`NAME@`,
+/// `NAME*`). Whoever reads there, or writes, touches nothing outside of it.
 pub fn commit(input: &[u8]) -> bool {
     let around = directory();
     let (ours, other) = (around.path().join("run"), around.path().join("other"));

@@ -1,4 +1,5 @@
-//! A small encoder in which a token sees its neighbours through one head of attention in a window of two tokens on each side.
+//! A small encoder in which a token sees its neighbours through one head of attention in a window
+//! of two tokens on each side.
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
     Point, Rows, Site, SiteInfo, SiteKind, Tensor, Weight,

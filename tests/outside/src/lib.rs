@@ -1,5 +1,5 @@
-//! What somebody else would write: an architecture, an adapter method and a task of one's own, each in one file, trained with
-//! the crates as they are.
+//! What somebody else would write: an architecture, an adapter method and a task of one's own, each
+//! in one file, trained with the crates as they are.
 #![forbid(unsafe_code)]
 
 pub mod architecture;

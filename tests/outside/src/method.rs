@@ -1,4 +1,5 @@
-//! A gain for each output of the layers that project queries, keys and values: y = (x Wᵀ + b) ∘ v, v starting at ones.
+//! A gain for each output of the layers that project queries, keys and values: y = (x Wᵀ + b) ∘ v,
+//! v starting at ones.
 use engraft_adapters::{
     AtLinear, Fields, Here, Inner, Module, Place, Result, View,
     methods::{Config, Method, overlaid, read, written},

@@ -1,4 +1,5 @@
-//! Least squares on texts: a text's class is learned by pulling its own output to 1 and the others to 0.
+//! Least squares on texts: a text's class is learned by pulling its own output to 1 and the others
+//! to 0.
 use engraft::{
     Result,
     adapters::{HeadConfig, heads},

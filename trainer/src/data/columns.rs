@@ -38,7 +38,8 @@ impl fmt::Display for Column {
 by_text!(Column);
 
 choices! {
-    /// Whether the first row names the columns. Says nothing about JSONL, which names them in every row.
+    /// Whether the first row names the columns. Says nothing about JSONL, which names them in every
+    /// row.
     pub enum Header {
         /// Found out from the first row; an error where it could be either
         Auto = "auto",
@@ -91,11 +92,11 @@ impl Default for Documents {
 
 /// What the user says about the columns; what is `None` is found by its usual name.
 ///
-/// With a header, the text is the column called `text`, `sentence` or `sentence1` (in capitals or not), the
-/// second text is `text_pair` beside `text` and `sentence2` beside `sentence1`, and the label is `label`. A
-/// second text is looked for only if the text's column is not named. Without a header there must be two
-/// columns, first the text and then the label, or one column of texts where no labels are read; anything else
-/// has to be named.
+/// With a header, the text is the column called `text`, `sentence` or `sentence1` (in capitals or
+/// not), the second text is `text_pair` beside `text` and `sentence2` beside `sentence1`, and the
+/// label is `label`. A second text is looked for only if the text's column is not named. Without a
+/// header there must be two columns, first the text and then the label, or one column of texts
+/// where no labels are read; anything else has to be named.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Columns {
     /// The column of the text, or of the words.

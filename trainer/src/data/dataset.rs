@@ -35,7 +35,8 @@ impl Dataset {
         Ok(Self::of(path.into(), records, reading.chosen))
     }
 
-    /// Texts that come from elsewhere; `name` names them in errors, as in "`name`:2" for the second.
+    /// Texts that come from elsewhere; `name` names them in errors, as in "`name`:2" for the
+    /// second.
     pub fn of_texts(name: &str, texts: &[String]) -> Result<Self> {
         let path = PathBuf::from(name);
         if texts.is_empty() {
@@ -75,8 +76,8 @@ impl Dataset {
         Self::of(self.path.clone(), records, self.chosen.clone())
     }
 
-    /// Forgets the texts and words, and of records whose labels say nothing of words everything. Of the labels of words the
-    /// numbers stay that `number` gives them.
+    /// Forgets the texts and words, and of records whose labels say nothing of words everything. Of
+    /// the labels of words the numbers stay that `number` gives them.
     pub fn keep_labels(&mut self, number: impl Fn(&Name) -> Option<u32>) {
         let number = |label: &Option<Name>| label.as_ref().and_then(&number).unwrap_or(NO_NUMBER);
         self.records.retain_mut(|record| {

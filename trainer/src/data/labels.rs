@@ -91,7 +91,8 @@ impl Labels {
         })
     }
 
-    /// The class number of every record; an error names the first one with an unknown label, or without one.
+    /// The class number of every record; an error names the first one with an unknown label, or
+    /// without one.
     pub fn ids_of(&self, data: &Dataset) -> Result<Vec<u32>> {
         let number = |r: &Record| match &r.label {
             Label::One(label) => self.number(&data.path, r.line, label),

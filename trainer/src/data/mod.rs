@@ -15,7 +15,8 @@
 //! | `.conllu` | Universal Dependencies, for words |
 //! | `.txt` | a document a line, or documents apart by blank lines; for words the same as `.conll` |
 //!
-//! All are UTF-8, with or without a byte order mark, with either kind of line ending; blank lines are skipped.
+//! All are UTF-8, with or without a byte order mark, with either kind of line ending; blank lines
+//! are skipped.
 
 mod cells;
 mod columns;

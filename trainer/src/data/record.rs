@@ -20,8 +20,8 @@ pub enum Content {
 pub struct Want {
     /// Texts or words.
     pub content: Content,
-    /// Whether every record must have a label, as in training and evaluation. Else labels are not looked at, unless their
-    /// column is named.
+    /// Whether every record must have a label, as in training and evaluation. Else labels are not
+    /// looked at, unless their column is named.
     pub labels: bool,
 }
 
@@ -51,7 +51,8 @@ pub enum Label {
     One(Name),
     /// One for each word; `None` where a word has none.
     Each(Vec<Option<Name>>),
-    /// The same as numbers of classes, [`NO_NUMBER`] where a word has none: what an evaluation keeps.
+    /// The same as numbers of classes, [`NO_NUMBER`] where a word has none: what an evaluation
+    /// keeps.
     Numbers(Vec<u32>),
 }
 

@@ -40,8 +40,8 @@ impl Backbone {
     pub fn open(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
         Backbone::load(directory.as_ref(), device, how, false)
     }
-    /// Loads a model all of whose weights will train: full fine-tuning, the baseline. They are f32; another storage type
-    /// is refused.
+    /// Loads a model all of whose weights will train: full fine-tuning, the baseline. They are f32;
+    /// another storage type is refused.
     pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
         Backbone::load(directory.as_ref(), device, how, true)
     }
@@ -100,9 +100,9 @@ impl Backbone {
     pub fn recorded_host(&self) -> Result<Host> {
         Ok(Host { fingerprint: self.fingerprint()?, ..self.host.clone() })
     }
-    /// What its files are, whatever they are called and however they are held here: SHA-256 of their
-    /// tensors. Files that [`Backbone::files`] wrote, in another storage type perhaps, are what they
-    /// were made from. None where there are no weights.
+    /// What its files are, whatever they are called and however they are held here: SHA-256 of
+    /// their tensors. Files that [`Backbone::files`] wrote, in another storage type perhaps, are
+    /// what they were made from. None where there are no weights.
     pub fn fingerprint(&self) -> Result<Option<String>> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(known.clone());
@@ -117,7 +117,8 @@ impl Backbone {
         };
         Ok(self.fingerprint.get_or_init(|| found).clone())
     }
-    /// What to say of adapters in a directory that were saved for another backbone: a line for each.
+    /// What to say of adapters in a directory that were saved for another backbone: a line for
+    /// each.
     pub fn strangers(&self, directory: &Path) -> Result<Vec<String>> {
         let recorded = Origin::recorded(directory)?;
         let own = if recorded.is_empty() { None } else { self.fingerprint()? };
@@ -144,7 +145,8 @@ impl Backbone {
     pub fn unread(&self) -> &[String] {
         &self.unread
     }
-    /// What makers of adapters see of the model; `named` are its weights, as [`Model::named`] gives them.
+    /// What makers of adapters see of the model; `named` are its weights, as [`Model::named`] gives
+    /// them.
     pub fn base<'a>(&'a self, named: &'a [(String, &'a Tensor)]) -> Base<'a> {
         let base = Base::new(self.model.sites(), named).in_directory(&self.directory);
         base.with_attention_dropout(self.model.info().attention_dropout)
@@ -187,8 +189,8 @@ impl Backbone {
             Some(_) => Err(Error::Model("a model whose weights train serves one learner only".into())),
         }
     }
-    /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a model.safetensors, in the
-    /// storage types that they have here.
+    /// The model directory's files, by name: config.json, tokenizer.json, and the weights in a
+    /// model.safetensors, in the storage types that they have here.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let copied = self.fingerprint()?.map(|copy_of| Copied { copy_of });
         let note = copied.and_then(|copied| serde_json::to_string(&copied).ok());
@@ -197,8 +199,8 @@ impl Backbone {
         Ok(files)
     }
     /// The model directory's files with an adapter added to the weights, which are in f32 then. An
-    /// error if the adapter does more than that, or if weights are quantised: the sum is none of the
-    /// few values that such a weight may have.
+    /// error if the adapter does more than that, or if weights are quantised: the sum is none of
+    /// the few values that such a weight may have.
     pub fn folded(&self, adapter: &Adapter) -> Result<Vec<(String, Vec<u8>)>> {
         let named = self.model.named();
         let coarse = named.iter().find(|(_, t)| matches!(t.storage(), Storage::Int8 | Storage::Nf4));
@@ -238,7 +240,8 @@ impl Backbone {
         }
         Ok(serialize_with(&tensors, note)?)
     }
-    /// The files of a model directory beside its weights: configuration, tokenizer, vocabulary, chat template.
+    /// The files of a model directory beside its weights: configuration, tokenizer, vocabulary,
+    /// chat template.
     pub(crate) fn companions(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let failed = |path: PathBuf| move |source| Error::Read { path, source };
         let mut files = vec![];
@@ -266,7 +269,8 @@ fn in_f32(config: &[u8]) -> Option<Vec<u8>> {
     }
     serde_json::to_vec_pretty(&v).ok()
 }
-/// Whether a file of a model directory says how the model or its tokenizer works, and is none of weights or of a run.
+/// Whether a file of a model directory says how the model or its tokenizer works, and is none of
+/// weights or of a run.
 fn is_companion(name: &str) -> bool {
     let kinds = ["json", "txt", "model", "jinja", "tiktoken", "py"];
     let is_of_kind =

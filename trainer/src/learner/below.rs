@@ -1,5 +1,5 @@
-//! What lies below the first adapted layer: a function of the batch, and of the pass where the model drops out. Learners on one
-//! model share it, so it is computed once for all of them.
+//! What lies below the first adapted layer: a function of the batch, and of the pass where the
+//! model drops out. Learners on one model share it, so it is computed once for all of them.
 use crate::{Result, text::batch::Batch};
 use engraft_engine::{Act, Cx, Device, Pass, Plain};
 use engraft_models::Model;
@@ -17,10 +17,12 @@ struct Stream {
 }
 
 impl Below {
-    /// The stream in front of a layer; behind the last one the last hidden states of the rows that the batch reads. `more` says
-    /// that it will be asked for again; otherwise it is given away, and held no longer than it is needed.
+    /// The stream in front of a layer; behind the last one the last hidden states of the rows that
+    /// the batch reads. `more` says that it will be asked for again; otherwise it is given away,
+    /// and held no longer than it is needed.
     ///
-    /// What was computed for a lower layer is gone on from. All who ask hand over the same model and batch.
+    /// What was computed for a lower layer is gone on from. All who ask hand over the same model
+    /// and batch.
     pub fn in_front_of(
         &mut self,
         layer: usize,
@@ -39,7 +41,8 @@ impl Below {
         let x = model.run(&mut cx, from..layer, x, &batch.rows(model.info()))?;
         Ok(self.given(Stream { pass, layer, x }, more))
     }
-    /// The same out of a store, which is read if it is not at hand. What is stored is of a model that drops nothing.
+    /// The same out of a store, which is read if it is not at hand. What is stored is of a model
+    /// that drops nothing.
     pub fn stored(&mut self, layer: usize, more: bool, read: impl FnOnce() -> Result<Act>) -> Result<Act> {
         let x = match self.at.take().filter(|s| s.layer == layer) {
             Some(stream) => stream.x,

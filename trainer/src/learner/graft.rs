@@ -18,7 +18,8 @@ pub struct Graft {
     pub saved: Vec<(String, PathBuf)>,
     /// Whether those train.
     pub joint: bool,
-    /// How all of them are put together; none: the new adapter alone, or a fusion of those that were saved.
+    /// How all of them are put together; none: the new adapter alone, or a fusion of those that
+    /// were saved.
     pub setup: Option<Setup>,
     /// How new fusions mix, as a configuration string; none: AdapterFusion.
     pub fusion: Option<String>,
@@ -28,7 +29,8 @@ pub struct Graft {
     pub seed: u64,
 }
 
-/// Streams of random numbers of their own, so that a head starts the same with and without an adapter, and each fusion by itself.
+/// Streams of random numbers of their own, so that a head starts the same with and without an
+/// adapter, and each fusion by itself.
 const HEAD_STREAM: u64 = 0x6865_6164;
 const FUSION_STREAM: u64 = 0x6675_7365;
 
@@ -100,8 +102,8 @@ impl Backbone {
         let head = self.new_head(&name, head, &mut params, seed)?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
-    /// A learner that starts from what was saved, without the adapter's modules in some layers, with
-    /// a new head for a task of its own; none where the model's own serves.
+    /// A learner that starts from what was saved, without the adapter's modules in some layers,
+    /// with a new head for a task of its own; none where the model's own serves.
     pub fn learner_from(
         self,
         directory: impl AsRef<Path>,
@@ -119,8 +121,8 @@ impl Backbone {
         let head = self.new_head(setup.last().unwrap_or_default(), head, &mut params, seed)?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
-    /// What was saved by [`Learner::save`], AdapterHub or PEFT: adapters with a head or without, or a head alone. `task`
-    /// makes the task from the type of the head and its labels.
+    /// What was saved by [`Learner::save`], AdapterHub or PEFT: adapters with a head or without, or
+    /// a head alone. `task` makes the task from the type of the head and its labels.
     pub fn load_learner(
         self,
         directory: impl AsRef<Path>,
@@ -148,8 +150,9 @@ impl Backbone {
         let task = task(head.as_ref())?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
-    /// The same of a learner that answers and learns no more: any number of them share one model. The matrices of its adapters
-    /// are stored like that, as they are in their files if it is `None`, and decoded where they are used.
+    /// The same of a learner that answers and learns no more: any number of them share one model.
+    /// The matrices of its adapters are stored like that, as they are in their files if it is
+    /// `None`, and decoded where they are used.
     pub fn load_frozen_learner(
         self,
         directory: impl AsRef<Path>,
@@ -166,7 +169,8 @@ impl Backbone {
         let task = task(head.as_ref())?;
         Ok(Learner::new(self, (set, setup), head, task))
     }
-    /// The adapters of a directory, which train if there is a set for their weights, and where its head is.
+    /// The adapters of a directory, which train if there is a set for their weights, and where its
+    /// head is.
     fn saved(
         &self,
         directory: &Path,

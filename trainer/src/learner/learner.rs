@@ -76,8 +76,8 @@ impl Learner {
     pub fn setup(&self) -> &Setup {
         &self.setup
     }
-    /// Puts them together in another way, at no cost. An error if that names what is not at hand, or gives several answers for
-    /// a text.
+    /// Puts them together in another way, at no cost. An error if that names what is not at hand,
+    /// or gives several answers for a text.
     pub fn set_setup(&mut self, setup: Setup) -> Result<()> {
         let items = setup.items().unwrap_or(1);
         if self.adapters.activate(&setup, items)?.channels() != 1 {
@@ -91,8 +91,8 @@ impl Learner {
     pub fn set_compat(&mut self, compat: Compat) {
         self.compat = compat;
     }
-    /// From now on these layers, counted from 0, go without their adapters (AdapterDrop), at no cost.
-    /// An error if the model has no such layer.
+    /// From now on these layers, counted from 0, go without their adapters (AdapterDrop), at no
+    /// cost. An error if the model has no such layer.
     pub fn skip_layers(&mut self, layers: impl IntoIterator<Item = usize>) -> Result<()> {
         let (skipped, all) = (Vec::from_iter(layers), self.backbone.model.info().layers);
         if let Some(l) = skipped.iter().find(|l| **l >= all) {
@@ -187,8 +187,8 @@ impl Learner {
     pub(super) fn top(&self) -> Top<'_> {
         Top::new(&*self.backbone.model, self.head.as_ref())
     }
-    /// The first layer that is not the plain model's, or is not frozen: what lies below it is the same for all learners on this
-    /// model, and behind the last one where nothing but a head stands on it.
+    /// The first layer that is not the plain model's, or is not frozen, and behind the last one
+    /// where there is none: what lies below is the same for all learners on this model.
     pub(crate) fn first_layer(&self) -> Result<usize> {
         if self.is_full() {
             return Ok(0);
@@ -197,8 +197,8 @@ impl Learner {
         let active = self.active_above(self.setup.items().unwrap_or(1), 0)?;
         Ok(first_touched(&active, model.sites()).unwrap_or(model.info().layers))
     }
-    /// The last hidden states of the rows that are read: (rows, channels). Others, if there are `more`, take what lies below from
-    /// the same place.
+    /// The last hidden states of the rows that are read: (rows, channels). Others, if there are
+    /// `more`, take what lies below from the same place.
     fn hidden<'m>(
         &'m self,
         cx: &mut Cx<'m>,
@@ -221,9 +221,9 @@ impl Learner {
             (_, layers) => Ok(model.run(cx, from..layers, x, &rows)?),
         }
     }
-    /// From now on what lies below the first trained module is computed once for each text and kept in `directory`: see
-    /// [`super::prefix`]. `max_length` is where texts are cut. An error if there is nothing below it, or if it has dropout
-    /// and is no constant.
+    /// From now on what lies below the first trained module is computed once for each text and kept
+    /// in `directory`: see [`super::prefix`]. `max_length` is where texts are cut. An error if
+    /// there is nothing below it, or if it has dropout and is no constant.
     pub fn cache_prefix(&mut self, directory: &Path, precision: Precision, max_length: usize) -> Result<()> {
         let (b, model) = (&self.backbone, &self.backbone.model);
         let refused = |why: String| {
@@ -263,14 +263,15 @@ impl Learner {
             ("products", if in_integers { "int8" } else { "f32" }.into()),
             ("kernels", isa.name().into()),
         ];
-        // behind the last layer only the row that is read need be kept, if it is the same in every text
+        // behind the last layer only the row that is read is kept, if it is the same in every text
         let summary = self.task.sample(vec![0], &mut |_| 0).reads == Reads::Summary;
         let keeps = if summary { Keeps::Summary(model.info().summary.clone()) } else { Keeps::All };
         let at = (from, model.info().channels);
         self.prefix = Some(Arc::new(Prefix::open(directory, &setting, precision, at, keeps, b.device())?));
         Ok(())
     }
-    /// Reads from the cache of another learner on this model, if its lies in front of the same layer; whether it does.
+    /// Reads from the cache of another learner on this model, if its lies in front of the same
+    /// layer; whether it does.
     pub fn share_prefix(&mut self, other: &Learner) -> Result<bool> {
         let from = self.first_layer()?;
         self.prefix = other.prefix.clone().filter(|p| p.from() == from);
@@ -294,7 +295,7 @@ impl Learner {
             self.task.answers(&mut cx, self.top(), &x, batch)
         })
     }
-    /// Adds to `shares` what the fusions mix in a pass without dropout, of every token of these examples.
+    /// Adds to `shares` what the fusions mix of every token of a batch, without dropout.
     pub fn look_at_shares(&self, examples: &Batch, shares: &Shares) -> Result<()> {
         let device = self.backbone.device();
         device.install(|| {
@@ -304,7 +305,8 @@ impl Learner {
             Ok(())
         })
     }
-    /// A pass without dropout; if gradients are asked for, those of the mean loss for every trained tensor are added.
+    /// A pass without dropout; if gradients are asked for, those of the mean loss for every trained
+    /// tensor are added.
     pub fn examine(&self, examples: &[Example], gradients: Option<&mut Gradients>) -> Result<Output> {
         let batch: Batch = examples.iter().cloned().collect();
         let device = self.backbone.device();
@@ -329,8 +331,8 @@ impl Learner {
             Ok(out)
         })
     }
-    /// The summed loss of a batch in a training pass without the adapters of `dropped` lower layers,
-    /// and the bytes that each layer kept; `weight` times its gradients are added to `into`.
+    /// The summed loss of a batch in training without the adapters of `dropped` lower layers, and
+    /// the bytes that each layer kept; `weight` times its gradients are added to `into`.
     pub(crate) fn learn(
         &self,
         (batch, dropped): (&Batch, usize),
@@ -355,7 +357,7 @@ impl Learner {
             Ok((f64::from(value), kept))
         })
     }
-    /// What is to be added to the gradients of a step whatever its batches: of the penalties of fusions that train.
+    /// Adds to the gradients of a step those of the penalties of fusions that train.
     pub(crate) fn penalise(&self, into: &mut Gradients) -> Result<()> {
         let device = self.backbone.device();
         for (_, mixer) in self.adapters.fusions().flat_map(Fusion::mixers) {
@@ -366,8 +368,9 @@ impl Learner {
         }
         Ok(())
     }
-    /// The files of the learner, by name: adapter and head in the format that they were loaded from, AdapterHub's for new ones;
-    /// after full fine-tuning the model with its tokenizer, and the head.
+    /// The files of the learner, by name: adapter and head in the format that they were loaded
+    /// from, AdapterHub's for new ones; after full fine-tuning the model with its tokenizer, and
+    /// the head.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let host = match self.adapters.is_empty() {
             true => self.backbone.host().clone(),
@@ -380,8 +383,8 @@ impl Learner {
         }
         Ok(files)
     }
-    /// Saves [`Learner::files`] into a directory, which is made where it is missing: all of them, or none. What was saved there
-    /// before would be taken for a part of this learner, and goes.
+    /// Saves [`Learner::files`] into a directory, which is made where it is missing: all of them,
+    /// or none. What was saved there before would be taken for a part of this learner, and goes.
     pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
         let mut commit = Commit::begin(directory)?;
         for (name, bytes) in self.files()? {

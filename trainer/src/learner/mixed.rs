@@ -4,9 +4,10 @@ use crate::{Error, Result, tasks::Answer, text::batch::Batch};
 use engraft_adapters::Active;
 use engraft_engine::{Cx, Pass};
 
-/// What the learners compute for the examples of a batch, without dropout: example i is answered by the one with the number
-/// `of_item[i]`, its head included, with the very bits that it gives by itself. They stand on one model; their tasks read the
-/// same kind of rows, and may have classes of their own.
+/// What the learners compute for the examples of a batch, without dropout: example i is answered by
+/// the one with the number
+/// `of_item[i]`, its head included, with the very bits that it gives by itself. They stand on one
+/// model; their tasks read the same kind of rows, and may have classes of their own.
 pub fn answers_of_each(learners: &[&Learner], of_item: &[usize], batch: &Batch) -> Result<Vec<Answer>> {
     let Some(first) = learners.first().filter(|_| of_item.len() == batch.len()) else {
         let (n, m) = (of_item.len(), batch.len());

@@ -8,11 +8,12 @@ use engraft_models::{FAMILIES, Family};
 pub struct Opening {
     /// Replaces the dropout probabilities of the model's configuration.
     pub dropout: Option<f32>,
-    /// What the frozen matrices are stored as; as the files have them if `None`. Biases and norms are f32 always, and what
-    /// the files have quantised stays as it is.
+    /// What the frozen matrices are stored as; as the files have them if `None`. Biases and norms
+    /// are f32 always, and what the files have quantised stays as it is.
     pub storage: Option<Storage>,
-    /// In what arithmetic the products with it are computed. For 8-bit integers the weights of these products are stored
-    /// as int8, whatever `storage` says of the other matrices: f32 or int8.
+    /// In what arithmetic the products with it are computed. For 8-bit integers the weights of
+    /// these products are stored as int8, whatever `storage` says of the other matrices: f32 or
+    /// int8.
     pub compute: Compute,
     /// The families that `model_type` may name.
     pub families: &'static [Family],
@@ -24,8 +25,8 @@ impl Default for Opening {
 }
 
 impl Opening {
-    /// Refuses a dropout that is no probability, arithmetic that does not go with what the backbone is stored as, and whatever
-    /// is for a frozen backbone if this one is to train.
+    /// Refuses a dropout that is no probability, arithmetic that does not go with what the backbone
+    /// is stored as, and whatever is for a frozen backbone if this one is to train.
     pub fn check(&self, train: bool) -> Result<()> {
         if let Some(p) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(refused("dropout", p, "it is 0 to below 1".into()));

@@ -1,4 +1,5 @@
-//! Which layer of a model a weight belongs to: told by the paths of the sites in each layer, so that no family is known here.
+//! Which layer of a model a weight belongs to: told by the paths of the sites in each layer, so
+//! that no family is known here.
 use engraft_engine::{Part, SiteInfo};
 use std::collections::BTreeMap;
 
@@ -34,7 +35,8 @@ impl Places {
         let name = format!(".{name}");
         self.layers.iter().find(|(_, path)| name.contains(path)).map(|(layer, _)| *layer)
     }
-    /// The part of the model that a weight belongs to, to be shown: `layer 03`, or the module in front.
+    /// The part of the model that a weight belongs to, to be shown: `layer 03`, or the module in
+    /// front.
     pub fn part(&self, name: &str) -> String {
         match self.layer(name) {
             Some(layer) => format!("layer {layer:0>2}"),

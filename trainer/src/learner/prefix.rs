@@ -1,7 +1,9 @@
-//! The frozen prefix: everything below the first trained module is a function of the text, so it is computed once.
+//! The frozen prefix: everything below the first trained module is a function of the text, so it is
+//! computed once.
 //!
-//! A cache is a directory with one subdirectory for each setting that the activations depend on (backbone, configuration,
-//! storage, layer, tokenizer, truncation, instruction set, precision), named by the hash of that setting. In it are
+//! A cache is a directory with one subdirectory for each setting that the activations depend on
+//! (backbone, configuration, storage, layer, tokenizer, truncation, instruction set, precision),
+//! named by the hash of that setting. In it are
 //!
 //! ```text
 //! key.json            the setting, for people
@@ -10,9 +12,10 @@
 //!                     text's rows;  starts (n + 1): where they lie
 //! lock                held while a run uses it
 //! ```
-//! Rows are appended as texts are met, and count once the index says so, which is written after them, whole or not at all.
-//! A later batch whose texts are all there reads them from the mapped file. What a row is does not depend on the rest of its
-//! batch, so a run with an f32 cache gives the bits of a run without one.
+//! Rows are appended as texts are met, and count once the index says so, which is written after
+//! them, whole or not at all. A later batch whose texts are all there reads them from the mapped
+//! file. What a row is does not depend on the rest of its batch, so a run with an f32 cache gives
+//! the bits of a run without one.
 use crate::{Error, Result};
 use engraft_engine::{
     Act, Buffer, Checkpoint, Class, Cx, Device, Frozen, Pass, Plain, Rows, Tensor, Weight,
@@ -66,7 +69,8 @@ struct Store {
     channels: usize,
     precision: Precision,
     _lock: File,
-    /// Where the rows of a text lie: (first, number). Those from `sealed` on are not in the index yet.
+    /// Where the rows of a text lie: (first, number). Those from `sealed` on are not in the index
+    /// yet.
     texts: HashMap<Text, (usize, usize)>,
     /// In the order of their rows, with the sums.
     order: Vec<(Text, i64)>,
@@ -79,8 +83,9 @@ struct Store {
 }
 
 impl Prefix {
-    /// A cache in `directory` of the residual stream in front of a layer, of so many channels; if the layer is beyond the last,
-    /// of those last hidden states that it `keeps`. `setting` says what the rows depend on besides.
+    /// A cache in `directory` of the residual stream in front of a layer, of so many channels; if
+    /// the layer is beyond the last, of those last hidden states that it `keeps`. `setting` says
+    /// what the rows depend on besides.
     pub fn open(
         directory: &Path,
         setting: &[(&str, String)],
@@ -106,7 +111,8 @@ impl Prefix {
     pub fn from(&self) -> usize {
         self.from
     }
-    /// The residual stream of these texts in front of that layer, from the cache; it is computed, and added, if a text is new.
+    /// The residual stream of these texts in front of that layer, from the cache; it is computed,
+    /// and added, if a text is new.
     pub(super) fn stream(&self, model: &dyn Model, tokens: &Tokens) -> Result<Act> {
         let mut store = self.lock();
         let texts = texts(tokens);

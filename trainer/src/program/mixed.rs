@@ -35,8 +35,8 @@ impl Mixed {
     pub fn learners(&self) -> Vec<&Learner> {
         self.named.iter().map(|(_, learner)| &**learner).collect()
     }
-    /// Reads files and loads the adapters that they name, no others. Texts are read as in training, which was the same for all
-    /// of them, unless the arguments say otherwise.
+    /// Reads files and loads the adapters that they name, no others. Texts are read as in training,
+    /// which was the same for all of them, unless the arguments say otherwise.
     pub fn load(
         g: &Grafted,
         reading: Options,
@@ -101,7 +101,8 @@ fn rows(
     Ok((data, rows))
 }
 
-/// Refuses one that reads texts as none, or does another task than is asked for, or than the others.
+/// Refuses one that reads texts as none, or does another task than is asked for, or than the
+/// others.
 fn check_task(
     name: &str,
     learner: &Learner,
@@ -167,8 +168,8 @@ fn known(arguments: &[String]) -> engraft::Result<BTreeMap<String, PathBuf>> {
     Ok(known)
 }
 
-/// What is given, and where it says nothing what the runs recorded that saved the adapters: one backbone serves all of them, and
-/// one way to read.
+/// What is given, and where it says nothing what the runs recorded that saved the adapters: one
+/// backbone serves all of them, and one way to read.
 fn as_all_recorded(
     given: Options,
     known: &BTreeMap<String, PathBuf>,

@@ -22,7 +22,8 @@ pub fn reason(error: &anyhow::Error) -> String {
         _ => format!("{said}: {cause}"),
     })
 }
-/// A warning when there are so many classes that a column may have been taken for labels that holds something else.
+/// A warning when there are so many classes that a column may have been taken for labels that holds
+/// something else.
 pub fn many_classes(file: &Path, classes: usize) -> Option<String> {
     const MANY: usize = 1000;
     (classes > MANY).then(|| {

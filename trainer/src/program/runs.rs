@@ -142,8 +142,9 @@ fn report_of_all(s: &Settings, ended: &[(Option<String>, Result<Outcome>)]) -> R
     Ok((REPORT.into(), text.map_err(|e| Error::file(&s.out, e.to_string()))?))
 }
 
-/// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must be set. There is an outcome
-/// for each run that was not over before, with its name if it is one of several.
+/// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must
+/// be set. There is an outcome for each run that was not over before, with its name if it is one of
+/// several.
 pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<String>, Result<Outcome>)>> {
     let paths = s.train.as_deref().ok_or_else(|| needed("train"))?;
     s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;

@@ -29,8 +29,8 @@ pub fn open(device: Backend, threads: usize) -> Result<Device> {
     .map_err(engraft_engine::Error::from)?)
 }
 
-/// The most tokens of a sequence on this model: as many as are asked for, else a usual number, or what the model or its
-/// tokenizer takes if that is less.
+/// The most tokens of a sequence on this model: as many as are asked for, else a usual number, or
+/// what the model or its tokenizer takes if that is less.
 pub fn max_length(asked: Option<usize>, backbone: &Backbone) -> usize {
     asked.unwrap_or_else(|| {
         // what is wrong with the files is said when the tokenizer is made of them
@@ -107,8 +107,8 @@ pub fn learn(task: &TaskType, files: &Files) -> Result<(Box<dyn Task>, Option<Su
     Ok(((task.learn)(&files.name(), names)?, found))
 }
 
-/// What was saved in a directory, with its task: that of its head, which must be the one that is asked for. Without a directory
-/// the backbone alone, for a task that goes without a head.
+/// What was saved in a directory, with its task: that of its head, which must be the one that is
+/// asked for. Without a directory the backbone alone, for a task that goes without a head.
 pub fn saved(
     backbone: Backbone,
     directory: Option<&Path>,
@@ -168,8 +168,8 @@ pub fn task(name: Option<&String>) -> Result<Option<&'static TaskType>> {
     name.map(|name| TaskType::named(name)).transpose()
 }
 
-/// The learner that the settings describe, or the one that was saved, on a backbone. `known` makes a new task, once it is clear
-/// that there is to be one.
+/// The learner that the settings describe, or the one that was saved, on a backbone. `known` makes
+/// a new task, once it is clear that there is to be one.
 pub fn learner(
     s: &Settings,
     backbone: Backbone,

@@ -26,8 +26,8 @@ const COLUMNS: usize = 20;
 /// The most rows of a table.
 pub const ROWS: usize = 50;
 
-/// Counts of true against predicted classes. Only what occurs is held, so that memory is that of the classes and the texts and
-/// not of the pairs of classes.
+/// Counts of true against predicted classes. Only what occurs is held, so that memory is that of
+/// the classes and the texts and not of the pairs of classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     /// Texts by (true class, predicted class).
@@ -109,15 +109,15 @@ impl Confusion {
         if present.is_empty() { 0.0 } else { sum / present.len() as f64 }
     }
 
-    /// F1 over all decisions: one label per text, one prediction per text, so precision, recall and F1 are
-    /// all the accuracy.
+    /// F1 over all decisions: one label per text, one prediction per text, so precision, recall and
+    /// F1 are all the accuracy.
     pub fn micro_f1(&self) -> f64 {
         self.accuracy()
     }
 
     /// The Matthews correlation for any number of classes (Gorodkin 2004), as `matthews_corrcoef`:
-    /// (c s - sum p_k t_k) / sqrt((s^2 - sum p_k^2) (s^2 - sum t_k^2)) with s texts, c right, t_k of class k
-    /// and p_k put there; 0 where a factor of the root is 0.
+    /// (c s - sum p_k t_k) / sqrt((s^2 - sum p_k^2) (s^2 - sum t_k^2)) with s texts, c right, t_k
+    /// of class k and p_k put there; 0 where a factor of the root is 0.
     pub fn matthews(&self) -> f64 {
         let dot = |a: &[u64], b: &[u64]| -> i128 {
             a.iter().zip(b).map(|(a, b)| i128::from(*a) * i128::from(*b)).sum()
@@ -132,8 +132,8 @@ impl Confusion {
         covariance as f64 / (spread.0 as f64 * spread.1 as f64).sqrt()
     }
 
-    /// How well each class is found; `labels` names them. Of more than [`MATRIX`] classes those that occur, in truth or in
-    /// prediction.
+    /// How well each class is found; `labels` names them. Of more than [`MATRIX`] classes those
+    /// that occur, in truth or in prediction.
     pub fn classes(&self, labels: &[String]) -> Vec<ClassScores> {
         assert_eq!(labels.len(), self.n(), "a name for every class");
         let listed = (0..self.n()).filter(|&k| self.n() <= MATRIX || self.occurs(k));
@@ -150,9 +150,9 @@ impl Confusion {
         }
     }
 
-    /// What a report has of it: `classes`, and `confusion`, a row for each true class with a count for each predicted one.
-    /// Of more than [`MATRIX`] classes there is `confusion_pairs` in its place, [true label, predicted label, count] for each
-    /// pair that occurs.
+    /// What a report has of it: `classes`, and `confusion`, a row for each true class with a count
+    /// for each predicted one. Of more than [`MATRIX`] classes there is `confusion_pairs` in its
+    /// place, [true label, predicted label, count] for each pair that occurs.
     pub fn details(&self, labels: &[String]) -> Map<String, Value> {
         let mut details = Map::from_iter([("classes".to_string(), json!(self.classes(labels)))]);
         if self.n() <= MATRIX {
@@ -167,8 +167,8 @@ impl Confusion {
         details
     }
 
-    /// A table for people: the scores of each class, and what its texts were taken for. Of more than [`ROWS`] classes those with
-    /// the most texts.
+    /// A table for people: the scores of each class, and what its texts were taken for. Of more
+    /// than [`ROWS`] classes those with the most texts.
     pub fn table(&self, labels: &[String]) -> Vec<String> {
         let mut listed: Vec<usize> = (0..self.n()).collect();
         if self.n() > ROWS {
@@ -227,8 +227,10 @@ mod tests {
         f1: [f64; 3],
     }
 
-    /// scikit-learn 1.9.1: `accuracy_score(t, p)`, `f1_score(t, p, average="macro", zero_division=0)`,
-    /// `matthews_corrcoef(t, p)`, `precision_recall_fscore_support(t, p, labels=range(3), zero_division=0)`.
+    /// scikit-learn 1.9.1: `accuracy_score(t, p)`,
+    /// `f1_score(t, p, average="macro", zero_division=0)`,
+    /// `matthews_corrcoef(t, p)`,
+    /// `precision_recall_fscore_support(t, p, labels=range(3), zero_division=0)`.
     const CASES: [Case; 5] = [
         Case {
             truth: &[0, 1, 1, 0, 1, 0, 1, 1],

@@ -1,9 +1,10 @@
-//! Entities in sequences of tags, and how well they are found: the definitions of `seqeval` 1.2.2 in its default mode, which are
-//! those of CoNLL's `conlleval`.
+//! Entities in sequences of tags, and how well they are found: the definitions of `seqeval` 1.2.2
+//! in its default mode, which are those of CoNLL's `conlleval`.
 //!
-//! A tag such as `B-PER` is a letter and a type; the type of a tag without one is `_`. An entity begins at `B` and `S`, at `I` and `E`
-//! after `O`, `E` and `S`, and wherever the type changes; it ends in front of `B`, `S` and `O`, behind `E` and `S`, and wherever the type
-//! changes. So `I-PER I-PER` without a beginning is an entity, the same as `B-PER I-PER`.
+//! A tag such as `B-PER` is a letter and a type; the type of a tag without one is `_`. An entity
+//! begins at `B` and `S`, at `I` and `E` after `O`, `E` and `S`, and wherever the type changes; it
+//! ends in front of `B`, `S` and `O`, behind `E` and `S`, and wherever the type changes. So
+//! `I-PER I-PER` without a beginning is an entity, the same as `B-PER I-PER`.
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
@@ -111,8 +112,8 @@ impl Entities {
 /// Type, first word and last word, words counted through all sentences.
 type Entity = (String, usize, usize);
 
-/// Reads one tag after the other. Sentences are one sequence with an `O` behind each, as in the library: in tags that are no
-/// tags at all, an entity may so begin in an earlier sentence.
+/// Reads one tag after the other. Sentences are one sequence with an `O` behind each, as in the
+/// library: in tags that are no tags at all, an entity may so begin in an earlier sentence.
 #[derive(Clone, Debug)]
 struct Scan {
     at: usize,

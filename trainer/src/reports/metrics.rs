@@ -1,4 +1,5 @@
-//! The numbers that sum up an evaluation: named scores, of which a task says in which direction they are better.
+//! The numbers that sum up an evaluation: named scores, of which a task says in which direction
+//! they are better.
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 

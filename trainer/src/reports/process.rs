@@ -1,11 +1,13 @@
 //! The memory of this process, as the operating system counts it.
 
-/// The most memory this process has had at once, in bytes: `VmHWM` in `/proc/self/status`; `None` elsewhere.
+/// The most memory this process has had at once, in bytes: `VmHWM` in `/proc/self/status`; `None`
+/// elsewhere.
 pub fn peak_rss_bytes() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Starts that peak again from what the process has now. Where the operating system cannot, it stays.
+/// Starts that peak again from what the process has now. Where the operating system cannot, it
+/// stays.
 pub fn reset_peak_rss() {
     // Linux: Documentation/filesystems/proc.rst
     let _ = std::fs::write("/proc/self/clear_refs", "5");
@@ -16,8 +18,8 @@ pub fn rss_bytes() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-/// What of it are pages of files, in bytes: the program's code as far as it has run, and what it has
-/// mapped; `RssFile` in `/proc/self/status`; `None` elsewhere.
+/// What of it are pages of files, in bytes: the program's code as far as it has run, and what it
+/// has mapped; `RssFile` in `/proc/self/status`; `None` elsewhere.
 pub fn rss_of_files_bytes() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/self/status").ok()?, "RssFile:")
 }

@@ -22,7 +22,8 @@ pub struct Report {
     pub tokens_per_second: f64,
     /// The most memory the process has had; null where the operating system does not say.
     pub peak_rss_bytes: Option<u64>,
-    /// The most bytes that the device's ledger counted at once: weights, gradients, optimiser state, activations.
+    /// The most bytes that the device's ledger counted at once: weights, gradients, optimiser
+    /// state, activations.
     pub ledger_peak_bytes: u64,
     /// Numbers that were trained.
     pub trainable_parameters: u64,

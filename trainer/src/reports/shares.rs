@@ -1,4 +1,5 @@
-//! How much each adapter of a fusion contributes in each layer: a table, and what a heat map is drawn of.
+//! How much each adapter of a fusion contributes in each layer: a table, and what a heat map is
+//! drawn of.
 use super::heat_map::{HeatMap, Row};
 use engraft_adapters::SiteShares;
 use engraft_engine::{Part, Site};

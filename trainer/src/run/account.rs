@@ -1,8 +1,8 @@
 //! What a training step holds, by what it is held for: predicted on the Null device, or measured.
 //!
-//! Both are the same code, [`account`]: it takes two steps (from the second one on there is optimiser state) and reads the
-//! ledger of the device that the model lives on. The Null device allocates and computes nothing, so its ledger is a
-//! prediction, of every byte.
+//! Both are the same code, [`account`]: it takes two steps (from the second one on there is
+//! optimiser state) and reads the ledger of the device that the model lives on. The Null device
+//! allocates and computes nothing, so its ledger is a prediction, of every byte.
 use super::step::Trainer;
 use crate::{
     Result,
@@ -29,11 +29,13 @@ pub struct Account {
     pub highest: Bytes,
     /// Layer by layer; `saved` is what the layer keeps when the forward pass is over.
     pub layers: Vec<Bytes>,
-    /// What is in no layer: embeddings, pooler, head, scratch memory, and what a layer that is being recomputed holds.
+    /// What is in no layer: embeddings, pooler, head, scratch memory, and what a layer that is
+    /// being recomputed holds.
     pub rest: Bytes,
 }
 
-/// What two steps on a batch hold in all since the device was opened, with layers that keep what `keep` says.
+/// What two steps on a batch hold in all since the device was opened, with layers that keep what
+/// `keep` says.
 pub fn account(c: &mut Learner, batch: &Batch, keep: Keep) -> Result<Account> {
     let optimiser = AdamW::new(0.01).clipping(1.0);
     let mut trainer = Trainer::new(optimiser, 0).with_activations(Activations::all(keep));

@@ -1,7 +1,8 @@
 //! The directory of a run: its own from beginning to end, with files of one moment at every time.
 //!
-//! What belongs to it is listed in `.files`, so that the next run that is sent here takes away what this one wrote, in
-//! the very moment its own first files appear, and nothing that somebody else put there.
+//! What belongs to it is listed in `.files`, so that the next run that is sent here takes away what
+//! this one wrote, in the very moment its own first files appear, and nothing that somebody else
+//! put there.
 use crate::{Error, Result};
 use engraft_adapters::files;
 use engraft_engine::output::{self, Commit, Lock};
@@ -35,8 +36,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Takes a directory for a new run, which is made where it is missing; an error if another run writes into it. `settings` is
-    /// the file that says how the run goes: it lies there as [`BEGUN`] until there is something to save beside it.
+    /// Takes a directory for a new run, which is made where it is missing; an error if another run
+    /// writes into it. `settings` is the file that says how the run goes: it lies there as
+    /// [`BEGUN`] until there is something to save beside it.
     pub fn begin(path: &Path, settings: File) -> Result<Directory> {
         let mut d = Directory::go_on(path, settings)?;
         d.earlier = files::names().into_iter().map(String::from).chain(std::mem::take(&mut d.own)).collect();
@@ -67,8 +69,9 @@ impl Directory {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// In one moment: `whole`, if given, is all that the run has, else what it has stays; `more` comes or is replaced, and so does
-    /// what is to be `streamed`, a name and a writer; whatever is `over` goes, and so do the files of the run before.
+    /// In one moment: `whole`, if given, is all that the run has, else what it has stays; `more`
+    /// comes or is replaced, and so does what is to be `streamed`, a name and a writer; whatever is
+    /// `over` goes, and so do the files of the run before.
     pub fn save(
         &mut self,
         whole: Option<&[File]>,
@@ -99,7 +102,8 @@ impl Directory {
 }
 
 impl Drop for Directory {
-    /// Of a run that failed before it saved anything nothing stays; a kill leaves the settings to begin with again.
+    /// Of a run that failed before it saved anything nothing stays; a kill leaves the settings to
+    /// begin with again.
     fn drop(&mut self) {
         if self.earlier.contains(BEGUN) {
             let _ = std::fs::remove_file(self.path.join(BEGUN));

@@ -79,8 +79,9 @@ impl Encoded {
     }
 }
 
-/// What the task of each of some learners on one model computes for every example, in the order of the data: what lies below
-/// their first adapted layers is computed once. Long work shows its progress as `mode` says.
+/// What the task of each of some learners on one model computes for every example, in the order of
+/// the data: what lies below their first adapted layers is computed once. Long work shows its
+/// progress as `mode` says.
 pub fn answers(
     of: &[&Learner],
     examples: &Examples,
@@ -155,7 +156,8 @@ pub fn predict(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode
     Ok(answers.iter().flat_map(|a| l.task().predictions(&on.data, &on.examples, a)).collect())
 }
 
-/// What learners on one model compute for data sets of their own, in mixed batches: in the order of each data set.
+/// What learners on one model compute for data sets of their own, in mixed batches: in the order of
+/// each data set.
 fn answers_mixed(of: &[&Learner], on: &[Encoded], size: BatchSize, mode: Mode) -> Result<Vec<Vec<Answer>>> {
     // (learner, example), longest first, so that batches are even
     let of_learner =
@@ -177,8 +179,9 @@ fn answers_mixed(of: &[&Learner], on: &[Encoded], size: BatchSize, mode: Mode) -
     Ok(found.into_iter().map(put_back).collect())
 }
 
-/// What is said of records each of which has a learner of its own, in mixed batches: `of_record` has its number for each record.
-/// The predictions are in the order of the records, and each is what its learner says by itself.
+/// What is said of records each of which has a learner of its own, in mixed batches: `of_record`
+/// has its number for each record. The predictions are in the order of the records, and each is
+/// what its learner says by itself.
 pub fn predict_mixed(
     of: &[&Learner],
     of_record: &[usize],

@@ -1,4 +1,5 @@
-//! One run among those that go over the same batches: where it stands, what it saves, what it leaves.
+//! One run among those that go over the same batches: where it stands, what it saves, what it
+//! leaves.
 use super::{
     directory::{Directory, File},
     recipe::Recipe,
@@ -148,7 +149,8 @@ impl Member {
         state.epochs.push(epoch);
         line
     }
-    /// What is to be saved of the learner: all of it where it is the best, or where there is no telling yet.
+    /// What is to be saved of the learner: all of it where it is the best, or where there is no
+    /// telling yet.
     fn learned(&self) -> Result<Option<Vec<File>>> {
         if !self.unsaved && self.state.best.is_some() {
             return Ok(None);

@@ -1,9 +1,11 @@
-//! Which layers keep their activations and which recompute them, so that a run fits into a number of bytes.
+//! Which layers keep their activations and which recompute them, so that a run fits into a number
+//! of bytes.
 //!
-//! The run is priced before it begins: the Null device takes its steps and evaluations, of the real lengths, and its ledger
-//! holds at its highest what the run will hold. Recomputing a layer costs its forward pass a second time, the same for every
-//! layer, so the fastest plan recomputes the fewest: first those that give back most, and of equals the lowest, whose
-//! activations are needed last. What is rounded to bf16 changes numbers, so a plan never does that.
+//! The run is priced before it begins: the Null device takes its steps and evaluations, of the real
+//! lengths, and its ledger holds at its highest what the run will hold. Recomputing a layer costs
+//! its forward pass a second time, the same for every layer, so the fastest plan recomputes the
+//! fewest: first those that give back most, and of equals the lowest, whose activations are needed
+//! last. What is rounded to bf16 changes numbers, so a plan never does that.
 use super::{
     adapter_drop::AdapterDrop,
     evaluate::{Encoded, answers_together},
@@ -23,7 +25,8 @@ use crate::{
 use engraft_engine::{Activations, AdamW, Keep};
 use std::collections::BTreeSet;
 
-/// Batches of one kind that are priced: more than that are never needed, as small ones cost less than large ones.
+/// Batches of one kind that are priced: more than that are never needed, as small ones cost less
+/// than large ones.
 const MOST: usize = 4096;
 /// Batches of one kind with which plans are compared before one is priced with all.
 const FEW: usize = 16;
@@ -31,7 +34,8 @@ const FEW: usize = 16;
 /// What memory depends on in an example: tokens, rows that are read, labels among them.
 type Shape = (usize, usize, usize);
 
-/// Different batches, as the shapes of their examples in order of size; those with most tokens, if there are too many.
+/// Different batches, as the shapes of their examples in order of size; those with most tokens, if
+/// there are too many.
 #[derive(Clone, Debug, Default)]
 struct Batches {
     shapes: BTreeSet<(usize, Vec<Shape>)>,
@@ -92,11 +96,13 @@ impl Work {
     pub fn new() -> Work {
         Work::default()
     }
-    /// The same, by runs that go together with these seeds: where the model drops out, only those of one seed share what lies below.
+    /// The same, by runs that go together with these seeds: where the model drops out, only those
+    /// of one seed share what lies below.
     pub fn seeded(self, seeds: Vec<u64>) -> Work {
         Work { seeds, ..self }
     }
-    /// One more step of training, on batches whose gradients are accumulated. Of tokens and labels only their number matters.
+    /// One more step of training, on batches whose gradients are accumulated. Of tokens and labels
+    /// only their number matters.
     pub fn step(&mut self, batches: &[Batch]) {
         if self.first.is_empty() {
             self.first = batches.to_vec();
@@ -110,7 +116,8 @@ impl Work {
     pub fn evaluation(&mut self, batch: &Batch) {
         self.evaluated.add(batch);
     }
-    /// A run that goes by a recipe: its very batches, or where there are too many the largest that it can have.
+    /// A run that goes by a recipe: its very batches, or where there are too many the largest that
+    /// it can have.
     pub fn of_run(s: &Recipe, source: &dyn Source, eval: Option<&Encoded>) -> Result<Work> {
         let mut work = Work::new();
         work.dropped = s.adapter_drop.map(|drop| AdapterDrop::always(drop.least));
@@ -148,8 +155,9 @@ impl Work {
         }
         Ok(())
     }
-    /// What the runs hold at their highest, and what the layers keep of the last batch, all of them together; the learners live on
-    /// the Null device. Only so many batches of each kind are looked at.
+    /// What the runs hold at their highest, and what the layers keep of the last batch, all of them
+    /// together; the learners live on the Null device. Only so many batches of each kind are looked
+    /// at.
     fn price(&self, learners: &mut [Learner], policy: &Activations, most: usize) -> Result<Price> {
         let Some(device) = learners.first().map(|l| l.backbone().device().clone()) else {
             return Err(Error::Model("there is no learner".into()));
@@ -252,8 +260,9 @@ fn ranges(layers: &[usize]) -> String {
 
 /// The fastest plan with which a run holds at most `budget` bytes: weights, gradients, optimiser
 /// state, activations and scratch memory, in training and in evaluation, and the data; the program
-/// itself comes on top. `c` is the run's learner, or those of runs that go together, on the Null device with as many threads as
-/// will compute. Where no plan fits, the error names the least budget for which one does.
+/// itself comes on top. `c` is the run's learner, or those of runs that go together, on the Null
+/// device with as many threads as will compute. Where no plan fits, the error names the least
+/// budget for which one does.
 pub fn plan(c: &mut [Learner], work: &Work, budget: usize) -> Result<MemoryPlan> {
     let layers = c.first().map_or(0, |c| c.backbone().model().info().layers);
     let kept = work.price(c, &Activations::default(), FEW)?;

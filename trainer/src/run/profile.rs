@@ -26,8 +26,8 @@ pub struct StepCount {
     pub warmup: u64,
 }
 
-/// Takes so many `steps` at the recipe's highest rate, and says where the time went. `roofline` is what the machine was
-/// measured at before the model was loaded.
+/// Takes so many `steps` at the recipe's highest rate, and says where the time went. `roofline` is
+/// what the machine was measured at before the model was loaded.
 pub fn run(
     recipe: &Recipe,
     learner: &mut Learner,
@@ -65,7 +65,8 @@ pub fn batches_of<'a>(recipe: &'a Recipe, examples: &'a Examples) -> impl Iterat
     (0..).flat_map(move |epoch| Batches::new(examples, recipe.batch, recipe.order(epoch)))
 }
 
-/// Batches of random sequences of `length` tokens out of `vocabulary`, with labels as the task has them, drawn at random.
+/// Batches of random sequences of `length` tokens out of `vocabulary`, with labels as the task has
+/// them, drawn at random.
 pub fn random_batches<'a>(
     recipe: &Recipe,
     task: &'a dyn Task,

@@ -1,4 +1,5 @@
-//! What a run of training does: how far it goes, in what steps, and by what the best of it is known.
+//! What a run of training does: how far it goes, in what steps, and by what the best of it is
+//! known.
 use super::{
     adapter_drop::AdapterDrop,
     schedule::{Decay, Schedule, Warmup},
@@ -60,7 +61,8 @@ impl Recipe {
     pub fn order(&self, epoch: u64) -> Order {
         if self.shuffle { Order::Shuffled { seed: self.seed, epoch } } else { Order::File }
     }
-    /// Refuses a recipe that reads other batches, in training or evaluation, or reads them in another order.
+    /// Refuses a recipe that reads other batches, in training or evaluation, or reads them in
+    /// another order.
     pub fn check_together(&self, other: &Recipe) -> Result<()> {
         let differs = [
             ("batch-size", self.batch != other.batch),
@@ -85,8 +87,9 @@ impl Recipe {
     pub fn rates(&self, total: u64) -> Schedule {
         Schedule::new(self.schedule, self.warmup, total)
     }
-    /// Optimiser steps of the whole run: whichever of `epochs` and `max_steps` ends first. How many batches of so many tokens
-    /// there are depends on the order: then every epoch is counted. Without `epochs` nothing is.
+    /// Optimiser steps of the whole run: whichever of `epochs` and `max_steps` ends first. How many
+    /// batches of so many tokens there are depends on the order: then every epoch is counted.
+    /// Without `epochs` nothing is.
     pub fn steps(&self, source: &dyn Source) -> Result<u64> {
         let of = |epoch| {
             let batches = source.count(self.batch, self.order(epoch))?;
@@ -109,8 +112,8 @@ impl Recipe {
 }
 
 impl Default for Recipe {
-    /// Three epochs in shuffled batches of 32 at a rate of 5e-4, which rises over 6 % of the steps and falls straight to
-    /// zero.
+    /// Three epochs in shuffled batches of 32 at a rate of 5e-4, which rises over 6 % of the steps
+    /// and falls straight to zero.
     fn default() -> Recipe {
         Recipe {
             batch: BatchSize::Examples(32),

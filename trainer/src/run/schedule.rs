@@ -42,9 +42,9 @@ impl Schedule {
         Self { decay, warmup, total }
     }
 
-    /// What the learning rate is multiplied with at `step`, counted from 0: with w steps of warm-up and T in
-    /// all, step / w below w; from there, with p = (step - w) / (T - w), linear 1 - p, cosine
-    /// (1 + cos(pi p)) / 2, constant 1. The first step of a warm-up has the factor 0.
+    /// What the learning rate is multiplied with at `step`, counted from 0: with w steps of warm-up
+    /// and T in all, step / w below w; from there, with p = (step - w) / (T - w), linear 1 - p,
+    /// cosine (1 + cos(pi p)) / 2, constant 1. The first step of a warm-up has the factor 0.
     pub fn factor(&self, step: u64) -> f64 {
         if step < self.warmup {
             return step as f64 / self.warmup.max(1) as f64;
@@ -73,7 +73,8 @@ mod tests {
         }
     }
 
-    /// `scheduler.get_last_lr()` at base rate 1, one step after the other, with transformers 4.57.6.
+    /// `scheduler.get_last_lr()` at base rate 1, one step after the other, with transformers
+    /// 4.57.6.
     #[test]
     fn equals_transformers() {
         // get_linear_schedule_with_warmup(o, 3, 10)

@@ -1,4 +1,5 @@
-//! Where the batches of a run come from: examples in memory, or anything else that gives the same ones again.
+//! Where the batches of a run come from: examples in memory, or anything else that gives the same
+//! ones again.
 use crate::{
     Result,
     text::{
@@ -10,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 /// What a run learns from, epoch after epoch.
 ///
-/// A run is repeated, and goes on where it was stopped, to the bit: batches must be a pure function of size and order, and
-/// whatever stands behind them may not change while it runs.
+/// A run is repeated, and goes on where it was stopped, to the bit: batches must be a pure function
+/// of size and order, and whatever stands behind them may not change while it runs.
 pub trait Source {
     /// The batches of one epoch, at least one, in this order. Behind an error nothing is asked for.
     fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_>;
@@ -21,7 +22,8 @@ pub trait Source {
     fn hash(&self) -> String;
     /// Bytes that it holds at most while it gives batches.
     fn bytes(&self) -> usize;
-    /// Batches that need as much memory as any of this size, if the real ones are too many to be looked at.
+    /// Batches that need as much memory as any of this size, if the real ones are too many to be
+    /// looked at.
     fn largest(&self, _: BatchSize) -> Option<Vec<Batch>> {
         None
     }

@@ -8,8 +8,9 @@
 //! square.NAME
 //! steps (n)       steps that each weight has taken, in the order of the names
 //! ```
-//! and in its header the [`State`], the counters of the [`Trainer`], and a hash of the data. Everything else follows from the
-//! run's settings: orders and dropout from the seed and the counters.
+//! and in its header the [`State`], the counters of the [`Trainer`], and a hash of the data.
+//! Everything else follows from the run's settings: orders and dropout from the seed and the
+//! counters.
 use super::{evaluate::Encoded, source::Source, step::Trainer};
 use crate::{
     Error, Result,

@@ -38,7 +38,8 @@ impl Trainer {
         let (activations, adapter_drop, kept_by_layer) = (Activations::default(), None, vec![]);
         Trainer { optimiser, seed, passes: 0, steps: 0, activations, adapter_drop, kept_by_layer }
     }
-    /// The same run with another policy for what the layers keep for the backward pass; without it they keep f32.
+    /// The same run with another policy for what the layers keep for the backward pass; without it
+    /// they keep f32.
     pub fn with_activations(self, activations: Activations) -> Trainer {
         Trainer { activations, ..self }
     }
@@ -76,8 +77,9 @@ impl Trainer {
     ) -> Result<()> {
         Ok(self.optimiser.remember(p, moments, steps, device)?)
     }
-    /// One update from one batch, or from several whose gradients are accumulated: of the mean loss over all their labels,
-    /// whatever batch they are in. A loss that is not a number is an error, and changes nothing.
+    /// One update from one batch, or from several whose gradients are accumulated: of the mean loss
+    /// over all their labels, whatever batch they are in. A loss that is not a number is an error,
+    /// and changes nothing.
     pub fn step(&mut self, learner: &mut Learner, batches: &[Batch], lr: f64) -> Result<Step> {
         let mut done = step_together(vec![Stepping { trainer: self, learner, lr }], batches)?;
         done.pop().unwrap_or_else(|| unreachable!("one for each learner"))
@@ -139,9 +141,9 @@ pub struct Stepping<'a> {
     pub lr: f64,
 }
 
-/// [`Trainer::step`] of several learners on one model from the same batches, each the very step that it takes by itself: what
-/// lies below their first adapted layers is computed once. There is a result for each of them: an error of one, whose loss is
-/// no number, is none of the others.
+/// [`Trainer::step`] of several learners on one model from the same batches, each the very step
+/// that it takes by itself: what lies below their first adapted layers is computed once. There is a
+/// result for each of them: an error of one, whose loss is no number, is none of the others.
 pub fn step_together(mut all: Vec<Stepping<'_>>, batches: &[Batch]) -> Result<Vec<Result<Step>>> {
     let Some(device) = all.first().map(|s| s.learner.backbone().device().clone()) else { return Ok(vec![]) };
     let labels: usize = batches.iter().map(Batch::labelled).sum();
@@ -173,8 +175,8 @@ pub fn step_together(mut all: Vec<Stepping<'_>>, batches: &[Batch]) -> Result<Ve
     })
 }
 
-/// The places of learners in the order of their first adapted layers, in which what lies below is computed once; an error if
-/// they do not stand on one model.
+/// The places of learners in the order of their first adapted layers, in which what lies below is
+/// computed once; an error if they do not stand on one model.
 pub(super) fn upwards(learners: &[&Learner]) -> Result<Vec<usize>> {
     if learners.iter().any(|l| !l.backbone().is_same(learners[0].backbone())) {
         return Err(Error::Model("what is learned together stands on one model".into()));

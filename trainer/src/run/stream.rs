@@ -1,11 +1,13 @@
 //! Training data that is never in memory as a whole: files that are read again in every epoch.
 //!
-//! A part of the files is read and encoded at a time, and its examples go through a buffer, out of which they come in a random
-//! order ([`Shuffled`]). How the batches of an epoch follow each other depends on the run's seed and the epoch's number
-//! alone, so a run that goes on reads the epoch under way once more and leaves out the steps that it has taken.
+//! A part of the files is read and encoded at a time, and its examples go through a buffer, out of
+//! which they come in a random order ([`Shuffled`]). How the batches of an epoch follow each other
+//! depends on the run's seed and the epoch's number alone, so a run that goes on reads the epoch
+//! under way once more and leaves out the steps that it has taken.
 //!
-//! Before the first epoch all records are looked at without a tokenizer ([`Survey`]): a hash of them is what a run that goes on
-//! is held to, and every epoch that is read to its end, so that files which change in the meantime are an error.
+//! Before the first epoch all records are looked at without a tokenizer ([`Survey`]): a hash of
+//! them is what a run that goes on is held to, and every epoch that is read to its end, so that
+//! files which change in the meantime are an error.
 use super::{encoding::Encoding, source::Source};
 use crate::{
     Error, Result,
@@ -23,7 +25,8 @@ use std::cell::Cell;
 
 /// Tokens of the buffer for each of its examples, if they are longer than that.
 const TOKENS: usize = 256;
-/// Examples that are looked at before the run: to know what is read of them, and that the tokenizer is the same.
+/// Examples that are looked at before the run: to know what is read of them, and that the tokenizer
+/// is the same.
 const SAMPLE: usize = 64;
 
 /// An example and its number.
@@ -47,9 +50,9 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Files whose examples go through a buffer that holds at most so many of them, and 256 times as many tokens. `survey` is
-    /// what was found in them before, if somebody has looked; else that is done now. An error if they cannot be read twice,
-    /// or have no label.
+    /// Files whose examples go through a buffer that holds at most so many of them, and 256 times
+    /// as many tokens. `survey` is what was found in them before, if somebody has looked; else that
+    /// is done now. An error if they cannot be read twice, or have no label.
     pub fn new(
         files: Files,
         survey: Option<Survey>,
@@ -198,8 +201,8 @@ impl Source for Stream<'_> {
         let empty = 2 * size_of::<(usize, (usize, Examples))>() + held(full(0, &Reads::Summary)).bytes();
         self.room.examples.saturating_mul(empty).saturating_add(tokens.saturating_mul(each))
     }
-    /// As if all texts were as long as they may be; of so many tokens also as many texts as there may be, with one of that
-    /// length and without.
+    /// As if all texts were as long as they may be; of so many tokens also as many texts as there
+    /// may be, with one of that length and without.
     fn largest(&self, size: BatchSize) -> Option<Vec<Batch>> {
         let reads = self.sample.get(0).reads;
         let longest = self.tokenizer.max_length();

@@ -1,7 +1,9 @@
-//! Runs of training, from batches to saved adapters and reports: one, or several that go over the same batches.
+//! Runs of training, from batches to saved adapters and reports: one, or several that go over the
+//! same batches.
 //!
-//! Each of several is the very run that it would be by itself, to the bit, with a state and a directory of its own. All they
-//! share is what they have in common: the batches, and what the frozen model computes below the first adapted layer.
+//! Each of several is the very run that it would be by itself, to the bit, with a state and a
+//! directory of its own. All they share is what they have in common: the batches, and what the
+//! frozen model computes below the first adapted layer.
 use super::{
     evaluate::{Encoded, evaluate_together},
     member::Member,
@@ -55,8 +57,9 @@ struct Runs<'a> {
     around: Around<'a>,
 }
 
-/// Trains by a recipe, evaluates on `eval` if there is some, and saves in a directory the best, or the last if there is no
-/// telling. At the end of each epoch, and every so many steps if the recipe says so, the state of the run is saved with it.
+/// Trains by a recipe, evaluates on `eval` if there is some, and saves in a directory the best, or
+/// the last if there is no telling. At the end of each epoch, and every so many steps if the recipe
+/// says so, the state of the run is saved with it.
 pub fn train(
     entry: Entry,
     source: &dyn Source,
@@ -67,8 +70,9 @@ pub fn train(
     outcomes.pop().unwrap_or_else(|| unreachable!("one for each run"))
 }
 
-/// The same of several runs. They stand on one model and read the same batches. There is an outcome for each: one whose numbers
-/// are no numbers any more ends alone; whatever else goes wrong ends all of them.
+/// The same of several runs. They stand on one model and read the same batches. There is an outcome
+/// for each: one whose numbers are no numbers any more ends alone; whatever else goes wrong ends
+/// all of them.
 pub fn train_together(
     entries: Vec<Entry>,
     source: &dyn Source,

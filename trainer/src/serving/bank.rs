@@ -15,8 +15,9 @@ use std::{
     },
 };
 
-/// Any number of saved learners on one frozen model: adapters with their heads, each with a name. They come and go while others
-/// answer: whoever has got hold of one keeps it until it has answered.
+/// Any number of saved learners on one frozen model: adapters with their heads, each with a name.
+/// They come and go while others answer: whoever has got hold of one keeps it until it has
+/// answered.
 pub struct Bank {
     backbone: Backbone,
     storage: Option<Storage>,
@@ -29,9 +30,9 @@ impl Bank {
     pub fn new(backbone: Backbone) -> Bank {
         Bank { backbone, storage: None, all: RwLock::default() }
     }
-    /// The matrices of adapters that are loaded from now on are stored like that, in bf16 in half the bytes, and decoded where
-    /// they are used; everything is computed in f32. Heads, biases and norms stay f32. Other types than f32 and bf16 are an
-    /// error.
+    /// The matrices of adapters that are loaded from now on are stored like that, in bf16 in half
+    /// the bytes, and decoded where they are used; everything is computed in f32. Heads, biases and
+    /// norms stay f32. Other types than f32 and bf16 are an error.
     pub fn storing(self, storage: Storage) -> Result<Bank> {
         match storage {
             Storage::F32 | Storage::Bf16 => Ok(Bank { storage: Some(storage), ..self }),
@@ -68,7 +69,8 @@ impl Bank {
             Error::Model(format!("there is no adapter `{name}`; there are {}", list(&known)))
         })
     }
-    /// Takes in a learner on this model; the one that had its name before goes. Whether there was one.
+    /// Takes in a learner on this model; the one that had its name before goes. Whether there was
+    /// one.
     pub fn insert(&self, name: &str, learner: Learner) -> Result<bool> {
         if !learner.backbone().is_same(&self.backbone) {
             return Err(Error::Model(format!("`{name}` stands on another model than the others")));
@@ -79,11 +81,13 @@ impl Bank {
     pub fn remove(&self, name: &str) -> Option<Arc<Learner>> {
         self.write().remove(name)
     }
-    /// Loads what was saved in a directory; the one that had its name before goes. Whether there was one.
+    /// Loads what was saved in a directory; the one that had its name before goes. Whether there
+    /// was one.
     pub fn load(&self, name: &str, directory: &Path) -> Result<bool> {
         self.insert(name, self.read(directory)?)
     }
-    /// Loads several, with their names, by as many threads as the device has: all of them, or none and the first error.
+    /// Loads several, with their names, by as many threads as the device has: all of them, or none
+    /// and the first error.
     pub fn load_all(&self, named: Vec<(String, PathBuf)>) -> Result<()> {
         let (next, threads) = (AtomicUsize::new(0), self.backbone.device().threads().min(named.len()));
         let work = || {
@@ -123,8 +127,8 @@ impl Bank {
             (kind.known)(head.map(|h| h.labels().to_vec()).unwrap_or_default())
         })
     }
-    /// What learners of this model compute for the examples of a mixed batch, of which example i is for `of_item[i]`: see
-    /// [`answers_of_each`].
+    /// What learners of this model compute for the examples of a mixed batch, of which example i is
+    /// for `of_item[i]`: see [`answers_of_each`].
     pub fn answers(of_item: &[Arc<Learner>], batch: &Batch) -> Result<Vec<Answer>> {
         let mut learners: Vec<&Learner> = vec![];
         let mut numbers = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! Predictions for many: any number of saved learners on one frozen model, and requests from several threads.
+//! Predictions for many: any number of saved learners on one frozen model, and requests from
+//! several threads.
 //!
 //! ```
 //! use engraft::{Device, Storage, learner::{Backbone, Opening}, serving::{Bank, Gathering, Service}};

@@ -44,8 +44,9 @@ pub struct Served {
     pub batches: usize,
 }
 
-/// Answers requests of any number of threads: those that come at about the same time are computed in one mixed batch, each by the
-/// learner that it names, with the bits that it would get by itself. An error goes to the request that caused it.
+/// Answers requests of any number of threads: those that come at about the same time are computed
+/// in one mixed batch, each by the learner that it names, with the bits that it would get by
+/// itself. An error goes to the request that caused it.
 ///
 /// When it is dropped it answers what has been asked, and ends.
 pub struct Service {
@@ -106,7 +107,8 @@ impl Service {
     pub fn answers(&self, name: &str, examples: Vec<Example>) -> Result<Vec<Answer>> {
         self.ask(&self.bank.get(name)?, examples)
     }
-    /// What the learner of a name says of some texts, as `engraft predict` prints it; words are split at spaces.
+    /// What the learner of a name says of some texts, as `engraft predict` prints it; words are
+    /// split at spaces.
     pub fn predict(&self, name: &str, texts: &[String], tokenizer: &Tokenizer) -> Result<Vec<Prediction>> {
         let learner = self.bank.get(name)?;
         let data = match learner.task().content() {
@@ -185,8 +187,8 @@ impl Queue {
         served.examples += answers.iter().map(Vec::len).sum::<usize>();
         served.batches += batches;
     }
-    /// The requests of the next batch: the first that waits, and others of its kind behind it while there is room. None if the
-    /// service is closed and nobody waits.
+    /// The requests of the next batch: the first that waits, and others of its kind behind it while
+    /// there is room. None if the service is closed and nobody waits.
     fn gather(&self, gathering: &Gathering) -> Option<Vec<Request>> {
         let mut state = self.lock();
         while state.waiting.is_empty() {

@@ -1,7 +1,8 @@
 //! Causal language modelling: each token from those before it.
 //!
-//! Documents follow each other, the tokenizer's token for the end of a text behind each, and are cut into blocks of the
-//! greatest length; the first token of a block is predicted by nothing. For a prediction each text is read by itself.
+//! Documents follow each other, the tokenizer's token for the end of a text behind each, and are
+//! cut into blocks of the greatest length; the first token of a block is predicted by nothing. For
+//! a prediction each text is read by itself.
 use super::{
     one_line::one_line,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
@@ -87,7 +88,8 @@ impl Task for CausalLm {
         block(0, carry.ids, Purpose::Train)
     }
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
-        // as transformers: a label stands at its own token, and is what the position before predicts
+        // as transformers: a label stands at its own token, and is what the position before
+        // predicts
         let labels = match labels {
             None => vec![],
             Some(Given::Each(each)) if each.len() == ids.len() => {

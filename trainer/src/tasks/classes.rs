@@ -12,8 +12,8 @@ pub fn loss<'m>(cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result
     Ok(cx.cross_entropy(&logits, &batch.labels)?.0)
 }
 
-/// For each example of a batch the chosen class and the logits of its rows, one after the other, with loss and count of those
-/// that have a label.
+/// For each example of a batch the chosen class and the logits of its rows, one after the other,
+/// with loss and count of those that have a label.
 pub fn answers<'m>(cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
     let logits = top.logits(cx, x)?.to_array()?;
     let mut rows = logits.rows().into_iter().zip(&batch.labels);
@@ -34,12 +34,13 @@ pub fn answers<'m>(cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Res
     Ok(batch.counts().map(one).collect())
 }
 
-/// Of so many classes at most a prediction lists every probability; of more, those of the [`BEST`] most probable.
+/// Of so many classes at most a prediction lists every probability; of more, those of the [`BEST`]
+/// most probable.
 const ALL: usize = 1000;
 const BEST: usize = 100;
 
-/// Makes the answer of one row small if it has many classes: behind the chosen class stand the most probable ones, and in place of
-/// all logits the logarithms of their probabilities.
+/// Makes the answer of one row small if it has many classes: behind the chosen class stand the most
+/// probable ones, and in place of all logits the logarithms of their probabilities.
 pub fn shorten(answer: &mut Answer) {
     let logits = std::mem::take(&mut answer.scores);
     if logits.len() <= ALL {
@@ -53,7 +54,8 @@ pub fn shorten(answer: &mut Answer) {
     }
 }
 
-/// The classes of a row that [`shorten`] has seen, and their probabilities; the chosen class is among them.
+/// The classes of a row that [`shorten`] has seen, and their probabilities; the chosen class is
+/// among them.
 pub fn probabilities(answer: &Answer) -> Vec<(usize, f64)> {
     let scores = answer.scores.iter().map(|x| f64::from(*x));
     match answer.chosen.get(1..) {

@@ -1,7 +1,8 @@
-//! What is learned: how records become examples, what of the hidden states is read, the loss, and how well it went.
+//! What is learned: how records become examples, what of the hidden states is read, the loss, and
+//! how well it went.
 //!
-//! A task is a file here and a line in [`TASKS`]; one of another crate implements [`Task`] and is handed to
-//! [`Backbone::learner`](crate::learner::Backbone::learner).
+//! A task is a file here and a line in [`TASKS`]; one of another crate implements [`Task`] and is
+//! handed to [`Backbone::learner`](crate::learner::Backbone::learner).
 mod causal_lm;
 mod classes;
 mod classification;

@@ -1,8 +1,9 @@
 //! Tagging: a label for each word of a sentence.
 //!
-//! A word's first token stands for it, and only that token's row is read. Sentences that are too long are read in windows that
-//! overlap ([`windows`]), each word in one of them, so that every word is scored and none twice; a word of which the tokenizer
-//! leaves nothing counts as one for which `O` was predicted.
+//! A word's first token stands for it, and only that token's row is read. Sentences that are too
+//! long are read in windows that overlap ([`windows`]), each word in one of them, so that every
+//! word is scored and none twice; a word of which the tokenizer leaves nothing counts as one for
+//! which `O` was predicted.
 use super::{
     classes,
     one_line::one_line,

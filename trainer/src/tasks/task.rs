@@ -64,8 +64,8 @@ pub struct Prediction {
     pub text: String,
 }
 
-/// The label of a sequence of tokens that is given without text: a number, or a list with one for each token. What is
-/// negative is no label.
+/// The label of a sequence of tokens that is given without text: a number, or a list with one for
+/// each token. What is negative is no label.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Given {
@@ -85,10 +85,11 @@ pub trait Task: Send + Sync {
     fn labels(&self) -> &[String] {
         &[]
     }
-    /// The scores that it computes; the first is what the best checkpoint is best at unless something else is asked for.
+    /// The scores that it computes; the first is what the best checkpoint is best at unless
+    /// something else is asked for.
     fn metrics(&self) -> &[Metric];
-    /// The head of a new run on this model, none if the model's own language-modelling head serves. `linear` asks for one layer, as
-    /// the model's library has it on its own.
+    /// The head of a new run on this model, none if the model's own language-modelling head serves.
+    /// `linear` asks for one layer, as the model's library has it on its own.
     fn head(&self, model: &ModelInfo, linear: bool) -> Option<Box<dyn HeadConfig>>;
     /// The examples of a part of a data set, whose numbers of records are those of the part. One
     /// record may make several, and several records one: what fills no example yet is left in
@@ -100,7 +101,8 @@ pub trait Task: Send + Sync {
         purpose: Purpose,
         carry: &mut Carry,
     ) -> Result<Vec<Example>>;
-    /// Whether every record to learn from makes one example and no more, so that they are counted without a tokenizer.
+    /// Whether every record to learn from makes one example and no more, so that they are counted
+    /// without a tokenizer.
     fn is_one_to_one(&self) -> bool {
         false
     }
@@ -108,17 +110,19 @@ pub trait Task: Send + Sync {
     fn rest(&self, _: Carry) -> Option<Example> {
         None
     }
-    /// A sequence of tokens as an example, with its labels if it is to have some. The error says what is wrong with them.
+    /// A sequence of tokens as an example, with its labels if it is to have some. The error says
+    /// what is wrong with them.
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String>;
     /// A sequence of tokens with labels drawn at random, where `draw(n)` gives a number below n.
     fn sample(&self, ids: Vec<u32>, draw: &mut dyn FnMut(usize) -> u32) -> Example;
-    /// The sum of the losses of the rows of a batch that have a label, [`Batch::labelled`] of them, in nats. `x` are the last
-    /// hidden states of the rows that are read, (rows, C).
+    /// The sum of the losses of the rows of a batch that have a label, [`Batch::labelled`] of them,
+    /// in nats. `x` are the last hidden states of the rows that are read, (rows, C).
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act>;
     /// What is computed for each example of a batch, without dropout.
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
     /// How good the answers to the examples of a data set are. Of its records only those that have
-    /// labels of words are there, with the numbers of these labels alone: texts are not kept for an evaluation.
+    /// labels of words are there, with the numbers of these labels alone: texts are not kept for an
+    /// evaluation.
     fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated;
     /// What the answers say of each record.
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction>;

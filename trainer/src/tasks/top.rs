@@ -16,7 +16,8 @@ impl<'m> Top<'m> {
     pub fn new(model: &'m dyn Model, head: Option<&'m Head>) -> Top<'m> {
         Top { model, head }
     }
-    /// What the last layer reads, (rows, width), and the last layer, (width) to (classes). `x` are rows of the last hidden states.
+    /// What the last layer reads, (rows, width), and the last layer, (width) to (classes). `x` are
+    /// rows of the last hidden states.
     pub fn last(&self, cx: &mut Cx<'m>, x: &Act) -> Result<(Act, LinearRef<'m>)> {
         cx.enter(Site::head());
         let Some(head) = self.head else {
@@ -32,7 +33,8 @@ impl<'m> Top<'m> {
         if head.config().is::<CausalLm>().is_none() {
             return Ok((features, head.last(None)?));
         }
-        // what is changed behind the embeddings is undone in front of the vocabulary; it may share the table of embeddings
+        // what is changed behind the embeddings is undone in front of the vocabulary; it may share
+        // the table of embeddings
         match self.model.to_vocabulary(cx, &features)? {
             Some((x, layer)) => Ok((x, head.last(None).or_else(|_| head.last(Some(layer.w)))?)),
             None => Ok((features, head.last(None)?)),

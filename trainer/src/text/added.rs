@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
-/// `tokenizers.AddedToken` of Python: whether a token is normalised may be open until it is known whether it is special.
+/// `tokenizers.AddedToken` of Python: whether a token is normalised may be open until it is known
+/// whether it is special.
 #[derive(Debug, Clone)]
 pub(super) struct Added {
     /// The token.
@@ -14,7 +15,8 @@ pub(super) struct Added {
     pub lstrip: bool,
     /// Whether it takes the white space on its right in.
     pub rstrip: bool,
-    /// Whether it is looked for in the normalised text; if that is not said, special tokens are not.
+    /// Whether it is looked for in the normalised text; if that is not said, special tokens are
+    /// not.
     pub normalized: Option<bool>,
     /// Whether it is special.
     pub special: bool,

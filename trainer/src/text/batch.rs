@@ -1,7 +1,7 @@
 //! Batches of tokenised examples: packed one after the other, never padded.
 //!
-//! The order of an epoch is a pure function of the seed and the epoch's number, so a run can be repeated and
-//! taken up again anywhere.
+//! The order of an epoch is a pure function of the seed and the epoch's number, so a run can be
+//! repeated and taken up again anywhere.
 
 use super::example::{Example, IGNORED, Reads};
 use super::examples::Examples;
@@ -16,7 +16,8 @@ use std::ops::Range;
 pub struct Batch {
     /// The tokens of all examples, one after the other.
     pub input: Tokens,
-    /// Which rows of the last hidden states of each example are read: the same kind for all of them, (examples,).
+    /// Which rows of the last hidden states of each example are read: the same kind for all of
+    /// them, (examples,).
     pub reads: Vec<Reads>,
     /// Of each row that is read the label, or [`IGNORED`], (rows,).
     pub labels: Vec<u32>,
@@ -132,8 +133,8 @@ pub enum Order {
         /// The epoch, each with an order of its own.
         epoch: u64,
     },
-    /// Longest first, so that batches are even: for evaluation, whose results [`put_back`] returns to the
-    /// order of the file.
+    /// Longest first, so that batches are even: for evaluation, whose results [`put_back`] returns
+    /// to the order of the file.
     Longest,
 }
 
@@ -155,9 +156,9 @@ impl Order {
 pub enum BatchSize {
     /// So many examples.
     Examples(usize),
-    /// As many examples as together have at most so many tokens, and one at least. They are taken in the order of the epoch as
-    /// they come, until the next one does not fit: nothing is sorted by length, so every order of the examples stays as likely as
-    /// any other.
+    /// As many examples as together have at most so many tokens, and one at least. They are taken
+    /// in the order of the epoch as they come, until the next one does not fit: nothing is sorted
+    /// by length, so every order of the examples stays as likely as any other.
     Tokens(usize),
 }
 
@@ -254,7 +255,8 @@ mod tests {
         assert!(batch.select(&[]).is_empty());
     }
 
-    /// Examples of 1, 2, .. tokens in a scrambled order of lengths; token i of example k is 100 k + i.
+    /// Examples of 1, 2, .. tokens in a scrambled order of lengths; token i of example k is 100 k +
+    /// i.
     fn examples(n: usize) -> Examples {
         let one = |k: usize| {
             let ids: Vec<u32> = (0..(k * 7) % n + 1).map(|i| (100 * k + i) as u32).collect();
@@ -345,7 +347,8 @@ mod tests {
 
     #[test]
     fn shuffles_are_fair() {
-        // Every place gets every example about equally often: chi-squared with 25 degrees of freedom.
+        // Every place gets every example about equally often: chi-squared with 25 degrees of
+        // freedom.
         let examples = examples(6);
         let mut counts = [[0f64; 6]; 6];
         for epoch in 0..6000 {

@@ -26,8 +26,8 @@ pub fn blocks(
     found
 }
 
-/// One document in pieces of at most `length` tokens. Each piece begins with the last token of the one before, so that every
-/// token but the first is predicted once.
+/// One document in pieces of at most `length` tokens. Each piece begins with the last token of the
+/// one before, so that every token but the first is predicted once.
 pub fn pieces(document: &[u32], length: usize) -> Vec<Vec<u32>> {
     let (length, mut start) = (length.max(2), 0);
     let mut pieces = vec![];

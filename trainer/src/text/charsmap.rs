@@ -1,11 +1,13 @@
-//! The table of replacements of a SentencePiece model, `precompiled_charsmap`, as far as it must be whole.
+//! The table of replacements of a SentencePiece model, `precompiled_charsmap`, as far as it must be
+//! whole.
 //!
 //! ```text
 //! bytes of the trie (4), the trie: units of 4 bytes, the replacements: texts that end with a zero byte
 //! ```
-//! The trie is a double array (darts-clone): from the node `n` the byte `c` leads to the unit `n ^ c`, if that has the label `c`;
-//! its offset leads to the next node, and there lies the place of a replacement if the unit says so. The crate that follows it
-//! does not look whether these places are there.
+//! The trie is a double array (darts-clone): from the node `n` the byte `c` leads to the unit
+//! `n ^ c`, if that has the label `c`; its offset leads to the next node, and there lies the place
+//! of a replacement if the unit says so. The crate that follows it does not look whether these
+//! places are there.
 
 use serde_json::Value;
 

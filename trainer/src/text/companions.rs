@@ -1,8 +1,10 @@
-//! The files that a tokenizer is made of, and the fields that transformers' fast tokenizers merge from them.
+//! The files that a tokenizer is made of, and the fields that transformers' fast tokenizers merge
+//! from them.
 //!
-//! `tokenizer.json` is not the whole tokenizer: `PreTrainedTokenizerBase._from_pretrained` (transformers 4.57) makes
-//! keyword arguments of `tokenizer_config.json`, lets `special_tokens_map.json` overwrite them and adds the tokens of
-//! `added_tokens.json`, unless the configuration lists all added tokens itself. Which class then reads them is said by
+//! `tokenizer.json` is not the whole tokenizer: `PreTrainedTokenizerBase._from_pretrained`
+//! (transformers 4.57) makes keyword arguments of `tokenizer_config.json`, lets
+//! `special_tokens_map.json` overwrite them and adds the tokens of `added_tokens.json`, unless the
+//! configuration lists all added tokens itself. Which class then reads them is said by
 //! `tokenizer_config.json` or else by `config.json`.
 
 use std::collections::BTreeMap;
@@ -24,7 +26,8 @@ const CONFIG: &str = "config.json";
 /// The files beside `tokenizer.json` that make a difference to it.
 pub const COMPANIONS: [&str; 4] = [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS, CONFIG];
 
-/// Marks tokens with settings that come from `special_tokens_map.json`, which are known by name earlier than others.
+/// Marks tokens with settings that come from `special_tokens_map.json`, which are known by name
+/// earlier than others.
 const OF_MAP: &str = "__of_map";
 
 /// The content of `tokenizer.json` and of its [`COMPANIONS`], as far as they are there.
@@ -49,7 +52,8 @@ impl Files {
         Ok(files)
     }
 
-    /// Files of these names ([`TOKENIZER`] and [`COMPANIONS`]) and contents; `directory` only names them in errors.
+    /// Files of these names ([`TOKENIZER`] and [`COMPANIONS`]) and contents; `directory` only names
+    /// them in errors.
     pub fn of(
         directory: impl Into<PathBuf>,
         contents: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
@@ -87,7 +91,8 @@ impl Files {
         u32::try_from(config.get("eos_token_id")?.as_u64()?).ok()
     }
 
-    /// The fields of all files, and the class that reads them; none for a `tokenizer.json` that stands alone.
+    /// The fields of all files, and the class that reads them; none for a `tokenizer.json` that
+    /// stands alone.
     pub(super) fn merge(&self) -> Result<Option<Merged>> {
         if COMPANIONS.iter().all(|name| !self.contents.contains_key(name)) {
             return Ok(None);
@@ -147,9 +152,10 @@ impl Files {
         tokenizer_class::of_model(kind).ok_or_else(|| Error::file(&self.path(CONFIG), why()))
     }
 
-    /// Fields of `special_tokens_map.json` in place of those of the configuration; its additional special tokens come
-    /// after those. Gives the name under which transformers then files tokens of `added_tokens.json`: that of the last
-    /// additional one, through a variable that is used twice.
+    /// Fields of `special_tokens_map.json` in place of those of the configuration; its additional
+    /// special tokens come after those. Gives the name under which transformers then files tokens
+    /// of `added_tokens.json`: that of the last additional one, through a variable that is used
+    /// twice.
     fn overwrite(&self, fields: &mut Fields) -> Result<String> {
         let mut stray = "None".to_string();
         for (key, mut value) in self.object(SPECIAL_TOKENS_MAP)?.into_iter().flatten() {
@@ -247,6 +253,7 @@ pub(super) struct Merged {
     pub class: &'static Class,
     /// Its keyword arguments.
     pub fields: Fields,
-    /// Tokens to add, in the order of the ids that are written beside them (which do not count otherwise).
+    /// Tokens to add, in the order of the ids that are written beside them (which do not count
+    /// otherwise).
     pub added: Vec<Added>,
 }

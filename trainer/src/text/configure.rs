@@ -1,4 +1,5 @@
-//! What transformers does to the content of a `tokenizer.json` before it uses it, in transformers' order:
+//! What transformers does to the content of a `tokenizer.json` before it uses it, in transformers'
+//! order:
 //! `PreTrainedTokenizerFast.__init__` and those of its classes (transformers 4.57).
 
 use std::collections::HashSet;
@@ -41,7 +42,8 @@ pub(super) enum End {
 const OTHERWISE: [&str; 5] =
     ["gguf_file", "tokenizer_object", "__slow_tokenizer", "from_slow", "fix_mistral_regex"];
 
-/// Makes a tokenizer that was read from a `tokenizer.json` what transformers makes of it with the files beside it.
+/// Makes a tokenizer that was read from a `tokenizer.json` what transformers makes of it with the
+/// files beside it.
 pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) -> Result<Configured> {
     let own = tokenizer.get_truncation().map(|truncation| truncation.direction);
     let direction = own.unwrap_or(TruncationDirection::Right);
@@ -136,8 +138,8 @@ fn add(
     guarded(|| Ok(tokenizer.add_tokens(&tokens))).map(|_| ())
 }
 
-/// Whether a text begins as after a space is the field's choice alone, whatever `tokenizer.json` says; only where a byte-level
-/// splitter stands by itself.
+/// Whether a text begins as after a space is the field's choice alone, whatever `tokenizer.json`
+/// says; only where a byte-level splitter stands by itself.
 fn space_in_front(fields: &Fields, tokenizer: &mut tokenizers::Tokenizer) {
     const FIELD: &str = "add_prefix_space";
     let space = match fields.get(FIELD) {
@@ -157,8 +159,8 @@ pub(super) fn begin_with_space(tokenizer: &mut tokenizers::Tokenizer, space: boo
     }
 }
 
-/// Reads the content of a `tokenizer.json`. What the `tokenizers` crate takes for granted and a damaged file has not is an error
-/// here; and so is dropout, which would leave token ids to chance.
+/// Reads the content of a `tokenizer.json`. What the `tokenizers` crate takes for granted and a
+/// damaged file has not is an error here; and so is dropout, which would leave token ids to chance.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
     let not = |why: String| Error::file(path, format!("not a tokenizer: {why}"));
     let outline: Outline = serde_json::from_slice(bytes).map_err(|error| not(error.to_string()))?;

@@ -1,7 +1,8 @@
 //! How much of a long text has to be looked at.
 //!
-//! Where a tokenizer makes of a text what it makes of its parts ([`Splits`]), only the head of a text that will be cut is
-//! tokenised, and one part after the other of one that will not: a long text takes no more memory than a short one.
+//! Where a tokenizer makes of a text what it makes of its parts ([`Splits`]), only the head of a
+//! text that will be cut is tokenised, and one part after the other of one that will not: a long
+//! text takes no more memory than a short one.
 use super::splits::Splits;
 use crate::error::Result;
 use std::borrow::Cow;
@@ -25,7 +26,8 @@ pub(super) fn is_long(text: &str, pair: Option<&str>, kept: usize) -> bool {
 
 /// As much of a text or pair as decides which tokens are left when it is cut to so many: a head
 /// with more tokens than that, and of the longer text of a pair one with more than that of the
-/// other, so that it stays the longer one. `count` counts the tokens of a text, which may be split at the places that `at` knows.
+/// other, so that it stays the longer one. `count` counts the tokens of a text, which may be split
+/// at the places that `at` knows.
 pub(super) fn enough<'a>(
     text: &'a str,
     pair: Option<&'a str>,

@@ -39,7 +39,8 @@ pub struct Example {
     pub labels: Vec<u32>,
     /// The record of the data that it comes from.
     pub record: usize,
-    /// What the rows that are read stand for within the record, such as the numbers of words; empty where there is nothing to say.
+    /// What the rows that are read stand for within the record, such as the numbers of words; empty
+    /// where there is nothing to say.
     pub parts: Vec<u32>,
 }
 

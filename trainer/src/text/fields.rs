@@ -85,7 +85,8 @@ impl Fields {
         }
     }
 
-    /// The most tokens that a text is cut to if nothing else is said; transformers writes 1e30 for no limit.
+    /// The most tokens that a text is cut to if nothing else is said; transformers writes 1e30 for
+    /// no limit.
     pub fn model_max_length(&self) -> Result<Option<usize>> {
         let key = ["model_max_length", "max_len"].into_iter().find(|key| self.get(key).is_some());
         let Some((key, value)) = key.and_then(|key| Some((key, self.given(key)?))) else { return Ok(None) };

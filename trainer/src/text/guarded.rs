@@ -1,5 +1,5 @@
-//! The `tokenizers` crate takes what its files say for granted, and panics where it does not hold. The files are a stranger's, so
-//! that a panic is an error about them, like any other.
+//! The `tokenizers` crate takes what its files say for granted, and panics where it does not hold.
+//! The files are a stranger's, so that a panic is an error about them, like any other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

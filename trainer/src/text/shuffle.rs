@@ -1,7 +1,7 @@
 //! Random orders that are the same for ever: a run can be repeated and taken up again anywhere.
 //!
-//! Nothing in them depends on another crate's choice of algorithm: the random numbers are ChaCha8's, the
-//! shuffles are written out here.
+//! Nothing in them depends on another crate's choice of algorithm: the random numbers are
+//! ChaCha8's, the shuffles are written out here.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::iter::Peekable;
@@ -43,9 +43,10 @@ pub struct Room {
 
 /// What comes one after the other, in a random order, with only a buffer of it in memory.
 ///
-/// As long as more comes, the buffer is filled, then one of those in it goes, each as likely as any other. What is left
-/// at the end is shuffled as a data set in memory is. So where the buffer has room for everything, the order is the
-/// very one of [`Order::Shuffled`](super::batch::Order::Shuffled) in memory. An error ends it.
+/// As long as more comes, the buffer is filled, then one of those in it goes, each as likely as any
+/// other. What is left at the end is shuffled as a data set in memory is. So where the buffer has
+/// room for everything, the order is the very one of
+/// [`Order::Shuffled`](super::batch::Order::Shuffled) in memory. An error ends it.
 pub struct Shuffled<I: Iterator, T> {
     from: Option<Peekable<I>>,
     rng: ChaCha8Rng,
@@ -105,7 +106,8 @@ mod tests {
     use proptest::prelude::*;
     use std::cell::Cell;
 
-    /// The order in which things with so many tokens each come out, by number; and the most that were held at once.
+    /// The order in which things with so many tokens each come out, by number; and the most that
+    /// were held at once.
     fn order(tokens: &[usize], room: Room, epoch: u64) -> (Vec<usize>, Room) {
         let (read, most) = (Cell::new((0, 0)), Cell::new(Room { examples: 0, tokens: 0 }));
         let from = tokens.iter().enumerate().map(|(number, tokens)| {
@@ -135,7 +137,8 @@ mod tests {
             let mut sorted = found.clone();
             sorted.sort_unstable();
             prop_assert_eq!(sorted, (0..tokens.len()).collect::<Vec<_>>());
-            // one more was looked at, and the last one in may have more tokens than there was room for
+            // one more was looked at, and the last one in may have more tokens than there was room
+            // for
             prop_assert!(held.examples <= examples + 1 && held.tokens <= most + 2 * 8);
             prop_assert_eq!(&found, &order(&tokens, room, epoch).0, "the same again");
             // nothing comes before it was read

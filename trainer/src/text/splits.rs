@@ -1,9 +1,11 @@
-//! Where a text may be split so that a tokenizer makes of the whole what it makes of the parts: the same ids, in this order.
+//! Where a text may be split so that a tokenizer makes of the whole what it makes of the parts: the
+//! same ids, in this order.
 //!
-//! A tokenizer that first splits at white space, and whose normaliser looks at single characters, does the same with a
-//! text up to some white space whether the rest is there or not. Most also split between some other characters, wherever they
-//! stand: in front of a full stop behind a letter, say. That is used only between characters that no normaliser joins and no
-//! added token reaches over.
+//! A tokenizer that first splits at white space, and whose normaliser looks at single characters,
+//! does the same with a text up to some white space whether the rest is there or not. Most also
+//! split between some other characters, wherever they stand: in front of a full stop behind a
+//! letter, say. That is used only between characters that no normaliser joins and no added token
+//! reaches over.
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -18,7 +20,8 @@ pub(super) struct Splits {
     ideographs: bool,
     /// Whether letters and digits are apart.
     digits: bool,
-    /// Of a word of more letters and digits than twice this, as many from either end are enough: it is unknown.
+    /// Of a word of more letters and digits than twice this, as many from either end are enough: it
+    /// is unknown.
     ends: Option<usize>,
 }
 

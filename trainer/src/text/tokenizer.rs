@@ -1,10 +1,10 @@
 //! Texts to token ids: the `tokenizers` crate, held to one behaviour.
 //!
-//! What the files beside a `tokenizer.json` change about it is done as transformers does it (`configure.rs`).
-//! Padding and truncation that a `tokenizer.json` carries itself are replaced: nothing is ever padded, because batches
-//! are packed, and texts are cut at `max_length` tokens, special tokens included, the longer text of a pair first
-//! (Hugging Face's `longest_first`). From which end is the files' choice. Words of a sentence and whole documents are not
-//! cut here: they are read in windows and blocks.
+//! What the files beside a `tokenizer.json` change about it is done as transformers does it
+//! (`configure.rs`). Its own padding and truncation are replaced: nothing is padded, because batches
+//! are packed, and texts are cut at `max_length` tokens, special ones included, the longer of a pair
+//! first (`longest_first`), at the end that the files choose. Words of a sentence and whole documents
+//! are read in windows and blocks instead.
 
 use std::{path::Path, sync::OnceLock};
 
@@ -76,8 +76,8 @@ impl Tokenizer {
         Self::of(&Files::read(directory)?, fit)
     }
 
-    /// Makes a tokenizer of the content of its files. An error names the file, and the field of it, that is damaged or that is
-    /// not supported; fields that make no difference to token ids are passed over.
+    /// Makes a tokenizer of the content of its files. An error names the file, and the field that
+    /// is damaged or not supported; fields that make no difference to token ids are passed over.
     pub fn of(files: &Files, fit: Fit<'_>) -> Result<Self> {
         let path = files.path(TOKENIZER);
         let mut inner = parse(&path, files.content(TOKENIZER))?;
@@ -216,8 +216,8 @@ impl Tokenizer {
         self.ask(|| tokenizer.encode(input, false))
     }
 
-    /// The token that stands behind a text: `eos_token` of the tokenizer's files, that of its class, or `eos_token_id` of the
-    /// model's `config.json`. An error if the files name one that the model has no room for.
+    /// The token behind a text: `eos_token` of the tokenizer's files, that of its class, or
+    /// `eos_token_id` of `config.json`. An error if the model has no room for the one that is named.
     pub fn end_of_text(&self) -> Result<Option<u32>> {
         match self.end {
             End::Named(id) => self.checked(id).map(Some),
@@ -289,7 +289,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::data::{Columns, Content, Want};
 
-    /// A word-piece tokenizer of a few words, padding to 16 and cutting at 5 as it stands in the file.
+    /// A word-piece tokenizer of a few words, whose file pads to 16 and cuts at 5.
     pub(crate) fn json() -> String {
         let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "##d", "e"];
         let vocab: serde_json::Map<_, _> =
@@ -343,7 +343,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_longer_text_is_cut_first() {
-        // BertTokenizerFast(..., truncation="longest_first", max_length=8) keeps 1 + 4 and 2 + 3 words here.
+        // BertTokenizerFast(.., truncation="longest_first", max_length=8) keeps 1 + 4 and 2 + 3
         let cut = |a: &str, b: &str| tokenizer(8).encode(a, Some(b)).unwrap();
         assert_eq!(cut("a", "b b b b b b").ids, [2, 4, 3, 5, 5, 5, 5, 3]);
         assert_eq!(cut("a a a a a", "b b b b b b").ids, [2, 4, 4, 3, 5, 5, 5, 3]);

@@ -1,6 +1,8 @@
-//! transformers' classes of fast tokenizers: what each of them does to a `tokenizer.json` when it loads one.
+//! transformers' classes of fast tokenizers: what each of them does to a `tokenizer.json` when it
+//! loads one.
 //!
-//! `PreTrainedTokenizerFast.__init__` (transformers 4.57) is shared by all of them; a row says what a class does around it.
+//! `PreTrainedTokenizerFast.__init__` (transformers 4.57) is shared by all of them; a row says what
+//! a class does around it.
 
 use serde_json::{Value, json};
 use tokenizers::NormalizerWrapper;
@@ -16,7 +18,8 @@ pub(super) struct Class {
     models: &'static [&'static str],
     /// Its special tokens, where no file names others.
     pub tokens: &'static [(&'static str, &'static str)],
-    /// Whether it tells the two texts of a pair apart (`token_type_ids` among its `model_input_names`).
+    /// Whether it tells the two texts of a pair apart (`token_type_ids` among its
+    /// `model_input_names`).
     pub types: bool,
     /// Whether it takes lists of words only if each of them begins as after a space.
     pub spaced_words: bool,
@@ -118,7 +121,8 @@ pub(super) fn of_model(kind: &str) -> Option<&'static Class> {
     CLASSES.iter().find(|class| class.models.contains(&kind))
 }
 
-/// Case, accents and Chinese characters, which a BERT normaliser treats as the fields say. Another normaliser is left as it is.
+/// Case, accents and Chinese characters, which a BERT normaliser treats as the fields say. Another
+/// normaliser is left as it is.
 fn normalizer_of_bert(fields: &Fields, tokenizer: &mut tokenizers::Tokenizer) -> Result<()> {
     const FIELDS: [&str; 3] = ["do_lower_case", "strip_accents", "tokenize_chinese_chars"];
     let mut normalizer = match tokenizer.get_normalizer() {
@@ -152,7 +156,8 @@ fn mask_takes_the_space_before_it(fields: &mut Fields, normalized: Option<bool>)
     Ok(())
 }
 
-/// The tokens that stand for spans which are left out, `<extra_id_0>` and so on, if the files do not list them.
+/// The tokens that stand for spans which are left out, `<extra_id_0>` and so on, if the files do
+/// not list them.
 fn extra_ids_of_t5(fields: &mut Fields) -> Result<()> {
     const COUNT: &str = "extra_ids";
     const MOST: u64 = 1 << 16;

@@ -1,6 +1,7 @@
 //! Sentences that are longer than a model takes, in windows of whole words that overlap.
 //!
-//! Every word is read in one window only: the one in which most tokens stand on its narrower side, the earlier of equals.
+//! Every word is read in one window only: the one in which most tokens stand on its narrower side,
+//! the earlier of equals.
 use std::ops::Range;
 
 /// Some words of a sentence, read together.
@@ -12,8 +13,9 @@ pub struct Window {
     pub own: Range<usize>,
 }
 
-/// The windows of a sentence whose words have so many tokens. A window holds at most `room` tokens, and windows that follow each
-/// other share at most `overlap`. A word of more tokens than there is room counts as one that fills a window: it is to be cut.
+/// The windows of a sentence whose words have so many tokens. A window holds at most `room` tokens,
+/// and windows that follow each other share at most `overlap`. A word of more tokens than there is
+/// room counts as one that fills a window: it is to be cut.
 pub fn windows(tokens: &[usize], room: usize, overlap: usize) -> Vec<Window> {
     let (room, words) = (room.max(1), tokens.len());
     // the tokens in front of each word

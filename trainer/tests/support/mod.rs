@@ -85,7 +85,8 @@ impl Work {
         names.sort();
         names
     }
-    /// A command line, in which `MODEL` is the built-in backbone and `FIXTURES` the directory of fixtures.
+    /// A command line, in which `MODEL` is the built-in backbone and `FIXTURES` the directory of
+    /// fixtures.
     pub fn run(&self, line: &str) -> Ran {
         self.run_with(line, &[])
     }
@@ -230,7 +231,8 @@ impl Ran {
         assert!(json.is_object(), "{last}");
         json
     }
-    /// It must have been an evaluation: what [`Ran::json`] gives without the time and memory it took.
+    /// It must have been an evaluation: what [`Ran::json`] gives without the time and memory it
+    /// took.
     #[track_caller]
     pub fn evaluation(self) -> Value {
         let mut json = self.json();
@@ -241,7 +243,8 @@ impl Ran {
         }
         json
     }
-    /// It must have failed with the code 1, and its last line of stderr is an error that says all of `words`.
+    /// It must have failed with the code 1, and its last line of stderr is an error that says all
+    /// of `words`.
     #[track_caller]
     pub fn fails(self, words: &[&str]) {
         assert_eq!(self.code, Some(1), "{words:?}: {}{}", self.stdout, self.stderr);

@@ -1,5 +1,6 @@
-//! The forward pass of a BERT in candle, timed: the frozen model alone, since candle has no adapters. The batches are those
-//! of forward.py's other sides. The last line printed is a JSON object.
+//! The forward pass of a BERT in candle, timed: the frozen model alone, since candle has no
+//! adapters. The batches are those of forward.py's other sides. The last line printed is a JSON
+//! object.
 use anyhow::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;

@@ -1,8 +1,10 @@
 //! The products of one frozen linear layer, timed one request at a time for matmul.py.
 //!
-//! A request is a line `SIDE OP M N K`: SIDE is engraft, matrixmultiply, gemm or peak; OP is `forward`, y (M, N) = x Wᵀ, or
-//! `gradient`, dx (M, K) = dy W, with W (N, K) as it is stored. The answer is a line: operations in a second, and the result's
-//! last number. `peak` is multiply-adds in registers only. The one argument is the number of threads.
+//! A request is a line `SIDE OP M N K`: SIDE is engraft, matrixmultiply, gemm or peak; OP is
+//! `forward`, y (M, N) = x Wᵀ, or
+//! `gradient`, dx (M, K) = dy W, with W (N, K) as it is stored. The answer is a line: operations in
+//! a second, and the result's last number. `peak` is multiply-adds in registers only. The one
+//! argument is the number of threads.
 use anyhow::{Context, Result, bail};
 use engraft_kernels::{
     Buffer, Class, Device, View, ViewMut,
@@ -15,8 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a side is timed, and how long it runs before: threads that slept need some milliseconds until they run side by
-/// side again.
+/// How long a side is timed, and how long it runs before: threads that slept need some milliseconds
+/// until they run side by side again.
 const BATCH: Duration = Duration::from_millis(20);
 
 fn main() -> Result<()> {
@@ -82,7 +84,8 @@ fn rate(mut f: impl FnMut() -> Result<f64>) -> Result<f64> {
     batch()
 }
 
-/// A weight, its activations and their gradients, W (n, k), x (m, k), dy (m, n), for the others and for engraft.
+/// A weight, its activations and their gradients, W (n, k), x (m, k), dy (m, n), for the others and
+/// for engraft.
 struct Layer {
     size: [usize; 3],
     w: Vec<f32>,

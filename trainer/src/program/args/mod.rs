@@ -27,8 +27,8 @@ use engraft::{Error, Result, run::directory::BEGUN};
 
 /// Train adapters on frozen transformers.
 ///
-/// Without arguments, `engraft` does what `engraft train` does without arguments: it trains an adapter on a
-/// small backbone and a small data set that are built in.
+/// Without arguments, `engraft` does what `engraft train` does without arguments: it trains an
+/// adapter on a small backbone and a small data set that are built in.
 #[derive(Debug, Parser)]
 #[command(name = "engraft", version)]
 pub struct Arguments {
@@ -54,7 +54,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Show what a training step holds in memory: predicted and, if asked for, measured
     Memory(Memory),
-    /// Run a model on token ids, without dropout, and save hidden states, logits, loss and gradients
+    /// Run a model on token ids, without dropout, and save hidden states, logits, loss and
+    /// gradients
     Forward(Forward),
     /// Take some training steps and say where the time goes
     Profile(Box<Profile>),
@@ -62,18 +63,20 @@ pub enum Command {
     Adapters(Adapters),
     /// Write a copy of a model with an adapter added to its weights
     Fold(Fold),
-    /// Write a model with its matrices stored in fewer bytes, once, for every command to load like any other
+    /// Write a model with its matrices stored in fewer bytes, once, for every command to load like
+    /// any other
     Quantize(Quantize),
 }
 
 /// `engraft train`.
 #[derive(Debug, Default, Args)]
 pub struct Train {
-    /// Read options from a file; its keys are the flags below without their dashes. Flags win over the file
+    /// Read options from a file; its keys are the flags below without their dashes. Flags win over
+    /// the file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Go on with the run in this directory, which was stopped or killed, with its own settings; only --threads, --json and --quiet
-    /// may be given beside
+    /// Go on with the run in this directory, which was stopped or killed, with its own settings;
+    /// only --threads, --json and --quiet may be given beside
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub resume: Option<PathBuf>,
     /// Every option, as a flag.
@@ -196,7 +199,8 @@ pub struct Inspect {
 /// `engraft memory`.
 #[derive(Debug, Clone, Args)]
 pub struct Memory {
-    /// The backbone's directory; a prediction needs its config.json, and takes weights that are not there to be f32
+    /// The backbone's directory; a prediction needs its config.json, and takes weights that are not
+    /// there to be f32
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// How it is stored.
@@ -211,8 +215,8 @@ pub struct Memory {
     /// What is learned, which decides the head and what is read of each text
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
-    /// What is trained below the head: adapters as --adapter of `engraft train` takes them, `head` and `full`; one of each method if
-    /// not given
+    /// What is trained below the head: adapters as --adapter of `engraft train` takes them, `head`
+    /// and `full`; one of each method if not given
     #[arg(long, value_name = "METHODS")]
     pub methods: Option<Methods>,
     /// Width of the bottleneck; the preset's if not given
@@ -263,8 +267,8 @@ pub struct Forward {
     /// What is learned, where neither a head nor a run.toml says so
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
-    /// JSON with `input_ids`, a list of lists, and perhaps `token_type_ids` and `labels`: a number or a list for each sequence, as
-    /// the task wants
+    /// JSON with `input_ids`, a list of lists, and perhaps `token_type_ids` and `labels`: a number
+    /// or a list for each sequence, as the task wants
     #[arg(long, value_name = "FILE.json")]
     pub ids: PathBuf,
     /// Where to save `last_hidden_state`, `cu_seqlens`, `logits` and, with labels, `loss`
@@ -302,7 +306,8 @@ pub struct Quantize {
 }
 
 impl Arguments {
-    /// Reads the program's arguments; prints help, version and mistakes itself and ends the program with them.
+    /// Reads the program's arguments; prints help, version and mistakes itself and ends the program
+    /// with them.
     pub fn from_env() -> Self {
         // a run.toml and a report could not name it
         if let Some(bad) = std::env::args_os().find(|arg| arg.to_str().is_none()) {
@@ -313,8 +318,8 @@ impl Arguments {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// The command line, its training flags with their defaults, which clap does not know because a default
-    /// must not win over a file.
+    /// The command line, its training flags with their defaults, which clap does not know because a
+    /// default must not win over a file.
     fn documented() -> clap::Command {
         let defaults = toml::Table::try_from(Settings::default().to_options()).unwrap_or_default();
         let with_defaults = |command: clap::Command| {

@@ -1,4 +1,5 @@
-//! The arguments of `engraft profile`: those of training, without what only a run as a whole can use.
+//! The arguments of `engraft profile`: those of training, without what only a run as a whole can
+//! use.
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,8 +11,8 @@ use engraft::{Error, Result};
 /// `engraft profile`.
 #[derive(Debug, Args)]
 pub struct Profile {
-    /// Read options from a file, as `engraft train` does; what it says about evaluation, saving, caching and the length of a
-    /// run is left out
+    /// Read options from a file, as `engraft train` does; what it says about evaluation, saving,
+    /// caching and the length of a run is left out
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Steps to record
@@ -20,7 +21,8 @@ pub struct Profile {
     /// Steps before them that are not recorded
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub warmup: u64,
-    /// Without --train: tokens of each random text; 128, or as many as the model takes, if not given
+    /// Without --train: tokens of each random text; 128, or as many as the model takes, if not
+    /// given
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub length: Option<usize>,
     /// Write a trace for Perfetto (or chrome://tracing)

@@ -14,12 +14,12 @@ use engraft::text::batch::BatchSize;
 /// How the backbone is stored in memory, and how it computes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StorageArgs {
-    /// What the frozen backbone's matrices are stored as; as in the run.toml beside the adapter if there is one and nothing
-    /// is given, else as its files have them
+    /// What the frozen backbone's matrices are stored as; as in the run.toml beside the adapter if
+    /// there is one and nothing is given, else as its files have them
     #[arg(long, value_name = "TYPE", value_parser = one_of::<BackboneDtype>())]
     pub backbone_dtype: Option<BackboneDtype>,
-    /// How the products with the frozen backbone are computed; as in the run.toml beside the adapter if there is one and
-    /// nothing is given, else f32
+    /// How the products with the frozen backbone are computed; as in the run.toml beside the
+    /// adapter if there is one and nothing is given, else f32
     #[arg(long, value_name = "HOW", value_parser = one_of::<BackboneCompute>())]
     pub backbone_compute: Option<BackboneCompute>,
 }
@@ -42,21 +42,24 @@ pub struct Grafted {
     /// How it is stored.
     #[command(flatten)]
     pub stored: StorageArgs,
-    /// The adapter and the head: a directory that `engraft train`, AdapterHub's `adapters` or PEFT wrote; none for the backbone
-    /// alone, where a --task goes without them
+    /// The adapter and the head: a directory that `engraft train`, AdapterHub's `adapters` or PEFT
+    /// wrote; none for the backbone alone, where a --task goes without them
     #[arg(long, value_name = "DIR", required_unless_present_any = ["task", "adapter_column"])]
     pub adapter: Option<PathBuf>,
     /// What is learned; as its head or the run.toml beside the adapter says if not given
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
-    /// Of several adapters only these, by their names. With --adapter-column saved adapters: directories, each perhaps with another
-    /// name as in NAME=DIR, and directories that hold many, each by the name of its folder
+    /// Of several adapters only these, by their names. With --adapter-column saved adapters:
+    /// directories, each perhaps with another name as in NAME=DIR, and directories that hold many,
+    /// each by the name of its folder
     #[arg(long, value_name = "NAMES", num_args = 1.., requires = "answering")]
     pub adapters: Vec<String>,
-    /// The column that names the adapter of each row: one of --adapters. They answer in mixed batches, each as by itself
+    /// The column that names the adapter of each row: one of --adapters. They answer in mixed
+    /// batches, each as by itself
     #[arg(long, value_name = "COLUMN", requires = "adapters")]
     pub adapter_column: Option<Column>,
-    /// With --adapter-column: what the matrices of the adapters are held in; bf16 takes half the bytes, and rounds them
+    /// With --adapter-column: what the matrices of the adapters are held in; bf16 takes half the
+    /// bytes, and rounds them
     #[arg(long, value_name = "TYPE", value_parser = one_of::<AdapterDtype>(), default_value = "f32", requires = "adapter_column")]
     pub adapter_dtype: AdapterDtype,
     /// The adapters put together in another way, as --setup of `engraft train` takes it
@@ -119,8 +122,8 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {
-    /// The column of the text or of the words, by name or counted from 0; that of training, or found by its usual name, if not
-    /// given
+    /// The column of the text or of the words, by name or counted from 0; that of training, or
+    /// found by its usual name, if not given
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<Column>,
     /// The second text's column, for pairs; that of training if not given
@@ -129,7 +132,8 @@ pub struct Reading {
     /// Whether the first row of a .tsv or .csv file names the columns
     #[arg(long, value_parser = one_of::<Header>())]
     pub header: Option<Header>,
-    /// Where a document of a .txt file ends; as in the run.toml beside the adapter if not given, else with its line
+    /// Where a document of a .txt file ends; as in the run.toml beside the adapter if not given,
+    /// else with its line
     #[arg(long, value_parser = one_of::<Documents>())]
     pub documents: Option<Documents>,
     /// What quotes mean in a .tsv file; as in the run.toml beside the adapter if not given, else

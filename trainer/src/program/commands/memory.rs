@@ -29,7 +29,8 @@ use std::process::{Command, Stdio};
 struct Measured {
     /// What the ledger counted.
     ledger: Account,
-    /// The process before it loaded the model, and at its largest; none where the system does not say.
+    /// The process before it loaded the model, and at its largest; none where the system does not
+    /// say.
     rss_before_bytes: Option<u64>,
     rss_peak_bytes: Option<u64>,
     /// What came of files in between: code that ran for the first time.

@@ -61,7 +61,8 @@ fn hold(directory: Option<&Path>) -> Result<Option<output::Lock>> {
     Ok(directory.map(output::reading).transpose()?)
 }
 
-/// Texts are read as they were in training, and the backbone's products computed as they were there, unless said otherwise.
+/// Texts are read as they were in training, and the backbone's products computed as they were
+/// there, unless said otherwise.
 fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     let directory = g.adapter.as_deref();
     let _held = hold(directory)?;

@@ -144,7 +144,8 @@ fn heading(s: &Settings) -> String {
     format!("training {what} on {} with {files}", show(s.model.as_ref()))
 }
 
-/// The comparison that makes the demonstration: the same head on the same backbone, without an adapter.
+/// The comparison that makes the demonstration: the same head on the same backbone, without an
+/// adapter.
 fn head_only(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Report> {
     let folder = s.out.join("head-only");
     let bare = Options { adapter: Some(AdapterChoice::None), out: Some(folder), ..Options::default() };

@@ -185,8 +185,8 @@ fn integers_read(dtype: BackboneDtype) -> bool {
 }
 
 impl Settings {
-    /// Checks that every value is in range. Names of activations are checked where they are looked up, layers
-    /// and lengths where the model is known.
+    /// Checks that every value is in range. Names of activations are checked where they are looked
+    /// up, layers and lengths where the model is known.
     pub(super) fn check_values(&self) -> Result<()> {
         let least = |option, value: Option<u64>, least: u64| match value {
             Some(value) if value < least => Err(refused(option, value, format!("it is at least {least}"))),

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// A saved adapter, and the name that it is known by: the last part of its directory's path unless another is given.
+/// A saved adapter, and the name that it is known by: the last part of its directory's path unless
+/// another is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedAdapter {
     /// Its name.

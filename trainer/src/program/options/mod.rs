@@ -1,14 +1,16 @@
 //! The configuration of a run of training.
 //!
-//! There is one list of options, in `table.rs`. It makes [`Options`], in which every option may be missing:
-//! the flags of `engraft train` and the keys of `run.toml` (a flag's name without its dashes). And it makes
-//! [`Settings`], in which every option has its value: what a run works with, and what it writes into its
-//! output directory as `run.toml`, so that `--config out/run.toml` repeats it.
+//! There is one list of options, in `table.rs`. It makes [`Options`], in which every option may be
+//! missing: the flags of `engraft train` and the keys of `run.toml` (a flag's name without its
+//! dashes). And it makes [`Settings`], in which every option has its value: what a run works with,
+//! and what it writes into its output directory as `run.toml`, so that `--config out/run.toml`
+//! repeats it.
 //!
-//! Flags win over the file, the file over presets, presets over defaults. Of two options that exclude each
-//! other the one that wins takes the other's place: `--bottleneck 64` overrides a `reduction-factor` in the
-//! file, and `--adapter none` everything in it that shapes an adapter. Both in one place is an error, like a key that does not exist and a value out of range. Paths are
-//! relative to the working directory wherever they stand.
+//! Flags win over the file, the file over presets, presets over defaults. Of two options that
+//! exclude each other the one that wins takes the other's place: `--bottleneck 64` overrides a
+//! `reduction-factor` in the file, and `--adapter none` everything in it that shapes an adapter.
+//! Both in one place is an error, like a key that does not exist and a value out of range. Paths
+//! are relative to the working directory wherever they stand.
 
 mod adapter;
 mod bytes;
@@ -70,7 +72,8 @@ impl Options {
         })
     }
 
-    /// Of the run that left something in a directory: the options that whoever uses what was learned follows too.
+    /// Of the run that left something in a directory: the options that whoever uses what was
+    /// learned follows too.
     pub fn recorded(directory: &Path) -> Result<Self> {
         let file = directory.join(FILE);
         if file.exists() { Ok(Self::read(file)?.only(Mark::Use)) } else { Ok(Self::default()) }
@@ -184,7 +187,8 @@ impl Settings {
         format!("# The settings of this run. `engraft train --config {FILE}` repeats it.\n{options}")
     }
 
-    /// The runs of these settings, with their names: one without a name, or several, each as it would be by itself.
+    /// The runs of these settings, with their names: one without a name, or several, each as it
+    /// would be by itself.
     pub fn runs(&self) -> Result<Vec<(Option<String>, Self)>> {
         let Some(variants) = &self.variant else { return Ok(vec![(None, self.clone())]) };
         let shared = self.to_options().without(Mark::Own);

@@ -27,7 +27,8 @@ macro_rules! settled {
 /// What an option is about, where that matters to others than a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// How texts become what is learned from, and how the backbone computes: whoever uses what was learned does the same.
+    /// How texts become what is learned from, and how the backbone computes: whoever uses what was
+    /// learned does the same.
     Use,
     /// The run as a whole: single steps have no use for it.
     Run,
@@ -65,9 +66,9 @@ macro_rules! unsettle {
 
 /// Each line is `name: type = default;` or `name: type;`, perhaps with [`Mark`]s in front of the
 /// semicolon, under its documentation (the flag's help) and in brackets what clap should know
-/// besides; `[with ..]` names the module that (de)serialises it. From it come the field of [`Options`]
-/// with its flag and its key, the field of [`Settings`], and their parts in everything that goes
-/// over all options.
+/// besides; `[with ..]` names the module that (de)serialises it. From it come the field of
+/// [`Options`] with its flag and its key, the field of [`Settings`], and their parts in everything
+/// that goes over all options.
 macro_rules! options {
     ($($heading:literal {
         $(
@@ -147,13 +148,13 @@ options! {
     "Model and data" {
         /// What is learned; that of the saved head with --init
         [value_name = "TASK"] task: String, Use;
-        /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the small one
-        /// that is built in if there is none
+        /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the
+        /// small one that is built in if there is none
         [value_name = "DIR"] model: PathBuf;
         /// What the frozen backbone's matrices are stored as; as its files have them if not given
         [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype, Use;
-        /// How the products with the frozen backbone are computed; 8-bit integers are an approximation, and two to
-        /// three times faster where the processor has VNNI
+        /// How the products with the frozen backbone are computed; 8-bit integers are an
+        /// approximation, and two to three times faster where the processor has VNNI
         [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use;
         /// Training data: for texts .tsv, .csv or .jsonl files, for words .conll, .conllu or
         /// .jsonl, for documents .txt or a column of texts, each perhaps packed as .gz; names,
@@ -164,11 +165,13 @@ options! {
         [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
-        /// The column of the text or of the words, by name or counted from 0; found by its usual name if not given
+        /// The column of the text or of the words, by name or counted from 0; found by its usual
+        /// name if not given
         [value_name = "COLUMN"] text_column: Column, Use;
         /// The second text's column, for pairs
         [value_name = "COLUMN"] text_pair_column: Column, Use;
-        /// The column of the label or of the words' labels; in .conllu upos, xpos, deprel, feats or misc:KEY
+        /// The column of the label or of the words' labels; in .conllu upos, xpos, deprel, feats or
+        /// misc:KEY
         [value_name = "COLUMN"] label_column: Column, Use;
         /// Whether the first row of a .tsv or .csv file names the columns
         [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use;
@@ -177,8 +180,8 @@ options! {
         /// How files are written, by an extension that stands for it as in `jsonl`; as their names
         /// say if not given
         [value_name = "EXTENSION"] format: String;
-        /// Do not hold the training data in memory: read it again in every epoch, and shuffle it in a
-        /// buffer. Files may be larger than memory; the standard input cannot be read again
+        /// Do not hold the training data in memory: read it again in every epoch, and shuffle it in
+        /// a buffer. Files may be larger than memory; the standard input cannot be read again
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
         stream: bool = false, Run;
@@ -186,24 +189,27 @@ options! {
         [value_name = "N"] stream_buffer: usize, Run;
         /// Where a document of a .txt file ends
         [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use;
-        /// The most tokens of a sequence, special tokens included: longer texts are cut, longer sentences read in windows,
-        /// documents in blocks. 128, or as many as the model takes, if not given
+        /// The most tokens of a sequence, special tokens included: longer texts are cut, longer
+        /// sentences read in windows, documents in blocks. 128, or as many as the model takes, if
+        /// not given
         [value_name = "N"] max_length: usize, Use;
     }
     "Adapter" {
-        /// What is trained below the head: a method or one of its presets, perhaps with fields of AdapterHub's configuration as in
-        /// `NAME[reduction_factor=6]`; none for the head alone, full for the whole backbone; the saved adapter with --init
+        /// What is trained below the head: a method or one of its presets, perhaps with fields of
+        /// AdapterHub's configuration as in
+        /// `NAME[reduction_factor=6]`; none for the head alone, full for the whole backbone; the
+        /// saved adapter with --init
         [value_name = "ADAPTER"] adapter: AdapterChoice, Own;
         /// Start from a saved adapter and head, as they are; with --head from the adapter alone,
         /// with a new head
         [value_name = "DIR"] init: PathBuf;
         /// The adapter's name, under which it is saved; `default` if not given
         name: String, Own;
-        /// Saved adapters to build on, which do not train: directories, each perhaps with another name as in
-        /// NAME=DIR
+        /// Saved adapters to build on, which do not train: directories, each perhaps with another
+        /// name as in NAME=DIR
         [value_name = "DIR", num_args = 1..] adapters: Vec<SavedAdapter>, Own;
-        /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)`; saved ones are fused, and a
-        /// new one stands on them, if not given
+        /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)`; saved ones are fused,
+        /// and a new one stands on them, if not given
         [value_name = "SETUP"] setup: Composed, Own;
         /// How a new fusion mixes adapters: one of these, perhaps with fields as in
         /// `gating[top_k=2]`
@@ -218,13 +224,13 @@ options! {
         [value_name = "F"] reduction_factor: ReductionFactor, Own;
         /// After which sub-layer the adapter stands; the preset's if not given
         [value_parser = one_of::<PlacementChoice>()] placement: PlacementChoice, Own;
-        /// The adapter's activation, as relu, gelu, gelu_new, tanh, swish or leakyrelu; the preset's if not
-        /// given
+        /// The adapter's activation, as relu, gelu, gelu_new, tanh, swish or leakyrelu; the
+        /// preset's if not given
         [value_name = "NAME"] non_linearity: String, Own;
         /// Dropout of the adapter's output while training
         [value_name = "P"] adapter_dropout: f64, Own;
-        /// A factor for the adapter's output: a number, `learned` or, per channel, `channel`; the preset's if
-        /// not given
+        /// A factor for the adapter's output: a number, `learned` or, per channel, `channel`; the
+        /// preset's if not given
         [value_name = "S"] scaling: ScalingChoice, Own;
         /// A new layer norm before the bottleneck
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -240,8 +246,8 @@ options! {
         layers: Layers, Own;
         /// The layers that get none; with --init those of the saved adapter that are left out
         [value_name = "LAYERS"] leave_out: Layers, Own;
-        /// Leave out the adapters of the first k layers in each step, k drawn from 0 to N, or from a
-        /// range as 1-5 (AdapterDrop): what is learned goes without lower adapters later
+        /// Leave out the adapters of the first k layers in each step, k drawn from 0 to N, or from
+        /// a range as 1-5 (AdapterDrop): what is learned goes without lower adapters later
         [value_name = "N"] adapter_drop: AdapterDrop;
         /// Compute compositions as a library does where it is not what it documents
         [value_parser = one_of::<CompatChoice>()] compat: CompatChoice = CompatChoice::Documented, Use;
@@ -255,8 +261,8 @@ options! {
         [value_name = "N"] max_steps: u64, Run, Own;
         /// Texts in a batch
         [value_name = "N"] batch_size: usize;
-        /// Instead: tokens in a batch at most. Texts are taken in their order until the next one does not fit; a longer text is a
-        /// batch of its own
+        /// Instead: tokens in a batch at most. Texts are taken in their order until the next one
+        /// does not fit; a longer text is a batch of its own
         [value_name = "N"] batch_tokens: usize;
         /// Batches in an optimiser step
         [value_name = "N"] gradient_accumulation: usize = 1;
@@ -276,11 +282,13 @@ options! {
         [value_name = "B"] adam_beta2: f64 = 0.999, Own;
         /// AdamW's epsilon
         [value_name = "E"] adam_eps: f64 = 1e-8, Own;
-        /// Save the whole state of the run every so many optimiser steps, besides the end of each epoch: --resume goes on from there
+        /// Save the whole state of the run every so many optimiser steps, besides the end of each
+        /// epoch: --resume goes on from there
         [value_name = "STEPS"] checkpoint_every: u64, Run, Own;
         /// The norm to which gradients are clipped; 0 for no clipping
         [value_name = "NORM"] clip: f64 = 1.0, Own;
-        /// Dropout of the backbone and the head while training; what the model's config says if not given
+        /// Dropout of the backbone and the head while training; what the model's config says if not
+        /// given
         [value_name = "P"] dropout: f64;
         /// The seed of initialisation, shuffling and dropout
         [value_name = "N"] seed: u64 = 42, Own;
@@ -288,8 +296,8 @@ options! {
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
         no_shuffle: bool = false;
-        /// Keep the activations below the first trained layer in this directory: later epochs and runs start
-        /// there. Needs --dropout 0, and adapters in upper layers only
+        /// Keep the activations below the first trained layer in this directory: later epochs and
+        /// runs start there. Needs --dropout 0, and adapters in upper layers only
         [value_name = "DIR"] cache_prefix: PathBuf, Run;
         /// How --cache-prefix keeps them
         [value_parser = one_of::<Precision>()] cache_dtype: Precision = Precision::F32, Run;
@@ -299,18 +307,19 @@ options! {
         [value_name = "STEPS"] eval_every: u64, Run, Own;
         /// Texts in a batch of evaluation
         [value_name = "N"] eval_batch_size: usize = 64, Run;
-        /// The score that the best checkpoint is best at, such as accuracy, macro_f1, f1, perplexity or loss; the task's own if not
-        /// given
+        /// The score that the best checkpoint is best at, such as accuracy, macro_f1, f1,
+        /// perplexity or loss; the task's own if not given
         [value_name = "SCORE"] metric: String, Run, Own;
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64, Run, Own;
     }
     "Memory" {
-        /// What every layer keeps for the backward pass: f32 if not given. With recompute a step computes the layers
-        /// twice and gives the same bits; bf16 is an approximation
+        /// What every layer keeps for the backward pass: f32 if not given. With recompute a step
+        /// computes the layers twice and gives the same bits; bf16 is an approximation
         [value_parser = one_of::<ActivationsChoice>()] activations: ActivationsChoice;
-        /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients, optimiser state and
-        /// activations, and the data, but not the program. As few layers as possible recompute
+        /// Bytes that training and evaluation may hold, as 700MB or 1.5GiB: weights, gradients,
+        /// optimiser state and activations, and the data, but not the program. As few layers as
+        /// possible recompute
         [value_name = "BYTES"] memory_budget: ByteSize, Run;
     }
     "Machine and output" {
@@ -318,7 +327,8 @@ options! {
         [value_name = "N"] threads: usize = 0;
         /// Where to compute
         [value_parser = one_of::<Backend>()] device: Backend = Backend::Cpu;
-        /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where the time went
+        /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where
+        /// the time went
         [value_name = "FILE"] profile: PathBuf, Run;
         /// End with one JSON object on the last line of stdout
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -330,8 +340,9 @@ options! {
         quiet: bool = false;
     }
     "Several at once" {
-        /// Several runs over the same batches in one, each saved in a directory of its name in --out as if it had run by itself: a
-        /// name and what is its own in the adapter, the rates and the seed, as in `fast: lr=1e-3, adapter=lora[r=8]`
+        /// Several runs over the same batches in one, each saved in a directory of its name in
+        /// --out as if it had run by itself: a name and what is its own in the adapter, the rates
+        /// and the seed, as in `fast: lr=1e-3, adapter=lora[r=8]`
         [value_name = "NAME: KEY=VALUE, ..", num_args = 1..] variant: Vec<Variant>, [with "super::variant"], Run;
     }
 }

@@ -13,7 +13,8 @@ fn refused(text: &str) -> String {
     }
 }
 
-/// Every option, with a value that is not the default; those that exclude each other are left to others.
+/// Every option, with a value that is not the default; those that exclude each other are left to
+/// others.
 const ALL: &str = r#"
 task = "tagging"
 model = "m"

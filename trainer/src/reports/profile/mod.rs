@@ -1,7 +1,8 @@
 //! Where the time of training goes: `engraft profile`, and `--profile` of `engraft train`.
 //!
-//! The machine is measured first, before a model is loaded; then the device records ([`engraft_engine::kernels::profile`]),
-//! and what it recorded becomes a [`Summary`] (a table, or JSON) and a [`trace`] for Perfetto.
+//! The machine is measured first, before a model is loaded; then the device records
+//! ([`engraft_engine::kernels::profile`]), and what it recorded becomes a [`Summary`] (a table, or
+//! JSON) and a [`trace`] for Perfetto.
 mod summary;
 mod table;
 pub mod trace;
@@ -44,8 +45,8 @@ pub fn check_file(path: &Path) -> Result<()> {
     Ok(output::check_writable(folder)?)
 }
 
-/// Measures the machine; only a processor can be. The memory that takes is not counted in the process's peak, where the
-/// operating system can forget it.
+/// Measures the machine; only a processor can be. The memory that takes is not counted in the
+/// process's peak, where the operating system can forget it.
 pub fn measure(device: &Device) -> Result<Roofline> {
     let roofline = Roofline::measure(device).map_err(engraft_engine::Error::from)?;
     reset_peak_rss();

@@ -7,7 +7,8 @@ use engraft_engine::kernels::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Times by kernel, by phase and by place, and what the machine can do. The object that `--json` prints.
+/// Times by kernel, by phase and by place, and what the machine can do. The object that `--json`
+/// prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The instructions in use.
@@ -57,14 +58,16 @@ pub struct KernelTime {
     pub gflops: f64,
     /// Billions of bytes in a second, each byte that a launch needs counted once.
     pub gbytes: f64,
-    /// The time that the machine needs at least, over the time taken. Above 1 where data was still in a cache.
+    /// The time that the machine needs at least, over the time taken. Above 1 where data was still
+    /// in a cache.
     pub roofline: f64,
 }
 
 /// All of one phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseTime {
-    /// `forward`, `backward`, `recompute` (of layers that keep only their input), `optimiser` or `inference`.
+    /// `forward`, `backward`, `recompute` (of layers that keep only their input), `optimiser` or
+    /// `inference`.
     pub phase: String,
     /// Seconds.
     pub seconds: f64,

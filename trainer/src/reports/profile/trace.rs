@@ -1,11 +1,12 @@
 //! A profile as a Chrome trace: <https://ui.perfetto.dev> and `chrome://tracing` open it.
 //!
-//! The format is the JSON of Google's "Trace Event Format": complete events (`X`) for steps, phases, places and launches, whose
-//! arguments are the launch's cost, and counters (`C`) for the bytes held, by class. Times are microseconds.
+//! The format is the JSON of Google's "Trace Event Format": complete events (`X`) for steps,
+//! phases, places and launches, whose arguments are the launch's cost, and counters (`C`) for the
+//! bytes held, by class. Times are microseconds.
 //!
-//! It is written here and not by the crate `tracing-chrome`, which knows the beginnings and ends of spans (`B`, `E`) and instants (`i`)
-//! but no counters, so that memory could not stand in the same trace. It also hangs on the process or on a thread, and a profile on a
-//! device.
+//! It is written here and not by the crate `tracing-chrome`, which knows the beginnings and ends of
+//! spans (`B`, `E`) and instants (`i`) but no counters, so that memory could not stand in the same
+//! trace. It also hangs on the process or on a thread, and a profile on a device.
 use engraft_engine::kernels::{
     Class,
     profile::{Event, Mark, Profile, Sample},
