@@ -125,8 +125,6 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
             "joint",
             "bottleneck",
             "layers",
-            "adapter-drop",
-            "compat",
             "batch-tokens",
             "warmup-ratio",
             "no-shuffle",
