@@ -6,12 +6,12 @@ use super::{
     overlaid,
     own_weights::{NormNames, own_norm},
     peft_targets::{Names, ends_with},
-    read,
+    read, written,
 };
 use crate::{Error, Module, Place, Result, files::peft::ROOT, grammar::Fields};
 use engraft_engine::{SiteInfo, SiteKind, Source};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// The registry row.
@@ -80,7 +80,7 @@ impl Config for LnTuningConfig {
             let is_exact = |end: &String| norms().all(|(i, p)| !ends_with(p, end) || self.targets(i));
             names.insert(ends.into_iter().find(is_exact).unwrap_or_else(|| path.into()));
         }
-        let fields = json!({
+        written(&json!({
             "peft_type": "LN_TUNING",
             "task_type": null,
             "base_model_name_or_path": null,
@@ -88,11 +88,7 @@ impl Config for LnTuningConfig {
             "target_modules": names,
             "exclude_modules": null,
             "modules_to_save": null,
-        });
-        match fields {
-            Value::Object(fields) => Ok(fields),
-            _ => Err(Error::Config("a configuration is an object".into())),
-        }
+        }))
     }
 }
 

@@ -3,18 +3,19 @@ use super::{
     Config,
     ia3_module::{self, Form, Scaled},
     peft_targets::{Names, Targets, given, linear, name},
+    written,
 };
 use crate::{Error, Module, Place, Result, files::peft::ROOT, grammar::Fields};
 use engraft_engine::{Init, SiteInfo, SiteKind, Source};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// The `adapter_config.json` of PEFT for an IA3 at the sites where `at` is something.
 pub(super) fn fields<T>(sites: &[SiteInfo], at: impl Fn(&SiteInfo) -> Option<T>) -> Result<Fields> {
     let adapted = || linear(sites).filter(|i| at(i).is_some());
     let names: BTreeSet<&str> = adapted().map(|i| name(sites, i, |i| at(i).is_some())).collect();
-    let fields = json!({
+    written(&json!({
         "peft_type": "IA3",
         "task_type": null,
         "base_model_name_or_path": null,
@@ -24,11 +25,7 @@ pub(super) fn fields<T>(sites: &[SiteInfo], at: impl Fn(&SiteInfo) -> Option<T>)
         "fan_in_fan_out": adapted().any(|i| matches!(i.kind, SiteKind::Linear { in_out: true, .. })),
         "modules_to_save": null,
         "init_ia3_weights": true,
-    });
-    match fields {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(Error::Config("a configuration is an object".into())),
-    }
+    }))
 }
 
 /// Fields that say how an IA3 was made or is stored, not what it computes.

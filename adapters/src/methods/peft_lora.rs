@@ -6,11 +6,12 @@ use super::{
     magnitude::Dora,
     peft_targets::{Targets, ends_with, given, linear, name, plain},
     start::LoraStart,
+    written,
 };
 use crate::{Error, Result, files::peft::ROOT, grammar::Fields};
 use engraft_engine::{LowRank, Part, Point, Site, SiteInfo, SiteKind, Source};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Fields that say how a LoRA was made or is stored, not what it computes.
@@ -206,7 +207,7 @@ impl Config for PeftLora {
             "selfattn_lora": !matrices.is_empty(),
             "use_gating": false,
         });
-        object(fields)
+        written(&fields)
     }
     /// As they were read; what PEFT would take out of the model's weights anew is a part of the
     /// LoRA.
@@ -283,11 +284,5 @@ pub(crate) fn fields(
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
     });
-    object(fields)
-}
-fn object(fields: Value) -> Result<Fields> {
-    match fields {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(Error::Config("a configuration is an object".into())),
-    }
+    written(&fields)
 }

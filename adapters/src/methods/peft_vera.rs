@@ -3,11 +3,12 @@ use super::{
     Config,
     peft_targets::{Targets, given, linear, name},
     vera_module::{self, Form, KEYS, PEFT},
+    written,
 };
 use crate::{Common, Error, Module, Place, Result, files::peft::ROOT, grammar::Fields};
 use engraft_engine::{Init, LowRank, SiteInfo, SiteKind, Source, checkpoint::TensorData};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// The tensors that stand for the whole model.
@@ -24,7 +25,7 @@ pub(super) fn fields<T>(
 ) -> Result<Fields> {
     let adapted = || linear(sites).filter(|i| at(i).is_some());
     let names: BTreeSet<&str> = adapted().map(|i| name(sites, i, |i| at(i).is_some())).collect();
-    let fields = json!({
+    written(&json!({
         "peft_type": "VERA",
         "task_type": null,
         "base_model_name_or_path": null,
@@ -39,11 +40,7 @@ pub(super) fn fields<T>(
         "modules_to_save": null,
         "layers_to_transform": null,
         "layers_pattern": null,
-    });
-    match fields {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(Error::Config("a configuration is an object".into())),
-    }
+    }))
 }
 
 /// Fields that say how a VeRA was made or is stored, not what it computes.

@@ -4,16 +4,16 @@
 //! With `--header auto`:
 //!
 //! 1. Where a column is given by name, the first row is the header, and the name must be in it.
-//! 2. Otherwise the first row *looks like a header* if all its cells look like names (at most 40 characters:
-//! a letter or `_`, then letters, digits, `_`, `-`, `.` or spaces, at most three words; no cell
-//! twice) and at least one is a usual name (`text`, `sentence`, `label`, `id`, ...: [`USUAL`], in
-//! capitals or not). Beside a usual name a cell may be empty or `Unnamed: 0`, as pandas calls its
-//! row numbers. It *looks like data* if neither holds. If only one holds, or if it looks like a
-//! header but what stands in the label's place is the label of a later row too (of the first
-//! thousand), it could be either.
-//! 3. A row that could be either is data if what stands in the label's place (the label column's index,
-//! else the last column of two or more) is the label of a later row too and no cell is a usual
-//! name; otherwise it is an error.
+//! 2. Otherwise the first row *looks like a header* if all its cells look like names (at most 40
+//!    characters: a letter or `_`, then letters, digits, `_`, `-`, `.` or spaces, at most three
+//!    words; no cell twice) and at least one is a usual name (`text`, `sentence`, `label`, `id`, ...:
+//!    [`USUAL`], in capitals or not). Beside a usual name a cell may be empty or `Unnamed: 0`, as
+//!    pandas calls its row numbers. It *looks like data* if neither holds. If only one holds, or if it
+//!    looks like a header but what stands in the label's place is the label of a later row too (of the
+//!    first thousand), it could be either.
+//! 3. A row that could be either is data if what stands in the label's place (the label column's
+//!    index, else the last column of two or more) is the label of a later row too and no cell is a
+//!    usual name; otherwise it is an error.
 
 use std::path::Path;
 
