@@ -165,16 +165,20 @@ def case(name, tensors):
     torch.set_default_dtype(torch.float32)
 
 
-def peft_case(name, tensors):
-    folder, family = fresh(OUT / name), name.split("-")[0]
-    options, labels = PEFT[name]
+def peft_model(family, labels, tensors, options):
     if labels is None:
         model = load(GPT2LMHeadModel(gpt2.config()), tensors[family])
     elif family == "bert":
         model = load(BertForSequenceClassification(bert.config(num_labels=labels)), tensors[family])
     else:
         model = load(GPT2ForSequenceClassification(gpt2.config(num_labels=labels)), tensors[family])
-    model = get_peft_model(model, options)
+    return get_peft_model(model, options)
+
+
+def peft_case(name, tensors):
+    folder, family = fresh(OUT / name), name.split("-")[0]
+    options, labels = PEFT[name]
+    model = peft_model(family, labels, tensors, options)
     randomize(model, name, ["prompt_encoder", "modules_to_save"])
     rename = save_peft(model, folder)
     rows = "prompt_encoder.default.embedding.weight"
@@ -182,15 +186,15 @@ def peft_case(name, tensors):
     record(folder, model, batch, forward_of(family, labels), lambda n: "prompt_embeddings" if n == rows else rename(n))
 
 
-def main():
+def write(cases, out):
+    """The cases that the command line names, or all: `cases` are pairs of names and what writes one of them."""
     only = sys.argv[1:]
     weights = {family: load_file(FIXTURES / family / "model" / "model.safetensors") for family in ("bert", "gpt2")}
-    for name in (n for n in ADAPTERS if not only or n in only):
-        case(name, weights)
-    for name in (n for n in PEFT if not only or n in only):
-        peft_case(name, weights)
-    sizes(OUT)
+    for names, write_one in cases:
+        for name in (n for n in names if not only or n in only):
+            write_one(name, weights)
+    sizes(out)
 
 
 if __name__ == "__main__":
-    main()
+    write([(ADAPTERS, case), (PEFT, peft_case)], OUT)

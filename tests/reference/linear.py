@@ -4,23 +4,17 @@ The oracles are `adapters` and `peft` on the tiny BERT and GPT-2 of tests/fixtur
 are computed. A case is named after its family.
 """
 
-import sys
-
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertForSequenceClassification, GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from adapters import ConfigUnion, IA3Config, LoRAConfig, PrefixTuningConfig, SeqBnConfig, VeraConfig
 from peft import IA3Config as PeftIa3Config
 from peft import LoraConfig as PeftLoraConfig
 from peft import VeraConfig as PeftVeraConfig
-from peft import get_peft_model
 
-import bert
-import gpt2
 from bert import linear_head
-from common import FIXTURES, NAME, fresh, load, randomize, record, rng, save_peft, sizes
-from inputs import batch_of, forward_of, model_of, once, save
+from common import FIXTURES, NAME, fresh, randomize, record, rng, save_peft
+from inputs import batch_of, forward_of, model_of, once, peft_model, save, write
 
 OUT = FIXTURES / "linear"
 MARKS = [f"loras.{NAME}.", f"shared_parameters.{NAME}.", f"adapters.{NAME}.", "prefix_tuning", f"heads.{NAME}."]
@@ -144,16 +138,6 @@ def diagonals(model):
     return found
 
 
-def peft_model(family, labels, tensors, options):
-    if labels is None:
-        model = load(GPT2LMHeadModel(gpt2.config()), tensors[family])
-    elif family == "bert":
-        model = load(BertForSequenceClassification(bert.config(num_labels=labels)), tensors[family])
-    else:
-        model = load(GPT2ForSequenceClassification(gpt2.config(num_labels=labels)), tensors[family])
-    return get_peft_model(model, options)
-
-
 def peft_case(name, tensors):
     folder, family = fresh(OUT / name), name.split("-")[0]
     options, labels = PEFT[name]
@@ -168,15 +152,5 @@ def peft_case(name, tensors):
     record(folder, model, batch_of(family, name, labels), forward_of(family, labels), save_peft(model, folder))
 
 
-def main():
-    only = sys.argv[1:]
-    weights = {family: load_file(FIXTURES / family / "model" / "model.safetensors") for family in ("bert", "gpt2")}
-    for name in (n for n in ADAPTERS if not only or n in only):
-        case(name, weights)
-    for name in (n for n in PEFT if not only or n in only):
-        peft_case(name, weights)
-    sizes(OUT)
-
-
 if __name__ == "__main__":
-    main()
+    write([(ADAPTERS, case), (PEFT, peft_case)], OUT)
