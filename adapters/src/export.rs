@@ -129,7 +129,7 @@ impl Composition {
         Composition::read(directory, Loader { host, base, device, params: Some(params), storage: None })
     }
     /// The same; none of them trains. The matrices of adapters are stored like that: see
-    /// [`Adapter::load_stored`].
+    /// [`crate::Loading::storage`].
     pub fn load_stored(
         directory: &Path,
         host: &Host,

@@ -8,7 +8,7 @@
 //! rows, or of columns where those are fewer, are turned until all are orthogonal; their lengths
 //! are the singular values. It is slower than bidiagonalisation, and exact to the last digits for
 //! small values too (Demmel and Veselić 1992). A few values of a large matrix are found without the
-//! others, on a subspace that grows ([`subspace`]). A product of narrow matrices costs what their
+//! others, on a subspace that grows (`subspace.rs`). A product of narrow matrices costs what their
 //! width costs: [`of_product`].
 mod subspace;
 
