@@ -14,7 +14,7 @@ use engraft::{
         directory::Directory,
         recipe::Recipe,
         state::Saved,
-        train::{Around, train},
+        train::{Around, Entry, train},
     },
     tasks::{Classification, Task},
     text::{
@@ -23,11 +23,8 @@ use engraft::{
     },
 };
 use engraft_adapters::{Fields, parse};
-use engraft_engine::{
-    Cx, Pass, Plain,
-    checkpoint::{TensorData, write},
-};
-use engraft_models::{Rows, Tokens};
+use engraft_engine::checkpoint::{TensorData, write};
+use engraft_models::Tokens;
 use std::{fs, path::Path, sync::OnceLock, sync::atomic::AtomicBool};
 
 /// What the state says in its header: a run goes on from it, and is stopped behind its next step.
@@ -77,8 +74,9 @@ fn go_on(state: &[u8]) -> engraft::Result<()> {
     let to = Directory::go_on(directory.path(), ("run.toml".into(), vec![]))?;
     let stop = AtomicBool::new(true);
     let mode = engraft::reports::progress::Mode::Quiet;
-    let around = Around { mode, stop: Some(&stop), from: Some(from), ..Around::default() };
-    train(&recipe, to, learner(), &examples, None, around).map(drop)
+    let around = Around { mode, stop: Some(&stop), ..Around::default() };
+    let entry = Entry { from: Some(from), ..Entry::new(recipe, to, learner()) };
+    train(entry, &examples, None, around).map(drop)
 }
 
 /// The index of a cache, and its rows.
@@ -91,12 +89,11 @@ pub fn cache(input: &[u8]) -> bool {
     let inside = inside.expect("the directory of the setting");
     put(&inside, "index.safetensors", index);
     put(&inside, "rows", rows);
-    computing(input, |device| {
+    computing(input, |_| {
         let Ok(cache) = open() else { return false };
         let (backbone, tokens) = (backbone(), Tokens::new(&[vec![1, 2], vec![3]]));
         for _ in 0..2 {
-            let mut cx = Cx::new(device, &Plain, Pass::infer());
-            let _ = cache.hidden(backbone.model(), &mut cx, &tokens, &Rows::All);
+            let _ = cache.stream(backbone.model(), &tokens);
         }
         cache.seal().is_ok()
     })

@@ -113,7 +113,7 @@ impl Prefix {
     }
     /// The residual stream of these texts in front of that layer, from the cache; it is computed,
     /// and added, if a text is new.
-    pub(super) fn stream(&self, model: &dyn Model, tokens: &Tokens) -> Result<Act> {
+    pub fn stream(&self, model: &dyn Model, tokens: &Tokens) -> Result<Act> {
         let mut store = self.lock();
         let texts = texts(tokens);
         if let Some(x) = store.read(&self.device, &texts)? {
