@@ -46,6 +46,9 @@ pub(super) fn finish(dir: &Path) -> Result<()> {
     // and a list of his reaches nothing outside of it
     for name in removed.lines().filter(|name| is_name(name)) {
         let path = dir.join(name);
+        if let Some((folder, _)) = name.split_once('/') {
+            not_through_a_link(&dir.join(folder))?;
+        }
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(e)),
             _ => {}
@@ -59,12 +62,20 @@ pub(super) fn finish(dir: &Path) -> Result<()> {
     sync_directory(dir);
     Ok(())
 }
+/// Refuses a folder that is a link: what is put there would lie elsewhere.
+fn not_through_a_link(folder: &Path) -> Result<()> {
+    match fs::symlink_metadata(folder) {
+        Ok(is) if is.is_symlink() => Err(failed(folder)(io::ErrorKind::NotADirectory.into())),
+        _ => Ok(()),
+    }
+}
 /// Moves the files of a directory, and those of its folders, into another.
 fn move_files(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).map_err(failed(from))? {
         let entry = entry.map_err(failed(from))?;
         let place = to.join(entry.file_name());
         if entry.file_type().map_err(failed(from))?.is_dir() {
+            not_through_a_link(&place)?;
             fs::create_dir_all(&place).map_err(failed(&place))?;
             move_files(&entry.path(), &place)?;
         } else if entry.file_name() != REMOVED {

@@ -1,4 +1,8 @@
-use super::{disk::Sink, moves::COMMIT, *};
+use super::{
+    disk::Sink,
+    moves::{COMMIT, REMOVED},
+    *,
+};
 use std::{
     fs::File,
     io::{self, Write},
@@ -246,5 +250,22 @@ fn files_in_folders_come_and_go_with_the_others() {
     for name in ["one/two/three", "/a", "one/", "/", "", "..", "one/..", "../a", "./a"] {
         assert!(!is_name(name), "{name}");
         assert!(write_directory(dir.path(), &[(name, "")]).is_err(), "{name}");
+    }
+}
+#[cfg(unix)]
+#[test]
+fn a_folder_that_is_a_link_is_not_gone_through() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(other.path(), dir.path().join("folder")).unwrap();
+    fs::write(other.path().join("theirs"), "kept").unwrap();
+    for (file, content) in [("folder/ours", "moved"), (REMOVED, "folder/theirs\n")] {
+        let commit = dir.path().join(COMMIT);
+        fs::create_dir_all(commit.join("folder")).unwrap();
+        fs::write(commit.join(file), content).unwrap();
+        let error = lock(dir.path()).map(drop).unwrap_err().to_string();
+        assert!(error.contains("folder"), "{file}: {error}");
+        assert_eq!(fs::read_to_string(other.path().join("theirs")).unwrap(), "kept");
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1, "{file}");
+        fs::remove_dir_all(commit).unwrap();
     }
 }
