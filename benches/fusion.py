@@ -20,8 +20,8 @@ import sys
 from pathlib import Path
 
 SIZES = {100: ["--epochs", 20, "--batch-size", 16], 500: ["--epochs", 10, "--batch-size", 32],
-         None: ["--epochs", 2, "--batch-size", 32]}
-RATES = (2e-4, 5e-4, 1e-3, 3e-3)
+         None: ["--epochs", 1, "--batch-size", 32]}
+RATES = (2e-4, 5e-4, 1e-3, 3e-3, 1e-2)
 NEW, FUSED = ["train", "--adapter"], ["fuse", "--method"]
 WAYS = {
     "head alone": [*NEW, "none"],
