@@ -8,11 +8,18 @@
 
 pub mod bert;
 mod config;
+mod decoder;
 mod error;
 mod family;
 pub mod gpt2;
+pub mod llama;
+pub mod mistral;
 mod model;
+pub mod qwen2;
+pub mod qwen3;
 mod registry;
+mod rope;
+mod rope_scaling;
 pub mod weights;
 
 pub use bert::Bert;
@@ -21,6 +28,7 @@ pub use engraft_engine::Rows;
 pub use error::{Error, Result};
 pub use family::{Build, Family};
 pub use gpt2::Gpt2;
+pub use llama::Llama;
 pub use model::{Kind, Model, ModelInfo, Tokens};
 pub use registry::{FAMILIES, Holding, Loaded, load_as, load_frozen, load_trained};
 pub use weights::{Layout, Weights};

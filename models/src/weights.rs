@@ -111,6 +111,12 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         let w = self.load.get(name, &[rows, cols], Role::WEIGHT)?;
         Ok(self.add(name.into(), w))
     }
+    /// The bias (n) of the module `path`, by itself.
+    pub fn bias(&mut self, path: &str, n: usize) -> Result<Id> {
+        let name = format!("{path}.bias");
+        let b = self.load.get(&name, &[n], Role::BIAS)?;
+        Ok(self.add(name, b))
+    }
     /// A linear layer of the module `path`, where no hook is called.
     pub fn plain_linear(&mut self, path: &str, dims: (usize, usize), form: LinearForm) -> Result<LinearId> {
         let l = self.load.linear::<P>(path, dims, form)?;
