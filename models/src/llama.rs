@@ -71,6 +71,8 @@ pub(crate) struct Kin {
     pub mlp_bias: bool,
     /// Queries and keys have norms.
     pub qk_norms: bool,
+    /// What AdapterHub takes `up_proj` and `down_proj` for.
+    pub feed_forward: [Point; 2],
     /// Channels of a head, if they are not the model's channels by heads.
     pub head_dim: Option<usize>,
     /// The tokens that a query sees, its own included, by layer; none: all those before it.
@@ -100,6 +102,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         o_bias: bias,
         mlp_bias: config.flag("mlp_bias", false)?,
         qk_norms: false,
+        feed_forward: [Point::Down, Point::Up],
         head_dim: config.value("head_dim").map(|_| config.count("head_dim")).transpose()?,
         windows: vec![None; layers(config)?],
         defaults: Defaults {
@@ -191,7 +194,9 @@ impl<P: Weight> Llama<P> {
             let ln_2 = at.norm(Some(Site::ffn(l, Point::Norm)), &p("post_attention_layernorm"), c, eps, rms)?;
             let gate = linear(at, Site::ffn(l, Point::Gate), "mlp.gate_proj", (c, f), kin.mlp_bias)?;
             let up = linear(at, Site::ffn(l, Point::Up), "mlp.up_proj", (c, f), kin.mlp_bias)?;
+            at.known_as(kin.feed_forward[0]);
             let down = linear(at, Site::ffn(l, Point::Down), "mlp.down_proj", (f, c), kin.mlp_bias)?;
+            at.known_as(kin.feed_forward[1]);
             at.close(Site::after_ffn(l), c, &p("output_adapters"), None);
             at.site(Site::behind(l), stream, &p("reft_layer"));
             let mask = window.map_or(Mask::Causal, |n| Mask::Window { before: n - 1, after: 0 });

@@ -3,7 +3,7 @@ use crate::{
     Config, Family, Model, Result,
     llama::{self, Defaults, Kin, Llama},
 };
-use engraft_engine::{Frozen, Load, Param, Weight};
+use engraft_engine::{Frozen, Load, Param, Point, Weight};
 
 /// The registry row.
 pub const FAMILY: Family = Family {
@@ -27,6 +27,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         o_bias: false,
         mlp_bias: false,
         qk_norms: false,
+        feed_forward: [Point::Down, Point::Up],
         head_dim: config.value("head_dim").map(|_| config.count("head_dim")).transpose()?,
         windows: vec![window; llama::layers(config)?],
         defaults: Defaults {

@@ -4,7 +4,7 @@ use crate::{
     Config, Family, Model, Result,
     llama::{self, Defaults, Kin, Llama},
 };
-use engraft_engine::{Frozen, Load, Param, Weight};
+use engraft_engine::{Frozen, Load, Param, Point, Weight};
 
 /// The registry row.
 pub const FAMILY: Family = Family {
@@ -23,6 +23,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         o_bias: false,
         mlp_bias: false,
         qk_norms: false,
+        feed_forward: [Point::Up, Point::Down],
         head_dim: config.has("head_dim").then(|| config.count("head_dim")).transpose()?,
         windows: windows(config)?,
         defaults: DEFAULTS,

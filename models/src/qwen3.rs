@@ -5,7 +5,7 @@ use crate::{
     llama::{Kin, Llama},
     qwen2,
 };
-use engraft_engine::{Frozen, Load, Param, Weight};
+use engraft_engine::{Frozen, Load, Param, Point, Weight};
 
 /// The registry row.
 pub const FAMILY: Family = Family {
@@ -25,6 +25,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         o_bias: bias,
         mlp_bias: false,
         qk_norms: true,
+        feed_forward: [Point::Up, Point::Down],
         head_dim: Some(config.count_or("head_dim", 128)?),
         windows: qwen2::windows(config)?,
         defaults: qwen2::DEFAULTS,

@@ -5,7 +5,7 @@
 //! says at which site it stands. What comes back are handles; the values, the names and the list of
 //! sites are in [`Weights`].
 use engraft_engine::{
-    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo,
+    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Point, Result, Role, Site, SiteInfo,
     SiteKind, SiteNorm, Tensor, W, Weight,
 };
 
@@ -90,6 +90,12 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     /// A hook is called here; `path` is where checkpoints keep what hangs here.
     pub fn site(&mut self, site: Site, kind: SiteKind, path: &str) {
         self.weights.sites.push(SiteInfo::new(site, kind, path));
+    }
+    /// AdapterHub's configurations take the site that was listed last for this point.
+    pub fn known_as(&mut self, point: Point) {
+        if let Some(info) = self.weights.sites.last_mut() {
+            info.known_as = point;
+        }
     }
     /// The end of a sub-layer: `path` is where AdapterHub keeps what hangs there, `norm` the path
     /// of the norm that is applied there in a post-norm model, which has been loaded.

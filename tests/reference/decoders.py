@@ -212,7 +212,11 @@ def classify(of):
 
 def rename_tied(config):
     """A tied head is the token embedding under a second name."""
-    return lambda name: None if name == "lm_head.weight" and config.tie_word_embeddings else once(name)
+    def rename(name):
+        if name == "lm_head.weight":
+            return None if config.tie_word_embeddings else name
+        return once(name)
+    return rename
 
 
 def save_model(model, folder):
@@ -285,6 +289,8 @@ def adapter_case(of, out, name, tensors):
     model.train_adapter(NAME)
     if head:
         model.active_head = NAME
+        for p in model.heads.parameters():  # the library freezes a vocabulary's matrix, tied or not
+            p.requires_grad = True
     randomize(model, name, MARKS)
     orthogonal(model)
     with contextlib.suppress(RuntimeError):

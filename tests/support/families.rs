@@ -1,5 +1,5 @@
 //! Cases of one adapter on the tiny model of its family, with a head or the model's own.
-use super::{Expected, cpu, curve, files::tensors, input, relative};
+use super::{Expected, cpu, curve, files::tensors, input, relative, relative_gradient};
 use engraft_adapters::{Adapter, Base, Format, Head, Host, export::directory};
 use engraft_engine::kernels::cross_entropy::IGNORED;
 use engraft_engine::{
@@ -154,7 +154,7 @@ impl Family {
         let (mut compared, mut worst) = (0, 0f64);
         self.visit(&mut |p| {
             let got = g.get(p).unwrap_or_else(|| panic!("{name}: {}", p.name())).read::<f32>().unwrap();
-            let e = relative(&got, &want.get(&format!("grad.{}", p.name())));
+            let e = relative_gradient(&got, &want.get(&format!("grad.{}", p.name())));
             assert!(e < 1e-4, "{name}: {} {e:.1e}", p.name());
             (compared, worst) = (compared + 1, worst.max(e));
         });
