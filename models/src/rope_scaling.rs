@@ -76,6 +76,10 @@ impl Frequencies {
 }
 
 impl Scaling {
+    /// Frequencies as they are.
+    pub fn plain(base: f64, dim: usize, positions: usize) -> Scaling {
+        Scaling { frequencies: Frequencies::Same(plain(base, dim)), scale: 1.0, positions }
+    }
     /// `rope_theta` and `rope_scaling` of a model whose heads have `dim` channels that are turned,
     /// and that is made for sequences of `max_position_embeddings` = `positions` tokens.
     pub fn read(config: &Config, dim: usize, positions: usize) -> Result<Scaling> {
@@ -88,8 +92,7 @@ impl Scaling {
             false => None,
         };
         let scaled = config.within("rope_scaling", |c| scaled(c, (base, dim), positions, original))?;
-        let frequencies = Frequencies::Same(plain(base, dim));
-        Ok(scaled.unwrap_or(Scaling { frequencies, scale: 1.0, positions }))
+        Ok(scaled.unwrap_or_else(|| Scaling::plain(base, dim, positions)))
     }
 }
 
@@ -113,7 +116,7 @@ fn scaled(
     let of = |frequencies| Scaling { frequencies, scale: 1.0, positions };
     let longer = |positions: usize, factor: f64| (positions as f64 * factor.max(1.0)) as usize;
     match &*name {
-        "default" => Ok(of(Frequencies::Same(plain(base, dim)))),
+        "default" => Ok(Scaling::plain(base, dim, positions)),
         "linear" => {
             let s = factor()?;
             let all = plain(base, dim).iter().map(|f| (f64::from(*f) / s) as f32).collect();
