@@ -6,7 +6,7 @@
 mod support;
 use engraft_engine::kernels::cross_entropy::IGNORED;
 use engraft_engine::{Act, Class, Cx, Device, Gradients, Hooks, KvCache, Param, ParamSet, Pass, Plain, Rows};
-use engraft_models::{FAMILIES, Holding, Kind, Model, Tokens};
+use engraft_models::{Holding, Kind, Model, Tokens};
 use std::path::PathBuf;
 use support::{
     Expected, composed, cpu, curve,
@@ -16,11 +16,8 @@ use support::{
 
 /// The decoders, which all have fixtures.
 fn decoders() -> Vec<&'static str> {
-    let is_decoder = |name: &&str| {
-        let model = fixture(&format!("{name}/model"));
-        model.exists() && families::backbone(name, &cpu()).0.info().kind == Kind::Decoder
-    };
-    let all: Vec<_> = FAMILIES.iter().map(|f| f.name).filter(is_decoder).collect();
+    let is_decoder = |name: &&str| families::backbone(name, &cpu()).0.info().kind == Kind::Decoder;
+    let all: Vec<_> = families::with_fixtures().into_iter().filter(is_decoder).collect();
     assert!(all.len() > 1);
     all
 }
@@ -172,6 +169,7 @@ fn adapters_learn_alike_and_are_saved_alike() {
     for name in cases(Of::Adapter) {
         let case = Family::load(&name);
         case.agrees(&name);
+        case.saves_alike(&name);
         if fixture(&name).join("curve.json").exists() {
             case.learns_alike(&name);
         }

@@ -63,7 +63,7 @@ fn hooks_are_called_at_the_listed_sites_and_nowhere_else() {
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3], vec![4], vec![5, 6]]);
     let these = Rows::These([vec![0, 2], vec![0], vec![]].into());
-    for family in ["bert", "gpt2"] {
+    for family in support::families::with_fixtures() {
         let directory = fixtures.join(family).join("model");
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
         let mut sites: Vec<_> = model.sites().iter().map(listed).collect();
@@ -88,7 +88,7 @@ fn chosen_rows_are_those_of_the_whole() {
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3, 9, 8], vec![4], vec![5, 6]]);
     let chosen = [vec![0, 2, 3], vec![0], vec![]];
-    for family in ["bert", "gpt2"] {
+    for family in support::families::with_fixtures() {
         let directory = fixtures.join(family).join("model");
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
         let hidden = |rows: &Rows| {

@@ -106,8 +106,7 @@ impl<P: Weight> GptNeo<P> {
         let attention_dropout = config.probability("attention_dropout", 0.0)?;
         let embedding_dropout = config.probability("embed_dropout", 0.0)?;
         let residual_dropout = config.probability("resid_dropout", 0.0)?;
-        let heads =
-            Heads { count: heads, scale: Some(1.0), dropout: attention_dropout, ..Heads::default() };
+        let heads = Heads { count: heads, scale: Some(1.0), dropout: attention_dropout, ..Heads::default() };
         let mut info = ModelInfo {
             family: FAMILY.name,
             kind: Kind::Decoder,

@@ -124,7 +124,8 @@ impl<P: Weight> Llama<P> {
             _ => config.count_or_null("num_key_value_heads", heads)?,
         };
         if !heads.is_multiple_of(kv) {
-            let what = format!("`num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {kv}");
+            let what =
+                format!("`num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {kv}");
             return Err(config.error(what));
         }
         let d = kin.head_dim.unwrap_or(c / heads);
@@ -191,7 +192,8 @@ impl<P: Weight> Llama<P> {
             at.site(Site::attn(l, Point::Prefix), SiteKind::Prefix { channels: of_kv }, &p("self_attn"));
             let o = linear(at, Site::attn(l, Point::O), "self_attn.o_proj", (of_q, c), kin.o_bias)?;
             at.close(Site::after_attn(l), c, &p("attention_adapters"), None);
-            let ln_2 = at.norm(Some(Site::ffn(l, Point::Norm)), &p("post_attention_layernorm"), c, eps, rms)?;
+            let ln_2 =
+                at.norm(Some(Site::ffn(l, Point::Norm)), &p("post_attention_layernorm"), c, eps, rms)?;
             let gate = linear(at, Site::ffn(l, Point::Gate), "mlp.gate_proj", (c, f), kin.mlp_bias)?;
             let up = linear(at, Site::ffn(l, Point::Up), "mlp.up_proj", (c, f), kin.mlp_bias)?;
             at.known_as(kin.feed_forward[0]);

@@ -20,18 +20,9 @@ pub(crate) enum Frequencies {
     /// Those of all sequences.
     Same(Vec<f32>),
     /// Sequences of more than `most` tokens have some of their own.
-    Dynamic {
-        base: f64,
-        dim: usize,
-        factor: f64,
-        most: usize,
-    },
+    Dynamic { base: f64, dim: usize, factor: f64, most: usize },
     /// Sequences of more than `most` tokens have others.
-    Long {
-        short: Vec<f32>,
-        long: Vec<f32>,
-        most: usize,
-    },
+    Long { short: Vec<f32>, long: Vec<f32>, most: usize },
 }
 /// How a configuration turns heads.
 #[derive(Clone, Debug)]
@@ -149,7 +140,8 @@ fn scaled(
                 let waves = wave_numbers(base, dim);
                 Ok(all.iter().zip(waves).map(|(l, w)| (1.0 / (l * w)) as f32).collect())
             };
-            let frequencies = Frequencies::Long { short: list("short_factor")?, long: list("long_factor")?, most };
+            let frequencies =
+                Frequencies::Long { short: list("short_factor")?, long: list("long_factor")?, most };
             let given = c.value("attention_factor").is_some();
             let scale = match (given, stretched) {
                 (true, _) => c.number("attention_factor", 1.0)?,
@@ -157,7 +149,8 @@ fn scaled(
                 (false, Some(s)) if s <= 1.0 => 1.0,
                 (false, Some(s)) => (1.0 + s.ln() / (most as f64).ln()).sqrt(),
             };
-            let positions = if original.is_some() { positions } else { longer(positions, stretched.unwrap_or(1.0)) };
+            let positions =
+                if original.is_some() { positions } else { longer(positions, stretched.unwrap_or(1.0)) };
             Ok(Scaling { frequencies, scale: scale as f32, positions })
         }
         other => Err(c.error(format!(

@@ -64,7 +64,10 @@ pub fn set_of(
     names.sort_unstable();
     names.dedup();
     for name in names {
-        set.add(Adapter::load(&adapters.join(name), &host_of(model), model.sites(), device, &mut params).unwrap()).unwrap();
+        set.add(
+            Adapter::load(&adapters.join(name), &host_of(model), model.sites(), device, &mut params).unwrap(),
+        )
+        .unwrap();
     }
     if let Some(dir) = fusion {
         set.add_fusion(Fusion::load(&dir, &host_of(model), model.sites(), device, &mut params).unwrap())

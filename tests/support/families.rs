@@ -24,6 +24,13 @@ pub struct Family {
 pub fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
+/// Every family of the registry that has a tiny model among the fixtures.
+pub fn with_fixtures() -> Vec<&'static str> {
+    let names = engraft_models::FAMILIES.iter().map(|f| f.name);
+    let all: Vec<_> = names.filter(|n| super::fixture(&format!("{n}/model")).exists()).collect();
+    assert!(all.len() > 1);
+    all
+}
 /// The frozen model of a family, and what files say of it.
 pub fn backbone(family: &str, device: &Device) -> (Box<dyn Model>, Host) {
     let directory = super::fixture(&format!("{family}/model"));
