@@ -23,8 +23,8 @@ impl Hooks for Notes {
         self.add(s, "linear", &[input, output, usize::from(w.in_out)]);
         cx.matmul(x, w)
     }
-    fn prefix<'m>(&'m self, _: &mut Cx<'m>, s: Site, x: &Act) -> Result<Option<Prefix>> {
-        self.add(s, "prefix", &[x.cols()]);
+    fn prefix<'m>(&'m self, _: &mut Cx<'m>, s: Site, _: &Act) -> Result<Option<Prefix>> {
+        self.add(s, "prefix", &[]); // keys may be narrower than x
         Ok(None)
     }
     fn norm<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act, n: NormRef<'m>) -> Result<Act> {
@@ -50,7 +50,7 @@ fn listed(i: &SiteInfo) -> (Site, &'static str, Vec<usize>) {
         SiteKind::Linear { input, output, in_out, .. } => {
             ("linear", vec![input, output, usize::from(in_out)])
         }
-        SiteKind::Prefix { channels } => ("prefix", vec![channels]),
+        SiteKind::Prefix { .. } => ("prefix", vec![]),
         SiteKind::Norm { channels } => ("norm", vec![channels]),
         SiteKind::Close { channels } => ("close", vec![channels]),
     };
