@@ -23,6 +23,10 @@ fn what_is_not_computed_is_refused_by_name() {
     let all = [
         ("llama", json!({"num_key_value_heads": 3}), "`num_attention_heads` 4 is not a multiple"),
         ("llama", json!({"head_dim": 5}), "5 channels"),
+        ("llama", json!({"head_dim": 1 << 30}), "1073741824 channels"),
+        ("llama", json!({"hidden_size": 1 << 30, "head_dim": null}), "268435456 channels"),
+        ("llama", json!({"num_hidden_layers": 5000}), "at most 4096 layers"),
+        ("llama", json!({"vocab_size": 1 << 30}), "embed_tokens"),
         ("llama", json!({"hidden_act": "xielu"}), "`hidden_act` is `xielu`"),
         ("llama", json!({"partial_rotary_factor": 0.5}), "`partial_rotary_factor`"),
         ("llama", json!({"rope_theta": 1.0}), "`rope_theta` is 1"),
@@ -84,6 +88,7 @@ fn what_is_not_computed_is_refused_by_name() {
         ("gptj", json!({"rotary_dim": null}), "`rotary_dim` is null"),
         ("gptj", json!({"rotary_dim": 3}), "`rotary_dim` is 3"),
         ("gptj", json!({"rotary_dim": 8}), "`rotary_dim` is 8"),
+        ("gptj", json!({"n_embd": 1 << 30, "rotary_dim": 1 << 20}), "`rotary_dim` is 1048576"),
         ("gptj", json!({"n_embd": 25}), "`n_embd`"),
     ];
     for (family, fields, says) in all {

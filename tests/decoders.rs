@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use support::{
     Expected, composed, cpu, curve,
     families::{self, Family, json},
-    fixture, relative, relative_gradient,
+    fixture,
+    made::made,
+    relative, relative_gradient,
 };
 
 /// The decoders, which all have fixtures.
@@ -206,7 +208,11 @@ fn fusions() {
 
 /// The last hidden states of texts, decoded piece by piece: of each the rows up to these places at
 /// a time.
-fn decoded(model: &dyn Model, device: &Device, texts: &[&[u32]], ends: &[usize]) -> Vec<Vec<f32>> {
+fn decoded(
+    (model, hooks, device): (&dyn Model, &dyn Hooks, &Device),
+    texts: &[&[u32]],
+    ends: &[usize],
+) -> Vec<Vec<f32>> {
     let (c, longest) = (model.info().channels, texts.iter().map(|t| t.len()).max().unwrap());
     let mut cache = KvCache::new(texts.len(), longest);
     let mut states: Vec<Vec<f32>> = vec![vec![]; texts.len()];
@@ -214,7 +220,7 @@ fn decoded(model: &dyn Model, device: &Device, texts: &[&[u32]], ends: &[usize])
     for &to in ends {
         // longest first: those that end are the last ones, so that a sequence keeps its number
         let own: Vec<&[u32]> = texts.iter().filter(|t| t.len() >= to).map(|t| &t[from..to]).collect();
-        let mut cx = Cx::new(device, &Plain, Pass::infer()).with_cache(cache).unwrap();
+        let mut cx = Cx::new(device, hooks, Pass::infer()).with_cache(cache).unwrap();
         let y = model.forward(&mut cx, &Tokens::new(&own), &Rows::All).unwrap();
         let values = y.read().unwrap();
         for (state, s) in states.iter_mut().zip(y.seqs().iter()) {
@@ -227,29 +233,35 @@ fn decoded(model: &dyn Model, device: &Device, texts: &[&[u32]], ends: &[usize])
     states
 }
 
+const TEXTS: [&[u32]; 3] = [&[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], &[3, 5, 8, 9, 7], &[6, 5]];
+
+/// Decoded with a cache, in company and alone, is what all tokens give at once, to the bit.
+fn decodes(name: &str, model: &dyn Model, hooks: &dyn Hooks, device: &Device) {
+    let mut cx = Cx::new(device, hooks, Pass::infer());
+    let all = model.forward(&mut cx, &Tokens::new(&TEXTS), &Rows::All).unwrap().read().unwrap();
+    let mut want = all.chunks(model.info().channels);
+    let (ends, with): (Vec<usize>, _) = ((2..=12).collect(), (model, hooks, device));
+    for (got, text) in decoded(with, &TEXTS, &ends).iter().zip(TEXTS) {
+        let want: Vec<f32> = want.by_ref().take(text.len()).flatten().copied().collect();
+        assert!(*got == want, "{name}: in company, {:.1e}", relative(got, &want));
+        let alone = decoded(with, &[text], &[text.len() - 1, text.len()]);
+        assert!(alone[0] == want, "{name}: alone, {:.1e}", relative(&alone[0], &want));
+    }
+}
+
 #[test]
 fn decoding_with_a_cache_gives_the_states_of_the_whole() {
     let device = cpu();
-    let texts: [&[u32]; 3] = [&[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], &[3, 5, 8, 9, 7], &[6, 5]];
     for name in cases(Of::Model) {
-        let model = load(&name, &device);
         // frequencies that a longer text changes cannot be had afterwards
-        let most = model.info().positions.unwrap_or(usize::MAX);
-        let turns_again = std::fs::read_to_string(directory(&name).join("config.json")).unwrap();
-        if ["dynamic", "longrope"].iter().any(|kind| turns_again.contains(kind)) {
+        let config = std::fs::read_to_string(directory(&name).join("config.json")).unwrap();
+        if ["dynamic", "longrope"].iter().any(|kind| config.contains(kind)) {
             continue;
         }
-        let mut cx = Cx::new(&device, &Plain, Pass::infer());
-        let all = model.forward(&mut cx, &Tokens::new(&texts), &Rows::All).unwrap().read().unwrap();
-        let mut want = all.chunks(model.info().channels);
-        let ends: Vec<usize> = (2..=12).collect();
-        for (got, text) in decoded(&*model, &device, &texts, &ends).iter().zip(texts) {
-            let want: Vec<f32> = want.by_ref().take(text.len()).flatten().copied().collect();
-            assert!(*got == want, "{name}: in company, {:.1e}", relative(got, &want));
-            let alone = decoded(&*model, &device, &[text], &[text.len() - 1, text.len()]);
-            assert!(alone[0] == want, "{name}: alone, {:.1e}", relative(&alone[0], &want));
-        }
+        let model = load(&name, &device);
+        decodes(&name, &*model, &Plain, &device);
         // a text beyond its positions is an error
+        let most = model.info().positions.unwrap();
         let mut cx = Cx::new(&device, &Plain, Pass::infer()).with_cache(KvCache::new(1, most + 1)).unwrap();
         model.forward(&mut cx, &Tokens::new(&[vec![1; most]]), &Rows::All).unwrap();
         let mut cx = Cx::new(&device, &Plain, Pass::infer()).with_cache(cx.into_cache().unwrap()).unwrap();
@@ -258,6 +270,47 @@ fn decoding_with_a_cache_gives_the_states_of_the_whole() {
     }
     // gradients through what is remembered are an error
     assert!(Cx::new(&device, &Plain, Pass::gradients()).with_cache(KvCache::new(1, 1)).is_err());
+}
+
+#[test]
+fn decoding_with_a_cache_and_adapters_gives_the_states_of_the_whole() {
+    let device = cpu();
+    let adapter = "prefix_tuning[prefix_length=3,bottleneck_size=4]|lora[r=2,attn_matrices=[q,k,v]]|double_seq_bn[reduction_factor=4]";
+    for family in decoders() {
+        let (model, _) = families::backbone(family, &device);
+        let (adapter, _) = made(family, adapter, &device).unwrap();
+        decodes(family, &*model, &adapter, &device);
+        // a prefix whose rows have places of their own
+        let name = [format!("{family}/peft-prefix"), format!("inputs/{family}-peft-prefix")];
+        let name = name.into_iter().find(|name| fixture(name).exists()).unwrap();
+        let case = Family::on(&name, &device);
+        decodes(&name, &*case.model, &case.adapter, &device);
+    }
+}
+
+#[test]
+fn sequences_that_become_several_in_a_layer_are_what_they_are_alone() {
+    let device = cpu();
+    for name in cases(Of::Setup) {
+        let (folder, model, tokens) = (fixture(&name), load(&name, &device), input(&name).0);
+        let hidden = |setup: &str| {
+            let setup = setup.parse().unwrap();
+            let set = composed::set_of(&*model, &folder, &setup, None, &device);
+            let active = set.activate(&setup, tokens.lengths.len()).unwrap();
+            let mut cx = Cx::new(&device, &active, Pass::infer());
+            let y = model.forward(&mut cx, &tokens, &Rows::All).unwrap();
+            (y.read().unwrap(), y.seqs().clone())
+        };
+        let (both, c) = (hidden("Parallel(a, b)"), model.info().channels);
+        let alone = [hidden("a"), hidden("b")];
+        assert_eq!(both.1.len(), 2 * tokens.lengths.len());
+        let rows = |of: &(Vec<f32>, _), start: usize, len: usize| of.0[start * c..(start + len) * c].to_vec();
+        for (i, s) in both.1.iter().enumerate() {
+            let of = &alone[i / tokens.lengths.len()];
+            let own = of.1.iter().find(|own| own.item == s.item).unwrap();
+            assert!(rows(&both, s.start, s.len) == rows(of, own.start, own.len), "{name}: sequence {i}");
+        }
+    }
 }
 
 #[test]

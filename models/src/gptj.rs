@@ -8,7 +8,7 @@ use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
     decoder::{self, Vocabulary},
     rope::{Rope, Turns},
-    rope_scaling::Scaling,
+    rope_scaling::{Scaling, WIDEST},
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
@@ -71,7 +71,7 @@ impl<P: Weight> GptJ<P> {
             return Err(config.error(format!("`n_embd` {c} is not a multiple of `n_head` {heads}")));
         }
         let (d, turned) = (c / heads, config.count_or("rotary_dim", 64)?);
-        if turned > d || !turned.is_multiple_of(2) {
+        if turned > d.min(WIDEST) || !turned.is_multiple_of(2) {
             let what = format!("`rotary_dim` is {turned}, expected an even number of a head's {d} channels");
             return Err(config.error(what));
         }

@@ -8,7 +8,7 @@ use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
     decoder::{self, Vocabulary},
     rope::{Rope, Turns},
-    rope_scaling::Scaling,
+    rope_scaling::{Scaling, WIDEST},
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
@@ -129,7 +129,7 @@ impl<P: Weight> Llama<P> {
             return Err(config.error(what));
         }
         let d = kin.head_dim.unwrap_or(c / heads);
-        if d == 0 || !d.is_multiple_of(2) {
+        if d == 0 || !d.is_multiple_of(2) || d > WIDEST {
             return Err(config.error(format!("a head has {d} channels: no pairs of them can be turned")));
         }
         if config.number("partial_rotary_factor", 1.0)? != 1.0 {

@@ -66,6 +66,10 @@ impl Frequencies {
     }
 }
 
+/// The most channels of a head that are turned: more are in no model, and their frequencies would
+/// be made before a weight is missed.
+pub(crate) const WIDEST: usize = 1 << 16;
+
 impl Scaling {
     /// Frequencies as they are.
     pub fn plain(base: f64, dim: usize, positions: usize) -> Scaling {

@@ -30,6 +30,7 @@ from adapters import (
 from adapters.composition import Fuse
 from peft import LoraConfig, get_peft_model
 from peft import PrefixTuningConfig as PeftPrefixConfig
+from peft import PromptTuningConfig as PeftPromptConfig
 
 from common import FIXTURES, NAME, class_loss, cu_seqlens, fresh, load, of_tokens, randomize, record, save_peft, shifted, sizes, write
 from gpt2 import inputs
@@ -162,6 +163,7 @@ PEFT = {
     "peft-class": (lambda of: LoraConfig(task_type="SEQ_CLS", r=2, lora_alpha=3, target_modules=of["linear"][:1],
                                          layers_to_transform=[1]), 3),
     "peft-prefix": (lambda of: PeftPrefixConfig(task_type="CAUSAL_LM", num_virtual_tokens=3), None),
+    "peft-prompt": (lambda of: PeftPromptConfig(task_type="CAUSAL_LM", num_virtual_tokens=2), None),
 }
 FUSED = {"a": SeqBnConfig(reduction_factor=6), "b": SeqBnConfig(reduction_factor=8)}
 SEQUENCES = [[3, 7, 1, 9, 4], [5, 2, 8], [11, 6, 2, 13]]
