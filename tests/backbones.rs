@@ -1,7 +1,7 @@
 //! What holds for every family of models with a fixture, whatever it computes: fewer bytes, integer
 //! products, layers that run by themselves, layers computed again, bytes that are foretold.
 mod support;
-use engraft_adapters::Adapter;
+use engraft_adapters::{Adapter, Base, export::directory, methods::METHODS};
 use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
     Act, Activations, Class, Compute, Cx, Device, Gradients, Hooks, Keep, Param, Parameters, Pass, Plain,
@@ -9,7 +9,13 @@ use engraft_engine::{
 };
 use engraft_models::{Holding, Loaded, Model, Tokens, load_frozen};
 use std::path::Path;
-use support::{cpu, families::with_fixtures, fixture, made::made, relative};
+use support::{
+    cpu,
+    families::{backbone, with_fixtures},
+    fixture,
+    made::made,
+    relative,
+};
 
 /// One of each kind of hook.
 const ADAPTER: &str = "prefix_tuning[prefix_length=3,bottleneck_size=4]|lora[r=2,attn_matrices=[q,k,v]]\
@@ -152,5 +158,38 @@ fn layers_computed_again_give_the_same_bits_and_bytes_are_foretold() {
                 assert_eq!(run(&Device::null(2), keep).1, measured, "{family}, {how:?}, {keep:?}");
             }
         }
+    }
+}
+
+#[test]
+fn every_method_stands_on_every_family_or_says_why_not() {
+    let device = cpu();
+    for family in with_fixtures() {
+        let (model, host) = backbone(family, &device);
+        let mut stand = 0;
+        for name in METHODS.iter().flat_map(|m| m.names) {
+            let (adapter, _) = match made(family, name, &device) {
+                Ok(made) => made,
+                Err(e) => {
+                    // what tiny channels have no use for, layers of several sizes or as one, biases
+                    // and norms that are not there
+                    let why = ["`phm_dim` is 4", "VeRA", "nothing to train", "`has_positions`"];
+                    assert!(why.iter().any(|why| e.contains(why)), "{family}, {name}: {e}");
+                    continue;
+                }
+            };
+            assert!(!learn(&*model, &adapter, &device, Keep::F32).is_empty(), "{family}, {name}");
+            let dir = tempfile::tempdir().unwrap();
+            for (n, bytes) in directory(Some(&adapter), None, None, &host).unwrap() {
+                std::fs::write(dir.path().join(n), bytes).unwrap();
+            }
+            let named = model.named();
+            let again = Adapter::load_frozen(dir.path(), &host, Base::new(model.sites(), &named), &device);
+            let again = again.unwrap_or_else(|e| panic!("{family}, {name}: {e}"));
+            let [a, b] = [&adapter, &again].map(|a| support::made::hidden(&*model, a, &tokens(), &device));
+            assert!(a == b, "{family}, {name}: it reads back");
+            stand += 1;
+        }
+        assert!(stand > 25, "{family}: {stand}");
     }
 }

@@ -120,7 +120,7 @@ fn scaled(
         "dynamic" if dim <= 2 => Err(c.error("`dynamic` needs heads of more than 2 channels")),
         "dynamic" => {
             let s = factor()?;
-            c.number("original_max_position_embeddings", 0.0)?; // the library takes it, and reads it not
+            c.value("original_max_position_embeddings"); // the library takes it, and reads it not
             let dynamic = Frequencies::Dynamic { base, dim, factor: s, most: positions };
             Ok(Scaling { positions: longer(positions, s), ..of(dynamic) })
         }
