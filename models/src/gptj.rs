@@ -185,7 +185,7 @@ impl<P: Weight> GptJ<P> {
         let a = cx.drop_later(a, p, Site::attn(l, Point::O), 0);
         let f = cx.drop_later(f, p, Site::ffn(l, Point::Down), 0);
         x = cx.close(Site::after_attn(l), a, &x, None)?;
-        x = cx.close(Site::after_ffn(l), f, &x, None)?; //                   x = x + Attn(n) + FFN(n), n = LN(x)
+        x = cx.close(Site::after_ffn(l), f, &x, None)?; // x = x + Attn(n) + FFN(n), n = LN(x)
         cx.stream(Site::behind(l), x)
     }
     /// The queries, which are these rows of n, attend to the rows of their sequences in front of

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! f_i = θ^(-2i / d), i from 0 to d/2 - 1
-//! linear    f_i / s                                             (Chen et al. 2023)
-//! dynamic   θ (s n / N - (s - 1))^(d / (d - 2)) for θ, with sequences of n > N tokens     (NTK)
-//! yarn      f_i where it turns often, f_i / s where it turns seldom, between them a ramp     (Peng et al. 2023)
-//! llama3    the same, the ramp over wave lengths                (Llama 3.1)
-//! longrope  f_i / l_i, with lists for short and for long sequences      (Ding et al. 2024)
+//! linear    f_i / s  (Chen et al. 2023)
+//! dynamic   θ (s n / N - (s - 1))^(d / (d - 2)) for θ, with sequences of n > N tokens  (NTK)
+//! yarn      f_i where it turns often, f_i / s where seldom, a ramp between  (Peng et al. 2023)
+//! llama3    the same, the ramp over wave lengths  (Llama 3.1)
+//! longrope  f_i / l_i, with lists for short and for long sequences  (Ding et al. 2024)
 //! ```
 //! s is `factor` and N the length that the model was made for. With yarn and longrope cosines and
 //! sines are multiplied by a number as well.
