@@ -1,6 +1,5 @@
-//! Adapters on GPT-2 beside AdapterHub's `adapters` and PEFT: hidden states, logits, loss, every
-//! gradient, a training curve, the files. The query, key and value projections are one layer here,
-//! and norms stand in front.
+//! Files of adapters on GPT-2, where the query, key and value projections are one layer. What the
+//! adapters compute is compared in `decoders.rs`.
 mod support;
 use engraft_adapters::{Adapter, Format, Merged, export::directory};
 use engraft_engine::{Cx, Pass, Plain, Rows};
@@ -42,15 +41,6 @@ fn fixture(name: &str) -> PathBuf {
 }
 fn load(name: &str) -> Family {
     Family::load(&format!("gpt2/{name}"))
-}
-
-#[test]
-fn hidden_states_logits_loss_and_gradients() {
-    CASES.iter().for_each(|name| load(name).agrees(name));
-}
-#[test]
-fn ten_steps_of_adamw() {
-    CASES.iter().for_each(|name| load(name).learns_alike(name));
 }
 
 #[test]

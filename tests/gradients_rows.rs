@@ -2,7 +2,7 @@
 //! forward pass in double precision.
 mod support;
 use engraft_engine::kernels::rotary::{self, Angles, Pairs};
-use engraft_engine::kernels::{activation, gated};
+use engraft_engine::kernels::{activation, gated, layernorm};
 use engraft_engine::ops::Rotation;
 use engraft_engine::*;
 use std::sync::Arc;
@@ -23,6 +23,36 @@ fn rows_of(x: &[f64], cols: usize, rows: impl IntoIterator<Item = usize>) -> Vec
 }
 fn seq(start: usize, len: usize, item: usize, extra: usize) -> Seq {
     Seq { start, len, item, extra, ..Seq::default() }
+}
+
+#[test]
+fn heads_have_norms_of_their_own() {
+    for (rows, heads, d) in [(3, 2, 4), (1, 1, 3), (4, 3, 1), (2, 5, 6)] {
+        for (kind, centred) in [(NormKind::Rms, false), (NormKind::Layer, true)] {
+            for make in [leaf, frozen] {
+                plain(
+                    &format!("norms of {heads} heads of {d} in {rows} rows, {kind:?}"),
+                    &[leaf(1, &[rows, heads * d]), make(2, &[d])],
+                    |cx, w| {
+                        let x = input(cx, w[0].clone(), &pack([rows]));
+                        let n = NormRef { w: w[1].clone(), b: None, eps: 0.1, kind };
+                        let y = cx.normalise_heads(&x, n).unwrap();
+                        assert_eq!((y.rows(), y.cols()), (rows, heads * d));
+                        y
+                    },
+                    |x| layernorm::reference(&x[0], &x[1], None, f64::from(0.1f32), centred).0,
+                );
+            }
+        }
+    }
+    // no whole heads
+    let (device, mut set) = (support::cpu(), ParamSet::new());
+    let ones = Tensor::new(device.upload(Class::Scratch, &[1f32; 4]).unwrap(), &[4]).unwrap();
+    let w = set.param("norm", ones, Role::WEIGHT).unwrap();
+    let x = Act::new(device.upload(Class::Scratch, &[1f32; 6]).unwrap(), 6, pack([1])).unwrap();
+    let mut cx = Cx::new(&device, &Plain, Pass::infer());
+    let n = NormRef { w: w.get(), b: None, eps: 0.1, kind: NormKind::Rms };
+    assert!(cx.normalise_heads(&x, n).is_err());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 mod support;
 use engraft_adapters::{
     Adapter, Head, Host,
-    heads::{CausalLm, Classification, Tagging},
+    heads::{CausalLm, Classification, HEADS, Tagging},
 };
+use engraft_engine::checkpoint::{TensorData, save};
 use engraft_engine::{
     Class, Cx, Gradients, ParamSet, Parameters, Pass, Rows, kernels::cross_entropy::IGNORED,
 };
@@ -113,4 +114,30 @@ fn a_head_takes_its_own_tensors_and_no_others() {
     assert!(tied.named().is_empty() && tied.last(None).unwrap_err().to_string().contains("embeddings"));
     let tags = Head::new("t", Tagging::new(&labels), &host, &device, &mut set, 1).unwrap();
     assert_eq!(tags.labels(), labels);
+}
+
+#[test]
+fn the_head_of_every_class_of_transformers_with_one_layer() {
+    let (device, host) = (cpu(), Host { tied: false, ..host("bert") });
+    for (kind, class) in HEADS.iter().flat_map(|t| t.built_in.iter().map(move |b| (t, b))) {
+        let named: Vec<&str> = class.modules.iter().flatten().copied().collect();
+        let [module] = named[..] else { continue };
+        let (dir, fields) = (tempfile::tempdir().unwrap(), (class.fields)());
+        let rows = if class.labelled { 3 } else { host.vocabulary };
+        let has_bias = fields["bias"].as_bool().unwrap_or(class.labelled);
+        let values = support::noise(1, rows * 32);
+        let mut all = vec![(format!("{module}.weight"), TensorData::f32(&values, &[rows, 32]))];
+        if has_bias {
+            all.push((format!("{module}.bias"), TensorData::f32(&values[..rows], &[rows])));
+        }
+        save(&dir.path().join("model_head.safetensors"), &all).unwrap();
+        let card = serde_json::json!({"config": null, "model_class": class.class, "model_type": "bert",
+            "hidden_size": 32, "num_labels": 3, "label2id": null, "name": null});
+        std::fs::write(dir.path().join("head_config.json"), card.to_string()).unwrap();
+        let head = Head::load_frozen(dir.path(), &host, &device).unwrap();
+        assert_eq!(head.config().head_type(), kind.name, "{}", class.class);
+        let n = head.named().len();
+        assert_eq!(n, 1 + usize::from(has_bias), "{}", class.class);
+        assert!(head.named()[0].1.to_f32().unwrap() == values, "{}", class.class);
+    }
 }

@@ -151,11 +151,14 @@ pub struct SiteInfo {
     pub module: Site,
     /// The norm that is applied here: by itself, or at the end of a sub-layer.
     pub norm: Option<SiteNorm>,
+    /// The point that AdapterHub's configurations take it for: its own, but in families that the
+    /// library has otherwise (in LLaMA `output_lora` stands at `up_proj`).
+    pub known_as: Point,
 }
 impl SiteInfo {
     /// A site with a module of its own, and without a norm.
     pub fn new(site: Site, kind: SiteKind, path: impl Into<String>) -> SiteInfo {
-        SiteInfo { site, kind, path: path.into(), module: site, norm: None }
+        SiteInfo { site, kind, path: path.into(), module: site, norm: None, known_as: site.point }
     }
     /// The same with this norm.
     pub fn with_norm(self, norm: SiteNorm) -> SiteInfo {

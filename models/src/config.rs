@@ -54,6 +54,7 @@ const HARMLESS: &[&str] = &[
     "pooler_size_per_head",
     "pooler_type",
     "prefix",
+    "pretraining_tp",
     "problem_type",
     "return_dict",
     "sentence_transformers",
@@ -88,6 +89,10 @@ pub struct Config {
     fields: Map<String, Value>,
     read: RefCell<BTreeSet<String>>,
     aliases: &'static [(&'static str, &'static str)],
+    /// The field that holds these, where they are not the file's own.
+    within: Option<String>,
+    /// What `finish` of the fields within this one left over.
+    notes: RefCell<Vec<String>>,
 }
 
 impl Config {
@@ -98,9 +103,13 @@ impl Config {
             .map_err(|source| engraft_engine::Error::Io { path: path.clone(), source })?;
         let bad = |what: String| Error::Config { path: path.clone(), what };
         match serde_json::from_str(&text).map_err(|e| bad(e.to_string()))? {
-            Value::Object(fields) => Ok(Config { path, fields, read: RefCell::default(), aliases: &[] }),
+            Value::Object(fields) => Ok(Config::of(path, fields, None)),
             _ => Err(bad("not a JSON object".into())),
         }
+    }
+    fn of(path: PathBuf, fields: Map<String, Value>, within: Option<String>) -> Config {
+        let (read, notes) = (RefCell::default(), RefCell::default());
+        Config { path, fields, read, aliases: &[], within, notes }
     }
     /// The class of the model that was saved: the first of `architectures`.
     pub fn class(&self) -> Option<&str> {
@@ -112,7 +121,11 @@ impl Config {
     }
     /// An error about this file.
     pub fn error(&self, what: impl Into<String>) -> Error {
-        Error::Config { path: self.path.clone(), what: what.into() }
+        let what = match &self.within {
+            Some(field) => format!("in `{field}`: {}", what.into()),
+            None => what.into(),
+        };
+        Error::Config { path: self.path.clone(), what }
     }
     /// (name, other name) of fields that files may call by another name. Where a file has both,
     /// they must agree.
@@ -204,6 +217,44 @@ impl Config {
         let Some(v) = self.take(name) else { return Ok(default) };
         v.as_bool().ok_or_else(|| self.error(format!("`{name}` is {v}, expected true or false")))
     }
+    /// A count, 0 included, or `default` where there is none.
+    pub fn count_from_0(&self, name: &str, default: usize) -> Result<usize> {
+        match self.take(name) {
+            Some(v) if v.as_u64() == Some(0) => Ok(0),
+            Some(v) => self.as_count(name, v),
+            None => Ok(default),
+        }
+    }
+    /// Numbers; none where there are none.
+    pub fn numbers(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        self.list(name, "numbers", |v| v.as_f64().filter(|x| x.is_finite()))
+    }
+    /// Texts; none where there are none.
+    pub fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
+        self.list(name, "texts", |v| v.as_str().map(String::from))
+    }
+    fn list<T>(&self, name: &str, of: &str, one: impl Fn(&Value) -> Option<T>) -> Result<Option<Vec<T>>> {
+        let Some(v) = self.take_not_null(name) else { return Ok(None) };
+        let list = v.as_array().and_then(|all| all.iter().map(one).collect::<Option<Vec<T>>>());
+        list.map(Some).ok_or_else(|| self.error(format!("`{name}` is {v}, expected a list of {of}")))
+    }
+    /// A field as it is; none where there is none.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.take_not_null(name)
+    }
+    /// Reads the fields within this one; none where there is no such field. What `read` takes no
+    /// notice of is noted ([`Config::finish`]).
+    pub fn within<T>(&self, name: &str, read: impl FnOnce(&Config) -> Result<T>) -> Result<Option<T>> {
+        let Some(v) = self.take_not_null(name) else { return Ok(None) };
+        let Value::Object(fields) = v else {
+            return Err(self.error(format!("`{name}` is {v}, expected fields")));
+        };
+        let inner = Config::of(self.path.clone(), fields.clone(), Some(name.into()));
+        let it = read(&inner)?;
+        let left = inner.finish()?.into_iter().map(|field| format!("{name}.{field}")).collect();
+        *self.notes.borrow_mut() = left;
+        Ok(Some(it))
+    }
     /// Refuses a field that has another value than this one, written as JSON. Where that is false,
     /// `null` is too.
     pub fn only(&self, name: &str, neutral: &str) -> Result<()> {
@@ -222,7 +273,8 @@ impl Config {
         let read = self.read.borrow();
         let is_known = |name: &&str| HARMLESS.contains(name) || GENERATION.contains(name);
         let unread = self.fields.keys().map(String::as_str).filter(|name| !read.contains(*name));
-        Ok(unread.filter(|name| !is_known(name)).map(String::from).collect())
+        let unread = unread.filter(|name| !is_known(name)).map(String::from);
+        Ok(unread.chain(self.notes.borrow().iter().cloned()).collect())
     }
 }
 

@@ -4,11 +4,12 @@
 //! feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
+    decoder::{self, Vocabulary},
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
     self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
-    Point, Seq, Site, SiteInfo, SiteKind, Tensor, Weight,
+    Point, Site, SiteInfo, SiteKind, Tensor, Weight,
     ops::{Heads, Mask, Qkv},
 };
 use std::ops::Range;
@@ -47,16 +48,6 @@ struct Layer {
     ln_2: NormId,
     up: LinearId,
     down: LinearId,
-}
-/// What logits are a product with.
-#[derive(Clone, Copy, Debug)]
-enum Vocabulary {
-    /// The table of the embeddings.
-    Tied,
-    /// A layer of its own.
-    Own(LinearId),
-    /// There is none.
-    Missing,
 }
 #[derive(Clone, Copy, Debug)]
 struct Settings {
@@ -155,18 +146,8 @@ impl<P: Weight> Gpt2<P> {
         };
         let layers = (0..info.layers).map(|l| layer(&mut at, l)).collect::<Result<_>>()?;
         let ln_f = at.norm(Some(Site::LAST_NORM), "transformer.ln_f", c, eps, ln)?;
-        let vocabulary = match (is_tied, at.has("lm_head.weight")) {
-            (true, _) => {
-                at.ignore("lm_head.weight"); // a copy of the embeddings
-                Vocabulary::Tied
-            }
-            (false, true) => {
-                let form = LinearForm { no_bias: true, ..LinearForm::default() };
-                Vocabulary::Own(at.plain_linear("lm_head", (c, info.vocabulary), form)?)
-            }
-            (false, false) => Vocabulary::Missing,
-        };
-        info.has_lm_head = !matches!(vocabulary, Vocabulary::Missing);
+        let vocabulary = Vocabulary::load(&mut at, (word, is_tied), (c, info.vocabulary), false)?;
+        info.has_lm_head = !vocabulary.is_missing();
         if info.has_lm_head {
             at.site(Site::head(), SiteKind::Stream { channels: c }, "transformer");
         }
@@ -220,13 +201,7 @@ impl<P: Weight> Gpt2<P> {
         };
         let mut x = Qkv::fused(&qkv, &heads)?;
         x.q = q.cols_of(0..self.info.channels)?;
-        let place = |s: &Seq| match rows {
-            Some(Rows::All) => s.extra,
-            Some(Rows::First) => s.first,
-            Some(Rows::Last) => s.len.saturating_sub(1),
-            Some(Rows::These(_)) | None => 0,
-        };
-        let first: Vec<usize> = qkv.seqs().iter().map(place).collect();
+        let first = decoder::first_of(rows, qkv.seqs());
         (x.first, x.prefix) = (Some(&*first), prefix.as_ref());
         let a = cx.attend(Site::attn(l, Point::Probs), x, heads)?;
         drop((q, qkv));
@@ -259,36 +234,16 @@ impl<P: Weight> Model for Gpt2<P> {
         let x = cx.dropout(x, self.settings.embedding_dropout, Site::EMBED, 0)?;
         Ok(cx.stream(Site::EMBED, x)?)
     }
-    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: &Rows) -> Result<Act> {
-        let ends = layers.end == self.layers.len() && !layers.is_empty();
-        let mut late = false;
-        for l in layers {
-            // the mask must know the places of the queries: of single rows it does, of others they
-            // are taken afterwards
-            let is_last = l + 1 == self.layers.len();
-            let early = is_last && !matches!(rows, Rows::These(_)) && !cx.reads_places(l);
-            let early = early.then(|| rows.clone());
-            late = is_last && early.is_none();
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, early.as_ref()))?;
-        }
-        if ends {
-            cx.enter(Site::head());
-            if late {
-                x = cx.take_rows(&x, rows)?;
-            }
-            x = cx.norm(Site::LAST_NORM, &x, self.weights.norm(self.ln_f))?;
-        }
-        Ok(x)
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act> {
+        let (of, norm) = (self.layers.len(), self.weights.norm(self.ln_f));
+        let layer = move |cx: &mut Cx<'m>, l, x, rows: Option<&Rows>| self.layer(cx, l, x, rows);
+        Ok(decoder::run(cx, (layers, of), x, rows, norm, layer)?)
     }
     fn pool<'m>(&'m self, _: &mut Cx<'m>, x: &Act) -> Result<Act> {
         Ok(x.clone())
     }
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
-        let w = match self.vocabulary {
-            Vocabulary::Tied => LinearRef { w: self.weights.get(self.word), b: None, in_out: false },
-            Vocabulary::Own(l) => self.weights.linear(l),
-            Vocabulary::Missing => return Ok(None),
-        };
+        let Some(w) = self.vocabulary.get(&self.weights) else { return Ok(None) };
         Ok(Some((cx.stream(Site::head(), x.clone())?, w)))
     }
 }

@@ -8,11 +8,20 @@
 
 pub mod bert;
 mod config;
+mod decoder;
 mod error;
 mod family;
 pub mod gpt2;
+pub mod gpt_neo;
+pub mod gptj;
+pub mod llama;
+pub mod mistral;
 mod model;
+pub mod qwen2;
+pub mod qwen3;
 mod registry;
+mod rope;
+mod rope_scaling;
 pub mod weights;
 
 pub use bert::Bert;
@@ -20,7 +29,10 @@ pub use config::Config;
 pub use engraft_engine::Rows;
 pub use error::{Error, Result};
 pub use family::{Build, Family};
+pub use gpt_neo::GptNeo;
 pub use gpt2::Gpt2;
+pub use gptj::GptJ;
+pub use llama::Llama;
 pub use model::{Kind, Model, ModelInfo, Tokens};
 pub use registry::{FAMILIES, Holding, Loaded, load_as, load_frozen, load_trained};
 pub use weights::{Layout, Weights};

@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Family, Model, Result, bert, gpt2};
+use crate::{Config, Family, Model, Result, bert, gpt_neo, gpt2, gptj, llama, mistral, qwen2, qwen3};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -16,7 +16,16 @@ pub struct Loaded {
 }
 
 /// Every family of models.
-pub const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    bert::FAMILY,
+    gpt2::FAMILY,
+    gpt_neo::FAMILY,
+    gptj::FAMILY,
+    llama::FAMILY,
+    mistral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+];
 
 /// How a model's weights are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

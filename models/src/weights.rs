@@ -5,7 +5,7 @@
 //! says at which site it stands. What comes back are handles; the values, the names and the list of
 //! sites are in [`Weights`].
 use engraft_engine::{
-    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo,
+    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Point, Result, Role, Site, SiteInfo,
     SiteKind, SiteNorm, Tensor, W, Weight,
 };
 
@@ -91,6 +91,12 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     pub fn site(&mut self, site: Site, kind: SiteKind, path: &str) {
         self.weights.sites.push(SiteInfo::new(site, kind, path));
     }
+    /// AdapterHub's configurations take the site that was listed last for this point.
+    pub fn known_as(&mut self, point: Point) {
+        if let Some(info) = self.weights.sites.last_mut() {
+            info.known_as = point;
+        }
+    }
     /// The end of a sub-layer: `path` is where AdapterHub keeps what hangs there, `norm` the path
     /// of the norm that is applied there in a post-norm model, which has been loaded.
     pub fn close(&mut self, site: Site, channels: usize, path: &str, norm: Option<&str>) {
@@ -110,6 +116,12 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
         let w = self.load.get(name, &[rows, cols], Role::WEIGHT)?;
         Ok(self.add(name.into(), w))
+    }
+    /// The bias (n) of the module `path`, by itself.
+    pub fn bias(&mut self, path: &str, n: usize) -> Result<Id> {
+        let name = format!("{path}.bias");
+        let b = self.load.get(&name, &[n], Role::BIAS)?;
+        Ok(self.add(name, b))
     }
     /// A linear layer of the module `path`, where no hook is called.
     pub fn plain_linear(&mut self, path: &str, dims: (usize, usize), form: LinearForm) -> Result<LinearId> {

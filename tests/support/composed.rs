@@ -6,7 +6,7 @@ use engraft_engine::{
 };
 use engraft_models::{Holding, Model, Rows, Tokens};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A case of `tests/reference/compose.py`.
 pub struct Composed {
@@ -33,7 +33,7 @@ pub fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
         let model = model.unwrap().model;
         let setup: Setup = case["setup"].as_str().unwrap().parse().unwrap();
         let fusion = case["fusion"].as_str().map(|f| folder.join("fusions").join(f));
-        let set = set_of(&*model, family, &setup, fusion, device);
+        let set = set_of(&*model, &folder.join("adapters"), &setup, fusion, device);
         let chosen: Vec<u32> = numbers(&case["sequences"]);
         let chosen: Vec<_> = chosen.iter().map(|i| sequences[*i as usize].clone()).collect();
         let skip: Vec<u32> = numbers(&case["skip"]);
@@ -51,10 +51,10 @@ pub fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
     };
     cases["cases"].as_array().unwrap().iter().map(one).collect()
 }
-/// The adapters and the fusion of a setup, all of which train.
+/// The adapters, in folders of their names, and the fusion of a setup, all of which train.
 pub fn set_of(
     model: &dyn Model,
-    family: &str,
+    adapters: &Path,
     setup: &Setup,
     fusion: Option<PathBuf>,
     device: &Device,
@@ -64,8 +64,10 @@ pub fn set_of(
     names.sort_unstable();
     names.dedup();
     for name in names {
-        let dir = fixture(&format!("compose/{family}")).join("adapters").join(name);
-        set.add(Adapter::load(&dir, &host_of(model), model.sites(), device, &mut params).unwrap()).unwrap();
+        set.add(
+            Adapter::load(&adapters.join(name), &host_of(model), model.sites(), device, &mut params).unwrap(),
+        )
+        .unwrap();
     }
     if let Some(dir) = fusion {
         set.add_fusion(Fusion::load(&dir, &host_of(model), model.sites(), device, &mut params).unwrap())

@@ -1,5 +1,5 @@
 //! Cases of one adapter on the tiny model of its family, with a head or the model's own.
-use super::{Expected, cpu, curve, files::tensors, input, relative};
+use super::{Expected, cpu, curve, files::tensors, input, relative, relative_gradient};
 use engraft_adapters::{Adapter, Base, Format, Head, Host, export::directory};
 use engraft_engine::kernels::cross_entropy::IGNORED;
 use engraft_engine::{
@@ -23,6 +23,13 @@ pub struct Family {
 }
 pub fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+/// Every family of the registry that has a tiny model among the fixtures.
+pub fn with_fixtures() -> Vec<&'static str> {
+    let names = engraft_models::FAMILIES.iter().map(|f| f.name);
+    let all: Vec<_> = names.filter(|n| super::fixture(&format!("{n}/model")).exists()).collect();
+    assert!(all.len() > 1);
+    all
 }
 /// The frozen model of a family, and what files say of it.
 pub fn backbone(family: &str, device: &Device) -> (Box<dyn Model>, Host) {
@@ -154,7 +161,7 @@ impl Family {
         let (mut compared, mut worst) = (0, 0f64);
         self.visit(&mut |p| {
             let got = g.get(p).unwrap_or_else(|| panic!("{name}: {}", p.name())).read::<f32>().unwrap();
-            let e = relative(&got, &want.get(&format!("grad.{}", p.name())));
+            let e = relative_gradient(&got, &want.get(&format!("grad.{}", p.name())));
             assert!(e < 1e-4, "{name}: {} {e:.1e}", p.name());
             (compared, worst) = (compared + 1, worst.max(e));
         });

@@ -78,6 +78,12 @@ pub fn relative(got: &[f32], want: &[f32]) -> f64 {
         if d.is_nan() { f64::INFINITY } else { d.max(m) }
     })
 }
+/// The same for gradients, some of which are zero in exact arithmetic (that of a bias of keys): of
+/// those max |got|.
+pub fn relative_gradient(got: &[f32], want: &[f32]) -> f64 {
+    let top = |x: &[f32]| x.iter().fold(0f64, |m, x| m.max(f64::from(x.abs())));
+    if top(want) < 1e-7 { top(got) } else { relative(got, want) }
+}
 pub fn host() -> Host {
     Host {
         hidden_size: 32,

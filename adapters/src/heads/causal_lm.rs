@@ -20,13 +20,20 @@ pub(super) const HEAD: HeadType = HeadType {
         }
         Ok(Box::new(methods::read::<CausalLm>(fields)?))
     },
-    built_in: &[BuiltIn {
-        class: "GPT2LMHeadModel",
-        fields: || json!({}),
-        labelled: false,
-        modules: &[Some("lm_head")],
-    }],
+    built_in: &[
+        built_in("GPT2LMHeadModel", || json!({})),
+        built_in("GPTNeoForCausalLM", || json!({})),
+        built_in("GPTJForCausalLM", || json!({"bias": true})),
+        built_in("LlamaForCausalLM", || json!({})),
+        built_in("MistralForCausalLM", || json!({})),
+        built_in("Qwen2ForCausalLM", || json!({})),
+        built_in("Qwen3ForCausalLM", || json!({})),
+    ],
 };
+/// The head of a language model's class: its last layer alone.
+const fn built_in(class: &'static str, fields: fn() -> Value) -> BuiltIn {
+    BuiltIn { class, fields, labelled: false, modules: &[Some("lm_head")] }
+}
 
 /// The next token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -24,8 +24,19 @@ pub(super) const HEAD: HeadType = HeadType {
             labelled: true,
             modules: &[None, Some("score")],
         },
+        scored("GPTNeoForSequenceClassification"),
+        scored("GPTJForSequenceClassification"),
+        scored("LlamaForSequenceClassification"),
+        scored("MistralForSequenceClassification"),
+        scored("Qwen2ForSequenceClassification"),
+        scored("Qwen3ForSequenceClassification"),
     ],
 };
+/// The head of a decoder's class: one layer without a bias and without dropout.
+const fn scored(class: &'static str) -> BuiltIn {
+    let fields = || json!({"layers": 1, "activation_function": null, "bias": false, "dropout_prob": 0});
+    BuiltIn { class, fields, labelled: true, modules: &[None, Some("score")] }
+}
 
 /// One class for each sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,12 +10,20 @@ const NAME: &str = "tagging";
 pub(super) const HEAD: HeadType = HeadType {
     name: NAME,
     read: |fields, _| Ok(Box::new(methods::read::<Tagging>(fields)?)),
-    built_in: &[built_in("BertForTokenClassification"), built_in("GPT2ForTokenClassification")],
+    built_in: &[
+        built_in("BertForTokenClassification", &[None, Some("classifier")]),
+        built_in("GPT2ForTokenClassification", &[None, Some("classifier")]),
+        built_in("GPTNeoForTokenClassification", &[None, Some("classifier")]),
+        built_in("LlamaForTokenClassification", &[None, Some("score")]),
+        built_in("MistralForTokenClassification", &[None, Some("score")]),
+        built_in("Qwen2ForTokenClassification", &[None, Some("score")]),
+        built_in("Qwen3ForTokenClassification", &[None, Some("score")]),
+    ],
 };
 /// The head of such a class: one layer.
-const fn built_in(class: &'static str) -> BuiltIn {
+const fn built_in(class: &'static str, modules: &'static [Option<&'static str>]) -> BuiltIn {
     let fields = || json!({"layers": 1, "activation_function": null});
-    BuiltIn { class, fields, labelled: true, modules: &[None, Some("classifier")] }
+    BuiltIn { class, fields, labelled: true, modules }
 }
 
 /// One class for each of the tokens that it is shown.

@@ -22,7 +22,7 @@ use super::{
     vera_module, written,
 };
 use crate::{Common, Error, Module, Place, Result, grammar::Fields};
-use engraft_engine::{LowRank, Point, Site, SiteInfo, SiteKind, Source, checkpoint::TensorData};
+use engraft_engine::{LowRank, Point, SiteInfo, SiteKind, Source, checkpoint::TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -185,12 +185,12 @@ impl LoraConfig {
     }
     /// Which of `of` projections that stand side by side at a site are adapted, and how many there
     /// are: one where the layer is taken as a whole.
-    fn parts(&self, s: Site, of: usize) -> Option<(Vec<usize>, usize)> {
-        if self.leave_out.contains(&s.layer) {
+    fn parts(&self, info: &SiteInfo, of: usize) -> Option<(Vec<usize>, usize)> {
+        if self.leave_out.contains(&info.site.layer) {
             return None;
         }
         let attn = |m: Matrix| self.selfattn_lora && self.attn_matrices.contains(&m);
-        let is_here = match s.point {
+        let is_here = match info.known_as {
             Point::Q => attn(Matrix::Q),
             Point::K => attn(Matrix::K),
             Point::V => attn(Matrix::V),
@@ -277,7 +277,7 @@ impl Config for LoraConfig {
         }
         let size = |i: &SiteInfo| match i.kind {
             SiteKind::Linear { input, output, parts, .. } => {
-                self.parts(i.site, parts).map(|(_, of)| (input, output / of))
+                self.parts(i, parts).map(|(_, of)| (input, output / of))
             }
             _ => None,
         };
@@ -295,7 +295,7 @@ impl Config for LoraConfig {
     }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         let SiteKind::Linear { input, output, parts, .. } = place.info.kind else { return Ok(vec![]) };
-        let Some((parts, of)) = self.parts(place.info.site, parts) else { return Ok(vec![]) };
+        let Some((parts, of)) = self.parts(place.info, parts) else { return Ok(vec![]) };
         let path = place.module(COLLECTION);
         let (name, gate) = (|n: &str| format!("{path}.{n}"), self.use_gating.then_some(path.clone()));
         if self.scales() {
@@ -359,7 +359,7 @@ impl Config for LoraConfig {
         // n products of rank r side by side are one of rank n r
         let at = |i: &SiteInfo| match i.kind {
             SiteKind::Linear { parts, .. } => {
-                let n = self.parts(i.site, parts)?.0.len();
+                let n = self.parts(i, parts)?.0.len();
                 let by = if rslora { (n as f64).sqrt() } else { n as f64 };
                 Some((n * r, alpha * by))
             }

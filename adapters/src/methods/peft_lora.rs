@@ -166,7 +166,7 @@ impl Config for PeftLora {
         for info in sites.iter().filter(|i| matches!(i.kind, SiteKind::Linear { .. })) {
             layers.insert(info.site.layer);
             if own.contains(&info.site) {
-                at.entry((info.site.part, info.site.point)).or_default().insert(info.site.layer);
+                at.entry((info.site.part, info.known_as)).or_default().insert(info.site.layer);
                 sizes.push((self.rank(&info.path), self.alpha(&info.path)));
             }
         }

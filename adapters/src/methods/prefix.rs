@@ -197,7 +197,13 @@ impl Config for PrefixConfig {
             }
         };
         let rows = self.rows(place.base.sites, index)?;
-        Ok(vec![prefix_module::build(rows, self.dropout as f32, gates, channels, place, from)?])
+        // gates read what the attention reads, which may be wider than its keys
+        let stream = place.base.sites.iter().find_map(|i| match i.kind {
+            SiteKind::Stream { channels } => Some(channels),
+            _ => None,
+        });
+        let inputs = stream.unwrap_or(channels);
+        Ok(vec![prefix_module::build(rows, self.dropout as f32, gates, inputs, place, from)?])
     }
     fn adapterhub(&self) -> Result<Fields> {
         if self.has_positions {

@@ -52,6 +52,17 @@ impl<'m> Cx<'m> {
     pub fn normalise(&mut self, x: &Act, n: NormRef<'m>) -> Result<Act> {
         self.normalise_sum(x, None, None, n)
     }
+    /// norm of every head by itself: x (T, heads · d), n over d channels. (T, heads · d)
+    pub fn normalise_heads(&mut self, x: &Act, n: NormRef<'m>) -> Result<Act> {
+        let (rows, cols, d) = (x.rows, x.cols, n.w.elements());
+        if d == 0 || !cols.is_multiple_of(d) {
+            return Err(Error::Shape { op: "norm", left: vec![rows, cols], right: n.w.shape() });
+        }
+        let heads = Act { rows: rows * (cols / d), cols: d, ..x.clone() };
+        let y = self.normalise_sum(&heads, None, None, n)?;
+        // rounded to 8 bits they are rows of heads, and no layer reads those
+        Ok(Act { rows, cols, ..y }.with_quantized(None))
+    }
     fn normalise_sum(
         &mut self,
         h: &Act,

@@ -46,12 +46,24 @@ impl Angles {
         scale: f32,
     ) -> Result<Angles> {
         let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
+        Angles::of(device, class, angles, (positions, frequencies.len()), scale)
+    }
+    /// Those of positions in any order, (positions, frequencies) of them: what a position is
+    /// called when [`rotate`] is asked is its number among these.
+    pub fn of(
+        device: &Device,
+        class: Class,
+        angles: impl IntoIterator<Item = f32>,
+        (positions, frequencies): (usize, usize),
+        scale: f32,
+    ) -> Result<Angles> {
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles
-            .map(|a| (f64::from(a).sin_cos(), scale))
-            .map(|((sin, cos), scale)| (cos as f32 * scale, sin as f32 * scale))
+            .into_iter()
+            .map(|a| f64::from(a).sin_cos())
+            .map(|(sin, cos)| (cos as f32 * scale, sin as f32 * scale))
             .unzip();
         let (cos, sin) = (device.upload(class, &cos)?, device.upload(class, &sin)?);
-        Ok(Angles { cos, sin, positions, frequencies: frequencies.len() })
+        Ok(Angles { cos, sin, positions, frequencies })
     }
     /// Positions.
     pub fn positions(&self) -> usize {

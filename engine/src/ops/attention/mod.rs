@@ -29,7 +29,8 @@ pub struct Heads {
     /// What products of queries and keys are multiplied by; none: 1 / √d, d being the
     /// channels of a head.
     pub scale: Option<f32>,
-    /// Which keys a query sees, by their places in the sequence. A prefix is seen by all.
+    /// Which keys a query sees, by their places in the sequence. A prefix is seen by all, unless it
+    /// has places itself ([`Seq::place`]).
     pub mask: Mask,
     /// Probability of dropping an attention probability.
     pub dropout: f32,
@@ -169,8 +170,10 @@ impl<'a, 'm> Qkv<'a, 'm> {
             let pieces = self.prefix.map_or(&[][..], |p| &p.of[i]).iter().filter(|rows| !rows.is_empty());
             let pieces: Vec<Keys> = pieces.map(|rows| Keys { of: 1, rows: rows.clone() }).collect();
             if !pieces.is_empty() {
-                span.free = pieces.iter().map(|keys| keys.rows.len()).sum();
-                span.position += span.free;
+                let keys: usize = pieces.iter().map(|keys| keys.rows.len()).sum();
+                span.position += keys;
+                // where the tokens' places begin behind them they have places, which a window counts
+                span.free = if a.place > 0 { 0 } else { keys };
                 if !self.bias.as_ref().is_some_and(|b| b.prefix_counts) {
                     span.bias_position = span.position;
                 }
