@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod bert;
+mod buckets;
 mod config;
 mod error;
 mod family;
 pub mod gpt2;
 mod model;
 mod registry;
+pub mod t5;
 pub mod weights;
 
 pub use bert::Bert;
@@ -21,6 +23,7 @@ pub use engraft_engine::Rows;
 pub use error::{Error, Result};
 pub use family::{Build, Family};
 pub use gpt2::Gpt2;
-pub use model::{Kind, Model, ModelInfo, Tokens};
+pub use model::{Kind, Model, ModelInfo, Target, Tokens};
 pub use registry::{FAMILIES, Holding, Loaded, load_as, load_frozen, load_trained};
+pub use t5::T5;
 pub use weights::{Layout, Weights};

@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Family, Model, Result, bert, gpt2};
+use crate::{Config, Family, Model, Result, bert, gpt2, t5};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub struct Loaded {
 }
 
 /// Every family of models.
-pub const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
+pub const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY, t5::FAMILY, t5::MT5];
 
 /// How a model's weights are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -56,8 +56,7 @@ pub fn input(case: &str) -> (Tokens, Vec<u32>) {
     };
     let rows = |k: &str| v[k].as_array().unwrap().iter().map(numbers).collect::<Vec<_>>();
     let (ids, types) = (rows("input_ids"), rows("token_type_ids"));
-    let tokens =
-        Tokens { ids: ids.concat(), types: types.concat(), lengths: ids.iter().map(Vec::len).collect() };
+    let tokens = Tokens { types: types.concat(), ..Tokens::new(&ids) };
     (tokens, if v["labels"].is_null() { vec![] } else { numbers(&v["labels"]) })
 }
 /// `n` reproducible values in (-2, 2), roughly normal.
