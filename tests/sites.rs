@@ -2,7 +2,7 @@
 //! to others to trust (the cache of the frozen prefix, adapters that span several sites).
 mod support;
 use engraft_engine::*;
-use engraft_models::{Holding, Rows, Tokens};
+use engraft_models::{Holding, Kind, Model, Rows, Target, Tokens};
 use std::{path::Path, sync::Mutex};
 
 /// The model's own operations, and a note of every call.
@@ -23,8 +23,8 @@ impl Hooks for Notes {
         self.add(s, "linear", &[input, output, usize::from(w.in_out)]);
         cx.matmul(x, w)
     }
-    fn prefix<'m>(&'m self, _: &mut Cx<'m>, s: Site, x: &Act) -> Result<Option<Prefix>> {
-        self.add(s, "prefix", &[x.cols()]);
+    fn prefix<'m>(&'m self, _: &mut Cx<'m>, s: Site, _: &Act) -> Result<Option<Prefix>> {
+        self.add(s, "prefix", &[]); // what a prefix has the channels of are keys
         Ok(None)
     }
     fn norm<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act, n: NormRef<'m>) -> Result<Act> {
@@ -50,11 +50,18 @@ fn listed(i: &SiteInfo) -> (Site, &'static str, Vec<usize>) {
         SiteKind::Linear { input, output, in_out, .. } => {
             ("linear", vec![input, output, usize::from(in_out)])
         }
-        SiteKind::Prefix { channels } => ("prefix", vec![channels]),
+        SiteKind::Prefix { .. } => ("prefix", vec![]),
         SiteKind::Norm { channels } => ("norm", vec![channels]),
         SiteKind::Close { channels } => ("close", vec![channels]),
     };
     (i.site, kind, dims)
+}
+
+/// With a target as long as the tokens, for a model that reads one.
+fn of_kind(model: &dyn Model, tokens: Tokens) -> Tokens {
+    let Kind::EncoderDecoder { .. } = model.info().kind else { return tokens };
+    let target = Target { ids: tokens.ids.clone(), lengths: tokens.lengths.clone() };
+    Tokens { target: Some(target), ..tokens }
 }
 
 #[test]
@@ -63,9 +70,10 @@ fn hooks_are_called_at_the_listed_sites_and_nowhere_else() {
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3], vec![4], vec![5, 6]]);
     let these = Rows::These([vec![0, 2], vec![0], vec![]].into());
-    for family in ["bert", "gpt2"] {
+    for family in ["bert", "gpt2", "t5"] {
         let directory = fixtures.join(family).join("model");
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
+        let tokens = of_kind(&*model, tokens.clone());
         let mut sites: Vec<_> = model.sites().iter().map(listed).collect();
         sites.sort();
         assert!(sites.windows(2).all(|w| w[0].0 != w[1].0), "{family}: a site is listed twice");
@@ -88,9 +96,10 @@ fn chosen_rows_are_those_of_the_whole() {
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3, 9, 8], vec![4], vec![5, 6]]);
     let chosen = [vec![0, 2, 3], vec![0], vec![]];
-    for family in ["bert", "gpt2"] {
+    for family in ["bert", "gpt2", "t5"] {
         let directory = fixtures.join(family).join("model");
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
+        let tokens = of_kind(&*model, tokens.clone());
         let hidden = |rows: &Rows| {
             let mut cx = Cx::new(&device, &Plain, Pass::infer());
             let y = model.forward(&mut cx, &tokens, rows).unwrap();

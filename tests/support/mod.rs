@@ -59,6 +59,18 @@ pub fn input(case: &str) -> (Tokens, Vec<u32>) {
     let tokens = Tokens { types: types.concat(), ..Tokens::new(&ids) };
     (tokens, if v["labels"].is_null() { vec![] } else { numbers(&v["labels"]) })
 }
+/// One sequence of a batch by itself.
+pub fn alone(tokens: &Tokens, i: usize) -> Tokens {
+    let of = |ids: &[u32], lengths: &[usize]| {
+        let from: usize = lengths[..i].iter().sum();
+        ids[from..from + lengths[i]].to_vec()
+    };
+    let one = Tokens::new(&[of(&tokens.ids, &tokens.lengths)]);
+    match &tokens.target {
+        Some(target) => one.with_target(&[of(&target.ids, &target.lengths)]),
+        None => one,
+    }
+}
 /// `n` reproducible values in (-2, 2), roughly normal.
 pub fn noise(seed: u64, n: usize) -> Vec<f32> {
     let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
