@@ -92,6 +92,7 @@ fn two_half_batches_accumulate_to_the_whole() {
                 ids: case.tokens.ids[at(from)..at(to)].into(),
                 types: case.tokens.types[at(from)..at(to)].into(),
                 lengths: case.tokens.lengths[from..to].into(),
+                target: None,
             };
             let mut cx = Cx::new(&case.device, case.hooks(), Pass::gradients());
             let hidden = case.model.forward(&mut cx, &tokens, &Rows::All).unwrap();

@@ -21,8 +21,7 @@ fn hidden_states_of_minilm_are_those_of_transformers() {
     let input: serde_json::Value = serde_json::from_str(&input).unwrap();
     let lists = |key: &str| -> Vec<Vec<u32>> { serde_json::from_value(input[key].clone()).unwrap() };
     let (ids, types, rows) = (lists("input_ids"), lists("token_type_ids"), lists("rows"));
-    let tokens =
-        Tokens { ids: ids.concat(), types: types.concat(), lengths: ids.iter().map(Vec::len).collect() };
+    let tokens = Tokens { types: types.concat(), ..Tokens::new(&ids) };
 
     let device = cpu();
     let Loaded { model, unused, .. } =

@@ -224,9 +224,9 @@ impl Adapter {
     /// What modules share.
     fn shared_weights(&self, name: &str) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
-        let model = self.sites.iter().find(|i| i.site == Site::EMBED).map_or("", |i| &i.path);
-        self.common.each(&mut |collection, tensor, w| {
-            v.push((format!("{model}.{collection}.{name}.{tensor}"), w));
+        self.common.each(&mut |site, collection, tensor, w| {
+            let home = self.sites.iter().find(|i| i.site == site).map_or("", |i| &i.path);
+            v.push((format!("{home}.{collection}.{name}.{tensor}"), w));
         });
         v
     }
@@ -265,7 +265,8 @@ impl Adapter {
         let mut all = self.config.peft_tensors(&self.common)?;
         for (info, module) in self.modules() {
             let named = module.peft()?.into_iter();
-            all.extend(named.map(|(t, data)| (format!("{}{}.{t}", peft::ROOT, module.home(info)), data)));
+            let path = info.in_model(module.home(info));
+            all.extend(named.map(|(t, data)| (format!("{}{path}.{t}", peft::ROOT), data)));
         }
         Ok((self.config.peft(&self.sites)?, all))
     }

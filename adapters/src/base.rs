@@ -1,6 +1,6 @@
 //! A model as the maker of an adapter sees it.
 use crate::{Error, Result};
-use engraft_engine::{Checkpoint, SiteInfo, Tensor};
+use engraft_engine::{Checkpoint, Site, SiteInfo, Tensor};
 use std::path::Path;
 
 /// A model's sites, and its weights where methods start from them.
@@ -77,7 +77,7 @@ pub struct Place<'a> {
     /// True if the module trains.
     pub trains: bool,
 }
-impl Place<'_> {
+impl<'a> Place<'a> {
     /// The path of the module in a checkpoint of AdapterHub, whose modules of a kind hang in one
     /// `collection`.
     pub fn module(&self, collection: &str) -> String {
@@ -92,13 +92,22 @@ impl Place<'_> {
             false => path.split_once('.').map(|(_, rest)| rest),
         }
     }
+    /// That of the same adapter at another site, which the checkpoint at hand names alike.
+    pub fn beside(&self, site: Site) -> Option<Self> {
+        let info = self.base.sites.iter().find(|i| i.site == site)?;
+        let path = match self.path == self.info.path {
+            true => &*info.path,
+            false => info.path.split_once('.').map_or("", |(_, rest)| rest),
+        };
+        Some(Place { info, path, ..*self })
+    }
     /// A tensor of the model's module at this site: `weight` or `bias`.
     pub fn weight(&self, tensor: &str) -> Result<&Tensor> {
-        self.base.weight(&format!("{}.{tensor}", self.info.path))
+        self.base.weight(&format!("{}.{tensor}", self.info.in_model(&self.info.path)))
     }
     /// What rounding took from it, if it is quantised; an error if it is not, or if it is already
     /// so in the model's files.
     pub fn rounded_away(&self, tensor: &str) -> Result<Vec<f32>> {
-        self.base.rounded_away(&format!("{}.{tensor}", self.info.path))
+        self.base.rounded_away(&format!("{}.{tensor}", self.info.in_model(&self.info.path)))
     }
 }

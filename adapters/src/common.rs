@@ -1,6 +1,6 @@
 //! Weights that the modules of one adapter share.
 use crate::{Error, Result, base::Place};
-use engraft_engine::{Frozen, Init, Param, Parameters, Role, Source, Tensor, W, Weight};
+use engraft_engine::{Frozen, Init, Param, Parameters, Role, Site, Source, Tensor, W, Weight};
 
 /// Weights that the modules of one adapter share: the generator of all prefixes, the rule of all
 /// hypercomplex products.
@@ -15,6 +15,8 @@ struct Shared {
     key: Key<String>,
     /// The tensor's name in checkpoints, behind that of the adapter.
     name: String,
+    /// Where it hangs there: the embeddings, or their words.
+    home: Site,
     weight: SharedWeight,
 }
 /// (collection, tensor)
@@ -88,7 +90,7 @@ impl Parameters for SharedWeight {
 
 impl Common {
     /// One more: new, or loaded under its name in AdapterHub's checkpoints. `place` is that of the
-    /// embeddings.
+    /// embeddings, or of their words.
     pub fn get(
         &mut self,
         place: &Place<'_>,
@@ -108,16 +110,20 @@ impl Common {
         what: (&[usize], Role, Init),
         from: &mut Source<'_, '_>,
     ) -> Result<()> {
-        self.put((collection, tensor), tensor, SharedWeight::get(place.trains, name, what, from)?)
+        let weight = SharedWeight::get(place.trains, name, what, from)?;
+        self.put_at(place.info.site, (collection, tensor), tensor, weight)
     }
     /// One more that is there already, with a name of its own.
     pub fn put(&mut self, key: Key<&str>, name: &str, weight: impl Into<SharedWeight>) -> Result<()> {
+        self.put_at(Site::EMBED, key, name, weight.into())
+    }
+    fn put_at(&mut self, home: Site, key: Key<&str>, name: &str, weight: SharedWeight) -> Result<()> {
         if self.find(key).is_some() {
             let what = format!("two members of a union share a weight `{}.{}`", key.0, key.1);
             return Err(Error::Config(what));
         }
         let (key, name) = ((key.0, key.1.to_string()), name.to_string());
-        self.0.push(Shared { key, name, weight: weight.into() });
+        self.0.push(Shared { key, name, home, weight });
         Ok(())
     }
     fn find(&self, key: Key<&str>) -> Option<&SharedWeight> {
@@ -134,9 +140,9 @@ impl Common {
     pub fn tensor(&self, key: Key<&str>) -> Option<&Tensor> {
         self.find(key).map(SharedWeight::tensor)
     }
-    /// Calls `f` on every tensor, with its collection and its name.
-    pub fn each<'a>(&'a self, f: &mut dyn FnMut(&'static str, &'a str, &'a Tensor)) {
-        self.0.iter().for_each(|s| f(s.key.0, &s.name, s.weight.tensor()));
+    /// Calls `f` on every tensor, with the site at which it hangs, its collection and its name.
+    pub fn each<'a>(&'a self, f: &mut dyn FnMut(Site, &'static str, &'a str, &'a Tensor)) {
+        self.0.iter().for_each(|s| f(s.home, s.key.0, &s.name, s.weight.tensor()));
     }
     /// Trains no more.
     pub fn freeze(self) -> Common {

@@ -96,6 +96,14 @@ impl Site {
     pub fn cross(layer: usize, point: Point) -> Site {
         Site { layer, part: Part::Cross, point }
     }
+    /// A point of the encoder's output, in front of the first layer of a decoder.
+    pub fn memory(layer: usize, point: Point) -> Site {
+        Site { layer, part: Part::Memory, point }
+    }
+    /// The end of the cross-attention of a layer.
+    pub fn after_cross(layer: usize) -> Site {
+        Site::cross(layer, Point::Close)
+    }
     /// The end of the feed-forward network of a layer.
     pub fn after_ffn(layer: usize) -> Site {
         Site::ffn(layer, Point::Close)
@@ -145,8 +153,11 @@ pub struct SiteInfo {
     pub site: Site,
     /// What happens there.
     pub kind: SiteKind,
-    /// The path under which checkpoints name what hangs there.
+    /// The path under which AdapterHub's checkpoints name what hangs there.
     pub path: String,
+    /// The first part of the path, if the names of the model's own weights do not have it: AdapterHub's
+    /// class for heads may hold a whole model in one of its modules. Empty where they have it.
+    pub outer: &'static str,
     /// The site whose module answers here: this one, unless layers share their weights.
     pub module: Site,
     /// The norm that is applied here: by itself, or at the end of a sub-layer.
@@ -158,11 +169,15 @@ pub struct SiteInfo {
 impl SiteInfo {
     /// A site with a module of its own, and without a norm.
     pub fn new(site: Site, kind: SiteKind, path: impl Into<String>) -> SiteInfo {
-        SiteInfo { site, kind, path: path.into(), module: site, norm: None, known_as: site.point }
+        let (outer, known_as) = ("", site.point);
+        SiteInfo { site, kind, path: path.into(), outer, module: site, norm: None, known_as }
     }
-    /// The same with this norm.
-    pub fn with_norm(self, norm: SiteNorm) -> SiteInfo {
-        SiteInfo { norm: Some(norm), ..self }
+    /// A path as the model's own weights and PEFT's checkpoints have it: without [`SiteInfo::outer`].
+    pub fn in_model<'p>(&self, path: &'p str) -> &'p str {
+        match path.strip_prefix(self.outer) {
+            Some(rest) if !self.outer.is_empty() => rest.strip_prefix('.').unwrap_or(rest),
+            _ => path,
+        }
     }
 }
 /// A norm at a site.

@@ -255,6 +255,20 @@ impl Config {
         *self.notes.borrow_mut() = left;
         Ok(Some(it))
     }
+    /// True if a field is not there, or `null`.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.take_not_null(name).is_none()
+    }
+    /// The number of a token, if there is one.
+    pub fn token(&self, name: &str) -> Result<Option<u32>> {
+        let as_id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        let wrong = |v: &Value| self.error(format!("`{name}` is {v}, expected the number of a token"));
+        self.take_not_null(name).map(|v| as_id(v).ok_or_else(|| wrong(v))).transpose()
+    }
+    /// A field of this name is common among files of the family, and changes nothing.
+    pub fn known(&self, name: &str) {
+        self.take(name);
+    }
     /// Refuses a field that has another value than this one, written as JSON. Where that is false,
     /// `null` is too.
     pub fn only(&self, name: &str, neutral: &str) -> Result<()> {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bert;
+mod buckets;
 mod config;
 mod decoder;
 mod error;
@@ -22,6 +23,7 @@ pub mod qwen3;
 mod registry;
 mod rope;
 mod rope_scaling;
+pub mod t5;
 pub mod weights;
 
 pub use bert::Bert;
@@ -33,6 +35,7 @@ pub use gpt_neo::GptNeo;
 pub use gpt2::Gpt2;
 pub use gptj::GptJ;
 pub use llama::Llama;
-pub use model::{Kind, Model, ModelInfo, Tokens};
+pub use model::{Kind, Model, ModelInfo, Target, Tokens};
 pub use registry::{FAMILIES, Holding, Loaded, load_as, load_frozen, load_trained};
+pub use t5::T5;
 pub use weights::{Layout, Weights};

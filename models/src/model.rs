@@ -12,6 +12,27 @@ pub struct Tokens {
     pub types: Vec<u32>,
     /// Tokens of each sequence.
     pub lengths: Vec<usize>,
+    /// What the decoder of an encoder-decoder reads, a sequence for each of those.
+    pub target: Option<Target>,
+}
+/// The sequences that a decoder reads beside those of its encoder, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Token ids of all sequences.
+    pub ids: Vec<u32>,
+    /// Tokens of each sequence.
+    pub lengths: Vec<usize>,
+}
+impl Target {
+    /// Packs sequences.
+    pub fn new<S: AsRef<[u32]>>(sequences: &[S]) -> Target {
+        let ids = sequences.iter().flat_map(|s| s.as_ref()).copied().collect();
+        Target { ids, lengths: sequences.iter().map(|s| s.as_ref().len()).collect() }
+    }
+    /// How they are packed.
+    pub fn seqs(&self) -> Arc<[Seq]> {
+        pack(self.lengths.iter().copied())
+    }
 }
 impl Tokens {
     /// Packs sequences of one segment.
@@ -21,7 +42,16 @@ impl Tokens {
             types: vec![0; ids.len()],
             ids,
             lengths: sequences.iter().map(|s| s.as_ref().len()).collect(),
+            target: None,
         }
+    }
+    /// The same, with what the decoder of an encoder-decoder reads.
+    pub fn with_target<S: AsRef<[u32]>>(self, sequences: &[S]) -> Tokens {
+        Tokens { target: Some(Target::new(sequences)), ..self }
+    }
+    /// Of each sequence the rows of last hidden states: its tokens, or those of its target.
+    pub fn outputs(&self) -> &[usize] {
+        self.target.as_ref().map_or(&self.lengths, |t| &t.lengths)
     }
     /// How they are packed.
     pub fn seqs(&self) -> Arc<[Seq]> {
@@ -64,6 +94,7 @@ impl Tokens {
             let limits = model.positions.map_or("at least 1".into(), |most| format!("1 to {most}"));
             return Err(Error::Input(format!("sequence {i} has {n} tokens; the model takes {limits}")));
         }
+        self.check_target(model)?;
         let total: usize = self.lengths.iter().sum();
         if self.ids.len() != total || self.types.len() != total {
             return Err(Error::Input(format!(
@@ -72,7 +103,8 @@ impl Tokens {
                 self.types.len()
             )));
         }
-        if let Some(id) = self.ids.iter().find(|id| **id as usize >= model.vocabulary) {
+        let target = self.target.iter().flat_map(|t| &t.ids);
+        if let Some(id) = self.ids.iter().chain(target).find(|id| **id as usize >= model.vocabulary) {
             let n = model.vocabulary;
             return Err(Error::Input(format!("token id {id} is not in the model's vocabulary of {n}")));
         }
@@ -81,6 +113,28 @@ impl Tokens {
             return Err(Error::Input(format!("token type {t} is not among the model's {n}")));
         }
         Ok(())
+    }
+    /// An encoder-decoder has a target for each sequence, and no other model has one.
+    fn check_target(&self, model: &ModelInfo) -> Result<()> {
+        let wrong = |what: String| Err(Error::Input(what));
+        let target = match (&self.target, model.kind) {
+            (Some(target), Kind::EncoderDecoder { .. }) => target,
+            (None, Kind::EncoderDecoder { .. }) => {
+                return wrong(format!("{} reads a target beside its input, and there is none", model.family));
+            }
+            (Some(_), _) => return wrong(format!("{} has no decoder that reads a target", model.family)),
+            (None, _) => return Ok(()),
+        };
+        let total: usize = target.lengths.iter().sum();
+        if target.lengths.len() != self.lengths.len() || target.ids.len() != total {
+            let (n, ids) = (target.lengths.len(), target.ids.len());
+            let of = self.lengths.len();
+            return wrong(format!("{n} targets of {total} tokens, {ids} ids, for {of} sequences"));
+        }
+        match target.lengths.iter().position(|n| *n == 0) {
+            Some(i) => wrong(format!("the target of sequence {i} has no tokens")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -91,6 +145,13 @@ pub enum Kind {
     Encoder,
     /// A token sees those before it.
     Decoder,
+    /// An encoder of the input, and a decoder that reads a target and the encoder's output.
+    EncoderDecoder {
+        /// Layers of the encoder; those of the decoder count on.
+        encoder: usize,
+        /// The token that stands in front of a target (`decoder_start_token_id`), if it is known.
+        start: Option<u32>,
+    },
 }
 
 /// What a model is, for those who do not know its family.
@@ -131,6 +192,16 @@ pub struct ModelInfo {
     pub head_eps: f32,
 }
 
+impl ModelInfo {
+    /// Layers that read the input alone: all of them, but for a decoder beside an encoder.
+    pub fn input_layers(&self) -> usize {
+        match self.kind {
+            Kind::EncoderDecoder { encoder, .. } => encoder,
+            Kind::Encoder | Kind::Decoder => self.layers,
+        }
+    }
+}
+
 /// A model over frozen or trained weights.
 pub trait Model: Parameters + Send + Sync {
     /// What it is.
@@ -143,14 +214,38 @@ pub trait Model: Parameters + Send + Sync {
     fn named(&self) -> Vec<(String, &Tensor)>;
     /// Tokens to the residual stream in front of the first layer: (tokens, channels).
     fn embed<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens) -> Result<Act>;
-    /// Some layers, in order; x is the residual stream in front of them, and the result is that
-    /// behind them: (tokens, channels). Behind the last layer the last hidden states of these rows:
-    /// (rows, channels); nothing is computed for others where that can be left out.
+    /// Some of the layers that read the input ([`ModelInfo::input_layers`]), in order; x is the
+    /// residual stream in front of them, and the result is that behind them: (tokens, channels).
+    /// Behind the last layer of the model the last hidden states of these rows: (rows, channels);
+    /// nothing is computed for others where that can be left out.
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act>;
+    /// The decoder beside an encoder: x is the stream behind the layers of the encoder, the result
+    /// the last hidden states of these rows of the target: (rows, channels). Other models have no
+    /// such part, and give x back.
+    fn decode<'m>(&'m self, cx: &mut Cx<'m>, x: Act, target: &Target, rows: &Rows) -> Result<Act> {
+        let _ = (cx, target, rows);
+        Ok(x)
+    }
+    /// What is left of a pass from the stream in front of one of the layers that read the input:
+    /// the last hidden states of these rows, (rows, channels).
+    fn finish<'m>(
+        &'m self,
+        cx: &mut Cx<'m>,
+        from: usize,
+        x: Act,
+        tokens: &Tokens,
+        rows: &Rows,
+    ) -> Result<Act> {
+        let x = self.run(cx, from..self.info().input_layers(), x, rows)?;
+        match &tokens.target {
+            Some(target) => self.decode(cx, x, target, rows),
+            None => Ok(x),
+        }
+    }
     /// Tokens to the last hidden states of these rows: (rows, channels).
     fn forward<'m>(&'m self, cx: &mut Cx<'m>, tokens: &Tokens, rows: &Rows) -> Result<Act> {
         let x = self.embed(cx, tokens)?;
-        self.run(cx, 0..self.info().layers, x, rows)
+        self.finish(cx, 0, x, tokens, rows)
     }
     /// The pooler over last hidden states, row by row; x itself where there is none. (rows,
     /// channels)

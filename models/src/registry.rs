@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Family, Model, Result, bert, gpt_neo, gpt2, gptj, llama, mistral, qwen2, qwen3};
+use crate::{Config, Family, Model, Result, bert, gpt_neo, gpt2, gptj, llama, mistral, qwen2, qwen3, t5};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -25,6 +25,8 @@ pub const FAMILIES: &[Family] = &[
     mistral::FAMILY,
     qwen2::FAMILY,
     qwen3::FAMILY,
+    t5::FAMILY,
+    t5::MT5,
 ];
 
 /// How a model's weights are held.

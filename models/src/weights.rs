@@ -69,11 +69,17 @@ impl<P: Weight> Parameters for Weights<P> {
 pub struct Layout<'s, 'a, P: Weight> {
     load: &'s mut Load<'a>,
     weights: Weights<P>,
+    outer: &'static str,
 }
 impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     /// A traversal that loads.
     pub fn new(load: &'s mut Load<'a>) -> Layout<'s, 'a, P> {
-        Layout { load, weights: Weights { named: vec![], sites: vec![] } }
+        Layout { load, weights: Weights { named: vec![], sites: vec![] }, outer: "" }
+    }
+    /// AdapterHub's class for heads holds the model in one of its modules: `outer` stands in front of
+    /// the paths of all sites, and of no weight.
+    pub fn inside(self, outer: &'static str) -> Layout<'s, 'a, P> {
+        Layout { outer, ..self }
     }
     /// The weights and sites that it has come past.
     pub fn finish(self) -> Weights<P> {
@@ -89,7 +95,18 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     }
     /// A hook is called here; `path` is where checkpoints keep what hangs here.
     pub fn site(&mut self, site: Site, kind: SiteKind, path: &str) {
-        self.weights.sites.push(SiteInfo::new(site, kind, path));
+        self.push(site, kind, path, None);
+    }
+    fn push(&mut self, site: Site, kind: SiteKind, path: &str, norm: Option<&str>) {
+        let outer = self.outer;
+        let inside = |path: &str| match (outer.is_empty(), path.is_empty()) {
+            (true, _) => path.to_string(),
+            (false, true) => outer.to_string(),
+            (false, false) => format!("{outer}.{path}"),
+        };
+        let norm = norm.map(|n| SiteNorm { path: inside(n), bias: self.has_bias(n) });
+        let info = SiteInfo::new(site, kind, inside(path));
+        self.weights.sites.push(SiteInfo { norm, outer, ..info });
     }
     /// AdapterHub's configurations take the site that was listed last for this point.
     pub fn known_as(&mut self, point: Point) {
@@ -100,13 +117,11 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     /// The end of a sub-layer: `path` is where AdapterHub keeps what hangs there, `norm` the path
     /// of the norm that is applied there in a post-norm model, which has been loaded.
     pub fn close(&mut self, site: Site, channels: usize, path: &str, norm: Option<&str>) {
-        let info = SiteInfo::new(site, SiteKind::Close { channels }, path);
-        let norm = norm.map(|n| self.site_norm(n));
-        self.weights.sites.push(SiteInfo { norm, ..info });
+        self.push(site, SiteKind::Close { channels }, path, norm);
     }
-    fn site_norm(&self, path: &str) -> SiteNorm {
+    fn has_bias(&self, path: &str) -> bool {
         let bias = format!("{path}.bias");
-        SiteNorm { path: path.into(), bias: self.weights.named.iter().any(|(n, _)| *n == bias) }
+        self.weights.named.iter().any(|(n, _)| *n == bias)
     }
     fn add(&mut self, name: String, w: P) -> Id {
         self.weights.named.push((name, w));
@@ -114,7 +129,11 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     }
     /// A table (rows, cols) of embeddings.
     pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
-        let w = self.load.get(name, &[rows, cols], Role::WEIGHT)?;
+        self.table_as(name, name, rows, cols)
+    }
+    /// The table `name`, which the files at hand call `file`.
+    pub fn table_as(&mut self, name: &str, file: &str, rows: usize, cols: usize) -> Result<Id> {
+        let w = self.load.get_as(name, file, &[rows, cols], Role::WEIGHT)?;
         Ok(self.add(name.into(), w))
     }
     /// The bias (n) of the module `path`, by itself.
@@ -157,9 +176,7 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         let w = self.add(format!("{path}.weight"), n.w);
         let b = n.b.map(|b| self.add(format!("{path}.bias"), b));
         if let Some(site) = site {
-            let info = SiteInfo::new(site, SiteKind::Norm { channels }, path);
-            let norm = self.site_norm(path);
-            self.weights.sites.push(info.with_norm(norm));
+            self.push(site, SiteKind::Norm { channels }, path, Some(path));
         }
         Ok(NormId { w, b, eps, kind })
     }

@@ -137,7 +137,9 @@ def train(model, loss_of, rename):
 
 
 def cu_seqlens(batch):
-    return torch.tensor([0] + np.cumsum([len(ids) for ids in batch["input_ids"]]).tolist())
+    """Where the rows of hidden states of each sequence begin: those of its tokens, or of what its decoder reads."""
+    rows = batch.get("decoder_input_ids", batch["input_ids"])
+    return torch.tensor([0] + np.cumsum([len(ids) for ids in rows]).tolist())
 
 
 def write(folder, batch, tensors):
@@ -163,6 +165,15 @@ def record(folder, model, batch, forward, rename=lambda name: name, curve=True):
         expected |= dict(curve=losses, curve_norm=norms)
         (folder / "curve.json").write_text(json.dumps(about, indent=2) + "\n")
     write(folder, batch, expected)
+
+
+def save_adapter(model, folder, head):
+    """What the library cannot save as safetensors, because tensors are shared, it saves with torch."""
+    try:
+        model.save_adapter(str(folder), NAME, with_head=head, use_safetensors=True)
+    except RuntimeError:
+        fresh(folder)
+        model.save_adapter(str(folder), NAME, with_head=head, use_safetensors=False)
 
 
 def save_peft(model, folder):

@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/compose: what AdapterHub's composition blocks compute on the tiny BERT and GPT-2.
+"""Writes tests/fixtures/compose: what AdapterHub's composition blocks compute on the tiny BERT, GPT-2 and T5.
 
 The loss of a case is sum(y * g) with g[s][t][c] = sin(0.7 (s + 1) + 0.3 t + 0.11 c) over the last hidden states y of sequence s,
 so that every row counts. Sequences run one by one; Parallel and BatchSplit, which need a batch, run padded with a mask where the
@@ -10,6 +10,7 @@ that add up to one and then takes a mean); `adapters-1.3.0` cases keep what the 
 import contextlib
 import json
 import math
+import sys
 from unittest import mock
 
 import torch
@@ -17,16 +18,18 @@ from safetensors.torch import load_file, save_file
 
 from adapters import (
     AdapterPlusConfig, BertAdapterModel, BnConfig, DoubleSeqBnConfig, DynamicAdapterFusionConfig, GPT2AdapterModel, LoRAConfig,
-    ParBnConfig, SeqBnConfig, StaticAdapterFusionConfig,
+    ParBnConfig, SeqBnConfig, StaticAdapterFusionConfig, T5AdapterModel,
 )
 from adapters.composition import Average, BatchSplit, Fuse, Parallel, Split, Stack
 
 import bert
 import gpt2
+import t5
 from common import FIXTURES, fresh, randomize, sizes
 
 OUT = FIXTURES / "compose"
 SEQUENCES = [[3, 7, 1, 9, 4], [5, 2, 8], [11, 6, 2, 13]]
+TARGETS = [[2, 9, 4, 6, 3], [1, 7, 3, 12], [8, 5]]  # what the decoder of T5 reads
 
 ODD = dict(non_linearity="tanh", original_ln_before=True, original_ln_after=False, residual_before_ln=False)
 ADAPTERS = {
@@ -217,13 +220,30 @@ CASES = {
 FAMILIES = {
     "bert": (lambda: BertAdapterModel(bert.config()), bert.OUT, lambda m: m.bert),
     "gpt2": (lambda: GPT2AdapterModel(gpt2.config()), gpt2.OUT, lambda m: m.transformer),
+    "t5": (lambda: T5AdapterModel(t5.config()), t5.OUT, lambda m: m.transformer),
 }
+
+
+def given(family, which, mask):
+    """What these sequences give a model to read: padded ones with a mask, or one alone."""
+    def padded(rows):
+        n = max(map(len, rows)) if mask else None
+        return torch.tensor([s + [0] * (n - len(s)) if mask else s for s in rows])
+
+    rows = [SEQUENCES[i] for i in which]
+    n = max(map(len, rows))
+    read = dict(input_ids=padded(rows), attention_mask=torch.tensor([[1] * len(s) + [0] * (n - len(s)) for s in rows]))
+    return read | (dict(decoder_input_ids=padded([TARGETS[i] for i in which]), use_cache=False) if family == "t5" else {})
 
 
 def base(family, names, fusion):
     make, folder, _ = FAMILIES[family]
     model = make()
-    model.load_state_dict(load_file(folder / "model" / "model.safetensors"), strict=False)
+    tensors = load_file(folder / "model" / "model.safetensors")
+    if family == "t5":
+        t5.take(model, tensors)
+    else:
+        model.load_state_dict(tensors, strict=False)
     for name in names:
         model.add_adapter(name, config=ADAPTERS[name])
         randomize(model, name, [f".adapters.{name}.", f".loras.{name}."])
@@ -254,23 +274,22 @@ def run(family, name, setup, options):
     if setup is not None:
         model.set_active_adapters(setup, skip_layers=options.get("skip"))
 
-    def pass_of(rows, mask):
-        return inner(input_ids=torch.tensor(rows), attention_mask=torch.tensor(mask)).last_hidden_state
+    def pass_of(which, mask=False):
+        with t5.in_full_precision():
+            return inner(**given(family, which, mask)).last_hidden_state
 
     outputs = []
     if "alone" in options:
         for i, own in options["alone"]:
             model.set_active_adapters(own)
-            outputs.append(pass_of([SEQUENCES[i]], [[1] * len(SEQUENCES[i])])[0])
+            outputs.append(pass_of([i])[0])
     elif options.get("batched"):
-        n = max(map(len, SEQUENCES))
-        rows = [s + [0] * (n - len(s)) for s in SEQUENCES]
-        mask = [[1] * len(s) + [0] * (n - len(s)) for s in SEQUENCES]
-        for i, y in enumerate(pass_of(rows, mask)):
-            outputs.append(y[: len(SEQUENCES[i % len(SEQUENCES)])])
+        of = TARGETS if family == "t5" else SEQUENCES
+        for i, y in enumerate(pass_of(range(len(SEQUENCES)), mask=True)):
+            outputs.append(y[: len(of[i % len(of)])])
     else:
         for i in options.get("sequences", range(len(SEQUENCES))):
-            outputs.append(pass_of([SEQUENCES[i]], [[1] * len(SEQUENCES[i])])[0])
+            outputs.append(pass_of([i])[0])
     loss = 0
     for s, y in enumerate(outputs):
         g = [[math.sin(0.7 * (s + 1) + 0.3 * t + 0.11 * c) for c in range(y.shape[1])] for t in range(y.shape[0])]
@@ -288,9 +307,9 @@ def shares(family, setup, fusion):
     model = base(family, sorted(names_in(setup)), fusion).double().eval()
     model.set_active_adapters(setup)
     found = {}
-    for s in SEQUENCES:
-        with torch.no_grad():
-            y = FAMILIES[family][2](model)(input_ids=torch.tensor([s]), output_adapter_fusion_attentions=True)
+    for i in range(len(SEQUENCES)):
+        with torch.no_grad(), t5.in_full_precision():
+            y = FAMILIES[family][2](model)(**given(family, [i], False), output_adapter_fusion_attentions=True)
         for places in y.adapter_fusion_attentions.values():
             for layer, of in places.items():
                 for place, p in of.items():
@@ -299,7 +318,7 @@ def shares(family, setup, fusion):
 
 
 def main():
-    for family in FAMILIES:
+    for family in sys.argv[1:] or FAMILIES:
         folder = fresh(OUT / family)
         model = base(family, list(ADAPTERS), None)
         for name in ADAPTERS:
@@ -330,7 +349,7 @@ def main():
             if "fuse" in name and options.get("fusion") not in OWN and setup is not None:
                 case["shares"] = shares(family, setup, options["fusion"])
             cases.append(case)
-        (folder / "cases.json").write_text(json.dumps(dict(sequences=SEQUENCES, cases=cases), indent=1) + "\n")
+        (folder / "cases.json").write_text(json.dumps(dict(sequences=SEQUENCES, cases=cases) | (dict(targets=TARGETS) if family == "t5" else {}), indent=1) + "\n")
         save_file({k: v.detach().float().contiguous() for k, v in tensors.items()}, folder / "expected.safetensors")
     sizes(OUT)
 

@@ -35,7 +35,7 @@ from peft import get_peft_model
 import bert
 import gpt2
 from bert import linear_head
-from common import FIXTURES, NAME, fresh, load, randomize, record, save_peft, sizes
+from common import FIXTURES, NAME, fresh, load, randomize, record, save_adapter, save_peft, sizes
 from gpt2 import classify, predict_next, untwice
 
 OUT = FIXTURES / "inputs"
@@ -133,15 +133,6 @@ def forward_of(family, labels):
     return classify if labels else predict_next
 
 
-def save(model, folder, head):
-    """What the library cannot save as safetensors, because tensors are shared, it saves with torch."""
-    try:
-        model.save_adapter(str(folder), NAME, with_head=head, use_safetensors=True)
-    except RuntimeError:
-        fresh(folder)
-        model.save_adapter(str(folder), NAME, with_head=head, use_safetensors=False)
-
-
 def case(name, tensors):
     folder, family = fresh(OUT / name), name.split("-")[0]
     adapter, head = ADAPTERS[name]
@@ -153,7 +144,7 @@ def case(name, tensors):
     randomize(model, name, MARKS)
     orthogonal(model)
     model.prompt_after_first = getattr(adapter, "combine", "prefix") == "prefix_after_bos"
-    save(model, folder, head is not None)
+    save_adapter(model, folder, head is not None)
     if not getattr(adapter, "subtract_projection", True):  # the library forgets it
         card = json.loads((folder / "adapter_config.json").read_text())
         card["config"]["subtract_projection"] = False

@@ -1,5 +1,5 @@
 //! Setups of saved adapters on the tiny models, as `tests/reference/compose.py` has them.
-use super::{fixture, host_of};
+use super::{families::lists, fixture, host_of};
 use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Setup};
 use engraft_engine::{
     Act, Activations, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass,
@@ -26,7 +26,8 @@ pub fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
     let cases: Value =
         serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
     let numbers = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect();
-    let sequences: Vec<Vec<u32>> = cases["sequences"].as_array().unwrap().iter().map(numbers).collect();
+    let sequences = lists(&cases, "sequences").unwrap();
+    let targets = lists(&cases, "targets");
     let one = |case: &Value| {
         let model =
             engraft_models::load_frozen(&fixture(&format!("{family}/model")), device, Holding::default());
@@ -34,8 +35,9 @@ pub fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
         let setup: Setup = case["setup"].as_str().unwrap().parse().unwrap();
         let fusion = case["fusion"].as_str().map(|f| folder.join("fusions").join(f));
         let set = set_of(&*model, &folder.join("adapters"), &setup, fusion, device);
-        let chosen: Vec<u32> = numbers(&case["sequences"]);
-        let chosen: Vec<_> = chosen.iter().map(|i| sequences[*i as usize].clone()).collect();
+        let which: Vec<u32> = numbers(&case["sequences"]);
+        let chosen = |of: &Vec<Vec<u32>>| which.iter().map(|i| of[*i as usize].clone()).collect::<Vec<_>>();
+        let tokens = Tokens::new(&chosen(&sequences));
         let skip: Vec<u32> = numbers(&case["skip"]);
         Composed {
             device: device.clone(),
@@ -43,7 +45,10 @@ pub fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
             setup,
             model,
             set,
-            tokens: Tokens::new(&chosen),
+            tokens: match &targets {
+                Some(targets) => tokens.with_target(&chosen(targets)),
+                None => tokens,
+            },
             skip: skip.iter().map(|l| *l as usize).collect(),
             shares: serde_json::from_value(case["shares"].clone()).unwrap_or_default(),
             compat: if case["compat"] == true { Compat::Adapters130 } else { Compat::Documented },

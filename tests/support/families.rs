@@ -31,6 +31,10 @@ pub fn with_fixtures() -> Vec<&'static str> {
     assert!(all.len() > 1);
     all
 }
+/// Token ids of every sequence, if there are such.
+pub fn lists(v: &Value, name: &str) -> Option<Vec<Vec<u32>>> {
+    serde_json::from_value(v.get(name)?.clone()).ok()
+}
 /// The frozen model of a family, and what files say of it.
 pub fn backbone(family: &str, device: &Device) -> (Box<dyn Model>, Host) {
     let directory = super::fixture(&format!("{family}/model"));
@@ -83,7 +87,11 @@ impl Family {
         let v = json(&directory.join("input.json"));
         let tokens = match v.get("token_type_ids") {
             Some(_) => input(&path).0,
-            None => Tokens::new(&serde_json::from_value::<Vec<Vec<u32>>>(v["input_ids"].clone()).unwrap()),
+            None => Tokens::new(&lists(&v, "input_ids").unwrap()),
+        };
+        let tokens = match lists(&v, "decoder_input_ids") {
+            Some(target) => tokens.with_target(&target),
+            None => tokens,
         };
         let labels = v["labels"].as_array().unwrap().clone();
         Family { device: device.clone(), model, host, adapter, head, tokens, labels, directory }
@@ -120,9 +128,12 @@ impl Family {
         let logits = cx.matmul(&x, last.clone()).unwrap().read().unwrap();
         let mut targets = vec![];
         for labels in &self.labels {
-            // the row in front of a token predicts it
             let of: Vec<i64> = serde_json::from_value(labels.clone()).unwrap();
-            targets.extend(of[1..].iter().map(|l| u32::try_from(*l).unwrap_or(IGNORED)).chain([IGNORED]));
+            let of: Vec<u32> = of.iter().map(|l| u32::try_from(*l).unwrap_or(IGNORED)).collect();
+            match self.tokens.target {
+                Some(_) => targets.extend(of), // what is read has been shifted
+                None => targets.extend(of[1..].iter().chain([&IGNORED])), // the row in front of a token predicts it
+            }
         }
         let loss = cx.linear_cross_entropy(&x, last, &targets).unwrap();
         (h, logits, loss)

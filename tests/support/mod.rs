@@ -56,9 +56,20 @@ pub fn input(case: &str) -> (Tokens, Vec<u32>) {
     };
     let rows = |k: &str| v[k].as_array().unwrap().iter().map(numbers).collect::<Vec<_>>();
     let (ids, types) = (rows("input_ids"), rows("token_type_ids"));
-    let tokens =
-        Tokens { ids: ids.concat(), types: types.concat(), lengths: ids.iter().map(Vec::len).collect() };
+    let tokens = Tokens { types: types.concat(), ..Tokens::new(&ids) };
     (tokens, if v["labels"].is_null() { vec![] } else { numbers(&v["labels"]) })
+}
+/// One sequence of a batch by itself.
+pub fn alone(tokens: &Tokens, i: usize) -> Tokens {
+    let of = |ids: &[u32], lengths: &[usize]| {
+        let from: usize = lengths[..i].iter().sum();
+        ids[from..from + lengths[i]].to_vec()
+    };
+    let one = Tokens::new(&[of(&tokens.ids, &tokens.lengths)]);
+    match &tokens.target {
+        Some(target) => one.with_target(&[of(&target.ids, &target.lengths)]),
+        None => one,
+    }
 }
 /// `n` reproducible values in (-2, 2), roughly normal.
 pub fn noise(seed: u64, n: usize) -> Vec<f32> {

@@ -255,7 +255,7 @@ fn in_peft(first: &Adapter, all: &[Merged<'_>], rank: usize, host: &Host) -> Res
     fields.remove("exclude_modules");
     let mut tensors = vec![];
     for Merged { info, a, b, r, shape } in all {
-        let path = format!("{}{}", peft::ROOT, info.path);
+        let path = format!("{}{}", peft::ROOT, info.in_model(&info.path));
         let (n, whole) = (shape.parts.len(), shape.of * shape.width);
         // the parts of a layer as blocks of one matrix
         let mut blocks = vec![0.0; whole * n * r];

@@ -22,11 +22,12 @@ pub struct Active<'a> {
     /// Where the shares of fusions are collected, if they are looked at.
     shares: Option<&'a Shares>,
 }
-/// In front of which part of a pass a site stands: the embeddings, a layer, the head.
+/// In front of which part of a pass a site stands: the embeddings, a layer, the head. The output of an
+/// encoder is read by every layer of the decoder, so it stands behind whatever is adapted.
 fn place(s: Site) -> usize {
     match s.part {
         Part::Embed => 0,
-        Part::Head => usize::MAX,
+        Part::Memory | Part::Head => usize::MAX,
         _ => s.layer + 1,
     }
 }

@@ -217,7 +217,7 @@ impl Fusion {
     /// Every weight under its name in AdapterHub's checkpoints.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
-        self.common.each(&mut |_, name, w| v.push((name.into(), w)));
+        self.common.each(&mut |_, _, name, w| v.push((name.into(), w)));
         for info in &self.sites {
             if let Some(m) = self.mixers.get(&info.site) {
                 let path = format!("{}.{COLLECTION}.{}", info.path, self.name);

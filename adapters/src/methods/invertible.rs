@@ -49,6 +49,8 @@ pub(super) fn common(
         return Ok(());
     };
     let (first, second) = (channels / 2, channels - channels / 2);
+    // they belong to the words: in an encoder-decoder to those of the encoder
+    let place = &place.beside(Site::WORDS).unwrap_or(*place);
     for (names, input, output) in [(F, second, first), (G, first, second)] {
         let width = (input as f64 / factor).floor() as usize;
         if !(1..=1 << 20).contains(&width) {

@@ -10,7 +10,7 @@
 use super::{
     Config, Method, PeftMethod, overlaid,
     peft_prompt::{self, OfPeft},
-    prefix_module::{self, Prefixes, keys},
+    prefix_module::{self, CROSS, ENCODER, Kind, OWN, Prefixes},
     read, written,
 };
 use crate::{Common, Error, Module, Place, Result, grammar::Fields};
@@ -95,50 +95,61 @@ impl PrefixConfig {
             Error::Config(format!("`non_linearity` is `{}`, which is not supported", self.non_linearity))
         })
     }
-    /// The sites of a model that have a prefix, in order.
-    fn places<'s>(&'s self, sites: &'s [SiteInfo]) -> impl Iterator<Item = (Site, usize)> + 's {
+    /// Whether attentions of this kind have a prefix.
+    fn has(&self, kind: &Kind) -> bool {
+        match kind {
+            _ if *kind == CROSS => self.cross_prefix,
+            _ if *kind == ENCODER => self.encoder_prefix,
+            _ => true,
+        }
+    }
+    /// The sites of a model at which a generator makes the prefixes, in order.
+    fn places<'s>(
+        &'s self,
+        kind: &'static Kind,
+        sites: &'s [SiteInfo],
+    ) -> impl Iterator<Item = (Site, usize)> + 's {
         let own = sites.iter().filter(|i| i.module == i.site && !self.leave_out.contains(&i.site.layer));
-        own.filter_map(|i| match (i.kind, i.site.part) {
-            (SiteKind::Prefix { channels }, Part::Attn) => Some((i.site, channels)),
+        let here = own.filter(move |i| Kind::of(i.site, sites) == kind && self.has(kind));
+        here.filter_map(|i| match i.kind {
+            SiteKind::Prefix { channels } => Some((i.site, channels)),
             _ => None,
         })
     }
-    /// How the rows of layer number `index` of those that have a prefix are made.
-    fn rows(&self, sites: &[SiteInfo], index: usize) -> Result<Prefixes> {
-        let (of, channels) = (self.places(sites).count(), self.places(sites).next().map_or(0, |(_, c)| c));
+    /// How the rows of layer number `index` of those that have a prefix of this kind are made.
+    fn rows(&self, kind: &'static Kind, sites: &[SiteInfo], index: usize) -> Result<Prefixes> {
+        let places = || self.places(kind, sites);
+        let (of, channels) = (places().count(), places().next().map_or(0, |(_, c)| c));
         let act = if self.flat { None } else { Some(self.activation()?) };
-        Ok(Prefixes { length: self.prefix_length, index, of, channels, act })
+        Ok(Prefixes { kind, length: self.prefix_length, index, of, channels, act })
     }
     fn generator(
         &self,
+        kind: &'static Kind,
         place: &Place<'_>,
         to: &mut Common,
         from: &mut Source<'_, '_>,
         name: Option<&str>,
     ) -> Result<()> {
         let SiteKind::Stream { channels: c } = place.info.kind else { return Ok(()) };
-        let columns: usize = self.places(place.base.sites).map(|(_, channels)| 2 * channels).sum();
+        let columns: usize = self.places(kind, place.base.sites).map(|(_, channels)| 2 * channels).sum();
         if columns == 0 {
-            return Err(Error::Config(
-                "no layer of this model has a prefix: there is nothing to train".into(),
-            ));
+            return Ok(());
         }
         let (p, b) = (self.prefix_length, self.bottleneck_size);
         match (self.flat, name) {
             (true, Some(name)) => {
-                to.get_named(place, keys::FLAT, name, (&[p, columns], Role::WEIGHT, Init::Normal(1.0)), from)
+                to.get_named(place, kind.flat, name, (&[p, columns], Role::WEIGHT, Init::Normal(1.0)), from)
             }
-            (true, None) => {
-                to.get(place, keys::FLAT, (&[p * columns], Role::WEIGHT, Init::Normal(1.0)), from)
-            }
+            (true, None) => to.get(place, kind.flat, (&[p * columns], Role::WEIGHT, Init::Normal(1.0)), from),
             (false, _) => {
                 let (down, up) = ((c as f32).sqrt().recip(), (b as f32).sqrt().recip());
                 let uniform = Init::KaimingUniform;
-                to.get(place, keys::ROWS, (&[p, c], Role::WEIGHT, Init::Normal(1.0)), from)?;
-                to.get(place, keys::DOWN, (&[b, c], Role::WEIGHT, uniform), from)?;
-                to.get(place, keys::DOWN_BIAS, (&[b], Role::BIAS, Init::Uniform(down)), from)?;
-                to.get(place, keys::UP, (&[columns, b], Role::WEIGHT, uniform), from)?;
-                to.get(place, keys::UP_BIAS, (&[columns], Role::BIAS, Init::Uniform(up)), from)
+                to.get(place, kind.rows, (&[p, c], Role::WEIGHT, Init::Normal(1.0)), from)?;
+                to.get(place, kind.down, (&[b, c], Role::WEIGHT, uniform), from)?;
+                to.get(place, kind.down_bias, (&[b], Role::BIAS, Init::Uniform(down)), from)?;
+                to.get(place, kind.up, (&[columns, b], Role::WEIGHT, uniform), from)?;
+                to.get(place, kind.up_bias, (&[columns], Role::BIAS, Init::Uniform(up)), from)
             }
         }
     }
@@ -166,24 +177,36 @@ impl Config for PrefixConfig {
         self.leave_out.clone()
     }
     fn common(&self, place: &Place<'_>, to: &mut Common, from: &mut Source<'_, '_>) -> Result<()> {
+        let kinds = [&ENCODER, &OWN, &CROSS];
+        let sites = place.base.sites;
+        if !kinds.iter().any(|kind| self.places(kind, sites).next().is_some()) {
+            return Err(Error::Config(
+                "no layer of this model has a prefix: there is nothing to train".into(),
+            ));
+        }
+        if self.has_positions && sites.iter().any(|i| i.site.part == Part::Memory) {
+            return Err(Error::Config(
+                "PEFT's prefixes with positions are not supported on an encoder-decoder; AdapterHub's are"
+                    .into(),
+            ));
+        }
         let peft = (self.flat && self.has_positions).then_some(peft_prompt::TENSOR);
-        self.generator(place, to, from, peft)
+        kinds.into_iter().try_for_each(|kind| self.generator(kind, place, to, from, peft))
     }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         if place.info.site == Site::WORDS && self.has_positions {
             return Ok(vec![prefix_module::places_behind(self.prefix_length)]);
         }
-        let SiteKind::Prefix { channels } = place.info.kind else { return Ok(vec![]) };
-        if place.info.site.part == Part::Cross && self.cross_prefix {
-            return Err(Error::Config(
-                "`cross_prefix`: prefixes at cross-attention are not supported".into(),
-            ));
+        if !matches!(place.info.kind, SiteKind::Prefix { .. }) {
+            return Ok(vec![]);
         }
         // the library's files hold the generator once more at every attention, left out or not
         let path = place.module("prefix_tuning.pool.prefix_tunings");
-        let all = [keys::FLAT, keys::ROWS, keys::DOWN, keys::DOWN_BIAS, keys::UP, keys::UP_BIAS];
-        all.iter().for_each(|(_, tensor)| from.mark(&format!("{path}.{tensor}")));
-        let Some(index) = self.places(place.base.sites).position(|(s, _)| s == place.info.site) else {
+        let all = [&ENCODER, &OWN, &CROSS].into_iter().flat_map(Kind::tensors);
+        all.for_each(|tensor| from.mark(&format!("{path}.{tensor}")));
+        let (site, sites) = (place.info.site, place.base.sites);
+        let kind = Kind::of(site, sites);
+        let Some(index) = self.places(kind, sites).position(|(s, _)| s == site) else {
             return Ok(vec![]);
         };
         let gates = match (self.use_gating, self.shared_gating) {
@@ -196,14 +219,14 @@ impl Config for PrefixConfig {
                 }
             }
         };
-        let rows = self.rows(place.base.sites, index)?;
-        // gates read what the attention reads, which may be wider than its keys
-        let stream = place.base.sites.iter().find_map(|i| match i.kind {
-            SiteKind::Stream { channels } => Some(channels),
+        // what a gate reads is the stream
+        let channels = sites.iter().find_map(|i| match i.kind {
+            SiteKind::Stream { channels } if i.site == Site::EMBED => Some(channels),
             _ => None,
         });
-        let inputs = stream.unwrap_or(channels);
-        Ok(vec![prefix_module::build(rows, self.dropout as f32, gates, inputs, place, from)?])
+        let rows = self.rows(kind, sites, index)?;
+        let channels = channels.unwrap_or(rows.channels);
+        Ok(vec![prefix_module::build(rows, self.dropout as f32, gates, channels, place, from)?])
     }
     fn adapterhub(&self) -> Result<Fields> {
         if self.has_positions {
@@ -222,7 +245,7 @@ impl Config for PrefixConfig {
             () if self.use_gating => cannot("prefixes with gates"),
             () if !self.leave_out.is_empty() => cannot("layers without a prefix"),
             () => {
-                let layers = self.places(sites).count();
+                let layers = self.places(&OWN, sites).count();
                 let mut fields = peft_prompt::fields(PEFT, self.prefix_length, layers, sites);
                 fields.insert("encoder_hidden_size".into(), json!(self.bottleneck_size));
                 fields.insert("prefix_projection".into(), json!(!self.flat));
@@ -235,16 +258,16 @@ impl Config for PrefixConfig {
     fn peft_tensors<'c>(&self, common: &'c Common) -> Result<Vec<(String, TensorData<'c>)>> {
         let name = peft_prompt::TENSOR.to_string();
         if self.flat {
-            let Some(t) = common.tensor(keys::FLAT) else { return Ok(vec![]) };
+            let Some(t) = common.tensor(OWN.flat) else { return Ok(vec![]) };
             let shape = [self.prefix_length, t.elements() / self.prefix_length];
             return Ok(vec![(name, TensorData::f32(&t.to_f32()?, &shape))]);
         }
-        let Some(columns) = common.tensor(keys::UP).map(|t| t.shape()[0]) else { return Ok(vec![]) };
-        let device = common.tensor(keys::UP).map(|t| t.buffer().device().clone());
+        let Some(columns) = common.tensor(OWN.up).map(|t| t.shape()[0]) else { return Ok(vec![]) };
+        let device = common.tensor(OWN.up).map(|t| t.buffer().device().clone());
         let Some(device) = device else { return Ok(vec![]) };
         // half of them keys and half of them values, as if all belonged to one layer
         let (length, channels) = (self.prefix_length, columns / 2);
-        let all = Prefixes { length, index: 0, of: 1, channels, act: Some(self.activation()?) };
+        let all = Prefixes { kind: &OWN, length, index: 0, of: 1, channels, act: Some(self.activation()?) };
         let mut cx = Cx::new(&device, &Plain, Pass::infer());
         let values = all.generated(&mut cx, common)?.read()?;
         Ok(vec![(name, TensorData::f32(&values, &[length, columns]))])

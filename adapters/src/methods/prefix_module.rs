@@ -2,8 +2,8 @@
 //! that prefixes take.
 use crate::{AtPrefix, AtStream, Common, Here, Module, Place, Result, View};
 use engraft_engine::{
-    self as engine, Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Param, Parameters, Prefix, Rows,
-    Seq, Source, Tensor, W, Weight, checkpoint::TensorData,
+    self as engine, Act, Activation, Cx, Frozen, Init, Linear, LinearRef, Param, Parameters, Part, Prefix,
+    Rows, Seq, Site, SiteInfo, Source, Tensor, W, Weight, checkpoint::TensorData,
 };
 
 /// What AdapterHub's checkpoints call the gates.
@@ -11,19 +11,55 @@ const COLLECTION: &str = "prefix_tuning.prefix_gates";
 
 /// What AdapterHub's checkpoints call the generator.
 const GENERATOR: &str = "prefix_tuning.prefix_tunings";
-/// (collection, tensor) of the weights of the generator.
-pub(super) mod keys {
-    pub const FLAT: (&str, &str) = (super::GENERATOR, "self_prefix.control_trans");
-    pub const ROWS: (&str, &str) = (super::GENERATOR, "self_prefix.wte.weight");
-    pub const DOWN: (&str, &str) = (super::GENERATOR, "self_prefix.control_trans.0.weight");
-    pub const DOWN_BIAS: (&str, &str) = (super::GENERATOR, "self_prefix.control_trans.0.bias");
-    pub const UP: (&str, &str) = (super::GENERATOR, "self_prefix.control_trans.2.weight");
-    pub const UP_BIAS: (&str, &str) = (super::GENERATOR, "self_prefix.control_trans.2.bias");
+/// The attentions whose prefixes have one generator, and (collection, tensor) of its weights.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub flat: (&'static str, &'static str),
+    pub rows: (&'static str, &'static str),
+    pub down: (&'static str, &'static str),
+    pub down_bias: (&'static str, &'static str),
+    pub up: (&'static str, &'static str),
+    pub up_bias: (&'static str, &'static str),
+}
+macro_rules! kind {
+    ($name:literal) => {
+        Kind {
+            flat: (GENERATOR, concat!($name, ".control_trans")),
+            rows: (GENERATOR, concat!($name, ".wte.weight")),
+            down: (GENERATOR, concat!($name, ".control_trans.0.weight")),
+            down_bias: (GENERATOR, concat!($name, ".control_trans.0.bias")),
+            up: (GENERATOR, concat!($name, ".control_trans.2.weight")),
+            up_bias: (GENERATOR, concat!($name, ".control_trans.2.bias")),
+        }
+    };
+}
+/// Self-attention: of a decoder where there is an encoder too.
+pub(super) static OWN: Kind = kind!("self_prefix");
+/// Self-attention of the encoder of an encoder-decoder.
+pub(super) static ENCODER: Kind = kind!("encoder_prefix");
+/// Attention of a decoder to the encoder's output.
+pub(super) static CROSS: Kind = kind!("cross_prefix");
+impl Kind {
+    /// That of an attention, in a model with these sites.
+    pub fn of(site: Site, sites: &[SiteInfo]) -> &'static Kind {
+        let memory = sites.iter().find(|i| i.site.part == Part::Memory);
+        match (site.part, memory) {
+            (Part::Cross, _) => &CROSS,
+            (_, Some(memory)) if site.layer < memory.site.layer => &ENCODER,
+            _ => &OWN,
+        }
+    }
+    /// The names of its weights.
+    pub fn tensors(&self) -> [&'static str; 6] {
+        [self.flat, self.rows, self.down, self.down_bias, self.up, self.up_bias].map(|(_, tensor)| tensor)
+    }
 }
 
 /// The rows of one layer among those that a generator makes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prefixes {
+    /// Whose.
+    pub kind: &'static Kind,
     /// P: rows.
     pub length: usize,
     /// The number of the layer among those with a prefix.
@@ -38,23 +74,20 @@ pub(super) struct Prefixes {
 impl Prefixes {
     /// Keys and values side by side: (P, 2C).
     pub fn generated<'m>(&self, cx: &mut Cx<'m>, common: &'m Common) -> engine::Result<Act> {
-        let Prefixes { length, of, channels: c, .. } = *self;
+        let Prefixes { kind, length, of, channels: c, .. } = *self;
         let here = 2 * self.index * c..2 * (self.index + 1) * c;
         let Some(act) = self.act else {
-            return cx.part(&common.weight(keys::FLAT), (length, 2 * of * c), [0..length, here]);
+            return cx.part(&common.weight(kind.flat), (length, 2 * of * c), [0..length, here]);
         };
-        let rows = cx.values(common.weight(keys::ROWS))?; //                                   (P, inputs)
-        let down = LinearRef {
-            w: common.weight(keys::DOWN),
-            b: Some(common.weight(keys::DOWN_BIAS)),
-            in_out: false,
-        };
+        let rows = cx.values(common.weight(kind.rows))?; //                                   (P, inputs)
+        let down =
+            LinearRef { w: common.weight(kind.down), b: Some(common.weight(kind.down_bias)), in_out: false };
         let h = cx.matmul(&rows, down)?;
         let h = cx.activate(&h, act)?; //                                                      (P, bottleneck)
-        let up = common.weight(keys::UP);
+        let up = common.weight(kind.up);
         let (all, width) = (2 * of * c, up.shape()[1]);
         let w = cx.part(&up, (all, width), [here.clone(), 0..width])?;
-        let b = cx.part(&common.weight(keys::UP_BIAS), (1, all), [0..1, here])?;
+        let b = cx.part(&common.weight(kind.up_bias), (1, all), [0..1, here])?;
         let up = LinearRef { w: W::Computed(w), b: Some(W::Computed(b)), in_out: false };
         cx.matmul(&h, up)
     }

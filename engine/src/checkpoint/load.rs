@@ -70,6 +70,11 @@ impl<'a> Load<'a> {
     pub fn get<P: Weight>(&mut self, name: &str, shape: &[usize], role: Role) -> Result<P> {
         self.stored(name, name, shape, role, self.storage)
     }
+    /// The same of the tensor that the files call `file`: they may hold one weight under one of
+    /// several names.
+    pub fn get_as<P: Weight>(&mut self, name: &str, file: &str, shape: &[usize], role: Role) -> Result<P> {
+        self.stored(name, file, shape, role, self.storage)
+    }
     /// The name that a file has for a tensor: an older one, or without the beginning that files may
     /// leave out, if it is there so.
     fn in_file<'n>(&'n self, name: &'n str) -> &'n str {
