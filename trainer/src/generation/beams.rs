@@ -102,7 +102,8 @@ impl<'a> Beams<'a> {
         }
         let can_go_on = !candidates.iter().all(|c| c.ends);
         let new = candidates[0].beam.ids.len() - self.source.len();
-        let is_full = self.finished.iter().all(|f| f.is_finished) && s.early_stopping == EarlyStopping::AtOnce;
+        let is_full =
+            self.finished.iter().all(|f| f.is_finished) && s.early_stopping == EarlyStopping::AtOnce;
         let length = (new as f64).powf(s.length_penalty) as f32;
         let mut contest = std::mem::take(&mut self.finished);
         for (i, c) in candidates.iter().enumerate() {

@@ -1,5 +1,8 @@
 //! The passes of a generation.
-use crate::{Error, Result, learner::Learner};
+use crate::{
+    Error, Result,
+    learner::{Backbone, Learner},
+};
 use engraft_adapters::heads::CausalLm;
 use engraft_engine::{Cx, Hooks, KvCache, Pass, Rows};
 use engraft_models::{Kind, Tokens};
@@ -61,21 +64,27 @@ impl<'l> Decoder<'l> {
     }
 }
 
+/// Refuses a model that does not read from left to right.
+pub fn can_generate(backbone: &Backbone) -> Result<()> {
+    match backbone.model().info().kind {
+        Kind::Decoder => Ok(()),
+        Kind::Encoder => {
+            let why = "is an encoder: it reads a text as a whole, and cannot generate";
+            Err(Error::Model(format!("{} {why}", backbone.directory().display())))
+        }
+    }
+}
 /// Refuses a learner that says nothing of the next token, or not of one text at a time.
 pub(super) fn check(learner: &Learner) -> Result<()> {
     let (backbone, setup) = (learner.backbone(), learner.setup());
-    let (info, place) = (backbone.model().info(), backbone.directory().display());
-    if info.kind == Kind::Encoder {
-        let why = "is an encoder: it reads a text as a whole, and cannot generate";
-        return Err(Error::Model(format!("{place} {why}")));
-    }
+    can_generate(backbone)?;
     let has_head = match learner.head() {
         Some(head) => head.config().is::<CausalLm>().is_some(),
-        None => info.has_lm_head,
+        None => backbone.model().info().has_lm_head,
     };
     if !has_head {
-        let why = "has no language-modelling head here: it says nothing of the next token, and cannot generate";
-        return Err(Error::Model(format!("{place} {why}")));
+        let why = "has no language-modelling head here: it says nothing of the next token";
+        return Err(Error::Model(format!("{} {why}", backbone.directory().display())));
     }
     match setup.items() {
         None => Ok(()),

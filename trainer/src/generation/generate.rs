@@ -54,11 +54,16 @@ pub fn generate(
             }
             () if n > positions => return wrong(format!("; the model takes {positions}")),
             () if n >= most => {
-                return wrong(format!(", and a sequence may have {most}: give more, or the number of new ones"));
+                return wrong(format!(
+                    ", and a sequence may have {most}: give more, or the number of new ones"
+                ));
             }
             // the last token is read by nobody
             () if most - 1 > positions => {
-                return wrong(format!(", with {} new ones the model takes no more than {positions}", most - n));
+                return wrong(format!(
+                    ", with {} new ones the model takes no more than {positions}",
+                    most - n
+                ));
             }
             () => longest.push(most),
         }

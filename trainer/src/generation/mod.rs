@@ -36,6 +36,7 @@ mod search;
 mod settings;
 mod warp;
 
+pub use decoder::can_generate;
 pub use generate::{Generated, Said, generate};
 pub use rules::Place;
 pub use settings::{EarlyStopping, Settings};

@@ -84,7 +84,12 @@ pub(super) fn run(
             let mut own;
             let all = &mut scores[row * vocabulary..(row + 1) * vocabulary];
             // several sequences read the row of their prompt
-            let x = if n > 1 { own = all.to_vec(); &mut own[..] } else { all };
+            let x = if n > 1 {
+                own = all.to_vec();
+                &mut own[..]
+            } else {
+                all
+            };
             process(s, &at, x);
             let next = if s.do_sample { draw(x, &mut r.random) } else { argmax(x) };
             let id = next.ok_or_else(|| nothing(r.prompt))? as u32;
