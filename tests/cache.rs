@@ -12,7 +12,12 @@ fn gpt2(device: &Device, storage: Option<Storage>) -> Box<dyn Model> {
     load_frozen(&fixture("gpt2/model"), device, how).unwrap().model
 }
 /// The state of the last token of each sequence.
-fn states(device: &Device, model: &dyn Model, texts: &[Vec<u32>], cache: &mut Option<KvCache>) -> Vec<Vec<f32>> {
+fn states(
+    device: &Device,
+    model: &dyn Model,
+    texts: &[Vec<u32>],
+    cache: &mut Option<KvCache>,
+) -> Vec<Vec<f32>> {
     let mut cx = Cx::new(device, &Plain, Pass::infer());
     if let Some(cache) = cache.take() {
         cx = cx.with_cache(cache).unwrap();
