@@ -109,6 +109,7 @@ impl<W: Stored, const M: usize> Block<'_, '_, W, M> {
     /// # Safety
     /// As of `along`.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // rows, lines and lanes, in every loop
     unsafe fn lines<S: Simd, const N: usize>(&self, s: S, q: usize, sums: *mut f32) {
         let (w, nc, line) = (self.job.b.from, self.job.plan.nc, self.p + q);
         for c in (0..self.cols).step_by(S::V::LANES) {
@@ -139,6 +140,7 @@ impl<W: Stored, const M: usize> Block<'_, '_, W, M> {
     /// # Safety
     /// As of [`run`].
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // rows, lines and lanes, in every loop
     unsafe fn down<S: Simd>(&self, s: S) {
         let (w, lanes) = (self.job.b.from, S::V::LANES);
         for c in (0..self.cols).step_by(lanes) {

@@ -5,9 +5,9 @@
 //! best of the others run on.
 use super::{
     decoder::Decoder,
-    generate::Generated,
     numbers::{NEVER, log_softmax, top},
     rules::Place,
+    said::Generated,
     scores::process,
     search::{nothing, numbers, uniform},
     settings::{EarlyStopping, Settings},

@@ -34,15 +34,20 @@ struct Fields {
     map: Map<String, Value>,
 }
 
-/// The settings of a model directory.
-pub(super) fn read(directory: &Path) -> Result<Settings> {
-    let own = directory.join("generation_config.json");
-    let path = if own.exists() { own } else { directory.join("config.json") };
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(map)) => Fields { path, map }.settings(),
-        Ok(_) => Err(Error::file(&path, "not a JSON object")),
-        Err(e) => Err(Error::file(&path, e.to_string())),
+impl Settings {
+    /// The defaults of a model: those of its `generation_config.json`; where there is none, what
+    /// `config.json` says of generation, as older files do. A field that changes the result and is
+    /// not computed is an error.
+    pub fn read(directory: impl AsRef<Path>) -> Result<Settings> {
+        let own = directory.as_ref().join("generation_config.json");
+        let path = if own.exists() { own } else { directory.as_ref().join("config.json") };
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        match serde_json::from_str(&text) {
+            Ok(Value::Object(map)) => Fields { path, map }.settings(),
+            Ok(_) => Err(Error::file(&path, "not a JSON object")),
+            Err(e) => Err(Error::file(&path, e.to_string())),
+        }
     }
 }
 
@@ -173,7 +178,7 @@ mod tests {
     fn of(text: &str) -> Result<Settings> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("generation_config.json"), text).unwrap();
-        read(dir.path())
+        Settings::read(dir.path())
     }
 
     #[test]

@@ -31,12 +31,14 @@ mod file;
 mod generate;
 mod numbers;
 mod rules;
+mod said;
 pub mod scores;
 mod search;
 mod settings;
 mod warp;
 
 pub use decoder::can_generate;
-pub use generate::{Generated, Said, generate};
+pub use generate::generate;
 pub use rules::Place;
+pub use said::{Generated, Said};
 pub use settings::{EarlyStopping, Settings};

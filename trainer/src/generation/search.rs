@@ -1,9 +1,9 @@
 //! One token after the other: the most probable one, or one that is drawn.
 use super::{
     decoder::Decoder,
-    generate::{Generated, Said},
     numbers::{argmax, softmax},
     rules::Place,
+    said::{Generated, Said},
     scores::process,
     settings::Settings,
 };

@@ -1,8 +1,6 @@
 //! How to generate.
-use super::file;
 use crate::{Error, Result};
 use engraft_models::ModelInfo;
-use std::path::Path;
 
 /// When a beam search ends, once there are as many finished sequences as beams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,12 +115,6 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The defaults of a model: those of its `generation_config.json`; where there is none, what
-    /// `config.json` says of generation, as older files do. A field that changes the result and is
-    /// not computed is an error.
-    pub fn read(directory: impl AsRef<Path>) -> Result<Settings> {
-        file::read(directory.as_ref())
-    }
     /// The most tokens of a sequence whose prompt has so many.
     pub fn longest(&self, prompt: usize, model: &ModelInfo) -> usize {
         match (self.max_new_tokens, self.max_length) {
