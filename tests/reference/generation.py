@@ -21,7 +21,7 @@ from common import FIXTURES, NAME, fresh, randomize, rng, save_peft, sizes
 
 OUT = FIXTURES / "generation"
 PROMPTS, NEW = 20, 40
-ENDS = dict(eos_token_id=[7, 11], pad_token_id=0)
+ENDS = dict(eos_token_id=[37, 2], pad_token_id=0)  # tokens that these models say often
 
 
 def gpt2():
@@ -39,7 +39,7 @@ FAMILIES = {
 CASES = {
     "greedy": dict(),
     "no-end": dict(eos_token_id=None),
-    "one-end": dict(eos_token_id=11),
+    "one-end": dict(eos_token_id=37),
     "length": dict(max_length=31, max_new_tokens=None, eos_token_id=None),
     "usual-length": dict(max_new_tokens=None, eos_token_id=None),
     "repetition": dict(repetition_penalty=1.7),
@@ -47,15 +47,15 @@ CASES = {
     "no-repeat-1": dict(no_repeat_ngram_size=1, eos_token_id=None),
     "no-repeat-2": dict(no_repeat_ngram_size=2),
     "no-repeat-prompt": dict(no_repeat_ngram_size=3, encoder_no_repeat_ngram_size=2),
-    "bad-words": dict(bad_words_ids=[[3], [7], [5, 9], [1, 2, 3], [40], [41, 17], [22]]),
-    "suppress": dict(suppress_tokens=[1, 2, 3, 20, 21, 30, 40, 50, 200], begin_suppress_tokens=[7, 8, 9, 10, 11]),
+    "bad-words": dict(bad_words_ids=[[3], [37], [5, 9], [1, 2, 3], [40], [41, 17], [22], [23, 58]]),
+    "suppress": dict(suppress_tokens=[1, 2, 3, 20, 21, 30, 40, 50, 200], begin_suppress_tokens=[2, 22, 23, 32, 35, 37, 58]),
     "min-length": dict(min_length=24),
     "min-new-tokens": dict(min_new_tokens=12, min_length=40),
     "forced-bos": dict(forced_bos_token_id=33, begin_suppress_tokens=[5, 6, 7]),
     "forced-eos": dict(forced_eos_token_id=[12, 7], eos_token_id=None),
     "decay": dict(exponential_decay_length_penalty=[3, 1.2], remove_invalid_values=True),
     "all-rules": dict(repetition_penalty=1.3, no_repeat_ngram_size=2, min_new_tokens=6, suppress_tokens=[4, 44],
-                      forced_eos_token_id=11, renormalize_logits=True, remove_invalid_values=True),
+                      forced_eos_token_id=37, renormalize_logits=True, remove_invalid_values=True),
     "beams-2": dict(num_beams=2),
     "beams-4": dict(num_beams=4, num_return_sequences=4),
     "beams-short": dict(num_beams=4, length_penalty=-1.0, num_return_sequences=2),
@@ -64,9 +64,9 @@ CASES = {
     "beams-early-short": dict(num_beams=2, early_stopping=True, length_penalty=0.3),
     "beams-never": dict(num_beams=4, early_stopping="never", length_penalty=0.6),
     "beams-never-0": dict(num_beams=2, early_stopping="never", length_penalty=0.0, num_return_sequences=2),
-    "beams-one-end": dict(num_beams=3, eos_token_id=7, length_penalty=1.5),
+    "beams-one-end": dict(num_beams=3, eos_token_id=37, length_penalty=1.5),
     "beams-no-end": dict(num_beams=2, eos_token_id=None),
-    "beams-rules": dict(num_beams=4, repetition_penalty=1.4, no_repeat_ngram_size=2, min_new_tokens=5, forced_eos_token_id=7,
+    "beams-rules": dict(num_beams=4, repetition_penalty=1.4, no_repeat_ngram_size=2, min_new_tokens=5, forced_eos_token_id=37,
                         bad_words_ids=[[3], [9, 1]], forced_bos_token_id=12, renormalize_logits=True),
     "lora": dict(adapter="lora"),
     "lora-beams": dict(adapter="lora", num_beams=3, num_return_sequences=2),
