@@ -145,6 +145,19 @@ impl<'m> Cx<'m> {
     pub fn place(&self, item: usize) -> usize {
         self.cache.as_ref().map_or(0, |c| c.tokens(item))
     }
+    /// Keys and values that layer `layer` attends to besides those of its tokens, as those of an
+    /// encoder's output are: made once, and in a pass that remembers taken from there ever after.
+    pub fn once(
+        &mut self,
+        layer: usize,
+        make: impl FnOnce(&mut Cx<'m>) -> Result<[Act; 2]>,
+    ) -> Result<[Act; 2]> {
+        if let Some(made) = self.cache.as_mut().and_then(|c| c.other(layer, None)) {
+            return Ok(made);
+        }
+        let made = make(self)?;
+        Ok(self.cache.as_mut().and_then(|c| c.other(layer, Some(made.clone()))).unwrap_or(made))
+    }
     /// What the pass has remembered.
     pub fn into_cache(self) -> Option<KvCache> {
         self.cache

@@ -48,6 +48,7 @@ pub mod choice;
 pub mod data;
 pub mod demo;
 mod error;
+pub mod generation;
 pub mod learner;
 pub mod reports;
 pub mod run;

@@ -193,6 +193,10 @@ impl Config for PrefixConfig {
         let peft = (self.flat && self.has_positions).then_some(peft_prompt::TENSOR);
         kinds.into_iter().try_for_each(|kind| self.generator(kind, place, to, from, peft))
     }
+    fn reads_places(&self, layer: usize) -> bool {
+        // a gate reads every row of a sequence
+        self.use_gating && !self.leave_out.contains(&layer)
+    }
     fn build(&self, place: &Place<'_>, from: &mut Source<'_, '_>) -> Result<Vec<Box<dyn Module>>> {
         if place.info.site == Site::WORDS && self.has_positions {
             return Ok(vec![prefix_module::places_behind(self.prefix_length)]);

@@ -19,6 +19,8 @@
 //! Where there are few rows and B is a transposed weight, it is the rows that are packed, and Cᵀ =
 //! Bᵀ Aᵀ is computed in blocks that are written down transposed.
 //!
+//! Of very few rows nothing is packed: `few.rs`.
+//!
 //! A weight's gradient is dyᵀ x, where A's rows are neighbours in memory. If the gradient is low, x
 //! is read in place; if it is narrow, its transpose is computed that way; else some tiles of A at a
 //! time are packed.
@@ -73,6 +75,7 @@ struct Code<'a, S> {
     /// For A.
     pack_f32: unsafe fn(&Piece<Floats<'a, f32>>, usize, *mut f32),
     write_transposed: unsafe fn(&Block),
+    few: unsafe fn(&Job<'_, S>, usize, *mut f32),
 }
 #[cfg(target_arch = "x86_64")]
 fn code<'a, S: Stored>(isa: Isa) -> Option<Code<'a, S>> {
@@ -82,12 +85,14 @@ fn code<'a, S: Stored>(isa: Isa) -> Option<Code<'a, S>> {
             pack: avx512::pack,
             pack_f32: avx512::pack,
             write_transposed: avx512::write_transposed,
+            few: avx512::few,
         }),
         Isa::Avx2 => Some(Code {
             kernel: avx2::kernel,
             pack: avx2::pack,
             pack_f32: avx2::pack,
             write_transposed: avx2::write_transposed,
+            few: avx2::few,
         }),
         Isa::Portable => None,
     }
@@ -129,6 +134,7 @@ pub(super) fn multiply<S: Stored>(
     let (high, wide) = if plan.c_transposed { (cols, m) } else { (m, cols) };
     assert!(c_row >= wide && holds(c.len(), high, c_row, wide, 1), "C is too short");
     assert!(!plan.c_transposed || (plan.isa != Isa::Portable && plan.group == 0 && plan.step == plan.kc));
+    assert!(!plan.few || (plan.isa != Isa::Portable && a.col == 1 && !plan.c_transposed));
     assert!(plus.covers(high, wide), "what is added is too short");
     let each = plan.floats(!S::IS_F32);
     assert!(workspace.len() >= d.threads() * each, "the workspace is too small");
@@ -146,6 +152,7 @@ pub(super) fn multiply<S: Stored>(
         unsafe {
             let slot = workspace.get().add(thread * each);
             match &code {
+                Some(code) if plan.few => (code.few)(&job, task, slot),
                 Some(code) => job.run(code, task, slot),
                 None => portable::run(&job, task, slot),
             }

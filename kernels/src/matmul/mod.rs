@@ -12,6 +12,8 @@ mod cases;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod cpu;
 mod cuda;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+mod few;
 mod operands;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod pack;

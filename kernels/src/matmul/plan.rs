@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub c_transposed: bool,
     /// B's columns are packed for all depths at once.
     pub whole: bool,
+    /// So few rows of A that B is read where it lies and decoded on the way.
+    pub few: bool,
 }
 
 /// Up to so many rows of C, B is not worth packing if it can be read in place
@@ -45,6 +47,11 @@ const C_TRANSPOSED_VALUES: usize = 320 << 10;
 /// ... by so many tasks, of at least so many of its lines.
 const C_TRANSPOSED_TASKS: usize = 16;
 const C_TRANSPOSED_LINES: usize = 48;
+/// Up to so many rows of A, B is not packed at all: then tasks are so many, of columns within ...
+const FEW: usize = 8;
+const FEW_TASKS: usize = 4;
+/// ... these bounds.
+const FEW_COLS: (usize, usize) = (64, 768);
 /// Columns are cut into blocks of at most so many ...
 const BLOCK: usize = 192;
 /// ... and into so many blocks at least, if there are as many panels; fewer, if each
@@ -121,7 +128,7 @@ impl Plan {
         } else {
             0
         };
-        Plan {
+        let plan = Plan {
             isa,
             m,
             depth,
@@ -136,7 +143,16 @@ impl Plan {
             group,
             c_transposed: false,
             whole,
-        }
+            few: false,
+        };
+        let few = vectorised && !a_transposed && (1..=FEW).contains(&m);
+        if few { plan.of_few() } else { plan }
+    }
+    /// The same sums of few rows.
+    fn of_few(self) -> Plan {
+        let (least, most) = FEW_COLS;
+        let nc = self.cols.div_ceil(FEW_TASKS).clamp(least, most).next_multiple_of(lanes(self.isa));
+        Plan { few: true, mc: self.m, nc, step: self.kc, in_place: false, group: 0, whole: false, ..self }
     }
     /// y (m x n) = x Wᵀ, W (n x depth), which is plain f32 or not. With few rows, its transpose W
     /// xᵀ is computed: then what must be turned for the tiles is x and not the weight. How sums are
@@ -155,7 +171,7 @@ impl Plan {
         let nc = m.next_multiple_of(vectors * lanes(isa));
         let mc = n.div_ceil(C_TRANSPOSED_TASKS).max(C_TRANSPOSED_LINES).next_multiple_of(lanes(isa));
         let (m, cols) = (n, m);
-        Plan { m, cols, vectors, tile_rows, mc, nc, c_transposed: true, whole: true, ..plan }
+        Plan { m, cols, vectors, tile_rows, mc, nc, c_transposed: true, whole: true, few: false, ..plan }
     }
     /// G (n x k) = dyᵀ x with m terms. With few columns its transpose xᵀ dy is computed: then there
     /// are few rows instead, and dy is read in place.
@@ -213,6 +229,9 @@ impl Plan {
     pub(super) fn floats(&self, decoded: bool) -> usize {
         if self.tasks() == 0 {
             return 0;
+        }
+        if self.few {
+            return HEADER + self.m.next_power_of_two() * self.nc;
         }
         if self.apart() > 0 {
             return self.block() + self.apart().next_multiple_of(HEADER);

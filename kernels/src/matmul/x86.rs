@@ -1,5 +1,7 @@
 //! The micro-kernel and the packing for AVX-512 and for AVX2: each tile that a plan may ask for.
 use super::{
+    few,
+    operands::Job,
     pack::{self, Piece},
     tile::{self, Kernel, Tile},
     transpose::{self, Block},
@@ -45,6 +47,16 @@ macro_rules! code {
                 // SAFETY: the processor has the instructions, and the caller answers
                 // for the pointers.
                 unsafe { pack::pack($token::assume(), from, panel, to) }
+            }
+            /// [`few::run`].
+            ///
+            /// # Safety
+            /// As there, and the processor has the instructions.
+            #[target_feature(enable = $features)]
+            pub(in crate::matmul) unsafe fn few<W: Stored>(job: &Job<'_, W>, task: usize, slot: *mut f32) {
+                // SAFETY: the processor has the instructions, and the caller answers
+                // for the pointers.
+                unsafe { few::run($token::assume(), job, task, slot) }
             }
             /// [`transpose::write_transposed`].
             ///

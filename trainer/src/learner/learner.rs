@@ -177,14 +177,14 @@ impl Learner {
         self.active_above(batch.len(), 0)
     }
     /// The same for so many texts, without the adapters of so many lower layers.
-    pub(super) fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
+    pub(crate) fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
         let active = self.adapters.activate_like(self.compat, &self.setup, items)?;
         match dropped == 0 && self.skipped.is_empty() {
             true => Ok(active),
             false => Ok(active.without_layers(self.skipped.iter().copied().chain(0..dropped))),
         }
     }
-    pub(super) fn top(&self) -> Top<'_> {
+    pub(crate) fn top(&self) -> Top<'_> {
         Top::new(&*self.backbone.model, self.head.as_ref())
     }
     /// The first layer that is not the plain model's, or is not frozen, and behind the last one

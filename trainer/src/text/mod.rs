@@ -6,6 +6,7 @@ mod charsmap;
 pub mod companions;
 mod configure;
 mod cut;
+mod decode;
 pub mod example;
 pub mod examples;
 mod fields;

@@ -43,12 +43,12 @@ pub struct Words {
 
 /// A tokenizer that fits its model.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pub(super) inner: tokenizers::Tokenizer,
     /// The same without a limit, made when it is needed: for whole documents, and for words.
     whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
     words: OnceLock<Result<tokenizers::Tokenizer, String>>,
     splits: OnceLock<Splits>,
-    name: String,
+    pub(super) name: String,
     model: String,
     vocabulary: usize,
     max_length: usize,

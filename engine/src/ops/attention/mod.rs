@@ -148,8 +148,8 @@ impl<'a, 'm> Qkv<'a, 'm> {
         }
         Ok(d)
     }
-    /// Which rows attend to which.
-    fn spans(&self, mask: Mask, remembered: Option<&Remembered<'_>>) -> Result<Vec<Span>> {
+    /// Which rows attend to which; the keys of a prefix lie behind so many other places.
+    fn spans(&self, mask: Mask, remembered: Option<&Remembered<'_>>, behind: usize) -> Result<Vec<Span>> {
         let (q, k) = (&self.q.act.seqs, &self.k.act.seqs);
         let of_each = [self.first.map(<[_]>::len), self.prefix.map(|p| p.of.len())];
         if let Some(n) = of_each.into_iter().flatten().find(|n| *n != q.len()) {
@@ -164,11 +164,14 @@ impl<'a, 'm> Qkv<'a, 'm> {
                 None if a.len == b.len || !places => 0,
                 None => return Err(Error::Shape { op: OP, left: vec![a.len], right: vec![b.len] }),
             };
-            let (start, before) = remembered.map_or((b.start, 0), |r| r.place(b));
-            let mut span = Span::new(a.start..a.start + a.len, start..start + before + b.len);
+            let before = remembered.map_or(0, |r| r.before(b));
+            let mut span = Span::new(a.start..a.start + a.len, b.start..b.start + b.len);
+            if let Some(r) = remembered {
+                span.kv = r.keys(b);
+            }
             (span.position, span.bias_position) = (before + first, before + first);
             let pieces = self.prefix.map_or(&[][..], |p| &p.of[i]).iter().filter(|rows| !rows.is_empty());
-            let pieces: Vec<Keys> = pieces.map(|rows| Keys { of: 1, rows: rows.clone() }).collect();
+            let pieces: Vec<Keys> = pieces.map(|rows| Keys { of: behind, rows: rows.clone() }).collect();
             if !pieces.is_empty() {
                 let keys: usize = pieces.iter().map(|keys| keys.rows.len()).sum();
                 span.position += keys;
@@ -212,7 +215,8 @@ impl<'m> Cx<'m> {
             Some(c) => Some(c.append(self.device(), s.layer, [x.k.view()?, x.v.view()?], &x.k.act.seqs)?),
             None => None,
         };
-        let spans = x.spans(how.mask, remembered.as_ref())?;
+        let held = remembered.as_ref().map(Remembered::views).transpose()?;
+        let spans = x.spans(how.mask, remembered.as_ref(), held.as_ref().map_or(1, Vec::len))?;
         let scale = how.scale.unwrap_or(1.0 / (head_dim as f32).sqrt());
         let (dropout, kv_heads) = (self.dropout_at(how.dropout, s, 0), how.kv());
         let shape = Shape { heads: how.count, kv_heads, head_dim, scale, mask: how.mask, dropout };
@@ -223,8 +227,8 @@ impl<'m> Cx<'m> {
         let recorded = self.needed(&nodes, target.as_slice());
 
         let mut views = inputs.iter().map(Cols::view).collect::<Result<Vec<_>>>()?;
-        if let Some(r) = &remembered {
-            views[1..3].copy_from_slice(&r.views()?);
+        if let Some(held) = held {
+            views.splice(1..3, held.into_iter().flatten());
         }
         let (rows, channels) = (x.q.act.rows, x.q.cols.len());
         let mut o = self.alloc(rows * channels)?;

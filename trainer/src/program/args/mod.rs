@@ -1,11 +1,13 @@
 //! The arguments of the program.
 
 mod adapters;
+mod generate;
 mod profile;
 mod shared;
 mod texts;
 
 pub use adapters::{Adapters, Convert, Diff, Fold, List, Manage, Merge, Rename};
+pub use generate::Generate;
 pub use profile::Profile;
 pub use shared::{Grafted, Reading, RunArgs, StorageArgs, skipped};
 
@@ -57,6 +59,8 @@ pub enum Command {
     /// Run a model on token ids, without dropout, and save hidden states, logits, loss and
     /// gradients
     Forward(Forward),
+    /// Continue texts with a language model
+    Generate(Box<Generate>),
     /// Take some training steps and say where the time goes
     Profile(Box<Profile>),
     /// List, rename, merge, convert and compare saved adapters

@@ -1,31 +1,31 @@
 //! Texts on the command line that begin with a dash.
 use std::ffi::OsString;
 
-/// The flag in front of texts.
-const TEXT: &str = "--text";
+/// The flags in front of texts.
+const TEXTS: [&str; 2] = ["--text", "--prompt"];
 
-/// Marks what follows `--text` and begins with a dash as a text, as in `--text=-5`, unless it looks
+/// Marks what follows `--text` or `--prompt` and begins with a dash as a text, as in `--text=-5`, unless it looks
 /// like a flag: one or two dashes and a word.
 pub fn mark(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut marked: Vec<OsString> = vec![];
-    // whether texts are read, and whether the next one needs a flag of its own
-    let (mut are_texts, mut is_new) = (false, false);
+    // the flag whose texts are read, and whether the next one needs it again
+    let (mut flag, mut is_new) = (None, false);
     for argument in arguments {
         let text = argument.to_str();
-        if are_texts && text.is_some_and(|text| text.starts_with('-') && !is_flag(text)) {
-            if marked.last().is_some_and(|last| last == TEXT) {
+        if let Some(flag) = flag.filter(|_| text.is_some_and(|t| t.starts_with('-') && !is_flag(t))) {
+            if marked.last().is_some_and(|last| last == flag) {
                 marked.pop();
             }
-            let mut with = OsString::from(format!("{TEXT}="));
+            let mut with = OsString::from(format!("{flag}="));
             with.push(&argument);
             marked.push(with);
             is_new = true;
             continue;
         }
         if text.is_some_and(|text| text.starts_with('-')) {
-            (are_texts, is_new) = (text == Some(TEXT), false);
-        } else if are_texts && is_new {
-            marked.push(TEXT.into());
+            (flag, is_new) = (TEXTS.into_iter().find(|flag| text == Some(flag)), false);
+        } else if let Some(flag) = flag.filter(|_| is_new) {
+            marked.push(flag.into());
             is_new = false;
         }
         marked.push(argument);
@@ -57,6 +57,7 @@ mod tests {
             marked(&["--text", "a", "- b", "c", "--", "-x"]),
             ["--text", "a", "--text=- b", "--text", "c", "--", "-x"]
         );
+        assert_eq!(marked(&["--prompt", "- a", "b"]), ["--prompt=- a", "--prompt", "b"]);
         for text in ["-5", "-", "---", "- a", "-good day", "--no = way", "-5.2e3", "-=-", "–", "-é"] {
             let flags = marked(&["--text", text, "b"]).join(" ");
             let expected = if text.starts_with('-') {

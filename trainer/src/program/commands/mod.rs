@@ -3,6 +3,7 @@ mod adapters;
 mod eval;
 mod fold;
 mod forward;
+mod generate;
 mod inspect;
 mod memory;
 mod predict;
@@ -33,6 +34,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Inspect(i) => inspect::run(&i),
         Command::Memory(m) => memory::run(&m),
         Command::Forward(f) => forward::run(&f),
+        Command::Generate(g) => generate::run(&g),
         Command::Profile(p) => profile::run(&p),
         Command::Quantize(q) => quantize::run(&q),
     }?;
