@@ -3,7 +3,7 @@
 mod support;
 use engraft_engine::*;
 use engraft_models::{Holding, Rows, Tokens};
-use std::{path::Path, sync::Mutex};
+use std::sync::Mutex;
 
 /// The model's own operations, and a note of every call.
 #[derive(Default)]
@@ -59,12 +59,11 @@ fn listed(i: &SiteInfo) -> (Site, &'static str, Vec<usize>) {
 
 #[test]
 fn hooks_are_called_at_the_listed_sites_and_nowhere_else() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3], vec![4], vec![5, 6]]);
     let these = Rows::These([vec![0, 2], vec![0], vec![]].into());
-    for family in ["bert", "gpt2"] {
-        let directory = fixtures.join(family).join("model");
+    for family in support::families::all() {
+        let directory = support::fixture(&format!("{family}/model"));
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
         let mut sites: Vec<_> = model.sites().iter().map(listed).collect();
         sites.sort();
@@ -84,12 +83,11 @@ fn hooks_are_called_at_the_listed_sites_and_nowhere_else() {
 
 #[test]
 fn chosen_rows_are_those_of_the_whole() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3, 9, 8], vec![4], vec![5, 6]]);
     let chosen = [vec![0, 2, 3], vec![0], vec![]];
-    for family in ["bert", "gpt2"] {
-        let directory = fixtures.join(family).join("model");
+    for family in support::families::all() {
+        let directory = support::fixture(&format!("{family}/model"));
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
         let hidden = |rows: &Rows| {
             let mut cx = Cx::new(&device, &Plain, Pass::infer());

@@ -106,6 +106,10 @@ impl Config {
     pub fn class(&self) -> Option<&str> {
         self.fields.get("architectures")?.get(0)?.as_str()
     }
+    /// True if the model that was saved is of one of these classes, or nothing says of which.
+    pub fn is_of(&self, classes: &[&str]) -> bool {
+        self.class().is_none_or(|class| classes.contains(&class))
+    }
     /// True if there is a field of this name.
     pub fn has(&self, name: &str) -> bool {
         self.fields.contains_key(name)
@@ -163,6 +167,12 @@ impl Config {
         let n = v.as_u64().filter(|n| (1..1 << 31).contains(n));
         n.map(|n| n as usize)
             .ok_or_else(|| self.error(format!("`{name}` is {v}, expected a number of at least 1")))
+    }
+    /// The number of a token, or `default` where there is none.
+    pub fn token(&self, name: &str, default: u32) -> Result<u32> {
+        let Some(v) = self.take(name) else { return Ok(default) };
+        let n = v.as_u64().filter(|n| *n < 1 << 31);
+        n.map(|n| n as u32).ok_or_else(|| self.error(format!("`{name}` is {v}, expected a token's number")))
     }
     /// A number, or `default` where there is none.
     pub fn number(&self, name: &str, default: f64) -> Result<f64> {

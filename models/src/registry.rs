@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Family, Model, Result, bert, gpt2};
+use crate::{Config, Family, Model, Result, bert, gpt2, roberta};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub struct Loaded {
 }
 
 /// Every family of models.
-pub const FAMILIES: &[Family] = &[bert::FAMILY, gpt2::FAMILY];
+pub const FAMILIES: &[Family] = &[bert::FAMILY, roberta::FAMILY, roberta::XLM, gpt2::FAMILY];
 
 /// How a model's weights are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,7 @@ fn family_of<'f>(config: &Config, families: &'f [Family]) -> Result<&'f Family> 
     let name = config.text("model_type", "")?;
     // `BertForMaskedLM` is a class of `bert`, `BertweetModel` is none
     let is_class = |family: &str| {
+        let family = &family.replace('-', ""); // `XLMRobertaModel`
         let class = config.class().filter(|_| !config.has("model_type")).unwrap_or_default();
         let rest = class.get(family.len()..).unwrap_or_default();
         class.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family))

@@ -5,8 +5,8 @@
 //! says at which site it stands. What comes back are handles; the values, the names and the list of
 //! sites are in [`Weights`].
 use engraft_engine::{
-    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Result, Role, Site, SiteInfo,
-    SiteKind, SiteNorm, Tensor, W, Weight,
+    LinearForm, LinearRef, Load, Norm, NormKind, NormRef, Param, Parameters, Part, Result, Role, Site,
+    SiteInfo, SiteKind, SiteNorm, Tensor, W, Weight,
 };
 
 /// A weight among [`Weights`].
@@ -111,6 +111,19 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         let w = self.load.get(name, &[rows, cols], Role::WEIGHT)?;
         Ok(self.add(name.into(), w))
     }
+    /// A bias of `len` numbers by itself.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Id> {
+        let w = self.load.get(name, &[len], Role::BIAS)?;
+        Ok(self.add(name.into(), w))
+    }
+    /// Layer `layer` runs with the weights of layer `of`, and its sites have the modules of that
+    /// one's.
+    pub fn repeat(&mut self, of: usize, layer: usize) {
+        let is_in_layer = |s: Site| s.layer == of && !matches!(s.part, Part::Embed | Part::Head);
+        let first = self.weights.sites.iter().filter(|i| is_in_layer(i.site)).cloned();
+        let again: Vec<_> = first.map(|i| SiteInfo { site: Site { layer, ..i.site }, ..i }).collect();
+        self.weights.sites.extend(again);
+    }
     /// A linear layer of the module `path`, where no hook is called.
     pub fn plain_linear(&mut self, path: &str, dims: (usize, usize), form: LinearForm) -> Result<LinearId> {
         let l = self.load.linear::<P>(path, dims, form)?;
@@ -142,6 +155,21 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         kind: NormKind,
     ) -> Result<NormId> {
         let n = self.load.norm::<P>(path, channels, eps, kind)?;
+        Ok(self.add_norm(site, path, channels, n))
+    }
+    /// A LayerNorm that has no bias.
+    pub fn norm_without_bias(
+        &mut self,
+        site: Option<Site>,
+        path: &str,
+        channels: usize,
+        eps: f32,
+    ) -> Result<NormId> {
+        let n = self.load.norm_without_bias::<P>(path, channels, eps)?;
+        Ok(self.add_norm(site, path, channels, n))
+    }
+    fn add_norm(&mut self, site: Option<Site>, path: &str, channels: usize, n: Norm<P>) -> NormId {
+        let (eps, kind) = (n.eps, n.kind);
         let w = self.add(format!("{path}.weight"), n.w);
         let b = n.b.map(|b| self.add(format!("{path}.bias"), b));
         if let Some(site) = site {
@@ -149,6 +177,6 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
             let norm = self.site_norm(path);
             self.weights.sites.push(info.with_norm(norm));
         }
-        Ok(NormId { w, b, eps, kind })
+        NormId { w, b, eps, kind }
     }
 }

@@ -24,6 +24,28 @@ pub struct Family {
 pub fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
+/// Every family that has a tiny model among the fixtures: `bert`, `encoders/roberta`.
+pub fn all() -> Vec<String> {
+    let root = super::fixture("./");
+    let (mut found, mut left) = (vec![], vec![root.clone()]);
+    while let Some(dir) = left.pop() {
+        let inside = std::fs::read_dir(&dir).unwrap().map(|f| f.unwrap().path());
+        left.extend(inside.filter(|p| p.is_dir()));
+        if dir.join("model/config.json").exists() {
+            found.push(dir.strip_prefix(&root).unwrap().to_str().unwrap().to_string());
+        }
+    }
+    found.sort();
+    found
+}
+/// The names of the folders of a case or a family, in order.
+pub fn folders(of: &str) -> Vec<String> {
+    let dirs = std::fs::read_dir(super::fixture(of)).unwrap().map(|f| f.unwrap());
+    let dirs = dirs.filter(|d| d.path().is_dir());
+    let mut names: Vec<String> = dirs.map(|d| d.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
 /// The frozen model of a family, and what files say of it.
 pub fn backbone(family: &str, device: &Device) -> (Box<dyn Model>, Host) {
     let directory = super::fixture(&format!("{family}/model"));
@@ -63,7 +85,7 @@ impl Family {
     pub fn on(name: &str, device: &Device) -> Family {
         let path = if name.contains('/') { name.into() } else { format!("inputs/{name}") };
         let (directory, mut set) = (super::fixture(&path), ParamSet::new());
-        let (folder, case) = path.split_once('/').unwrap();
+        let (folder, case) = path.rsplit_once('/').unwrap();
         let has_model = super::fixture(&format!("{folder}/model")).exists();
         let family = if has_model { folder } else { case.split('-').next().unwrap() };
         let (model, host) = backbone(family, device);

@@ -10,7 +10,15 @@ const NAME: &str = "tagging";
 pub(super) const HEAD: HeadType = HeadType {
     name: NAME,
     read: |fields, _| Ok(Box::new(methods::read::<Tagging>(fields)?)),
-    built_in: &[built_in("BertForTokenClassification"), built_in("GPT2ForTokenClassification")],
+    built_in: &[
+        built_in("AlbertForTokenClassification"),
+        built_in("BertForTokenClassification"),
+        built_in("DistilBertForTokenClassification"),
+        built_in("ElectraForTokenClassification"),
+        built_in("GPT2ForTokenClassification"),
+        built_in("RobertaForTokenClassification"),
+        built_in("XLMRobertaForTokenClassification"),
+    ],
 };
 /// The head of such a class: one layer.
 const fn built_in(class: &'static str) -> BuiltIn {
