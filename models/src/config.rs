@@ -55,11 +55,13 @@ const HARMLESS: &[&str] = &[
     "pooler_type",
     "prefix",
     "problem_type",
+    "qa_dropout",
     "return_dict",
     "sentence_transformers",
     "sep_token_id",
     "summary_activation",
     "summary_first_dropout",
+    "summary_last_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
@@ -158,9 +160,13 @@ impl Config {
     /// absence says so, a model is built as deep as its configuration says: deeper than any is that
     /// of no model.
     pub fn layers(&self, name: &str, default: usize) -> Result<usize> {
-        match self.count_or(name, default)? {
-            n if n <= DEEPEST => Ok(n),
-            n => Err(self.error(format!("`{name}` is {n}; models have at most {DEEPEST} layers"))),
+        self.as_layers(name, self.count_or(name, default)?)
+    }
+    /// A count of layers that comes of the field `name`: an error if no model is so deep.
+    pub(crate) fn as_layers(&self, name: &str, n: usize) -> Result<usize> {
+        match n <= DEEPEST {
+            true => Ok(n),
+            false => Err(self.error(format!("`{name}` makes {n} layers; models have at most {DEEPEST}"))),
         }
     }
     fn as_count(&self, name: &str, v: &Value) -> Result<usize> {

@@ -18,6 +18,8 @@ pub(crate) struct Encoder {
     pub project: Option<&'static str>,
     /// How tokens are counted.
     pub positions: Positions,
+    /// The table of positions stays as it is, also where all weights train.
+    pub fixed_positions: bool,
     /// Channels of the feed-forward network.
     pub inner: usize,
     /// Between its layers.
@@ -167,6 +169,7 @@ impl Encoder {
             embedding: info.channels,
             project: None,
             positions: Positions::FromZero,
+            fixed_positions: false,
             inner: config.count_or("intermediate_size", d.inner)?,
             act: activation(config, "hidden_act", d.act)?,
             heads,

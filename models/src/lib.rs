@@ -6,8 +6,11 @@
 //! family by its `model_type` from [`FAMILIES`].
 #![forbid(unsafe_code)]
 
+pub mod albert;
 pub mod bert;
 mod config;
+pub mod distilbert;
+pub mod electra;
 mod encoder;
 mod error;
 mod family;

@@ -152,6 +152,14 @@ pub struct ModelInfo {
     pub head_eps: f32,
 }
 
+impl ModelInfo {
+    /// True if it predicts the next token with a head of its own: that of a masked language model
+    /// predicts those that it cannot see.
+    pub fn predicts_next(&self) -> bool {
+        self.has_lm_head && self.kind != Kind::Encoder
+    }
+}
+
 /// A model over frozen or trained weights.
 pub trait Model: Parameters + Send + Sync {
     /// What it is.

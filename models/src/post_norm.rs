@@ -176,7 +176,11 @@ impl<P: Weight> Model for PostNorm<P> {
         if let Positions::Behind(padding) = self.about.positions {
             t.count_behind(padding, x.seqs(), &mut positions);
         }
-        let position = (m.get(self.position), &*positions);
+        let table = match self.about.fixed_positions {
+            true => m.constant(self.position),
+            false => m.get(self.position),
+        };
+        let position = (table, &*positions);
         let x = match self.kind {
             Some(kind) => cx.embed_onto(x, &[(m.get(kind), &*types), position])?,
             None => cx.embed_onto(x, &[position])?,

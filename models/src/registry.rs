@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Family, Model, Result, bert, gpt2, roberta};
+use crate::{Config, Family, Model, Result, albert, bert, distilbert, electra, gpt2, roberta};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -16,7 +16,15 @@ pub struct Loaded {
 }
 
 /// Every family of models.
-pub const FAMILIES: &[Family] = &[bert::FAMILY, roberta::FAMILY, roberta::XLM, gpt2::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    bert::FAMILY,
+    roberta::FAMILY,
+    roberta::XLM,
+    distilbert::FAMILY,
+    electra::FAMILY,
+    albert::FAMILY,
+    gpt2::FAMILY,
+];
 
 /// How a model's weights are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

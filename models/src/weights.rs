@@ -39,6 +39,10 @@ impl<P: Weight> Weights<P> {
     pub fn get(&self, id: Id) -> W<'_> {
         self.named[id.0].1.get()
     }
+    /// A weight at its point of use that has no gradient, although it may be among what trains.
+    pub fn constant(&self, id: Id) -> W<'_> {
+        W::Stored { tensor: self.named[id.0].1.tensor(), slot: None }
+    }
     /// A linear layer at its point of use.
     pub fn linear(&self, l: LinearId) -> LinearRef<'_> {
         LinearRef { w: self.get(l.w), b: l.b.map(|b| self.get(b)), in_out: l.in_out }

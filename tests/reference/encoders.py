@@ -12,6 +12,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from transformers.models.distilbert.modeling_distilbert import create_sinusoidal_embeddings
+
 import adapters
 from adapters import DoubleSeqBnConfig, LoRAConfig, ParBnConfig, PrefixTuningConfig, SeqBnConfig, SeqBnInvConfig
 
@@ -59,9 +61,14 @@ ADAPTERS = {
     "prefix": (PrefixTuningConfig(prefix_length=3, bottleneck_size=4), dict(layers=1)),
     "invertible": (SeqBnInvConfig(reduction_factor=10), dict(layers=1)),
 }
+DISTILBERT = COMMON | dict(dim=20, n_layers=2, n_heads=4, hidden_dim=28, max_position_embeddings=LONGEST)
+ALBERT = BERT | dict(embedding_size=8, num_hidden_layers=3)
 # positions begin behind the padding token
 ROBERTA = BERT | dict(pad_token_id=1, max_position_embeddings=LONGEST + 2, type_vocab_size=1)
 FAMILIES = {
+    "bert": Family("Bert", "bert", BERT, cases=(), variants={  # bert.py has the rest
+        "untied": dict(tie_word_embeddings=False, hidden_act="relu", layer_norm_eps=1e-3, **SMALL),
+    }),
     "roberta": Family("Roberta", "roberta", ROBERTA, variants={
         "types": dict(type_vocab_size=3, hidden_act="relu", layer_norm_eps=1e-3, **SMALL),
         "padding-0": dict(pad_token_id=0, max_position_embeddings=LONGEST + 1, hidden_act="gelu_new", **SMALL),
@@ -69,6 +76,20 @@ FAMILIES = {
     }),
     "xlm-roberta": Family("XLMRoberta", "roberta", ROBERTA, cases=("houlsby",), variants={  # the same code as RoBERTa's
         "types": dict(type_vocab_size=2, tie_word_embeddings=False, **SMALL),
+    }),
+    "distilbert": Family("DistilBert", "distilbert", DISTILBERT, types=False, pooler=False, variants={
+        "sinusoidal": dict(dim=12, n_layers=1, hidden_dim=9, sinusoidal_pos_embds=True),
+        "untied": dict(dim=12, n_layers=1, hidden_dim=9, activation="relu", tie_word_embeddings=False),
+    }),
+    "electra": Family("Electra", "electra", BERT | dict(embedding_size=8), pooler=False, variants={
+        "same-width": SMALL | dict(embedding_size=12, hidden_act="gelu_new", layer_norm_eps=1e-3),
+        "untied": SMALL | dict(embedding_size=16, type_vocab_size=1, tie_word_embeddings=False),
+    }),
+    "albert": Family("Albert", "albert", ALBERT, variants={
+        "groups": SMALL | dict(embedding_size=6, num_hidden_layers=4, num_hidden_groups=2, hidden_act="gelu"),
+        "inner": SMALL | dict(embedding_size=12, num_hidden_layers=2, inner_group_num=2, layer_norm_eps=1e-3),
+        "uneven": SMALL | dict(embedding_size=6, num_hidden_layers=3, num_hidden_groups=2,
+                               tie_word_embeddings=False),
     }),
 }
 MARKS = ["prefix_tuning", "invertible_adapters", f"adapters.{NAME}.", f"loras.{NAME}.", f"heads.{NAME}."]
@@ -134,7 +155,8 @@ def once(model):
 
     def rename(name):
         if name in pool:
-            return f"{root}.prefix_tuning." + name.split(".prefix_tuning.pool.")[1]
+            # `adapters` calls them `self` on DistilBERT alone; engraft does so in files
+            return f"{root}.prefix_tuning." + name.split(".prefix_tuning.pool.")[1].replace(f"{NAME}.self.", f"{NAME}.self_prefix.")
         return name if first[id(dict(model.named_parameters(remove_duplicate=False))[name])] == name else None
 
     return rename
@@ -198,7 +220,12 @@ def variant(key, family, name):
     folder = fresh(OUT / key / name)
     model = family.model("ForMaskedLM", **family.variants[name])
     randomize(model, (key, name))
+    if family.variants[name].get("sinusoidal_pos_embds"):
+        table = model.base_model.embeddings.position_embeddings.weight
+        create_sinusoidal_embeddings(*table.shape, table.data)
     save_model(model, folder)
+    # as it is loaded, which decides what trains
+    model = type(model).from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
     record(folder, model, masked(family, name, model.config), fill, once(model), curve=False)
 
 
