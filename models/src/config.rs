@@ -26,6 +26,7 @@ const HARMLESS: &[&str] = &[
     "cls_token_id",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
+    "deterministic_flash_attn",
     "directionality",
     "dtype",
     "eos_token_id",
@@ -33,6 +34,7 @@ const HARMLESS: &[&str] = &[
     "finetuning_task",
     "gradient_checkpointing",
     "id2label",
+    "initializer_cutoff_factor",
     "initializer_factor",
     "initializer_range",
     "label2id",
@@ -56,9 +58,13 @@ const HARMLESS: &[&str] = &[
     "prefix",
     "problem_type",
     "qa_dropout",
+    "reference_compile",
+    "repad_logits_with_grad",
     "return_dict",
     "sentence_transformers",
     "sep_token_id",
+    "sparse_pred_ignore_index",
+    "sparse_prediction",
     "summary_activation",
     "summary_first_dropout",
     "summary_last_dropout",
@@ -115,6 +121,10 @@ impl Config {
     /// True if there is a field of this name.
     pub fn has(&self, name: &str) -> bool {
         self.fields.contains_key(name)
+    }
+    /// True if a field is there and `null`.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.take(name).is_some_and(Value::is_null)
     }
     /// An error about this file.
     pub fn error(&self, what: impl Into<String>) -> Error {

@@ -27,16 +27,47 @@ pub(crate) struct MaskedLmHead {
     /// c, if there is one.
     pub last_bias: Option<&'static str>,
 }
-/// The head of a model.
+/// LN(act(W h + b)).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MaskedLm {
+pub(crate) struct Transform {
     dense: LinearId,
     act: Activation,
     norm: NormId,
+}
+/// The head of a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaskedLm {
+    pub transform: Transform,
     decoder: Id,
     bias: Option<Id>,
 }
 
+impl Transform {
+    /// From C channels to E. None if it is not in the files.
+    pub fn load<P: Weight>(
+        about: &MaskedLmHead,
+        at: &mut Layout<'_, '_, P>,
+        info: &ModelInfo,
+        (channels, embedding): (usize, usize),
+    ) -> Result<Option<Transform>> {
+        if !at.has(&format!("{}.weight", about.dense)) {
+            return Ok(None);
+        }
+        let form = LinearForm { no_bias: !about.dense_bias, ..LinearForm::default() };
+        let dense = at.plain_linear(about.dense, (channels, embedding), form)?;
+        let norm = match about.norm_bias {
+            true => at.norm(None, about.norm, embedding, info.head_eps, NormKind::Layer)?,
+            false => at.norm_without_bias(None, about.norm, embedding, info.head_eps)?,
+        };
+        Ok(Some(Transform { dense, act: about.act, norm }))
+    }
+    /// (rows, E)
+    pub fn forward<'m, P: Weight>(&self, cx: &mut Cx<'m>, h: &Act, m: &'m Weights<P>) -> Result<Act> {
+        let x = cx.matmul(h, m.linear(self.dense))?;
+        let x = cx.activate(&x, self.act)?;
+        Ok(cx.normalise(&x, m.norm(self.norm))?)
+    }
+}
 impl MaskedLm {
     /// Loads the head, from C channels to the E of the table `word` of embeddings and to the
     /// vocabulary. None if it is not in the files: a model without a head was saved.
@@ -44,7 +75,7 @@ impl MaskedLm {
         about: &MaskedLmHead,
         at: &mut Layout<'_, '_, P>,
         info: &ModelInfo,
-        (channels, embedding): (usize, usize),
+        dims: (usize, usize),
         word: Id,
         root: &str,
     ) -> Result<Option<MaskedLm>> {
@@ -52,32 +83,23 @@ impl MaskedLm {
         // files that hold one of two names of the same tensor
         let second = format!("{}.bias", about.decoder);
         let bias = about.last_bias.map(|name| if at.has(name) { name } else { &*second });
-        let is_there = at.has(&format!("{}.weight", about.dense))
-            && bias.is_none_or(|name| at.has(name))
-            && (info.is_tied || at.has(&own));
-        if !is_there {
+        if bias.is_some_and(|name| !at.has(name)) || !(info.is_tied || at.has(&own)) {
             return Ok(None);
         }
-        let form = LinearForm { no_bias: !about.dense_bias, ..LinearForm::default() };
-        let dense = at.plain_linear(about.dense, (channels, embedding), form)?;
-        let (eps, ln) = (info.head_eps, NormKind::Layer);
-        let norm = match about.norm_bias {
-            true => at.norm(None, about.norm, embedding, eps, ln)?,
-            false => at.norm_without_bias(None, about.norm, embedding, eps)?,
-        };
+        let Some(transform) = Transform::load(about, at, info, dims)? else { return Ok(None) };
         let decoder = match info.is_tied {
             true => {
                 at.ignore(&own);
                 word
             }
-            false => at.table(&own, info.vocabulary, embedding)?,
+            false => at.table(&own, info.vocabulary, dims.1)?,
         };
         let bias = bias.map(|name| at.vector(name, info.vocabulary)).transpose()?;
         if bias.is_some() {
             at.ignore(&second);
         }
-        at.site(Site::head(), SiteKind::Stream { channels: embedding }, root);
-        Ok(Some(MaskedLm { dense, act: about.act, norm, decoder, bias }))
+        at.site(Site::head(), SiteKind::Stream { channels: dims.1 }, root);
+        Ok(Some(MaskedLm { transform, decoder, bias }))
     }
     /// What E is multiplied with, (rows, E), and E with c.
     pub fn forward<'m, P: Weight>(
@@ -87,9 +109,7 @@ impl MaskedLm {
         m: &'m Weights<P>,
     ) -> Result<(Act, LinearRef<'m>)> {
         cx.enter(Site::head());
-        let x = cx.matmul(h, m.linear(self.dense))?; //                        (rows, E)
-        let x = cx.activate(&x, self.act)?;
-        let x = cx.normalise(&x, m.norm(self.norm))?;
+        let x = self.transform.forward(cx, h, m)?;
         let x = cx.stream(Site::head(), x)?;
         let b = self.bias.map(|b| m.get(b));
         Ok((x, LinearRef { w: m.get(self.decoder), b, in_out: false }))

@@ -1,5 +1,5 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Family, Model, Result, albert, bert, distilbert, electra, gpt2, roberta};
+use crate::{Config, Family, Model, Result, albert, bert, distilbert, electra, gpt2, modernbert, roberta};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -23,6 +23,7 @@ pub const FAMILIES: &[Family] = &[
     distilbert::FAMILY,
     electra::FAMILY,
     albert::FAMILY,
+    modernbert::FAMILY,
     gpt2::FAMILY,
 ];
 

@@ -15,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from transformers.models.distilbert.modeling_distilbert import create_sinusoidal_embeddings
 
 import adapters
-from adapters import DoubleSeqBnConfig, LoRAConfig, ParBnConfig, PrefixTuningConfig, SeqBnConfig, SeqBnInvConfig
+from adapters import AdapterModelInterface, DoubleSeqBnConfig, LoRAConfig, ParBnConfig, PrefixTuningConfig, SeqBnConfig, SeqBnInvConfig
+
+from peft import LoraConfig, get_peft_model
 
 import compose
-from common import (FIXTURES, IGNORED, NAME, class_loss, cu_seqlens, fresh, lengths, load, of_tokens, randomize, record, sizes,
-                    write)
+from common import (FIXTURES, IGNORED, NAME, class_loss, cu_seqlens, fresh, lengths, load, of_tokens, randomize, record, save_peft,
+                    sizes, write)
 
 OUT = FIXTURES / "encoders"
 VOCAB, LONGEST, LABELS = 43, 18, 3
@@ -41,6 +43,7 @@ class Family:
     types: bool = True
     pooler: bool = True
     cases: tuple = ("houlsby", "pfeiffer", "parallel", "lora", "prefix", "invertible", "fusion")
+    interface: AdapterModelInterface = None  # what `adapters` is told of a model for which it has no class
 
     def config(self, **more):
         """A new one for each model: `adapters` writes into the config it is given."""
@@ -50,7 +53,11 @@ class Family:
         return getattr(transformers, self.name + task)(self.config(**more))
 
     def adapter_model(self):
-        return getattr(adapters, self.name + "AdapterModel")(self.config())
+        if self.interface is None:
+            return getattr(adapters, self.name + "AdapterModel")(self.config())
+        model = self.model("ForMaskedLM")
+        adapters.init(model, interface=self.interface)
+        return model
 
 
 ADAPTERS = {
@@ -63,6 +70,16 @@ ADAPTERS = {
 }
 DISTILBERT = COMMON | dict(dim=20, n_layers=2, n_heads=4, hidden_dim=28, max_position_embeddings=LONGEST)
 ALBERT = BERT | dict(embedding_size=8, num_hidden_layers=3)
+MODERNBERT = COMMON | dict(
+    hidden_size=16, intermediate_size=20, num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=LONGEST, pad_token_id=0,
+    local_attention=4, reference_compile=False, classifier_pooling="cls", attn_implementation="sdpa",
+)
+NARROW = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=9)
+MODERNBERT_INTERFACE = AdapterModelInterface(
+    adapter_methods=["bottleneck", "lora", "reft", "invertible"], model_embeddings="embeddings", model_layers="layers",
+    layer_self_attn="attn", layer_cross_attn=None, attn_qkv_proj="Wqkv", attn_o_proj="Wo", layer_intermediate_proj="mlp.Wi",
+    layer_output_proj="mlp.Wo", layer_pre_self_attn="attn_norm", layer_pre_ffn="mlp_norm",
+)
 # positions begin behind the padding token
 ROBERTA = BERT | dict(pad_token_id=1, max_position_embeddings=LONGEST + 2, type_vocab_size=1)
 FAMILIES = {
@@ -91,7 +108,17 @@ FAMILIES = {
         "uneven": SMALL | dict(embedding_size=6, num_hidden_layers=3, num_hidden_groups=2,
                                tie_word_embeddings=False),
     }),
+    "modernbert": Family(
+        "ModernBert", "model", MODERNBERT, types=False, pooler=False, interface=MODERNBERT_INTERFACE, variants={
+            "biases": NARROW | dict(attention_bias=True, mlp_bias=True, norm_bias=True, classifier_bias=True, decoder_bias=False,
+                                    hidden_activation="silu", classifier_activation="relu", norm_eps=1e-3),
+            "wide-window": NARROW | dict(global_attn_every_n_layers=2, local_attention=7, local_rope_theta=None,
+                                         global_rope_theta=500.0, classifier_pooling="mean", tie_word_embeddings=False),
+            "global": NARROW | dict(global_attn_every_n_layers=1, hidden_activation="gelu_new"),
+        }, cases=("peft",),
+    ),
 }
+BODIES = {family.name + "Model" for family in FAMILIES.values()}
 MARKS = ["prefix_tuning", "invertible_adapters", f"adapters.{NAME}.", f"loras.{NAME}.", f"heads.{NAME}."]
 
 
@@ -112,7 +139,7 @@ def inputs(family, seed, config, padding=False):
 def run(model, batch):
     """(last hidden states, what the model gives for each sequence): one sequence at a time, nothing of it masked."""
     hidden, out = [], []
-    body = model.base_model
+    body = next(m for m in model.modules() if type(m).__name__ in BODIES)
     handle = body.register_forward_hook(lambda _m, _i, out: hidden.append(out[0][0]))
     for i, ids in enumerate(batch["input_ids"]):
         more = {"token_type_ids": torch.tensor([batch["token_type_ids"][i]])} if "token_type_ids" in batch else {}
@@ -208,6 +235,11 @@ def full(key, family, tensors):
     folder = fresh(OUT / key / "full")
     model = of_class(family, "ForSequenceClassification", tensors, num_labels=LABELS)
     randomize(model, (key, "full"), ["classifier", "pre_classifier"])
+    if family.interface:  # one layer on what engraft calls the pooler
+        save_head(key, family, folder, model.classifier, use_pooler=True)
+        rename = lambda name: name.replace("classifier.", f"heads.{NAME}.1.")
+        record(folder, model, labelled(family, "full", model.config), classify, rename, curve=False)
+        return
     copy = family.model("ForSequenceClassification", num_labels=LABELS)
     copy.load_state_dict(model.state_dict())
     adapters.init(copy)
@@ -225,8 +257,50 @@ def variant(key, family, name):
         create_sinusoidal_embeddings(*table.shape, table.data)
     save_model(model, folder)
     # as it is loaded, which decides what trains
-    model = type(model).from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    model = type(model).from_pretrained(folder, attn_implementation=family.options["attn_implementation"], dtype=torch.float32)
     record(folder, model, masked(family, name, model.config), fill, once(model), curve=False)
+
+
+def save_head(key, family, folder, linear, use_pooler):
+    """A head of one layer, in the files of a library that cannot have it on this model."""
+    fields = dict(head_type="classification", num_labels=LABELS, layers=1, activation_function=None, bias=True, use_pooler=use_pooler,
+                  dropout_prob=None, label2id={f"LABEL_{i}": i for i in range(LABELS)})
+    card = dict(config=fields, hidden_size=family.config().hidden_size, model_class=family.name + "Model", model_name="",
+                model_type=key, name=NAME, version="adapters." + adapters.__version__)
+    (folder / "head_config.json").write_text(json.dumps(card, indent=2, sort_keys=True))
+    tensors = {f"heads.{NAME}.1.{n}": p.data.clone() for n, p in linear.named_parameters()}
+    save_file(tensors, folder / "model_head.safetensors", metadata={"format": "pt"})
+
+
+def on_first(model, batch):
+    hidden, _ = run(model, batch)
+    logits = model.heads[NAME](hidden[cu_seqlens(batch)[:-1]])
+    return hidden, logits, class_loss(logits, batch["labels"])
+
+
+def own_case(key, family, tensors, name):
+    """An adapter on a model that `adapters` knows by its interface, with one layer on the first token."""
+    folder = fresh(OUT / key / name)
+    model = load(family.adapter_model(), {n: t for n, t in tensors.items() if n != "decoder.weight"})
+    model.add_adapter(NAME, config=ADAPTERS[name][0])
+    model.train_adapter(NAME)
+    for n, p in model.named_parameters():
+        p.requires_grad = any(mark in n for mark in MARKS)
+    model.heads = torch.nn.ModuleDict({NAME: torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(model.config.hidden_size, LABELS))})
+    randomize(model, (key, name), MARKS)
+    model.save_adapter(str(folder), NAME, with_head=False, use_safetensors=True)
+    save_head(key, family, folder, model.heads[NAME][1], use_pooler=False)
+    record(folder, model, labelled(family, name, model.config), on_first, once(model))
+
+
+def peft_case(key, family, tensors):
+    folder = fresh(OUT / key / "peft")
+    model = of_class(family, "ForSequenceClassification", tensors, num_labels=LABELS)
+    options = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=5, target_modules=["Wqkv", "Wi", "Wo"])
+    model = get_peft_model(model, options)
+    randomize(model, (key, "peft"), ["lora_", "modules_to_save"])
+    rename = save_peft(model, folder)
+    record(folder, model, labelled(family, "peft", model.config), classify, rename)
 
 
 def case(key, family, tensors, name):
@@ -275,7 +349,12 @@ def main():
         for name in family.variants:
             variant(key, family, name)
         for name in family.cases:
-            fusion(key, family) if name == "fusion" else case(key, family, tensors, name)
+            if name == "fusion":
+                fusion(key, family)
+            elif name == "peft":
+                peft_case(key, family, tensors)
+            else:
+                (own_case if family.interface else case)(key, family, tensors, name)
         sizes(OUT / key)
 
 
