@@ -10,19 +10,20 @@ use engraft_engine::{
 use engraft_models::{Holding, Loaded, Model, Tokens, load_frozen};
 use std::path::Path;
 use support::{
-    cpu,
-    families::{backbone, with_fixtures},
+    alone, cpu,
+    families::{all, backbone},
     fixture,
     made::made,
-    relative,
+    of_kind, relative,
 };
 
 /// One of each kind of hook.
 const ADAPTER: &str = "prefix_tuning[prefix_length=3,bottleneck_size=4]|lora[r=2,attn_matrices=[q,k,v]]\
                        |seq_bn[reduction_factor=4]";
 
-fn tokens() -> Tokens {
-    Tokens::new(&[vec![3, 7, 1, 9, 4, 8, 2, 6, 5, 3], vec![5, 2, 8], vec![6], vec![2, 2, 9, 1]])
+fn tokens(model: &dyn Model) -> Tokens {
+    let all = [vec![3, 7, 1, 9, 4, 8, 2, 6, 5, 3], vec![5, 2, 8], vec![6], vec![2, 2, 9, 1]];
+    of_kind(model, Tokens::new(&all))
 }
 fn load(directory: &Path, device: &Device, how: Holding) -> Loaded {
     load_frozen(directory, device, how).unwrap()
@@ -38,13 +39,13 @@ fn computed(compute: Compute) -> Holding {
 }
 fn hidden(model: &dyn Model, device: &Device) -> Vec<f32> {
     let mut cx = Cx::new(device, &Plain, Pass::infer());
-    model.forward(&mut cx, &tokens(), &Rows::All).unwrap().read().unwrap()
+    model.forward(&mut cx, &tokens(model), &Rows::All).unwrap().read().unwrap()
 }
 /// The gradients of Σ y², where layers keep what they are told.
 fn learn(model: &dyn Model, adapter: &Adapter, device: &Device, keep: Keep) -> Vec<(String, Vec<f32>)> {
     let (policy, mut g) = (Activations::all(keep), Gradients::new());
     let mut cx = Cx::new(device, adapter as &dyn Hooks, Pass::train(3, 1)).with_activations(&policy);
-    let y: Act = model.forward(&mut cx, &tokens(), &Rows::All).unwrap();
+    let y: Act = model.forward(&mut cx, &tokens(model), &Rows::All).unwrap();
     let dy: Vec<f32> = y.read().unwrap().iter().map(|y| 2.0 * y).collect();
     cx.backward(&y, device.upload(Class::Scratch, &dy).unwrap(), &mut g).unwrap();
     let mut all = vec![];
@@ -57,7 +58,7 @@ fn learn(model: &dyn Model, adapter: &Adapter, device: &Device, keep: Keep) -> V
 #[test]
 fn matrices_in_fewer_bytes_compute_as_their_values() {
     let device = cpu();
-    for family in with_fixtures() {
+    for family in &all() {
         let exact = hidden(&*of(family, &device, Holding::default()), &device);
         let (adapter, _) = made(family, ADAPTER, &device).unwrap();
         for (storage, near) in [(Storage::Int8, 0.1), (Storage::Nf4, 0.9)] {
@@ -88,7 +89,7 @@ fn matrices_in_fewer_bytes_compute_as_their_values() {
 #[test]
 fn products_in_integers_are_close() {
     let device = cpu();
-    for family in with_fixtures() {
+    for family in &all() {
         let exact = hidden(&*of(family, &device, Holding::default()), &device);
         let (adapter, _) = made(family, ADAPTER, &device).unwrap();
         for compute in [Compute::Int8Forward, Compute::Int8] {
@@ -105,19 +106,20 @@ fn products_in_integers_are_close() {
 fn layers_by_themselves_are_the_whole() {
     // what a run keeps of its frozen layers is the residual stream between two of them
     let device = cpu();
-    for family in with_fixtures() {
+    for family in &all() {
         let model = of(family, &device, Holding::default());
         for rows in [Rows::All, Rows::Last, Rows::These([vec![1, 2], vec![0], vec![], vec![3]].into())] {
             let mut cx = Cx::new(&device, &Plain, Pass::infer());
-            let whole = model.forward(&mut cx, &tokens(), &rows).unwrap().read().unwrap();
-            for middle in 1..model.info().layers {
+            let tokens = tokens(&*model);
+            let whole = model.forward(&mut cx, &tokens, &rows).unwrap().read().unwrap();
+            for middle in 1..model.info().input_layers() {
                 let mut cx = Cx::new(&device, &Plain, Pass::infer());
-                let x = model.embed(&mut cx, &tokens()).unwrap();
+                let x = model.embed(&mut cx, &tokens).unwrap();
                 let x = model.run(&mut cx, 0..middle, x, &Rows::All).unwrap();
                 let kept = device.upload(Class::Scratch, &x.read().unwrap()).unwrap();
                 let x = Act::new(kept, x.cols(), x.seqs().clone()).unwrap();
                 let mut cx = Cx::new(&device, &Plain, Pass::infer());
-                let y = model.run(&mut cx, middle..model.info().layers, x, &rows).unwrap();
+                let y = model.finish(&mut cx, middle, x, &tokens, &rows).unwrap();
                 assert!(y.read().unwrap() == whole, "{family}, from layer {middle}, {rows:?}");
             }
         }
@@ -127,13 +129,13 @@ fn layers_by_themselves_are_the_whole() {
 #[test]
 fn sequences_are_what_they_are_alone() {
     let device = cpu();
-    for family in with_fixtures() {
+    for family in &all() {
         let model = of(family, &device, Holding::default());
-        let (all, batch, c) = (hidden(&*model, &device), tokens(), model.info().channels);
+        let (all, batch, c) = (hidden(&*model, &device), tokens(&*model), model.info().channels);
         let mut start = 0;
-        for n in &batch.lengths {
+        for (i, n) in batch.outputs().iter().enumerate() {
             let mut cx = Cx::new(&device, &Plain, Pass::infer());
-            let one = Tokens::new(&[&batch.ids[start..start + n]]);
+            let one = alone(&batch, i);
             let y = model.forward(&mut cx, &one, &Rows::All).unwrap().read().unwrap();
             assert!(y == all[start * c..(start + n) * c], "{family}, {n} tokens");
             start += n;
@@ -143,7 +145,7 @@ fn sequences_are_what_they_are_alone() {
 
 #[test]
 fn layers_computed_again_give_the_same_bits_and_bytes_are_foretold() {
-    for family in with_fixtures() {
+    for family in &all() {
         for how in [Holding::default(), stored(Storage::Nf4), computed(Compute::Int8)] {
             let run = |device: &Device, keep| {
                 let model = of(family, device, how);
@@ -164,7 +166,7 @@ fn layers_computed_again_give_the_same_bits_and_bytes_are_foretold() {
 #[test]
 fn every_method_stands_on_every_family_or_says_why_not() {
     let device = cpu();
-    for family in with_fixtures() {
+    for family in &all() {
         let (model, host) = backbone(family, &device);
         let mut stand = 0;
         for name in METHODS.iter().flat_map(|m| m.names) {
@@ -186,7 +188,8 @@ fn every_method_stands_on_every_family_or_says_why_not() {
             let named = model.named();
             let again = Adapter::load_frozen(dir.path(), &host, Base::new(model.sites(), &named), &device);
             let again = again.unwrap_or_else(|e| panic!("{family}, {name}: {e}"));
-            let [a, b] = [&adapter, &again].map(|a| support::made::hidden(&*model, a, &tokens(), &device));
+            let [a, b] =
+                [&adapter, &again].map(|a| support::made::hidden(&*model, a, &tokens(&*model), &device));
             assert!(a == b, "{family}, {name}: it reads back");
             stand += 1;
         }

@@ -13,45 +13,14 @@ const FAMILIES: [&str; 3] = ["bert", "gpt2", "t5"];
 fn hidden_states_and_gradients() {
     let recomputed = Activations::all(Keep::Recompute);
     for family in FAMILIES {
-        let want = Expected::of(&format!("compose/{family}"));
+        let want = expected(family);
         let all = cases(family, &cpu());
         assert!(all.len() > 30);
         let mut worst = (0f64, 0f64);
         for case in all {
-            let name = format!("{family} {}", case.name);
             for policy in [&Activations::default(), &recomputed] {
-                let (hidden, gradients) = case.pass(policy);
-                let e = relative(&hidden, &want.get(&format!("{}/hidden", case.name)));
-                assert!(e < 1e-5, "{name}: {e:.1e}");
-                worst.0 = worst.0.max(e);
-                let start = format!("{}/", case.name);
-                let named: Vec<String> = want.all().into_iter().filter(|n| n.starts_with(&start)).collect();
-                let mut scale = 0f32;
-                for n in named.iter().filter(|n| n.contains("grad.")) {
-                    scale = want.get(n).iter().fold(scale, |m, x| m.max(x.abs()));
-                }
-                let mut found = 0;
-                for (parameter, got) in &gradients {
-                    let tensor = format!("{start}grad.{parameter}");
-                    if !named.contains(&tensor) {
-                        // the library has no gradient for what no sequence reaches
-                        assert!(got.iter().all(|x| *x == 0.0), "{name}: {parameter}");
-                        continue;
-                    }
-                    found += 1;
-                    let want = want.get(&tensor);
-                    // the gradient of a key's bias is 0: it moves all scores alike
-                    let top = want.iter().fold(1e-6 * scale, |m, x| m.max(x.abs()));
-                    let e = got.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top;
-                    let bound = if parameter.contains("key.bias") { 1.0 } else { 1e-4 };
-                    assert!(e < bound, "{name}: {parameter} {e:.1e} of {top:.1e}");
-                    worst.1 = worst.1.max(f64::from(if bound < 1.0 { e } else { 0.0 }));
-                }
-                // an adapter that no sequence chooses has no gradient here, and zeros there
-                let is_nought = |n: &&String| want.get(n).iter().all(|x| *x == 0.0);
-                let noughts = named.iter().filter(is_nought).count();
-                let all = named.len() - 1;
-                assert!((all - noughts..=all).contains(&found), "{name}: every gradient of the library");
+                let e = case.agrees(family, &want, policy);
+                worst = (worst.0.max(e.0), worst.1.max(e.1));
             }
         }
         println!("{family}: hidden {:.1e}, gradients {:.1e}", worst.0, worst.1);

@@ -17,9 +17,9 @@ use support::{
 };
 
 /// The decoders, which all have fixtures.
-fn decoders() -> Vec<&'static str> {
-    let is_decoder = |name: &&str| families::backbone(name, &cpu()).0.info().kind == Kind::Decoder;
-    let all: Vec<_> = families::with_fixtures().into_iter().filter(is_decoder).collect();
+fn decoders() -> Vec<String> {
+    let is_decoder = |name: &String| families::backbone(name, &cpu()).0.info().kind == Kind::Decoder;
+    let all: Vec<_> = families::all().into_iter().filter(is_decoder).collect();
     assert!(all.len() > 1);
     all
 }
@@ -36,7 +36,7 @@ enum Of {
 /// `{family}/{case}` of all cases of a kind.
 fn cases(of: Of) -> Vec<String> {
     let mut all = vec![];
-    for family in decoders() {
+    for family in &decoders() {
         for file in std::fs::read_dir(fixture(&format!("{family}/model")).parent().unwrap()).unwrap() {
             let (path, name) = file.map(|f| (f.path(), f.file_name())).unwrap();
             let kind = match () {
@@ -276,7 +276,7 @@ fn decoding_with_a_cache_gives_the_states_of_the_whole() {
 fn decoding_with_a_cache_and_adapters_gives_the_states_of_the_whole() {
     let device = cpu();
     let adapter = "prefix_tuning[prefix_length=3,bottleneck_size=4]|lora[r=2,attn_matrices=[q,k,v]]|double_seq_bn[reduction_factor=4]";
-    for family in decoders() {
+    for family in &decoders() {
         let (model, _) = families::backbone(family, &device);
         let (adapter, _) = made(family, adapter, &device).unwrap();
         decodes(family, &*model, &adapter, &device);

@@ -3,7 +3,7 @@ mod support;
 use engraft_adapters::Adapter;
 use engraft_engine::kernels::Class;
 use engraft_engine::*;
-use engraft_models::{Bert, Config, Model, Rows, Tokens};
+use engraft_models::{Holding, Rows, Tokens};
 use std::sync::Mutex;
 use support::{grafted::*, *};
 
@@ -174,11 +174,7 @@ fn dropout_within_the_norm_gives_the_bits_of_dropout_in_front_of_it() {
 #[test]
 fn a_pass_from_a_cached_layer_equals_the_whole_pass() {
     let (device, dir) = (cpu(), fixture("model"));
-    let checkpoint = Checkpoint::open(&dir).unwrap();
-    let config = Config::open(&dir).unwrap();
-    config.text("model_type", "").unwrap();
-    let bert =
-        Bert::<Frozen>::load(&config, &mut Load::new(&checkpoint, &device, &mut ParamSet::new())).unwrap();
+    let bert = engraft_models::load_frozen(&dir, &device, Holding::default()).unwrap().model;
     let (tokens, _) = large();
     for from in 0..=3 {
         let case = build("houlsby", &device, |c| c.leave_out = (0..from.min(2)).collect());

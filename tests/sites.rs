@@ -2,8 +2,8 @@
 //! to others to trust (the cache of the frozen prefix, adapters that span several sites).
 mod support;
 use engraft_engine::*;
-use engraft_models::{Holding, Kind, Model, Rows, Target, Tokens};
-use std::{path::Path, sync::Mutex};
+use engraft_models::{Holding, Rows, Tokens};
+use std::sync::Mutex;
 
 /// The model's own operations, and a note of every call.
 #[derive(Default)]
@@ -57,23 +57,15 @@ fn listed(i: &SiteInfo) -> (Site, &'static str, Vec<usize>) {
     (i.site, kind, dims)
 }
 
-/// With a target as long as the tokens, for a model that reads one.
-fn of_kind(model: &dyn Model, tokens: Tokens) -> Tokens {
-    let Kind::EncoderDecoder { .. } = model.info().kind else { return tokens };
-    let target = Target { ids: tokens.ids.clone(), lengths: tokens.lengths.clone() };
-    Tokens { target: Some(target), ..tokens }
-}
-
 #[test]
 fn hooks_are_called_at_the_listed_sites_and_nowhere_else() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3], vec![4], vec![5, 6]]);
     let these = Rows::These([vec![0, 2], vec![0], vec![]].into());
-    for family in support::families::with_fixtures() {
-        let directory = fixtures.join(family).join("model");
+    for family in support::families::all() {
+        let directory = support::fixture(&format!("{family}/model"));
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
-        let tokens = of_kind(&*model, tokens.clone());
+        let tokens = support::of_kind(&*model, tokens.clone());
         let mut sites: Vec<_> = model.sites().iter().map(listed).collect();
         sites.sort();
         assert!(sites.windows(2).all(|w| w[0].0 != w[1].0), "{family}: a site is listed twice");
@@ -92,14 +84,13 @@ fn hooks_are_called_at_the_listed_sites_and_nowhere_else() {
 
 #[test]
 fn chosen_rows_are_those_of_the_whole() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let device = support::cpu();
     let tokens = Tokens::new(&[vec![1, 2, 3, 9, 8], vec![4], vec![5, 6]]);
     let chosen = [vec![0, 2, 3], vec![0], vec![]];
-    for family in support::families::with_fixtures() {
-        let directory = fixtures.join(family).join("model");
+    for family in support::families::all() {
+        let directory = support::fixture(&format!("{family}/model"));
         let model = engraft_models::load_frozen(&directory, &device, Holding::default()).unwrap().model;
-        let tokens = of_kind(&*model, tokens.clone());
+        let tokens = support::of_kind(&*model, tokens.clone());
         let hidden = |rows: &Rows| {
             let mut cx = Cx::new(&device, &Plain, Pass::infer());
             let y = model.forward(&mut cx, &tokens, rows).unwrap();

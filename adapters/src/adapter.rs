@@ -2,7 +2,7 @@
 //! hooks.
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Loading, Module, Place, Result,
-    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, peft, write},
+    files::{CONFIG, Card, Format, Paths, nothing_left, object, older, own, peft, write},
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
@@ -117,7 +117,7 @@ impl Adapter {
         let checkpoint = checkpoint?;
         let (trains, mut none) = (set.is_some(), ParamSet::new());
         let load = Load::new(&checkpoint, device, set.unwrap_or(&mut none));
-        let mut load = load.renaming(older::renamed).storing(how.storage);
+        let mut load = load.renaming(|n| older::renamed(n).or_else(|| own::usual(n))).storing(how.storage);
         let mut adapter = Adapter::empty(&name, config, format, base.sites);
         let root = if format == Format::Peft { peft::ROOT } else { "" };
         let paths = Paths::of(base.sites, &checkpoint, root);
@@ -251,7 +251,9 @@ impl Adapter {
                 let own: Vec<Site> = self.modules.keys().copied().collect();
                 let fields = self.config.adapterhub_at(&self.sites, &own)?;
                 let card = Card::new(fields, host, &self.name);
-                let data = serialize_with(&self.adapterhub(&self.name)?, host.note().as_deref())?;
+                let of_model = |(name, t)| (own::of_model(&host.model_type, name), t);
+                let all: Vec<_> = self.adapterhub(&self.name)?.into_iter().map(of_model).collect();
+                let data = serialize_with(&all, host.note().as_deref())?;
                 Ok(vec![(CONFIG.into(), card.bytes()?), (format.tensors().into(), data)])
             }
             Format::Peft => {

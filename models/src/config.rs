@@ -26,6 +26,7 @@ const HARMLESS: &[&str] = &[
     "cls_token_id",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
+    "deterministic_flash_attn",
     "directionality",
     "dtype",
     "eos_token_id",
@@ -33,6 +34,7 @@ const HARMLESS: &[&str] = &[
     "finetuning_task",
     "gradient_checkpointing",
     "id2label",
+    "initializer_cutoff_factor",
     "initializer_factor",
     "initializer_range",
     "label2id",
@@ -56,11 +58,17 @@ const HARMLESS: &[&str] = &[
     "prefix",
     "pretraining_tp",
     "problem_type",
+    "qa_dropout",
+    "reference_compile",
+    "repad_logits_with_grad",
     "return_dict",
     "sentence_transformers",
     "sep_token_id",
+    "sparse_pred_ignore_index",
+    "sparse_prediction",
     "summary_activation",
     "summary_first_dropout",
+    "summary_last_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
@@ -115,9 +123,17 @@ impl Config {
     pub fn class(&self) -> Option<&str> {
         self.fields.get("architectures")?.get(0)?.as_str()
     }
+    /// True if the model that was saved is of one of these classes, or nothing says of which.
+    pub fn is_of(&self, classes: &[&str]) -> bool {
+        self.class().is_none_or(|class| classes.contains(&class))
+    }
     /// True if there is a field of this name.
     pub fn has(&self, name: &str) -> bool {
         self.fields.contains_key(name)
+    }
+    /// True if a field is there and `null`.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.take(name).is_some_and(Value::is_null)
     }
     /// An error about this file.
     pub fn error(&self, what: impl Into<String>) -> Error {
@@ -167,15 +183,25 @@ impl Config {
     /// absence says so, a model is built as deep as its configuration says: deeper than any is that
     /// of no model.
     pub fn layers(&self, name: &str, default: usize) -> Result<usize> {
-        match self.count_or(name, default)? {
-            n if n <= DEEPEST => Ok(n),
-            n => Err(self.error(format!("`{name}` is {n}; models have at most {DEEPEST} layers"))),
+        self.as_layers(name, self.count_or(name, default)?)
+    }
+    /// A count of layers that comes of the field `name`: an error if no model is so deep.
+    pub(crate) fn as_layers(&self, name: &str, n: usize) -> Result<usize> {
+        match n <= DEEPEST {
+            true => Ok(n),
+            false => Err(self.error(format!("`{name}` makes {n} layers; models have at most {DEEPEST}"))),
         }
     }
     fn as_count(&self, name: &str, v: &Value) -> Result<usize> {
         let n = v.as_u64().filter(|n| (1..1 << 31).contains(n));
         n.map(|n| n as usize)
             .ok_or_else(|| self.error(format!("`{name}` is {v}, expected a number of at least 1")))
+    }
+    /// The number of a token, or `default` where there is none.
+    pub fn token(&self, name: &str, default: u32) -> Result<u32> {
+        let Some(v) = self.take(name) else { return Ok(default) };
+        let n = v.as_u64().filter(|n| *n < 1 << 31);
+        n.map(|n| n as u32).ok_or_else(|| self.error(format!("`{name}` is {v}, expected a token's number")))
     }
     /// A number, or `default` where there is none.
     pub fn number(&self, name: &str, default: f64) -> Result<f64> {
@@ -255,12 +281,8 @@ impl Config {
         *self.notes.borrow_mut() = left;
         Ok(Some(it))
     }
-    /// True if a field is not there, or `null`.
-    pub fn is_null(&self, name: &str) -> bool {
-        self.take_not_null(name).is_none()
-    }
     /// The number of a token, if there is one.
-    pub fn token(&self, name: &str) -> Result<Option<u32>> {
+    pub fn token_if(&self, name: &str) -> Result<Option<u32>> {
         let as_id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         let wrong = |v: &Value| self.error(format!("`{name}` is {v}, expected the number of a token"));
         self.take_not_null(name).map(|v| as_id(v).ok_or_else(|| wrong(v))).transpose()

@@ -73,7 +73,7 @@ impl Vocabulary {
             at.ignore("lm_head.weight"); // a copy of the embeddings
             return match (has_bias, at.has("lm_head.bias")) {
                 (false, _) => Ok(Vocabulary::Tied(word, None)),
-                (true, true) => Ok(Vocabulary::Tied(word, Some(at.bias("lm_head", n)?))),
+                (true, true) => Ok(Vocabulary::Tied(word, Some(at.vector("lm_head.bias", n)?))),
                 (true, false) => Ok(Vocabulary::Missing),
             };
         }

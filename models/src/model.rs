@@ -83,6 +83,27 @@ impl Tokens {
         }
         Ok((types, positions))
     }
+    /// Makes positions of those that [`Tokens::beside`] gives, as fairseq and RoBERTa count: from
+    /// one behind the number of the padding token on, where a token that is it in the middle of a
+    /// text has its number for a position and does not count. In sequences that have rows of other
+    /// kinds all rows count.
+    pub(crate) fn count_behind(&self, padding: u32, seqs: &[Seq], positions: &mut [u32]) {
+        let starts: Vec<usize> =
+            self.lengths.iter().scan(0, |at, n| Some(std::mem::replace(at, *at + n))).collect();
+        for s in seqs {
+            let (Some(start), Some(rows)) = (starts.get(s.item), positions.get_mut(s.start..s.start + s.len))
+            else {
+                continue;
+            };
+            let ids = if s.extra == 0 { self.ids.get(*start..).unwrap_or_default() } else { &[] };
+            let mut skipped = 0;
+            for (i, p) in rows.iter_mut().enumerate() {
+                let is_padding = ids.get(i) == Some(&padding);
+                skipped += u32::from(is_padding);
+                *p = if is_padding { padding } else { *p + padding + 1 - skipped };
+            }
+        }
+    }
     /// Refuses what such a model cannot take.
     pub(crate) fn check(&self, model: &ModelInfo) -> Result<()> {
         if self.lengths.is_empty() {
@@ -199,6 +220,11 @@ impl ModelInfo {
             Kind::EncoderDecoder { encoder, .. } => encoder,
             Kind::Encoder | Kind::Decoder => self.layers,
         }
+    }
+    /// True if it predicts the next token with a head of its own: that of a masked language model
+    /// predicts those that it cannot see.
+    pub fn predicts_next(&self) -> bool {
+        self.has_lm_head && self.kind != Kind::Encoder
     }
 }
 

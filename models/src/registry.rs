@@ -1,5 +1,8 @@
 //! Every family, and loading a model of any.
-use crate::{Config, Family, Model, Result, bert, gpt_neo, gpt2, gptj, llama, mistral, qwen2, qwen3, t5};
+use crate::{
+    Config, Family, Model, Result, albert, bert, distilbert, electra, gpt_neo, gpt2, gptj, llama, mistral,
+    modernbert, qwen2, qwen3, roberta, t5,
+};
 use engraft_engine::{Checkpoint, Compute, Device, Load, ParamSet, Storage};
 use std::path::Path;
 
@@ -18,6 +21,12 @@ pub struct Loaded {
 /// Every family of models.
 pub const FAMILIES: &[Family] = &[
     bert::FAMILY,
+    roberta::FAMILY,
+    roberta::XLM,
+    distilbert::FAMILY,
+    electra::FAMILY,
+    albert::FAMILY,
+    modernbert::FAMILY,
     gpt2::FAMILY,
     gpt_neo::FAMILY,
     gptj::FAMILY,
@@ -77,6 +86,7 @@ fn family_of<'f>(config: &Config, families: &'f [Family]) -> Result<&'f Family> 
     let name = config.text("model_type", "")?;
     // `BertForMaskedLM` is a class of `bert`, `BertweetModel` is none
     let is_class = |family: &str| {
+        let family = &family.replace('-', ""); // `XLMRobertaModel`
         let class = config.class().filter(|_| !config.has("model_type")).unwrap_or_default();
         let rest = class.get(family.len()..).unwrap_or_default();
         class.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family))

@@ -5,8 +5,8 @@
 //! says at which site it stands. What comes back are handles; the values, the names and the list of
 //! sites are in [`Weights`].
 use engraft_engine::{
-    LinearForm, LinearRef, Load, NormKind, NormRef, Param, Parameters, Point, Result, Role, Site, SiteInfo,
-    SiteKind, SiteNorm, Tensor, W, Weight,
+    LinearForm, LinearRef, Load, Norm, NormKind, NormRef, Param, Parameters, Part, Point, Result, Role, Site,
+    SiteInfo, SiteKind, SiteNorm, Tensor, W, Weight,
 };
 
 /// A weight among [`Weights`].
@@ -38,6 +38,10 @@ impl<P: Weight> Weights<P> {
     /// A weight at its point of use.
     pub fn get(&self, id: Id) -> W<'_> {
         self.named[id.0].1.get()
+    }
+    /// A weight at its point of use that has no gradient, although it may be among what trains.
+    pub fn constant(&self, id: Id) -> W<'_> {
+        W::Stored { tensor: self.named[id.0].1.tensor(), slot: None }
     }
     /// A linear layer at its point of use.
     pub fn linear(&self, l: LinearId) -> LinearRef<'_> {
@@ -136,11 +140,18 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         let w = self.load.get_as(name, file, &[rows, cols], Role::WEIGHT)?;
         Ok(self.add(name.into(), w))
     }
-    /// The bias (n) of the module `path`, by itself.
-    pub fn bias(&mut self, path: &str, n: usize) -> Result<Id> {
-        let name = format!("{path}.bias");
-        let b = self.load.get(&name, &[n], Role::BIAS)?;
-        Ok(self.add(name, b))
+    /// A bias of `len` numbers by itself.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Id> {
+        let w = self.load.get(name, &[len], Role::BIAS)?;
+        Ok(self.add(name.into(), w))
+    }
+    /// Layer `layer` runs with the weights of layer `of`, and its sites have the modules of that
+    /// one's.
+    pub fn repeat(&mut self, of: usize, layer: usize) {
+        let is_in_layer = |s: Site| s.layer == of && !matches!(s.part, Part::Embed | Part::Head);
+        let first = self.weights.sites.iter().filter(|i| is_in_layer(i.site)).cloned();
+        let again: Vec<_> = first.map(|i| SiteInfo { site: Site { layer, ..i.site }, ..i }).collect();
+        self.weights.sites.extend(again);
     }
     /// A linear layer of the module `path`, where no hook is called.
     pub fn plain_linear(&mut self, path: &str, dims: (usize, usize), form: LinearForm) -> Result<LinearId> {
@@ -173,11 +184,26 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         kind: NormKind,
     ) -> Result<NormId> {
         let n = self.load.norm::<P>(path, channels, eps, kind)?;
+        Ok(self.add_norm(site, path, channels, n))
+    }
+    /// A LayerNorm that has no bias.
+    pub fn norm_without_bias(
+        &mut self,
+        site: Option<Site>,
+        path: &str,
+        channels: usize,
+        eps: f32,
+    ) -> Result<NormId> {
+        let n = self.load.norm_without_bias::<P>(path, channels, eps)?;
+        Ok(self.add_norm(site, path, channels, n))
+    }
+    fn add_norm(&mut self, site: Option<Site>, path: &str, channels: usize, n: Norm<P>) -> NormId {
+        let (eps, kind) = (n.eps, n.kind);
         let w = self.add(format!("{path}.weight"), n.w);
         let b = n.b.map(|b| self.add(format!("{path}.bias"), b));
         if let Some(site) = site {
             self.push(site, SiteKind::Norm { channels }, path, Some(path));
         }
-        Ok(NormId { w, b, eps, kind })
+        NormId { w, b, eps, kind }
     }
 }

@@ -1,5 +1,5 @@
 //! Setups of saved adapters on the tiny models, as `tests/reference/compose.py` has them.
-use super::{families::lists, fixture, host_of};
+use super::{Expected, families::lists, fixture, host_of, relative};
 use engraft_adapters::{Active, Adapter, AdapterSet, Compat, Fusion, Setup};
 use engraft_engine::{
     Act, Activations, Class, Cx, Device, Gradients, Hooks, Param, ParamSet, Parameters, Pass,
@@ -21,8 +21,17 @@ pub struct Composed {
     /// Of the library's fusion: (layer, place, mean share of each adapter).
     pub shares: Vec<(usize, String, Vec<f64>)>,
 }
-pub fn cases(family: &'static str, device: &Device) -> Vec<Composed> {
-    let folder = fixture(&format!("compose/{family}"));
+/// Where the cases of a family are.
+fn folder_of(family: &str) -> PathBuf {
+    let own = family.contains('/'); // `encoders/roberta`
+    fixture(&if own { format!("{family}/compose") } else { format!("compose/{family}") })
+}
+/// What the library computed for a family.
+pub fn expected(family: &str) -> Expected {
+    Expected::at(&folder_of(family))
+}
+pub fn cases(family: &str, device: &Device) -> Vec<Composed> {
+    let folder = folder_of(family);
     let cases: Value =
         serde_json::from_str(&std::fs::read_to_string(folder.join("cases.json")).unwrap()).unwrap();
     let numbers = |v: &Value| v.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect();
@@ -93,6 +102,42 @@ impl Composed {
             gradients.extend(g.get(p).map(|b| (p.name().to_string(), b.read::<f32>().unwrap())));
         });
         (y, gradients)
+    }
+    /// Hidden states and every gradient are those of the library: the largest errors of both.
+    pub fn agrees(&self, family: &str, want: &Expected, policy: &Activations) -> (f64, f64) {
+        let name = format!("{family} {}", self.name);
+        let (hidden, gradients) = self.pass(policy);
+        let of_hidden = relative(&hidden, &want.get(&format!("{}/hidden", self.name)));
+        assert!(of_hidden < 1e-5, "{name}: {of_hidden:.1e}");
+        let start = format!("{}/", self.name);
+        let named: Vec<String> = want.all().into_iter().filter(|n| n.starts_with(&start)).collect();
+        let mut scale = 0f32;
+        for n in named.iter().filter(|n| n.contains("grad.")) {
+            scale = want.get(n).iter().fold(scale, |m, x| m.max(x.abs()));
+        }
+        let (mut found, mut worst) = (0, 0f64);
+        for (parameter, got) in &gradients {
+            let tensor = format!("{start}grad.{parameter}");
+            if !named.contains(&tensor) {
+                // the library has no gradient for what no sequence reaches
+                assert!(got.iter().all(|x| *x == 0.0), "{name}: {parameter}");
+                continue;
+            }
+            found += 1;
+            let want = want.get(&tensor);
+            // the gradient of a key's bias is 0: it moves all scores alike
+            let top = want.iter().fold(1e-6 * scale, |m, x| m.max(x.abs()));
+            let e = got.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / top;
+            let bound = if parameter.contains("key.bias") { 1.0 } else { 1e-4 };
+            assert!(e < bound, "{name}: {parameter} {e:.1e} of {top:.1e}");
+            worst = worst.max(f64::from(if bound < 1.0 { e } else { 0.0 }));
+        }
+        // an adapter that no sequence chooses has no gradient here, and zeros there
+        let is_nought = |n: &&String| want.get(n).iter().all(|x| *x == 0.0);
+        let noughts = named.iter().filter(is_nought).count();
+        let all = named.len() - 1;
+        assert!((all - noughts..=all).contains(&found), "{name}: every gradient of the library");
+        (of_hidden, worst)
     }
 }
 pub fn run(

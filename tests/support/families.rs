@@ -24,16 +24,31 @@ pub struct Family {
 pub fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
-/// Every family of the registry that has a tiny model among the fixtures.
-pub fn with_fixtures() -> Vec<&'static str> {
-    let names = engraft_models::FAMILIES.iter().map(|f| f.name);
-    let all: Vec<_> = names.filter(|n| super::fixture(&format!("{n}/model")).exists()).collect();
-    assert!(all.len() > 1);
-    all
-}
 /// Token ids of every sequence, if there are such.
 pub fn lists(v: &Value, name: &str) -> Option<Vec<Vec<u32>>> {
     serde_json::from_value(v.get(name)?.clone()).ok()
+}
+/// Every family that has a tiny model among the fixtures: `bert`, `encoders/roberta`.
+pub fn all() -> Vec<String> {
+    let root = super::fixture("./");
+    let (mut found, mut left) = (vec![], vec![root.clone()]);
+    while let Some(dir) = left.pop() {
+        let inside = std::fs::read_dir(&dir).unwrap().map(|f| f.unwrap().path());
+        left.extend(inside.filter(|p| p.is_dir() && !p.ends_with("generation")));
+        if dir.join("model/config.json").exists() {
+            found.push(dir.strip_prefix(&root).unwrap().to_str().unwrap().to_string());
+        }
+    }
+    found.sort();
+    found
+}
+/// The names of the folders of a case or a family, in order.
+pub fn folders(of: &str) -> Vec<String> {
+    let dirs = std::fs::read_dir(super::fixture(of)).unwrap().map(|f| f.unwrap());
+    let dirs = dirs.filter(|d| d.path().is_dir());
+    let mut names: Vec<String> = dirs.map(|d| d.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 /// The frozen model of a family, and what files say of it.
 pub fn backbone(family: &str, device: &Device) -> (Box<dyn Model>, Host) {
@@ -74,7 +89,7 @@ impl Family {
     pub fn on(name: &str, device: &Device) -> Family {
         let path = if name.contains('/') { name.into() } else { format!("inputs/{name}") };
         let (directory, mut set) = (super::fixture(&path), ParamSet::new());
-        let (folder, case) = path.split_once('/').unwrap();
+        let (folder, case) = path.rsplit_once('/').unwrap();
         let has_model = super::fixture(&format!("{folder}/model")).exists();
         let family = if has_model { folder } else { case.split('-').next().unwrap() };
         let (model, host) = backbone(family, device);

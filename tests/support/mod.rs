@@ -17,7 +17,7 @@ use engraft_engine::{
     Act, Activations, AdamW, Checkpoint, Class, Cx, Device, Gradients, Hooks, Norms, Param, ParamSet,
     Parameters, Pass, Plain, Site,
 };
-use engraft_models::{Holding, Loaded, Model, Rows, Tokens};
+use engraft_models::{Holding, Kind, Loaded, Model, Rows, Target, Tokens};
 use std::path::{Path, PathBuf};
 
 /// `tests/fixtures/<name>`, or `tests/fixtures/bert/<name>` where the name has no folder.
@@ -58,6 +58,12 @@ pub fn input(case: &str) -> (Tokens, Vec<u32>) {
     let (ids, types) = (rows("input_ids"), rows("token_type_ids"));
     let tokens = Tokens { types: types.concat(), ..Tokens::new(&ids) };
     (tokens, if v["labels"].is_null() { vec![] } else { numbers(&v["labels"]) })
+}
+/// With a target as long as the tokens, for a model that reads one.
+pub fn of_kind(model: &dyn Model, tokens: Tokens) -> Tokens {
+    let Kind::EncoderDecoder { .. } = model.info().kind else { return tokens };
+    let target = Target { ids: tokens.ids.clone(), lengths: tokens.lengths.clone() };
+    Tokens { target: Some(target), ..tokens }
 }
 /// One sequence of a batch by itself.
 pub fn alone(tokens: &Tokens, i: usize) -> Tokens {

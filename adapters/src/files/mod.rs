@@ -3,6 +3,7 @@ mod card;
 mod difference;
 pub(crate) mod older;
 mod origin;
+pub(crate) mod own;
 pub(crate) mod peft;
 mod saved;
 

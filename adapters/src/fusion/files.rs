@@ -30,6 +30,8 @@ pub struct Fusion {
     sites: Vec<SiteInfo>,
     common: Common,
     mixers: BTreeMap<Site, Box<dyn Mixer>>,
+    /// Sites whose mixer is that of another one, because layers share their weights.
+    shared: BTreeMap<Site, Site>,
 }
 impl Fusion {
     /// A new fusion of adapters that stand on a model, named after them: see [`Fusion::with_name`].
@@ -144,7 +146,9 @@ impl Fusion {
     }
     fn empty(name: String, adapters: Vec<String>, config: Box<dyn FusionConfig>, base: Base<'_>) -> Fusion {
         let (common, mixers) = (Common::default(), BTreeMap::new());
-        Fusion { name, adapters, config, sites: base.sites.to_vec(), common, mixers }
+        let others = base.sites.iter().filter(|i| i.module != i.site);
+        let shared = others.map(|i| (i.site, i.module)).collect();
+        Fusion { name, adapters, config, sites: base.sites.to_vec(), common, mixers, shared }
     }
     fn build(
         &mut self,
@@ -160,7 +164,8 @@ impl Fusion {
             let place = Place { info, base, adapter: &self.name, path: paths.at(info), trains };
             self.config.common(&place, &place.module(COLLECTION), n, &mut self.common, from)?;
         }
-        for info in self.sites.iter().filter(|i| matches!(i.kind, SiteKind::Close { .. })) {
+        let closes = |i: &&SiteInfo| i.module == i.site && matches!(i.kind, SiteKind::Close { .. });
+        for info in self.sites.iter().filter(closes) {
             let place = Place { info, base, adapter: &self.name, path: paths.at(info), trains };
             let path = place.module(COLLECTION);
             if is_here(info.site, &path) {
@@ -203,7 +208,8 @@ impl Fusion {
     }
     /// What mixes at a site.
     pub(crate) fn at(&self, s: Site) -> Option<(&dyn Mixer, Here<'_>)> {
-        self.mixers.get(&s).map(|m| (&**m, Here { site: s, common: &self.common }))
+        let mixer = self.mixers.get(self.shared.get(&s).unwrap_or(&s))?;
+        Some((&**mixer, Here { site: s, common: &self.common }))
     }
     /// What mixes, in the order of the model.
     pub fn mixers(&self) -> impl Iterator<Item = (Site, &dyn Mixer)> {

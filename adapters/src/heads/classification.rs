@@ -12,11 +12,20 @@ pub(super) const HEAD: HeadType = HeadType {
     name: NAME,
     read: |fields, _| Ok(Box::new(methods::read::<Classification>(fields)?)),
     built_in: &[
+        ONE_LAYER,
+        BuiltIn { class: "AlbertForSequenceClassification", ..ONE_LAYER },
+        TWO_LAYERS,
+        BuiltIn { class: "XLMRobertaForSequenceClassification", ..TWO_LAYERS },
         BuiltIn {
-            class: "BertForSequenceClassification",
-            fields: || json!({"layers": 1, "activation_function": null, "use_pooler": true}),
-            labelled: true,
-            modules: &[None, Some("classifier")],
+            class: "ElectraForSequenceClassification",
+            fields: || json!({"layers": 2, "activation_function": "gelu", "bias": true}),
+            ..TWO_LAYERS
+        },
+        BuiltIn {
+            class: "DistilBertForSequenceClassification",
+            fields: || json!({"layers": 2, "activation_function": "relu"}),
+            modules: &[None, Some("pre_classifier"), None, None, Some("classifier")],
+            ..TWO_LAYERS
         },
         BuiltIn {
             class: "GPT2ForSequenceClassification",
@@ -37,6 +46,21 @@ const fn scored(class: &'static str) -> BuiltIn {
     let fields = || json!({"layers": 1, "activation_function": null, "bias": false, "dropout_prob": 0});
     BuiltIn { class, fields, labelled: true, modules: &[None, Some("score")] }
 }
+
+/// BERT's: one layer on the pooler.
+const ONE_LAYER: BuiltIn = BuiltIn {
+    class: "BertForSequenceClassification",
+    fields: || json!({"layers": 1, "activation_function": null, "use_pooler": true}),
+    labelled: true,
+    modules: &[None, Some("classifier")],
+};
+/// RoBERTa's: two layers on the first token.
+const TWO_LAYERS: BuiltIn = BuiltIn {
+    class: "RobertaForSequenceClassification",
+    fields: || json!({"layers": 2, "activation_function": "tanh", "use_pooler": false}),
+    labelled: true,
+    modules: &[None, Some("classifier.dense"), None, None, Some("classifier.out_proj")],
+};
 
 /// One class for each sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,13 +11,18 @@ pub(super) const HEAD: HeadType = HeadType {
     name: NAME,
     read: |fields, _| Ok(Box::new(methods::read::<Tagging>(fields)?)),
     built_in: &[
+        built_in("AlbertForTokenClassification", &[None, Some("classifier")]),
         built_in("BertForTokenClassification", &[None, Some("classifier")]),
+        built_in("DistilBertForTokenClassification", &[None, Some("classifier")]),
+        built_in("ElectraForTokenClassification", &[None, Some("classifier")]),
         built_in("GPT2ForTokenClassification", &[None, Some("classifier")]),
         built_in("GPTNeoForTokenClassification", &[None, Some("classifier")]),
         built_in("LlamaForTokenClassification", &[None, Some("score")]),
         built_in("MistralForTokenClassification", &[None, Some("score")]),
         built_in("Qwen2ForTokenClassification", &[None, Some("score")]),
         built_in("Qwen3ForTokenClassification", &[None, Some("score")]),
+        built_in("RobertaForTokenClassification", &[None, Some("classifier")]),
+        built_in("XLMRobertaForTokenClassification", &[None, Some("classifier")]),
     ],
 };
 /// The head of such a class: one layer.

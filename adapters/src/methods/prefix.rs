@@ -131,7 +131,12 @@ impl PrefixConfig {
         from: &mut Source<'_, '_>,
         name: Option<&str>,
     ) -> Result<()> {
-        let SiteKind::Stream { channels: c } = place.info.kind else { return Ok(()) };
+        // of the layers, whose embeddings may be narrower
+        let channels = |i: &SiteInfo| match i.kind {
+            SiteKind::Stream { channels } if i.site == Site::layer(0) => Some(channels),
+            _ => None,
+        };
+        let Some(c) = place.base.sites.iter().find_map(channels) else { return Ok(()) };
         let columns: usize = self.places(kind, place.base.sites).map(|(_, channels)| 2 * channels).sum();
         if columns == 0 {
             return Ok(());

@@ -181,12 +181,20 @@ impl<'a> Load<'a> {
         eps: f32,
         kind: NormKind,
     ) -> Result<Norm<P>> {
-        let mut get = |name: &str, old: &str| {
-            self.renamed(&format!("{path}.{name}"), &format!("{path}.{old}"), &[channels], Role::BIAS)
+        let w = self.of_norm(path, "weight", "gamma", channels)?;
+        let b = match kind {
+            NormKind::Layer => Some(self.of_norm(path, "bias", "beta", channels)?),
+            NormKind::Rms => None,
         };
-        let w = get("weight", "gamma")?;
-        let b = if kind == NormKind::Layer { Some(get("bias", "beta")?) } else { None };
         Ok(Norm { w, b, eps, kind })
+    }
+    /// A LayerNorm that has no bias.
+    pub fn norm_without_bias<P: Weight>(&mut self, path: &str, channels: usize, eps: f32) -> Result<Norm<P>> {
+        let w = self.of_norm(path, "weight", "gamma", channels)?;
+        Ok(Norm { w, b: None, eps, kind: NormKind::Layer })
+    }
+    fn of_norm<P: Weight>(&mut self, path: &str, name: &str, old: &str, channels: usize) -> Result<P> {
+        self.renamed(&format!("{path}.{name}"), &format!("{path}.{old}"), &[channels], Role::BIAS)
     }
     /// Tensors of the checkpoint that nothing asked for.
     pub fn unused(&self) -> Vec<String> {

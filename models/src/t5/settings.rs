@@ -85,7 +85,7 @@ impl Read {
             false => config.layers("num_decoder_layers", encoder)?,
         };
         let dropout = config.probability("dropout_rate", 0.1)?;
-        let start = config.token("decoder_start_token_id")?;
+        let start = config.token_if("decoder_start_token_id")?;
         config.only("is_encoder_decoder", "true")?;
         config.only("is_decoder", "false")?;
         config.known("n_positions"); // transformers' own files have it, and nothing reads it

@@ -129,7 +129,7 @@ fn saved_without(
         let bare = Graft { name: "default".into(), adapter: None, head: None, seed: 0, ..Graft::default() };
         return Ok((backbone.learner(bare, (kind.known)(vec![])?)?, kind));
     };
-    let has_lm_head = backbone.model().info().has_lm_head;
+    let has_lm_head = backbone.model().info().predicts_next();
     let learner = backbone.load_learner_without(directory, leave_out, |head| {
         if head.is_none() && !has_lm_head {
             let shown = directory.display();
@@ -157,7 +157,7 @@ pub fn bare(backbone: &Backbone, directory: &Path) -> Result<Option<adapters::Ad
         return Ok(None);
     }
     let head = || adapters::Head::find(directory, backbone.host(), backbone.device(), &mut ParamSet::new());
-    match backbone.model().info().has_lm_head || head()?.is_some() {
+    match backbone.model().info().predicts_next() || head()?.is_some() {
         true => Ok(None),
         false => backbone.load_adapter(directory).map(Some),
     }

@@ -118,7 +118,7 @@ impl Bank {
     }
     fn read(&self, directory: &Path) -> Result<Learner> {
         let backbone = self.backbone.clone();
-        let has_lm_head = backbone.model().info().has_lm_head;
+        let has_lm_head = backbone.model().info().predicts_next();
         backbone.load_frozen_learner(directory, self.storage, |head| {
             if head.is_none() && !has_lm_head {
                 return Err(Error::file(directory, "there is no head in it, so it answers nothing"));

@@ -23,14 +23,15 @@ impl<'m> Top<'m> {
         let Some(head) = self.head else {
             let missing =
                 || crate::Error::Model("the model has no language-modelling head of its own".into());
-            return self.model.to_vocabulary(cx, x)?.ok_or_else(missing);
+            let own = if self.model.info().predicts_next() { self.model.to_vocabulary(cx, x)? } else { None };
+            return own.ok_or_else(missing);
         };
         let pooled = match head.config().use_pooler() {
             true => self.model.pool(cx, x)?,
             false => x.clone(),
         };
         let features = head.features(cx, &pooled, self.model.info().head_dropout)?;
-        if head.config().is::<CausalLm>().is_none() {
+        if head.config().is::<CausalLm>().is_none() || !self.model.info().predicts_next() {
             return Ok((features, head.last(None)?));
         }
         // what is changed behind the embeddings is undone in front of the vocabulary; it may share
