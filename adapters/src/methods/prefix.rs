@@ -230,7 +230,7 @@ impl Config for PrefixConfig {
         };
         // what a gate reads is the stream
         let channels = sites.iter().find_map(|i| match i.kind {
-            SiteKind::Stream { channels } if i.site == Site::EMBED => Some(channels),
+            SiteKind::Stream { channels } if i.site == Site::layer(0) => Some(channels),
             _ => None,
         });
         let rows = self.rows(kind, sites, index)?;

@@ -195,7 +195,8 @@ impl Learner {
         }
         let model = &self.backbone.model;
         let active = self.active_above(self.setup.items().unwrap_or(1), 0)?;
-        Ok(first_touched(&active, model.sites()).unwrap_or(model.info().layers))
+        let first = first_touched(&active, model.sites()).unwrap_or(model.info().layers);
+        Ok(first.min(model.info().input_layers()))
     }
     /// The last hidden states of the rows that are read: (rows, channels). Others, if there are
     /// `more`, take what lies below from the same place.
@@ -218,7 +219,7 @@ impl Learner {
         match (&self.prefix, model.info().layers) {
             (Some(p), layers) if from == layers => p.last(cx, x, &rows),
             (None, layers) if from == layers => Ok(x),
-            (_, layers) => Ok(model.run(cx, from..layers, x, &rows)?),
+            _ => Ok(model.finish(cx, from, x, &batch.input, &rows)?),
         }
     }
     /// From now on what lies below the first trained module is computed once for each text and kept
