@@ -25,7 +25,7 @@ fn what_is_not_computed_is_refused_by_name() {
         ("llama", json!({"head_dim": 5}), "5 channels"),
         ("llama", json!({"head_dim": 1 << 30}), "1073741824 channels"),
         ("llama", json!({"hidden_size": 1 << 30, "head_dim": null}), "268435456 channels"),
-        ("llama", json!({"num_hidden_layers": 5000}), "at most 4096 layers"),
+        ("llama", json!({"num_hidden_layers": 5000}), "models have at most 4096"),
         ("llama", json!({"vocab_size": 1 << 30}), "embed_tokens"),
         ("llama", json!({"hidden_act": "xielu"}), "`hidden_act` is `xielu`"),
         ("llama", json!({"partial_rotary_factor": 0.5}), "`partial_rotary_factor`"),

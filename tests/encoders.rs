@@ -231,3 +231,24 @@ fn a_pass_from_a_layer_is_the_rest_of_the_whole() {
         }
     }
 }
+
+#[test]
+fn files_that_say_nothing_are_known_by_the_names_of_their_tensors() {
+    let load = |family: &str, more: &str| {
+        let (dir, from) = (tempfile::tempdir().unwrap(), fixture(&format!("encoders/{family}/model")));
+        let mut config = json(&from.join("config.json"));
+        config.as_object_mut().unwrap().retain(|k, _| k != "model_type" && k != "architectures");
+        if !more.is_empty() {
+            config["model_type"] = more.into();
+        }
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        std::fs::copy(from.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+        let loaded = engraft_models::load_frozen(dir.path(), &cpu(), Holding::default());
+        loaded.map(|l| l.model.info().family).map_err(|e| e.to_string())
+    };
+    assert_eq!(load("bert", "").unwrap(), "bert");
+    assert_eq!(load("albert", "").unwrap(), "albert");
+    // two families have these names, and what is said counts
+    assert!(load("roberta", "").unwrap_err().contains("`model_type` is ``"));
+    assert!(load("bert", "other").unwrap_err().contains("`model_type` is `other`"));
+}

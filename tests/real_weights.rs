@@ -47,3 +47,30 @@ fn hidden_states_of_minilm_are_those_of_transformers() {
         start += ids[n].len();
     }
 }
+
+/// The BERTs of the PyPI wheel `rxnfp==0.1.0`, in the older layout of `torch.save`; those of
+/// `bert_pretrained` are stored column by column. `ENGRAFT_RXNFP` names its directory
+/// `rxnfp/models/transformers`.
+#[test]
+fn fingerprints_of_a_reaction_are_those_of_the_package() {
+    let Some(dir) = std::env::var_os("ENGRAFT_RXNFP") else {
+        let note = b"\nSKIPPED real_weights: set ENGRAFT_RXNFP to the models of rxnfp 0.1.0 to run it\n";
+        std::io::stderr().write_all(note).unwrap();
+        return;
+    };
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rxnfp/input.json");
+    let input: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+    let ids: Vec<Vec<u32>> = serde_json::from_value(input["input_ids"].clone()).unwrap();
+    let first: serde_json::Value = input["first"].clone(); // of the first token
+    for (name, want) in first.as_object().unwrap() {
+        let device = cpu();
+        let how = engraft_models::Holding::default();
+        let loaded = engraft_models::load_frozen(&Path::new(&dir).join(name), &device, how).unwrap();
+        let mut cx = Cx::new(&device, &Plain, Pass::infer());
+        let hidden = loaded.model.forward(&mut cx, &Tokens::new(&ids), &Rows::First).unwrap();
+        let want: Vec<f32> = serde_json::from_value(want.clone()).unwrap();
+        let e = relative(&hidden.read().unwrap()[..want.len()], &want);
+        println!("{name}: {e:.1e}");
+        assert!(e < 1e-5, "{name}: {e:.1e}");
+    }
+}

@@ -68,9 +68,15 @@ pub fn load_as(
     how: Holding,
 ) -> Result<Loaded> {
     let config = Config::open(directory)?;
-    let family = *family_of(&config, families)?;
+    let said = family_of(&config, families);
+    let (family, checkpoint) = match said {
+        Ok(family) => (*family, Checkpoint::open_for(directory, device)?),
+        Err(unsaid) => {
+            let Ok(checkpoint) = Checkpoint::open_for(directory, device) else { return Err(unsaid) };
+            (*family_named_by(directory, &checkpoint, &config, families).ok_or(unsaid)?, checkpoint)
+        }
+    };
     let config = config.with_aliases(family.aliases)?;
-    let checkpoint = Checkpoint::open_for(directory, device)?;
     let build = if train.is_some() { family.trained } else { family.frozen };
     let mut none = ParamSet::new();
     let set = train.unwrap_or(&mut none);
@@ -96,4 +102,25 @@ fn family_of<'f>(config: &Config, families: &'f [Family]) -> Result<&'f Family> 
         let known: Vec<_> = families.iter().map(|f| f.name).collect();
         config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", ")))
     })
+}
+/// The family of a file of 2019 whose configuration says nothing: the only one whose name begins
+/// tensors, or else one that the directory is called after, as in transformers.
+fn family_named_by<'f>(
+    directory: &Path,
+    from: &Checkpoint,
+    config: &Config,
+    families: &'f [Family],
+) -> Option<&'f Family> {
+    if config.has("model_type") || config.class().is_some() {
+        return None;
+    }
+    let begins = |f: &&Family| !f.prefix.is_empty() && from.names().any(|n| n.starts_with(f.prefix));
+    let begun: Vec<&Family> = families.iter().filter(begins).collect();
+    let directory = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_word = |f: &&Family| directory.split(|c: char| !c.is_alphanumeric()).any(|word| word == f.name);
+    match &*begun {
+        [one] => Some(*one),
+        [] => families.iter().find(is_word),
+        _ => None,
+    }
 }

@@ -56,7 +56,11 @@ class Family:
         if self.interface is None:
             return getattr(adapters, self.name + "AdapterModel")(self.config())
         model = self.model("ForMaskedLM")
+        own = {name for name, _ in model.named_parameters()}
         adapters.init(model, interface=self.interface)
+        for name, p in model.named_parameters():
+            if name not in own:  # the library gives the projection of queries, keys and values a random bias
+                p.data.zero_()
         return model
 
 
@@ -115,7 +119,7 @@ FAMILIES = {
             "wide-window": NARROW | dict(global_attn_every_n_layers=2, local_attention=7, local_rope_theta=None,
                                          global_rope_theta=500.0, classifier_pooling="mean", tie_word_embeddings=False),
             "global": NARROW | dict(global_attn_every_n_layers=1, hidden_activation="gelu_new"),
-        }, cases=("peft",),
+        }, cases=("houlsby", "pfeiffer", "parallel", "lora", "invertible", "fusion", "peft"),
     ),
 }
 BODIES = {family.name + "Model" for family in FAMILIES.values()}
