@@ -14,6 +14,8 @@ mod guarded;
 pub mod ints;
 pub mod shuffle;
 mod splits;
+mod template;
 pub mod tokenizer;
 mod tokenizer_class;
+pub mod vocabulary;
 pub mod windows;
