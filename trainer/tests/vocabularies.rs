@@ -3,8 +3,8 @@
 #[path = "support/tokens.rs"]
 mod tokens;
 
-use engraft::text::companions::{COMPANIONS, Files, TOKENIZER};
-use engraft::text::{tokenizer::Tokenizer, vocabulary::VOCABULARIES};
+use engraft::text::companions::{COMPANIONS, Files, TOKENIZER, VOCABULARIES};
+use engraft::text::tokenizer::Tokenizer;
 use flate2::read::GzDecoder;
 use proptest::prelude::*;
 use serde_json::Value;

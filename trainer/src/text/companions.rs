@@ -9,19 +9,18 @@
 //! makes the tokenizer of its vocabulary ([`VOCABULARIES`]).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::added::{Added, Named};
 use super::fields::{ADDITIONAL, Field, Fields, SPECIAL, TOKENIZER_CONFIG};
+pub use super::source::{Files, TOKENIZER, VOCABULARIES};
 use super::tokenizer_class::{self, Class};
-use super::vocabulary::{VOCABULARIES, Vocabulary};
+use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
-/// The tokenizer itself.
-pub const TOKENIZER: &str = "tokenizer.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
 const CONFIG: &str = "config.json";
@@ -32,14 +31,6 @@ pub const COMPANIONS: [&str; 4] = [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_T
 /// earlier than others.
 const OF_MAP: &str = "__of_map";
 
-/// The content of `tokenizer.json` and of its [`COMPANIONS`], as far as they are there, and of the
-/// vocabularies that are read in its place.
-#[derive(Debug, Clone, Default)]
-pub struct Files {
-    directory: PathBuf,
-    contents: BTreeMap<&'static str, Vec<u8>>,
-}
-
 impl Files {
     /// Reads them in a model's directory. An error if there is neither a `tokenizer.json` nor a
     /// vocabulary.
@@ -49,8 +40,8 @@ impl Files {
         if !files.has(TOKENIZER) {
             VOCABULARIES.into_iter().try_for_each(|name| files.take(name))?;
             if !VOCABULARIES.into_iter().any(|name| files.has(name)) {
-                let source = std::io::ErrorKind::NotFound.into();
-                return Err(Error::Read { path: files.path(TOKENIZER), source });
+                let path = files.path(TOKENIZER);
+                std::fs::read(&path).map_err(|source| Error::Read { path, source })?; // as it said before
             }
         } else if let Ok(Some(merged)) = files.merge()
             && let Some(vocabulary) = merged.vocabulary(&files)
@@ -58,41 +49,6 @@ impl Files {
             vocabulary.files.iter().try_for_each(|name| files.take(name))?;
         }
         Ok(files)
-    }
-
-    /// Reads one of them, if it is there.
-    fn take(&mut self, name: &'static str) -> Result<()> {
-        let path = self.path(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => drop(self.contents.insert(name, bytes)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::Read { path, source }),
-        }
-        Ok(())
-    }
-
-    /// Files of these names ([`TOKENIZER`], [`COMPANIONS`], [`VOCABULARIES`]) and contents;
-    /// `directory` only names them in errors.
-    pub fn of(
-        directory: impl Into<PathBuf>,
-        contents: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
-    ) -> Files {
-        Files { directory: directory.into(), contents: contents.into_iter().collect() }
-    }
-
-    /// The path of one of them.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
-    /// Whether one of them is there.
-    pub fn has(&self, name: &str) -> bool {
-        self.contents.contains_key(name)
-    }
-
-    /// The content of one of them; nothing if it is not there.
-    pub fn content(&self, name: &str) -> &[u8] {
-        self.contents.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Where texts are cut if nothing else is said: `model_max_length`.

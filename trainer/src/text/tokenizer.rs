@@ -71,8 +71,7 @@ pub struct Fit<'a> {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` in the model's directory, or a vocabulary in its place, with the files
-    /// beside it.
+    /// Reads the tokenizer's files in a model's directory.
     pub fn load(directory: impl AsRef<Path>, fit: Fit<'_>) -> Result<Self> {
         Self::of(&Files::read(directory)?, fit)
     }

@@ -40,7 +40,7 @@ fn gpt2(given: &Given<'_>) -> Result<Recipe> {
     let vocabulary = vocabulary(given)?;
     let slow = Slow::new(given, &vocabulary, false);
     let post_processor = match given.flag("add_bos_token", false)? {
-        false => bytes(true, true),
+        false => untrimmed(),
         true => {
             let bos = given.token("bos_token")?;
             let unknown = given.token("unk_token").ok();
@@ -75,6 +75,9 @@ fn roberta(given: &Given<'_>) -> Result<Recipe> {
 
 fn qwen2(given: &Given<'_>) -> Result<Recipe> {
     const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    if given.flag("add_prefix_space", false)? {
+        return Err(given.fields.error("add_prefix_space", "is true, which transformers does not load here"));
+    }
     let vocabulary = vocabulary(given)?;
     let words =
         json!({ "type": "Split", "pattern": { "Regex": WORDS }, "behavior": "Isolated", "invert": false });
@@ -82,17 +85,23 @@ fn qwen2(given: &Given<'_>) -> Result<Recipe> {
     let text = given.text(MERGES)?;
     let lines = text.split('\n').enumerate().filter(|(number, line)| {
         let line = line.trim_matches(is_python_space);
-        !line.is_empty() && !(*number == 0 && line.starts_with("#version:"))
+        let is_version = *number == 0 && line.starts_with("#version:");
+        !line.is_empty() && !is_version
     });
     let merges = merges(given, lines)?;
-    let mut recipe = recipe(given, &vocabulary, merges, pre_tokenizer, bytes(true, true))?;
+    let mut recipe = recipe(given, &vocabulary, merges, pre_tokenizer, untrimmed())?;
     recipe.normalizer = json!({ "type": "NFC" });
     Ok(recipe)
 }
 
 /// The part of a tokenizer that takes texts for bytes.
 fn bytes(space: bool, words: bool) -> Value {
-    json!({ "type": "ByteLevel", "add_prefix_space": space, "trim_offsets": false, "use_regex": words })
+    json!({ "type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": words })
+}
+
+/// What stands in the place of a template.
+fn untrimmed() -> Value {
+    json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true })
 }
 
 fn recipe(

@@ -20,20 +20,11 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::added::Added;
-use super::companions::{Files, TOKENIZER};
 use super::fields::{Fields, Special};
+use super::source::{Files, PREFERRED, TEKKEN, TOKENIZER};
 use super::template::plain;
 use crate::error::{Error, Result};
 use recipe::Recipe;
-
-/// A vocabulary whose file name no class names, but which transformers prefers to those of all
-/// classes where there is no `tokenizer.json`.
-const PREFERRED: &str = "tokenizer.model";
-/// Mistral's own format, which it prefers as well.
-const TEKKEN: &str = "tekken.json";
-/// Every file that a vocabulary can be in.
-pub const VOCABULARIES: [&str; 7] =
-    ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", PREFERRED, TEKKEN];
 
 /// How a class makes its tokenizer of vocabulary files.
 pub(super) struct Vocabulary {
@@ -158,3 +149,6 @@ pub(super) fn with_settings(fields: &mut Fields, names: &[&str], special: bool) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
