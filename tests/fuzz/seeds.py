@@ -191,6 +191,7 @@ def texts():
     put("gzip", "members", gzip.compress(b"text\tla", mtime=0) + gzip.compress(b"bel\na\tx\nb\ty\n", mtime=0))
     put("gzip", "long", gzip.compress(b"text\tlabel\n" + b"a" * 50000 + b"\tx\n", mtime=0))
     tokenizers()
+    sentencepieces()
 
 
 def charsmap():
@@ -198,6 +199,38 @@ def charsmap():
     units = [0] * 512
     units[0], units[256 ^ 97], units[256] = 256 << 10, 97 | 1 << 8 | 97 << 10, 1 << 31 | 2
     return base64.b64encode(struct.pack("<I512I", 2048, *units) + b"a\0b\0").decode()
+
+
+def sentencepieces():
+    def varint(n):
+        out = b""
+        while n > 127:
+            out, n = out + bytes([n & 127 | 128]), n >> 7
+        return out + bytes([n])
+
+    def field(number, value):
+        if isinstance(value, bytes):
+            return varint(number << 3 | 2) + varint(len(value)) + value
+        return varint(number << 3) + varint(value)
+
+    def piece(text, score, kind=1):
+        return field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + field(3, kind))
+
+    # in both orders, for the classes differ in what their first pieces are
+    special = [piece("<pad>", 0, 3), piece("</s>", 0, 3), piece("<unk>", 0, 2), piece("[CLS]", 0, 3), piece("[SEP]", 0, 3)]
+    words = [piece("\u2581", -2), piece("\u2581a", -3), piece("a", -4), piece("b", -5), piece("ab", -6), piece("9,", -7), piece("<new>", 0, 4)]
+    # a table that makes `A` an `a`
+    units = [0] * 512
+    units[0], units[256 ^ 65], units[256] = 256 << 10, 65 | 1 << 8 | 65 << 10, 1 << 31
+    table = struct.pack("<I512I", 2048, *units) + b"a\0"
+    unigram = b"".join(special + words) + field(2, field(3, 1) + field(40, 2)) + field(3, field(2, table))
+    put("sentencepiece", "unigram", {"extra_ids": 5, "legacy": False}, "a Ab 9,9", unigram)
+    llama = [piece("<unk>", 0, 2), piece("<s>", 0, 3), piece("</s>", 0, 3)] + [piece(f"<0x{i:02X}>", 0, 6) for i in range(256)]
+    bpe = b"".join(llama + words) + field(2, field(3, 2) + field(35, 1) + field(40, 0) + field(45, b"<unk>"))
+    put("sentencepiece", "bpe", {"legacy": False, "add_prefix_space": True, "add_eos_token": True}, "a ab \u00e9", bpe)
+    put("sentencepiece", "legacy", {"added_tokens_decoder": {"0": {"content": "<unk>"}, "9": {"content": "ab"}}}, "ab", bpe)
+    put("sentencepiece", "cut", b"", "a", unigram[:-700])
+    put("sentencepiece", "no-unknown", b"", "a", b"".join(words))
 
 
 def tokenizers():

@@ -1,14 +1,17 @@
 //! Token ids against those of transformers' fast tokenizers, for the fields of every file that they
 //! merge: see
 //! `tests/reference/tokenizer_fields.py`.
+#[path = "support/tokens.rs"]
+mod tokens;
+
 use engraft::text::{
     companions::{COMPANIONS, Files, TOKENIZER},
-    tokenizer::{Fit, TokenizedText, Tokenizer},
+    tokenizer::Tokenizer,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
+use tokens::{differences, digest, fit};
 
 /// The cases that are committed, or those of the file that the environment names.
 fn cases() -> &'static Value {
@@ -40,76 +43,15 @@ fn files(variant: &Value) -> Files {
     Files::of("dir", all.map(|(name, content)| (name, content.to_string().into_bytes())))
 }
 
-fn fit(max_length: usize) -> Fit<'static> {
-    Fit { model: "any", vocabulary: 1 << 20, positions: None, max_length }
-}
-
-#[derive(Default)]
-struct Packed(Sha256);
-
-impl Packed {
-    fn add(&mut self, tokens: &TokenizedText) {
-        let count = tokens.ids.len() as u32;
-        for number in [&count].into_iter().chain(&tokens.ids).chain(&tokens.types) {
-            self.0.update(number.to_le_bytes());
-        }
-    }
-    fn hex(self) -> String {
-        self.0.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-fn digest(all: impl IntoIterator<Item = TokenizedText>) -> Value {
-    let mut packed = Packed::default();
-    all.into_iter().for_each(|tokens| packed.add(&tokens));
-    packed.hex().into()
-}
-
-/// What does not agree with transformers.
-fn differences(number: usize, variant: &Value) -> Vec<String> {
-    let files = files(variant);
-    let at = |max_length| Tokenizer::of(&files, fit(max_length)).unwrap_or_else(|e| panic!("{e}: {variant}"));
-    let (whole, cut, pair) = (at(1 << 14), at(12), at(17));
-    let strings: Vec<&str> =
-        cases()["strings"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
-    let stride = cases()["stride"].as_u64().unwrap() as usize;
-    let own: Vec<usize> = (0..strings.len()).filter(|i| i % stride == number % stride).collect();
-    let words = |i: usize| -> Vec<String> {
-        let words: Vec<String> =
-            strings[i].split(' ').filter(|word| !word.is_empty()).map(String::from).collect();
-        if words.is_empty() { vec!["a".into()] } else { words }
-    };
-    let next = |i: usize| strings[(i + 1) % strings.len()];
-    let found = json!({
-        "single": digest(own.iter().map(|&i| whole.encode(strings[i], None).unwrap())),
-        "cut": digest(own.iter().map(|&i| cut.encode(strings[i], None).unwrap())),
-        "pair": digest(own.iter().map(|&i| pair.encode(strings[i], Some(next(i))).unwrap())),
-        "words": match &variant["words"] {
-            Value::Null => Value::Null,
-            _ => digest(own.iter().map(|&i| whole.encode_words(&words(i)).unwrap().tokens)),
-        },
-        "model_max_length": files.model_max_length().unwrap(),
-        "eos": whole.end_of_text().unwrap(),
-    });
-    let differs = object(&found).iter().filter(|(key, value)| variant[key.as_str()] != **value);
-    let mut differences: Vec<String> =
-        differs.map(|(key, value)| format!("{key}: {value}, not {}", variant[key.as_str()])).collect();
-    for sample in variant["sample"].as_array().unwrap() {
-        let text = strings[sample[0].as_u64().unwrap() as usize];
-        let ids = json!(whole.encode(text, None).unwrap().ids);
-        if ids != sample[1] {
-            differences.push(format!("{text:?}: {ids}, not {}", sample[1]));
-        }
-    }
-    differences
-}
-
 #[test]
 fn every_field_makes_the_ids_that_transformers_makes() {
     let variants = cases()["variants"].as_array().unwrap();
+    let strings: Vec<&str> =
+        cases()["strings"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+    let stride = cases()["stride"].as_u64().unwrap() as usize;
     let mut wrong = vec![];
     for (number, variant) in variants.iter().enumerate().filter(|(_, v)| v.get("single").is_some()) {
-        let found = differences(number, variant);
+        let found = differences(&files(variant), (number, variant), (&strings, stride));
         if !found.is_empty() {
             let (patch, files) = (&variant["patch"], &variant["files"]);
             wrong.push(format!("{number} {} {patch} {files}:\n  {}", variant["base"], found.join("\n  ")));

@@ -56,6 +56,7 @@ const TARGETS: &[Target] = &[
     Target { name: "model", read: models::model, times: 64 },
     Target { name: "options", read: options::options, times: 64 },
     Target { name: "safetensors", read: checkpoints::safetensors, times: 64 },
+    Target { name: "sentencepiece", read: texts::sentencepiece, times: 256 },
     Target { name: "setup", read: adapters::setup, times: 256 },
     Target { name: "shards", read: checkpoints::shards, times: 64 },
     Target { name: "state", read: runs::state, times: 64 },

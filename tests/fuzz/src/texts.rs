@@ -52,10 +52,32 @@ pub fn tokenizer(input: &[u8]) -> bool {
     let [a, b, c, d, config, text] = parts::<6>(input);
     let names = names.into_iter().chain(["config.json"]);
     let contents = names.zip([a, b, c, d, config]).filter_map(|(name, part)| Some((name, part?.to_vec())));
-    let files = Files::of("", contents);
+    tokenize(&Files::of("", contents), text)
+}
+
+/// A `tokenizer_config.json`, a text, and a SentencePiece model, read by every class.
+pub fn sentencepiece(input: &[u8]) -> bool {
+    let [config, text, model] = parts::<3>(input);
+    let mut taken = false;
+    for (class, name) in [
+        ("t5", "spiece.model"),
+        ("albert", "spiece.model"),
+        ("xlm-roberta", "sentencepiece.bpe.model"),
+        ("llama", "tokenizer.model"),
+    ] {
+        let kind = format!("{{\"model_type\": \"{class}\"}}").into_bytes();
+        let config = config.map(|config| ("tokenizer_config.json", config.to_vec()));
+        let model = (name, model.unwrap_or_default().to_vec());
+        let contents = config.into_iter().chain([("config.json", kind), model]);
+        taken |= tokenize(&Files::of("", contents), text);
+    }
+    taken
+}
+
+fn tokenize(files: &Files, text: Option<&[u8]>) -> bool {
     let _ = files.model_max_length();
     let fit = Fit { model: "model", vocabulary: 1 << 16, positions: Some(64), max_length: 16 };
-    let Ok(tokenizer) = Tokenizer::of(&files, fit) else { return false };
+    let Ok(tokenizer) = Tokenizer::of(files, fit) else { return false };
     let _ = (tokenizer.end_of_text(), tokenizer.special_tokens());
     let given = String::from_utf8_lossy(text.unwrap_or_default()).into_owned();
     for text in [given.as_str(), "Hello, w\u{f6}rld! 12 <unk>", "\u{1f469}\u{200d}\u{1f4bb}e\u{301} \n\t a"] {

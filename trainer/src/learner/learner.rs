@@ -2,7 +2,7 @@
 use super::{
     backbone::Backbone,
     below::Below,
-    prefix::{Keeps, Precision, Prefix, sha256},
+    prefix::{Keeps, Precision, Prefix, hash_of, hashes_of_tokenizer},
 };
 use crate::{
     Error, Result,
@@ -244,26 +244,18 @@ impl Learner {
         if from == 0 {
             return refused("the first layer has an adapter, so there is nothing below to cache".into());
         }
-        let file = |name: &str| {
-            let path = b.directory().join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => Ok(sha256(&bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok("none".into()),
-                Err(source) => Err(Error::Read { path, source }),
-            }
-        };
         let storage: BTreeSet<_> = model.named().iter().map(|(_, t)| t.buffer().dtype().name()).collect();
         let in_integers = model.named().iter().any(|(_, t)| t.compute() != Compute::F32);
         let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
-        let setting = [
+        let mut setting = vec![
             ("backbone", Checkpoint::open(b.directory())?.fingerprint()),
-            ("config.json", file("config.json")?),
-            ("tokenizer.json", file("tokenizer.json")?),
+            ("config.json", hash_of(b.directory(), "config.json")?),
             ("max_length", max_length.to_string()),
             ("storage", format!("{storage:?}")),
             ("products", if in_integers { "int8" } else { "f32" }.into()),
             ("kernels", isa.name().into()),
         ];
+        setting.extend(hashes_of_tokenizer(b.directory())?);
         // behind the last layer only the row that is read is kept, if it is the same in every text
         let summary = self.task.sample(vec![0], &mut |_| 0).reads == Reads::Summary;
         let keeps = if summary { Keeps::Summary(model.info().summary.clone()) } else { Keeps::All };

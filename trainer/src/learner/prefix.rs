@@ -16,6 +16,7 @@
 //! them, whole or not at all. A later batch whose texts are all there reads them from the mapped
 //! file. What a row is does not depend on the rest of its batch, so a run with an f32 cache gives
 //! the bits of a run without one.
+use crate::text::companions::{TOKENIZER, VOCABULARIES};
 use crate::{Error, Result};
 use engraft_engine::{
     Act, Buffer, Checkpoint, Class, Cx, Device, Frozen, Pass, Plain, Rows, Tensor, Weight,
@@ -28,8 +29,8 @@ use half::bf16;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
-    io::{BufWriter, Seek, SeekFrom, Write},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
 };
@@ -336,4 +337,24 @@ impl Store {
         self.sealed = self.rows;
         self.map(device)
     }
+}
+
+/// The hash of a model's file; `none` if there is no such file.
+pub(super) fn hash_of(directory: &Path, name: &str) -> Result<String> {
+    let path = directory.join(name);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(sha256(&bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok("none".into()),
+        Err(source) => Err(Error::Read { path, source }),
+    }
+}
+/// The hashes of the files that hold a tokenizer's vocabulary.
+pub(super) fn hashes_of_tokenizer(directory: &Path) -> Result<Vec<(&'static str, String)>> {
+    let mut all = vec![(TOKENIZER, hash_of(directory, TOKENIZER)?)];
+    if !directory.join(TOKENIZER).exists() {
+        for name in VOCABULARIES {
+            all.push((name, hash_of(directory, name)?));
+        }
+    }
+    Ok(all)
 }

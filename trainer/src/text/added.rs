@@ -102,6 +102,13 @@ impl Named {
         }
     }
 
+    /// Whether it is normalised is not open any longer.
+    pub fn settle(&mut self) {
+        if let Named::Token(token) = self {
+            token.normalized.get_or_insert(!token.special);
+        }
+    }
+
     /// Whether they are equal; a name never equals a token with settings.
     pub fn same(&self, other: &Named) -> bool {
         match (self, other) {

@@ -5,21 +5,22 @@
 //! (transformers 4.57) makes keyword arguments of `tokenizer_config.json`, lets
 //! `special_tokens_map.json` overwrite them and adds the tokens of `added_tokens.json`, unless the
 //! configuration lists all added tokens itself. Which class then reads them is said by
-//! `tokenizer_config.json` or else by `config.json`.
+//! `tokenizer_config.json` or else by `config.json`. Where there is no `tokenizer.json` the class
+//! makes the tokenizer of its vocabulary ([`VOCABULARIES`]).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::added::{Added, Named};
 use super::fields::{ADDITIONAL, Field, Fields, SPECIAL, TOKENIZER_CONFIG};
+pub use super::source::{Files, TOKENIZER, VOCABULARIES};
 use super::tokenizer_class::{self, Class};
+use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
-/// The tokenizer itself.
-pub const TOKENIZER: &str = "tokenizer.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
 const CONFIG: &str = "config.json";
@@ -30,45 +31,24 @@ pub const COMPANIONS: [&str; 4] = [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_T
 /// earlier than others.
 const OF_MAP: &str = "__of_map";
 
-/// The content of `tokenizer.json` and of its [`COMPANIONS`], as far as they are there.
-#[derive(Debug, Clone, Default)]
-pub struct Files {
-    directory: PathBuf,
-    contents: BTreeMap<&'static str, Vec<u8>>,
-}
-
 impl Files {
-    /// Reads them in a model's directory.
+    /// Reads them in a model's directory. An error if there is neither a `tokenizer.json` nor a
+    /// vocabulary.
     pub fn read(directory: impl AsRef<Path>) -> Result<Files> {
         let mut files = Files::of(directory.as_ref(), []);
-        for name in [TOKENIZER].into_iter().chain(COMPANIONS) {
-            let path = files.path(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => drop(files.contents.insert(name, bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != TOKENIZER => {}
-                Err(source) => return Err(Error::Read { path, source }),
+        [TOKENIZER].into_iter().chain(COMPANIONS).try_for_each(|name| files.take(name))?;
+        if !files.has(TOKENIZER) {
+            VOCABULARIES.into_iter().try_for_each(|name| files.take(name))?;
+            if !VOCABULARIES.into_iter().any(|name| files.has(name)) {
+                let path = files.path(TOKENIZER);
+                std::fs::read(&path).map_err(|source| Error::Read { path, source })?; // as it said before
             }
+        } else if let Ok(Some(merged)) = files.merge()
+            && let Some(vocabulary) = merged.vocabulary(&files)
+        {
+            vocabulary.files.iter().try_for_each(|name| files.take(name))?;
         }
         Ok(files)
-    }
-
-    /// Files of these names ([`TOKENIZER`] and [`COMPANIONS`]) and contents; `directory` only names
-    /// them in errors.
-    pub fn of(
-        directory: impl Into<PathBuf>,
-        contents: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
-    ) -> Files {
-        Files { directory: directory.into(), contents: contents.into_iter().collect() }
-    }
-
-    /// The path of one of them.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
-    /// The content of one of them; nothing if it is not there.
-    pub fn content(&self, name: &str) -> &[u8] {
-        self.contents.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Where texts are cut if nothing else is said: `model_max_length`.
@@ -127,7 +107,7 @@ impl Files {
                 field.value = token.json();
             }
         }
-        Ok(Some(Merged { class, fields, added: added.into_values().collect() }))
+        Ok(Some(Merged { class, fields, added }))
     }
 
     /// As `AutoTokenizer` finds it.
@@ -225,6 +205,9 @@ impl Files {
                 added.insert(id, token);
             }
         }
+        if !self.has(TOKENIZER) {
+            return Ok(());
+        }
         let own: Own = serde_json::from_slice(self.content(TOKENIZER))
             .map_err(|e| wrong(TOKENIZER, format!("not a tokenizer: {e}")))?;
         for token in &own.added_tokens {
@@ -253,7 +236,14 @@ pub(super) struct Merged {
     pub class: &'static Class,
     /// Its keyword arguments.
     pub fields: Fields,
-    /// Tokens to add, in the order of the ids that are written beside them (which do not count
-    /// otherwise).
-    pub added: Vec<Added>,
+    /// Tokens to add, by the ids that are written beside them, which say no more than their order.
+    pub added: BTreeMap<i64, Added>,
+}
+
+impl Merged {
+    /// The vocabulary that the tokenizer is made of, if it is not made of `tokenizer.json`.
+    pub fn vocabulary(&self, files: &Files) -> Option<&'static Vocabulary> {
+        let space = self.class.space_from_vocabulary && self.fields.given("add_prefix_space").is_some();
+        self.class.vocabulary.filter(|_| space || !files.has(TOKENIZER))
+    }
 }

@@ -1,9 +1,9 @@
 //! What transformers does to the content of a `tokenizer.json` before it uses it, in transformers'
-//! order:
-//! `PreTrainedTokenizerFast.__init__` and those of its classes (transformers 4.57).
+//! order: `PreTrainedTokenizerFast.__init__` and those of its classes (transformers 4.57). A
+//! tokenizer that is made of a vocabulary goes through the same.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
@@ -12,13 +12,17 @@ use tokenizers::{ModelWrapper, PreTokenizerWrapper, TruncationDirection};
 use super::added::{Added, Named};
 use super::charsmap::check_within;
 use super::companions::{Files, Merged, TOKENIZER};
-use super::fields::{Fields, Side};
+use super::fields::{Fields, Side, Special};
 use super::guarded::guarded;
+use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
-/// What a tokenizer is told with every text, and not once for all.
-#[derive(Debug)]
+/// A tokenizer, and what it is told with every text, and not once for all.
 pub(super) struct Configured {
+    /// The tokenizer.
+    pub tokenizer: tokenizers::Tokenizer,
+    /// The file that has its vocabulary.
+    pub path: PathBuf,
     /// At which end texts are cut.
     pub direction: TruncationDirection,
     /// Whether the two texts of a pair are told apart.
@@ -42,27 +46,36 @@ pub(super) enum End {
 const OTHERWISE: [&str; 5] =
     ["gguf_file", "tokenizer_object", "__slow_tokenizer", "from_slow", "fix_mistral_regex"];
 
-/// Makes a tokenizer that was read from a `tokenizer.json` what transformers makes of it with the
-/// files beside it.
-pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) -> Result<Configured> {
-    let own = tokenizer.get_truncation().map(|truncation| truncation.direction);
-    let direction = own.unwrap_or(TruncationDirection::Right);
-    let Some(Merged { class, mut fields, added }) = files.merge()? else {
-        return Ok(Configured { direction, types: true, spaced_words: true, end: End::Usual(None, None) });
+/// Makes the tokenizer that transformers makes of the files.
+pub(super) fn configure(files: &Files) -> Result<Configured> {
+    let path = files.path(TOKENIZER);
+    let own = |tokenizer: &tokenizers::Tokenizer| {
+        tokenizer.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction)
     };
-    refuse(&fields)?;
+    let Some(merged) = files.merge()? else {
+        if !files.has(TOKENIZER) {
+            let why = "is missing, and no other file names the class of a tokenizer";
+            return Err(Error::file(&path, why));
+        }
+        let tokenizer = parse(&path, files.content(TOKENIZER))?;
+        let (direction, end) = (own(&tokenizer), End::Usual(None, None));
+        return Ok(Configured { tokenizer, path, direction, types: true, spaced_words: true, end });
+    };
+    let vocabulary = merged.vocabulary(files);
+    let Merged { class, mut fields, added } = merged;
+    refuse(&fields, files.has(TOKENIZER))?;
     let has_end = fields.given("eos_token").is_some();
     class.tokens.iter().for_each(|(field, token)| fields.set_default(field, *token));
-    (class.before)(&mut fields)?;
-    // what tokenizer.json says of padding and truncation stands in for fields that no file has
-    if let Some(padding) = tokenizer.get_padding() {
-        fields.set_default("pad_token", padding.pad_token.clone());
+    if let Some(vocabulary) = vocabulary {
+        (vocabulary.named)(&mut fields);
     }
+    (class.before)(&mut fields)?;
+    let (path, mut tokenizer, special) = base(files, vocabulary, &mut fields, &added)?;
     let side = fields.side("truncation_side")?;
     let direction = match side {
         Some(Side::Left) => TruncationDirection::Left,
         Some(Side::Right) => TruncationDirection::Right,
-        None => direction,
+        None => own(&tokenizer),
     };
     fields.side("padding_side")?;
     fields.model_max_length()?;
@@ -71,11 +84,12 @@ pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) ->
         Some(Value::Array(names)) => names.iter().any(|name| name == "token_type_ids"),
         Some(_) => return Err(fields.error("model_input_names", "is not a list")),
     };
-    let special = fields.special()?;
     tokenizer.set_encode_special_tokens(fields.flag("split_special_tokens", false)?);
-    add(tokenizer, added, &special).map_err(|why| Error::file(&files.path(TOKENIZER), why))?;
-    space_in_front(&fields, tokenizer);
-    (class.after)(&fields, tokenizer)?;
+    add(&mut tokenizer, added.into_values().collect(), &special).map_err(|why| Error::file(&path, why))?;
+    if !class.space_from_vocabulary {
+        space_in_front(&fields, &mut tokenizer);
+    }
+    (class.after)(&fields, &mut tokenizer)?;
 
     let end = special.iter().find(|(name, _)| name == "eos_token").and_then(|(_, t)| t.first());
     let end = end.and_then(|token| tokenizer.token_to_id(token.content()));
@@ -83,10 +97,40 @@ pub(super) fn configure(files: &Files, tokenizer: &mut tokenizers::Tokenizer) ->
         Some(id) if has_end => End::Named(id),
         id => End::Usual(id, files.end_of_model()),
     };
-    Ok(Configured { direction, types, spaced_words: class.spaced_words, end })
+    Ok(Configured { tokenizer, path, direction, types, spaced_words: class.spaced_words, end })
 }
 
-fn refuse(fields: &Fields) -> Result<()> {
+/// The tokenizer of `tokenizer.json` or of a vocabulary, with the path of that file, and the special
+/// tokens.
+fn base(
+    files: &Files,
+    vocabulary: Option<&Vocabulary>,
+    fields: &mut Fields,
+    added: &BTreeMap<i64, Added>,
+) -> Result<(PathBuf, tokenizers::Tokenizer, Special)> {
+    if let Some(vocabulary) = vocabulary {
+        let mut special = fields.special()?;
+        // the slow tokenizer has decided what was still open
+        special.iter_mut().flat_map(|(_, tokens)| tokens).for_each(Named::settle);
+        // one that is made beside a tokenizer.json is not told what that adds
+        let none = BTreeMap::new();
+        let added = if files.has(TOKENIZER) { &none } else { added };
+        let (path, tokenizer) = vocabulary.build(files, fields, added, &special)?;
+        return Ok((path, tokenizer, special));
+    }
+    let path = files.path(TOKENIZER);
+    if !files.has(TOKENIZER) {
+        return Err(Error::file(&path, "is missing, and its class reads no other vocabulary"));
+    }
+    let tokenizer = parse(&path, files.content(TOKENIZER))?;
+    // what it says of padding and truncation stands in for fields that no file has
+    if let Some(padding) = tokenizer.get_padding() {
+        fields.set_default("pad_token", padding.pad_token.clone());
+    }
+    Ok((path, tokenizer, fields.special()?))
+}
+
+fn refuse(fields: &Fields, has_tokenizer: bool) -> Result<()> {
     let other =
         |field: &str| fields.error(field, format!("makes transformers read something else than {TOKENIZER}"));
     let is_set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
@@ -94,7 +138,7 @@ fn refuse(fields: &Fields) -> Result<()> {
         return Err(other(field));
     }
     let is_filled = |value: &Value| value.as_array().is_none_or(|list| !list.is_empty());
-    if fields.get("tokenizer_file").is_some() {
+    if has_tokenizer && fields.get("tokenizer_file").is_some() {
         return Err(other("tokenizer_file"));
     }
     if fields.given("init_inputs").is_some_and(is_filled) {
@@ -111,7 +155,7 @@ fn refuse(fields: &Fields) -> Result<()> {
 fn add(
     tokenizer: &mut tokenizers::Tokenizer,
     mut tokens: Vec<Added>,
-    special: &[(String, Vec<Named>)],
+    special: &Special,
 ) -> Result<(), String> {
     let mut names: HashSet<&str> = HashSet::new();
     let mut all: Vec<&Named> = vec![];

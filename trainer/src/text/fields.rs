@@ -16,6 +16,9 @@ pub(super) const SPECIAL: [&str; 7] =
 /// The list of those that have no field of their own.
 pub(super) const ADDITIONAL: &str = "additional_special_tokens";
 
+/// Special tokens by the name of their field; a list of them has one name.
+pub(super) type Special = Vec<(String, Vec<Named>)>;
+
 /// The value of a field.
 pub(super) struct Field {
     /// The file that it comes from.
@@ -98,9 +101,9 @@ impl Fields {
     }
 
     /// The special tokens that have a name, by name.
-    pub fn special(&self) -> Result<Vec<(String, Vec<Named>)>> {
+    pub fn special(&self) -> Result<Special> {
         let read = |key: &str, value: &Value| Named::of(value).map_err(|why| self.error(key, why));
-        let mut found: Vec<(String, Vec<Named>)> = vec![];
+        let mut found: Special = vec![];
         for key in SPECIAL {
             let token = self.given(key).map(|value| read(key, value)).transpose()?;
             let token = token.filter(|t| !matches!(t, Named::Name(name) if name.is_empty()));

@@ -13,8 +13,8 @@ use tokenizers::{
     TruncationStrategy,
 };
 
-use super::companions::{Files, TOKENIZER};
-use super::configure::{Configured, End, begin_with_space, configure, parse};
+use super::companions::Files;
+use super::configure::{Configured, End, begin_with_space, configure};
 use super::cut;
 use super::guarded::guarded;
 use super::splits::Splits;
@@ -71,7 +71,7 @@ pub struct Fit<'a> {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` in the model's directory, with the files beside it.
+    /// Reads the tokenizer's files in a model's directory.
     pub fn load(directory: impl AsRef<Path>, fit: Fit<'_>) -> Result<Self> {
         Self::of(&Files::read(directory)?, fit)
     }
@@ -79,9 +79,8 @@ impl Tokenizer {
     /// Makes a tokenizer of the content of its files. An error names the file, and the field that
     /// is damaged or not supported; fields that make no difference to token ids are passed over.
     pub fn of(files: &Files, fit: Fit<'_>) -> Result<Self> {
-        let path = files.path(TOKENIZER);
-        let mut inner = parse(&path, files.content(TOKENIZER))?;
-        let Configured { direction, types, spaced_words, end } = configure(files, &mut inner)?;
+        let Configured { tokenizer: mut inner, path, direction, types, spaced_words, end } =
+            configure(files)?;
         let too = |why| Error::Option { option: "max-length", value: fit.max_length.to_string(), why };
         if let Some(positions) = fit.positions.filter(|&positions| fit.max_length > positions) {
             return Err(too(format!("{} has {positions} positions", fit.model)));
@@ -288,6 +287,7 @@ fn input<'a>(text: &'a str, pair: Option<&'a str>) -> EncodeInput<'a> {
 pub(crate) mod tests {
     use super::*;
     use crate::data::{Columns, Content, Want};
+    use crate::text::companions::TOKENIZER;
 
     /// A word-piece tokenizer of a few words, whose file pads to 16 and cuts at 5.
     pub(crate) fn json() -> String {

@@ -1,13 +1,15 @@
 //! transformers' classes of fast tokenizers: what each of them does to a `tokenizer.json` when it
-//! loads one.
+//! loads one, and what it makes a tokenizer of where there is none.
 //!
 //! `PreTrainedTokenizerFast.__init__` (transformers 4.57) is shared by all of them; a row says what
 //! a class does around it.
 
 use serde_json::{Value, json};
-use tokenizers::NormalizerWrapper;
+use tokenizers::{NormalizerWrapper, PostProcessorWrapper};
 
 use super::fields::{ADDITIONAL, Fields};
+use super::template::{Part, plain, template};
+use super::vocabulary::{Vocabulary, byte_level, sentence_piece, with_settings, word_piece};
 use crate::error::Result;
 
 /// One class, or several that do the same.
@@ -23,6 +25,10 @@ pub(super) struct Class {
     pub types: bool,
     /// Whether it takes lists of words only if each of them begins as after a space.
     pub spaced_words: bool,
+    /// The vocabulary that its tokenizer is made of where there is no `tokenizer.json`.
+    pub vocabulary: Option<&'static Vocabulary>,
+    /// Whether `add_prefix_space` makes it read the vocabulary in any case.
+    pub space_from_vocabulary: bool,
     /// What it does to the fields before they are read.
     pub before: fn(&mut Fields) -> Result<()>,
     /// What it does to the tokenizer in the end.
@@ -31,10 +37,12 @@ pub(super) struct Class {
 
 const PLAIN: Class = Class {
     names: &["PreTrainedTokenizer"],
-    models: &[],
+    models: &["modernbert"],
     tokens: &[],
     types: true,
     spaced_words: false,
+    vocabulary: None,
+    space_from_vocabulary: false,
     before: |_| Ok(()),
     after: |_, _| Ok(()),
 };
@@ -56,6 +64,7 @@ const BERT: Class = Class {
         ("cls_token", "[CLS]"),
         ("mask_token", "[MASK]"),
     ],
+    vocabulary: Some(&word_piece::BERT),
     after: normalizer_of_bert,
     ..PLAIN
 };
@@ -73,6 +82,7 @@ const ROBERTA: Class = Class {
     ],
     types: false,
     spaced_words: true,
+    vocabulary: Some(&byte_level::ROBERTA),
     before: |fields| mask_takes_the_space_before_it(fields, Some(false)),
     ..PLAIN
 };
@@ -85,12 +95,29 @@ const CLASSES: &[Class] = &[
         names: &["XLMRobertaTokenizer"],
         models: &["xlm-roberta"],
         spaced_words: false,
+        vocabulary: Some(&sentence_piece::XLM_ROBERTA),
         before: |fields| mask_takes_the_space_before_it(fields, None),
         ..ROBERTA
     },
     Class {
+        names: &["AlbertTokenizer"],
+        models: &["albert"],
+        tokens: &[
+            ("bos_token", "[CLS]"),
+            ("eos_token", "[SEP]"),
+            ("unk_token", "<unk>"),
+            ("sep_token", "[SEP]"),
+            ("pad_token", "<pad>"),
+            ("cls_token", "[CLS]"),
+            ("mask_token", "[MASK]"),
+        ],
+        vocabulary: Some(&sentence_piece::ALBERT),
+        before: |fields| mask_takes_the_space_before_it(fields, Some(false)),
+        ..PLAIN
+    },
+    Class {
         names: &["GPT2Tokenizer"],
-        models: &["gpt2"],
+        models: &["gpt2", "gpt_neo", "gptj"],
         tokens: &[
             ("unk_token", "<|endoftext|>"),
             ("bos_token", "<|endoftext|>"),
@@ -98,13 +125,42 @@ const CLASSES: &[Class] = &[
         ],
         types: false,
         spaced_words: true,
+        vocabulary: Some(&byte_level::GPT2),
         ..PLAIN
     },
     Class {
-        names: &["T5Tokenizer"],
-        models: &["t5"],
+        names: &["Qwen2Tokenizer"],
+        models: &["qwen2", "qwen3"],
+        tokens: &[
+            ("unk_token", "<|endoftext|>"),
+            ("eos_token", "<|endoftext|>"),
+            ("pad_token", "<|endoftext|>"),
+        ],
+        types: false,
+        vocabulary: Some(&byte_level::QWEN2),
+        before: |fields| {
+            with_settings(fields, &["bos_token", "eos_token", "unk_token", "pad_token"], true);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Class {
+        names: &["LlamaTokenizer"],
+        models: &["llama", "mistral"],
+        tokens: &[("unk_token", "<unk>"), ("bos_token", "<s>"), ("eos_token", "</s>")],
+        types: false,
+        vocabulary: Some(&sentence_piece::LLAMA),
+        space_from_vocabulary: true,
+        after: template_of_llama,
+        ..PLAIN
+    },
+    Class {
+        names: &["T5Tokenizer", "MT5Tokenizer"],
+        models: &["t5", "mt5"],
         tokens: &[("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "<pad>")],
         types: false,
+        vocabulary: Some(&sentence_piece::T5),
+        space_from_vocabulary: true,
         before: extra_ids_of_t5,
         ..PLAIN
     },
@@ -161,12 +217,6 @@ fn mask_takes_the_space_before_it(fields: &mut Fields, normalized: Option<bool>)
 fn extra_ids_of_t5(fields: &mut Fields) -> Result<()> {
     const COUNT: &str = "extra_ids";
     const MOST: u64 = 1 << 16;
-    if fields.given("add_prefix_space").is_some() {
-        return Err(
-            fields.error("add_prefix_space", "makes transformers read another file than tokenizer.json")
-        );
-    }
-    fields.set("add_prefix_space", Value::Null);
     let count = match fields.get(COUNT) {
         None => 100,
         Some(n) => n
@@ -192,6 +242,33 @@ fn extra_ids_of_t5(fields: &mut Fields) -> Result<()> {
         _ => {}
     }
     fields.set(ADDITIONAL, tokens.into());
+    Ok(())
+}
+
+/// What stands in front of a text and behind it, as the fields say; of a pair each text for itself.
+fn template_of_llama(fields: &Fields, tokenizer: &mut tokenizers::Tokenizer) -> Result<()> {
+    let special = fields.special()?;
+    let token = |flag: &str, field: &str, default: bool| -> Result<Option<(&str, u32)>> {
+        if !fields.flag(flag, default)? {
+            return Ok(None);
+        }
+        let named = special.iter().find(|(name, _)| name == field).and_then(|(_, tokens)| tokens.first());
+        let named = named.ok_or_else(|| fields.error(field, format!("is missing, but `{flag}` is true")))?;
+        let token = plain(named.content()).map_err(|why| fields.error(field, why))?;
+        let id = tokenizer.token_to_id(token);
+        Ok(Some((token, id.ok_or_else(|| fields.error(field, format!("is `{token}`, which is no token")))?)))
+    };
+    let bos = token("add_bos_token", "bos_token", true)?;
+    let eos = token("add_eos_token", "eos_token", false)?;
+    let around = |text, kind| {
+        let token = |token: Option<(_, _)>| token.map(|(token, _)| Part::Token(token, kind));
+        token(bos).into_iter().chain([Part::Text(text, kind)]).chain(token(eos)).collect::<Vec<_>>()
+    };
+    let single = around("A", 0);
+    let pair = [around("A", 0), around("B", 1)].concat();
+    let ids: Vec<_> = bos.into_iter().chain(eos).collect();
+    let template = serde_json::from_value::<PostProcessorWrapper>(template(&single, &pair, &ids));
+    tokenizer.with_post_processor(Some(template.map_err(|why| fields.error("bos_token", why.to_string()))?));
     Ok(())
 }
 

@@ -36,7 +36,7 @@ impl StorageArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("answering").args(["adapter", "adapter_column"]))]
 pub struct Grafted {
-    /// The backbone: a directory with config.json, tokenizer.json and model.safetensors
+    /// The backbone: a directory with config.json, a tokenizer and model.safetensors
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// How it is stored.
