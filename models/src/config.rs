@@ -189,7 +189,7 @@ impl Config {
     pub(crate) fn as_layers(&self, name: &str, n: usize) -> Result<usize> {
         match n <= DEEPEST {
             true => Ok(n),
-            false => Err(self.error(format!("`{name}` makes {n} layers; models have at most {DEEPEST}"))),
+            false => Err(self.error(format!("`{name}` makes {n}; models have at most {DEEPEST} layers"))),
         }
     }
     fn as_count(&self, name: &str, v: &Value) -> Result<usize> {

@@ -103,7 +103,7 @@ fn family_of<'f>(config: &Config, families: &'f [Family]) -> Result<&'f Family> 
         config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", ")))
     })
 }
-/// The family of a file of 2019 whose configuration says nothing: the only one whose name begins
+/// The family of a file of 2019 whose configuration has neither field: the only one whose name begins
 /// tensors, or else one that the directory is called after, as in transformers.
 fn family_named_by<'f>(
     directory: &Path,
@@ -111,7 +111,7 @@ fn family_named_by<'f>(
     config: &Config,
     families: &'f [Family],
 ) -> Option<&'f Family> {
-    if config.has("model_type") || config.class().is_some() {
+    if config.has("model_type") || config.has("architectures") {
         return None;
     }
     let begins = |f: &&Family| !f.prefix.is_empty() && from.names().any(|n| n.starts_with(f.prefix));
