@@ -50,7 +50,7 @@ fn a_configuration_that_does_not_fit_the_weights_is_refused_by_name() {
         ("vocab_size", json!(99), &["word_embeddings", "99"]),
         ("hidden_act", json!("sine"), &["config.json", "sine"]),
         ("position_embedding_type", json!("relative_key"), &["config.json", "relative_key"]),
-        ("model_type", json!("llama"), &["config.json", "llama"]),
+        ("model_type", json!("mamba"), &["config.json", "mamba"]),
         ("num_attention_heads", json!(5), &["config.json", "5"]),
         ("hidden_size", json!("wide"), &["config.json", "hidden_size"]),
     ] {
