@@ -115,7 +115,7 @@ fn a_configuration_that_cannot_be_honoured_is_refused_by_field() {
         ("attention_probs_dropout_prob", json!("none"), "expected a number"),
         ("layer_norm_eps", json!(-1e-12), "0 to below 1"),
         ("layer_norm_eps", json!(1e300), "0 to below 1"),
-        ("model_type", json!("llama"), "supported: bert"),
+        ("model_type", json!("mamba"), "supported: bert"),
         ("model_type", Value::Null, "expected a text"),
     ] {
         let dir = ModelFiles::fixture().with(field, value).write();

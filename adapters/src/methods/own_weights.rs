@@ -18,6 +18,7 @@ fn copy<P: Weight>(
     let len = columns.iter().map(ExactSizeIterator::len).sum();
     let values = match from {
         Source::New(_) => {
+            let home = place.info.in_model(home);
             let all = place.base.weight(&format!("{home}.{tensor}"))?.to_f32()?;
             columns.iter().flat_map(|c| all.get(c.clone()).unwrap_or_default()).copied().collect()
         }
