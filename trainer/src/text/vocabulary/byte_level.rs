@@ -38,7 +38,7 @@ pub const QWEN2: Vocabulary = Vocabulary {
 
 fn gpt2(given: &Given<'_>) -> Result<Recipe> {
     let vocabulary = vocabulary(given)?;
-    let slow = Slow::new(given, &vocabulary, false);
+    let slow = Slow::new(given, vocabulary.iter().map(|(piece, id)| (piece.as_str(), *id)), false);
     let post_processor = match given.flag("add_bos_token", false)? {
         false => untrimmed(),
         true => {
@@ -57,7 +57,7 @@ fn gpt2(given: &Given<'_>) -> Result<Recipe> {
 
 fn roberta(given: &Given<'_>) -> Result<Recipe> {
     let vocabulary = vocabulary(given)?;
-    let slow = Slow::new(given, &vocabulary, false);
+    let slow = Slow::new(given, vocabulary.iter().map(|(piece, id)| (piece.as_str(), *id)), false);
     let unknown = given.token("unk_token").ok();
     let unknown = unknown.and_then(|unk| slow.id(given, "unk_token", unk, None).ok());
     let token = |field: &str| -> Result<Value> {

@@ -50,8 +50,7 @@ fn t5(given: &Given<'_>) -> Result<Recipe> {
     // the class has looked at the field
     let extra = given.fields.get("extra_ids").and_then(Value::as_u64).unwrap_or(100).min(1 << 16);
     pieces.extend((0..extra).rev().map(|i| (format!("<extra_id_{i}>"), 0.0)));
-    let ids = ids(&pieces);
-    let eos = Slow::new(given, &ids, true).id(given, "eos_token", "</s>", Some(spm.unknown as u32))?;
+    let eos = slow(given, &pieces).id(given, "eos_token", "</s>", Some(spm.unknown as u32))?;
     let pair = [Text("A", 0), Token("</s>", 0), Text("B", 0), Token("</s>", 0)];
     let scheme = prepend(given.flag_or_null("add_prefix_space", true)?, given.flag("legacy", true)?);
     Ok(Recipe {
@@ -74,10 +73,12 @@ fn albert(given: &Given<'_>) -> Result<Recipe> {
             *score -= 100.0;
         }
     }
-    let ids = ids(&pieces);
-    let slow = Slow::new(given, &ids, true);
-    let id = |token| slow.id(given, "cls_token", token, Some(spm.unknown as u32));
     let (cls, sep) = ("[CLS]", "[SEP]");
+    let slow = slow(given, &pieces);
+    let id = |token: &'static str| -> Result<(&str, u32)> {
+        Ok((token, slow.id(given, "cls_token", token, Some(spm.unknown as u32))?))
+    };
+    let ids = [id(cls)?, id(sep)?];
     let pair = [Token(cls, 0), Text("A", 0), Token(sep, 0), Text("B", 1), Token(sep, 1)];
     let replace = |from: &str| json!({ "type": "Replace", "pattern": { "String": from }, "content": "\"" });
     let mut first = vec![replace("``"), replace("''")];
@@ -91,7 +92,7 @@ fn albert(given: &Given<'_>) -> Result<Recipe> {
         model: model(given, &spm, pieces, spm.unknown, false)?,
         normalizer: normalizer(&spm, first, vec![spaces(" ")]),
         pre_tokenizer: metaspace("always", true),
-        post_processor: template(&pair[..3], &pair, &[(cls, id(cls)?), (sep, id(sep)?)]),
+        post_processor: template(&pair[..3], &pair, &ids),
         decoder: metaspace("always", true),
         added: added(&spm),
     })
@@ -104,16 +105,18 @@ fn xlm_roberta(given: &Given<'_>) -> Result<Recipe> {
     let mut pieces = own(&["<s>", "<pad>", "</s>", "<unk>"]);
     pieces.extend(scores(&spm, 3..spm.pieces.len()));
     pieces.extend(own(&["<mask>"]));
-    let ids = ids(&pieces);
-    let slow = Slow::new(given, &ids, true);
     let (bos, eos) = ("<s>", "</s>");
+    let slow = slow(given, &pieces);
+    let id = |token: &'static str| -> Result<(&str, u32)> {
+        Ok((token, slow.id(given, "cls_token", token, None)?))
+    };
+    let ids = [id(bos)?, id(eos)?];
     let pair = [Token(bos, 0), Text("A", 0), Token(eos, 0), Token(eos, 0), Text("B", 0), Token(eos, 0)];
-    let id = |token| slow.id(given, "cls_token", token, None);
     Ok(Recipe {
         model: model(given, &spm, pieces, 3, false)?,
         normalizer: normalizer(&spm, vec![], usual_spaces()),
         pre_tokenizer: metaspace("always", true),
-        post_processor: template(&pair[..3], &pair, &[(bos, id(bos)?), (eos, id(eos)?)]),
+        post_processor: template(&pair[..3], &pair, &ids),
         decoder: metaspace("always", true),
         added: added(&spm),
     })
@@ -122,8 +125,7 @@ fn xlm_roberta(given: &Given<'_>) -> Result<Recipe> {
 fn llama(given: &Given<'_>) -> Result<Recipe> {
     let spm = read(given)?;
     let own = scores(&spm, 0..spm.pieces.len());
-    let known = ids(&own);
-    let slow = Slow::new(given, &known, true).added();
+    let slow = slow(given, &own).added();
     // the first three are what the slow tokenizer calls them
     let first = own.iter().take(3).zip(0..).map(|((piece, _), id)| {
         (slow.get(&id).map_or_else(|| piece.clone(), |token| token.to_string()), 0.0)
@@ -166,6 +168,10 @@ fn read<'a>(given: &Given<'a>) -> Result<SentencePiece<'a>> {
 fn scores(spm: &SentencePiece<'_>, which: std::ops::Range<usize>) -> Vec<(String, f64)> {
     let pieces = spm.pieces.get(which).unwrap_or_default();
     pieces.iter().map(|piece| (piece.text.to_string(), f64::from(piece.score))).collect()
+}
+
+fn slow<'a>(given: &Given<'a>, pieces: &'a [(String, f64)]) -> Slow<'a> {
+    Slow::new(given, pieces.iter().map(|(piece, _)| piece.as_str()).zip(0..), true)
 }
 
 fn ids(pieces: &[(String, f64)]) -> Vocab {

@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tokenizers::models::bpe::Vocab;
-
 use super::Given;
 use crate::error::Result;
 use crate::text::added::Named;
 
 /// Ids by token, and tokens by id.
 pub(super) struct Slow<'a> {
-    vocabulary: &'a Vocab,
+    pieces: HashMap<&'a str, u32>,
     added: HashMap<&'a str, i64>,
 }
 
@@ -19,31 +17,37 @@ impl<'a> Slow<'a> {
     /// Those of `PreTrainedTokenizer.__init__`: tokens that the files add have the ids that are said
     /// there, and special ones that are nowhere come behind all others. With SentencePiece
     /// (`hides`) an added token hides the piece that has its id.
-    pub fn new(given: &Given<'a>, vocabulary: &'a Vocab, hides: bool) -> Self {
-        let is_hidden = |id: u32| hides && given.added.contains_key(&i64::from(id));
-        let known = |token: &str| vocabulary.get(token).copied().filter(|id| !is_hidden(*id));
+    pub fn new(given: &Given<'a>, pieces: impl Iterator<Item = (&'a str, u32)>, hides: bool) -> Self {
+        // of two equal pieces the first one is found by its text, and the last one counted
+        let (mut first, mut known) = (HashMap::new(), HashMap::new());
+        for (piece, id) in pieces {
+            first.entry(piece).or_insert(id);
+            if !(hides && given.added.contains_key(&i64::from(id))) {
+                known.insert(piece, id);
+            }
+        }
         let mut added: HashMap<&str, i64> =
             given.added.iter().map(|(id, token)| (token.content.as_str(), *id)).collect();
-        let pieces = vocabulary.values().filter(|id| !is_hidden(**id)).count();
-        let mut next = (pieces + added.keys().filter(|token| known(token).is_none()).count()) as i64;
+        let new = added.keys().filter(|token| !known.contains_key(**token)).count();
+        let mut next = (known.len() + new) as i64;
         for token in given.special.iter().flat_map(|(_, tokens)| tokens).map(Named::content) {
             if token.is_empty() || added.contains_key(token) {
                 continue;
             }
-            let id = known(token).map(i64::from).unwrap_or_else(|| {
+            let id = known.get(token).map(|id| i64::from(*id)).unwrap_or_else(|| {
                 next += 1;
                 next - 1
             });
             added.insert(token, id);
         }
-        Self { vocabulary, added }
+        Self { pieces: first, added }
     }
 
     /// The id of a token; that of `unknown` if there is no such token. An error names the field
     /// that the token comes from.
     pub fn id(&self, given: &Given<'_>, field: &str, token: &str, unknown: Option<u32>) -> Result<u32> {
         let id = self.added.get(token).copied();
-        let id = id.or_else(|| self.vocabulary.get(token).map(|id| i64::from(*id)));
+        let id = id.or_else(|| self.pieces.get(token).map(|id| i64::from(*id)));
         let id = id.or(unknown.map(i64::from)).and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| given.fields.error(field, format!("is `{token}`, which {} has not", given.name)))
     }

@@ -20,7 +20,7 @@ fn bert(given: &Given<'_>) -> Result<Recipe> {
     if !vocabulary.contains_key(unk) {
         return Err(given.fields.error("unk_token", format!("is `{unk}`, which {} has not", given.name)));
     }
-    let slow = Slow::new(given, &vocabulary, false);
+    let slow = Slow::new(given, vocabulary.iter().map(|(piece, id)| (piece.as_str(), *id)), false);
     let unknown = slow.id(given, "unk_token", unk, None).ok();
     let ids = [
         (cls, slow.id(given, "cls_token", cls, unknown)?),
