@@ -5,7 +5,7 @@
 //! `num_hidden_layers` times all of them together.
 use crate::{
     Config, Family, Model, Result,
-    encoder::{Defaults, Encoder, KINDS, LayerNames, Names, activation},
+    encoder::{Defaults, Encoder, KINDS, LayerNames, Names},
     masked_lm::MaskedLmHead,
     post_norm::PostNorm,
 };
@@ -65,7 +65,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
     let masked_lm = MaskedLmHead {
         dense: "predictions.dense",
         dense_bias: true,
-        act: activation(config, "hidden_act", DEFAULTS.act)?,
+        act: config.activation("hidden_act", DEFAULTS.act)?,
         norm: "predictions.LayerNorm",
         norm_bias: true,
         decoder: "predictions.decoder",

@@ -2,7 +2,7 @@
 //! forward pass is that of [`PostNorm`].
 use crate::{
     Config, Family, Model, Result,
-    encoder::{BERT, BERT_LAYER, Encoder, KINDS, Names, activation},
+    encoder::{BERT, BERT_LAYER, Encoder, KINDS, Names},
     masked_lm::MaskedLmHead,
     post_norm::PostNorm,
 };
@@ -21,7 +21,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
     let masked_lm = MaskedLmHead {
         dense: "cls.predictions.transform.dense",
         dense_bias: true,
-        act: activation(config, "hidden_act", BERT.act)?,
+        act: config.activation("hidden_act", BERT.act)?,
         norm: "cls.predictions.transform.LayerNorm",
         norm_bias: true,
         decoder: "cls.predictions.decoder",

@@ -6,6 +6,7 @@
 //! `transformers` does not read cannot change the computation: files in the world are full of them.
 //! [`Config::finish`] lists those that are not well known, as notes.
 use crate::{Error, Result};
+use engraft_engine::Activation;
 use serde_json::{Map, Value};
 use std::{
     cell::RefCell,
@@ -237,6 +238,19 @@ impl Config {
     pub fn text(&self, name: &str, default: &str) -> Result<String> {
         let Some(v) = self.take(name) else { return Ok(default.into()) };
         v.as_str().map(String::from).ok_or_else(|| self.error(format!("`{name}` is {v}, expected a text")))
+    }
+    /// The activation that a field names, or that of the name `default` where there is none.
+    pub fn activation(&self, name: &str, default: &str) -> Result<Activation> {
+        let text = self.text(name, default)?;
+        Activation::from_name(&text)
+            .ok_or_else(|| self.error(format!("`{name}` is `{text}`, which is not supported")))
+    }
+    /// Refuses channels that are no whole heads: (field, its value) of both.
+    pub fn whole_heads(&self, (channels, c): (&str, usize), (heads, n): (&str, usize)) -> Result<()> {
+        match c.is_multiple_of(n) {
+            true => Ok(()),
+            false => Err(self.error(format!("`{channels}` {c} is not a multiple of `{heads}` {n}"))),
+        }
     }
     /// A truth value, or `default` where there is none.
     pub fn flag(&self, name: &str, default: bool) -> Result<bool> {

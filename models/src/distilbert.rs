@@ -2,7 +2,7 @@
 //! Hugging Face `DistilBertModel` and `DistilBertForMaskedLM`.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows,
-    encoder::{Encoder, LayerNames, Names, Positions, activation},
+    encoder::{Encoder, LayerNames, Names, Positions},
     masked_lm::MaskedLmHead,
     post_norm::PostNorm,
 };
@@ -61,7 +61,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         is_tied: config.flag("tie_word_embeddings", true)?,
         head_eps: 1e-12, // of every norm
     };
-    let act = activation(config, "activation", "gelu")?;
+    let act = config.activation("activation", "gelu")?;
     let masked_lm = MaskedLmHead {
         dense: "vocab_transform",
         dense_bias: true,
@@ -89,7 +89,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         masked_lm: config.is_of(&["DistilBertForMaskedLM"]).then_some(masked_lm),
         info,
     };
-    encoder.check(config, "dim", "n_heads")?;
+    config.whole_heads(("dim", encoder.info.channels), ("n_heads", encoder.heads.count))?;
     config.finish()?; // what is refused is refused before a weight is read
     Ok(Box::new(PostNorm::<P>::load(encoder, load)?))
 }

@@ -171,7 +171,7 @@ impl Encoder {
             positions: Positions::FromZero,
             fixed_positions: false,
             inner: config.count_or("intermediate_size", d.inner)?,
-            act: activation(config, "hidden_act", d.act)?,
+            act: config.activation("hidden_act", d.act)?,
             heads,
             embedding_dropout: dropout,
             attention_dropout: dropout,
@@ -180,16 +180,9 @@ impl Encoder {
             masked_lm: None,
             info,
         };
-        encoder.check(config, "hidden_size", "num_attention_heads")?;
+        let (c, n) = (encoder.info.channels, encoder.heads.count);
+        config.whole_heads(("hidden_size", c), ("num_attention_heads", n))?;
         Ok(encoder)
-    }
-    /// Refuses channels that are no whole heads.
-    pub fn check(&self, config: &Config, channels: &str, heads: &str) -> Result<()> {
-        let (c, n) = (self.info.channels, self.heads.count);
-        match c.is_multiple_of(n) {
-            true => Ok(()),
-            false => Err(config.error(format!("`{channels}` {c} is not a multiple of `{heads}` {n}"))),
-        }
     }
     /// Refuses a model that is part of a decoder.
     pub fn is_no_decoder(config: &Config) -> Result<()> {
@@ -202,10 +195,4 @@ impl Encoder {
         (self.heads.dropout, self.info.attention_dropout) = (p, p);
         (self.info.dropout, self.info.head_dropout) = (p, p);
     }
-}
-/// The activation that a field names.
-pub(crate) fn activation(config: &Config, field: &str, default: &str) -> Result<Activation> {
-    let name = config.text(field, default)?;
-    Activation::from_name(&name)
-        .ok_or_else(|| config.error(format!("`{field}` is `{name}`, which is not supported")))
 }

@@ -4,7 +4,7 @@
 //! feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
-    decoder::{self, Vocabulary},
+    pre_norm::{self, Vocabulary},
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
@@ -70,13 +70,8 @@ impl<P: Weight> Gpt2<P> {
     /// Loads the weights that a configuration describes.
     pub fn load(config: &Config, load: &mut Load<'_>) -> Result<Gpt2<P>> {
         let (c, heads) = (config.count_or("n_embd", 768)?, config.count_or("n_head", 12)?);
-        if !c.is_multiple_of(heads) {
-            return Err(config.error(format!("`n_embd` {c} is not a multiple of `n_head` {heads}")));
-        }
-        let name = config.text("activation_function", "gelu_new")?;
-        let act = Activation::from_name(&name).ok_or_else(|| {
-            config.error(format!("`activation_function` is `{name}`, which is not supported"))
-        })?;
+        config.whole_heads(("n_embd", c), ("n_head", heads))?;
+        let act = config.activation("activation_function", "gelu_new")?;
         let divides = config.flag("scale_attn_weights", true)?;
         let settings = Settings {
             act,
@@ -201,7 +196,7 @@ impl<P: Weight> Gpt2<P> {
         };
         let mut x = Qkv::fused(&qkv, &heads)?;
         x.q = q.cols_of(0..self.info.channels)?;
-        let first = decoder::first_of(rows, qkv.seqs());
+        let first = pre_norm::first_of(rows, qkv.seqs());
         (x.first, x.prefix) = (Some(&*first), prefix.as_ref());
         let a = cx.attend(Site::attn(l, Point::Probs), x, heads)?;
         drop((q, qkv));
@@ -237,10 +232,7 @@ impl<P: Weight> Model for Gpt2<P> {
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act> {
         let (of, norm) = (self.layers.len(), self.weights.norm(self.ln_f));
         let layer = move |cx: &mut Cx<'m>, l, x, rows: Option<&Rows>| self.layer(cx, l, x, rows);
-        Ok(decoder::run(cx, (layers, of), x, rows, norm, layer)?)
-    }
-    fn pool<'m>(&'m self, _: &mut Cx<'m>, x: &Act) -> Result<Act> {
-        Ok(x.clone())
+        Ok(pre_norm::run(cx, (layers, of), x, (rows, Mask::Causal), norm, layer)?)
     }
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
         let Some(w) = self.vocabulary.get(&self.weights) else { return Ok(None) };

@@ -5,7 +5,7 @@
 //! feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
-    decoder::{self, Vocabulary},
+    pre_norm::{self, Vocabulary},
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
@@ -95,13 +95,8 @@ impl<P: Weight> GptNeo<P> {
     /// Loads the weights that a configuration describes.
     pub fn load(config: &Config, load: &mut Load<'_>) -> Result<GptNeo<P>> {
         let (c, heads) = (config.count_or("hidden_size", 2048)?, config.count_or("num_heads", 16)?);
-        if !c.is_multiple_of(heads) {
-            return Err(config.error(format!("`hidden_size` {c} is not a multiple of `num_heads` {heads}")));
-        }
-        let name = config.text("activation_function", "gelu_new")?;
-        let act = Activation::from_name(&name).ok_or_else(|| {
-            config.error(format!("`activation_function` is `{name}`, which is not supported"))
-        })?;
+        config.whole_heads(("hidden_size", c), ("num_heads", heads))?;
+        let act = config.activation("activation_function", "gelu_new")?;
         let masks = masks(config, config.layers("num_layers", 24)?)?;
         let attention_dropout = config.probability("attention_dropout", 0.0)?;
         let embedding_dropout = config.probability("embed_dropout", 0.0)?;
@@ -220,7 +215,7 @@ impl<P: Weight> GptNeo<P> {
         let v = cx.linear(Site::attn(l, Point::V), &n, m.linear(w.v))?;
         let prefix = cx.prefix(Site::attn(l, Point::Prefix), &n)?;
         drop((n, queries));
-        let first = decoder::first_of(rows, k.seqs());
+        let first = pre_norm::first_of(rows, k.seqs());
         let x = Qkv { first: Some(&*first), prefix: prefix.as_ref(), ..Qkv::of(&q, &k, &v) };
         let a = cx.attend(Site::attn(l, Point::Probs), x, Heads { mask: w.mask, ..self.heads })?;
         drop((q, k, v));
@@ -255,10 +250,7 @@ impl<P: Weight> Model for GptNeo<P> {
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act> {
         let (of, norm) = (self.layers.len(), self.weights.norm(self.ln_f));
         let layer = move |cx: &mut Cx<'m>, l, x, rows: Option<&Rows>| self.layer(cx, l, x, rows);
-        Ok(decoder::run(cx, (layers, of), x, rows, norm, layer)?)
-    }
-    fn pool<'m>(&'m self, _: &mut Cx<'m>, x: &Act) -> Result<Act> {
-        Ok(x.clone())
+        Ok(pre_norm::run(cx, (layers, of), x, (rows, Mask::Causal), norm, layer)?)
     }
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
         let Some(w) = self.vocabulary.get(&self.weights) else { return Ok(None) };

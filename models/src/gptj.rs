@@ -6,7 +6,7 @@
 //! feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
-    decoder::{self, Vocabulary},
+    pre_norm::{self, Vocabulary},
     rope::{Rope, Turns},
     rope_scaling::{Scaling, WIDEST},
     weights::{Id, Layout, LinearId, NormId, Weights},
@@ -67,9 +67,7 @@ impl<P: Weight> GptJ<P> {
     /// Loads the weights that a configuration describes.
     pub fn load(config: &Config, load: &mut Load<'_>) -> Result<GptJ<P>> {
         let (c, heads) = (config.count_or("n_embd", 4096)?, config.count_or("n_head", 16)?);
-        if !c.is_multiple_of(heads) {
-            return Err(config.error(format!("`n_embd` {c} is not a multiple of `n_head` {heads}")));
-        }
+        config.whole_heads(("n_embd", c), ("n_head", heads))?;
         let (d, turned) = (c / heads, config.count_or("rotary_dim", 64)?);
         if turned > d.min(WIDEST) || !turned.is_multiple_of(2) {
             let what = format!("`rotary_dim` is {turned}, expected an even number of a head's {d} channels");
@@ -78,10 +76,7 @@ impl<P: Weight> GptJ<P> {
         let positions = config.count_or("n_positions", 2048)?;
         let scaling = Scaling::plain(10000.0, turned, positions);
         let rope = Rope { scaling, pairs: Pairs::Neighbours, head_dim: d };
-        let name = config.text("activation_function", "gelu_new")?;
-        let act = Activation::from_name(&name).ok_or_else(|| {
-            config.error(format!("`activation_function` is `{name}`, which is not supported"))
-        })?;
+        let act = config.activation("activation_function", "gelu_new")?;
         let attention_dropout = config.probability("attn_pdrop", 0.0)?;
         let embedding_dropout = config.probability("embd_pdrop", 0.0)?;
         let residual_dropout = config.probability("resid_pdrop", 0.0)?;
@@ -205,7 +200,7 @@ impl<P: Weight> GptJ<P> {
         let v = cx.linear(Site::attn(l, Point::V), &n, m.linear(w.v))?;
         let prefix = cx.prefix(Site::attn(l, Point::Prefix), &n)?;
         drop(n);
-        let first = decoder::first_of(rows, k.seqs());
+        let first = pre_norm::first_of(rows, k.seqs());
         q = self.rope.turn(cx, q, &turns, &first)?;
         k = self.rope.turn(cx, k, &turns, &vec![0; first.len()])?;
         let x = Qkv { first: Some(&*first), prefix: prefix.as_ref(), ..Qkv::of(&q, &k, &v) };
@@ -241,10 +236,7 @@ impl<P: Weight> Model for GptJ<P> {
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act> {
         let (of, norm, turns) = (self.layers.len(), self.weights.norm(self.ln_f), self.rope.start(cx, &x)?);
         let layer = move |cx: &mut Cx<'m>, l, x, rows: Option<&Rows>| self.layer(cx, l, x, rows, &turns);
-        Ok(decoder::run(cx, (layers, of), x, rows, norm, layer)?)
-    }
-    fn pool<'m>(&'m self, _: &mut Cx<'m>, x: &Act) -> Result<Act> {
-        Ok(x.clone())
+        Ok(pre_norm::run(cx, (layers, of), x, (rows, Mask::Causal), norm, layer)?)
     }
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
         let Some(w) = self.vocabulary.get(&self.weights) else { return Ok(None) };

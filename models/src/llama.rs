@@ -6,7 +6,7 @@
 //! which K have keys and values, F channels of the feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
-    decoder::{self, Vocabulary},
+    pre_norm::{self, Vocabulary},
     rope::{Rope, Turns},
     rope_scaling::{Scaling, WIDEST},
     weights::{Id, Layout, LinearId, NormId, Weights},
@@ -135,9 +135,7 @@ impl<P: Weight> Llama<P> {
         if config.number("partial_rotary_factor", 1.0)? != 1.0 {
             return Err(config.error("`partial_rotary_factor`: only 1 is supported"));
         }
-        let name = config.text("hidden_act", "silu")?;
-        let act = Activation::from_name(&name)
-            .ok_or_else(|| config.error(format!("`hidden_act` is `{name}`, which is not supported")))?;
+        let act = config.activation("hidden_act", "silu")?;
         let most = config.count_or("max_position_embeddings", kin.defaults.max_position_embeddings)?;
         let rope = Rope { scaling: Scaling::read(config, d, most)?, pairs: Pairs::Halves, head_dim: d };
         let dropout = config.probability("attention_dropout", 0.0)?;
@@ -269,7 +267,7 @@ impl<P: Weight> Llama<P> {
             q = cx.normalise_heads(&q, m.norm(of_q))?;
             k = cx.normalise_heads(&k, m.norm(of_k))?;
         }
-        let first = decoder::first_of(rows, k.seqs());
+        let first = pre_norm::first_of(rows, k.seqs());
         q = self.rope.turn(cx, q, &turns, &first)?;
         k = self.rope.turn(cx, k, &turns, &vec![0; first.len()])?;
         let x = Qkv { first: Some(&*first), prefix: prefix.as_ref(), ..Qkv::of(&q, &k, &v) };
@@ -303,10 +301,7 @@ impl<P: Weight> Model for Llama<P> {
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act> {
         let (of, norm, turns) = (self.layers.len(), self.weights.norm(self.norm), self.rope.start(cx, &x)?);
         let layer = move |cx: &mut Cx<'m>, l, x, rows: Option<&Rows>| self.layer(cx, l, x, rows, &turns);
-        Ok(decoder::run(cx, (layers, of), x, rows, norm, layer)?)
-    }
-    fn pool<'m>(&'m self, _: &mut Cx<'m>, x: &Act) -> Result<Act> {
-        Ok(x.clone())
+        Ok(pre_norm::run(cx, (layers, of), x, (rows, Mask::Causal), norm, layer)?)
     }
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
         let Some(w) = self.vocabulary.get(&self.weights) else { return Ok(None) };

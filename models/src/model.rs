@@ -275,7 +275,10 @@ pub trait Model: Parameters + Send + Sync {
     }
     /// The pooler over last hidden states, row by row; x itself where there is none. (rows,
     /// channels)
-    fn pool<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Act>;
+    fn pool<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Act> {
+        let _ = cx;
+        Ok(x.clone())
+    }
     /// Last hidden states as the model's own language-modelling head multiplies them with its
     /// vocabulary, and that product's weight: (rows, channels) and a layer from channels to the
     /// vocabulary. None for a model without such a head.

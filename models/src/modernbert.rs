@@ -10,8 +10,8 @@
 //! feed-forward network.
 use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
-    encoder::activation,
     masked_lm::{MaskedLm, MaskedLmHead, Transform},
+    pre_norm,
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
@@ -106,7 +106,7 @@ impl<P: Weight> ModernBert<P> {
             false => theta(config, "local_rope_theta", 10_000.0)?,
         };
         let settings = Settings {
-            act: activation(config, "hidden_activation", "gelu")?,
+            act: config.activation("hidden_activation", "gelu")?,
             inner: config.count_or("intermediate_size", 1152)?,
             heads,
             global_every: config.count_or("global_attn_every_n_layers", 3)?,
@@ -142,7 +142,7 @@ impl<P: Weight> ModernBert<P> {
         let head = MaskedLmHead {
             dense: "head.dense",
             dense_bias: config.flag("classifier_bias", false)?,
-            act: activation(config, "classifier_activation", "gelu")?,
+            act: config.activation("classifier_activation", "gelu")?,
             norm: "head.norm",
             norm_bias,
             decoder: "decoder",
@@ -274,13 +274,7 @@ impl<P: Weight> ModernBert<P> {
         };
         let mut x = Qkv::fused(&qkv, &heads)?;
         x.q = q.cols_of(0..c)?;
-        let first = |s: &Seq| match rows {
-            Some(Rows::All) => s.extra,
-            Some(Rows::First) => s.first,
-            Some(Rows::Last) => s.len.saturating_sub(1),
-            Some(Rows::These(_)) | None => 0,
-        };
-        let first: Vec<usize> = qkv.seqs().iter().map(first).collect();
+        let first = pre_norm::first_of(rows, qkv.seqs());
         (x.first, x.prefix) = (Some(&*first), prefix.as_ref());
         let a = cx.attend(Site::attn(l, Point::Probs), x, heads)?;
         drop((q, qkv));
@@ -312,27 +306,14 @@ impl<P: Weight> Model for ModernBert<P> {
         let x = cx.dropout(x, self.settings.embedding_dropout, Site::EMBED, 0)?;
         Ok(cx.stream(Site::EMBED, x)?)
     }
-    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, mut x: Act, rows: &Rows) -> Result<Act> {
-        let ends = layers.end == self.layers.len() && !layers.is_empty();
-        let (angles, mut late) = (self.angles(cx, x.seqs())?, false);
-        for l in layers {
-            // a window must know the places of the queries: of single rows it does, of others they
-            // are taken afterwards
-            let is_last = l + 1 == self.layers.len();
-            let knows = self.settings.mask(l) == Mask::None || !matches!(rows, Rows::These(_));
-            let early = (is_last && knows && !cx.reads_places(l)).then(|| rows.clone());
-            late = is_last && early.is_none();
-            let angles = angles[self.settings.kind(l)].clone();
-            x = cx.layer(l, x, move |cx, x| self.layer(cx, l, x, angles.clone(), early.as_ref()))?;
-        }
-        if ends {
-            cx.enter(Site::head());
-            if late {
-                x = cx.take_rows(&x, rows)?;
-            }
-            x = cx.norm(Site::LAST_NORM, &x, self.weights.norm(self.last_ln))?;
-        }
-        Ok(x)
+    fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act> {
+        let (of, norm, angles) =
+            (self.layers.len(), self.weights.norm(self.last_ln), self.angles(cx, x.seqs())?);
+        let mask = self.settings.mask(of.saturating_sub(1));
+        let layer = move |cx: &mut Cx<'m>, l, x, rows: Option<&Rows>| {
+            self.layer(cx, l, x, angles[self.settings.kind(l)].clone(), rows)
+        };
+        Ok(pre_norm::run(cx, (layers, of), x, (rows, mask), norm, layer)?)
     }
     fn pool<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Act> {
         cx.enter(Site::head());

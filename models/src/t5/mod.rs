@@ -225,9 +225,6 @@ impl<P: Weight> Model for T5<P> {
         let y = cx.norm(Site::LAST_NORM, &y, m.norm(self.decoder.last))?;
         Ok(cx.dropout(y, p, Site::LAST_NORM, 0)?)
     }
-    fn pool<'m>(&'m self, _: &mut Cx<'m>, x: &Act) -> Result<Act> {
-        Ok(x.clone())
-    }
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
         if !self.info.has_lm_head {
             return Ok(None);

@@ -1,22 +1,22 @@
-//! What decoders have in common: which rows the last layer computes, and what logits are a product
-//! with.
+//! What pre-norm models have in common: which rows the last layer computes, and what a decoder's
+//! logits are a product with.
 use crate::{
     Result, Rows,
     weights::{Id, Layout, LinearId, Weights},
 };
-use engraft_engine::{self as engine, Act, Cx, LinearForm, LinearRef, NormRef, Seq, Site, Weight};
+use engraft_engine::{self as engine, Act, Cx, LinearForm, LinearRef, NormRef, Seq, Site, Weight, ops::Mask};
 use std::ops::Range;
 
 /// Layers `range` of `of`, and behind the last one the norm: the last hidden states of these rows.
 ///
-/// The last layer computes no others where its mask knows the places of single queries: of `All`,
-/// `First` and `Last` it does; others are taken afterwards, and so they are where an adapter reads
-/// places.
+/// The last layer computes no others where its mask, the one handed over, knows the places of the
+/// queries: without a mask they make no difference, and of `All`, `First` and `Last` they are known.
+/// Others are taken afterwards, and so they are where an adapter reads places.
 pub(crate) fn run<'m>(
     cx: &mut Cx<'m>,
     (range, of): (Range<usize>, usize),
     mut x: Act,
-    rows: &Rows,
+    (rows, mask): (&Rows, Mask),
     last_norm: NormRef<'m>,
     layer: impl Fn(&mut Cx<'m>, usize, Act, Option<&Rows>) -> engine::Result<Act> + Clone + 'm,
 ) -> engine::Result<Act> {
@@ -24,8 +24,8 @@ pub(crate) fn run<'m>(
     let mut late = false;
     for l in range {
         let is_last = l + 1 == of;
-        let early = is_last && !matches!(rows, Rows::These(_)) && !cx.reads_places(l);
-        let early = early.then(|| rows.clone());
+        let knows = mask == Mask::None || !matches!(rows, Rows::These(_));
+        let early = (is_last && knows && !cx.reads_places(l)).then(|| rows.clone());
         late = is_last && early.is_none();
         let layer = layer.clone();
         x = cx.layer(l, x, move |cx, x| layer(cx, l, x, early.as_ref()))?;
