@@ -140,6 +140,11 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
         let w = self.load.get_as(name, file, &[rows, cols], Role::WEIGHT)?;
         Ok(self.add(name.into(), w))
     }
+    /// A table (rows, cols) of biases, which decay no more than others do.
+    pub fn bias_table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
+        let w = self.load.get(name, &[rows, cols], Role::BIAS)?;
+        Ok(self.add(name.into(), w))
+    }
     /// A bias of `len` numbers by itself.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Id> {
         let w = self.load.get(name, &[len], Role::BIAS)?;

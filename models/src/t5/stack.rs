@@ -49,7 +49,7 @@ pub(super) fn stack<P: Weight>(
     let (first, rms, stream) = (layers.start, NormKind::Rms, SiteKind::Stream { channels: c });
     let form = LinearForm { no_bias: true, ..LinearForm::default() };
     let bias = format!("{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-    let bias = at.table(&bias, shape.buckets.0, shape.heads)?;
+    let bias = at.bias_table(&bias, shape.buckets.0, shape.heads)?;
     let attention = |at: &mut Layout<'_, '_, P>, l, part, p: &str, module: &str| -> Result<Attention> {
         let here = |point| Site { layer: l, part, point };
         let ln = at.norm(Some(here(Point::Norm)), &format!("{p}.layer_norm"), c, eps, rms)?;
