@@ -1,5 +1,5 @@
-//! Every decoder of the registry beside `transformers`, `adapters` and PEFT (fixtures by
-//! `tests/reference/{gpt2,decoders}.py`): hidden states, logits, loss, every gradient of full
+//! Every decoder of the registry, with or without an encoder, beside `transformers`, `adapters` and
+//! PEFT (fixtures by `tests/reference/{gpt2,decoders,t5}.py`): hidden states, logits, loss, every gradient of full
 //! fine-tuning and of adapters, training curves, decoding with a cache.
 //!
 //! A family needs no code here: its folder of fixtures has the cases.
@@ -16,12 +16,17 @@ use support::{
     relative, relative_gradient,
 };
 
-/// The decoders, which all have fixtures.
-fn decoders() -> Vec<String> {
-    let is_decoder = |name: &String| families::backbone(name, &cpu()).0.info().kind == Kind::Decoder;
-    let all: Vec<_> = families::all().into_iter().filter(is_decoder).collect();
+/// The families that predict tokens, with or without an encoder; all of them have fixtures.
+fn generators() -> Vec<String> {
+    let kind = |name: &String| families::backbone(name, &cpu()).0.info().kind;
+    let all: Vec<_> = families::all().into_iter().filter(|name| kind(name) != Kind::Encoder).collect();
     assert!(all.len() > 1);
     all
+}
+/// Whether this is a family, or a case of one, that reads no more than its tokens.
+fn is_decoder(name: &str) -> bool {
+    let family = name.split('/').next().unwrap();
+    families::backbone(family, &cpu()).0.info().kind == Kind::Decoder
 }
 /// What a case has.
 #[derive(Clone, Copy, PartialEq)]
@@ -36,7 +41,7 @@ enum Of {
 /// `{family}/{case}` of all cases of a kind.
 fn cases(of: Of) -> Vec<String> {
     let mut all = vec![];
-    for family in &decoders() {
+    for family in &generators() {
         for file in std::fs::read_dir(fixture(&format!("{family}/model")).parent().unwrap()).unwrap() {
             let (path, name) = file.map(|f| (f.path(), f.file_name())).unwrap();
             let kind = match () {
@@ -61,7 +66,11 @@ fn input(name: &str) -> (Tokens, Vec<Vec<Option<u32>>>) {
     let ids: Vec<Vec<u32>> =
         lists("input_ids").iter().map(|s| s.iter().map(|x| *x as u32).collect()).collect();
     let label = |x: &i64| u32::try_from(*x).ok();
-    (Tokens::new(&ids), lists("labels").iter().map(|s| s.iter().map(label).collect()).collect())
+    let tokens = match families::lists(&v, "decoder_input_ids") {
+        Some(target) => Tokens::new(&ids).with_target(&target),
+        None => Tokens::new(&ids),
+    };
+    (tokens, lists("labels").iter().map(|s| s.iter().map(label).collect()).collect())
 }
 /// Where the model of a case is: its own, or the one that most share.
 fn directory(name: &str) -> PathBuf {
@@ -83,9 +92,12 @@ fn loss<'m>(
 ) -> (Act, usize) {
     let hidden = model.forward(cx, tokens, &Rows::All).unwrap();
     let (x, vocabulary) = model.to_vocabulary(cx, &hidden).unwrap().unwrap();
-    // the row in front of a token predicts it
-    let next = |s: &Vec<Option<u32>>| s[1..].iter().map(|l| l.unwrap_or(IGNORED)).chain([IGNORED]).collect();
-    let targets: Vec<u32> = labels.iter().flat_map(|s| -> Vec<u32> { next(s) }).collect();
+    // the row in front of a token predicts it; what a decoder reads beside an encoder has been shifted
+    let first = usize::from(tokens.target.is_none());
+    let next = |s: &Vec<Option<u32>>| -> Vec<u32> {
+        s[first..].iter().map(|l| l.unwrap_or(IGNORED)).chain((0..first).map(|_| IGNORED)).collect()
+    };
+    let targets: Vec<u32> = labels.iter().flat_map(next).collect();
     cx.linear_cross_entropy(&x, vocabulary, &targets).unwrap()
 }
 /// The gradients of the mean, and the mean.
@@ -252,7 +264,7 @@ fn decodes(name: &str, model: &dyn Model, hooks: &dyn Hooks, device: &Device) {
 #[test]
 fn decoding_with_a_cache_gives_the_states_of_the_whole() {
     let device = cpu();
-    for name in cases(Of::Model) {
+    for name in cases(Of::Model).into_iter().filter(|name| is_decoder(name)) {
         // frequencies that a longer text changes cannot be had afterwards
         let config = std::fs::read_to_string(directory(&name).join("config.json")).unwrap();
         if ["dynamic", "longrope"].iter().any(|kind| config.contains(kind)) {
@@ -276,7 +288,7 @@ fn decoding_with_a_cache_gives_the_states_of_the_whole() {
 fn decoding_with_a_cache_and_adapters_gives_the_states_of_the_whole() {
     let device = cpu();
     let adapter = "prefix_tuning[prefix_length=3,bottleneck_size=4]|lora[r=2,attn_matrices=[q,k,v]]|double_seq_bn[reduction_factor=4]";
-    for family in &decoders() {
+    for family in generators().iter().filter(|name| is_decoder(name)) {
         let (model, _) = families::backbone(family, &device);
         let (adapter, _) = made(family, adapter, &device).unwrap();
         decodes(family, &*model, &adapter, &device);
