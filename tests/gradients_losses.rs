@@ -6,11 +6,16 @@ use support::differences::*;
 
 /// -log softmax(z) at the label, summed over the rows that have one.
 fn losses(z: &[f64], labels: &[u32]) -> f64 {
+    smoothed(z, labels, 0.0)
+}
+/// The same where all classes together stand for a share of what is expected.
+fn smoothed(z: &[f64], labels: &[u32], share: f64) -> f64 {
     let classes = z.len() / labels.len().max(1);
     let row = |(i, label): (usize, &u32)| {
         let z = &z[i * classes..][..classes];
         let top = z.iter().fold(f64::NEG_INFINITY, |m, z| m.max(*z));
-        z.iter().map(|z| (z - top).exp()).sum::<f64>().ln() + top - z[*label as usize]
+        let expected = (1.0 - share) * z[*label as usize] + share * z.iter().sum::<f64>() / classes as f64;
+        z.iter().map(|z| (z - top).exp()).sum::<f64>().ln() + top - expected
     };
     labels.iter().enumerate().filter(|(_, l)| **l != IGNORED).map(row).sum()
 }
@@ -44,7 +49,12 @@ fn logits(x: &[Vec<f64>], [rows, outputs, inputs]: [usize; 3], in_out: bool) -> 
     let bias = x.get(2).map(Vec::as_slice);
     kernels::matmul::reference(rows, inputs, outputs, (&x[0], inputs, 1), (&x[1], down, right), bias)
 }
-fn linear(shape: [usize; 3], [in_out, bias, trains]: [bool; 3], gap: usize, x_trains: bool) {
+fn linear(
+    shape: [usize; 3],
+    [in_out, bias, trains]: [bool; 3],
+    gap: usize,
+    (x_trains, smoothing): (bool, f32),
+) {
     let [rows, outputs, inputs] = shape;
     let (make, of_x) = (if trains { leaf } else { frozen }, if x_trains { leaf } else { frozen });
     let w = if in_out { [inputs, outputs] } else { [outputs, inputs] };
@@ -53,7 +63,7 @@ fn linear(shape: [usize; 3], [in_out, bias, trains]: [bool; 3], gap: usize, x_tr
     let labels = labels(rows, outputs, gap);
     check(
         &format!(
-            "linear_cross_entropy {shape:?} in_out {in_out} bias {bias} trains {trains} {x_trains} gap {gap}"
+            "linear_cross_entropy {shape:?} in_out {in_out} bias {bias} trains {trains} {x_trains} gap {gap} ε {smoothing}"
         ),
         Pass::gradients(),
         &leaves,
@@ -65,11 +75,11 @@ fn linear(shape: [usize; 3], [in_out, bias, trains]: [bool; 3], gap: usize, x_tr
             let whole = cx.linear_cross_entropy(&x, layer.clone(), &labels).unwrap().0.read().unwrap()[0];
             assert!((sum - whole).abs() <= 1e-5 * whole.abs());
             assert!(each.iter().zip(&labels).all(|(e, l)| *l != IGNORED || *e == 0.0));
-            let (loss, count) = cx.linear_cross_entropy(&x, layer, &labels).unwrap();
+            let (loss, count) = cx.linear_cross_entropy_smoothed(&x, layer, &labels, smoothing).unwrap();
             assert_eq!(count, labels.iter().filter(|l| **l != IGNORED).count());
             loss
         },
-        |x| vec![losses(&logits(x, shape, in_out), &labels)],
+        |x| vec![smoothed(&logits(x, shape, in_out), &labels, smoothing.into())],
     );
 }
 #[test]
@@ -78,9 +88,12 @@ fn cross_entropy_of_a_linear_layer_trained_and_frozen() {
         for i in 0..8 {
             for gap in [1, 3, 99] {
                 let how = [i & 1 > 0, i & 2 > 0, i & 4 > 0];
-                linear(shape, how, gap, true);
+                linear(shape, how, gap, (true, 0.0));
+                if !how[0] {
+                    linear(shape, how, gap, (true, 0.1));
+                }
                 if how[2] && gap > 1 {
-                    linear(shape, how, gap, false);
+                    linear(shape, how, gap, (false, 0.0));
                 }
             }
         }
@@ -89,8 +102,9 @@ fn cross_entropy_of_a_linear_layer_trained_and_frozen() {
 #[test]
 fn cross_entropy_of_a_linear_layer_of_several_blocks() {
     let outputs = kernels::vocabulary_loss::BLOCK + 30;
-    linear([3, outputs, 2], [false, true, true], 3, true);
-    linear([3, outputs, 2], [false, false, false], 99, true);
+    linear([3, outputs, 2], [false, true, true], 3, (true, 0.0));
+    linear([3, outputs, 2], [false, true, true], 3, (true, 0.2));
+    linear([3, outputs, 2], [false, false, false], 99, (true, 0.0));
 }
 
 #[test]
@@ -169,6 +183,6 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn linear_layers_of_any_shape((rows, outputs, inputs) in (1..9usize, 1..30usize, 1..9usize), gap in 1..5usize, how: [bool; 3]) {
-        linear([rows, outputs, inputs], how, gap, true);
+        linear([rows, outputs, inputs], how, gap, (true, 0.0));
     }
 }

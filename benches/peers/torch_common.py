@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import adapters
 import torch
 import transformers
-from adapters import BertAdapterModel, DoubleSeqBnConfig
+from adapters import AutoAdapterModel, DoubleSeqBnConfig
 from transformers import AutoConfig, Trainer, get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -61,11 +61,11 @@ def houlsby(hidden, bottleneck):
 
 
 def backbone(args):
-    """A BERT without adapters."""
+    """A BERT or one of its kin, without adapters."""
     config = AutoConfig.from_pretrained(args.model)
     if args.dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
-    return BertAdapterModel.from_pretrained(args.model, config=config)
+    return AutoAdapterModel.from_pretrained(args.model, config=config)
 
 
 def bert(args):

@@ -1,16 +1,17 @@
-"""PyTorch's side of gpt2_step.py: trains adapters for causal language modelling with `adapters` on `torch`.
+"""PyTorch's side of gpt2_step.py and families_step.py: trains adapters for causal language modelling on `torch`.
 
 A line of the file is a document; documents, each with the end-of-text token behind it, are one stream that is cut into blocks
-of `--max-length` tokens. Houlsby adapters on the frozen model and its own tied head. The last line printed is a JSON object. The
-recipe is torch_common.py's.
+of `--max-length` tokens. Houlsby adapters of `adapters` on the frozen model and its own head, or with `--lora` low-rank updates of
+`peft`. The last line printed is a JSON object. The recipe is torch_common.py's.
 """
 
 import os
 
 import adapters
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from torch_common import houlsby, options, parsed, report, train
 
@@ -24,11 +25,15 @@ def blocks(args, config):
 
 
 def build(args, config):
-    if args.dropout is not None:
-        config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = args.dropout
-    model = GPT2LMHeadModel.from_pretrained(args.model, config=config)
+    for field in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout"):
+        if args.dropout is not None and hasattr(config, field):
+            setattr(config, field, args.dropout)
+    model = AutoModelForCausalLM.from_pretrained(args.model, config=config)
+    if args.lora:
+        of = dict(r=args.lora, lora_alpha=2 * args.lora, target_modules=["q_proj", "v_proj"])
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **of)).train()
     adapters.init(model)
-    model.add_adapter("task", config=houlsby(config.n_embd, args.bottleneck))
+    model.add_adapter("task", config=houlsby(config.hidden_size, args.bottleneck))
     model.train_adapter("task")
     return model.train()
 
@@ -40,8 +45,10 @@ def collate(items):
 
 
 def main():
-    args = parsed(options(__doc__, batch_size=4, max_length=256))
-    config = GPT2Config.from_pretrained(args.model)
+    p = options(__doc__, batch_size=4, max_length=256)
+    p.add_argument("--lora", type=int, help="the rank of low-rank updates of queries and values, instead of adapters")
+    args = parsed(p)
+    config = AutoConfig.from_pretrained(args.model)
     report(args, train(build(args, config), args, blocks(args, config), collate))
 
 

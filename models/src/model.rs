@@ -172,6 +172,8 @@ pub enum Kind {
         encoder: usize,
         /// The token that stands in front of a target (`decoder_start_token_id`), if it is known.
         start: Option<u32>,
+        /// The token that a target has where nothing is known of it (`pad_token_id`).
+        padding: Option<u32>,
     },
 }
 

@@ -209,8 +209,52 @@ def peft_case(name, tensors):
     record(folder, model, inputs(name), run, rename)
 
 
+def with_head(name, tensors, add):
+    """AdapterHub's model with a head of its own, saved with it: FIXTURES/heads/NAME."""
+    folder = fresh(FIXTURES / "heads" / name)
+    model = T5AdapterModel(config(eos_token_id=1))
+    take(model, tensors)
+    add(model)
+    model.add_adapter(NAME, config=DoubleSeqBnConfig(reduction_factor=4))
+    model.train_adapter(NAME)
+    model.active_head = NAME
+    return folder, model
+
+
+def seq2seq_head(tensors):
+    folder, model = with_head("t5-seq2seq", tensors, lambda m: m.add_seq2seq_lm_head(NAME))
+    for p in model.heads.parameters():  # the table of embeddings, which is frozen
+        p.requires_grad = False
+    randomize(model, "t5 seq2seq head", [f"adapters.{NAME}."])
+    save_adapter(model, folder, True)
+    record(folder, model, inputs("t5 seq2seq head"), run, curve=False)
+
+
+def classes_head(tensors):
+    """The decoder reads what the encoder reads, one to the right, and its row at the end of the text counts."""
+    folder, model = with_head("t5-classes", tensors, lambda m: m.add_classification_head(NAME, num_labels=3))
+    randomize(model, "t5 classes head", [f"adapters.{NAME}.", f"heads.{NAME}."])
+    save_adapter(model, folder, True)
+    texts = [ids + [1] for ids in inputs("t5 classes head")["input_ids"]]
+    batch = dict(input_ids=texts, labels=[i % 3 for i in range(len(texts))])
+
+    def forward(model, batch):
+        hidden, logits = [], []
+        handle = model.transformer.decoder.register_forward_hook(lambda _m, _i, y: hidden.append(y[0][0]))
+        with in_full_precision():
+            for ids in batch["input_ids"]:
+                logits.append(model(input_ids=torch.tensor([ids])).logits[0])
+        handle.remove()
+        logits = torch.stack(logits)
+        return torch.cat(hidden), logits, class_loss(logits, batch["labels"])
+
+    record(folder, model, batch, forward, curve=False)
+
+
 def main():
     weights = backbone()
+    seq2seq_head(weights)
+    classes_head(weights)
     plain(weights)
     full(weights)
     for name in VARIANTS:

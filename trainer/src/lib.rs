@@ -30,7 +30,7 @@
 //! # }
 //! ```
 //!
-//! What is learned is a [`tasks::Task`]: classification, tagging, causal language modelling, or one
+//! What is learned is a [`tasks::Task`]: classification, tagging, language modelling, text to text, or one
 //! of your own.
 //!
 //! [`run::account`] says what a step holds, by class and layer, and [`run::plan`] which layers must

@@ -67,6 +67,52 @@ fn a_language_model_by_itself() {
 }
 
 #[test]
+fn encoder_decoders_with_adapters() {
+    adapters("t5").iter().for_each(|name| check("t5/model", name, ""));
+    check("t5/model", "t5/full", "--task seq2seq");
+}
+
+/// A decoder reads labels or its input behind the start token, if it is not told what it reads.
+#[test]
+fn heads_of_encoder_decoders() {
+    for name in ["heads/t5-seq2seq", "heads/t5-classes"] {
+        check("t5/model", name, "");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let (work, case) = (Work::empty(), root.join("heads/t5-seq2seq"));
+    let mut input: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(case.join("input.json")).unwrap()).unwrap();
+    let forward = |work: &Work, adapter: &str| {
+        work.run(&format!(
+            "forward --model FIXTURES/../t5/model {adapter} --ids ids.json --out o.safetensors"
+        ))
+    };
+    let mut without = input.clone();
+    without.as_object_mut().unwrap().remove("decoder_input_ids").unwrap();
+    work.write("ids.json", without.to_string());
+    forward(&work, "--adapter FIXTURES/../heads/t5-seq2seq").good();
+    let expected = tensors(&case.join("expected.safetensors"));
+    let found = work.tensors("o.safetensors");
+    for name in ["logits", "loss"] {
+        assert!(difference(&found[name], &expected[name]) < 1e-5, "{name}");
+    }
+    input.as_object_mut().unwrap().remove("labels").unwrap();
+    work.write("ids.json", input.to_string());
+    forward(&work, "--adapter FIXTURES/../heads/t5-seq2seq").good();
+    assert_eq!(work.tensors("o.safetensors")["logits"], found["logits"]);
+    forward(&work, "").good(); // hidden states of the model by itself
+    forward(&work, "--adapter FIXTURES/../heads/t5-classes")
+        .fails(&["classification", "`decoder_input_ids`"]);
+    let ids = &mut input["decoder_input_ids"][1];
+    *ids = serde_json::json!([]);
+    work.write("ids.json", input.to_string());
+    forward(&work, "--adapter FIXTURES/../heads/t5-seq2seq").fails(&["ids.json", "sequence 1", "empty"]);
+    without["decoder_input_ids"] = serde_json::json!([[0]]);
+    work.write("ids.json", without.to_string());
+    forward(&work, "--adapter FIXTURES/../heads/t5-seq2seq").fails(&["ids.json", "1 lists"]);
+}
+
+#[test]
 fn low_rank_updates_of_both_libraries() {
     adapters("lora").iter().for_each(|name| check("bert/model", name, ""));
 }
@@ -85,7 +131,7 @@ fn what_was_loaded_is_saved_in_its_format() {
     use engraft::{
         Device,
         learner::{Backbone, Opening},
-        tasks::TaskType,
+        tasks::{TaskType, Told},
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     let device = Device::cpu(1).unwrap();
@@ -93,9 +139,13 @@ fn what_was_loaded_is_saved_in_its_format() {
     for (model, folder) in [("bert/model", "lora"), ("gpt2/model", "gpt2")] {
         for name in adapters(folder) {
             let backbone = Backbone::open(root.join(model), &device, Opening::default()).unwrap();
+            let info = backbone.model().info().clone();
             let of_head = |head: Option<&engraft::adapters::Head>| {
                 let labels = head.map(|h| h.labels().to_vec()).unwrap_or_default();
-                (TaskType::of_head(head.map(|h| h.config().head_type()))?.known)(labels)
+                (TaskType::of_head(head.map(|h| h.config().head_type()), &info)?.known)(
+                    labels,
+                    &Told::default(),
+                )
             };
             let learner = backbone.load_learner(root.join(&name), of_head).unwrap();
             let saved = tempfile::tempdir().unwrap();

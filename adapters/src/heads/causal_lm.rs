@@ -95,6 +95,9 @@ impl HeadConfig for CausalLm {
         fields::count("layers", self.layers, 1, fields::MOST_LAYERS)?;
         fields::activation(self.activation_function.as_ref()).map(drop)
     }
+    fn says_tokens(&self) -> bool {
+        true
+    }
     fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
         let act = fields::activation(self.activation_function.as_ref())?;
         let (channels, width) = (place.host.hidden_size, self.embedding_size);

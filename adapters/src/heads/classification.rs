@@ -27,6 +27,8 @@ pub(super) const HEAD: HeadType = HeadType {
             modules: &[None, Some("pre_classifier"), None, None, Some("classifier")],
             ..TWO_LAYERS
         },
+        encoder_decoder("T5ForSequenceClassification"),
+        encoder_decoder("MT5ForSequenceClassification"),
         BuiltIn {
             class: "GPT2ForSequenceClassification",
             fields: || json!({"layers": 1, "activation_function": null, "bias": false}),
@@ -41,6 +43,12 @@ pub(super) const HEAD: HeadType = HeadType {
         scored("Qwen3ForSequenceClassification"),
     ],
 };
+/// The head of an encoder-decoder's class.
+const fn encoder_decoder(class: &'static str) -> BuiltIn {
+    let modules =
+        &[None, Some("classification_head.dense"), None, None, Some("classification_head.out_proj")];
+    BuiltIn { class, modules, ..TWO_LAYERS }
+}
 /// The head of a decoder's class: one layer without a bias and without dropout.
 const fn scored(class: &'static str) -> BuiltIn {
     let fields = || json!({"layers": 1, "activation_function": null, "bias": false, "dropout_prob": 0});

@@ -6,11 +6,13 @@
 mod causal_lm;
 mod classification;
 mod fields;
+mod seq2seq_lm;
 mod stack;
 mod tagging;
 
 pub use causal_lm::CausalLm;
 pub use classification::Classification;
+pub use seq2seq_lm::Seq2SeqLm;
 pub use stack::{Layout, Stack};
 pub use tagging::Tagging;
 
@@ -54,7 +56,7 @@ pub struct BuiltIn {
     pub modules: &'static [Option<&'static str>],
 }
 /// Every type of head.
-pub const HEADS: &[&HeadType] = &[&causal_lm::HEAD, &classification::HEAD, &tagging::HEAD];
+pub const HEADS: &[&HeadType] = &[&causal_lm::HEAD, &classification::HEAD, &seq2seq_lm::HEAD, &tagging::HEAD];
 
 /// The configuration of a head.
 pub trait HeadConfig: fmt::Debug + Send + Sync + Any {
@@ -74,6 +76,11 @@ pub trait HeadConfig: fmt::Debug + Send + Sync + Any {
     /// PEFT's name of the task.
     fn transformers(&self) -> Option<(&'static str, &'static str)> {
         None
+    }
+    /// True if it tells the tokens of the vocabulary apart: then what the model does in front of its
+    /// own head is done in front of the last layer.
+    fn says_tokens(&self) -> bool {
+        false
     }
     /// True if it reads the model's pooler.
     fn use_pooler(&self) -> bool {

@@ -14,7 +14,7 @@ use engraft_kernels::{
     elementwise, gather,
     matmul::Matrix,
     reduce,
-    vocabulary_loss::{self, Gradients, Layer, Outputs},
+    vocabulary_loss::{self, Gradients, Labels, Layer, Outputs},
 };
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ struct Labelled {
 struct Trained {
     x: SavedValues,
     labels: Buffer,
+    smoothing: f32,
     lse: Buffer,
 }
 struct Op<'m> {
@@ -58,7 +59,22 @@ impl<'m> Cx<'m> {
         w: LinearRef<'m>,
         labels: &[u32],
     ) -> Result<(Act, usize)> {
+        self.linear_cross_entropy_smoothed(x, w, labels, 0.0)
+    }
+    /// The same where a label stands for 1 - ε of what is expected, and all outputs share the rest:
+    /// ε is `smoothing`, from 0 to below 1. The layer is (out, in) if it is not 0.
+    pub fn linear_cross_entropy_smoothed(
+        &mut self,
+        x: &Act,
+        w: LinearRef<'m>,
+        labels: &[u32],
+        smoothing: f32,
+    ) -> Result<(Act, usize)> {
         let count = check(x, &w, labels)?;
+        if smoothing != 0.0 && (w.in_out || !(0.0..1.0).contains(&smoothing)) {
+            let (op, left) = ("linear_cross_entropy_smoothed", vec![x.rows, x.cols]);
+            return Err(Error::Shape { op, left, right: w.w.shape() });
+        }
         if w.in_out {
             let z = self.matmul(x, w)?; // its outputs are no rows that could be taken a block at a time
             return self.cross_entropy(&z, labels);
@@ -73,7 +89,8 @@ impl<'m> Cx<'m> {
         let to = dx.as_mut().map(|dx| ViewMut::of(dx, count, x.cols)).transpose()?;
         let out = Outputs { losses: &mut losses, lse: lse.as_mut(), dx: to };
         let rows = View::of(&of.x, count, x.cols)?;
-        vocabulary_loss::forward(self.device(), rows, &of.labels, layer(&w), out)?;
+        let smoothed = Labels { of: &of.labels, smoothing };
+        vocabulary_loss::forward(self.device(), rows, smoothed, layer(&w), out)?;
         let mut loss = self.alloc(1)?;
         reduce::column_sums(self.device(), View::of(&losses, count, 1)?, ViewMut::row(&mut loss), false)?;
         let y = Act::new(loss, 1, pack([1]))?;
@@ -87,7 +104,7 @@ impl<'m> Cx<'m> {
                 lse.set_class(Class::Saved);
                 labels.set_class(Class::Saved);
                 w.w.hold();
-                Some(Trained { x: self.save_for_backward(&rows)?, labels, lse })
+                Some(Trained { x: self.save_for_backward(&rows)?, labels, smoothing, lse })
             }
             None => None,
         };
@@ -106,7 +123,7 @@ impl<'m> Cx<'m> {
                 let mut losses = self.alloc(count)?;
                 let out = Outputs { losses: &mut losses, lse: None, dx: None };
                 let rows = View::of(&of.x, count, x.cols)?;
-                vocabulary_loss::forward(self.device(), rows, &of.labels, layer(w), out)?;
+                vocabulary_loss::forward(self.device(), rows, Labels::plain(&of.labels), layer(w), out)?;
                 losses.read::<f32>()?
             }
         }
@@ -164,7 +181,8 @@ impl<'m> Backward<'m> for Op<'m> {
     }
     fn run(self: Box<Self>, dy: Arc<Buffer>, g: &mut Grads<'_>, cx: &mut Cx<'m>) -> Result<()> {
         let (cols, outputs) = self.w.dims();
-        if let Some(Trained { x, labels, lse }) = &self.trained {
+        if let Some(Trained { x, labels, smoothing, lse }) = &self.trained {
+            let of = Labels { of: labels, smoothing: *smoothing };
             let [weight, bias] = self.w.targets();
             let (x, device) = (x.get()?, cx.device().clone());
             // both come from the logits, which are computed once
@@ -172,7 +190,7 @@ impl<'m> Backward<'m> for Op<'m> {
             let rows = View::of(&x, labels.len(), cols)?;
             let mut go = |dw: Option<(ViewMut<'_>, bool)>| {
                 let to = Gradients { dw, db: db.as_mut().map(|db| (ViewMut::row(db), false)) };
-                vocabulary_loss::backward(&device, rows, labels, layer(&self.w), lse, &dy, to)
+                vocabulary_loss::backward(&device, rows, of, layer(&self.w), lse, &dy, to)
             };
             match weight.is_some() {
                 true => g.weight(weight, outputs * cols, |_, dw, acc| {

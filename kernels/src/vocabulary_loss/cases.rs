@@ -19,7 +19,14 @@ enum What {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut v = vec![];
-    let plain = Kind { shape: [0; 3], what: What::Loss, storage: Storage::F32, bias: false, integers: false };
+    let plain = Kind {
+        shape: [0; 3],
+        what: What::Loss,
+        storage: Storage::F32,
+        bias: false,
+        integers: false,
+        smoothing: 0.0,
+    };
     for shape in
         [[0, 3, 5], [1, 1, 1], [3, 2, 1], [5, 7, 0], [7, 33, 17], [4, BLOCK + 1, 9], [33, 2 * BLOCK + 70, 65]]
     {
@@ -27,10 +34,16 @@ pub(super) fn cases() -> Vec<Case> {
             v.extend([false, true].map(|bias| Kind { shape, what, bias, ..plain }.case(false)));
         }
     }
+    for what in [What::Loss, What::LossAndDx, What::Layer] {
+        for shape in [[3, 2, 2], [5, 7, 4], [33, 2 * BLOCK + 70, 65]] {
+            v.push(Kind { shape, what, bias: true, smoothing: 0.1, ..plain }.case(false));
+        }
+    }
     let some = Kind { shape: [9, BLOCK + 300, 70], what: What::LossAndDx, bias: true, ..plain };
     v.extend(Storage::ALL.map(|storage| Kind { storage, ..some }.case(false)));
     v.push(Kind { storage: Storage::Int8, what: What::Layer, ..some }.case(false));
     v.push(Kind { storage: Storage::Int8, integers: true, ..some }.case(false));
+    v.push(Kind { storage: Storage::Nf4, smoothing: 0.3, ..some }.case(false));
     let large = Kind { shape: [512, 8192, 768], ..plain };
     v.extend([What::Loss, What::LossAndDx, What::Layer].map(|what| Kind { what, ..large }.case(true)));
     let large = Kind { what: What::LossAndDx, ..large };
@@ -58,6 +71,7 @@ struct Inputs {
     lse: Buffer,
     dloss: Buffer,
     integers: bool,
+    smoothing: f32,
     shape: Shape,
 }
 impl Inputs {
@@ -76,15 +90,19 @@ impl Inputs {
             lse: d.alloc::<f32>(Class::Scratch, rows)?,
             dloss: up(&[DLOSS])?,
             integers: c.integers,
+            smoothing: c.smoothing,
             shape: c.shape,
         };
         if c.what == What::Layer {
             let (mut lse, mut losses) = (up(&vec![0.0; rows])?, up(&vec![0.0; rows])?);
             let out = Outputs { losses: &mut losses, lse: Some(&mut lse), dx: None };
-            forward(d, View::of(&inputs.x, rows, cols)?, &inputs.labels, inputs.layer(), out)?;
+            forward(d, View::of(&inputs.x, rows, cols)?, inputs.labels(), inputs.layer(), out)?;
             inputs.lse = lse;
         }
         Ok(inputs)
+    }
+    fn labels(&self) -> Labels<'_> {
+        Labels { of: &self.labels, smoothing: self.smoothing }
     }
     fn layer(&self) -> Layer<'_> {
         let [_, outputs, cols] = self.shape;
@@ -100,11 +118,11 @@ impl Inputs {
                 // the one is set, the other added to
                 let (dw, db) = (ViewMut::of(dw, outputs, cols)?, ViewMut::row(db));
                 let to = Gradients { dw: Some((dw, false)), db: Some((db, true)) };
-                backward(d, x, &self.labels, self.layer(), &self.lse, &self.dloss, to)
+                backward(d, x, self.labels(), self.layer(), &self.lse, &self.dloss, to)
             }
             (_, [losses, dx @ ..]) => {
                 let dx = dx.first_mut().map(|dx| ViewMut::of(dx, rows, cols)).transpose()?;
-                forward(d, x, &self.labels, self.layer(), Outputs { losses, lse: None, dx })
+                forward(d, x, self.labels(), self.layer(), Outputs { losses, lse: None, dx })
             }
             _ => unreachable!("a launch has outputs"),
         }
@@ -119,6 +137,7 @@ struct Kind {
     storage: Storage,
     bias: bool,
     integers: bool,
+    smoothing: f32,
 }
 impl Kind {
     fn outputs(&self, d: &Device) -> Result<Vec<Buffer>> {
@@ -147,14 +166,15 @@ impl Kind {
         events.iter().fold(Cost::default(), |sum, e| sum + e.cost)
     }
     fn case(self, timed: bool) -> Case {
-        let Kind { shape, what, storage, bias, integers } = self;
+        let Kind { shape, what, storage, bias, integers, smoothing } = self;
         let cost = self.cost();
         let of = |is: bool, name: &'static str| if is { name } else { "" };
         let [rows, outputs, cols] = shape;
         Case {
             label: format!(
-                "{what:?} {rows} of {outputs}x{cols} {storage}{}{}",
+                "{what:?} {rows} of {outputs}x{cols} {storage}{}{}{}",
                 of(bias, " + bias"),
+                of(smoothing > 0.0, " smoothed"),
                 of(integers, " in integers")
             ),
             // in integers x and the exponentials are rounded to 8 bits
@@ -171,8 +191,13 @@ impl Kind {
             reference: Box::new(move || {
                 let (x, w, b, labels) = inputs(shape);
                 let (w, b) = (kept(&w, [outputs, cols], storage), wide(&b));
-                let [losses, dx, dw, db] =
-                    reference(&wide(&x), &labels, &w, bias.then_some(&b[..]), (outputs, cols));
+                let [losses, dx, dw, db] = reference(
+                    &wide(&x),
+                    (&labels, smoothing.into()),
+                    &w,
+                    bias.then_some(&b[..]),
+                    (outputs, cols),
+                );
                 match what {
                     What::Loss => losses,
                     What::LossAndDx => [losses, dx].concat(),

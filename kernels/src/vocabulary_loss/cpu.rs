@@ -24,10 +24,12 @@ pub(super) struct Running {
     sum: f64,
     /// The logit at its label.
     at: f32,
+    /// Σ z, where that counts.
+    all: f64,
 }
 impl Default for Running {
     fn default() -> Running {
-        Running { top: f32::NEG_INFINITY, sum: 0.0, at: f32::NAN }
+        Running { top: f32::NEG_INFINITY, sum: 0.0, at: f32::NAN, all: 0.0 }
     }
 }
 
@@ -55,13 +57,13 @@ pub(super) fn exponentials(
     d: &Cpu,
     layer: Layer<'_>,
     block: &Range<usize>,
-    labels: &Buffer,
+    of: Labels<'_>,
     z: &mut Buffer,
     running: &mut [Running],
     dx: Option<ViewMut<'_>>,
 ) -> Result<()> {
     let (level, n, cols) = (Level::current()?, block.len(), layer.w.cols);
-    let (labels, bias) = (labels.host::<u32>()?, bias(layer.bias, block)?);
+    let (labels, bias) = (of.of.host::<u32>()?, bias(layer.bias, block)?);
     let factors = match layer.w.scales {
         Some(Scales::Rows(scales)) if layer.integer_dx => {
             Some(&scales.host()?[layer.w.first.0..][block.clone()])
@@ -80,7 +82,7 @@ pub(super) fn exponentials(
         for (j, (z, run)) in z.chunks_mut(n).zip(running).enumerate() {
             let label = labels[i * rows + j] as usize;
             let label = block.contains(&label).then(|| label - block.start);
-            let by = advance(level, z, bias, label, factors, writes, run);
+            let by = advance(level, z, bias, label, factors, (writes, of.smoothing > 0.0), run);
             if let Some(dx) = dx.next().filter(|_| by != 1.0) {
                 dx[..cols].iter_mut().for_each(|x| *x *= by);
             }
@@ -93,11 +95,19 @@ fn bias<'a>(bias: Option<&'a Buffer>, block: &Range<usize>) -> Result<Option<&'a
 }
 simd! {
     /// Takes a block of a row's logits into account; if `writes`, exponentials (times `factors`)
-    /// take their place. What sums of earlier exponentials are to be multiplied by.
-    fn advance<S>(s, z: &mut [f32], bias: Option<&[f32]>, label: Option<usize>, factors: Option<&[f32]>, writes: bool,
-        run: &mut Running) -> f32 {
+    /// take their place, and if `smooths`, the logits themselves are summed. What sums of earlier
+    /// exponentials are to be multiplied by.
+    fn advance<S>(s, z: &mut [f32], bias: Option<&[f32]>, label: Option<usize>, factors: Option<&[f32]>,
+        how: (bool, bool), run: &mut Running) -> f32 {
+        let (writes, smooths) = how;
         let l = S::V::LANES;
         add_bias(s, z, bias);
+        if smooths {
+            for z in z.chunks(RUN * l) {
+                let part = z.chunks(l).fold(s.splat(0.0), |part, z| part + s.load_part(z));
+                run.all += f64::from(part.sum());
+            }
+        }
         if let Some(label) = label {
             run.at = z[label];
         }
@@ -137,17 +147,22 @@ fn add_bias<S: Simd>(s: S, z: &mut [f32], bias: Option<&[f32]>) {
     }
 }
 
-/// The losses, the sums' logarithms, and dx / sum - W_label.
+/// The losses, the sums' logarithms, and dx / sum - (1 - ε) W_label + `shared`.
 pub(super) fn finish(
     d: &Cpu,
     w: Matrix<'_>,
-    labels: &Buffer,
+    of: Labels<'_>,
     running: &[Running],
+    shared: Option<&Buffer>,
     out: Outputs<'_>,
 ) -> Result<()> {
-    let labels = labels.host::<u32>()?;
+    let (labels, smoothing, outputs) = (of.of.host::<u32>()?, f64::from(of.smoothing), w.rows as f64);
     for (loss, run) in out.losses.host_mut::<f32>()?.iter_mut().zip(running) {
-        *loss = (run.sum.ln() + (f64::from(run.top) - f64::from(run.at))) as f32;
+        let mut l = run.sum.ln() + (f64::from(run.top) - f64::from(run.at));
+        if smoothing > 0.0 {
+            l += smoothing * (f64::from(run.at) - run.all / outputs);
+        }
+        *loss = l as f32;
     }
     if let Some(lse) = out.lse {
         for (lse, run) in lse.host_mut::<f32>()?.iter_mut().zip(running) {
@@ -155,50 +170,62 @@ pub(super) fn finish(
         }
     }
     let Some(dx) = out.dx else { return Ok(()) };
-    stored!(w, w => subtract(d, w, labels, running, dx))
+    let shared = shared.map_or(Ok(&[][..]), |shared| shared.host::<f32>())?;
+    stored!(w, w => subtract(d, w, (labels, 1.0 - of.smoothing), running, shared, dx))
 }
-fn subtract(d: &Cpu, w: impl Stored, labels: &[u32], running: &[Running], dx: ViewMut<'_>) -> Result<()> {
+fn subtract(
+    d: &Cpu,
+    w: impl Stored,
+    (labels, share): (&[u32], f32),
+    running: &[Running],
+    shared: &[f32],
+    dx: ViewMut<'_>,
+) -> Result<()> {
     each_line(d, dx, Cut::Rows, |i, row: &mut [f32]| {
         let (by, mut decoded) = ((1.0 / running[i].sum) as f32, [0.0; PART]);
         for (p, dx) in row.chunks_mut(PART).enumerate() {
             let decoded = &mut decoded[..dx.len()];
             w.decode(labels[i] as usize, p * PART, decoded);
-            dx.iter_mut().zip(decoded).for_each(|(dx, w)| *dx = *dx * by - *w);
+            dx.iter_mut().zip(decoded).for_each(|(dx, w)| *dx = *dx * by - *w * share);
         }
+        row.iter_mut().zip(shared).for_each(|(dx, s)| *dx += s);
     })
 }
 
-/// The logits z (rows, a block) become dloss (softmax z - onehot).
+/// The logits z (rows, a block) become dloss (softmax z - (1 - ε) onehot - ε/V).
 pub(super) fn slopes(
     d: &Cpu,
     of: Option<&Buffer>,
-    block: &Range<usize>,
-    labels: &Buffer,
+    (block, outputs): (&Range<usize>, usize),
+    labels: Labels<'_>,
     lse: &Buffer,
     dloss: &Buffer,
     z: &mut Buffer,
 ) -> Result<()> {
     let (level, n) = (Level::current()?, block.len());
-    let (labels, lse, bias) = (labels.host::<u32>()?, lse.host::<f32>()?, bias(of, block)?);
+    let (of_all, of_label) = (labels.smoothing / outputs as f32, 1.0 - labels.smoothing);
+    let (labels, lse, bias) = (labels.of.host::<u32>()?, lse.host::<f32>()?, bias(of, block)?);
     let dloss = dloss.host::<f32>()?[0];
     let z = &mut z.host_mut::<f32>()?[..labels.len() * n];
     d.rows(z, n, rows_of_task(n), |first, piece| {
         for (i, z) in piece.chunks_mut(n).enumerate() {
             let label = labels[first + i] as usize;
             let label = block.contains(&label).then(|| label - block.start);
-            slope(level, z, bias, label, lse[first + i], dloss);
+            slope(level, z, bias, label, lse[first + i], dloss, (of_label, of_all));
         }
     });
     Ok(())
 }
 simd! {
-    fn slope<S>(s, z: &mut [f32], bias: Option<&[f32]>, label: Option<usize>, lse: f32, dloss: f32) {
+    fn slope<S>(s, z: &mut [f32], bias: Option<&[f32]>, label: Option<usize>, lse: f32, dloss: f32,
+        of: (f32, f32)) {
+        let (of_label, of_all) = of;
         add_bias(s, z, bias);
         for z in z.chunks_mut(S::V::LANES) {
-            (math::exp(s.load_part(z) + -lse) * dloss).store_part(z);
+            ((math::exp(s.load_part(z) + -lse) + -of_all) * dloss).store_part(z);
         }
         if let Some(label) = label {
-            z[label] -= dloss;
+            z[label] -= dloss * of_label;
         }
     }
 }

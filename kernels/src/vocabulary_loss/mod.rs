@@ -5,6 +5,10 @@
 //! z = x Wᵀ + b        loss_i = log Σ_j exp z_ij - z_i,label        lse_i = log Σ_j exp z_ij
 //! dx = (softmax z - onehot) W      dW = (softmax z - onehot)ᵀ x · dloss      db = Σ_i (softmax z - onehot) · dloss
 //! ```
+//! With labels smoothed by ε (Szegedy et al. 2016, arXiv:1512.00567) a label stands for 1 - ε of
+//! what is expected and all V outputs share the rest: `loss_i = log Σ_j exp z_ij - (1 - ε) z_i,label -
+//! ε/V Σ_j z_ij`, and (1 - ε) onehot + ε/V takes the place of onehot.
+//!
 //! Rows of W are taken in blocks of [`BLOCK`]. Along the way each row of x has the largest logit so
 //! far and the sum of the exponentials below it, rescaled where a larger one comes (Milakov &
 //! Gimelshein 2018, arXiv:1805.02867). dx is computed while a block's logits are there: Σ_j
@@ -47,6 +51,24 @@ pub struct Layer<'a> {
     pub integer_dx: bool,
 }
 
+/// What n rows are expected to give.
+#[derive(Clone, Copy, Debug)]
+pub struct Labels<'a> {
+    /// The output of each row (n, u32).
+    pub of: &'a Buffer,
+    /// ε, the share of all outputs together: from 0 to below 1.
+    pub smoothing: f32,
+}
+impl<'a> Labels<'a> {
+    /// Those of a buffer as they are.
+    pub fn plain(of: &'a Buffer) -> Labels<'a> {
+        Labels { of, smoothing: 0.0 }
+    }
+    fn len(&self) -> usize {
+        self.of.len()
+    }
+}
+
 /// What the forward pass gives, for n rows.
 #[derive(Debug)]
 pub struct Outputs<'a> {
@@ -64,9 +86,9 @@ fn cost(n: usize, dx: usize) -> Cost {
 }
 
 impl Layer<'_> {
-    fn check(&self, device: &Device, x: View<'_>, labels: &Buffer) -> Result<()> {
+    fn check(&self, device: &Device, x: View<'_>, labels: Labels<'_>) -> Result<()> {
         self.w.check(NAME, "w", device)?;
-        check_buffer::<u32>(NAME, device, "labels", labels, 0)?;
+        check_buffer::<u32>(NAME, device, "labels", labels.of, 0)?;
         x.expect::<f32>(NAME, device, "x", (labels.len(), self.w.cols))?;
         self.bias.map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, "bias", b, self.w.rows))
     }
@@ -108,7 +130,7 @@ fn logits(
 pub fn forward(
     device: &Device,
     x: View<'_>,
-    labels: &Buffer,
+    labels: Labels<'_>,
     layer: Layer<'_>,
     mut out: Outputs<'_>,
 ) -> Result<()> {
@@ -140,13 +162,22 @@ pub fn forward(
             matmul::times(device, exponentials, w, plus, dx.reborrow())?;
         }
     }
-    d.map_or(Ok(()), |d| cpu::finish(d, layer.w, labels, &running, out))
+    // -ε times the mean row of W is a part of dx
+    let mut shared = None;
+    if labels.smoothing > 0.0 && out.dx.is_some() {
+        let each = vec![-labels.smoothing / layer.w.rows as f32; layer.w.rows];
+        let each = device.upload(Class::Scratch, &each)?;
+        let mut sum = device.alloc::<f32>(Class::Scratch, cols)?;
+        matmul::times(device, View::row(&each), layer.w, Plus::NOTHING, ViewMut::row(&mut sum))?;
+        shared = Some(sum);
+    }
+    d.map_or(Ok(()), |d| cpu::finish(d, layer.w, labels, &running, shared.as_ref(), out))
 }
 /// The processor, if it is to compute; an error if there is no code for the device or a label is
 /// beyond the outputs.
-fn runs_on<'d>(device: &'d Device, labels: &Buffer, layer: Layer<'_>) -> Result<Option<&'d Cpu>> {
+fn runs_on<'d>(device: &'d Device, labels: Labels<'_>, layer: Layer<'_>) -> Result<Option<&'d Cpu>> {
     match device {
-        Device::Cpu(d) => cpu::check(labels, layer.w.rows).map(|()| Some(&**d)),
+        Device::Cpu(d) => cpu::check(labels.of, layer.w.rows).map(|()| Some(&**d)),
         Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
         Device::Null(_) => Ok(None),
     }
@@ -166,7 +197,7 @@ pub struct Gradients<'a> {
 pub fn backward(
     device: &Device,
     x: View<'_>,
-    labels: &Buffer,
+    labels: Labels<'_>,
     layer: Layer<'_>,
     lse: &Buffer,
     dloss: &Buffer,
@@ -186,7 +217,7 @@ pub fn backward(
         let w = layer.w.rows_of(block.clone())?;
         logits(device, x, q.as_ref(), w, ViewMut::of(&mut z, rows, block.len())?)?;
         if let Some(d) = d {
-            cpu::slopes(d, layer.bias, &block, labels, lse, dloss, &mut z)?;
+            cpu::slopes(d, layer.bias, (&block, outputs), labels, lse, dloss, &mut z)?;
         }
         let dz = View::of(&z, rows, block.len())?;
         if let Some((dw, accumulate)) = &mut to.dw {
@@ -200,16 +231,17 @@ pub fn backward(
     Ok(())
 }
 
-/// Plain loops, W (V, C) and b as numbers: each row's loss, and the gradients of their
-/// sum by x, W and b.
+/// Plain loops, W (V, C) and b as numbers: each row's loss with labels smoothed so much, and the
+/// gradients of their sum by x, W and b.
 pub fn reference<T: Float>(
     x: &[T],
-    labels: &[u32],
+    (labels, smoothing): (&[u32], T),
     w: &[T],
     bias: Option<&[T]>,
     (outputs, cols): (usize, usize),
 ) -> [Vec<T>; 4] {
     let zero = T::zero();
+    let share = smoothing / T::from(outputs).unwrap_or_else(T::one);
     let (mut losses, mut dx) = (vec![], vec![zero; labels.len() * cols]);
     let (mut dw, mut db) = (vec![zero; outputs * cols], vec![zero; outputs]);
     for (i, label) in labels.iter().enumerate() {
@@ -221,10 +253,11 @@ pub fn reference<T: Float>(
         let z: Vec<T> = (0..outputs).map(logit).collect();
         let top = z.iter().fold(T::neg_infinity(), |m, z| m.max(*z));
         let sum = z.iter().fold(zero, |t, z| t + (*z - top).exp());
-        losses.push(sum.ln() + top - z[*label as usize]);
+        let all = z.iter().fold(zero, |t, z| t + *z);
+        losses.push(sum.ln() + top - (T::one() - smoothing) * z[*label as usize] - share * all);
         for (j, z) in z.iter().enumerate() {
-            let hit = if j == *label as usize { T::one() } else { zero };
-            let dz = (*z - top).exp() / sum - hit;
+            let hit = if j == *label as usize { T::one() - smoothing } else { zero };
+            let dz = (*z - top).exp() / sum - hit - share;
             db[j] = db[j] + dz;
             for k in 0..cols {
                 dx[i * cols + k] = dx[i * cols + k] + dz * w[j * cols + k];

@@ -15,13 +15,16 @@ fn every_case_on_every_level() {
 fn the_gradients_are_the_slopes() {
     let (rows, outputs, cols, labels) = (3, 5, 4, [4, 0, 4]);
     let [x, w, b] = [rows * cols, outputs * cols, outputs].map(|n| wide(&noise(n as u64, n)));
-    let loss = |x: &[f64], w: &[f64], b: &[f64]| {
-        reference(x, &labels, w, Some(b), (outputs, cols))[0].iter().sum::<f64>()
-    };
-    let [_, dx, dw, db] = reference(&x, &labels, &w, Some(&b), (outputs, cols));
-    check::differences(&x, &dx, |x| loss(x, &w, &b));
-    check::differences(&w, &dw, |w| loss(&x, w, &b));
-    check::differences(&b, &db, |b| loss(&x, &w, b));
+    for smoothing in [0.0, 0.2] {
+        let labels = (&labels[..], smoothing);
+        let loss = |x: &[f64], w: &[f64], b: &[f64]| {
+            reference(x, labels, w, Some(b), (outputs, cols))[0].iter().sum::<f64>()
+        };
+        let [_, dx, dw, db] = reference(&x, labels, &w, Some(&b), (outputs, cols));
+        check::differences(&x, &dx, |x| loss(x, &w, &b));
+        check::differences(&w, &dw, |w| loss(&x, w, &b));
+        check::differences(&b, &db, |b| loss(&x, &w, b));
+    }
 }
 
 /// The losses, dx, and lse of a layer without bias.
@@ -35,7 +38,14 @@ fn run(d: &Device, x: &[f32], labels: &[u32], w: &[f32], storage: Storage, integ
         [labels.len(), labels.len(), x.len()].map(|n| d.alloc::<f32>(Class::Scratch, n).unwrap());
     let to = ViewMut::of(&mut dx, labels.len(), cols).unwrap();
     let (up, out) = (check::up(d, x), Outputs { losses: &mut losses, lse: Some(&mut lse), dx: Some(to) });
-    forward(d, View::of(&up, labels.len(), cols).unwrap(), &check::indices(d, labels), layer, out).unwrap();
+    forward(
+        d,
+        View::of(&up, labels.len(), cols).unwrap(),
+        Labels::plain(&check::indices(d, labels)),
+        layer,
+        out,
+    )
+    .unwrap();
     [losses, dx, lse].map(|b| b.read().unwrap())
 }
 
@@ -47,7 +57,7 @@ proptest! {
         let x: Vec<f32> = noise(1, rows * cols).iter().map(|x| x * by).collect();
         let w = noise(2, outputs * cols);
         let labels: Vec<u32> = (0..rows).map(|i| (i * 1009 % outputs) as u32).collect();
-        let [losses, dx, ..] = reference(&wide(&x), &labels, &wide(&w), None, (outputs, cols));
+        let [losses, dx, ..] = reference(&wide(&x), (&labels, 0.0), &wide(&w), None, (outputs, cols));
         check::levels(|_| {
             let got = run(&Device::cpu(threads).unwrap(), &x, &labels, &w, Storage::F32, false);
             assert!(check::distance(&got[0], &losses) < 1e-5);
@@ -116,7 +126,7 @@ fn parts_of_matrices() {
         let to_dx = ViewMut::of(&mut to, rows + 2, 11).unwrap().rows_of(1..rows + 1).unwrap();
         let to_dx = to_dx.cols_of(3..3 + cols).unwrap();
         let out = Outputs { losses: &mut to_losses, lse: None, dx: Some(to_dx) };
-        forward(&d, part.unwrap(), &check::indices(&d, &labels), layer, out).unwrap();
+        forward(&d, part.unwrap(), Labels::plain(&check::indices(&d, &labels)), layer, out).unwrap();
         assert!(check::same(&to_losses.read::<f32>().unwrap(), &losses));
         for (i, x) in to.read::<f32>().unwrap().into_iter().enumerate() {
             let (row, col) = (i / 11, i % 11);
@@ -134,7 +144,7 @@ fn refusals() {
     let mut losses = check::up(&d, &[0.0; 2]);
     let mut go = |labels: &Buffer, layer: Layer<'_>| {
         let out = Outputs { losses: &mut losses, lse: None, dx: None };
-        forward(&d, View::of(&x, 2, 3).unwrap(), labels, layer, out).unwrap_err()
+        forward(&d, View::of(&x, 2, 3).unwrap(), Labels::plain(labels), layer, out).unwrap_err()
     };
     let (good, bad) = (check::indices(&d, &[0, 2]), check::indices(&d, &[0, 3]));
     assert!(matches!(go(&bad, layer), Error::Range { got: 3, below: 3, .. }));

@@ -86,13 +86,14 @@ impl Read {
         };
         let dropout = config.probability("dropout_rate", 0.1)?;
         let start = config.token_if("decoder_start_token_id")?;
+        let padding = config.token_if("pad_token_id")?.or(Some(0));
         config.only("is_encoder_decoder", "true")?;
         config.only("is_decoder", "false")?;
         config.known("n_positions"); // transformers' own files have it, and nothing reads it
         config.known("output_past");
         let info = ModelInfo {
             family: or.family,
-            kind: Kind::EncoderDecoder { encoder, start },
+            kind: Kind::EncoderDecoder { encoder, start, padding },
             channels: shape.c,
             layers: encoder + decoder,
             vocabulary: config.count_or("vocab_size", or.vocabulary)?,

@@ -3,7 +3,7 @@ use crate::{
     files::{directory, is_torch, parts, put},
     fixture::{backbone, computing},
 };
-use engraft::{Tokens, tasks::TaskType};
+use engraft::{Tokens, tasks::{TaskType, Told}};
 use engraft_adapters::{Adapter, Fields, Format, Head, Setup, grammar as strings, parse};
 use engraft_engine::{Cx, Device, ParamSet, Pass, Plain};
 use engraft_models::Rows;
@@ -50,8 +50,8 @@ pub fn head(input: &[u8]) -> bool {
             return false;
         };
         let _ = head.files(backbone.host());
-        if let Ok(task) = TaskType::of_head(Some(head.config().head_type())) {
-            let _ = (task.known)(head.labels().to_vec());
+        if let Ok(task) = TaskType::of_head(Some(head.config().head_type()), backbone.model().info()) {
+            let _ = (task.known)(head.labels().to_vec(), &Told::default());
         }
         let (model, tokens) = (backbone.model(), Tokens::new(&[vec![1, 2], vec![3]]));
         let mut cx = Cx::new(device, &Plain, Pass::infer());

@@ -2,7 +2,7 @@
 use crate::files::parts;
 use engraft::{
     data::{Columns, Content, Dataset, FORMATS, Header, Quotes, Want},
-    tasks::TASKS,
+    tasks::{TASKS, Told},
     text::{
         companions::Files,
         tokenizer::{Fit, Tokenizer},
@@ -39,7 +39,7 @@ fn every_way(name: &str, input: &[u8], content: Content) -> bool {
         let Ok(data) = Dataset::parse(name, input, &columns, Want { content, labels }) else { continue };
         assert!(data.memory() < 1 << 40 && data.len() > 0);
         for task in TASKS.iter().filter(|t| t.content == content && t.labelled && labels) {
-            let _ = (task.learn)(&data.path, data.names());
+            let _ = (task.learn)(&data.path, data.names(), &Told::default());
         }
         taken = true;
     }

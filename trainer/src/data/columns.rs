@@ -96,7 +96,9 @@ impl Default for Documents {
 /// not), the second text is `text_pair` beside `text` and `sentence2` beside `sentence1`, and the
 /// label is `label`. A second text is looked for only if the text's column is not named. Without a
 /// header there must be two columns, first the text and then the label, or one column of texts
-/// where no labels are read; anything else has to be named.
+/// where no labels are read; anything else has to be named. Sources and their targets are the
+/// columns `source` and `target`, `document` and `summary`, `article` and `highlights`, `text` and
+/// `summary`, `text` and `target` or `mr` and `ref`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Columns {
     /// The column of the text, or of the words.
@@ -120,6 +122,16 @@ pub struct Columns {
 /// The usual names of a text's column, each with that of the second text beside it.
 pub(super) const TEXTS: [(&str, Option<&str>); 3] =
     [("text", Some("text_pair")), ("sentence", None), ("sentence1", Some("sentence2"))];
+
+/// The usual names of a source's column, each with that of its target.
+pub(super) const ANSWERS: [(&str, &str); 6] = [
+    ("source", "target"),
+    ("document", "summary"),
+    ("article", "highlights"),
+    ("text", "summary"),
+    ("text", "target"),
+    ("mr", "ref"),
+];
 
 /// The usual name of the label's column.
 pub(super) const LABEL: &str = "label";

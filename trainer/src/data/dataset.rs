@@ -100,6 +100,7 @@ impl Dataset {
             let label = match &record.label {
                 Label::None => 0,
                 Label::One(label) => label.exact().len(),
+                Label::Text(text) => text.capacity(),
                 Label::Each(labels) => labels.iter().flatten().map(name).sum(),
                 Label::Numbers(numbers) => size_of::<u32>() * numbers.capacity(),
             };

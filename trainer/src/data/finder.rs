@@ -1,8 +1,8 @@
 //! Which columns of a table are read.
 use std::path::Path;
 
-use super::columns::{Column, Columns, LABEL, TEXTS};
-use super::record::Want;
+use super::columns::{ANSWERS, Column, Columns, LABEL, TEXTS};
+use super::record::{Content, Want};
 use crate::error::{Error, Result, list};
 
 /// Indices of the columns that are read.
@@ -45,7 +45,51 @@ impl Finder<'_> {
         Ok(found.first().copied())
     }
 
+    /// The columns of sources and targets, which are named both or neither; of the source alone
+    /// where no targets are read.
+    pub fn answers(&self, columns: &Columns, want: Want) -> Result<(usize, Option<usize>)> {
+        if columns.pair.is_some() {
+            let why = "a source is one text".into();
+            return Err(Error::Option { option: "text-pair-column", value: "given".into(), why });
+        }
+        let source = columns.text.as_ref().map(|c| self.at(c, "--text-column")).transpose()?;
+        let target = columns.label.as_ref().map(|c| self.at(c, "--label-column")).transpose()?;
+        let find = |name: &str| self.names.iter().position(|have| have.eq_ignore_ascii_case(name));
+        // by what is known of the one, the other
+        let fits = |found: usize, asked: Option<usize>| asked.is_none_or(|asked| asked == found);
+        let both = ANSWERS.iter().filter_map(|(s, t)| Some((find(s)?, find(t)?)));
+        let mut usual: Vec<_> = both.filter(|(s, t)| fits(*s, source) && fits(*t, target)).collect();
+        usual.dedup();
+        match (source, target, want.labels, &usual[..]) {
+            (Some(source), target, false, _) => Ok((source, target)),
+            (Some(source), Some(target), true, _) => Ok((source, Some(target))),
+            (_, _, true, [(source, target)]) => Ok((*source, Some(*target))),
+            (None, target, false, found) => {
+                let mut sources: Vec<usize> = match found.is_empty() {
+                    true => ANSWERS.iter().filter_map(|(s, _)| find(s)).collect(),
+                    false => found.iter().map(|(s, _)| *s).collect(),
+                };
+                sources.sort_unstable();
+                sources.dedup();
+                match sources[..] {
+                    [one] => Ok((one, target)),
+                    _ => Err(self.missing("a column of sources, and one only".into(), "--text-column")),
+                }
+            }
+            (Some(_), None, true, _) => Err(self.missing("a column of targets".into(), "--label-column")),
+            (None, ..) => {
+                let wanted = "a column of sources with one of targets, and no others".into();
+                Err(self.missing(wanted, "--text-column and --label-column"))
+            }
+        }
+    }
+
     pub fn with_header(&self, columns: &Columns, want: Want) -> Result<Indices> {
+        if want.content == Content::Answers {
+            let (text, label) = self.answers(columns, want)?;
+            let adapter = columns.adapter.as_ref().map(|c| self.at(c, "--adapter-column")).transpose()?;
+            return Ok(Indices { text, pair: None, label, adapter });
+        }
         let usual = |name: &str| TEXTS.iter().find(|(text, _)| text.eq_ignore_ascii_case(name));
         let text = match &columns.text {
             Some(column) => self.at(column, "--text-column")?,

@@ -22,7 +22,7 @@ use super::columns::{Column, Columns, Header};
 use crate::error::{Error, Result};
 
 /// Names that columns usually have.
-pub(super) const USUAL: [&str; 28] = [
+pub(super) const USUAL: [&str; 34] = [
     "text",
     "text_pair",
     "text_a",
@@ -51,6 +51,12 @@ pub(super) const USUAL: [&str; 28] = [
     "idx",
     "index",
     "pair_id",
+    "source",
+    "summary",
+    "article",
+    "highlights",
+    "mr",
+    "ref",
 ];
 
 /// Whether the first row names the columns; `later` are rows behind it.

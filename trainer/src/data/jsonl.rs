@@ -1,5 +1,6 @@
 //! JSONL: one object a line.
-use super::columns::{Columns, LABEL, TEXTS};
+use super::columns::{Column, Columns, LABEL, TEXTS};
+use super::finder::Finder;
 use super::format::{Format, Records, records};
 use super::lines::Lines;
 use super::object::Object;
@@ -11,8 +12,11 @@ use std::path::Path;
 pub(super) const EXTENSIONS: &[&str] = &["jsonl", "ndjson"];
 
 /// The format's row in the registry.
-pub(super) const FORMAT: Format =
-    Format { extensions: EXTENSIONS, contents: &[Content::Texts, Content::Documents], open };
+pub(super) const FORMAT: Format = Format {
+    extensions: EXTENSIONS,
+    contents: &[Content::Texts, Content::Documents, Content::Answers],
+    open,
+};
 
 /// Names of the fields that are read, found in the first object and needed in every one.
 struct Fields {
@@ -31,11 +35,16 @@ fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)
             let (pair, label) = (pair.as_ref().map(quoted), label.as_ref().map(quoted));
             Chosen { text: quoted(text), pair, label }
         },
-        |fields, path, line, object| {
+        move |fields, path, line, object| {
+            let adapter = fields.adapter.as_ref().map(|name| object.string(name)).transpose()?;
+            let text = object.string(&fields.text)?;
+            if want.content == Content::Answers {
+                let target = fields.label.as_ref().map(|name| object.string(name)).transpose()?;
+                let record = Record::answered(path, line, &text, target.as_deref())?;
+                return record.of_adapter(path, adapter.as_deref());
+            }
             let pair = fields.pair.as_ref().map(|name| object.string(name)).transpose()?;
             let label = fields.label.as_ref().map(|name| object.label(name)).transpose()?;
-            let text = object.string(&fields.text)?;
-            let adapter = fields.adapter.as_ref().map(|name| object.string(name)).transpose()?;
             Record::row(path, line, &text, pair.as_deref(), label)?.of_adapter(path, adapter.as_deref())
         },
     )
@@ -89,6 +98,22 @@ impl Fields {
         let named = |name: String, option| {
             if object.has(&name) { Ok(name) } else { Err(missing(format!("field `{name}`"), option)) }
         };
+        let adapter = |names: &[String]| {
+            let named = |c: &Column| match names.contains(&c.to_string()) {
+                true => Ok(c.to_string()),
+                false => Err(missing(format!("field `{c}`"), "--adapter-column")),
+            };
+            columns.adapter.as_ref().map(named).transpose()
+        };
+        if want.content == Content::Answers {
+            // a number is a field's name here
+            let name = |column: &Option<Column>| column.as_ref().map(|c| Column::Name(c.to_string()));
+            let columns =
+                Columns { text: name(&columns.text), label: name(&columns.label), ..columns.clone() };
+            let (text, label) = Finder { path, names: &names }.answers(&columns, want)?;
+            let (text, label) = (names[text].clone(), label.map(|label| names[label].clone()));
+            return Ok(Self { text, pair: None, label, adapter: adapter(&names)? });
+        }
         let mut usual = TEXTS.iter().filter(|(text, _)| object.has(text));
         let (text, beside) = match (&columns.text, usual.next(), usual.next()) {
             (Some(column), ..) => (named(column.to_string(), "--text-column")?, None),
@@ -111,8 +136,6 @@ impl Fields {
             (None, true) => Some(named(LABEL.into(), "--label-column")?),
             (None, false) => None,
         };
-        let adapter =
-            columns.adapter.as_ref().map(|c| named(c.to_string(), "--adapter-column")).transpose()?;
-        Ok(Self { text, pair, label, adapter })
+        Ok(Self { text, pair, label, adapter: adapter(&names)? })
     }
 }

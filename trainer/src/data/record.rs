@@ -13,6 +13,8 @@ pub enum Content {
     Words,
     /// Texts without labels.
     Documents,
+    /// A text and what it is answered with.
+    Answers,
 }
 
 /// What is looked for in a file.
@@ -49,6 +51,8 @@ pub enum Label {
     None,
     /// The whole record's label.
     One(Name),
+    /// A text, never empty.
+    Text(String),
     /// One for each word; `None` where a word has none.
     Each(Vec<Option<Name>>),
     /// The same as numbers of classes, [`NO_NUMBER`] where a word has none: what an evaluation
@@ -92,6 +96,15 @@ impl Record {
         let input = Input::Text { text: text.into(), pair: pair.map(Into::into) };
         Ok(Record { input, label, adapter: None, line })
     }
+    /// A source with its target, if that is read.
+    pub(super) fn answered(path: &Path, line: usize, source: &str, target: Option<&str>) -> Result<Record> {
+        let record = Record::row(path, line, source, None, None)?;
+        match target {
+            Some(target) if target.trim().is_empty() => Err(Error::line(path, line, "the target is empty")),
+            Some(target) => Ok(Record { label: Label::Text(target.into()), ..record }),
+            None => Ok(record),
+        }
+    }
     /// The same with the name of its adapter, which is not empty.
     pub(super) fn of_adapter(self, path: &Path, name: Option<&str>) -> Result<Record> {
         let name = name.map(str::trim);
@@ -121,6 +134,10 @@ impl Record {
             Input::Words(_) => None,
         }
     }
+    /// The text that is to be found; empty where there is none.
+    pub fn answer(&self) -> &str {
+        if let Label::Text(text) = &self.label { text } else { "" }
+    }
     /// The words of a sentence; none of a text.
     pub fn words(&self) -> &[String] {
         match &self.input {
@@ -131,7 +148,7 @@ impl Record {
     /// The names of all its labels, as they are taken.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         let (one, each) = match &self.label {
-            Label::None | Label::Numbers(_) => (None, &[][..]),
+            Label::None | Label::Text(_) | Label::Numbers(_) => (None, &[][..]),
             Label::One(label) => (Some(label), &[][..]),
             Label::Each(labels) => (None, &labels[..]),
         };

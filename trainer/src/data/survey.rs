@@ -56,6 +56,7 @@ impl Seeing {
         match &record.label {
             Label::None | Label::Numbers(_) => {} // numbers stand in no file
             Label::One(label) => self.part(b'l', label.exact()),
+            Label::Text(text) => self.part(b'y', text),
             Label::Each(labels) => {
                 for label in labels {
                     let (kind, name) = label.as_ref().map_or((b'n', ""), |label| (b'e', label.exact()));

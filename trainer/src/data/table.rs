@@ -13,7 +13,7 @@ use super::name::Name;
 use super::record::{Chosen, Content, Record, Want};
 use crate::error::{Error, Result};
 
-const CONTENTS: &[Content] = &[Content::Texts, Content::Documents];
+const CONTENTS: &[Content] = &[Content::Texts, Content::Documents, Content::Answers];
 /// TSV's row in the registry.
 pub(super) const TSV: Format = Format {
     extensions: &["tsv"],
@@ -100,12 +100,12 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
             Some(line) => Some(line?),
             None => cells.next()?,
         };
-        line.map(|line| record(cells.path(), &line, width, &indices)).transpose()
+        line.map(|line| record(cells.path(), &line, width, &indices, want.content)).transpose()
     };
     Ok((chosen, records(next)))
 }
 
-fn record(path: &Path, row: &Line, width: usize, indices: &Indices) -> Result<Record> {
+fn record(path: &Path, row: &Line, width: usize, indices: &Indices, content: Content) -> Result<Record> {
     if row.cells.len() != width {
         let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });
         let mut why = format!("{} where the first row has {width}", many(row.cells.len()));
@@ -115,7 +115,10 @@ fn record(path: &Path, row: &Line, width: usize, indices: &Indices) -> Result<Re
         return Err(Error::line(path, row.line, why));
     }
     let cell = |index: usize| row.cells[index].as_str();
-    let label = indices.label.map(cell).map(Name::of_text);
-    let record = Record::row(path, row.line, cell(indices.text), indices.pair.map(cell), label)?;
+    let (text, label) = (cell(indices.text), indices.label.map(cell));
+    let record = match content {
+        Content::Answers => Record::answered(path, row.line, text, label)?,
+        _ => Record::row(path, row.line, text, indices.pair.map(cell), label.map(Name::of_text))?,
+    };
     record.of_adapter(path, indices.adapter.map(cell))
 }

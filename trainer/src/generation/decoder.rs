@@ -3,7 +3,6 @@ use crate::{
     Error, Result,
     learner::{Backbone, Learner},
 };
-use engraft_adapters::heads::CausalLm;
 use engraft_engine::{Cx, Hooks, KvCache, Pass, Rows};
 use engraft_models::{Kind, Tokens};
 
@@ -83,7 +82,7 @@ pub(super) fn check(learner: &Learner) -> Result<()> {
     let (backbone, setup) = (learner.backbone(), learner.setup());
     can_generate(backbone)?;
     let has_head = match learner.head() {
-        Some(head) => head.config().is::<CausalLm>().is_some(),
+        Some(head) => head.config().says_tokens(),
         None => backbone.model().info().has_lm_head,
     };
     if !has_head {

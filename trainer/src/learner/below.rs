@@ -1,8 +1,8 @@
 //! What lies below the first adapted layer: a function of the batch, and of the pass where the
 //! model drops out. Learners on one model share it, so it is computed once for all of them.
-use crate::{Result, text::batch::Batch};
-use engraft_engine::{Act, Cx, Device, Pass, Plain};
-use engraft_models::Model;
+use crate::Result;
+use engraft_engine::{Act, Cx, Device, Pass, Plain, Rows};
+use engraft_models::{Model, Tokens};
 
 /// The residual stream of a batch, as far up as it was asked for.
 #[derive(Default)]
@@ -22,12 +22,12 @@ impl Below {
     /// and held no longer than it is needed.
     ///
     /// What was computed for a lower layer is gone on from. All who ask hand over the same model
-    /// and batch.
+    /// and input.
     pub fn in_front_of(
         &mut self,
         layer: usize,
         (model, device): (&dyn Model, &Device),
-        batch: &Batch,
+        (input, rows): (&Tokens, &Rows),
         pass: Pass,
         more: bool,
     ) -> Result<Act> {
@@ -36,9 +36,9 @@ impl Below {
         let mut cx = Cx::new(device, &Plain, pass);
         let (from, x) = match before {
             Some(stream) => (stream.layer, stream.x),
-            None => (0, model.embed(&mut cx, &batch.input)?),
+            None => (0, model.embed(&mut cx, input)?),
         };
-        let x = model.run(&mut cx, from..layer, x, &batch.rows(model.info()))?;
+        let x = model.run(&mut cx, from..layer, x, rows)?;
         Ok(self.given(Stream { pass, layer, x }, more))
     }
     /// The same out of a store, which is read if it is not at hand. What is stored is of a model

@@ -100,7 +100,7 @@ impl Backbone {
         let (set, setup) = graft.adapters(&self, self.base(&named), &mut params)?;
         drop(named);
         let head = self.new_head(&name, head, &mut params, seed)?;
-        Ok(Learner::new(self, (set, setup), head, task))
+        Learner::new(self, (set, setup), head, task)
     }
     /// A learner that starts from what was saved, without the adapter's modules in some layers,
     /// with a new head for a task of its own; none where the model's own serves.
@@ -119,7 +119,7 @@ impl Backbone {
         let how = without(leave_out);
         let (set, setup, _) = self.saved(directory, &how, Some(&mut params))?;
         let head = self.new_head(setup.last().unwrap_or_default(), head, &mut params, seed)?;
-        Ok(Learner::new(self, (set, setup), head, task))
+        Learner::new(self, (set, setup), head, task)
     }
     /// What was saved by [`Learner::save`], AdapterHub or PEFT: adapters with a head or without, or
     /// a head alone. `task` makes the task from the type of the head and its labels.
@@ -148,7 +148,7 @@ impl Backbone {
         };
         self.check_head(head.as_ref().map(Head::config))?;
         let task = task(head.as_ref())?;
-        Ok(Learner::new(self, (set, setup), head, task))
+        Learner::new(self, (set, setup), head, task)
     }
     /// The same of a learner that answers and learns no more: any number of them share one model.
     /// The matrices of its adapters are stored like that, as they are in their files if it is
@@ -167,7 +167,7 @@ impl Backbone {
         let head = at.map(find).transpose()?.flatten().map(Head::freeze);
         self.check_head(head.as_ref().map(Head::config))?;
         let task = task(head.as_ref())?;
-        Ok(Learner::new(self, (set, setup), head, task))
+        Learner::new(self, (set, setup), head, task)
     }
     /// The adapters of a directory, which train if there is a set for their weights, and where its
     /// head is.

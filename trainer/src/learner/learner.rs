@@ -60,9 +60,13 @@ impl Learner {
         (adapters, setup): (AdapterSet, Setup),
         head: Option<Head>,
         task: Box<dyn Task>,
-    ) -> Learner {
+    ) -> Result<Learner> {
+        task.suits(backbone.model().info()).map_err(|why| {
+            let (at, task) = (backbone.directory().display(), task.name());
+            Error::Model(format!("{at} is not for the task {task}: {why}"))
+        })?;
         let (prefix, compat, skipped) = (None, Compat::default(), vec![]);
-        Learner { backbone, adapters, setup, head, task, prefix, compat, skipped }
+        Ok(Learner { backbone, adapters, setup, head, task, prefix, compat, skipped })
     }
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
@@ -208,18 +212,18 @@ impl Learner {
         (below, more): (&mut Below, bool),
     ) -> Result<Act> {
         let (model, device, from) = (&*self.backbone.model, self.backbone.device(), self.first_layer()?);
-        let rows = batch.rows(model.info());
+        let (rows, input) = (batch.rows(model.info()), batch.input_for(model.info())?);
         if from == 0 {
-            return Ok(model.forward(cx, &batch.input, &rows)?);
+            return Ok(model.forward(cx, &input, &rows)?);
         }
         let x = match &self.prefix {
-            Some(p) => below.stored(from, more, || p.stream(model, &batch.input))?,
-            None => below.in_front_of(from, (model, device), batch, pass, more)?,
+            Some(p) => below.stored(from, more, || p.stream(model, &input))?,
+            None => below.in_front_of(from, (model, device), (&input, &rows), pass, more)?,
         };
         match (&self.prefix, model.info().layers) {
             (Some(p), layers) if from == layers => p.last(cx, x, &rows),
             (None, layers) if from == layers => Ok(x),
-            _ => Ok(model.finish(cx, from, x, &batch.input, &rows)?),
+            _ => Ok(model.finish(cx, from, x, &input, &rows)?),
         }
     }
     /// From now on what lies below the first trained module is computed once for each text and kept
@@ -294,7 +298,8 @@ impl Learner {
         device.install(|| {
             let active = self.active(examples)?.with_shares(shares);
             let mut cx = Cx::new(device, &active, Pass::infer());
-            self.backbone.model.forward(&mut cx, &examples.input, &Rows::All)?;
+            let model = &self.backbone.model;
+            model.forward(&mut cx, &*examples.input_for(model.info())?, &Rows::All)?;
             Ok(())
         })
     }
@@ -308,7 +313,7 @@ impl Learner {
             let (model, top) = (&*self.backbone.model, self.top());
             let active = self.active(&batch)?;
             let mut cx = Cx::new(device, &active, pass);
-            let hidden = model.forward(&mut cx, &batch.input, &Rows::All)?;
+            let hidden = model.forward(&mut cx, &*batch.input_for(model.info())?, &Rows::All)?;
             let x = cx.take_rows(&hidden, &batch.rows(model.info()))?;
             let logits = top.logits(&mut cx, &x)?.to_array()?;
             let mut out = Output { hidden: hidden.to_array()?, logits, loss: None };

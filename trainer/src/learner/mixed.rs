@@ -21,7 +21,7 @@ pub fn answers_of_each(learners: &[&Learner], of_item: &[usize], batch: &Batch) 
         let each = learners.iter().map(|l| l.active_above(1, 0));
         let active = Active::mixed(&each.collect::<Result<Vec<_>>>()?, of_item)?;
         let mut cx = Cx::new(device, &active, Pass::infer());
-        let x = model.forward(&mut cx, &batch.input, &batch.rows(model.info()))?;
+        let x = model.forward(&mut cx, &*batch.input_for(model.info())?, &batch.rows(model.info()))?;
         let mut answers = vec![Answer::default(); batch.len()];
         for (n, learner) in learners.iter().enumerate() {
             let own: Vec<usize> = (0..batch.len()).filter(|i| of_item[*i] == n).collect();

@@ -70,7 +70,8 @@ impl Mixed {
             named.push((name, learner));
         }
         let cut = (encoded.iter().map(|e| e.cut).sum(), data.len());
-        note(were_cut(cut, &data.path, tokenizer.max_length()), run.quiet);
+        let limits = named[0].1.task().limits(tokenizer.max_length());
+        note(were_cut(cut, &data.path, &limits), run.quiet);
         Ok(Mixed { named, encoded, of_record })
     }
 }

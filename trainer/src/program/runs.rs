@@ -168,16 +168,16 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
     let backbone = open_backbone(s, &device)?;
     let max_length = max_length(s.max_length, &backbone);
     let tokenizer = tokenizer(&backbone, max_length)?;
-    let (mut survey, mut labels) = (None, None);
+    let (told, mut survey, mut labels) = (s.told(), None, None);
     let open_files = |kind: &TaskType, paths: &[PathBuf], purpose| files(kind, paths, &s.columns(), purpose);
     let is_quiet = mode == Mode::Quiet;
     let (mut learners, kind) = learners(&parts, backbone, |kind| {
         if let Some(labels) = &labels {
-            return (kind.known)(Vec::clone(labels));
+            return (kind.known)(Vec::clone(labels), &told);
         }
         let files = open_files(kind, paths, Purpose::Train)?;
         s.stream.then(|| files.check_again()).transpose()?; // before it is read the first time
-        let (task, found) = learn(kind, &files)?;
+        let (task, found) = learn(kind, &files, &told)?;
         (survey, labels) = (found, Some(task.labels().to_vec()));
         Ok(task)
     })?;
@@ -185,7 +185,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
         let files = open_files(kind, paths, purpose)?;
         let encoded = Encoded::read(&files, &learners[0], &tokenizer, purpose)?;
         note(files.notes(), is_quiet);
-        note(was_cut(&encoded, max_length), is_quiet);
+        note(was_cut(&encoded, learners[0].task(), max_length), is_quiet);
         Ok::<_, Error>(encoded)
     };
     let file = paths.first().map_or(Path::new("-"), PathBuf::as_path);
@@ -195,7 +195,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
     }
     let mut recipes: Vec<Recipe> = parts.iter().map(|p| p.settings.recipe()).collect();
     // the learner's own trains while texts are read
-    let task = (kind.known)(labels.clone())?;
+    let task = (kind.known)(labels.clone(), &told)?;
     let stream = || {
         let files = open_files(kind, paths, Purpose::Train)?;
         let stream = Stream::new(files, survey, &*task, &tokenizer, s.buffer())?;
@@ -215,7 +215,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
     }
     if let Some(budget) = s.memory_budget {
         let null = open_backbone(s, &Device::null(device.threads()))?;
-        let (mut priced, _) = self::learners(&parts, null, |kind| (kind.known)(labels.clone()))?;
+        let (mut priced, _) = self::learners(&parts, null, |kind| (kind.known)(labels.clone(), &told))?;
         let steps = recipes.iter().map(|r| r.steps(source)).collect::<Result<Vec<_>>>()?;
         let (longest, _) = recipes.iter().zip(steps).max_by_key(|(_, n)| *n).unwrap_or((&recipes[0], 0));
         let seeds = recipes.iter().map(|r| r.seed).collect();
@@ -242,7 +242,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
         r.save(file)?;
     }
     if let Some(stream) = &stream {
-        note(were_cut(stream.cut(), &stream.files().name(), max_length), is_quiet);
+        note(were_cut(stream.cut(), &stream.files().name(), &task.limits(max_length)), is_quiet);
     }
     let ended: Vec<_> = names.into_iter().zip(outcomes).collect();
     if let Some((home, _)) = &mut home {

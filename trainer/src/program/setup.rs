@@ -5,10 +5,10 @@ use super::print::warn_of_strangers;
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
-    data::{Columns, Files, Survey, Want},
+    data::{Columns, Content, Files, Survey, Want},
     learner::{Backbone, Graft, Learner, Opening},
     run::{evaluate::Encoded, recipe::Recipe, stream::Stream},
-    tasks::{Purpose, TASKS, Task, TaskType},
+    tasks::{Purpose, TASKS, Task, TaskType, Told},
     text::{
         companions,
         tokenizer::{Fit, Tokenizer},
@@ -84,14 +84,13 @@ pub fn files(task: &TaskType, paths: &[PathBuf], columns: &Columns, purpose: Pur
 }
 
 /// What to say if texts of a data set were cut.
-pub fn was_cut(encoded: &Encoded, max_length: usize) -> Option<String> {
-    were_cut((encoded.cut, encoded.data.len()), &encoded.data.path, max_length)
+pub fn was_cut(encoded: &Encoded, task: &dyn Task, max_length: usize) -> Option<String> {
+    were_cut((encoded.cut, encoded.data.len()), &encoded.data.path, &task.limits(max_length))
 }
-/// What to say if so many texts were cut, of so many in a file.
-pub fn were_cut((cut, all): (usize, usize), file: &Path, max_length: usize) -> Option<String> {
+/// What to say if so many texts were cut, of so many in a file: `limits` says to what.
+pub fn were_cut((cut, all): (usize, usize), file: &Path, limits: &str) -> Option<String> {
     let file = file.display();
-    (cut > 0)
-        .then(|| format!("{cut} of {all} texts of {file} were cut to {max_length} tokens (--max-length)"))
+    (cut > 0).then(|| format!("{cut} of {all} texts of {file} were cut {limits}"))
 }
 
 /// What to say if texts of a stream are tokenised for their number.
@@ -101,10 +100,11 @@ pub fn to_be_counted(stream: &Stream<'_>, recipe: &Recipe) -> Option<String> {
 }
 
 /// The task that training data sets, and what was found in the data, if it was looked at for that.
-pub fn learn(task: &TaskType, files: &Files) -> Result<(Box<dyn Task>, Option<Survey>)> {
-    let found = task.labelled.then(|| files.survey()).transpose()?;
+pub fn learn(task: &TaskType, files: &Files, told: &Told) -> Result<(Box<dyn Task>, Option<Survey>)> {
+    let has_classes = task.labelled && task.content != Content::Answers;
+    let found = has_classes.then(|| files.survey()).transpose()?;
     let names = found.iter().flat_map(|survey| survey.names.iter().cloned()).collect();
-    Ok(((task.learn)(&files.name(), names)?, found))
+    Ok(((task.learn)(&files.name(), names, told)?, found))
 }
 
 /// What was saved in a directory, with its task: that of its head, which must be the one that is
@@ -113,8 +113,9 @@ pub fn saved(
     backbone: Backbone,
     directory: Option<&Path>,
     asked: Option<&'static TaskType>,
+    told: &Told,
 ) -> Result<(Learner, &'static TaskType)> {
-    saved_without(backbone, directory, &[], asked)
+    saved_without(backbone, directory, &[], asked, told)
 }
 /// The same without the adapter's modules in some layers.
 fn saved_without(
@@ -122,22 +123,23 @@ fn saved_without(
     directory: Option<&Path>,
     leave_out: &[usize],
     asked: Option<&'static TaskType>,
+    told: &Told,
 ) -> Result<(Learner, &'static TaskType)> {
     let mut found = None;
     let Some(directory) = directory else {
         let kind = asked.filter(|t| t.headless).ok_or(Error::Needs { option: "task", needs: "adapter" })?;
         let bare = Graft { name: "default".into(), adapter: None, head: None, seed: 0, ..Graft::default() };
-        return Ok((backbone.learner(bare, (kind.known)(vec![])?)?, kind));
+        return Ok((backbone.learner(bare, (kind.known)(vec![], told)?)?, kind));
     };
-    let has_lm_head = backbone.model().info().predicts_next();
+    let info = backbone.model().info().clone();
     let learner = backbone.load_learner_without(directory, leave_out, |head| {
-        if head.is_none() && !has_lm_head {
+        if head.is_none() && !info.predicts_next() {
             let shown = directory.display();
             let why =
                 format!("there is no head in it; `train --init {shown} --head linear` puts a new one on it");
             return Err(Error::file(directory, why));
         }
-        let of_head = TaskType::of_head(head.map(|h| h.config().head_type()))?;
+        let of_head = TaskType::of_head(head.map(|h| h.config().head_type()), &info)?;
         if let Some(asked) = asked.filter(|asked| asked.name != of_head.name) {
             if head.is_none() {
                 return Err(Error::file(directory, format!("there is no head for {} in it", asked.name)));
@@ -146,7 +148,7 @@ fn saved_without(
             return Err(Error::Option { option: "task", value: asked.name.into(), why });
         }
         found = Some(of_head);
-        (of_head.known)(head.map(|h| h.labels().to_vec()).unwrap_or_default())
+        (of_head.known)(head.map(|h| h.labels().to_vec()).unwrap_or_default(), told)
     })?;
     Ok((learner, found.unwrap_or(TASKS[0])))
 }
@@ -188,7 +190,7 @@ pub fn learner(
             learner
         };
         let Some(head) = s.head else {
-            let (learner, kind) = saved_without(backbone, Some(from), &left_out, asked)?;
+            let (learner, kind) = saved_without(backbone, Some(from), &left_out, asked, &s.told())?;
             return Ok((as_said(learner), kind));
         };
         let task = known(kind)?;

@@ -67,6 +67,7 @@ fn blank(shapes: &[Shape], reads: &Reads) -> Batch {
     let example = |&(tokens, rows, labels): &Shape| {
         let reads = match reads {
             Reads::These(_) => Reads::These((0..rows).collect()),
+            Reads::Decoded { .. } => Reads::Decoded { start: None, tokens: vec![0; rows.saturating_sub(1)] },
             other => other.clone(),
         };
         Example::new(vec![0; tokens], reads, vec![0; labels])

@@ -155,6 +155,16 @@ impl<'a> Stream<'a> {
     }
 }
 
+impl Stream<'_> {
+    /// How rows are read; what a decoder reads is as long as it may be.
+    fn reads(&self) -> Reads {
+        match self.sample.get(0).reads {
+            Reads::Decoded { .. } => self.task.sample(vec![0], &mut |_| 0).reads,
+            other => other,
+        }
+    }
+}
+
 /// An example in the buffer.
 fn held(example: Example) -> Examples {
     let mut one = Examples::from_iter([example]);
@@ -162,12 +172,14 @@ fn held(example: Example) -> Examples {
     one
 }
 
-/// An example of so many tokens, of which everything is read and has a label that may be.
+/// An example of so many tokens, of which everything is read and has a label that may be; what a
+/// decoder says beside them is as long as that of this one.
 fn full(tokens: usize, reads: &Reads) -> Example {
     let (reads, labels) = match reads {
         Reads::Summary => (Reads::Summary, 1),
         Reads::All => (Reads::All, tokens),
         Reads::These(_) => (Reads::These((0..tokens).collect()), tokens),
+        Reads::Decoded { .. } => return Example::said(vec![0; tokens], vec![0; reads.decoded()]),
     };
     Example::new(vec![0; tokens], reads, vec![0; labels])
 }
@@ -176,7 +188,9 @@ impl Source for Stream<'_> {
     fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         let mut examples = self.in_order(order).peekable();
         Box::new(std::iter::from_fn(move || {
-            let tokens = |one: &Result<Numbered>| one.as_ref().map_or(0, |(_, example)| example.ids.len());
+            let tokens = |one: &Result<Numbered>| {
+                one.as_ref().map_or(0, |(_, example)| example.ids.len() + example.reads.decoded())
+            };
             let batch = fill(&mut examples, size, tokens);
             (!batch.is_empty()).then(|| batch.into_iter().collect())
         }))
@@ -193,8 +207,8 @@ impl Source for Stream<'_> {
     }
     /// Those of a full buffer.
     fn bytes(&self) -> usize {
-        let reads = self.sample.get(0).reads;
-        let longest = self.tokenizer.max_length();
+        let reads = self.reads();
+        let longest = self.tokenizer.max_length() + reads.decoded();
         let tokens = self.room.examples.saturating_mul(longest).min(self.room.tokens.saturating_add(longest));
         // an id and a type; a label and a row
         let each = 5 + if reads == Reads::Summary { 0 } else { 8 };
@@ -204,7 +218,7 @@ impl Source for Stream<'_> {
     /// As if all texts were as long as they may be; of so many tokens also as many texts as there
     /// may be, with one of that length and without.
     fn largest(&self, size: BatchSize) -> Option<Vec<Batch>> {
-        let reads = self.sample.get(0).reads;
+        let reads = self.reads();
         let longest = self.tokenizer.max_length();
         let shortest = self.tokenizer.special_tokens().max(1);
         let of = |lengths: Vec<usize>| lengths.into_iter().map(|n| full(n, &reads)).collect::<Batch>();

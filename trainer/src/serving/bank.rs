@@ -3,7 +3,7 @@ use crate::{
     Error, Result, Storage,
     error::list,
     learner::{Backbone, Learner, answers_of_each},
-    tasks::{Answer, TaskType},
+    tasks::{Answer, TaskType, Told},
     text::batch::Batch,
 };
 use std::{
@@ -118,13 +118,14 @@ impl Bank {
     }
     fn read(&self, directory: &Path) -> Result<Learner> {
         let backbone = self.backbone.clone();
-        let has_lm_head = backbone.model().info().predicts_next();
+        let info = backbone.model().info().clone();
         backbone.load_frozen_learner(directory, self.storage, |head| {
-            if head.is_none() && !has_lm_head {
+            if head.is_none() && !info.predicts_next() {
                 return Err(Error::file(directory, "there is no head in it, so it answers nothing"));
             }
-            let kind = TaskType::of_head(head.map(|h| h.config().head_type()))?;
-            (kind.known)(head.map(|h| h.labels().to_vec()).unwrap_or_default())
+            let kind = TaskType::of_head(head.map(|h| h.config().head_type()), &info)?;
+            let labels = head.map(|h| h.labels().to_vec()).unwrap_or_default();
+            (kind.known)(labels, &Told::default())
         })
     }
     /// What learners of this model compute for the examples of a mixed batch, of which example i is

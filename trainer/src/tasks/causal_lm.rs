@@ -22,7 +22,7 @@ use crate::{
 };
 use engraft_adapters::HeadConfig;
 use engraft_engine::{Act, Cx};
-use engraft_models::ModelInfo;
+use engraft_models::{Kind, ModelInfo};
 use serde_json::{Map, json};
 
 /// The registry row.
@@ -33,8 +33,8 @@ pub(super) const TASK: TaskType = TaskType {
     labelled: false,
     head: "causal_lm",
     headless: true,
-    learn: |_, _| Ok(Box::new(CausalLm)),
-    known: |_| Ok(Box::new(CausalLm)),
+    learn: |_, _, told| told.nothing(NAME).map(|()| Box::new(CausalLm) as _),
+    known: |_, told| told.nothing(NAME).map(|()| Box::new(CausalLm) as _),
 };
 const NAME: &str = "causal-lm";
 const METRICS: &[Metric] = &[Metric::loss("perplexity"), Metric::loss("loss"), Metric::loss("bits_per_byte")];
@@ -60,6 +60,12 @@ impl Task for CausalLm {
     }
     fn metrics(&self) -> &[Metric] {
         METRICS
+    }
+    fn suits(&self, model: &ModelInfo) -> Result<(), String> {
+        match model.kind {
+            Kind::EncoderDecoder { .. } => Err("its decoder says something of an input: seq2seq".into()),
+            Kind::Encoder | Kind::Decoder => Ok(()),
+        }
     }
     fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
         None
@@ -114,14 +120,7 @@ impl Task for CausalLm {
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         let (x, last) = top.last(cx, x)?;
-        let losses = cx.linear_cross_entropies(&x, &last, &batch.labels)?;
-        let mut rows = losses.into_iter().zip(&batch.labels);
-        let mut answer = |rows_of_one: usize| {
-            let scored = rows.by_ref().take(rows_of_one).filter(|(_, label)| **label != IGNORED);
-            let (loss, count) = scored.fold((0.0, 0), |(sum, n), (loss, _)| (sum + f64::from(loss), n + 1));
-            Answer { loss, count: f64::from(count), ..Answer::default() }
-        };
-        Ok(batch.counts().map(&mut answer).collect())
+        Ok(one_by_one(batch, cx.linear_cross_entropies(&x, &last, &batch.labels)?))
     }
     fn evaluate(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Evaluated {
         let (sum, tokens) = answers.iter().fold((0.0, 0.0), |(l, n), a| (l + a.loss, n + a.count));
@@ -149,6 +148,17 @@ impl Task for CausalLm {
         };
         data.records.iter().zip(sums).map(one).collect()
     }
+}
+
+/// The losses of all rows of a batch, for each of its examples.
+pub(super) fn one_by_one(batch: &Batch, losses: Vec<f32>) -> Vec<Answer> {
+    let mut rows = losses.into_iter().zip(&batch.labels);
+    let mut answer = |rows_of_one: usize| {
+        let scored = rows.by_ref().take(rows_of_one).filter(|(_, label)| **label != IGNORED);
+        let (loss, count) = scored.fold((0.0, 0), |(sum, n), (loss, _)| (sum + f64::from(loss), n + 1));
+        Answer { loss, count: f64::from(count), ..Answer::default() }
+    };
+    batch.counts().map(&mut answer).collect()
 }
 
 #[cfg(test)]

@@ -32,8 +32,14 @@ pub(super) const TASK: TaskType = TaskType {
     labelled: true,
     head: NAME,
     headless: false,
-    learn: |path, names| Ok(Box::new(Classification { labels: Labels::learn(path, names)? })),
-    known: |names| Ok(Box::new(Classification::new(names)?)),
+    learn: |path, names, told| {
+        told.nothing(NAME)?;
+        Ok(Box::new(Classification { labels: Labels::learn(path, names)? }))
+    },
+    known: |names, told| {
+        told.nothing(NAME)?;
+        Ok(Box::new(Classification::new(names)?))
+    },
 };
 const NAME: &str = "classification";
 const METRICS: &[Metric] = &[

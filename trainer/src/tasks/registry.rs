@@ -1,9 +1,13 @@
 //! Every task.
-use super::{causal_lm, classification, tagging, task::TaskType};
+use super::{
+    causal_lm, classification, seq2seq, tagging,
+    task::{TaskType, Told},
+};
 use crate::error::{Error, Result};
+use engraft_models::ModelInfo;
 
 /// Every task that the program knows; the first one unless something is said.
-pub const TASKS: &[&TaskType] = &[&classification::TASK, &tagging::TASK, &causal_lm::TASK];
+pub const TASKS: &[&TaskType] = &[&classification::TASK, &tagging::TASK, &causal_lm::TASK, &seq2seq::TASK];
 
 impl TaskType {
     /// The task of a name.
@@ -15,11 +19,12 @@ impl TaskType {
         })
     }
     /// The task that a head of this type does; that of the model's own head if there is none.
-    pub fn of_head(head: Option<&str>) -> Result<&'static TaskType> {
-        let does = |t: &&&TaskType| head.map_or(t.headless, |name| t.head == name);
+    pub fn of_head(head: Option<&str>, model: &ModelInfo) -> Result<&'static TaskType> {
+        let suits = |t: &TaskType| (t.known)(vec![], &Told::default()).is_ok_and(|t| t.suits(model).is_ok());
+        let does = |t: &&&TaskType| head.map_or_else(|| t.headless && suits(t), |name| t.head == name);
         TASKS.iter().find(does).copied().ok_or_else(|| {
             let head = head.map_or("no head".to_string(), |h| format!("a head of type `{h}`"));
-            Error::Model(format!("no task is done with {head}"))
+            Error::Model(format!("no task is done with {head} on {}", model.family))
         })
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 use engraft_adapters::{HeadConfig, heads};
 use engraft_engine::{Act, Cx};
-use engraft_models::ModelInfo;
+use engraft_models::{Kind, ModelInfo};
 use serde_json::{Map, Value, json};
 
 /// The registry row.
@@ -39,8 +39,14 @@ pub(super) const TASK: TaskType = TaskType {
     labelled: true,
     head: NAME,
     headless: false,
-    learn: |path, names| Ok(Box::new(Tagging::of(Labels::learn(path, names)?))),
-    known: |names| Ok(Box::new(Tagging::new(names)?)),
+    learn: |path, names, told| {
+        told.nothing(NAME)?;
+        Ok(Box::new(Tagging::of(Labels::learn(path, names)?)))
+    },
+    known: |names, told| {
+        told.nothing(NAME)?;
+        Ok(Box::new(Tagging::new(names)?))
+    },
 };
 const NAME: &str = "tagging";
 /// The label of words outside of entities.
@@ -125,6 +131,12 @@ impl Task for Tagging {
     fn metrics(&self) -> &[Metric] {
         if self.are_entities { ENTITIES } else { CLASSES }
     }
+    fn suits(&self, model: &ModelInfo) -> Result<(), String> {
+        match model.kind {
+            Kind::EncoderDecoder { .. } => Err("a row of its decoder stands for no word".into()),
+            Kind::Encoder | Kind::Decoder => Ok(()),
+        }
+    }
     fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
         Some(Box::new(heads::Tagging::new(self.labels.names())))
     }
@@ -193,7 +205,7 @@ impl Task for Tagging {
                 Label::Numbers(numbers) => {
                     numbers.iter().map(|n| Some(*n).filter(|n| *n != NO_NUMBER)).collect()
                 }
-                Label::None | Label::One(_) => continue,
+                Label::None | Label::One(_) | Label::Text(_) => continue,
             };
             let pairs: Vec<(usize, Option<usize>)> =
                 truth.iter().zip(&chosen).filter_map(|(label, c)| Some(((*label)? as usize, *c))).collect();

@@ -1,7 +1,7 @@
 //! What a task is.
 use super::top::Top;
 use crate::{
-    Result,
+    Error, Result,
     data::{Content, Dataset},
     reports::metrics::{Metric, Metrics},
     text::{batch::Batch, example::Example, examples::Examples, tokenizer::Tokenizer},
@@ -9,7 +9,8 @@ use crate::{
 use engraft_adapters::HeadConfig;
 use engraft_engine::{Act, Cx};
 use engraft_models::ModelInfo;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use std::{collections::BTreeSet, path::Path};
 
 /// What data is read for.
@@ -88,6 +89,15 @@ pub trait Task: Send + Sync {
     /// The scores that it computes; the first is what the best checkpoint is best at unless
     /// something else is asked for.
     fn metrics(&self) -> &[Metric];
+    /// What is wrong with a model for it, if anything is.
+    fn suits(&self, model: &ModelInfo) -> Result<(), String> {
+        let _ = model;
+        Ok(())
+    }
+    /// To what texts are cut, where they are at most so long, and by which options.
+    fn limits(&self, max_length: usize) -> String {
+        format!("to {max_length} tokens (--max-length)")
+    }
     /// The head of a new run on this model, none if the model's own language-modelling head serves.
     /// `linear` asks for one layer, as the model's library has it on its own.
     fn head(&self, model: &ModelInfo, linear: bool) -> Option<Box<dyn HeadConfig>>;
@@ -128,9 +138,38 @@ pub trait Task: Send + Sync {
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction>;
 }
 
-/// Makes the task of training data: from the path that errors name, and the names of all labels in
-/// it.
-pub type Learn = fn(&Path, BTreeSet<String>) -> Result<Box<dyn Task>>;
+/// Makes the task of training data: from the path that errors name, the names of all labels in it,
+/// and what the task is told.
+pub type Learn = fn(&Path, BTreeSet<String>, &Told) -> Result<Box<dyn Task>>;
+
+/// What a task is told besides its data: the values of its own options, by their names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told(Map<String, Value>);
+impl Told {
+    /// Options by name. What is null was not said.
+    pub fn new(mut options: Map<String, Value>) -> Told {
+        options.retain(|_, value| !value.is_null());
+        Told(options)
+    }
+    /// What a task can be told. An error names an option that is none of the task's.
+    pub fn read<T: DeserializeOwned>(&self, task: &str) -> Result<T> {
+        let wrong = |e: serde_json::Error| Error::Model(format!("task {task}: {e}"));
+        serde_json::from_value(self.0.clone().into()).map_err(wrong)
+    }
+    /// Refuses whatever is told to a task that has no options.
+    pub fn nothing(&self, task: &str) -> Result<()> {
+        match self.0.iter().next() {
+            None => Ok(()),
+            Some((name, value)) => {
+                let (value, why) = (value.to_string(), format!("the task {task} has no `{name}`"));
+                Err(Error::Option { option: "task", value, why })
+            }
+        }
+    }
+}
+
+/// Makes the task of a head that has these labels, from them and from what the task is told.
+pub type Known = fn(Vec<String>, &Told) -> Result<Box<dyn Task>>;
 
 /// A row of the registry.
 #[derive(Debug)]
@@ -150,5 +189,5 @@ pub struct TaskType {
     /// The task that training data sets.
     pub learn: Learn,
     /// The task of a head that has these labels.
-    pub known: fn(Vec<String>) -> Result<Box<dyn Task>>,
+    pub known: Known,
 }

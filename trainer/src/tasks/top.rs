@@ -1,6 +1,6 @@
 //! What stands on the last hidden states.
 use crate::Result;
-use engraft_adapters::{Head, heads::CausalLm};
+use engraft_adapters::Head;
 use engraft_engine::{Act, Cx, LinearRef, Site};
 use engraft_models::Model;
 
@@ -31,7 +31,7 @@ impl<'m> Top<'m> {
             false => x.clone(),
         };
         let features = head.features(cx, &pooled, self.model.info().head_dropout)?;
-        if head.config().is::<CausalLm>().is_none() || !self.model.info().predicts_next() {
+        if !head.config().says_tokens() || !self.model.info().predicts_next() {
             return Ok((features, head.last(None)?));
         }
         // what is changed behind the embeddings is undone in front of the vocabulary; it may share

@@ -14,7 +14,8 @@ use std::ops::Range;
 /// A few examples, packed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
-    /// The tokens of all examples, one after the other.
+    /// The tokens of all examples, one after the other; what a decoder reads beside them is in
+    /// `reads`.
     pub input: Tokens,
     /// Which rows of the last hidden states of each example are read: the same kind for all of
     /// them, (examples,).
@@ -66,20 +67,20 @@ impl Batch {
         self.items.is_empty()
     }
 
-    /// Number of tokens.
+    /// Number of tokens, those of a decoder with them.
     pub fn tokens(&self) -> usize {
-        self.input.ids.len()
+        self.input.ids.len() + self.reads.iter().map(Reads::decoded).sum::<usize>()
     }
 
     /// The rows that are read, as a model is told them.
     pub fn rows(&self, model: &ModelInfo) -> Rows {
         match self.reads.first() {
             Some(Reads::Summary) => model.summary.clone(),
-            Some(Reads::All) | None => Rows::All,
+            Some(Reads::All | Reads::Decoded { .. }) | None => Rows::All,
             Some(Reads::These(_)) => {
                 let chosen = |reads: &Reads| match reads {
                     Reads::These(rows) => rows.clone(),
-                    Reads::Summary | Reads::All => vec![],
+                    _ => vec![],
                 };
                 Rows::These(self.reads.iter().map(chosen).collect())
             }

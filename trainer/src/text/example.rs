@@ -13,6 +13,14 @@ pub enum Reads {
     All,
     /// Some rows, in order.
     These(Vec<usize>),
+    /// Every row of a decoder that reads these tokens beside the input, as an encoder-decoder has
+    /// one.
+    Decoded {
+        /// What stands in front of them; that of the model if nothing is said.
+        start: Option<u32>,
+        /// They; where one is [`IGNORED`] the model's padding token stands.
+        tokens: Vec<u32>,
+    },
 }
 
 impl Reads {
@@ -22,7 +30,12 @@ impl Reads {
             Reads::Summary => 1,
             Reads::All => tokens,
             Reads::These(rows) => rows.len(),
+            Reads::Decoded { tokens, .. } => 1 + tokens.len(),
         }
+    }
+    /// Tokens that a decoder reads beside the input.
+    pub fn decoded(&self) -> usize {
+        if let Reads::Decoded { .. } = self { self.count(0) } else { 0 }
     }
 }
 
@@ -48,6 +61,12 @@ impl Example {
     /// A sequence of one segment.
     pub fn new(ids: Vec<u32>, reads: Reads, labels: Vec<u32>) -> Self {
         Self { types: vec![0; ids.len()], ids, reads, labels, ..Self::default() }
+    }
+    /// A sequence beside which a decoder says these labels, one after the other: from each it is to
+    /// tell the next, and from the model's start token the first.
+    pub fn said(ids: Vec<u32>, labels: Vec<u32>) -> Self {
+        let tokens = labels[..labels.len().saturating_sub(1)].to_vec();
+        Self::new(ids, Reads::Decoded { start: None, tokens }, labels)
     }
     /// How many rows are read.
     pub fn rows(&self) -> usize {

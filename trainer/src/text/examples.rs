@@ -15,7 +15,14 @@ enum Kind {
     Next,
     All,
     These,
+    /// A decoder that says its labels: nothing else is stored.
+    Said,
+    /// A decoder that reads other tokens, which stand in the place of rows.
+    Decoded,
 }
+
+/// In the place of a start token: that of the model.
+const MODELS: u32 = u32::MAX;
 
 /// Where an example ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +62,16 @@ impl Examples {
 
     /// Tokens of all examples.
     pub fn tokens(&self) -> usize {
-        self.ids.len()
+        (0..self.len()).map(|item| self.length(item)).sum()
     }
 
-    /// Tokens of one example.
+    /// Tokens of one example, those of a decoder with them.
     pub fn length(&self, item: usize) -> usize {
-        self.at(item).0.len()
+        let (tokens, reads) = self.at(item);
+        match self.ends[item].kind {
+            Kind::Said | Kind::Decoded => tokens.len() + reads.len(),
+            _ => tokens.len(),
+        }
     }
 
     /// Its tokens, and the rows of it that are read.
@@ -80,17 +91,25 @@ impl Examples {
             false => self.types.get(tokens),
         };
         let kept = |ints: &Ints, are_there: bool| if are_there { ints.get(reads.clone()) } else { vec![] };
-        let rows = || kept(&self.rows, true).into_iter().map(|row| row as usize).collect();
+        let labels = match end.kind {
+            Kind::Next => next_tokens(&ids),
+            _ => self.labels.get(reads.clone()),
+        };
         Example {
             reads: match end.kind {
                 Kind::Summary => Reads::Summary,
                 Kind::Next | Kind::All => Reads::All,
-                Kind::These => Reads::These(rows()),
+                Kind::These => {
+                    Reads::These(kept(&self.rows, true).into_iter().map(|row| row as usize).collect())
+                }
+                Kind::Said => Example::said(vec![], labels.clone()).reads,
+                Kind::Decoded => {
+                    let tokens = kept(&self.rows, true);
+                    let start = tokens.first().copied().filter(|start| *start != MODELS);
+                    Reads::Decoded { start, tokens: tokens.get(1..).unwrap_or_default().to_vec() }
+                }
             },
-            labels: match end.kind {
-                Kind::Next => next_tokens(&ids),
-                _ => self.labels.get(reads.clone()),
-            },
+            labels,
             parts: kept(&self.parts, end.has_parts),
             record: end.record as usize,
             ids,
@@ -112,6 +131,8 @@ impl Examples {
             Reads::All if parts.is_empty() && labels == next_tokens(&ids) => Kind::Next,
             Reads::All => Kind::All,
             Reads::These(_) => Kind::These,
+            Reads::Decoded { .. } if Example::said(vec![], labels.clone()).reads == reads => Kind::Said,
+            Reads::Decoded { .. } => Kind::Decoded,
         };
         if !self.types.is_empty() || types.iter().any(|t| *t != 0) {
             self.types.fill_up(self.ids.len());
@@ -124,9 +145,16 @@ impl Examples {
             labels.resize(count, super::example::IGNORED);
             self.labels.extend(&labels);
         }
-        if let Reads::These(rows) = reads {
+        let rows: Option<Vec<u32>> = match reads {
+            Reads::These(rows) => Some(rows.into_iter().map(|row| row as u32).collect()),
+            Reads::Decoded { start, tokens } if kind == Kind::Decoded => {
+                Some(std::iter::once(start.unwrap_or(MODELS)).chain(tokens).collect())
+            }
+            _ => None,
+        };
+        if let Some(rows) = rows {
             self.rows.fill_up(from);
-            self.rows.extend(&rows.into_iter().map(|row| row as u32).collect::<Vec<_>>());
+            self.rows.extend(&rows);
         } else if !self.rows.is_empty() {
             self.rows.fill_up(self.labels.len());
         }
@@ -176,13 +204,18 @@ mod tests {
 
     fn any_example() -> impl Strategy<Value = Example> {
         let ids = prop::collection::vec(prop_oneof![0u32..9, 0u32..70_000], 0..6);
-        (ids, 0..4u8, any::<bool>(), any::<bool>(), 0usize..1000, 0u32..300).prop_map(
+        (ids, 0..7u8, any::<bool>(), any::<bool>(), 0usize..1000, 0u32..300).prop_map(
             |(ids, kind, two, parts, record, label)| {
                 let rows: Vec<usize> = (0..ids.len()).step_by(2).collect();
                 let reads = match kind {
                     0 => Reads::Summary,
                     1 | 2 => Reads::All,
-                    _ => Reads::These(rows),
+                    3 => Reads::These(rows),
+                    4 => return Example { record, ..Example::said(ids, vec![label; 1 + record % 4]) },
+                    _ => {
+                        let start = (kind == 5).then_some(label);
+                        Reads::Decoded { start, tokens: vec![IGNORED; record % 3] }
+                    }
                 };
                 let count = reads.count(ids.len());
                 let labels = match kind {
@@ -201,9 +234,9 @@ mod tests {
         fn examples_come_back(all in prop::collection::vec(any_example(), 0..12)) {
             let examples: Examples = all.iter().cloned().collect();
             prop_assert_eq!(examples.iter().collect::<Vec<_>>(), all.clone());
-            prop_assert_eq!(examples.tokens(), all.iter().map(|e| e.ids.len()).sum::<usize>());
+            prop_assert_eq!(examples.tokens(), all.iter().map(|e| e.ids.len() + e.reads.decoded()).sum::<usize>());
             for (i, e) in all.iter().enumerate() {
-                prop_assert_eq!(examples.length(i), e.ids.len());
+                prop_assert_eq!(examples.length(i), e.ids.len() + e.reads.decoded());
             }
         }
     }

@@ -45,7 +45,7 @@ pub struct Words {
 pub struct Tokenizer {
     pub(super) inner: tokenizers::Tokenizer,
     /// The same without a limit, made when it is needed: for whole documents, and for words.
-    whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
+    pub(super) whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
     words: OnceLock<Result<tokenizers::Tokenizer, String>>,
     splits: OnceLock<Splits>,
     pub(super) name: String,
@@ -165,7 +165,7 @@ impl Tokenizer {
     }
 
     /// Where a text may be split without a change of its tokens.
-    fn splits(&self) -> &Splits {
+    pub(super) fn splits(&self) -> &Splits {
         self.splits.get_or_init(|| Splits::of(&self.inner))
     }
     /// The tokens of every record of a data set, whole and without special tokens.
@@ -229,7 +229,7 @@ impl Tokenizer {
 
     /// The tokenizer without a limit of length; for words that stand alone, which begin as after a
     /// space where transformers takes no others.
-    fn unlimited<'a>(
+    pub(super) fn unlimited<'a>(
         &'a self,
         cell: &'a OnceLock<Result<tokenizers::Tokenizer, String>>,
         words: bool,
@@ -246,7 +246,7 @@ impl Tokenizer {
     }
 
     /// The token ids and types, all within the model's vocabulary.
-    fn tokens(&self, encoding: &Encoding) -> Result<TokenizedText> {
+    pub(super) fn tokens(&self, encoding: &Encoding) -> Result<TokenizedText> {
         let ids = encoding.get_ids().to_vec();
         ids.iter().try_for_each(|id| self.checked(*id).map(drop))?;
         let types = match self.types {
@@ -271,7 +271,7 @@ impl Tokenizer {
     }
 
     /// What the `tokenizers` crate makes of a text.
-    fn ask<T>(&self, encode: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    pub(super) fn ask<T>(&self, encode: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
         guarded(encode).map_err(|why| Error::file(Path::new(&self.name), format!("cannot encode: {why}")))
     }
 }

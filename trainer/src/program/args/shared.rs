@@ -122,9 +122,9 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {
-    /// The column of the text or of the words, by name or counted from 0; that of training, or
-    /// found by its usual name, if not given
-    #[arg(long, value_name = "COLUMN")]
+    /// The column of the text, of the words or of the sources, by name or counted from 0; that of
+    /// training, or found by its usual name, if not given
+    #[arg(long, value_name = "COLUMN", visible_alias = "source-column")]
     pub text_column: Option<Column>,
     /// The second text's column, for pairs; that of training if not given
     #[arg(long, value_name = "COLUMN")]
@@ -147,6 +147,14 @@ pub struct Reading {
     /// The most tokens of a sequence; as in the run.toml beside the adapter if not given, else 128
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
+    /// What stands in front of every source (seq2seq); as in the run.toml beside the adapter if not
+    /// given
+    #[arg(long, value_name = "TEXT")]
+    pub source_prefix: Option<String>,
+    /// The most tokens of a target (seq2seq); as in the run.toml beside the adapter if not given,
+    /// else 128
+    #[arg(long, value_name = "N")]
+    pub max_target_length: Option<usize>,
     /// Texts in a batch [default: 64]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch_size: Option<usize>,
@@ -173,6 +181,8 @@ impl Reading {
             quotes: self.quotes,
             format: self.format.clone(),
             max_length: self.max_length,
+            source_prefix: self.source_prefix.clone(),
+            max_target_length: self.max_target_length,
             ..Options::default()
         }
     }

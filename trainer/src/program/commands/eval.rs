@@ -30,7 +30,7 @@ pub fn run(e: &Eval) -> Result<()> {
     let files = files(task, &expand(&e.data)?, &columns, Purpose::Evaluate)?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?;
     note(files.notes(), e.run.quiet);
-    note(was_cut(&encoded, tokenizer.max_length()), e.run.quiet);
+    note(was_cut(&encoded, learner.task(), tokenizer.max_length()), e.run.quiet);
     let start = Instant::now();
     let found = evaluate(&learner, &encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
     let seconds = start.elapsed().as_secs_f64();
@@ -50,6 +50,7 @@ pub fn run(e: &Eval) -> Result<()> {
             Content::Texts => "texts",
             Content::Words => "sentences",
             Content::Documents => "documents",
+            Content::Answers => "texts with their targets",
         },
         first.unwrap_or_default(),
         scores.get("loss").unwrap_or(f64::NAN)

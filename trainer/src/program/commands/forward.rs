@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use engraft::{
     adapters::Active,
     tasks::{Given, Task},
-    text::example::Example,
+    text::example::{Example, Reads},
 };
 use engraft_engine::{
     Gradients,
@@ -27,6 +27,9 @@ use std::path::Path;
 struct Input {
     input_ids: Vec<Vec<u32>>,
     token_type_ids: Option<Vec<Vec<u32>>>,
+    /// What the decoder of an encoder-decoder reads, for each sequence; behind the model's start
+    /// token what its task has there, if they are missing.
+    decoder_input_ids: Option<Vec<Vec<u32>>>,
     /// A number or a list for each sequence, as the task wants.
     labels: Option<Vec<Given>>,
 }
@@ -45,6 +48,13 @@ impl Input {
         if tokens.lengths.is_empty() {
             bail!("`input_ids` is empty");
         }
+        if let Some(targets) = &self.decoder_input_ids {
+            if targets.len() != self.input_ids.len() {
+                let (n, inputs) = (targets.len(), self.input_ids.len());
+                bail!("`decoder_input_ids` has {n} lists, `input_ids` {inputs}");
+            }
+            tokens = tokens.with_target(targets);
+        }
         if let Some(n) = self.labels.as_ref().map(Vec::len).filter(|n| *n != tokens.lengths.len()) {
             bail!("{n} labels for {} sequences", tokens.lengths.len());
         }
@@ -58,6 +68,19 @@ impl Input {
             if let Some(types) = &self.token_type_ids {
                 example.types = types[i].clone();
             }
+            if let Some(target) = &self.decoder_input_ids {
+                let Reads::Decoded { .. } = example.reads else {
+                    bail!("the decoder reads the input for the task {}: no `decoder_input_ids`", task.name());
+                };
+                let Some((start, rest)) = target[i].split_first() else {
+                    bail!("sequence {i}: its list of `decoder_input_ids` is empty");
+                };
+                example.reads = Reads::Decoded { start: Some(*start), tokens: rest.to_vec() };
+                if !example.labels.is_empty() && example.labels.len() != target[i].len() {
+                    let (n, read) = (example.labels.len(), target[i].len());
+                    bail!("sequence {i}: {n} labels for {read} tokens of the decoder");
+                }
+            }
             Ok(example)
         };
         (0..self.input_ids.len()).map(one).collect()
@@ -66,6 +89,13 @@ impl Input {
 
 fn tensor(a: &Array2<f32>) -> TensorData<'static> {
     TensorData::f32(&a.iter().copied().collect::<Vec<_>>(), a.shape())
+}
+
+/// Where the rows of each sequence end, behind a 0.
+fn ends(rows: impl Iterator<Item = usize>) -> (String, TensorData<'static>) {
+    let mut ends = vec![0i64];
+    rows.for_each(|n| ends.push(ends[ends.len() - 1] + n as i64));
+    ("cu_seqlens".into(), TensorData::i64(&ends, &[ends.len()]))
 }
 
 pub fn run(f: &Forward) -> Result<()> {
@@ -97,9 +127,6 @@ pub fn run(f: &Forward) -> Result<()> {
         }
         e => e.into(),
     };
-    let mut ends = vec![0i64];
-    tokens.lengths.iter().for_each(|n| ends.push(ends[ends.len() - 1] + *n as i64));
-    let mut out = vec![("cu_seqlens".to_string(), TensorData::i64(&ends, &[ends.len()]))];
     let without_head = f.adapter.as_ref().map(|d| bare(&backbone, d)).transpose()?.flatten();
     if (f.adapter.is_none() && !alone) || without_head.is_some() {
         if f.grad || input.labels.is_some() {
@@ -113,10 +140,10 @@ pub fn run(f: &Forward) -> Result<()> {
             None => backbone.hidden_states(&tokens),
         };
         let hidden = hidden.map_err(blame)?;
-        out.push(("last_hidden_state".into(), tensor(&hidden)));
+        let out = [ends(tokens.outputs().iter().copied()), ("last_hidden_state".into(), tensor(&hidden))];
         return Ok(save(&f.out, &out)?);
     }
-    let (mut learner, _) = saved(backbone, directory, asked)?;
+    let (mut learner, _) = saved(backbone, directory, asked, &s.told())?;
     learner.set_compat(s.compat.into());
     learner.skip_layers(skipped)?;
     if f.grad && input.labels.is_none() {
@@ -128,7 +155,8 @@ pub fn run(f: &Forward) -> Result<()> {
     }
     let mut gradients = Gradients::new();
     let r = learner.examine(&examples, f.grad.then_some(&mut gradients)).map_err(blame)?;
-    out.push(("last_hidden_state".into(), tensor(&r.hidden)));
+    let rows = examples.iter().map(|e| if e.reads.decoded() > 0 { e.rows() } else { e.ids.len() });
+    let mut out = vec![ends(rows), ("last_hidden_state".into(), tensor(&r.hidden))];
     out.push(("logits".into(), tensor(&r.logits)));
     out.extend(r.loss.map(|l| ("loss".into(), TensorData::f32(&[l], &[]))));
     let mut read = Ok(());

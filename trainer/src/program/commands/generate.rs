@@ -55,7 +55,7 @@ pub fn run(g: &Generate) -> Result<()> {
     can_generate(&backbone)?;
     directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, g.run.quiet))?;
     let prompts = prompts(g, &backbone)?;
-    let (mut learner, _) = saved(backbone, directory, task(s.task.as_ref())?)?;
+    let (mut learner, _) = saved(backbone, directory, task(s.task.as_ref())?, &s.told())?;
     learner.set_compat(s.compat.into());
     if let Some(setup) = &g.setup {
         learner.set_setup(setup.0.clone())?;

@@ -83,7 +83,7 @@ pub fn run(i: &Inspect) -> Result<()> {
         table.total_parameters += table.trainable_parameters;
         table.adapter = group(&places, adapter.named());
     } else if directory.is_some() {
-        let (l, kind) = saved(backbone, directory, task(s.task.as_ref())?)?;
+        let (l, kind) = saved(backbone, directory, task(s.task.as_ref())?, &s.told())?;
         let size = l.size();
         (table.trainable_parameters, table.total_parameters) = (size.trainable, size.total);
         table.adapter = group(&places, l.adapters().named());

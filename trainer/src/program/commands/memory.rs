@@ -82,7 +82,7 @@ fn ask(
     let backbone = open_backbone(&s, device)?;
     let info = backbone.model().info().clone();
     let kind = task(m.task.as_ref())?.unwrap_or(TASKS[0]);
-    let task = (kind.known)(["0", "1"].map(String::from).to_vec())?;
+    let task = (kind.known)(["0", "1"].map(String::from).to_vec(), &s.told())?;
     let fields = shape(m.bottleneck, m.reduction_factor.as_ref(), &backbone)?;
     let adapter = match method {
         AdapterChoice::Of(text) => Some(parse(text, &fields)?),

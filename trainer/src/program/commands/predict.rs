@@ -27,7 +27,9 @@ pub fn run(p: &Predict) -> Result<()> {
     }
     let data = match (&p.input[..], task.content) {
         ([], Content::Words) => Some(Dataset::of_sentences("--text", &p.text)?),
-        ([], Content::Texts | Content::Documents) => Some(Dataset::of_texts("--text", &p.text)?),
+        ([], Content::Texts | Content::Documents | Content::Answers) => {
+            Some(Dataset::of_texts("--text", &p.text)?)
+        }
         _ => None,
     };
     let encoded = match data {
@@ -39,7 +41,7 @@ pub fn run(p: &Predict) -> Result<()> {
             encoded
         }
     };
-    note(was_cut(&encoded, tokenizer.max_length()), p.run.quiet);
+    note(was_cut(&encoded, learner.task(), tokenizer.max_length()), p.run.quiet);
     let predictions = predict(&learner, &encoded, p.reading.batch(), Mode::detect(p.run.quiet))?;
     if p.run.json {
         let all: Vec<_> = predictions.into_iter().map(|x| x.json).collect();

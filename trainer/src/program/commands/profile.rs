@@ -58,18 +58,19 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
     let Some(paths) = &s.train else {
         let (length, vocabulary) = (length(&backbone, p.length)?, backbone.model().info().vocabulary);
         let two = || ["0", "1"].map(String::from).to_vec();
-        let (mut learner, kind) = learner(s, backbone, |kind| (kind.known)(two()))?;
+        let (mut learner, kind) = learner(s, backbone, |kind| (kind.known)(two(), &s.told()))?;
         let recipe = s.recipe();
-        let sampled = (kind.known)(match learner.task().labels() {
+        let labels = match learner.task().labels() {
             [] => two(),
             labels => labels.to_vec(),
-        })?;
+        };
+        let sampled = (kind.known)(labels, &s.told())?;
         let batches = random_batches(&recipe, &*sampled, length, vocabulary);
         return profile(&recipe, &mut learner, batches, roofline, &steps, mode);
     };
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
     let open = |kind: &TaskType| files(kind, paths, &s.columns(), Purpose::Train);
-    let (mut learner, kind) = learner(s, backbone, |kind| Ok(learn(kind, &open(kind)?)?.0))?;
+    let (mut learner, kind) = learner(s, backbone, |kind| Ok(learn(kind, &open(kind)?, &s.told())?.0))?;
     let files = open(kind)?;
     let Encoded { examples, .. } = Encoded::read(&files, &learner, &tokenizer, Purpose::Train)?;
     let recipe = s.recipe();

@@ -26,7 +26,7 @@ pub fn run(s: &Shares) -> Result<()> {
     let files = files(task, &expand(&s.data)?, &columns, Purpose::Predict)?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
     note(files.notes(), s.run.quiet);
-    note(was_cut(&encoded, tokenizer.max_length()), s.run.quiet);
+    note(was_cut(&encoded, learner.task(), tokenizer.max_length()), s.run.quiet);
     let shares = adapters::Shares::new();
     look_at_shares(&learner, &encoded.examples, s.reading.batch(), Mode::detect(s.run.quiet), &shares)?;
     let report = ShareReport::new(&shares.found());

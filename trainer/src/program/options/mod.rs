@@ -39,6 +39,7 @@ use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
 use engraft::engine::{Activations, Keep};
 use engraft::run::{recipe::Recipe, schedule::Warmup};
+use engraft::tasks::Told;
 use engraft::text::batch::BatchSize;
 use engraft::{Error, Result};
 
@@ -202,6 +203,12 @@ impl Settings {
     /// The file that says what the run is.
     pub fn file(&self) -> (String, Vec<u8>) {
         (FILE.into(), self.to_toml().into_bytes())
+    }
+
+    /// What the task is told.
+    pub fn told(&self) -> Told {
+        let told = serde_json::to_value(self.to_options().only(Mark::Task));
+        Told::new(told.ok().and_then(|all| all.as_object().cloned()).unwrap_or_default())
     }
 
     /// Where the columns of the data files are.

@@ -34,6 +34,8 @@ pub enum Mark {
     Run,
     /// What each of several runs over the same batches may have for itself.
     Own,
+    /// What only some tasks know: a task is told, and refuses what it does not know.
+    Task,
 }
 
 /// Whether an option has a mark.
@@ -165,14 +167,14 @@ options! {
         [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
-        /// The column of the text or of the words, by name or counted from 0; found by its usual
-        /// name if not given
-        [value_name = "COLUMN"] text_column: Column, Use;
+        /// The column of the text, of the words or of the sources, by name or counted from 0; found
+        /// by its usual name if not given
+        [value_name = "COLUMN", visible_alias = "source-column"] text_column: Column, Use;
         /// The second text's column, for pairs
         [value_name = "COLUMN"] text_pair_column: Column, Use;
-        /// The column of the label or of the words' labels; in .conllu upos, xpos, deprel, feats or
-        /// misc:KEY
-        [value_name = "COLUMN"] label_column: Column, Use;
+        /// The column of the label, of the words' labels or of the targets; in .conllu upos, xpos,
+        /// deprel, feats or misc:KEY
+        [value_name = "COLUMN", visible_alias = "target-column"] label_column: Column, Use;
         /// Whether the first row of a .tsv or .csv file names the columns
         [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use;
         /// What quotes mean in a .tsv file; in a .csv file they always stand around cells
@@ -189,6 +191,13 @@ options! {
         [value_name = "N"] stream_buffer: usize, Run;
         /// Where a document of a .txt file ends
         [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use;
+        /// What stands in front of every source of seq2seq, such as `summarize: `
+        [value_name = "TEXT"] source_prefix: String, Use, Task;
+        /// The most tokens of a target of seq2seq, special tokens included; 128 if not given
+        [value_name = "N"] max_target_length: usize, Use, Task;
+        /// The share of what is expected of each token of a target that is spread over the
+        /// vocabulary in training (seq2seq); 0 if not given
+        [value_name = "SHARE"] label_smoothing: f64, Use, Task;
         /// The most tokens of a sequence, special tokens included: longer texts are cut, longer
         /// sentences read in windows, documents in blocks. 128, or as many as the model takes, if
         /// not given

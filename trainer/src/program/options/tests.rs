@@ -118,6 +118,9 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
     assert_eq!(
         missing,
         [
+            "source-prefix",
+            "max-target-length",
+            "label-smoothing",
             "init",
             "adapters",
             "setup",
