@@ -8,6 +8,7 @@ use crate::program::{
 };
 use anyhow::{Context, Result, bail};
 use engraft::{
+    Error,
     data::expand,
     generation::{Generated, Said, Settings, can_generate, generate},
     learner::{Backbone, Learner},
@@ -15,6 +16,7 @@ use engraft::{
     tasks::{Purpose, one_line},
     text::tokenizer::Tokenizer,
 };
+use engraft_models::Kind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -26,9 +28,11 @@ struct Input {
     input_ids: Vec<Vec<u32>>,
 }
 
-/// What is to be continued.
+/// What is to be continued, or read by an encoder.
 struct Prompts {
     ids: Vec<Vec<u32>>,
+    /// What is said goes on from them, and they are printed in front of it.
+    go_on: bool,
     /// None where token ids are given.
     texts: Option<(Vec<String>, Tokenizer)>,
 }
@@ -53,6 +57,7 @@ pub fn run(g: &Generate) -> Result<()> {
         note_unused(&backbone);
     }
     can_generate(&backbone)?;
+    check_source(g, &backbone)?;
     directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, g.run.quiet))?;
     let prompts = prompts(g, &backbone)?;
     let (mut learner, _) = saved(backbone, directory, task(s.task.as_ref())?)?;
@@ -68,7 +73,29 @@ pub fn run(g: &Generate) -> Result<()> {
     }
 }
 
+/// Refuses what is meant for an encoder-decoder where there is another model.
+fn check_source(g: &Generate, backbone: &Backbone) -> Result<()> {
+    let given = [
+        ("source-prefix", g.source_prefix.clone()),
+        ("decoder-start-token-id", g.how.decoder_start_token_id.map(|id| id.to_string())),
+    ];
+    let given = given.into_iter().find_map(|(option, value)| Some((option, value?)));
+    match given.filter(|_| goes_on(backbone)) {
+        None => Ok(()),
+        Some((option, value)) => {
+            let directory = backbone.directory().display();
+            let why = format!("{directory} is no encoder-decoder: what it says begins with the prompt");
+            Err(Error::Option { option, value, why }.into())
+        }
+    }
+}
+/// Whether what a model says goes on from the prompt.
+fn goes_on(backbone: &Backbone) -> bool {
+    !matches!(backbone.model().info().kind, Kind::EncoderDecoder { .. })
+}
+
 fn prompts(g: &Generate, backbone: &Backbone) -> Result<Prompts> {
+    let go_on = goes_on(backbone);
     if let Some(file) = &g.ids {
         let shown = || file.display().to_string();
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", shown()))?;
@@ -76,7 +103,7 @@ fn prompts(g: &Generate, backbone: &Backbone) -> Result<Prompts> {
         if input_ids.is_empty() {
             bail!("{}: `input_ids` is empty", shown());
         }
-        return Ok(Prompts { ids: input_ids, texts: None });
+        return Ok(Prompts { ids: input_ids, go_on, texts: None });
     }
     let texts = match g.input.is_empty() {
         true => g.prompt.clone(),
@@ -91,15 +118,15 @@ fn prompts(g: &Generate, backbone: &Backbone) -> Result<Prompts> {
     // longer ones are refused, not cut
     const LONGEST: usize = 1 << 20;
     let tokenizer = tokenizer(backbone, backbone.model().info().positions.unwrap_or(LONGEST))?;
-    let mut ids = vec![];
+    let (mut ids, prefix) = (vec![], g.source_prefix.as_deref().unwrap_or_default());
     for (i, text) in texts.iter().enumerate() {
-        let tokens = tokenizer.encode(text, None)?;
+        let tokens = tokenizer.encode(&format!("{prefix}{text}"), None)?;
         if tokens.is_cut {
             bail!("prompt {i} is longer than the {} tokens that the model takes", tokenizer.max_length());
         }
         ids.push(tokens.ids);
     }
-    Ok(Prompts { ids, texts: Some((texts, tokenizer)) })
+    Ok(Prompts { ids, go_on, texts: Some((texts, tokenizer)) })
 }
 
 /// All of it at the end.
@@ -122,7 +149,10 @@ fn print(g: &Generate, learner: &Learner, prompts: &Prompts, settings: &Settings
     for (i, of) in all.iter().enumerate() {
         for sequence in of {
             match &prompts.texts {
-                Some((texts, t)) => say(&one_line(&format!("{}{}", texts[i], t.decode(&sequence.ids)?)))?,
+                Some((texts, t)) => {
+                    let before = if prompts.go_on { &*texts[i] } else { "" };
+                    say(&one_line(&format!("{before}{}", t.decode(&sequence.ids)?)))?;
+                }
                 None => say(&serde_json::to_string(&sequence.ids)?)?,
             }
         }
@@ -167,7 +197,7 @@ fn stream(learner: &Learner, prompts: &Prompts, settings: &Settings) -> Result<(
                 Ok(()) => Ok(()),
             }
         };
-        if let Some((texts, _)) = &prompts.texts {
+        if let Some((texts, _)) = prompts.texts.as_ref().filter(|_| prompts.go_on) {
             write(&texts[i])?;
         }
         let mut hear = |Said { id, .. }: Said| {
