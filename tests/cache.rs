@@ -1,8 +1,12 @@
 //! Keys and values that are remembered: sequences that part and go on, are forgotten and come back
 //! in another order get the bits of the whole pass.
 mod support;
-use engraft_engine::{Act, Class, Cx, Device, KvCache, Pass, Plain, Rows, kernels::Storage, pack};
-use engraft_models::{Holding, Model, Tokens, load_frozen};
+use engraft_engine::{
+    Act, Class, Cx, Device, Hooks, KvCache, LinearRef, Part, Pass, Plain, Point, Result, Rows, Site,
+    kernels::Storage, pack,
+};
+use engraft_models::{Holding, Model, Target, Tokens, load_frozen};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use support::{cpu, fixture};
 
 const CHANNELS: usize = 32;
@@ -106,4 +110,48 @@ fn the_keys_of_an_encoders_output_are_made_once() {
     drop(cache);
     pass(KvCache::new(4, 8));
     assert_eq!(made.get(), 2);
+}
+
+/// The plain model; counts products with what an encoder has made.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+impl Hooks for Counting {
+    fn linear<'m>(&'m self, cx: &mut Cx<'m>, s: Site, x: &Act, w: LinearRef<'m>) -> Result<Act> {
+        let of_memory = s.part == Part::Cross && [Point::K, Point::V].contains(&s.point);
+        self.0.fetch_add(usize::from(of_memory), Ordering::Relaxed);
+        cx.matmul(x, w)
+    }
+}
+
+#[test]
+fn sequences_of_one_input_share_what_an_encoder_makes_of_it() {
+    let (device, counting) = (cpu(), Counting::default());
+    let model = load_frozen(&fixture("t5/model"), &device, Holding::default()).unwrap().model;
+    let (sources, start): ([&[u32]; 2], [&[u32]; 2]) = ([&[7, 3, 9, 1], &[4, 1]], [&[0], &[0]]);
+    let mut cx = Cx::new(&device, &counting, Pass::infer());
+    let x = model.embed(&mut cx, &Tokens::new(&sources).with_target(&start)).unwrap();
+    let x = model.run(&mut cx, 0..model.info().input_layers(), x, &Rows::All).unwrap();
+    let memory = model.memory(&mut cx, x).unwrap();
+    let mut cache = KvCache::new(4, 8);
+    // which sequence each goes on from, which input it reads, its next token
+    let mut texts: Vec<(usize, Vec<u32>)> = vec![(0, vec![]), (1, vec![])];
+    let steps: [(&[usize], &[u32]); 4] =
+        [(&[0, 1], &[0, 0]), (&[1, 0, 1, 0], &[5, 6, 7, 5]), (&[3, 2, 2], &[8, 8, 9]), (&[1], &[3])];
+    for (order, next) in steps {
+        cache.select(&device, order).unwrap();
+        texts = order.iter().zip(next).map(|(i, t)| (texts[*i].0, [&*texts[*i].1, &[*t]].concat())).collect();
+        let new: Vec<Vec<u32>> = next.iter().map(|t| vec![*t]).collect();
+        let mut cx = Cx::new(&device, &counting, Pass::infer()).with_cache(cache).unwrap();
+        let y = model.decode(&mut cx, memory.clone(), &Target::new(&new), &Rows::Last).unwrap();
+        let got = y.read().unwrap();
+        cache = cx.into_cache().unwrap();
+        for (got, (source, text)) in got.chunks(CHANNELS).zip(&texts) {
+            let mut cx = Cx::new(&device, &Plain, Pass::infer());
+            let tokens = Tokens::new(&[sources[*source]]).with_target(&[text]);
+            let whole = model.forward(&mut cx, &tokens, &Rows::Last).unwrap().read().unwrap();
+            assert_eq!(got, whole, "{source} {text:?}");
+        }
+    }
+    let layers = model.info().layers - model.info().input_layers();
+    assert_eq!(counting.0.load(Ordering::Relaxed), 2 * layers, "keys and values of each layer, once");
 }

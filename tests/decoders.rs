@@ -23,11 +23,6 @@ fn generators() -> Vec<String> {
     assert!(all.len() > 1);
     all
 }
-/// Whether this is a family, or a case of one, that reads no more than its tokens.
-fn is_decoder(name: &str) -> bool {
-    let family = name.split('/').next().unwrap();
-    families::backbone(family, &cpu()).0.info().kind == Kind::Decoder
-}
 /// What a case has.
 #[derive(Clone, Copy, PartialEq)]
 enum Of {
@@ -218,6 +213,13 @@ fn fusions() {
     }
 }
 
+/// What a model reads of texts, or of parts of them: an encoder beside it the whole ones.
+fn read(model: &dyn Model, texts: &[&[u32]], parts: &[&[u32]]) -> Tokens {
+    match model.info().kind {
+        Kind::EncoderDecoder { .. } => Tokens::new(texts).with_target(parts),
+        _ => Tokens::new(parts),
+    }
+}
 /// The last hidden states of texts, decoded piece by piece: of each the rows up to these places at
 /// a time.
 fn decoded(
@@ -231,9 +233,10 @@ fn decoded(
     let mut from = 0;
     for &to in ends {
         // longest first: those that end are the last ones, so that a sequence keeps its number
-        let own: Vec<&[u32]> = texts.iter().filter(|t| t.len() >= to).map(|t| &t[from..to]).collect();
+        let own: Vec<&[u32]> = texts.iter().filter(|t| t.len() >= to).copied().collect();
+        let parts: Vec<&[u32]> = own.iter().map(|t| &t[from..to]).collect();
         let mut cx = Cx::new(device, hooks, Pass::infer()).with_cache(cache).unwrap();
-        let y = model.forward(&mut cx, &Tokens::new(&own), &Rows::All).unwrap();
+        let y = model.forward(&mut cx, &read(model, &own, &parts), &Rows::All).unwrap();
         let values = y.read().unwrap();
         for (state, s) in states.iter_mut().zip(y.seqs().iter()) {
             state.extend(&values[s.start * c..(s.start + s.len) * c]);
@@ -250,7 +253,7 @@ const TEXTS: [&[u32]; 3] = [&[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], &[3, 5, 8, 9,
 /// Decoded with a cache, in company and alone, is what all tokens give at once, to the bit.
 fn decodes(name: &str, model: &dyn Model, hooks: &dyn Hooks, device: &Device) {
     let mut cx = Cx::new(device, hooks, Pass::infer());
-    let all = model.forward(&mut cx, &Tokens::new(&TEXTS), &Rows::All).unwrap().read().unwrap();
+    let all = model.forward(&mut cx, &read(model, &TEXTS, &TEXTS), &Rows::All).unwrap().read().unwrap();
     let mut want = all.chunks(model.info().channels);
     let (ends, with): (Vec<usize>, _) = ((2..=12).collect(), (model, hooks, device));
     for (got, text) in decoded(with, &TEXTS, &ends).iter().zip(TEXTS) {
@@ -264,7 +267,7 @@ fn decodes(name: &str, model: &dyn Model, hooks: &dyn Hooks, device: &Device) {
 #[test]
 fn decoding_with_a_cache_gives_the_states_of_the_whole() {
     let device = cpu();
-    for name in cases(Of::Model).into_iter().filter(|name| is_decoder(name)) {
+    for name in cases(Of::Model) {
         // frequencies that a longer text changes cannot be had afterwards
         let config = std::fs::read_to_string(directory(&name).join("config.json")).unwrap();
         if ["dynamic", "longrope"].iter().any(|kind| config.contains(kind)) {
@@ -273,7 +276,7 @@ fn decoding_with_a_cache_gives_the_states_of_the_whole() {
         let model = load(&name, &device);
         decodes(&name, &*model, &Plain, &device);
         // a text beyond its positions is an error
-        let most = model.info().positions.unwrap();
+        let Some(most) = model.info().positions else { continue };
         let mut cx = Cx::new(&device, &Plain, Pass::infer()).with_cache(KvCache::new(1, most + 1)).unwrap();
         model.forward(&mut cx, &Tokens::new(&[vec![1; most]]), &Rows::All).unwrap();
         let mut cx = Cx::new(&device, &Plain, Pass::infer()).with_cache(cx.into_cache().unwrap()).unwrap();
@@ -288,10 +291,19 @@ fn decoding_with_a_cache_gives_the_states_of_the_whole() {
 fn decoding_with_a_cache_and_adapters_gives_the_states_of_the_whole() {
     let device = cpu();
     let adapter = "prefix_tuning[prefix_length=3,bottleneck_size=4]|lora[r=2,attn_matrices=[q,k,v]]|double_seq_bn[reduction_factor=4]";
-    for family in generators().iter().filter(|name| is_decoder(name)) {
+    for family in &generators() {
         let (model, _) = families::backbone(family, &device);
         let (adapter, _) = made(family, adapter, &device).unwrap();
         decodes(family, &*model, &adapter, &device);
+        if model.info().kind != Kind::Decoder {
+            // each of those that it has, which stand in the encoder or the decoder or both
+            let of_family = |name: &String| name.split('/').next() == Some(family);
+            for name in cases(Of::Adapter).into_iter().filter(of_family) {
+                let case = Family::on(&name, &device);
+                decodes(&name, &*case.model, &case.adapter, &device);
+            }
+            continue;
+        }
         // a prefix whose rows have places of their own
         let name = [format!("{family}/peft-prefix"), format!("inputs/{family}-peft-prefix")];
         let name = name.into_iter().find(|name| fixture(name).exists()).unwrap();

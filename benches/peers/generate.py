@@ -1,7 +1,7 @@
 """Tokens a second of generation: engraft beside transformers' `generate`, greedy, with a cache of keys and values.
 
-A GPT-2 of 124M random weights continues prompts of 32 random tokens by 64 new ones, one prompt and 8 at a time; no token ends a
-text. engraft runs with the backbone in f32, stored as int8, and with products in 8-bit integers. Each side is a process of its
+A GPT-2 of 124M random weights continues prompts of 32 random tokens by 64 new ones, one prompt and 8 at a time; or, with
+`--shape t5-small`, a T5 of 60M random weights makes 64 tokens of prompts of 128. No token ends a text. engraft runs with the backbone in f32, stored as int8, and with products in 8-bit integers. Each side is a process of its
 own, and loading is not counted; PyTorch has generated four tokens before, engraft nothing. They run in turn for several
 rounds, and a ratio is taken within a round. How many tokens of f32 are the same is printed.
 
@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+# name: (tokens of a prompt, tokens of the vocabulary)
+SHAPES = {"gpt2": (32, 50257), "t5-small": (128, 32128)}
 SIDES = {
     "f32": [],
     "int8": ["--backbone-dtype", "int8"],
@@ -27,9 +29,10 @@ SIDES = {
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--engraft", type=Path, required=True, help="the program")
-    p.add_argument("--work", type=Path, required=True, help="keeps the random model (500 MB) between runs")
+    p.add_argument("--work", type=Path, required=True, help="keeps the random model (500 MB, 250 MB) between runs")
+    p.add_argument("--shape", choices=list(SHAPES), default="gpt2")
     p.add_argument("--batch", type=int, action="append", help="prompts at a time; 1 and 8 if not given")
-    p.add_argument("--prompt", type=int, default=32)
+    p.add_argument("--prompt", type=int, help="tokens of a prompt; 32, of an encoder-decoder 128, if not given")
     p.add_argument("--new", type=int, default=64)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--threads", type=int, default=2)
@@ -39,21 +42,28 @@ def arguments():
     return p.parse_args()
 
 
-def backbone(to):
+def backbone(shape, to):
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(eos_token_id=None, bos_token_id=None)).save_pretrained(to)
+    if shape == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(eos_token_id=None, bos_token_id=None))
+    else:
+        # the defaults are T5-small's; the table's weights have a deviation of 1, which says the last token again and again
+        model = T5ForConditionalGeneration(T5Config(eos_token_id=None, decoder_start_token_id=0))
+        model.shared.weight.data *= 0.05
+    model.save_pretrained(to)
 
 
 def theirs(args):
     """The other side: ids in a file, tokens and seconds on stdout."""
     import torch
-    from transformers import GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     torch.set_num_threads(args.threads)
-    model = GPT2LMHeadModel.from_pretrained(args.work / "gpt2-random").eval()
+    kind = AutoModelForCausalLM if args.shape == "gpt2" else AutoModelForSeq2SeqLM
+    model = kind.from_pretrained(args.work / f"{args.shape}-random").eval()
     ids = torch.tensor(json.loads(args.torch.read_text())["input_ids"])
     how = dict(max_new_tokens=args.new, do_sample=False, pad_token_id=0, attention_mask=torch.ones_like(ids))
     with torch.inference_mode():
@@ -61,7 +71,7 @@ def theirs(args):
         began = time.perf_counter()
         out = model.generate(ids, **how)
         seconds = time.perf_counter() - began
-    print(json.dumps(dict(seconds=seconds, ids=out[:, ids.shape[1]:].tolist())))
+    print(json.dumps(dict(seconds=seconds, ids=out[:, -args.new:].tolist())))
 
 
 def run(line):
@@ -76,20 +86,21 @@ def main():
     args = arguments()
     if args.torch:
         return theirs(args)
-    model = args.work / "gpt2-random"
+    model, (prompt, vocabulary) = args.work / f"{args.shape}-random", SHAPES[args.shape]
+    prompt = args.prompt or prompt
     if not (model / "config.json").exists():
-        backbone(model)
+        backbone(args.shape, model)
     import random
 
     result = {}
     for batch in args.batch or [1, 8]:
         r = random.Random(batch)
-        ids = args.work / f"ids-{batch}.json"
-        ids.write_text(json.dumps({"input_ids": [[r.randrange(50257) for _ in range(args.prompt)] for _ in range(batch)]}))
+        ids = args.work / f"ids-{args.shape}-{batch}.json"
+        ids.write_text(json.dumps({"input_ids": [[r.randrange(vocabulary) for _ in range(prompt)] for _ in range(batch)]}))
         common = [args.engraft.resolve(), "generate", "--model", model, "--ids", ids, "--max-new-tokens", args.new,
                   "--threads", args.threads, "--json", "--quiet"]
         other = [sys.executable, __file__, "--engraft", args.engraft, "--work", args.work, "--torch", ids, "--new", args.new,
-                 "--threads", args.threads]
+                 "--threads", args.threads, "--shape", args.shape]
         sides, rates = args.side or list(SIDES), {}
         for _ in range(args.rounds):
             of = {"transformers": run(other)} | {side: run(common + SIDES[side]) for side in sides}

@@ -247,9 +247,15 @@ pub trait Model: Parameters + Send + Sync {
     /// Behind the last layer of the model the last hidden states of these rows: (rows, channels);
     /// nothing is computed for others where that can be left out.
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act>;
-    /// The decoder beside an encoder: x is the stream behind the layers of the encoder, the result
-    /// the last hidden states of these rows of the target: (rows, channels). Other models have no
-    /// such part, and give x back.
+    /// What the decoder beside an encoder attends to, of the stream behind the layers of the
+    /// encoder: (tokens, channels). Other models have no such part, and give x back.
+    fn memory<'m>(&'m self, cx: &mut Cx<'m>, x: Act) -> Result<Act> {
+        let _ = cx;
+        Ok(x)
+    }
+    /// The decoder beside an encoder: x is what [`Model::memory`] gives, the result the last hidden
+    /// states of these rows of the target: (rows, channels). A pass that remembers reads x once,
+    /// and counts the tokens of the target on from those before. Other models give x back.
     fn decode<'m>(&'m self, cx: &mut Cx<'m>, x: Act, target: &Target, rows: &Rows) -> Result<Act> {
         let _ = (cx, target, rows);
         Ok(x)
@@ -266,7 +272,10 @@ pub trait Model: Parameters + Send + Sync {
     ) -> Result<Act> {
         let x = self.run(cx, from..self.info().input_layers(), x, rows)?;
         match &tokens.target {
-            Some(target) => self.decode(cx, x, target, rows),
+            Some(target) => {
+                let memory = self.memory(cx, x)?;
+                self.decode(cx, memory, target, rows)
+            }
             None => Ok(x),
         }
     }

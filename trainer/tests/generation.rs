@@ -1,77 +1,17 @@
 //! Generation beside `transformers`' `generate` (fixtures by `tests/reference/generation.py`, one
 //! folder a family): the same tokens, alone and in company, with a cache and without.
+mod generated;
 mod support;
 use engraft::{
     Device,
-    generation::{Generated, Place, Settings, generate, scores::process},
-    learner::{Backbone, Graft, Learner, Opening},
+    generation::{Place, Settings, scores::process},
+    learner::{Backbone, Opening},
     tasks::CausalLm,
 };
 use engraft_engine::{Compute, Storage};
-use serde_json::Value;
-use std::path::{Path, PathBuf};
+use generated::{all, cases, families, json, learner, lists, prompts, same_in_any_way, settings};
+use std::path::Path;
 use support::{Work, language_model};
-
-fn families() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/generation");
-    let mut all: Vec<_> = std::fs::read_dir(root).unwrap().map(|f| f.unwrap().path()).collect();
-    all.sort();
-    assert!(!all.is_empty());
-    all
-}
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-fn lists<T: serde::de::DeserializeOwned>(v: &Value) -> T {
-    serde_json::from_value(v.clone()).unwrap()
-}
-fn prompts(family: &Path) -> Vec<Vec<u32>> {
-    lists(&json(&family.join("prompts.json")))
-}
-/// The fields of a case, read as those of a model's file.
-fn settings(config: &Value) -> Settings {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("generation_config.json"), config.to_string()).unwrap();
-    Settings::read(dir.path()).unwrap()
-}
-/// A family's model with one of its adapters, or without.
-fn learner(family: &Path, adapter: Option<&str>, how: Opening) -> Learner {
-    let device = Device::cpu(2).unwrap();
-    let backbone = Backbone::open(family.join("model"), &device, how).unwrap();
-    match adapter {
-        None => backbone.learner(Graft::default(), Box::new(CausalLm)).unwrap(),
-        Some(name) => {
-            let directory = family.join("adapters").join(name);
-            backbone.load_frozen_learner(directory, None, |_| Ok(Box::new(CausalLm))).unwrap()
-        }
-    }
-}
-fn all(learner: &Learner, prompts: &[Vec<u32>], s: &Settings) -> Vec<Vec<Generated>> {
-    generate(learner, prompts, s, &mut |_| Ok(())).unwrap()
-}
-struct Case {
-    name: String,
-    adapter: Option<String>,
-    settings: Settings,
-    sequences: Vec<Vec<Vec<u32>>>,
-    scores: Option<Vec<Vec<f32>>>,
-}
-fn cases(family: &Path) -> Vec<Case> {
-    let mut files: Vec<_> =
-        std::fs::read_dir(family.join("cases")).unwrap().map(|f| f.unwrap().path()).collect();
-    files.sort();
-    let read = |path: PathBuf| {
-        let v = json(&path);
-        Case {
-            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
-            adapter: v["adapter"].as_str().map(String::from),
-            settings: settings(&v["config"]),
-            sequences: lists(&v["sequences"]),
-            scores: v.get("scores").map(lists),
-        }
-    };
-    files.into_iter().map(read).collect()
-}
 
 #[test]
 fn the_tokens_of_transformers() {
@@ -102,13 +42,14 @@ fn the_scores_that_a_token_is_drawn_from() {
     for family in families() {
         let file = json(&family.join("drawn.json"));
         let prompts: Vec<Vec<u32>> = lists(&file["prompts"]);
+        let sources: Vec<Vec<u32>> = lists(file.get("sources").unwrap_or(&file["prompts"]));
         let logits: Vec<Vec<f32>> = lists(&file["logits"]);
         for (name, case) in file["cases"].as_object().unwrap() {
             let s = settings(&case["config"]);
             let want: Vec<Vec<Option<f32>>> = lists(&case["scores"]);
-            for ((ids, logits), want) in prompts.iter().zip(&logits).zip(&want) {
+            for (((ids, source), logits), want) in prompts.iter().zip(&sources).zip(&logits).zip(&want) {
                 let mut x = logits.clone();
-                let at = Place { ids, prompt: ids.len(), source: ids, longest: ids.len() + 40 };
+                let at = Place { ids, begin: ids.len(), source, longest: ids.len() + 40 };
                 process(&s, &at, &mut x);
                 for (i, (got, want)) in x.iter().zip(want).enumerate() {
                     match want {
@@ -130,7 +71,8 @@ fn a_sequence_gets_the_same_alone_and_without_a_cache() {
         let drawing = [serde_json::json!({"do_sample": true, "num_return_sequences": 2, "eos_token_id": 7})];
         let beams = serde_json::json!({"do_sample": true, "num_beams": 3, "num_return_sequences": 2});
         let drawing = drawing.iter().chain([&beams]).map(|c| (None, settings(c)));
-        let picked = ["greedy", "beams-4", "beams-rules", "lora-beams", "prefix-beams", "houlsby"];
+        let picked =
+            ["greedy", "beams-4", "beams-rules", "lora-beams", "prefix-beams", "houlsby", "cross-beams"];
         let of_cases = cases(&family).into_iter().filter(|c| picked.contains(&&*c.name));
         for (adapter, s) in of_cases.map(|c| (c.adapter, c.settings)).chain(drawing) {
             let learner = learner(&family, adapter.as_deref(), Opening::default());
@@ -147,21 +89,18 @@ fn a_sequence_gets_the_same_alone_and_without_a_cache() {
 
 #[test]
 fn every_storage_and_adapters_that_read_whole_sequences() {
-    let family = &families()[0];
-    let prompts = &prompts(family)[..4];
     let s = Settings { max_new_tokens: Some(12), num_beams: 2, ..Settings::default() };
-    for (storage, compute) in [
-        (Some(Storage::Int8), Compute::F32),
-        (Some(Storage::Nf4), Compute::F32),
-        (Some(Storage::Bf16), Compute::F32),
-        (None, Compute::Int8Forward),
-    ] {
-        let how = Opening { storage, compute, ..Opening::default() };
-        let learner = learner(family, None, how);
-        let (cached, whole) = (all(&learner, prompts, &s), Settings { use_cache: false, ..s.clone() });
-        assert_eq!(cached, all(&learner, prompts, &whole), "{storage:?} {compute:?}");
-        let alone: Vec<_> = prompts.iter().flat_map(|p| all(&learner, std::slice::from_ref(p), &s)).collect();
-        assert_eq!(cached, alone, "{storage:?} {compute:?}");
+    for family in &families() {
+        let prompts = &prompts(family)[..4];
+        for (storage, compute) in [
+            (Some(Storage::Int8), Compute::F32),
+            (Some(Storage::Nf4), Compute::F32),
+            (Some(Storage::Bf16), Compute::F32),
+            (None, Compute::Int8Forward),
+        ] {
+            let how = Opening { storage, compute, ..Opening::default() };
+            same_in_any_way(&learner(family, None, how), prompts, &s, &format!("{storage:?} {compute:?}"));
+        }
     }
     // a gate is a mean over the sequence, and an intervention stands at its end
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");

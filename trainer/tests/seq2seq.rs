@@ -47,6 +47,15 @@ fn a_translation_is_learnt() {
     let best = (0..24).map(perplexity).fold(f64::INFINITY, f64::min);
     assert!((number(&again["perplexity"]) / best - 1.0).abs() < 1e-6);
     assert_eq!(again["scored_tokens"], json!((40..60).map(|i| i % 4 + 2).sum::<usize>()));
+    let said = work.run("generate --model out --input eval.tsv --max-new-tokens 6").good().stdout;
+    let right = work
+        .text("eval.tsv")
+        .lines()
+        .skip(1)
+        .zip(said.lines())
+        .filter(|(row, said)| row.ends_with(said))
+        .count();
+    assert!(right >= 16, "{right} of 20: {said}");
     work.run("predict --model out --task seq2seq --text w3").fails(&["engraft generate"]);
 }
 
@@ -65,6 +74,12 @@ fn what_a_run_was_told_is_told_again() {
         };
         scores.push(of(&[]));
         assert_ne!(of(&[]), of(&["--source-prefix", ""]), "a flag overrides it");
+        let said = |more: &[&str]| {
+            let line = format!("generate --model t5 --adapter {out} --prompt w3 --json --num-beams 2");
+            work.run_with(&line, more).json()["generated"][0]["input_ids"].clone()
+        };
+        assert_ne!(said(&[]), said(&["--source-prefix", ""]));
+        assert_eq!(said(&["--source-prefix", ""]), json!([3, 1]));
     }
     assert_ne!(scores[0], scores[1]);
 }
@@ -127,6 +142,9 @@ fn what_does_not_go_together_is_refused() {
     work.write("hole.tsv", "source\ttarget\nw3\tw33\nw4\t \n");
     run("train --model t5 --task seq2seq --adapter lora --train hole.tsv")
         .fails(&["hole.tsv:3", "the target is empty"]);
+    work.write("sources.txt", "w3\n");
+    run("train --model t5 --task seq2seq --adapter lora --train sources.txt")
+        .fails(&["sources.txt", "targets"]);
     work.write("names.tsv", "one\tother\tid\nw3\tw33\t1\n");
     run("train --model t5 --task seq2seq --adapter lora --train names.tsv --header yes").fails(&[
         "names.tsv",

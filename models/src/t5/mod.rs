@@ -160,10 +160,15 @@ impl<P: Weight> T5<P> {
     ) -> engine::Result<Act> {
         let (m, s) = (&self.weights, self.settings);
         let at = |point| Site { layer: l, part: w.part, point };
-        let keys = memory.unwrap_or(&n);
         let q = cx.linear(at(Point::Q), &n, m.linear(w.q))?; //               (T, D)
-        let k = cx.linear(at(Point::K), keys, m.linear(w.k))?;
-        let v = cx.linear(at(Point::V), keys, m.linear(w.v))?;
+        let kv = |cx: &mut Cx<'m>, x: &Act| {
+            let k = cx.linear(at(Point::K), x, m.linear(w.k))?;
+            Ok([k, cx.linear(at(Point::V), x, m.linear(w.v))?])
+        };
+        let [k, v] = match memory {
+            None => kv(cx, &n)?,
+            Some(memory) => cx.once(l, |cx| kv(cx, memory))?,
+        };
         let prefix = cx.prefix(at(Point::Prefix), &n)?;
         drop(n);
         let is_causal = memory.is_none() && stack.first > 0;
@@ -211,11 +216,14 @@ impl<P: Weight> Model for T5<P> {
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, _: &Rows) -> Result<Act> {
         Ok(self.layers(cx, &self.encoder, layers, x, None)?)
     }
-    fn decode<'m>(&'m self, cx: &mut Cx<'m>, x: Act, target: &Target, rows: &Rows) -> Result<Act> {
-        let (m, p, first) = (&self.weights, self.settings.dropout, self.decoder.first);
-        let x = cx.norm(Site::memory(first, Point::Norm), &x, m.norm(self.encoder.last))?;
+    fn memory<'m>(&'m self, cx: &mut Cx<'m>, x: Act) -> Result<Act> {
+        let (p, first) = (self.settings.dropout, self.decoder.first);
+        let x = cx.norm(Site::memory(first, Point::Norm), &x, self.weights.norm(self.encoder.last))?;
         let x = cx.dropout(x, p, Site::memory(first, Point::Norm), 0)?;
-        let memory = cx.stream(Site::memory(first, Point::Stream), x)?;
+        Ok(cx.stream(Site::memory(first, Point::Stream), x)?)
+    }
+    fn decode<'m>(&'m self, cx: &mut Cx<'m>, memory: Act, target: &Target, rows: &Rows) -> Result<Act> {
+        let (m, p, first) = (&self.weights, self.settings.dropout, self.decoder.first);
         let y = cx.embed(&[(m.get(self.word), &*target.ids)], target.seqs())?;
         let y = cx.dropout(y, p, Site::memory(first, Point::Words), 0)?;
         let mut y = self.layers(cx, &self.decoder, first..self.info.layers, y, Some(&memory))?;

@@ -1,15 +1,21 @@
-//! Text files: documents without labels.
+//! Text files: documents without labels, or sources without targets.
 use super::columns::{Columns, Documents};
 use super::format::{Format, Records, records};
 use super::lines::Lines;
 use super::record::{Chosen, Content, Input, Label, Record, Want};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The format's row in the registry.
 pub(super) const FORMAT: Format =
-    Format { extensions: &["txt", "text"], contents: &[Content::Documents], open };
+    Format { extensions: &["txt", "text"], contents: &[Content::Documents, Content::Answers], open };
 
-fn open(mut lines: Lines, columns: &Columns, _: Want) -> Result<(Chosen, Records)> {
+fn open(mut lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+    if want.content == Content::Answers && want.labels {
+        return Err(Error::file(
+            lines.path(),
+            "it has sources without their targets: pass a table with both",
+        ));
+    }
     let documents = columns.documents;
     let chosen = Chosen { text: documents.to_string(), pair: None, label: None };
     Ok((chosen, records(move || document(&mut lines, documents))))

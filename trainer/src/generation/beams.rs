@@ -6,11 +6,11 @@
 use super::{
     decoder::Decoder,
     numbers::{NEVER, log_softmax, top},
-    rules::Place,
     said::Generated,
     scores::process,
     search::{nothing, numbers, uniform},
     settings::{EarlyStopping, Settings},
+    start::Start,
 };
 use crate::Result;
 use rand_chacha::ChaCha8Rng;
@@ -21,8 +21,7 @@ const OUT: f32 = -1e9;
 /// The beams of one prompt.
 struct Beams<'a> {
     prompt: usize,
-    source: &'a [u32],
-    longest: usize,
+    start: Start<'a>,
     running: Vec<Beam>,
     finished: Vec<Finished>,
     /// A running one may still be better than the finished ones.
@@ -56,29 +55,30 @@ fn best<T>(n: usize, all: Vec<T>, score: impl Fn(&T) -> f32) -> Vec<T> {
 }
 
 impl<'a> Beams<'a> {
-    fn new(prompt: usize, (source, longest): (&'a [u32], usize), s: &Settings) -> Beams<'a> {
+    fn new(prompt: usize, start: Start<'a>, s: &Settings) -> Beams<'a> {
         // of the same beginnings one counts, or all would go on alike
-        let start = |i| Beam { ids: source.to_vec(), score: if i == 0 { 0.0 } else { OUT }, row: prompt };
+        let beam = |i| {
+            let score = if i == 0 { 0.0 } else { OUT };
+            Beam { ids: start.begin.to_vec(), score, row: prompt }
+        };
         let none = Finished { ids: vec![], score: OUT, is_finished: false };
         Beams {
             prompt,
-            source,
-            longest,
-            running: (0..s.num_beams).map(start).collect(),
+            start,
+            running: (0..s.num_beams).map(beam).collect(),
             finished: vec![none; s.num_beams],
             improves: true,
-            random: numbers(s.seed, source, 0),
+            random: numbers(s.seed, start.prompt, 0),
         }
     }
     /// The continuations that are looked at, from the best to the worst.
     fn candidates(&mut self, s: &Settings, rows: &[&[f32]]) -> Vec<Candidate> {
         let (keep, vocabulary) = ((s.eos_token_id.len() + 1).max(2) * s.num_beams, rows[0].len());
-        let (mut x, prompt) = (Vec::with_capacity(self.running.len() * vocabulary), self.source.len());
+        let mut x = Vec::with_capacity(self.running.len() * vocabulary);
         for beam in &self.running {
             let mut log_p = rows[beam.row].to_vec();
             log_softmax(&mut log_p);
-            let at = Place { ids: &beam.ids, prompt, source: self.source, longest: self.longest };
-            process(s, &at, &mut log_p);
+            process(s, &self.start.place(&beam.ids), &mut log_p);
             x.extend(log_p.into_iter().map(|p| p + beam.score));
         }
         let chosen = match s.do_sample {
@@ -88,7 +88,7 @@ impl<'a> Beams<'a> {
         let candidate = |(i, score): (usize, f32)| {
             let (from, id) = (&self.running[i / vocabulary], (i % vocabulary) as u32);
             let ids: Vec<u32> = from.ids.iter().copied().chain([id]).collect();
-            let ends = s.eos_token_id.contains(&id) || ids.len() >= self.longest;
+            let ends = s.eos_token_id.contains(&id) || ids.len() >= self.start.longest;
             Candidate { beam: Beam { ids, score, row: from.row }, ends }
         };
         chosen.into_iter().map(candidate).collect()
@@ -101,7 +101,7 @@ impl<'a> Beams<'a> {
             return Err(nothing(self.prompt));
         }
         let can_go_on = !candidates.iter().all(|c| c.ends);
-        let new = candidates[0].beam.ids.len() - self.source.len();
+        let new = candidates[0].beam.ids.len() - self.start.begin.len();
         let is_full =
             self.finished.iter().all(|f| f.is_finished) && s.early_stopping == EarlyStopping::AtOnce;
         let length = (new as f64).powf(s.length_penalty) as f32;
@@ -127,7 +127,7 @@ impl<'a> Beams<'a> {
     /// than a finished one.
     fn may_improve(&self, s: &Settings, new: usize) -> bool {
         let at = match s.early_stopping == EarlyStopping::Never && s.length_penalty > 0.0 {
-            true => self.longest - self.source.len(),
+            true => self.start.longest - self.start.begin.len(),
             false => new,
         };
         let possible = self.running[0].score / (at as f64).powf(s.length_penalty) as f32;
@@ -136,7 +136,7 @@ impl<'a> Beams<'a> {
     }
     fn results(self, s: &Settings) -> Vec<Generated> {
         let new = |f: Finished| Generated {
-            ids: f.ids.get(self.source.len()..).unwrap_or_default().to_vec(),
+            ids: f.ids.get(self.start.begin.len()..).unwrap_or_default().to_vec(),
             score: Some(f.score),
         };
         self.finished.into_iter().take(s.num_return_sequences).map(new).collect()
@@ -153,19 +153,17 @@ fn drawn(n: usize, x: &[f32], random: &mut ChaCha8Rng) -> Vec<(usize, f32)> {
     top(n, noisy.into_iter()).into_iter().map(|(i, _)| (i, x[i])).collect()
 }
 
-/// Continues prompts, each with the most tokens of its sequences.
+/// Continues prompts.
 pub(super) fn run(
     mut decoder: Decoder<'_>,
-    tasks: &[(&Vec<u32>, usize)],
+    starts: &[Start<'_>],
     s: &Settings,
 ) -> Result<Vec<Vec<Generated>>> {
-    let mut done: Vec<Vec<Generated>> = vec![vec![]; tasks.len()];
-    let mut open = vec![];
-    for (prompt, (ids, longest)) in tasks.iter().enumerate() {
-        open.push(Beams::new(prompt, (ids, *longest), s));
-    }
+    let mut done: Vec<Vec<Generated>> = vec![vec![]; starts.len()];
+    let mut open: Vec<Beams<'_>> =
+        starts.iter().enumerate().map(|(prompt, start)| Beams::new(prompt, *start, s)).collect();
     // each prompt is read once; its beams part behind it
-    let mut sequences: Vec<&[u32]> = tasks.iter().map(|t| t.0.as_slice()).collect();
+    let mut sequences: Vec<&[u32]> = starts.iter().map(|start| start.begin).collect();
     while !open.is_empty() {
         let scores = decoder.next(&sequences)?;
         let rows: Vec<&[f32]> = scores.chunks(scores.len() / sequences.len().max(1)).collect();

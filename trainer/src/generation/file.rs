@@ -155,6 +155,10 @@ impl Fields {
             suppress_tokens: self.tokens("suppress_tokens")?,
             begin_suppress_tokens: self.tokens("begin_suppress_tokens")?,
             renormalize_logits: self.flag("renormalize_logits")?,
+            // an encoder-decoder whose file names no such token starts with that of texts
+            decoder_start_token_id: self
+                .get("decoder_start_token_id", token, "the number of a token")?
+                .or_else(|| self.map.get("bos_token_id").and_then(token)),
             eos_token_id: self.ends("eos_token_id")?,
             use_cache: self.get("use_cache", Value::as_bool, "true or false")?.unwrap_or(true),
             seed: usual.seed,
@@ -186,7 +190,9 @@ mod tests {
         assert_eq!(of("{}").unwrap(), Settings::default());
         let old = r#"{"max_length": 20, "diversity_penalty": 0.0, "num_beam_groups": 1, "typical_p": 1.0,
             "bos_token_id": 1, "pad_token_id": 0, "transformers_version": "4.20.0", "temperature": null}"#;
-        assert_eq!(of(old).unwrap(), Settings::default());
+        assert_eq!(of(old).unwrap(), Settings { decoder_start_token_id: Some(1), ..Settings::default() });
+        let s = of(r#"{"decoder_start_token_id": 0, "bos_token_id": 1}"#).unwrap();
+        assert_eq!(s.decoder_start_token_id, Some(0));
         let s = of(r#"{"eos_token_id": [3, 4], "do_sample": true, "top_k": 0, "early_stopping": "never"}"#);
         let s = s.unwrap();
         assert_eq!((&*s.eos_token_id, s.do_sample, s.top_k), (&[3, 4][..], true, None));
@@ -203,6 +209,7 @@ mod tests {
             r#""do_sample": true, "typical_p": 0.5"#,
             r#""top_k": -1"#,
             r#""eos_token_id": "a""#,
+            r#""decoder_start_token_id": [0, 1]"#,
             r#""early_stopping": 3"#,
             r#""exponential_decay_length_penalty": [3]"#,
         ] {

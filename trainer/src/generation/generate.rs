@@ -5,56 +5,38 @@ use super::{
     said::{Generated, Said},
     search,
     settings::Settings,
+    start::{start_token, starts},
 };
-use crate::{Error, Result, learner::Learner};
+use crate::{Result, learner::Learner};
 
-/// Continues prompts, each by itself although in one batch; for each prompt
-/// `num_return_sequences` sequences, those of a beam search from the best to the worst. `hear` is
-/// told each token as it is chosen, but in a beam search, where no token is final before the end;
-/// an error of it ends the generation.
+/// Continues prompts, each by itself although in one batch, or says what an encoder-decoder makes
+/// of them; for each prompt `num_return_sequences` sequences, those of a beam search from the best
+/// to the worst. `hear` is told each token as it is chosen, but in a beam search, where no token is
+/// final before the end; an error of it ends the generation.
 ///
 /// # Errors
 /// If the model is no language model; if a prompt is empty, or it or what it may grow to is longer
-/// than the model's positions; if the settings make no sense.
+/// than the model's positions; if nothing says which token the decoder of an encoder-decoder starts
+/// with; if the settings make no sense.
 pub fn generate(
     learner: &Learner,
     prompts: &[Vec<u32>],
     settings: &Settings,
     hear: &mut dyn FnMut(Said) -> Result<()>,
 ) -> Result<Vec<Vec<Generated>>> {
-    let model = learner.backbone().model().info();
+    let backbone = learner.backbone();
     decoder::check(learner)?;
-    settings.check(model)?;
-    let mut longest = vec![];
-    for (i, prompt) in prompts.iter().enumerate() {
-        let (n, most) = (prompt.len(), settings.longest(prompt.len(), model));
-        let wrong = |why: String| Err(Error::Model(format!("prompt {i} has {n} tokens{why}")));
-        let positions = model.positions.unwrap_or(usize::MAX);
-        match () {
-            () if n == 0 => {
-                return Err(Error::Model(format!("prompt {i} is empty: there is nothing to continue")));
-            }
-            () if n > positions => return wrong(format!("; the model takes {positions}")),
-            () if n >= most => {
-                return wrong(format!(
-                    ", and a sequence may have {most}: give more, or the number of new ones"
-                ));
-            }
-            // the last token is read by nobody
-            () if most - 1 > positions => {
-                return wrong(format!(
-                    ", with {} new ones the model takes no more than {positions}",
-                    most - n
-                ));
-            }
-            () => longest.push(most),
-        }
+    settings.check(backbone.model().info())?;
+    let token = start_token(backbone, settings)?;
+    let starts = starts(backbone, prompts, token.as_ref(), settings)?;
+    if starts.is_empty() {
+        return Ok(vec![]);
     }
-    let tasks: Vec<_> = prompts.iter().zip(longest).collect();
     let each = settings.num_beams.max(settings.num_return_sequences);
-    let decoder = Decoder::new(learner, prompts.len().saturating_mul(each), settings.use_cache)?;
+    let sequences = prompts.len().saturating_mul(each);
+    let decoder = Decoder::new(learner, &starts, sequences, settings.use_cache)?;
     match settings.num_beams {
-        1 => search::run(decoder, &tasks, settings, hear),
-        _ => beams::run(decoder, &tasks, settings),
+        1 => search::run(decoder, &starts, settings, hear),
+        _ => beams::run(decoder, &starts, settings),
     }
 }

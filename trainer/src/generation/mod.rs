@@ -2,12 +2,13 @@
 //! 4.57.6 generates it (`GenerationMixin.generate`).
 //!
 //! * [`Settings`]: how to generate; the defaults of a model are in its `generation_config.json`
-//! * [`generate`]: continues prompts of different lengths, all in one packed batch
+//! * [`generate`]: continues prompts of different lengths, all in one packed batch; of an
+//!   encoder-decoder the encoder reads the prompts, and the decoder says what comes of them
 //! * [`scores`]: what the rules of the settings make of the scores of the next token
 //!
 //! A pass computes the new tokens alone: keys and values of those before are remembered
-//! ([`engraft_engine::KvCache`]). A sequence gets the same tokens, to the bit, whatever else is in
-//! the batch.
+//! ([`engraft_engine::KvCache`]), and those of an encoder's output, which all sequences of a prompt
+//! share. A sequence gets the same tokens, to the bit, whatever else is in the batch.
 //!
 //! ```
 //! # use engraft::{Device, demo, learner::{Backbone, Graft, Opening}, tasks::CausalLm};
@@ -35,6 +36,7 @@ mod said;
 pub mod scores;
 mod search;
 mod settings;
+mod start;
 mod warp;
 
 pub use decoder::can_generate;

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 /// Where a sequence stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// Its tokens so far, the prompt in front.
+    /// Its tokens so far, those that it begins with in front.
     pub ids: &'a [u32],
-    /// Tokens of the prompt.
-    pub prompt: usize,
-    /// What is read beside it: the input of an encoder, or the prompt.
+    /// How many it begins with: the tokens of the prompt, or the one that starts what a decoder
+    /// beside an encoder says.
+    pub begin: usize,
+    /// The prompt, which may be the input of an encoder.
     pub source: &'a [u32],
     /// The most tokens that it will have.
     pub longest: usize,
@@ -67,11 +68,11 @@ pub(super) fn bad_words(s: &Settings, ids: &[u32], x: &mut [f32]) {
 }
 /// No end before the least length.
 pub(super) fn least_length(s: &Settings, at: &Place<'_>, x: &mut [f32]) {
-    if at.ids.len() < s.shortest(at.prompt) {
+    if at.ids.len() < s.shortest(at.begin) {
         forbid(x, &s.eos_token_id);
     }
 }
-/// The token behind a prompt of one.
+/// The token behind a beginning of one.
 pub(super) fn forced_begin(s: &Settings, at: &Place<'_>, x: &mut [f32]) {
     if let Some(id) = s.forced_bos_token_id.filter(|_| at.ids.len() == 1) {
         force(x, &[id]);
@@ -92,7 +93,7 @@ pub(super) fn valid(s: &Settings, x: &mut [f32]) {
 /// x + |x| · (factorⁿ - 1) for what ends a sequence, n tokens behind the start.
 pub(super) fn decay(s: &Settings, at: &Place<'_>, x: &mut [f32]) {
     let Some((start, factor)) = s.exponential_decay_length_penalty else { return };
-    let Some(n) = at.ids.len().checked_sub(at.prompt + start).filter(|n| *n > 0) else { return };
+    let Some(n) = at.ids.len().checked_sub(at.begin + start).filter(|n| *n > 0) else { return };
     let grown = (factor.powf(n as f64) - 1.0) as f32;
     for id in &s.eos_token_id {
         if let Some(x) = x.get_mut(*id as usize) {
@@ -104,10 +105,10 @@ pub(super) fn decay(s: &Settings, at: &Place<'_>, x: &mut [f32]) {
 pub(super) fn suppressed(s: &Settings, x: &mut [f32]) {
     forbid(x, &s.suppress_tokens);
 }
-/// Tokens that do not come first: behind the prompt, or behind the token that is forced there.
+/// Tokens that do not come first: behind the beginning, or behind the token that is forced there.
 pub(super) fn suppressed_first(s: &Settings, at: &Place<'_>, x: &mut [f32]) {
-    let forced = usize::from(at.prompt <= 1 && s.forced_bos_token_id.is_some());
-    if at.ids.len() == at.prompt + forced {
+    let forced = usize::from(at.begin <= 1 && s.forced_bos_token_id.is_some());
+    if at.ids.len() == at.begin + forced {
         forbid(x, &s.begin_suppress_tokens);
     }
 }

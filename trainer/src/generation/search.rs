@@ -2,10 +2,10 @@
 use super::{
     decoder::Decoder,
     numbers::{argmax, softmax},
-    rules::Place,
     said::{Generated, Said},
     scores::process,
     settings::Settings,
+    start::Start,
 };
 use crate::{Error, Result};
 use rand_chacha::ChaCha8Rng;
@@ -53,34 +53,30 @@ pub(super) fn nothing(prompt: usize) -> Error {
     Error::Model(format!("no token can follow prompt {prompt}: all scores are -inf or not a number"))
 }
 
-/// Continues prompts, each with the most tokens of its sequences.
+/// Continues prompts.
 pub(super) fn run(
     mut decoder: Decoder<'_>,
-    tasks: &[(&Vec<u32>, usize)],
+    starts: &[Start<'_>],
     s: &Settings,
     hear: &mut dyn FnMut(Said) -> Result<()>,
 ) -> Result<Vec<Vec<Generated>>> {
     let n = s.num_return_sequences;
     let empty = Generated { ids: vec![], score: None };
-    let mut done: Vec<Vec<Generated>> = vec![vec![empty; n]; tasks.len()];
+    let mut done: Vec<Vec<Generated>> = vec![vec![empty; n]; starts.len()];
     // each prompt is read once; its sequences part behind it
-    let mut rows: Vec<usize> = (0..tasks.len()).flat_map(|i| std::iter::repeat_n(i, n)).collect();
+    let mut rows: Vec<usize> = (0..starts.len()).flat_map(|i| std::iter::repeat_n(i, n)).collect();
     let new = |(i, prompt): (usize, usize)| {
-        let (ids, sequence) = (tasks[prompt].0.clone(), i % n);
-        let random = numbers(s.seed, &ids, sequence);
-        Running { prompt, sequence, ids, random }
+        let (start, sequence) = (starts[prompt], i % n);
+        let random = numbers(s.seed, start.prompt, sequence);
+        Running { prompt, sequence, ids: start.begin.to_vec(), random }
     };
     let mut running: Vec<Running> = rows.iter().copied().enumerate().map(new).collect();
-    let mut scores = match tasks {
-        [] => return Ok(done),
-        _ => decoder.next(&tasks.iter().map(|t| t.0.as_slice()).collect::<Vec<_>>())?,
-    };
-    let vocabulary = scores.len() / tasks.len();
+    let mut scores = decoder.next(&starts.iter().map(|start| start.begin).collect::<Vec<_>>())?;
+    let vocabulary = scores.len() / starts.len().max(1);
     loop {
         let mut ended = vec![false; running.len()];
         for ((i, r), row) in running.iter_mut().enumerate().zip(&rows) {
-            let (source, longest) = tasks[r.prompt];
-            let at = Place { ids: &r.ids, prompt: source.len(), source, longest };
+            let start = &starts[r.prompt];
             let mut own;
             let all = &mut scores[row * vocabulary..(row + 1) * vocabulary];
             // several sequences read the row of their prompt
@@ -90,15 +86,15 @@ pub(super) fn run(
             } else {
                 all
             };
-            process(s, &at, x);
+            process(s, &start.place(&r.ids), x);
             let next = if s.do_sample { draw(x, &mut r.random) } else { argmax(x) };
             let id = next.ok_or_else(|| nothing(r.prompt))? as u32;
             r.ids.push(id);
             hear(Said { prompt: r.prompt, sequence: r.sequence, id })?;
-            ended[i] = s.eos_token_id.contains(&id) || r.ids.len() >= longest;
+            ended[i] = s.eos_token_id.contains(&id) || r.ids.len() >= start.longest;
         }
         for (r, _) in running.iter_mut().zip(&ended).filter(|(_, ended)| **ended) {
-            done[r.prompt][r.sequence].ids = r.ids.split_off(tasks[r.prompt].0.len());
+            done[r.prompt][r.sequence].ids = r.ids.split_off(starts[r.prompt].begin.len());
         }
         let order: Vec<usize> = rows.iter().zip(&ended).filter(|(_, e)| !**e).map(|(row, _)| *row).collect();
         let mut ended = ended.into_iter();

@@ -19,11 +19,12 @@ pub enum EarlyStopping {
 /// seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The most tokens of a sequence, those of its prompt included; none: 20 more than it has.
+    /// The most tokens of a sequence, those that it begins with included: those of its prompt, or
+    /// the token that a decoder beside an encoder starts with. None: 20 more than it begins with.
     pub max_length: Option<usize>,
     /// The most new tokens; it counts instead of `max_length`.
     pub max_new_tokens: Option<usize>,
-    /// So many tokens, those of the prompt included, are there before a sequence may end.
+    /// So many tokens, those that it begins with included, are there before a sequence may end.
     pub min_length: usize,
     /// So many new tokens; it counts instead of `min_length`.
     pub min_new_tokens: Option<usize>,
@@ -56,7 +57,7 @@ pub struct Settings {
     pub encoder_no_repeat_ngram_size: usize,
     /// Sequences of tokens that never come.
     pub bad_words_ids: Vec<Vec<u32>>,
-    /// The token behind a prompt of one.
+    /// The token behind a beginning of one.
     pub forced_bos_token_id: Option<u32>,
     /// The tokens, one of which is the last one of the greatest length.
     pub forced_eos_token_id: Vec<u32>,
@@ -71,6 +72,9 @@ pub struct Settings {
     pub begin_suppress_tokens: Vec<u32>,
     /// Scores become log-probabilities in the end.
     pub renormalize_logits: bool,
+    /// The token in front of what the decoder of an encoder-decoder says; none: that of
+    /// `config.json`. Other models begin with the prompt.
+    pub decoder_start_token_id: Option<u32>,
     /// The tokens that end a sequence.
     pub eos_token_id: Vec<u32>,
     /// Remember keys and values of the tokens so far; the results are the same without.
@@ -107,6 +111,7 @@ impl Default for Settings {
             suppress_tokens: vec![],
             begin_suppress_tokens: vec![],
             renormalize_logits: false,
+            decoder_start_token_id: None,
             eos_token_id: vec![],
             use_cache: true,
             seed: 42,
@@ -115,17 +120,17 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The most tokens of a sequence whose prompt has so many.
-    pub fn longest(&self, prompt: usize, model: &ModelInfo) -> usize {
+    /// The most tokens of a sequence that begins with so many.
+    pub fn longest(&self, begin: usize, model: &ModelInfo) -> usize {
         match (self.max_new_tokens, self.max_length) {
-            (Some(new), _) => prompt.saturating_add(new),
+            (Some(new), _) => begin.saturating_add(new),
             (None, Some(all)) => all,
-            (None, None) => (prompt + USUAL).min(model.positions.unwrap_or(usize::MAX)),
+            (None, None) => (begin + USUAL).min(model.positions.unwrap_or(usize::MAX)),
         }
     }
-    /// The least tokens of a sequence whose prompt has so many.
-    pub fn shortest(&self, prompt: usize) -> usize {
-        self.min_new_tokens.map_or(self.min_length, |new| prompt.saturating_add(new))
+    /// The least tokens of a sequence that begins with so many.
+    pub fn shortest(&self, begin: usize) -> usize {
+        self.min_new_tokens.map_or(self.min_length, |new| begin.saturating_add(new))
     }
     /// Tokens that may be drawn whatever the rules for drawing say: in a beam search one at least
     /// goes on.

@@ -199,9 +199,10 @@ impl<'m> Relative<'m> {
 impl<'m> Cx<'m> {
     /// softmax(scale · Q Kᵀ + bias) V: every sequence of q attends to the sequence of k and v with
     /// the same item and route, and to its rows of the prefix. In a pass that remembers,
-    /// self-attention reaches the tokens of passes before. (rows of q, count · d)
+    /// self-attention with a mask reaches the tokens of passes before; without one it is that of an
+    /// encoder, which reads its input as a whole. (rows of q, count · d)
     pub fn attend(&mut self, s: Site, x: Qkv<'_, 'm>, how: Heads) -> Result<Act> {
-        if s.part != Part::Attn {
+        if s.part != Part::Attn || how.mask == Mask::None {
             return self.attend_to(s, x, how, None);
         }
         let mut cache = self.cache.take();

@@ -30,7 +30,8 @@ pub struct Generate {
     /// beside the adapter if not given
     #[arg(long, value_parser = crate::program::choose::one_of::<CompatChoice>(), requires = "adapter")]
     pub compat: Option<CompatChoice>,
-    /// Texts to go on from, one an argument. What looks like a flag is a text as in --prompt=--flag
+    /// Texts to go on from, or what an encoder-decoder reads, one an argument. What looks like a
+    /// flag is a text as in --prompt=--flag
     #[arg(long, value_name = "T", num_args = 1..)]
     pub prompt: Vec<String>,
     /// Texts in files, as `engraft train` takes them
@@ -40,6 +41,9 @@ pub struct Generate {
     /// result is token ids too
     #[arg(long, value_name = "FILE.json")]
     pub ids: Option<PathBuf>,
+    /// In front of each text that an encoder-decoder reads, as in "summarize: "
+    #[arg(long, value_name = "TEXT", conflicts_with = "ids")]
+    pub source_prefix: Option<String>,
     /// The column of the text, by name or counted from 0
     #[arg(long, value_name = "COLUMN", requires = "input")]
     pub text_column: Option<Column>,
@@ -64,13 +68,14 @@ pub struct How {
     /// The most new tokens [default: 20]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub max_new_tokens: Option<usize>,
-    /// Instead: the most tokens, those of the prompt included
+    /// Instead: the most tokens, those of the prompt included, or the one that the decoder of an
+    /// encoder-decoder starts with
     #[arg(long, value_name = "N", conflicts_with = "max_new_tokens")]
     pub max_length: Option<usize>,
     /// The least new tokens
     #[arg(long, value_name = "N")]
     pub min_new_tokens: Option<usize>,
-    /// Instead: the least tokens, those of the prompt included
+    /// Instead: the least tokens, those of the prompt or the start included
     #[arg(long, value_name = "N", conflicts_with = "min_new_tokens")]
     pub min_length: Option<usize>,
     /// Draw tokens instead of taking the most probable one
@@ -124,12 +129,15 @@ pub struct How {
     /// Tokens that do not come first
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub begin_suppress_tokens: Vec<u32>,
-    /// The token behind a prompt of one
+    /// The token behind a prompt of one, or the first one of an encoder-decoder
     #[arg(long, value_name = "ID")]
     pub forced_bos_token_id: Option<u32>,
     /// The token that ends a sequence of the greatest length
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub forced_eos_token_id: Vec<u32>,
+    /// The token in front of what an encoder-decoder says
+    #[arg(long, value_name = "ID")]
+    pub decoder_start_token_id: Option<u32>,
     /// Tokens that end a sequence; `none` for no such token
     #[arg(long, value_name = "IDS", value_parser = ends)]
     pub eos_token_id: Option<Ends>,
@@ -201,6 +209,7 @@ impl How {
             begin_suppress_tokens: list(&self.begin_suppress_tokens, s.begin_suppress_tokens),
             forced_bos_token_id: self.forced_bos_token_id.or(s.forced_bos_token_id),
             forced_eos_token_id: list(&self.forced_eos_token_id, s.forced_eos_token_id),
+            decoder_start_token_id: self.decoder_start_token_id.or(s.decoder_start_token_id),
             eos_token_id: self.eos_token_id.as_ref().map_or(s.eos_token_id, |ends| ends.0.clone()),
             use_cache: s.use_cache && !self.no_cache,
             ..s

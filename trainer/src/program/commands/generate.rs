@@ -2,19 +2,21 @@
 use super::{as_recorded, hold};
 use crate::program::{
     args::{Generate, skipped},
-    options::Options,
+    options::{Options, Settings},
     print::{note_unused, say, warn_of_strangers},
-    setup::{files, open, open_backbone, saved, task, tokenizer},
+    setup::{files, open, open_backbone, saved, tokenizer},
 };
 use anyhow::{Context, Result, bail};
 use engraft::{
-    data::expand,
-    generation::{Generated, Said, Settings, can_generate, generate},
+    Error,
+    data::{Columns, expand},
+    generation::{self, Generated, Said, can_generate, generate},
     learner::{Backbone, Learner},
     reports::report::json_line,
-    tasks::{Purpose, one_line},
+    tasks::{Purpose, TaskType, one_line},
     text::tokenizer::Tokenizer,
 };
+use engraft_models::Kind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -26,9 +28,11 @@ struct Input {
     input_ids: Vec<Vec<u32>>,
 }
 
-/// What is to be continued.
+/// What is to be continued, or read by an encoder.
 struct Prompts {
     ids: Vec<Vec<u32>>,
+    /// What is said goes on from them, and they are printed in front of it.
+    go_on: bool,
     /// None where token ids are given.
     texts: Option<(Vec<String>, Tokenizer)>,
 }
@@ -38,13 +42,13 @@ pub fn run(g: &Generate) -> Result<()> {
     let _held = hold(directory)?;
     let given = Options {
         model: Some(g.model.clone()),
-        task: Some("causal-lm".into()),
         compat: g.compat,
         text_column: g.text_column.clone(),
+        source_prefix: g.source_prefix.clone(),
         ..g.stored.options()
     };
     let s = as_recorded(given, directory, g.run.quiet)?;
-    let settings = g.how.over(Settings::read(&g.model)?)?;
+    let settings = g.how.over(generation::Settings::read(&g.model)?)?;
     if g.stream && settings.num_beams > 1 {
         bail!("--stream prints tokens as they come, and in a beam search none is final before the end");
     }
@@ -53,9 +57,11 @@ pub fn run(g: &Generate) -> Result<()> {
         note_unused(&backbone);
     }
     can_generate(&backbone)?;
+    check_source(g, &backbone)?;
     directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, g.run.quiet))?;
-    let prompts = prompts(g, &backbone)?;
-    let (mut learner, _) = saved(backbone, directory, task(s.task.as_ref())?, &s.told())?;
+    let kind = TaskType::of_head(None, backbone.model().info())?;
+    let prompts = prompts(g, &s, kind, &backbone)?;
+    let (mut learner, _) = saved(backbone, directory, Some(kind), &s.told())?;
     learner.set_compat(s.compat.into());
     if let Some(setup) = &g.setup {
         learner.set_setup(setup.0.clone())?;
@@ -68,7 +74,29 @@ pub fn run(g: &Generate) -> Result<()> {
     }
 }
 
-fn prompts(g: &Generate, backbone: &Backbone) -> Result<Prompts> {
+/// Refuses what is meant for an encoder-decoder where there is another model.
+fn check_source(g: &Generate, backbone: &Backbone) -> Result<()> {
+    let given = [
+        ("source-prefix", g.source_prefix.clone()),
+        ("decoder-start-token-id", g.how.decoder_start_token_id.map(|id| id.to_string())),
+    ];
+    let given = given.into_iter().find_map(|(option, value)| Some((option, value?)));
+    match given.filter(|_| goes_on(backbone)) {
+        None => Ok(()),
+        Some((option, value)) => {
+            let directory = backbone.directory().display();
+            let why = format!("{directory} is no encoder-decoder: what it says begins with the prompt");
+            Err(Error::Option { option, value, why }.into())
+        }
+    }
+}
+/// Whether what a model says goes on from the prompt.
+fn goes_on(backbone: &Backbone) -> bool {
+    !matches!(backbone.model().info().kind, Kind::EncoderDecoder { .. })
+}
+
+fn prompts(g: &Generate, s: &Settings, kind: &TaskType, backbone: &Backbone) -> Result<Prompts> {
+    let go_on = goes_on(backbone);
     if let Some(file) = &g.ids {
         let shown = || file.display().to_string();
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", shown()))?;
@@ -76,14 +104,12 @@ fn prompts(g: &Generate, backbone: &Backbone) -> Result<Prompts> {
         if input_ids.is_empty() {
             bail!("{}: `input_ids` is empty", shown());
         }
-        return Ok(Prompts { ids: input_ids, texts: None });
+        return Ok(Prompts { ids: input_ids, go_on, texts: None });
     }
     let texts = match g.input.is_empty() {
         true => g.prompt.clone(),
         false => {
-            let kind = task(Some(&"causal-lm".to_string()))?.context("no task of this name")?;
-            let columns = Options { text_column: g.text_column.clone(), ..Options::default() };
-            let columns = columns.settle()?.columns();
+            let columns = Columns { pair: None, label: None, ..s.columns() };
             let data = files(kind, &expand(&g.input)?, &columns, Purpose::Predict)?.read()?;
             data.records.iter().map(|r| r.text().into_owned()).collect()
         }
@@ -91,19 +117,19 @@ fn prompts(g: &Generate, backbone: &Backbone) -> Result<Prompts> {
     // longer ones are refused, not cut
     const LONGEST: usize = 1 << 20;
     let tokenizer = tokenizer(backbone, backbone.model().info().positions.unwrap_or(LONGEST))?;
-    let mut ids = vec![];
+    let (mut ids, prefix) = (vec![], s.source_prefix.as_deref().unwrap_or_default());
     for (i, text) in texts.iter().enumerate() {
-        let tokens = tokenizer.encode(text, None)?;
+        let tokens = tokenizer.encode(&format!("{prefix}{text}"), None)?;
         if tokens.is_cut {
             bail!("prompt {i} is longer than the {} tokens that the model takes", tokenizer.max_length());
         }
         ids.push(tokens.ids);
     }
-    Ok(Prompts { ids, texts: Some((texts, tokenizer)) })
+    Ok(Prompts { ids, go_on, texts: Some((texts, tokenizer)) })
 }
 
 /// All of it at the end.
-fn print(g: &Generate, learner: &Learner, prompts: &Prompts, settings: &Settings) -> Result<()> {
+fn print(g: &Generate, learner: &Learner, prompts: &Prompts, settings: &generation::Settings) -> Result<()> {
     let (mut all, began) = (vec![], std::time::Instant::now());
     for batch in prompts.ids.chunks(g.batch_size) {
         let more = generate(learner, batch, settings, &mut |_| Ok(()));
@@ -122,7 +148,10 @@ fn print(g: &Generate, learner: &Learner, prompts: &Prompts, settings: &Settings
     for (i, of) in all.iter().enumerate() {
         for sequence in of {
             match &prompts.texts {
-                Some((texts, t)) => say(&one_line(&format!("{}{}", texts[i], t.decode(&sequence.ids)?)))?,
+                Some((texts, t)) => {
+                    let before = if prompts.go_on { &*texts[i] } else { "" };
+                    say(&one_line(&format!("{before}{}", t.decode(&sequence.ids)?)))?;
+                }
                 None => say(&serde_json::to_string(&sequence.ids)?)?,
             }
         }
@@ -153,7 +182,7 @@ fn result(prompts: &Prompts, i: usize, of: &[Generated]) -> Result<Value> {
 }
 
 /// Tokens as they come, one sequence after the other.
-fn stream(learner: &Learner, prompts: &Prompts, settings: &Settings) -> Result<()> {
+fn stream(learner: &Learner, prompts: &Prompts, settings: &generation::Settings) -> Result<()> {
     if settings.num_return_sequences > 1 {
         bail!("--stream prints one sequence for each prompt, not {}", settings.num_return_sequences);
     }
@@ -167,7 +196,7 @@ fn stream(learner: &Learner, prompts: &Prompts, settings: &Settings) -> Result<(
                 Ok(()) => Ok(()),
             }
         };
-        if let Some((texts, _)) = &prompts.texts {
+        if let Some((texts, _)) = prompts.texts.as_ref().filter(|_| prompts.go_on) {
             write(&texts[i])?;
         }
         let mut hear = |Said { id, .. }: Said| {
