@@ -286,6 +286,9 @@ mod tests {
             assert!(error.contains(named) && error.contains("iob2"), "{error}");
         }
         assert_eq!(entities.words(), 0);
+        // a type loses its dashes at both ends, and may have others
+        let found = Scheme::Iob2.entities(&["B--x-y-", "B-"]).unwrap();
+        assert_eq!(found, HashSet::from([("x-y".into(), 0, 0), ("_".into(), 1, 1)]));
         Scheme::Bilou.convert(&["B-x", "E-x"], Scheme::Iob2).unwrap_err();
     }
     #[test]

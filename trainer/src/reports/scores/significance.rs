@@ -195,9 +195,8 @@ pub fn bootstrap<S: AsRef<[f64]>>(
 
 /// Compares two runs on the same examples by resampling both alike (Koehn 2004), as sacreBLEU does:
 /// with d the size of the difference of the scores and d* those of the samples,
-/// p = (#(d* - mean d* > d) + 1) / (trials + 1). Where the scores are equal p is 1; sacreBLEU's
-/// count would be 0 there, and the same run twice significantly different. None without examples or
-/// trials.
+/// `p = (#(d* - mean d* > d) + 1) / (trials + 1)`. Where the scores are equal p is 1; sacreBLEU
+/// would say 1 / (trials + 1) of the same run twice. None without examples or trials.
 pub fn paired_bootstrap<S: AsRef<[f64]>>(
     a: &[S],
     b: &[S],
@@ -224,9 +223,10 @@ pub fn paired_bootstrap<S: AsRef<[f64]>>(
 }
 
 /// Compares two runs on the same examples by exchanging what they have of each example, or not,
-/// with equal probability (approximate randomisation, Noreen 1989): p = (#(d* >= d) + 1) / (trials
-/// + 1). sacreBLEU counts d* > d, which is the same unless differences repeat; those of accuracies
-/// do, and one example in a hundred would be significant. None without examples or trials.
+/// with equal probability (approximate randomisation, Noreen 1989), with d and d* as above:
+/// `p = (#(d* >= d) + 1) / (trials + 1)`. sacreBLEU counts d* > d, which is the same unless
+/// differences repeat; those of accuracies do, and one example in a hundred would be significant.
+/// None without examples or trials.
 pub fn paired_randomisation<S: AsRef<[f64]>>(
     a: &[S],
     b: &[S],
