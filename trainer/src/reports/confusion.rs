@@ -109,6 +109,12 @@ impl Confusion {
         if present.is_empty() { 0.0 } else { sum / present.len() as f64 }
     }
 
+    /// The F1 of the second of two classes, which GLUE calls the positive one, as `f1_score` by
+    /// default; none where there are not two.
+    pub fn binary_f1(&self) -> Option<f64> {
+        (self.n() == 2).then(|| self.f1(1))
+    }
+
     /// F1 over all decisions: one label per text, one prediction per text, so precision, recall and
     /// F1 are all the accuracy.
     pub fn micro_f1(&self) -> f64 {

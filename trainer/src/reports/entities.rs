@@ -1,5 +1,6 @@
 //! Entities in sequences of tags, and how well they are found: the definitions of `seqeval` 1.2.2
-//! in its default mode, which are those of CoNLL's `conlleval`.
+//! in its default mode, which are those of CoNLL's `conlleval`. What it calls strict is in
+//! [`super::scores::schemes`].
 //!
 //! A tag such as `B-PER` is a letter and a type; the type of a tag without one is `_`. An entity
 //! begins at `B` and `S`, at `I` and `E` after `O`, `E` and `S`, and wherever the type changes; it
@@ -57,16 +58,25 @@ impl Entities {
     }
     /// Counts a sentence: the tags of its words, in truth and as predicted.
     pub fn add(&mut self, truth: &[&str], predicted: &[&str]) {
+        let (in_truth, in_prediction) = (self.truth.sentence(truth), self.predicted.sentence(predicted));
+        self.count((truth, &in_truth), (predicted, &in_prediction));
+    }
+    /// Counts a sentence of which the entities are known: its tags and its entities, in truth and as
+    /// predicted.
+    pub(super) fn count(
+        &mut self,
+        (truth, in_truth): (&[&str], &HashSet<Entity>),
+        (predicted, in_prediction): (&[&str], &HashSet<Entity>),
+    ) {
         assert_eq!(truth.len(), predicted.len(), "a prediction for every tag");
         self.words += truth.len() as u64;
         self.right += truth.iter().zip(predicted).filter(|(t, p)| t == p).count() as u64;
-        let (truth, predicted) = (self.truth.sentence(truth), self.predicted.sentence(predicted));
         let mut count = |of: &HashSet<Entity>, f: fn(&mut Counts) -> &mut u64| {
             of.iter().for_each(|(kind, ..)| *f(self.types.entry(kind.clone()).or_default()) += 1);
         };
-        count(&truth, |c| &mut c.truth);
-        count(&predicted, |c| &mut c.predicted);
-        count(&truth.intersection(&predicted).cloned().collect(), |c| &mut c.right);
+        count(in_truth, |c| &mut c.truth);
+        count(in_prediction, |c| &mut c.predicted);
+        count(&in_truth.intersection(in_prediction).cloned().collect(), |c| &mut c.right);
     }
     /// Words.
     pub fn words(&self) -> u64 {
@@ -82,12 +92,21 @@ impl Entities {
     }
     /// All entities together.
     pub fn micro(&self) -> Found {
+        self.total().found()
+    }
+    /// Entities that are right, predicted and true: what [`f1`](super::scores::significance::f1)
+    /// resamples, sentence by sentence.
+    pub fn statistics(&self) -> [f64; 3] {
+        let Counts { truth, predicted, right } = self.total();
+        [right, predicted, truth].map(|n| n as f64)
+    }
+    fn total(&self) -> Counts {
         let add = |a: Counts, b: &Counts| Counts {
             truth: a.truth + b.truth,
             predicted: a.predicted + b.predicted,
             right: a.right + b.right,
         };
-        self.types.values().fold(Counts::default(), add).found()
+        self.types.values().fold(Counts::default(), add)
     }
     /// The mean over types.
     pub fn macro_mean(&self) -> Found {
@@ -110,7 +129,7 @@ impl Entities {
 }
 
 /// Type, first word and last word, words counted through all sentences.
-type Entity = (String, usize, usize);
+pub(super) type Entity = (String, usize, usize);
 
 /// Reads one tag after the other. Sentences are one sequence with an `O` behind each, as in the
 /// library: in tags that are no tags at all, an entity may so begin in an earlier sentence.
@@ -184,6 +203,7 @@ mod tests {
         near(micro.f1, 4.0 / 7.0);
         near(e.macro_mean().f1, 5.0 / 9.0);
         near(e.accuracy(), 0.75);
+        assert_eq!(e.statistics(), [2.0, 4.0, 3.0]);
         near(count(&["B-PER E-PER S-PER"], &["B-PER I-PER S-PER"]).micro().f1, 1.0);
     }
 

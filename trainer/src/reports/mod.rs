@@ -8,4 +8,5 @@ pub mod process;
 pub mod profile;
 pub mod progress;
 pub mod report;
+pub mod scores;
 pub mod shares;

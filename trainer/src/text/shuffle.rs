@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::iter::Peekable;
 
 /// The random numbers that order an epoch.
-pub(super) fn numbers(seed: u64, epoch: u64) -> ChaCha8Rng {
+pub(crate) fn numbers(seed: u64, epoch: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&epoch.to_le_bytes());
@@ -15,7 +15,7 @@ pub(super) fn numbers(seed: u64, epoch: u64) -> ChaCha8Rng {
 }
 
 /// Fisher and Yates, from the end.
-pub(super) fn shuffle<T>(order: &mut [T], rng: &mut ChaCha8Rng) {
+pub(crate) fn shuffle<T>(order: &mut [T], rng: &mut ChaCha8Rng) {
     for last in (1..order.len()).rev() {
         order.swap(last, below(rng, last as u64 + 1) as usize);
     }
