@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 GRAFTED = ("lora_", "ia3_l", "vera_lambda", "ln_tuning_", "modules_to_save")  # what PEFT must find in a file
-FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs", "weights", "linear")
+FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs", "weights", "linear", "t5")
 
 
 def arguments():
@@ -43,12 +43,13 @@ def arguments():
     return args
 
 
-def engraft_forward(program, model, ids, adapter=None, grad=False):
+def engraft_forward(program, model, ids, adapter=None, grad=False, task=None):
     """The tensors of `engraft forward`, by name."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out.safetensors"
         command = [program.resolve(), "forward", "--model", model, "--ids", ids, "--out", out]
         command += ["--adapter", adapter] if adapter else []
+        command += ["--task", task] if task else []
         command += ["--grad"] if grad else []
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         if done.returncode != 0:
@@ -82,6 +83,8 @@ def library_rows(module, batch):
             inputs = dict(input_ids=torch.tensor([row]))
             if "token_type_ids" in batch and module.config.model_type == "bert":
                 inputs["token_type_ids"] = torch.tensor([batch["token_type_ids"][i]])
+            if module.config.is_encoder_decoder:
+                inputs["decoder_input_ids"] = torch.tensor([batch["decoder_input_ids"][i]])
             if module.config.model_type == "gpt2":
                 inputs["use_cache"] = False
             out.append(module(**inputs))
@@ -89,7 +92,8 @@ def library_rows(module, batch):
     if "logits" not in out[0]:
         return {"last_hidden_state": torch.cat([o.last_hidden_state[0] for o in out]).numpy()}
     rows = [o.logits[0] for o in out]  # (labels) of a sequence, or (tokens, labels), perhaps behind those of a prompt
-    rows = [r if r.dim() == 1 else r[len(r) - len(ids):] for r, ids in zip(rows, batch["input_ids"])]
+    of = batch.get("decoder_input_ids", batch["input_ids"])
+    rows = [r if r.dim() == 1 else r[len(r) - len(ids):] for r, ids in zip(rows, of)]
     return {"logits": (torch.stack(rows) if rows[0].dim() == 1 else torch.cat(rows)).numpy()}
 
 
@@ -108,17 +112,24 @@ def with_setup(model, directory):
     return module
 
 
+def language_model(model, **how):
+    """With its own head, which says what comes next or what is made of a text."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    is_pair = AutoConfig.from_pretrained(model).is_encoder_decoder
+    return (AutoModelForSeq2SeqLM if is_pair else AutoModelForCausalLM).from_pretrained(model, **how)
+
+
 def with_adapters(model, adapter, card):
     """`adapters` must find every tensor it expects and no other. Without a head the model's own predicts the next token."""
     import adapters
-    from transformers import AutoModelForCausalLM
 
     head, info = (adapter / "head_config.json").exists(), {}
     # other attentions of transformers do not mask causally behind a prefix
     if head:
         module = adapters.AutoAdapterModel.from_pretrained(model, attn_implementation="eager")
     else:
-        module = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager")
+        module = language_model(model, attn_implementation="eager")
         adapters.init(module)
     safe = (adapter / "adapter.safetensors").exists()
     name = module.load_adapter(str(adapter), use_safetensors=safe, set_active=True, loading_info=info, with_head=head)
@@ -140,13 +151,12 @@ def with_biases(model, adapter, card):
     """No library has BitFit: the biases are put where their names say, parts of a fused layer's at their places."""
     import torch
     import adapters
-    from transformers import AutoModelForCausalLM
 
     if (adapter / "head_config.json").exists():
         module = adapters.AutoAdapterModel.from_pretrained(model)
         module.active_head = module.load_head(str(adapter), use_safetensors=True)[1]
     else:
-        module = AutoModelForCausalLM.from_pretrained(model)
+        module = language_model(model)
     params = dict(module.named_parameters())
     for name, values in load_file(adapter / "adapter.safetensors").items():
         bias, values = params[name.replace(f".bitfit.{card['name']}.", ".")].data, torch.tensor(values)
@@ -167,8 +177,11 @@ def with_peft(model, adapter, card):
 
     weights = load_peft_weights(str(adapter), device="cpu")
     labels = [w.shape[0] for k, w in weights.items() if k.endswith(("classifier.weight", "score.weight"))]
-    kind = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification", "CAUSAL_LM": "ForCausalLM"}
-    auto = getattr(transformers, "AutoModel" + kind.get(card["task_type"], ""))
+    kind = {"SEQ_CLS": "ForSequenceClassification", "TOKEN_CLS": "ForTokenClassification", "CAUSAL_LM": "ForCausalLM",
+            "SEQ_2_SEQ_LM": "ForSeq2SeqLM"}
+    # a model that says something has its head with it
+    alone = "ForSeq2SeqLM" if transformers.AutoConfig.from_pretrained(model).is_encoder_decoder else ""
+    auto = getattr(transformers, "AutoModel" + kind.get(card["task_type"], alone))
     base = auto.from_pretrained(model, **(dict(num_labels=labels[0]) if labels else {}))
     module = get_peft_model(base, PeftConfig.from_pretrained(str(adapter)))
     found = set_peft_model_state_dict(module, weights)
@@ -228,8 +241,10 @@ def fixtures(args):
         want, ids = load_file(folder / "expected.safetensors"), folder / "input.json"
         try:
             if args.engraft:
-                got = engraft_forward(args.engraft, backbone(folder), ids, adapter, grad="loss" in want)
-                if not adapter:  # `engraft forward` without an adapter has only these to show
+                has_loss = "loss" in want
+                task = None if adapter or not has_loss else "seq2seq"
+                got = engraft_forward(args.engraft, backbone(folder), ids, adapter, has_loss and not task, task)
+                if not adapter and not task:  # `engraft forward` without an adapter has only these to show
                     want = {k: want[k] for k in ("last_hidden_state", "cu_seqlens")}
             elif adapter:
                 got = library_forward(backbone(folder), ids, adapter)

@@ -62,6 +62,13 @@ fn language_models_with_adapters() {
 }
 
 #[test]
+fn inputs_weights_and_layers() {
+    for name in ["inputs", "linear", "weights"].iter().flat_map(|folder| adapters(folder)) {
+        check(if name.contains("/gpt2") { "gpt2/model" } else { "bert/model" }, &name, "");
+    }
+}
+
+#[test]
 fn a_language_model_by_itself() {
     check("gpt2/model", "gpt2/full", "--task causal-lm");
 }

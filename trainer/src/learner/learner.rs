@@ -8,17 +8,13 @@ use crate::{
     Error, Result,
     run::adapter_drop::AdapterDrop,
     tasks::{Answer, Task, Top},
-    text::{
-        batch::Batch,
-        example::{Example, Reads},
-    },
+    text::{batch::Batch, example::Reads},
 };
 use engraft_adapters::{Active, AdapterSet, Compat, Fusion, Head, Setup, Shares, export::composition};
 use engraft_engine::{
     Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Part,
     Pass, Plain, Rows, Site, first_touched, kernels, output::Commit,
 };
-use ndarray::Array2;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 /// What a learner trains, and how large it is.
@@ -41,17 +37,6 @@ pub struct Learner {
     compat: Compat,
     /// Layers whose adapters do not answer.
     skipped: Vec<usize>,
-}
-
-/// What a pass gives, in host memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Output {
-    /// (tokens, channels).
-    pub hidden: Array2<f32>,
-    /// (rows that the task reads, classes).
-    pub logits: Array2<f32>,
-    /// The mean loss of the rows that have a label, if one has.
-    pub loss: Option<f32>,
 }
 
 impl Learner {
@@ -177,7 +162,7 @@ impl Learner {
         Ok(v)
     }
     /// What answers the model's hooks for a batch.
-    fn active(&self, batch: &Batch) -> Result<Active<'_>> {
+    pub(super) fn active(&self, batch: &Batch) -> Result<Active<'_>> {
         self.active_above(batch.len(), 0)
     }
     /// The same for so many texts, without the adapters of so many lower layers.
@@ -303,32 +288,6 @@ impl Learner {
             Ok(())
         })
     }
-    /// A pass without dropout; if gradients are asked for, those of the mean loss for every trained
-    /// tensor are added.
-    pub fn examine(&self, examples: &[Example], gradients: Option<&mut Gradients>) -> Result<Output> {
-        let batch: Batch = examples.iter().cloned().collect();
-        let device = self.backbone.device();
-        let pass = if gradients.is_some() { Pass::gradients() } else { Pass::infer() };
-        device.install(|| {
-            let (model, top) = (&*self.backbone.model, self.top());
-            let active = self.active(&batch)?;
-            let mut cx = Cx::new(device, &active, pass);
-            let hidden = model.forward(&mut cx, &*batch.input_for(model.info())?, &Rows::All)?;
-            let x = cx.take_rows(&hidden, &batch.rows(model.info()))?;
-            let logits = top.logits(&mut cx, &x)?.to_array()?;
-            let mut out = Output { hidden: hidden.to_array()?, logits, loss: None };
-            let count = batch.labelled();
-            if count > 0 {
-                let loss = self.task.loss(&mut cx, top, &x, &batch)?;
-                out.loss = loss.read()?.first().map(|sum| sum / count as f32);
-                if let Some(into) = gradients {
-                    drop((hidden, x));
-                    cx.backward(&loss, one(device, 1.0 / count as f32)?, into)?;
-                }
-            }
-            Ok(out)
-        })
-    }
     /// The summed loss of a batch in training without the adapters of `dropped` lower layers, and
     /// the bytes that each layer kept; `weight` times its gradients are added to `into`.
     pub(crate) fn learn(
@@ -393,6 +352,7 @@ impl Learner {
     }
 }
 
-fn one(device: &Device, value: f32) -> Result<engraft_engine::Buffer> {
+/// A single number on a device.
+pub(super) fn one(device: &Device, value: f32) -> Result<engraft_engine::Buffer> {
     Ok(device.upload(Class::Scratch, &[value]).map_err(engraft_engine::Error::from)?)
 }

@@ -1,6 +1,7 @@
 //! A frozen model and what is grafted onto it to be trained.
 pub mod backbone;
 mod below;
+mod examine;
 pub mod graft;
 #[expect(clippy::module_inception, reason = "what the others are there for")]
 pub mod learner;
@@ -11,8 +12,9 @@ pub mod prefix;
 
 pub use backbone::Backbone;
 pub(crate) use below::Below;
+pub use examine::Output;
 pub use graft::Graft;
-pub use learner::{Learner, Output, ParameterCount};
+pub use learner::{Learner, ParameterCount};
 pub use mixed::answers_of_each;
 pub use opening::Opening;
 pub use places::Places;
