@@ -71,6 +71,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// True if a model directory has weights.
+    pub fn is_in(directory: &Path) -> bool {
+        MODEL.iter().any(|name| directory.join(name).exists())
+    }
     /// Opens a file, or in a directory `model.safetensors`, the shards that
     /// `model.safetensors.index.json` names, `pytorch_model.bin`, or its shards: the first of them
     /// that is there.
@@ -121,8 +125,7 @@ impl Checkpoint {
     /// The same, for a device. Where there is no file, the Null device, which reads no values,
     /// takes every tensor to be there, in f32.
     pub fn open_for(path: &Path, device: &Device) -> Result<Checkpoint> {
-        let is_there = MODEL.iter().any(|name| path.join(name).exists());
-        if device.is_null() && path.is_dir() && !is_there {
+        if device.is_null() && path.is_dir() && !Checkpoint::is_in(path) {
             let (files, tensors) = (vec![], BTreeMap::new());
             return Ok(Checkpoint { path: path.to_path_buf(), files, assumed: true, tensors, note: None });
         }

@@ -52,7 +52,7 @@ pub enum Command {
     Predict(Predict),
     /// Show how much each adapter of a fusion contributes, layer by layer
     Shares(Shares),
-    /// Show a model's layers, parameters, trainable share and bytes
+    /// Draw a model: layers, sites, parameters, bytes, and what an adapter adds or would add where
     Inspect(Inspect),
     /// Show what a training step holds in memory: predicted and, if asked for, measured
     Memory(Memory),
@@ -186,14 +186,16 @@ pub struct Shares {
 /// `engraft inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// The backbone's directory
+    /// The backbone's directory; config.json is enough, and weights that are not there are taken to
+    /// be f32
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
     pub stored: StorageArgs,
-    /// An adapter's directory
-    #[arg(long, value_name = "DIR")]
+    /// An adapter's directory; or, where there is none of this name, a configuration as `lora[r=8]`
+    /// or `houlsby`, several with `|` between them: what it would add
+    #[arg(long, value_name = "DIR | ADAPTER")]
     pub adapter: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
