@@ -147,6 +147,7 @@ impl<P: Weight> ModernBert<P> {
             norm_bias,
             decoder: "decoder",
             last_bias: config.flag("decoder_bias", true)?.then_some("decoder.bias"),
+            beside_decoder: false,
         };
         let pooling = config.text("classifier_pooling", "cls")?;
         if !["cls", "mean"].contains(&&*pooling) {
@@ -164,7 +165,11 @@ impl<P: Weight> ModernBert<P> {
             true => at.norm(site, path, c, eps, NormKind::Layer),
             false => at.norm_without_bias(site, path, c, eps),
         };
-        let word = at.table("model.embeddings.tok_embeddings.weight", info.vocabulary, c)?;
+        let is_masked_lm = config.is_of(&["ModernBertForMaskedLM"]);
+        let copies = if is_masked_lm { head.copies(info.is_tied) } else { vec![] };
+        let copies: Vec<&str> = copies.iter().map(String::as_str).collect();
+        let table = "model.embeddings.tok_embeddings.weight";
+        let word = at.tied_table(table, &copies, info.vocabulary, c)?;
         let stream = SiteKind::Stream { channels: c };
         at.site(Site::WORDS, stream, "model");
         let ln = norm(&mut at, Some(Site::EMBED_NORM), "model.embeddings.norm")?;
@@ -190,7 +195,7 @@ impl<P: Weight> ModernBert<P> {
         let layers = (0..info.layers).map(|l| layer(&mut at, l)).collect::<Result<_>>()?;
         let last_ln = norm(&mut at, Some(Site::LAST_NORM), "model.final_norm")?;
         // a classifier of transformers has the same layers in front of its last one
-        let masked_lm = match config.is_of(&["ModernBertForMaskedLM"]) {
+        let masked_lm = match is_masked_lm {
             true => MaskedLm::load(&head, &mut at, &info, (c, c), word, "model")?,
             false => None,
         };
