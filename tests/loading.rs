@@ -193,7 +193,9 @@ fn a_configuration_without_model_type_is_told_by_class_or_tensors() {
         let silent = |architectures: Option<&Value>| {
             let mut config = model.config.clone();
             config.as_object_mut().unwrap().retain(|k, _| k != "model_type" && k != "architectures");
-            architectures.map(|a| config["architectures"] = a.clone());
+            if let Some(architectures) = architectures {
+                config["architectures"] = architectures.clone();
+            }
             ModelFiles { config, ..model.clone() }
         };
         let known = |dir: &Path| {
