@@ -249,6 +249,7 @@ fn files_that_say_nothing_are_known_by_the_names_of_their_tensors() {
     assert_eq!(load("bert", "").unwrap(), "bert");
     assert_eq!(load("albert", "").unwrap(), "albert");
     // two families have these names, and what is said counts
-    assert!(load("roberta", "").unwrap_err().contains("`model_type` is ``"));
+    let error = load("roberta", "").unwrap_err();
+    assert!(error.contains("it may be `roberta` or `xlm-roberta`: add `model_type`"), "{error}");
     assert!(load("bert", "other").unwrap_err().contains("`model_type` is `other`"));
 }

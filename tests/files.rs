@@ -152,10 +152,8 @@ fn models_are_read_from_the_files_before_safetensors() {
     // what a field is that is not there
     let dir = changed("model-bin", "config.json", |v| drop(v.as_object_mut().unwrap().remove("vocab_size")));
     says(try_model(dir.path()), &["word_embeddings", "[30522, 16]"]);
-    for architectures in [json!(["BertweetModel"]), json!([]), Value::Null] {
-        let dir = changed("model-bin", "config.json", |v| v["architectures"] = architectures);
-        says(try_model(dir.path()), &["config.json", "`model_type`", "supported: bert"]);
-    }
+    let dir = changed("model-bin", "config.json", |v| v["architectures"] = json!(["BertweetModel"]));
+    says(try_model(dir.path()), &["config.json", "`model_type`", "supported: bert"]);
 }
 
 #[test]
@@ -170,7 +168,8 @@ fn tensors_of_torch_save_are_what_they_were() {
         // names, types, shapes and values
         assert_eq!(got.fingerprint(), want.fingerprint(), "{file}");
         assert_eq!(got.integers("long", &[6]).unwrap(), [-3, -2, -1, 0, 1, 2]);
-        says(got.values("double", &[1, 8]).map_err(|e| e.to_string()), &[file, "`double` is F64"]);
+        assert!(got.values("double", &[1, 8]).is_ok_and(|v| v == want.values("double", &[1, 8]).unwrap()));
+        says(got.values("long", &[6]).map_err(|e| e.to_string()), &[file, "`long` is I64"]);
         says(got.values("transposed", &[6, 8]).map_err(|e| e.to_string()), &["[8, 6]", "[6, 8]"]);
     }
     for (file, words) in [

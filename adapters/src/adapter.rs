@@ -212,6 +212,10 @@ impl Adapter {
         let here = |i: &SiteInfo| self.modules.get(&i.site).into_iter().flatten();
         self.sites.iter().flat_map(move |i| here(i).map(move |m| (i, &**m)))
     }
+    /// What its modules share.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
     /// Every weight under its name in AdapterHub's checkpoints.
     pub fn named(&self) -> Vec<(String, &Tensor)> {
         let mut v = self.shared_weights(&self.name);
@@ -221,7 +225,6 @@ impl Adapter {
         }
         v
     }
-    /// What modules share.
     fn shared_weights(&self, name: &str) -> Vec<(String, &Tensor)> {
         let mut v = vec![];
         self.common.each(&mut |site, collection, tensor, w| {

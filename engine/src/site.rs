@@ -65,7 +65,47 @@ pub enum Point {
     Words,
 }
 
+impl Part {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Embed => "embed",
+            Part::Layer => "layer",
+            Part::Attn => "attn",
+            Part::Cross => "cross",
+            Part::Ffn => "ffn",
+            Part::Memory => "memory",
+            Part::Head => "head",
+        }
+    }
+}
+impl Point {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Point::Stream => "stream",
+            Point::Q => "q",
+            Point::K => "k",
+            Point::V => "v",
+            Point::Qkv => "qkv",
+            Point::Prefix => "prefix",
+            Point::Probs => "probs",
+            Point::O => "o",
+            Point::Up => "up",
+            Point::Gate => "gate",
+            Point::Down => "down",
+            Point::Norm => "norm",
+            Point::Close => "close",
+            Point::Words => "words",
+        }
+    }
+}
+
 impl Site {
+    /// What it is called, whatever its layer: `attn.q`.
+    pub fn name(self) -> String {
+        format!("{}.{}", self.part.name(), self.point.name())
+    }
     /// Behind the embeddings of words alone: rows that are added here have positions.
     pub const WORDS: Site = Site { layer: 0, part: Part::Embed, point: Point::Words };
     /// Behind the embeddings.

@@ -70,6 +70,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         norm_bias: true,
         decoder: "predictions.decoder",
         last_bias: Some("predictions.bias"),
+        beside_decoder: true,
     };
     e.masked_lm = config.is_of(&["AlbertForMaskedLM", "AlbertForPreTraining"]).then_some(masked_lm);
     config.finish()?; // what is refused is refused before a weight is read

@@ -26,6 +26,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         norm_bias: true,
         decoder: "cls.predictions.decoder",
         last_bias: Some("cls.predictions.bias"),
+        beside_decoder: false,
     };
     e.masked_lm =
         config.is_of(&["BertForMaskedLM", "BertForPreTraining", "BertLMHeadModel"]).then_some(masked_lm);

@@ -70,6 +70,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         norm_bias: true,
         decoder: "vocab_projector",
         last_bias: Some("vocab_projector.bias"),
+        beside_decoder: false,
     };
     let encoder = Encoder {
         names: NAMES,

@@ -35,6 +35,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         norm_bias: true,
         decoder: "generator_lm_head",
         last_bias: Some("generator_lm_head.bias"),
+        beside_decoder: false,
     };
     e.masked_lm = config.is_of(&["ElectraForMaskedLM"]).then_some(masked_lm);
     config.finish()?; // what is refused is refused before a weight is read

@@ -115,7 +115,8 @@ impl<P: Weight> Gpt2<P> {
 
         let mut at = Layout::<P>::new(load);
         let ln = NormKind::Layer;
-        let word = at.table("transformer.wte.weight", info.vocabulary, c)?;
+        let table = ("transformer.wte.weight", info.is_tied);
+        let word = pre_norm::embeddings(&mut at, table, (info.vocabulary, c))?;
         let position = at.table("transformer.wpe.weight", info.positions.unwrap_or_default(), c)?;
         at.site(Site::WORDS, SiteKind::Stream { channels: c }, "transformer");
         at.site(Site::EMBED, SiteKind::Stream { channels: c }, "transformer");

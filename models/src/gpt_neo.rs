@@ -126,7 +126,8 @@ impl<P: Weight> GptNeo<P> {
 
         let mut at = Layout::<P>::new(load);
         let (ln, stream) = (NormKind::Layer, SiteKind::Stream { channels: c });
-        let word = at.table("transformer.wte.weight", info.vocabulary, c)?;
+        let table = ("transformer.wte.weight", info.is_tied);
+        let word = pre_norm::embeddings(&mut at, table, (info.vocabulary, c))?;
         let position = at.table("transformer.wpe.weight", info.positions.unwrap_or_default(), c)?;
         at.site(Site::WORDS, stream, "transformer");
         at.site(Site::EMBED, stream, "transformer");

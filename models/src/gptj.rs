@@ -108,7 +108,8 @@ impl<P: Weight> GptJ<P> {
 
         let mut at = Layout::<P>::new(load);
         let (ln, stream) = (NormKind::Layer, SiteKind::Stream { channels: c });
-        let word = at.table("transformer.wte.weight", info.vocabulary, c)?;
+        let table = ("transformer.wte.weight", info.is_tied);
+        let word = pre_norm::embeddings(&mut at, table, (info.vocabulary, c))?;
         at.site(Site::WORDS, stream, "transformer");
         at.site(Site::EMBED, stream, "transformer");
         let layer = |at: &mut Layout<'_, '_, P>, l: usize| -> Result<Layer> {

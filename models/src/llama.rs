@@ -166,7 +166,8 @@ impl<P: Weight> Llama<P> {
 
         let mut at = Layout::<P>::new(load);
         let (rms, stream) = (NormKind::Rms, SiteKind::Stream { channels: c });
-        let word = at.table("model.embed_tokens.weight", info.vocabulary, c)?;
+        let table = ("model.embed_tokens.weight", info.is_tied);
+        let word = pre_norm::embeddings(&mut at, table, (info.vocabulary, c))?;
         at.site(Site::WORDS, stream, "model");
         at.site(Site::EMBED, stream, "model");
         let layer = |at: &mut Layout<'_, '_, P>, l: usize, window: &Option<usize>| -> Result<Layer> {

@@ -26,6 +26,14 @@ pub(crate) struct MaskedLmHead {
     pub decoder: &'static str,
     /// c, if there is one.
     pub last_bias: Option<&'static str>,
+    /// Of two copies of c that beside E counts, not the one of its own name.
+    pub beside_decoder: bool,
+}
+impl MaskedLmHead {
+    /// What files may hold copies of the table of embeddings as.
+    pub fn copies(&self, is_tied: bool) -> Vec<String> {
+        is_tied.then(|| format!("{}.weight", self.decoder)).into_iter().collect()
+    }
 }
 /// LN(act(W h + b)).
 #[derive(Clone, Copy, Debug)]
@@ -80,23 +88,24 @@ impl MaskedLm {
         root: &str,
     ) -> Result<Option<MaskedLm>> {
         let own = format!("{}.weight", about.decoder);
-        // files that hold one of two names of the same tensor
+        // two names of the same tensor, of which files have one or both
         let second = format!("{}.bias", about.decoder);
-        let bias = about.last_bias.map(|name| if at.has(name) { name } else { &*second });
-        if bias.is_some_and(|name| !at.has(name)) || !(info.is_tied || at.has(&own)) {
+        let file = about.last_bias.map(|name| {
+            let names = if about.beside_decoder { [&*second, name] } else { [name, &*second] };
+            (name, names.into_iter().find(|n| at.has(n)))
+        });
+        if file.is_some_and(|(_, file)| file.is_none()) || !(info.is_tied || at.has(&own)) {
             return Ok(None);
         }
         let Some(transform) = Transform::load(about, at, info, dims)? else { return Ok(None) };
         let decoder = match info.is_tied {
-            true => {
-                at.ignore(&own);
-                word
-            }
+            true => word,
             false => at.table(&own, info.vocabulary, dims.1)?,
         };
-        let bias = bias.map(|name| at.vector(name, info.vocabulary)).transpose()?;
-        if bias.is_some() {
-            at.ignore(&second);
+        let mut bias = None;
+        if let Some((name, Some(file))) = file {
+            bias = Some(at.vector_as(name, file, info.vocabulary)?);
+            [name, &*second].iter().for_each(|n| at.ignore(n));
         }
         at.site(Site::head(), SiteKind::Stream { channels: dims.1 }, root);
         Ok(Some(MaskedLm { transform, decoder, bias }))

@@ -12,13 +12,15 @@ use crate::{
     Config, Family, Kind, Model, ModelInfo, Result, Rows, Tokens,
     masked_lm::{MaskedLm, MaskedLmHead, Transform},
     pre_norm,
+    rope::{Rope, Turns},
+    rope_scaling::{Scaling, WIDEST},
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
 use engraft_engine::{
-    self as engine, Act, Activation, Class, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param,
-    Parameters, Point, Seq, Site, SiteInfo, SiteKind, Tensor, Weight,
-    kernels::rotary::{Angles, Pairs},
-    ops::{Heads, Mask, Qkv, Rotation},
+    self as engine, Act, Activation, Cx, Frozen, LinearForm, LinearRef, Load, NormKind, Param, Parameters,
+    Point, Site, SiteInfo, SiteKind, Tensor, Weight,
+    kernels::rotary::Pairs,
+    ops::{Heads, Mask, Qkv},
 };
 use std::{ops::Range, sync::Arc};
 
@@ -43,6 +45,8 @@ pub struct ModernBert<P: Weight> {
     masked_lm: Option<MaskedLm>,
     info: ModelInfo,
     settings: Settings,
+    /// Of global and local layers.
+    ropes: [Rope; 2],
 }
 #[derive(Clone, Copy, Debug)]
 struct Layer {
@@ -64,8 +68,6 @@ struct Settings {
     global_every: usize,
     /// Tokens that the others see on each side.
     reach: usize,
-    /// Bases of the angles of global and local layers.
-    theta: [f32; 2],
     embedding_dropout: f32,
     attention_dropout: f32,
     ffn_dropout: f32,
@@ -83,14 +85,6 @@ impl Settings {
 fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Model>> {
     Ok(Box::new(ModernBert::<P>::load(config, load)?))
 }
-/// A base of angles: above 0.
-fn theta(config: &Config, name: &str, default: f64) -> Result<f32> {
-    let theta = config.number(name, default)? as f32;
-    match theta > 0.0 && theta.is_finite() {
-        true => Ok(theta),
-        false => Err(config.error(format!("`{name}` is {theta}, expected a number above 0"))),
-    }
-}
 
 impl<P: Weight> ModernBert<P> {
     /// Loads the weights that a configuration describes.
@@ -100,18 +94,27 @@ impl<P: Weight> ModernBert<P> {
             let what = format!("`hidden_size` {c} is no even number of channels for each of {heads} heads");
             return Err(config.error(what));
         }
-        let global = theta(config, "global_rope_theta", 160_000.0)?;
+        let head_dim = c / heads;
+        if head_dim > WIDEST {
+            return Err(config.error(format!("a head has {head_dim} channels: more than can be turned")));
+        }
+        let global = Scaling::base(config, "global_rope_theta", 160_000.0)?;
         let local = match config.is_null("local_rope_theta") {
             true => global,
-            false => theta(config, "local_rope_theta", 10_000.0)?,
+            false => Scaling::base(config, "local_rope_theta", 10_000.0)?,
         };
+        let positions = config.count_or("max_position_embeddings", 8192)?;
+        let rope = |base| -> Result<Rope> {
+            let scaling = Scaling::of(config, base, head_dim, positions)?;
+            Ok(Rope { scaling, pairs: Pairs::Halves, head_dim })
+        };
+        let ropes = [rope(global)?, rope(local)?];
         let settings = Settings {
             act: config.activation("hidden_activation", "gelu")?,
             inner: config.count_or("intermediate_size", 1152)?,
             heads,
             global_every: config.count_or("global_attn_every_n_layers", 3)?,
             reach: config.count_or("local_attention", 128)? / 2,
-            theta: [global, local],
             embedding_dropout: config.probability("embedding_dropout", 0.0)?,
             attention_dropout: config.probability("attention_dropout", 0.0)?,
             ffn_dropout: config.probability("mlp_dropout", 0.0)?,
@@ -122,7 +125,7 @@ impl<P: Weight> ModernBert<P> {
             channels: c,
             layers: config.layers("num_hidden_layers", 22)?,
             vocabulary: config.count_or("vocab_size", 50368)?,
-            positions: Some(config.count_or("max_position_embeddings", 8192)?),
+            positions: Some(ropes[0].scaling.positions),
             segments: 1,
             class: "ModernBertModel",
             dropout: settings.embedding_dropout.max(settings.attention_dropout).max(settings.ffn_dropout),
@@ -147,6 +150,7 @@ impl<P: Weight> ModernBert<P> {
             norm_bias,
             decoder: "decoder",
             last_bias: config.flag("decoder_bias", true)?.then_some("decoder.bias"),
+            beside_decoder: false,
         };
         let pooling = config.text("classifier_pooling", "cls")?;
         if !["cls", "mean"].contains(&&*pooling) {
@@ -154,7 +158,6 @@ impl<P: Weight> ModernBert<P> {
                 config.error(format!("`classifier_pooling` is `{pooling}`, expected `cls` or `mean`"))
             );
         }
-        config.only("rope_scaling", "null")?;
         config.only("partial_rotary_factor", "1.0")?;
         config.only("head_dim", "null")?;
         config.finish()?; // what is refused is refused before a weight is read
@@ -164,7 +167,11 @@ impl<P: Weight> ModernBert<P> {
             true => at.norm(site, path, c, eps, NormKind::Layer),
             false => at.norm_without_bias(site, path, c, eps),
         };
-        let word = at.table("model.embeddings.tok_embeddings.weight", info.vocabulary, c)?;
+        let is_masked_lm = config.is_of(&["ModernBertForMaskedLM"]);
+        let copies = if is_masked_lm { head.copies(info.is_tied) } else { vec![] };
+        let copies: Vec<&str> = copies.iter().map(String::as_str).collect();
+        let table = "model.embeddings.tok_embeddings.weight";
+        let word = at.tied_table(table, &copies, info.vocabulary, c)?;
         let stream = SiteKind::Stream { channels: c };
         at.site(Site::WORDS, stream, "model");
         let ln = norm(&mut at, Some(Site::EMBED_NORM), "model.embeddings.norm")?;
@@ -190,7 +197,7 @@ impl<P: Weight> ModernBert<P> {
         let layers = (0..info.layers).map(|l| layer(&mut at, l)).collect::<Result<_>>()?;
         let last_ln = norm(&mut at, Some(Site::LAST_NORM), "model.final_norm")?;
         // a classifier of transformers has the same layers in front of its last one
-        let masked_lm = match config.is_of(&["ModernBertForMaskedLM"]) {
+        let masked_lm = match is_masked_lm {
             true => MaskedLm::load(&head, &mut at, &info, (c, c), word, "model")?,
             false => None,
         };
@@ -200,19 +207,7 @@ impl<P: Weight> ModernBert<P> {
         };
         (info.has_lm_head, info.has_pooler) = (masked_lm.is_some(), head.is_some() && pooling == "cls");
         let weights = at.finish();
-        Ok(ModernBert { weights, word, ln, layers, last_ln, head, masked_lm, info, settings })
-    }
-    /// The angles of global and local layers at every place in a batch.
-    fn angles(&self, cx: &Cx<'_>, seqs: &[Seq]) -> Result<[Arc<Angles>; 2]> {
-        let d = self.info.channels / self.settings.heads;
-        let places = seqs.iter().map(|s| s.place + s.len).max().unwrap_or(0);
-        let table = |theta: f32| -> Result<Arc<Angles>> {
-            let frequency = |i: usize| 1.0 / theta.powf((2 * i) as f32 / d as f32);
-            let all: Vec<f32> = (0..d / 2).map(frequency).collect();
-            Ok(Arc::new(Angles::new(cx.device(), Class::Scratch, &all, places, 1.0)?))
-        };
-        let [global, local] = self.settings.theta;
-        Ok([table(global)?, table(local)?])
+        Ok(ModernBert { weights, word, ln, layers, last_ln, head, masked_lm, info, settings, ropes })
     }
     // a name that is assigned again lets go of what it held; one that is declared again would hold
     // it to the end
@@ -221,7 +216,7 @@ impl<P: Weight> ModernBert<P> {
         cx: &mut Cx<'m>,
         l: usize,
         x: Act,
-        angles: Arc<Angles>,
+        turns: Arc<Turns>,
         rows: Option<&Rows>,
     ) -> engine::Result<Act> {
         let (w, m, s) = (self.layers[l], &self.weights, self.settings);
@@ -230,7 +225,7 @@ impl<P: Weight> ModernBert<P> {
             Some(ln) => cx.norm(Site::attn(l, Point::Norm), &x, m.norm(ln))?,
             None => x.clone(),
         };
-        let a = self.attention(cx, l, n, angles, rows)?;
+        let a = self.attention(cx, l, n, turns, rows)?;
         if let Some(rows) = rows {
             x = cx.take_rows(&x, rows)?;
         }
@@ -255,7 +250,7 @@ impl<P: Weight> ModernBert<P> {
         cx: &mut Cx<'m>,
         l: usize,
         n: Act,
-        angles: Arc<Angles>,
+        turns: Arc<Turns>,
         rows: Option<&Rows>,
     ) -> engine::Result<Act> {
         let (w, m, s, c) = (self.layers[l], &self.weights, self.settings, self.info.channels);
@@ -264,10 +259,9 @@ impl<P: Weight> ModernBert<P> {
         let qkv = cx.linear(Site::attn(l, Point::Qkv), &n, m.linear(w.qkv))?; // (T, 3C)
         let prefix = cx.prefix(Site::attn(l, Point::Prefix), &n)?;
         drop(n);
-        let places = qkv.seqs().iter().flat_map(|s| (s.place..s.place + s.len).map(|p| p as u32));
-        let places: Vec<u32> = places.collect();
-        let how = Rotation { angles, pairs: Pairs::Halves, head_dim: c / s.heads, columns: 0..2 * c };
-        let qkv = cx.rotate(qkv, how, &places)?;
+        let rope = &self.ropes[s.kind(l)];
+        let (turns, all) = (rope.of(cx, &turns, &qkv)?, vec![0; qkv.seqs().len()]);
+        let qkv = rope.turn_columns(cx, qkv, &turns, &all, 0..2 * c)?;
         let q = match rows {
             Some(rows) => cx.take_rows(&qkv, rows)?,
             None => qkv.clone(),
@@ -307,11 +301,11 @@ impl<P: Weight> Model for ModernBert<P> {
         Ok(cx.stream(Site::EMBED, x)?)
     }
     fn run<'m>(&'m self, cx: &mut Cx<'m>, layers: Range<usize>, x: Act, rows: &Rows) -> Result<Act> {
-        let (of, norm, angles) =
-            (self.layers.len(), self.weights.norm(self.last_ln), self.angles(cx, x.seqs())?);
+        let (of, norm) = (self.layers.len(), self.weights.norm(self.last_ln));
+        let turns = [self.ropes[0].start(cx, &x)?, self.ropes[1].start(cx, &x)?];
         let mask = self.settings.mask(of.saturating_sub(1));
         let layer = move |cx: &mut Cx<'m>, l, x, rows: Option<&Rows>| {
-            self.layer(cx, l, x, angles[self.settings.kind(l)].clone(), rows)
+            self.layer(cx, l, x, turns[self.settings.kind(l)].clone(), rows)
         };
         Ok(pre_norm::run(cx, (layers, of), x, (rows, mask), norm, layer)?)
     }

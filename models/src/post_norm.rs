@@ -51,7 +51,9 @@ impl<P: Weight> PostNorm<P> {
         let mut at = Layout::<P>::new(load);
         let (plain, ln) = (LinearForm::default(), NormKind::Layer);
         let p = |module: &str| format!("{}.{module}", names.root);
-        let word = at.table(&p("embeddings.word_embeddings.weight"), info.vocabulary, e)?;
+        let copies = about.masked_lm.as_ref().map_or(vec![], |head| head.copies(info.is_tied));
+        let copies: Vec<&str> = copies.iter().map(String::as_str).collect();
+        let word = at.tied_table(&p("embeddings.word_embeddings.weight"), &copies, info.vocabulary, e)?;
         let position =
             at.table(&p("embeddings.position_embeddings.weight"), about.positions.rows(info), e)?;
         let kind = match names.kinds {

@@ -61,6 +61,15 @@ pub(crate) enum Vocabulary {
     /// There is none.
     Missing,
 }
+/// The table `name` of embeddings; where logits are a product with it, files may have it as
+/// `lm_head`, or both.
+pub(crate) fn embeddings<P: Weight>(
+    at: &mut Layout<'_, '_, P>,
+    (name, is_tied): (&str, bool),
+    (n, c): (usize, usize),
+) -> Result<Id> {
+    Ok(at.tied_table(name, if is_tied { &["lm_head.weight"] } else { &[] }, n, c)?)
+}
 impl Vocabulary {
     /// `lm_head`, or the table `word` (n, c) where that `is_tied`; with a bias if `has_bias`.
     pub fn load<P: Weight>(
@@ -70,7 +79,6 @@ impl Vocabulary {
         has_bias: bool,
     ) -> Result<Vocabulary> {
         if is_tied {
-            at.ignore("lm_head.weight"); // a copy of the embeddings
             return match (has_bias, at.has("lm_head.bias")) {
                 (false, _) => Ok(Vocabulary::Tied(word, None)),
                 (true, true) => Ok(Vocabulary::Tied(word, Some(at.vector("lm_head.bias", n)?))),

@@ -68,12 +68,12 @@ pub fn load_as(
     how: Holding,
 ) -> Result<Loaded> {
     let config = Config::open(directory)?;
-    let said = family_of(&config, families);
-    let (family, checkpoint) = match said {
+    let (family, checkpoint) = match family_of(&config, families) {
         Ok(family) => (*family, Checkpoint::open_for(directory, device)?),
         Err(unsaid) => {
             let Ok(checkpoint) = Checkpoint::open_for(directory, device) else { return Err(unsaid) };
-            (*family_named_by(directory, &checkpoint, &config, families).ok_or(unsaid)?, checkpoint)
+            let told = told_by_tensors(directory, &checkpoint, &config, families)?;
+            (*told.ok_or(unsaid)?, checkpoint)
         }
     };
     let config = config.with_aliases(family.aliases)?;
@@ -92,7 +92,7 @@ fn family_of<'f>(config: &Config, families: &'f [Family]) -> Result<&'f Family> 
     let name = config.text("model_type", "")?;
     // `BertForMaskedLM` is a class of `bert`, `BertweetModel` is none
     let is_class = |family: &str| {
-        let family = &family.replace('-', ""); // `XLMRobertaModel`
+        let family = &family.replace(['-', '_'], ""); // `XLMRobertaModel`, `GPTNeoModel`
         let class = config.class().filter(|_| !config.has("model_type")).unwrap_or_default();
         let rest = class.get(family.len()..).unwrap_or_default();
         class.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family))
@@ -103,24 +103,48 @@ fn family_of<'f>(config: &Config, families: &'f [Family]) -> Result<&'f Family> 
         config.error(format!("`model_type` is `{name}`; supported: {}", known.join(", ")))
     })
 }
-/// The family of a file of 2019 whose configuration has neither field: the only one whose name begins
-/// tensors, or else one that the directory is called after, as in transformers.
-fn family_named_by<'f>(
+/// The family of a configuration of 2019 that has neither field: the one whose weights, in the sizes
+/// that it says, the files hold, with the fewest left over. Of several the one that the directory is
+/// called after, which is transformers' only rule; none, if no family fits. An error if several are
+/// left.
+fn told_by_tensors<'f>(
     directory: &Path,
     from: &Checkpoint,
     config: &Config,
     families: &'f [Family],
-) -> Option<&'f Family> {
-    if config.has("model_type") || config.has("architectures") {
-        return None;
+) -> Result<Option<&'f Family>> {
+    if config.has("model_type") || config.class().is_some() || from.names().next().is_none() {
+        return Ok(None);
     }
+    let fitting = families.iter().filter_map(|f| Some((left_over(f, directory, from).ok()?, f)));
+    let fitting: Vec<(usize, &Family)> = fitting.collect();
+    let fewest = fitting.iter().map(|(n, _)| *n).min();
+    let fitting: Vec<&Family> =
+        fitting.into_iter().filter(|(n, _)| Some(*n) == fewest).map(|(_, f)| f).collect();
+    // where nothing fits, what is wrong is said of the family whose name begins the tensors
     let begins = |f: &&Family| !f.prefix.is_empty() && from.names().any(|n| n.starts_with(f.prefix));
     let begun: Vec<&Family> = families.iter().filter(begins).collect();
-    let directory = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_word = |f: &&Family| directory.split(|c: char| !c.is_alphanumeric()).any(|word| word == f.name);
-    match &*begun {
-        [one] => Some(*one),
-        [] => families.iter().find(is_word),
-        _ => None,
+    let candidates = if fitting.is_empty() { begun } else { fitting };
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_word = |f: &&&Family| name.split(|c: char| !c.is_alphanumeric()).any(|word| word == f.name);
+    match (&*candidates, candidates.iter().find(is_word)) {
+        ([], _) => Ok(families.iter().find(|f| is_word(&f))),
+        ([one], _) | (_, Some(one)) => Ok(Some(one)),
+        (several, None) => {
+            let names: Vec<_> = several.iter().map(|f| format!("`{}`", f.name)).collect();
+            Err(config.error(format!(
+                "no `model_type`, and by its tensors it may be {}: add `model_type` to say which",
+                names.join(" or ")
+            )))
+        }
     }
+}
+/// How many tensors a family has no use for; an error if the files lack one of its own. No value is
+/// read.
+fn left_over(family: &Family, directory: &Path, from: &Checkpoint) -> Result<usize> {
+    let (device, mut none) = (Device::null(1), ParamSet::new());
+    let config = Config::open(directory)?.with_aliases(family.aliases)?;
+    let mut load = Load::new(from, &device, &mut none).without(family.prefix);
+    (family.frozen)(&config, &mut load)?;
+    Ok(load.unused().len())
 }

@@ -55,6 +55,7 @@ fn build<P: Weight>(
         norm_bias: true,
         decoder: "lm_head.decoder",
         last_bias: Some("lm_head.bias"),
+        beside_decoder: true,
     };
     e.masked_lm = config.is_of(&["RobertaForMaskedLM", "XLMRobertaForMaskedLM"]).then_some(masked_lm);
     config.finish()?; // what is refused is refused before a weight is read

@@ -9,7 +9,7 @@ use engraft_engine::{
     kernels::rotary::{Angles, Pairs},
     ops::Rotation,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 /// How a model turns its queries and keys.
 #[derive(Clone, Debug)]
@@ -81,12 +81,24 @@ impl Rope {
     /// Heads side by side (rows, heads · d), turned by the angles of their rows: of every sequence
     /// those from `first` on. (rows, heads · d)
     pub fn turn<'m>(&self, cx: &mut Cx<'m>, x: Act, turns: &Turns, first: &[usize]) -> Result<Act> {
+        let columns = 0..x.cols();
+        self.turn_columns(cx, x, turns, first, columns)
+    }
+    /// The same of these columns alone.
+    pub fn turn_columns<'m>(
+        &self,
+        cx: &mut Cx<'m>,
+        x: Act,
+        turns: &Turns,
+        first: &[usize],
+        columns: Range<usize>,
+    ) -> Result<Act> {
         let mut rows = vec![];
         for ((s, of), first) in x.seqs().iter().zip(turns.seqs.iter()).zip(first) {
             let from = of.start + first;
             rows.extend(turns.row.get(from..from + s.len).unwrap_or_default());
         }
-        let (angles, columns) = (turns.angles.clone(), 0..x.cols());
+        let angles = turns.angles.clone();
         let how = Rotation { angles, pairs: self.pairs, head_dim: self.head_dim, columns };
         cx.rotate(x, how, &rows) // refuses where rows are missing
     }

@@ -78,10 +78,18 @@ impl Scaling {
     /// `rope_theta` and `rope_scaling` of a model whose heads have `dim` channels that are turned,
     /// and that is made for sequences of `max_position_embeddings` = `positions` tokens.
     pub fn read(config: &Config, dim: usize, positions: usize) -> Result<Scaling> {
-        let base = config.number("rope_theta", 10000.0)?;
-        if base <= 1.0 {
-            return Err(config.error(format!("`rope_theta` is {base}, expected more than 1")));
+        let base = Scaling::base(config, "rope_theta", 10000.0)?;
+        Scaling::of(config, base, dim, positions)
+    }
+    /// The base of frequencies that a field says.
+    pub fn base(config: &Config, name: &str, default: f64) -> Result<f64> {
+        match config.number(name, default)? {
+            base if base > 1.0 => Ok(base),
+            base => Err(config.error(format!("`{name}` is {base}, expected more than 1"))),
         }
+    }
+    /// The same of a base that another field says.
+    pub fn of(config: &Config, base: f64, dim: usize, positions: usize) -> Result<Scaling> {
         let original = match config.has("original_max_position_embeddings") {
             true => Some(config.count("original_max_position_embeddings")?),
             false => None,

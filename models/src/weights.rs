@@ -133,12 +133,18 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     }
     /// A table (rows, cols) of embeddings.
     pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
-        self.table_as(name, name, rows, cols)
+        self.tied_table(name, &[], rows, cols)
     }
-    /// The table `name`, which the files at hand call `file`.
-    pub fn table_as(&mut self, name: &str, file: &str, rows: usize, cols: usize) -> Result<Id> {
+    /// The table `name`, of which files may hold copies: the first of all these names that they
+    /// have counts, whatever the others hold, as in transformers.
+    pub fn tied_table(&mut self, name: &str, copies: &[&str], rows: usize, cols: usize) -> Result<Id> {
+        let file = self.first_of(name, copies);
         let w = self.load.get_as(name, file, &[rows, cols], Role::WEIGHT)?;
+        std::iter::once(&name).chain(copies).for_each(|n| self.ignore(n));
         Ok(self.add(name.into(), w))
+    }
+    fn first_of<'n>(&self, name: &'n str, copies: &[&'n str]) -> &'n str {
+        std::iter::once(&name).chain(copies).find(|n| self.has(n)).unwrap_or(&name)
     }
     /// A table (rows, cols) of biases, which decay no more than others do.
     pub fn bias_table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Id> {
@@ -147,7 +153,11 @@ impl<'s, 'a, P: Weight> Layout<'s, 'a, P> {
     }
     /// A bias of `len` numbers by itself.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Id> {
-        let w = self.load.get(name, &[len], Role::BIAS)?;
+        self.vector_as(name, name, len)
+    }
+    /// The bias `name`, which the files at hand call `file`.
+    pub fn vector_as(&mut self, name: &str, file: &str, len: usize) -> Result<Id> {
+        let w = self.load.get_as(name, file, &[len], Role::BIAS)?;
         Ok(self.add(name.into(), w))
     }
     /// Layer `layer` runs with the weights of layer `of`, and its sites have the modules of that

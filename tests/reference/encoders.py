@@ -118,6 +118,8 @@ FAMILIES = {
                                     hidden_activation="silu", classifier_activation="relu", norm_eps=1e-3),
             "wide-window": NARROW | dict(global_attn_every_n_layers=2, local_attention=7, local_rope_theta=None,
                                          global_rope_theta=500.0, classifier_pooling="mean", tie_word_embeddings=False),
+            "scaled": NARROW | dict(global_attn_every_n_layers=2, global_rope_theta=500.0, local_rope_theta=100.0, rope_scaling=dict(
+                rope_type="yarn", factor=3.0, original_max_position_embeddings=6)),
             "global": NARROW | dict(global_attn_every_n_layers=1, hidden_activation="gelu_new"),
         }, cases=("houlsby", "pfeiffer", "parallel", "lora", "invertible", "fusion", "peft"),
     ),

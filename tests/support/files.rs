@@ -96,11 +96,12 @@ pub struct ModelFiles {
 impl ModelFiles {
     /// The tiny BERT.
     pub fn fixture() -> ModelFiles {
-        let text = std::fs::read_to_string(fixture("model").join("config.json")).unwrap();
-        ModelFiles {
-            config: serde_json::from_str(&text).unwrap(),
-            tensors: tensors(&fixture("model").join("model.safetensors")),
-        }
+        ModelFiles::at(&fixture("model"))
+    }
+    pub fn at(dir: &Path) -> ModelFiles {
+        let text = std::fs::read_to_string(dir.join("config.json")).unwrap();
+        let tensors = tensors(&dir.join("model.safetensors"));
+        ModelFiles { config: serde_json::from_str(&text).unwrap(), tensors }
     }
     pub fn with(mut self, field: &str, value: Value) -> ModelFiles {
         self.config[field] = value;

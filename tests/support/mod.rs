@@ -10,6 +10,7 @@ pub mod faults;
 pub mod files;
 pub mod grafted;
 pub mod made;
+pub mod torch;
 
 use engraft_adapters::{Adapter, Head, Host, Merged, heads::Classification};
 use engraft_engine::checkpoint::{TensorData, save};

@@ -6,6 +6,7 @@ use engraft::{
     engine::{Activations, AdamW, Keep},
     learner::{Backbone, Graft, Opening},
     run::{
+        account::account,
         plan::{Work, plan},
         step::Trainer,
     },
@@ -151,6 +152,53 @@ fn methods_that_a_model_cannot_have_are_left_out_unless_they_are_asked_for() {
     for row in table["rows"].as_array().unwrap() {
         assert_eq!(row["ledger_equals_predicted"], true, "{} {}", row["method"], row["activations"]);
     }
+}
+
+#[test]
+fn of_steps_that_leave_out_adapters_those_that_leave_out_the_fewest_are_shown() {
+    let work = Work_::empty();
+    let of = |flags: &str| {
+        let line = "--methods houlsby,head --activations f32 --reduction-factor 4 --measure --json";
+        let table = work.run(&format!("{MEMORY} {line} {flags}")).json();
+        let rows = table["rows"].as_array().unwrap().clone();
+        assert!(rows.iter().all(|r| r["ledger_equals_predicted"] == true), "{rows:?}");
+        rows
+    };
+    let (all, none, two) = (of(""), of("--adapter-drop 3"), of("--adapter-drop 2-3"));
+    assert_eq!(all[0]["predicted"], none[0]["predicted"], "no adapter may be left out of a step");
+    assert_eq!(all[1]["predicted"], two[1]["predicted"], "a head alone has none to leave out");
+    for l in 0..4 {
+        let [a, b] = [&all, &two].map(|rows| number(&rows[0]["predicted"]["layers"][l]["saved"]));
+        assert!(if l < 2 { b == 0 } else { a > 0 && b > 0 }, "layer {l}: {a}, {b}");
+    }
+    let memory = |flags: &str| work.run(&format!("memory --model MODEL --adapter-drop {flags}"));
+    memory("2-4 --methods houlsby").fails(&["adapter-drop", "2-4", "at most 3 can go"]);
+    memory("3-1").misused(&["no range of them"]);
+    let table = memory("1-2 --activations recompute --json").json();
+    let left_out = table["left_out"].as_array().unwrap();
+    let prompts = left_out.iter().find(|l| l["method"] == "prompt_tuning").unwrap();
+    assert!(prompts["why"].as_str().unwrap().contains("no layer has an adapter"), "{prompts}");
+}
+
+#[test]
+fn layers_that_are_skipped_are_not_there_to_be_dropped() {
+    let backbone = Backbone::open(backbone(), &Device::null(1), Opening::default()).unwrap();
+    let task = Classification::new(["no", "yes"]).unwrap();
+    let graft = Graft {
+        name: "a".into(),
+        adapter: Some(BnConfig::houlsby().into()),
+        head: task.head(backbone.model().info(), false),
+        ..Graft::default()
+    };
+    let batch: Batch = [task.sample(vec![1, 2, 3], &mut |_| 0)].into_iter().collect();
+    let mut learner = backbone.learner(graft, Box::new(task)).unwrap();
+    let mut run = |drop: &str| account(&mut learner, &batch, Keep::F32, Some(drop.parse().unwrap()));
+    run("0-3").unwrap();
+    learner.skip_layers([2, 3]).unwrap();
+    let mut run = |drop: &str| account(&mut learner, &batch, Keep::F32, Some(drop.parse().unwrap()));
+    run("0-1").unwrap();
+    let error = run("0-2").unwrap_err().to_string();
+    assert!(error.contains("the last layer with an adapter is 1"), "{error}");
 }
 
 #[test]

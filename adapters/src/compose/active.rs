@@ -246,7 +246,7 @@ impl Hooks for Active<'_> {
         let h = cx.dropped(h)?;
         if let Some(ends) = self.ends(s).filter(|_| self.by_ends) {
             return self.each(cx, &[&h, r], |cx, tree, xs| {
-                tree.close_between(cx, s, ends, (xs[0], xs[1]), norm.clone())
+                tree.close_between(cx, ends, (xs[0], xs[1]), (s, norm.clone()), self.shares)
             });
         }
         if let Some(together) = Together::of(&self.trees, s) {

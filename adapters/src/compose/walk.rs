@@ -45,15 +45,15 @@ impl<'a> Tree<'a> {
     pub(super) fn close_between<'m>(
         &self,
         cx: &mut Cx<'m>,
-        s: Site,
         ends: Ends<'m>,
         (h, r): (&Act, &Act),
-        norm: Option<NormRef<'m>>,
+        (s, norm): (Site, Option<NormRef<'m>>),
+        shares: Option<&Shares>,
     ) -> engine::Result<Act>
     where
         'a: 'm,
     {
-        let mut walk = Walk { site: s, at: At { r, norm }, last: None, shares: None };
+        let mut walk = Walk { site: s, at: At { r, norm }, last: None, shares };
         let entered = ends.first.module.enter(cx, h, &walk.at)?;
         let given = walk.walk(cx, self, entered)?;
         ends.last.module.leave(cx, given.x, h, &walk.at)

@@ -5,7 +5,7 @@ use super::{
     bitfit::is_in_layer,
     overlaid,
     own_weights::{NormNames, own_norm},
-    peft_targets::{Names, ends_with},
+    peft_targets::{Names, ends_with, refuse_others},
     read, written,
 };
 use crate::{Error, Module, Place, Result, files::peft::ROOT, grammar::Fields};
@@ -92,17 +92,6 @@ impl Config for LnTuningConfig {
     }
 }
 
-/// Fields that say how the norms were tuned or are stored, not which.
-const HARMLESS: [&str; 8] = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "modules_to_save", // heads; other modules' tensors have no place, which is an error
-    "peft_type",
-    "peft_version",
-    "revision",
-    "task_type",
-];
 /// The `adapter_config.json` of norms that PEFT tuned.
 #[derive(Clone, Debug)]
 struct PeftLnTuning {
@@ -118,10 +107,7 @@ struct Targets {
 }
 impl PeftLnTuning {
     fn read(fields: Fields) -> Result<PeftLnTuning> {
-        let is_known = |n: &str| HARMLESS.contains(&n) || ["target_modules", "exclude_modules"].contains(&n);
-        if let Some((name, value)) = fields.iter().find(|(n, v)| !v.is_null() && !is_known(n)) {
-            return Err(Error::Config(format!("`{name}` is {value}, which is not supported")));
-        }
+        refuse_others(&fields, &[&["target_modules", "exclude_modules"]])?;
         let targets = read::<Targets>(fields.clone())?;
         Ok(PeftLnTuning { fields, targets })
     }

@@ -28,18 +28,10 @@ pub(super) fn fields<T>(sites: &[SiteInfo], at: impl Fn(&SiteInfo) -> Option<T>)
     }))
 }
 
-/// Fields that say how an IA3 was made or is stored, not what it computes.
-const HARMLESS: [&str; 10] = [
-    "auto_mapping",
-    "base_model_name_or_path",
+/// More fields that say how an IA3 was made or is stored, not what it computes.
+const HARMLESS: [&str; 2] = [
     "fan_in_fan_out", // the model knows how it stores its weights
-    "inference_mode",
     "init_ia3_weights",
-    "modules_to_save", // heads; other modules' tensors have no place, which is an error
-    "peft_type",
-    "peft_version",
-    "revision",
-    "task_type",
 ];
 /// The `adapter_config.json` of an IA3 that PEFT saved.
 #[derive(Clone, Debug)]

@@ -14,26 +14,18 @@ use serde::Deserialize;
 use serde_json::{Map, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Fields that say how a LoRA was made or is stored, not what it computes.
+/// More fields that say how a LoRA was made or is stored, not what it computes.
 const HARMLESS: &[&str] = &[
     "_custom_modules",
-    "auto_mapping",
-    "base_model_name_or_path",
     "corda_config",
     "eva_config",
-    "fan_in_fan_out", // the model knows how it stores its weights
-    "inference_mode",
+    "fan_in_fan_out",    // the model knows how it stores its weights
     "init_lora_weights", // looked at below
     "loftq_config",
     "lora_ga_config",
     "megatron_core",
-    "modules_to_save", // heads; other modules' tensors have no place, which is an error
-    "peft_type",
-    "peft_version",
     "qalora_group_size",
-    "revision",
     "runtime_config",
-    "task_type",
 ];
 /// Ways to start that leave the model's own weights alone.
 const STARTS: &[&str] = &["true", "false", "gaussian", "eva", "orthogonal"];

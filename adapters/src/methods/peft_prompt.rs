@@ -1,6 +1,6 @@
 //! What PEFT's files of prefix tuning and of prompt tuning have in common: rows of a length, in one
 //! tensor.
-use super::{Config, Module, Place};
+use super::{Config, Module, Place, peft_targets::refuse_others};
 use crate::{Common, Error, Result, grammar::Fields};
 use engraft_engine::{Site, SiteInfo, SiteKind, Source, checkpoint::TensorData};
 use serde_json::{Value, json};
@@ -10,21 +10,13 @@ pub(super) const TENSOR: &str = "prompt_embeddings";
 /// Rows beyond this come from a damaged file.
 pub(super) const LONGEST: usize = 1 << 16;
 
-/// Fields that say how the rows were made or for whom, not what they are.
+/// More fields that say how the rows were made or for whom, not what they are.
 const HARMLESS: &[&str] = &[
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "modules_to_save", // heads; other modules' tensors have no place, which is an error
     "num_attention_heads",
     "num_layers", // the shape of the tensor says so
     "num_transformer_submodules",
     "num_virtual_tokens",
-    "peft_type",
-    "peft_version",
-    "revision",
     "runtime_config",
-    "task_type",
     "token_dim",
 ];
 
@@ -37,18 +29,7 @@ pub(super) fn not_ours(fields: &Fields) -> Result<()> {
 }
 /// The rows, if all fields are among those that are known and `also`.
 pub(super) fn length(fields: &Fields, also: &[&str]) -> Result<usize> {
-    for (name, value) in fields {
-        let is_nothing = match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::Array(a) => a.is_empty(),
-            Value::Object(o) => o.is_empty(),
-            _ => false,
-        };
-        let known = [HARMLESS, also].concat();
-        if !(is_nothing || known.contains(&name.as_str())) {
-            return Err(Error::Config(format!("`{name}` is {value}, which is not supported")));
-        }
-    }
+    refuse_others(fields, &[HARMLESS, also])?;
     if let Some(n) = fields.get("num_transformer_submodules").filter(|n| !n.is_null() && **n != 1) {
         return Err(Error::Config(format!("`num_transformer_submodules` is {n}; only 1 is supported")));
     }

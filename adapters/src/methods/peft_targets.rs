@@ -30,9 +30,27 @@ enum Layers {
     Several(Vec<usize>),
 }
 
+/// Fields of all methods that say how an adapter was made or is stored, not what it computes.
+const HARMLESS: [&str; 8] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "modules_to_save", // heads; other modules' tensors have no place, which is an error
+    "peft_type",
+    "peft_version",
+    "revision",
+    "task_type",
+];
+
 /// Refuses fields that are neither known nor harmless, unless they are at a value that says
 /// nothing; gives those that have a value.
 pub(super) fn given(fields: &Fields, known: &[&str], harmless: &[&str]) -> Result<Fields> {
+    refuse_others(fields, &[known, harmless, &TARGETS])?;
+    Ok(fields.iter().filter(|(_, v)| !v.is_null()).map(|(n, v)| (n.clone(), v.clone())).collect())
+}
+/// Refuses fields that are neither among these nor harmless for all methods, unless they are at a
+/// value that says nothing.
+pub(super) fn refuse_others(fields: &Fields, known: &[&[&str]]) -> Result<()> {
     for (name, value) in fields {
         let is_nothing = match value {
             Value::Null | Value::Bool(false) => true,
@@ -40,12 +58,12 @@ pub(super) fn given(fields: &Fields, known: &[&str], harmless: &[&str]) -> Resul
             Value::Object(o) => o.is_empty(),
             _ => false,
         };
-        let is_known = [known, harmless, &TARGETS].iter().any(|all| all.contains(&name.as_str()));
+        let is_known = known.iter().chain(&[&HARMLESS[..]]).any(|all| all.contains(&name.as_str()));
         if !(is_nothing || is_known) {
             return Err(Error::Config(format!("`{name}` is {value}, which is not supported")));
         }
     }
-    Ok(fields.iter().filter(|(_, v)| !v.is_null()).map(|(n, v)| (n.clone(), v.clone())).collect())
+    Ok(())
 }
 
 impl Targets {

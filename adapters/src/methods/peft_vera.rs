@@ -43,20 +43,12 @@ pub(super) fn fields<T>(
     }))
 }
 
-/// Fields that say how a VeRA was made or is stored, not what it computes.
-const HARMLESS: [&str; 12] = [
-    "auto_mapping",
-    "base_model_name_or_path",
+/// More fields that say how a VeRA was made or is stored, not what it computes.
+const HARMLESS: [&str; 4] = [
     "d_initial",
     "fan_in_fan_out", // the model knows how it stores its weights
-    "inference_mode",
     "init_weights",
-    "modules_to_save", // heads; other modules' tensors have no place, which is an error
-    "peft_type",
-    "peft_version",
     "projection_prng_key", // what it made is in the file
-    "revision",
-    "task_type",
 ];
 const KNOWN: [&str; 4] = ["r", "vera_dropout", "save_projection", "bias"];
 

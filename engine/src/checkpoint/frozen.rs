@@ -88,7 +88,7 @@ impl Checkpoint {
             _ => bf16::from_f32(x).is_finite(),
         };
         match (dtype, to) {
-            (DType::F32, Storage::F16 | Storage::Bf16) => f32s(&self.data(t)).all(finite),
+            (DType::F32, Storage::F16 | Storage::Bf16) => f32s(&self.floats_of(t)).all(finite),
             (DType::Bf16, Storage::F16) => bf16s(&self.data(t)).all(|x| finite(x.to_f32())),
             _ => true,
         }
@@ -148,11 +148,11 @@ impl Checkpoint {
     }
     /// All of a tensor on a device: in place where that is allowed.
     fn place(&self, device: &Device, class: Class, t: &Entry, dtype: DType) -> Result<Buffer> {
-        if t.strides.is_none() {
+        if t.strides.is_none() && t.dtype != Dtype::F64 {
             let len = t.bytes / dtype.size();
             return Ok(device.map(class, &self.files[t.file], t.offset, dtype, len)?);
         }
-        let bytes = self.data(t);
+        let bytes = self.floats_of(t);
         Ok(match dtype {
             DType::F32 => device.upload(class, &f32s(&bytes).collect::<Vec<_>>())?,
             DType::Bf16 => device.upload(class, &bf16s(&bytes).collect::<Vec<_>>())?,

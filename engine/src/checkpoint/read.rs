@@ -71,6 +71,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// True if a model directory has weights.
+    pub fn is_in(directory: &Path) -> bool {
+        MODEL.iter().any(|name| directory.join(name).exists())
+    }
     /// Opens a file, or in a directory `model.safetensors`, the shards that
     /// `model.safetensors.index.json` names, `pytorch_model.bin`, or its shards: the first of them
     /// that is there.
@@ -121,8 +125,7 @@ impl Checkpoint {
     /// The same, for a device. Where there is no file, the Null device, which reads no values,
     /// takes every tensor to be there, in f32.
     pub fn open_for(path: &Path, device: &Device) -> Result<Checkpoint> {
-        let is_there = MODEL.iter().any(|name| path.join(name).exists());
-        if device.is_null() && path.is_dir() && !is_there {
+        if device.is_null() && path.is_dir() && !Checkpoint::is_in(path) {
             let (files, tensors) = (vec![], BTreeMap::new());
             return Ok(Checkpoint { path: path.to_path_buf(), files, assumed: true, tensors, note: None });
         }
@@ -233,6 +236,14 @@ impl Checkpoint {
             Some(strides) => Cow::Owned(t.gather(file, strides)),
         }
     }
+    /// The same of floats, doubles rounded to f32.
+    pub(super) fn floats_of(&self, t: &Entry) -> Cow<'_, [u8]> {
+        let bytes = self.data(t);
+        match t.dtype {
+            Dtype::F64 => Cow::Owned(f64s(&bytes).flat_map(|x| (x as f32).to_le_bytes()).collect()),
+            _ => bytes,
+        }
+    }
     pub(super) fn expect_shape(&self, name: &str, t: &Entry, shape: &[usize]) -> Result<()> {
         if t.shape == shape {
             return Ok(());
@@ -249,7 +260,7 @@ impl Checkpoint {
         let path = || self.path.clone();
         let t = self.find(name)?;
         let dtype = match t.dtype {
-            Dtype::F32 => DType::F32,
+            Dtype::F32 | Dtype::F64 => DType::F32, // doubles are rounded where they are read
             Dtype::BF16 => DType::Bf16,
             Dtype::F16 => DType::F16,
             other => {
@@ -266,7 +277,7 @@ impl Checkpoint {
     /// A tensor of floats of the given shape, all of them finite.
     pub(super) fn sound(&self, name: &str, shape: &[usize]) -> Result<(&Entry, DType)> {
         let (t, dtype) = self.entry(name, shape)?;
-        let bytes = self.data(t);
+        let bytes = self.floats_of(t);
         let finite = match dtype {
             DType::F32 => f32s(&bytes).all(f32::is_finite),
             DType::Bf16 => bf16s(&bytes).all(bf16::is_finite),
@@ -280,7 +291,7 @@ impl Checkpoint {
     /// A tensor of the given shape as f32 values.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let (t, dtype) = self.sound(name, shape)?;
-        let bytes = self.data(t);
+        let bytes = self.floats_of(t);
         Ok(match dtype {
             DType::Bf16 => bf16s(&bytes).map(bf16::to_f32).collect(),
             DType::F16 => f16s(&bytes).map(f16::to_f32).collect(),
@@ -334,6 +345,9 @@ impl Checkpoint {
 /// Bytes of a file as numbers.
 pub(super) fn f32s(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+fn f64s(bytes: &[u8]) -> impl Iterator<Item = f64> {
+    bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap_or_default()))
 }
 pub(super) fn bf16s(bytes: &[u8]) -> impl Iterator<Item = bf16> {
     bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]))

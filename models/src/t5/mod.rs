@@ -62,10 +62,9 @@ impl<P: Weight> T5<P> {
         let Read { info, shape, settings, encoder, buckets } = Read::of(config, or)?;
         let (layers, stream) = (info.layers, SiteKind::Stream { channels: shape.c });
         let mut at = Layout::<P>::new(load).inside("transformer");
-        let copies = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
-        let name = copies.into_iter().find(|name| at.has(name)).unwrap_or(copies[0]);
-        let word = at.table_as(copies[0], name, info.vocabulary, shape.c)?;
-        copies.iter().for_each(|name| at.ignore(name));
+        let copies = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"];
+        let copies = if info.is_tied { &copies } else { &copies[..2] };
+        let word = at.tied_table("shared.weight", copies, info.vocabulary, shape.c)?;
         at.site(Site::WORDS, stream, "encoder");
         at.site(Site::EMBED, stream, "");
         let first = stack(&mut at, "encoder", 0..encoder, buckets.0, &shape)?;
@@ -74,10 +73,7 @@ impl<P: Weight> T5<P> {
         // a table that older files hold and that nothing reads
         at.ignore("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight");
         let vocabulary = match info.is_tied || !at.has("lm_head.weight") {
-            true => {
-                at.ignore("lm_head.weight"); // a copy of the embeddings
-                None
-            }
+            true => None,
             false => {
                 let form = LinearForm { no_bias: true, ..LinearForm::default() };
                 Some(at.plain_linear("lm_head", (shape.c, info.vocabulary), form)?)

@@ -94,7 +94,7 @@ impl Learner {
     /// Refuses to leave out the adapters of so many layers that none would be left.
     pub(crate) fn check_adapter_drop(&self, drop: Option<AdapterDrop>) -> Result<()> {
         let Some(drop) = drop else { return Ok(()) };
-        let active = self.adapters.activate(&self.setup, self.setup.items().unwrap_or(1))?;
+        let active = self.active_above(self.setup.items().unwrap_or(1), 0)?;
         let is_layer = |s: &Site| !matches!(s.part, Part::Embed | Part::Head);
         let sites = self.backbone.model.sites().iter().map(|i| i.site).filter(is_layer);
         let last = sites.filter(|s| active.touches(*s)).map(|s| s.layer).max();

@@ -32,8 +32,19 @@ impl Places {
     }
     /// The layer of a weight, by its name in the model's checkpoints or in those of an adapter.
     pub fn layer(&self, name: &str) -> Option<usize> {
+        self.within(name).map(|(layer, _)| layer)
+    }
+    /// The same, and its name within the layer.
+    pub fn within(&self, name: &str) -> Option<(usize, String)> {
         let name = format!(".{name}");
-        self.layers.iter().find(|(_, path)| name.contains(path)).map(|(layer, _)| *layer)
+        let found = |(layer, path): &(usize, String)| {
+            name.split_once(path.as_str()).map(|(_, rest)| (*layer, rest.to_string()))
+        };
+        self.layers.iter().find_map(found)
+    }
+    /// The name of a weight that is in no layer, without the first word that all of them have.
+    pub fn short<'n>(&self, name: &'n str) -> &'n str {
+        name.strip_prefix(&*self.root).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name)
     }
     /// The part of the model that a weight belongs to, to be shown: `layer 03`, or the module in
     /// front.

@@ -3,6 +3,7 @@ pub mod args;
 pub mod choose;
 pub mod commands;
 pub mod demo;
+mod drawing;
 pub mod graft;
 pub mod mixed;
 pub mod options;

@@ -153,16 +153,17 @@ fn saved_without(
     Ok((learner, found.unwrap_or(TASKS[0])))
 }
 
-/// An adapter that was saved without a head, where the model has none of its own either.
+/// Whether an adapter was saved without a head, where the model has none of its own either.
+pub fn is_headless(backbone: &Backbone, directory: &Path) -> Result<bool> {
+    if Composition::is_in(directory) || backbone.model().info().predicts_next() {
+        return Ok(false);
+    }
+    let mut set = ParamSet::new();
+    Ok(adapters::Head::find(directory, backbone.host(), backbone.device(), &mut set)?.is_none())
+}
+/// Such an adapter.
 pub fn bare(backbone: &Backbone, directory: &Path) -> Result<Option<adapters::Adapter>> {
-    if Composition::is_in(directory) {
-        return Ok(None);
-    }
-    let head = || adapters::Head::find(directory, backbone.host(), backbone.device(), &mut ParamSet::new());
-    match backbone.model().info().predicts_next() || head()?.is_some() {
-        true => Ok(None),
-        false => backbone.load_adapter(directory).map(Some),
-    }
+    is_headless(backbone, directory)?.then(|| backbone.load_adapter(directory)).transpose()
 }
 
 /// The task that is asked for by name.

@@ -1,4 +1,5 @@
 //! What is said of a run: metrics, progress, reports and profiles.
+pub mod architecture;
 pub mod bytes;
 pub mod confusion;
 pub mod entities;

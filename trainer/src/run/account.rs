@@ -3,7 +3,7 @@
 //! Both are the same code, [`account`]: it takes two steps (from the second one on there is
 //! optimiser state) and reads the ledger of the device that the model lives on. The Null device
 //! allocates and computes nothing, so its ledger is a prediction, of every byte.
-use super::step::Trainer;
+use super::{adapter_drop::AdapterDrop, step::Trainer};
 use crate::{
     Result,
     learner::{Learner, Places},
@@ -35,10 +35,12 @@ pub struct Account {
 }
 
 /// What two steps on a batch hold in all since the device was opened, with layers that keep what
-/// `keep` says.
-pub fn account(c: &mut Learner, batch: &Batch, keep: Keep) -> Result<Account> {
+/// `keep` says. Of steps that leave out adapters of lower layers those that leave out the fewest.
+pub fn account(c: &mut Learner, batch: &Batch, keep: Keep, dropped: Option<AdapterDrop>) -> Result<Account> {
+    c.check_adapter_drop(dropped)?;
     let optimiser = AdamW::new(0.01).clipping(1.0);
-    let mut trainer = Trainer::new(optimiser, 0).with_activations(Activations::all(keep));
+    let trainer = Trainer::new(optimiser, 0).with_activations(Activations::all(keep));
+    let mut trainer = trainer.with_adapter_drop(dropped.map(|drop| AdapterDrop::always(drop.least)));
     for _ in 0..STEPS {
         trainer.step(c, std::slice::from_ref(batch), 1e-4)?;
     }

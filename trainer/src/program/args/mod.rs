@@ -24,8 +24,9 @@ use super::options::{
 };
 use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
+use engraft::run::{adapter_drop::AdapterDrop, directory::BEGUN};
 use engraft::tasks::TASKS;
-use engraft::{Error, Result, run::directory::BEGUN};
+use engraft::{Error, Result};
 
 /// Train adapters on frozen transformers.
 ///
@@ -52,7 +53,7 @@ pub enum Command {
     Predict(Predict),
     /// Show how much each adapter of a fusion contributes, layer by layer
     Shares(Shares),
-    /// Show a model's layers, parameters, trainable share and bytes
+    /// Draw a model: layers, sites, parameters, bytes, and what an adapter adds or would add where
     Inspect(Inspect),
     /// Show what a training step holds in memory: predicted and, if asked for, measured
     Memory(Memory),
@@ -186,14 +187,16 @@ pub struct Shares {
 /// `engraft inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// The backbone's directory
+    /// The backbone's directory; config.json is enough, and weights that are not there are taken to
+    /// be f32
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
     pub stored: StorageArgs,
-    /// An adapter's directory
-    #[arg(long, value_name = "DIR")]
+    /// An adapter's directory; or, where there is none of this name, a configuration as `lora[r=8]`
+    /// or `houlsby`, several with `|` between them: what it would add
+    #[arg(long, value_name = "DIR | ADAPTER")]
     pub adapter: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -229,6 +232,10 @@ pub struct Memory {
     /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
     #[arg(long, value_name = "F")]
     pub reduction_factor: Option<ReductionFactor>,
+    /// Leave the adapters of so many lower layers out of every step, drawn anew from 0 to this or
+    /// from a range as 1-5 (AdapterDrop): the steps that leave out the fewest are shown
+    #[arg(long, value_name = "N")]
+    pub adapter_drop: Option<AdapterDrop>,
     /// What every layer keeps for the backward pass
     #[arg(long, value_delimiter = ',', value_parser = one_of::<ActivationsChoice>(), default_value = "f32,recompute")]
     pub activations: Vec<ActivationsChoice>,
@@ -298,7 +305,7 @@ pub struct Quantize {
     /// What its matrices are to be stored as
     #[arg(long, value_name = "TYPE", value_parser = one_of::<BackboneDtype>())]
     pub dtype: BackboneDtype,
-    /// Where config.json, tokenizer.json and model.safetensors are written
+    /// Where config.json, the tokenizer and model.safetensors are written
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Threads to use; 0 for one per core

@@ -16,7 +16,10 @@ use engraft::{
         process::{peak_rss_bytes, rss_bytes, rss_of_files_bytes},
         report::json_line,
     },
-    run::account::{Account, account},
+    run::{
+        account::{Account, account},
+        adapter_drop::AdapterDrop,
+    },
     tasks::TASKS,
     text::batch::Batch,
 };
@@ -102,9 +105,14 @@ fn ask(
         }));
     }
     let batch: Batch = examples.into_iter().collect();
-    Ok((length, account(&mut backbone.learner(graft, task)?, &batch, activations.into())?))
+    let mut learner = backbone.learner(graft, task)?;
+    Ok((length, account(&mut learner, &batch, activations.into(), dropped(m, method))?))
 }
 
+/// What a method may leave out of its steps: there is nothing to be left out without an adapter.
+fn dropped(m: &Memory, method: &AdapterChoice) -> Option<AdapterDrop> {
+    m.adapter_drop.filter(|_| matches!(method, AdapterChoice::Of(_)))
+}
 /// What is trained, as `--methods` calls it.
 fn method_name(method: &AdapterChoice) -> &str {
     match method {
@@ -131,7 +139,10 @@ pub fn run(m: &Memory) -> Result<()> {
             continue;
         }
         let (tokens, predicted) = match ask(m, &method, activations, &Device::null(threads)) {
-            Err(engraft::Error::Adapters(why)) if m.methods.is_none() => {
+            // one that has no place in this model, or none in so many layers
+            Err(
+                why @ (engraft::Error::Adapters(_) | engraft::Error::Option { option: "adapter-drop", .. }),
+            ) if m.methods.is_none() => {
                 left_out.push(LeftOut { method: method_name(&method).into(), why: why.to_string() });
                 continue;
             }
@@ -194,6 +205,9 @@ fn measure(
     }
     if let Some(task) = &m.task {
         c.args(["--task", task]);
+    }
+    if let Some(drop) = m.adapter_drop {
+        c.args(["--adapter-drop", &drop.to_string()]);
     }
     if let Some(width) = m.bottleneck {
         c.args(["--bottleneck", &width.to_string()]);

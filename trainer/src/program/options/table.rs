@@ -150,8 +150,8 @@ options! {
     "Model and data" {
         /// What is learned; that of the saved head with --init
         [value_name = "TASK"] task: String, Use;
-        /// The backbone: a directory with config.json, tokenizer.json and model.safetensors; the
-        /// small one that is built in if there is none
+        /// The backbone: a directory with config.json, a tokenizer and model.safetensors; the small
+        /// one that is built in if there is none
         [value_name = "DIR"] model: PathBuf;
         /// What the frozen backbone's matrices are stored as; as its files have them if not given
         [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype, Use;
