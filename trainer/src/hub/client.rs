@@ -2,11 +2,11 @@
 use super::{Failed, files::CONFIG, home::Home, name::Name};
 use crate::Error;
 use serde::Deserialize;
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 use ureq::{
     Agent, Body,
     http::{HeaderMap, Response, Uri},
-    tls::{TlsConfig, TlsProvider},
+    tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
 };
 
 type Result<T> = std::result::Result<T, Failed>;
@@ -24,7 +24,7 @@ pub struct Client<'a> {
     agent: Agent,
     home: &'a Home,
     /// Why there is no TLS, if there is none.
-    no_tls: Option<&'static str>,
+    no_tls: Option<String>,
 }
 
 /// What a revision of a repository has.
@@ -53,7 +53,7 @@ pub struct Head {
 
 impl<'a> Client<'a> {
     pub fn new(home: &'a Home) -> Client<'a> {
-        let (tls, no_tls) = match tls() {
+        let (tls, no_tls) = match tls(home) {
             Ok(tls) => (tls, None),
             Err(why) => (TlsConfig::default(), Some(why)),
         };
@@ -143,8 +143,8 @@ impl<'a> Client<'a> {
         Err(wrong(name, format!("{} redirects in a circle", self.home.endpoint)))
     }
     fn ask(&self, name: &Name, head: bool, url: &Uri, from: u64, is_own: bool) -> Result<Response<Body>> {
-        match (url.scheme_str(), self.no_tls) {
-            (Some("https"), Some(why)) => return Err(Failed::Unasked(why.into())),
+        match (url.scheme_str(), &self.no_tls) {
+            (Some("https"), Some(why)) => return Err(Failed::Unasked(why.clone())),
             (Some("http"), _) if self.home.endpoint.starts_with("https:") => {
                 let host = url.host().unwrap_or_default();
                 return Err(wrong(name, format!("the hub sends on to {host} without TLS, which is refused")));
@@ -248,17 +248,34 @@ fn encoded(text: &str) -> String {
 
 /// TLS without C code.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn tls() -> std::result::Result<TlsConfig, &'static str> {
+fn tls(home: &Home) -> std::result::Result<TlsConfig, String> {
     if !graviola::util::is_cpu_supported() {
-        return Err("TLS needs a processor with AES, and on x86-64 with AVX2 and ADX");
+        return Err("TLS needs a processor with AES, and on x86-64 with AVX2 and ADX".into());
     }
-    let provider = std::sync::Arc::new(rustls_graviola::default_provider());
-    let tls = TlsConfig::builder().provider(TlsProvider::Rustls);
-    Ok(tls.unversioned_rustls_crypto_provider(provider).build())
+    let roots = home.authorities.as_deref().map_or(Ok(RootCerts::WebPki), authorities)?;
+    let tls = TlsConfig::builder().provider(TlsProvider::Rustls).root_certs(roots);
+    Ok(tls.unversioned_rustls_crypto_provider(Arc::new(rustls_graviola::default_provider())).build())
 }
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn tls() -> std::result::Result<TlsConfig, &'static str> {
-    Err("there is no TLS for this kind of processor")
+fn tls(home: &Home) -> std::result::Result<TlsConfig, String> {
+    home.authorities.as_deref().map_or(Ok(RootCerts::WebPki), authorities)?;
+    Err("there is no TLS for this kind of processor".into())
+}
+/// Certificates in a file.
+fn authorities(file: &Path) -> std::result::Result<RootCerts, String> {
+    let failed = |why: String| format!("SSL_CERT_FILE is {}: {why}", file.display());
+    let pem = std::fs::read(file).map_err(|e| failed(e.to_string()))?;
+    let mut all = vec![];
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(one) = item.map_err(|e| failed(e.to_string()))? {
+            all.push(one);
+        }
+    }
+    if all.is_empty() {
+        Err(failed("there is no certificate in it".into()))
+    } else {
+        Ok(RootCerts::Specific(Arc::new(all)))
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub struct Home {
     pub endpoint: String,
     /// `$HF_TOKEN`, else what is in the file `token` of `$HF_HOME`. It is nobody's to see.
     pub token: Option<String>,
+    /// `$SSL_CERT_FILE`: the certificates of authorities that are trusted in place of the web's.
+    pub authorities: Option<PathBuf>,
     /// `$HF_HUB_OFFLINE`: nothing is asked of the network.
     pub offline: bool,
 }
@@ -59,7 +61,8 @@ impl Home {
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(refused("HF_TOKEN", "a text with spaces or other signs in it", "a token of the hub"));
         }
-        Ok(Home { cache, endpoint, token, offline: is_true("HF_HUB_OFFLINE") })
+        let (authorities, offline) = (path("SSL_CERT_FILE"), is_true("HF_HUB_OFFLINE"));
+        Ok(Home { cache, endpoint, token, authorities, offline })
     }
 }
 

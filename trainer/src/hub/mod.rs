@@ -103,7 +103,7 @@ fn absent(name: &Name, missing: &str, why: &str) -> Error {
 
 #[cfg(not(feature = "hub"))]
 fn fetch(home: &Home, _: &Name, _: &Place, _: Need, _: Mode) -> std::result::Result<String, Failed> {
-    let _ = (&home.endpoint, &home.token);
+    let _ = (&home.endpoint, &home.token, &home.authorities);
     Err(Failed::Unasked("this program was built without the feature `hub`, which downloads".into()))
 }
 #[cfg(feature = "hub")]

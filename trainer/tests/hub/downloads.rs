@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub fn asking(work: &Work, hub: &Hub, line: &str) -> Command {
     let mut command = work.arguments(line);
     clean(&mut command, &work.path("home"));
-    command.env("HF_ENDPOINT", format!("http://{}", hub.address));
+    command.env("HF_ENDPOINT", &hub.endpoint);
     command
 }
 pub fn ask(work: &Work, hub: &Hub, line: &str) -> Ran {

@@ -119,7 +119,7 @@ fn what_the_hub_refuses_is_said_with_what_to_do() {
         let mut command = asking(&work, &hub, &format!("inspect --model {model}"));
         Ran::of(command.envs(token.map(|token| ("HF_TOKEN", token))))
     };
-    let page = format!("http://{}/tiny/gated", hub.address);
+    let page = format!("{}/tiny/gated", hub.endpoint);
     ask_for("hf:tiny/gated", None).fails(&["hf:tiny/gated", &page, "set HF_TOKEN", "hf auth login"]);
     let ran = ask_for("hf:tiny/gated", Some("hf_secret"));
     assert!(!ran.stderr.contains("hf_secret"));
@@ -151,12 +151,36 @@ fn where_nobody_answers_the_error_says_so() {
     let work = Work::empty();
     let hub = Hub::serving(small());
     let mut command = asking(&work, &hub, INSPECT);
-    let address = hub.address.to_string();
+    let endpoint = hub.endpoint.clone();
     drop(hub);
     Ran::of(&mut command).fails(&[
         "it is not in the cache",
-        &address,
+        &endpoint,
         "cannot be reached",
         "`hf download tiny/demo`",
     ]);
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[test]
+fn tls_is_with_whom_it_should_be_and_is_not_given_up() {
+    let work = Work::empty();
+    let hub = Hub::with_tls(small());
+    let at = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/tls").join(name);
+    let ask = |line: &str, authorities: &Path| {
+        Ran::of(asking(&work, &hub, line).env("HF_TOKEN", "hf_secret").env("SSL_CERT_FILE", authorities))
+    };
+    let config = "memory --model hf:tiny/demo --batch 1 --length 4 --methods lora";
+    ask(config, &at("server.key")).fails(&["SSL_CERT_FILE", "server.key", "no certificate in it"]);
+    ask(config, &at("none.pem")).fails(&["SSL_CERT_FILE", "none.pem"]);
+    // one whom the web's authorities do not know is told nothing
+    Ran::of(&mut asking(&work, &hub, config)).fails(&[&hub.endpoint, "cannot be reached", "certificate"]);
+    assert!(hub.seen().is_empty());
+    ask(config, &at("ca.pem")).good();
+    assert!(folder(&work).join("snapshots").join(COMMIT).join("config.json").is_file());
+    // and what is large is not fetched without TLS if the hub has it
+    ask(INSPECT, &at("ca.pem")).fails(&["hf:tiny/demo", "without TLS"]);
+    assert_eq!(weights(&work), (Some(0), false));
+    let seen = std::mem::take(&mut hub.state().seen);
+    assert!(seen.iter().all(|r| !r.of_cdn && r.headers["authorization"] == "Bearer hf_secret"));
 }

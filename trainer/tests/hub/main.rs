@@ -25,5 +25,5 @@ fn clean(command: &mut Command, home: &Path) {
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(name);
     }
-    command.env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN").env("HF_HOME", home);
+    command.env_remove("SSL_CERT_FILE").env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN").env("HF_HOME", home);
 }

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard,
@@ -41,7 +41,9 @@ pub struct State {
 }
 
 pub struct Hub {
-    pub address: SocketAddr,
+    /// Where it is: `HF_ENDPOINT`.
+    pub endpoint: String,
+    address: SocketAddr,
     cdn: SocketAddr,
     state: Arc<Mutex<State>>,
     stop: Arc<AtomicBool>,
@@ -53,6 +55,14 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 impl Hub {
     pub fn serving(files: BTreeMap<String, Vec<u8>>) -> Hub {
+        Hub::start(files, false)
+    }
+    /// The same with TLS, as `localhost`. What is large then comes from an address without.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub fn with_tls(files: BTreeMap<String, Vec<u8>>) -> Hub {
+        Hub::start(files, true)
+    }
+    fn start(files: BTreeMap<String, Vec<u8>>, with_tls: bool) -> Hub {
         let state = Arc::new(Mutex::new(State { files, commit: COMMIT.into(), ..State::default() }));
         let stop = Arc::new(AtomicBool::new(false));
         let [own, cdn] = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -66,12 +76,22 @@ impl Hub {
                     }
                     let (state, stream) = (state.clone(), stream.unwrap());
                     // one who hangs up early is part of the game
-                    std::thread::spawn(move || drop(answer(stream, &state, of_cdn, cdn_address)));
+                    std::thread::spawn(move || {
+                        drop(stream.set_read_timeout(Some(Duration::from_secs(10))));
+                        match with_tls && !of_cdn {
+                            true => drop(answer(tls(stream), &state, of_cdn, cdn_address)),
+                            false => drop(answer(stream, &state, of_cdn, cdn_address)),
+                        }
+                    });
                 }
             })
         };
         let threads = vec![listen(own, false), listen(cdn, true)];
-        Hub { address, cdn: cdn_address, state, stop, threads }
+        let endpoint = match with_tls {
+            true => format!("https://localhost:{}", address.port()),
+            false => format!("http://{address}"),
+        };
+        Hub { endpoint, address, cdn: cdn_address, state, stop, threads }
     }
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
@@ -101,9 +121,28 @@ pub fn etag(name: &str, bytes: &[u8]) -> String {
     if is_large(name) { hash } else { hash[..40].into() }
 }
 
-fn answer(stream: TcpStream, state: &Mutex<State>, of_cdn: bool, cdn: SocketAddr) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn tls(stream: TcpStream) -> impl Read + Write {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let provider = Arc::new(rustls_graviola::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::new(config)).unwrap(), stream)
+}
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn tls(stream: TcpStream) -> TcpStream {
+    stream
+}
+
+fn answer(
+    mut stream: impl Read + Write,
+    state: &Mutex<State>,
+    of_cdn: bool,
+    cdn: SocketAddr,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(&mut stream).lines();
     let mut first = String::new();
     let mut headers = BTreeMap::new();
     for line in lines.by_ref() {
@@ -115,6 +154,9 @@ fn answer(stream: TcpStream, state: &Mutex<State>, of_cdn: bool, cdn: SocketAddr
             }
             _ => first = line,
         }
+    }
+    if first.is_empty() {
+        return Ok(()); // nobody asked
     }
     let mut words = first.split(' ').map(String::from);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -134,7 +176,7 @@ impl Reply {
     fn new(status: u16, headers: &[(&'static str, String)], body: &[u8]) -> Reply {
         Reply { status, headers: headers.to_vec(), body: body.into(), sent: body.len() }
     }
-    fn send(self, mut to: TcpStream, is_head: bool) -> std::io::Result<()> {
+    fn send(self, mut to: impl Write, is_head: bool) -> std::io::Result<()> {
         let mut head = format!(
             "HTTP/1.1 {} X\r\nContent-Length: {}\r\nConnection: close\r\n",
             self.status,
@@ -142,7 +184,10 @@ impl Reply {
         );
         self.headers.iter().for_each(|(key, value)| head += &format!("{key}: {value}\r\n"));
         to.write_all(format!("{head}\r\n").as_bytes())?;
-        if is_head { Ok(()) } else { to.write_all(&self.body[..self.sent]) }
+        if !is_head {
+            to.write_all(&self.body[..self.sent])?;
+        }
+        to.flush()
     }
 }
 
