@@ -51,9 +51,10 @@ pub fn fetch(home: &Home, name: &Name, place: &Place, need: Need, mode: Mode) ->
         return Err(wrong(name, format!("{} has no {missing}, which is needed", home.endpoint)));
     }
     wanted.files.iter().try_for_each(|file| source.file(file))?;
-    // that the revision is here is said when it is
-    if name.revision != commit {
-        let reference = place.reference();
+    // that the revision is here is said when it is, and not again: a cache may be there to be read
+    let reference = place.reference();
+    let said = fs::read_to_string(&reference).unwrap_or_default();
+    if name.revision != commit && said.trim() != commit {
         make_folder(&reference)?;
         output::write_atomically(reference, commit.as_bytes())?;
     }

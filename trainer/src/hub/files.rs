@@ -23,7 +23,11 @@ pub fn is_companion(name: &str) -> bool {
     let is_of_kind =
         name.rsplit_once('.').is_some_and(|(_, kind)| kinds.contains(&kind)) && !name.starts_with('.');
     let of_others = engraft_adapters::files::names();
-    is_of_kind && !name.ends_with(INDEX) && name != "report.json" && !of_others.contains(&name)
+    is_of_kind
+        && !name.contains('/')
+        && !name.ends_with(INDEX)
+        && name != "report.json"
+        && !of_others.contains(&name)
 }
 
 /// Of the files of a repository or a directory those that are wanted: configuration, tokenizer and

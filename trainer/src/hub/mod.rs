@@ -1,7 +1,7 @@
 //! Models of the Hugging Face hub, by paths such as `hf:OWNER/NAME@REVISION`.
 //!
 //! [`find`] gives the directory that such a path stands for, in the cache that all programs share
-//! ([`Home`]). With the feature `hub` what is missing there is downloaded; without it, with
+//! (`home.rs`). With the feature `hub` what is missing there is downloaded; without it, with
 //! `HF_HUB_OFFLINE=1` and where there is no network the cache alone serves.
 //!
 //! The client is our own, and small. The crate `hf-hub` 0.5 cannot be built without C code (its
@@ -17,14 +17,17 @@ mod files;
 mod home;
 mod name;
 
-pub use files::{Need, is_companion};
-pub use name::SCHEME;
+pub use files::Need;
+pub(crate) use files::is_companion;
 
 use crate::{Error, Result, reports::progress::Mode};
 use cache::Place;
 use home::Home;
 use name::{Name, is_commit};
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 /// A model that a path stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +72,8 @@ pub fn find(path: &Path, need: Need, mode: Mode) -> Result<Found> {
         Err(Failed::Unasked(why)) => match place.cached(need)? {
             Ok(commit) => {
                 if mode != Mode::Quiet && cfg!(feature = "hub") && !home.offline {
-                    eprintln!("note: {why}; {name} is taken from the cache, at commit {commit}");
+                    let said = format!("note: {why}; {name} is taken from the cache, at commit {commit}");
+                    let _ = writeln!(std::io::stderr(), "{said}");
                 }
                 commit
             }
@@ -103,7 +107,7 @@ fn absent(name: &Name, missing: &str, why: &str) -> Error {
 
 #[cfg(not(feature = "hub"))]
 fn fetch(home: &Home, _: &Name, _: &Place, _: Need, _: Mode) -> std::result::Result<String, Failed> {
-    let _ = (&home.endpoint, &home.token, &home.authorities);
+    let _ = (&home.endpoint, &home.token, &home.authorities); // nobody is asked
     Err(Failed::Unasked("this program was built without the feature `hub`, which downloads".into()))
 }
 #[cfg(feature = "hub")]

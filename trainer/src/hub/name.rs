@@ -3,7 +3,7 @@ use crate::{Error, Result};
 use std::{fmt, path::Path};
 
 /// What a path of the hub begins with.
-pub const SCHEME: &str = "hf:";
+const SCHEME: &str = "hf:";
 /// The revision that is meant where none is named.
 const MAIN: &str = "main";
 
