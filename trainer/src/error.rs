@@ -58,6 +58,14 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A model of the Hugging Face hub is not to be had.
+    #[error("{model}: {why}")]
+    Hub {
+        /// The model as it was named, or a variable of the environment.
+        model: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// A file as a whole is not what it should be.
     #[error("{path}: {why}")]
     File {

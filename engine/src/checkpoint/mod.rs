@@ -22,5 +22,5 @@ mod torch;
 mod write;
 
 pub use load::{LinearForm, Load};
-pub use read::Checkpoint;
+pub use read::{Checkpoint, MODEL};
 pub use write::{TensorData, save, serialize, serialize_with, write};

@@ -48,9 +48,9 @@ impl Entry {
     }
 }
 
-/// What the weights of a model directory are called: one file, or the index of several. The first
-/// that is there counts.
-const MODEL: &[&str] = &[
+/// What the weights of a model directory are called: one file, or the index of several, whose name
+/// ends in `.index.json`. The first that is there counts.
+pub const MODEL: &[&str] = &[
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -98,27 +98,19 @@ impl Checkpoint {
             }
         }
     }
-    /// The shards of an index, which lie beside it.
+    /// The names of the shards of an index, which lie beside it.
+    pub fn shards_of(index: &Path) -> Result<BTreeSet<String>> {
+        Ok(weight_map(index)?.into_values().collect())
+    }
     fn shards(index: &Path) -> Result<Checkpoint> {
-        let bad = |what: String| Error::File { path: index.into(), what };
-        let text =
-            std::fs::read_to_string(index).map_err(|source| Error::Io { path: index.into(), source })?;
-        let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-        let map = json["weight_map"].as_object().ok_or_else(|| bad("no `weight_map`".into()))?;
-        let mut shards = BTreeSet::new();
-        for (name, file) in map {
-            let file =
-                file.as_str().ok_or_else(|| bad(format!("`weight_map` of `{name}` is not a file name")))?;
-            if Path::new(file).components().count() != 1
-                || !matches!(Path::new(file).components().next(), Some(std::path::Component::Normal(_)))
-            {
-                return Err(bad(format!("`{file}` is not the name of a file beside the index")));
-            }
-            shards.insert(index.with_file_name(file));
-        }
+        let map = weight_map(index)?;
+        let shards: BTreeSet<PathBuf> = map.values().map(|file| index.with_file_name(file)).collect();
         let all = Checkpoint::from_files(index, &shards.into_iter().collect::<Vec<_>>())?;
         match map.keys().find(|n| !all.tensors.contains_key(*n)) {
-            Some(name) => Err(bad(format!("tensor `{name}` is in none of the shards"))),
+            Some(name) => {
+                let what = format!("tensor `{name}` is in none of the shards");
+                Err(Error::File { path: index.into(), what })
+            }
             None => Ok(all),
         }
     }
@@ -360,4 +352,21 @@ pub(super) fn f16s(bytes: &[u8]) -> impl Iterator<Item = f16> {
 fn said(bytes: &[u8], name: &str) -> Option<String> {
     let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
     header.metadata().as_ref()?.get(name).cloned()
+}
+/// Of each tensor the shard that an index says it is in: a file beside the index.
+fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
+    let bad = |what: String| Error::File { path: index.into(), what };
+    let text = std::fs::read_to_string(index).map_err(|source| Error::Io { path: index.into(), source })?;
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    let map = json["weight_map"].as_object().ok_or_else(|| bad("no `weight_map`".into()))?;
+    let shard = |(name, file): (&String, &serde_json::Value)| {
+        let file =
+            file.as_str().ok_or_else(|| bad(format!("`weight_map` of `{name}` is not a file name")))?;
+        let mut parts = Path::new(file).components();
+        match (parts.next(), parts.next()) {
+            (Some(std::path::Component::Normal(_)), None) => Ok((name.clone(), file.to_string())),
+            _ => Err(bad(format!("`{file}` is not the name of a file beside the index"))),
+        }
+    };
+    map.iter().map(shard).collect()
 }

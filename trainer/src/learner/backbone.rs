@@ -1,6 +1,9 @@
 //! A frozen model, and what is grafted onto it.
 use super::opening::Opening;
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    hub::{self, Found, Need, is_companion},
+};
 use engraft_adapters::{Adapter, Base, HeadConfig, Host, Merged, files::Origin};
 use engraft_engine::{
     Checkpoint, Cx, Device, Hooks, ParamSet, Pass, Plain, Storage, Tensor,
@@ -25,6 +28,7 @@ struct Copied {
 pub struct Backbone {
     pub(super) model: Arc<dyn Model>,
     directory: PathBuf,
+    commit: Option<String>,
     device: Device,
     host: Host,
     unused: Vec<String>,
@@ -36,7 +40,7 @@ pub struct Backbone {
 
 impl Backbone {
     /// Loads a frozen model: `config.json` and `model.safetensors` or `pytorch_model.bin` or their
-    /// shards.
+    /// shards, in a directory or, by a path such as `hf:OWNER/NAME@REVISION`, of the hub.
     pub fn open(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
         Backbone::load(directory.as_ref(), device, how, false)
     }
@@ -45,10 +49,13 @@ impl Backbone {
     pub fn open_to_train(directory: impl AsRef<Path>, device: &Device, how: Opening) -> Result<Backbone> {
         Backbone::load(directory.as_ref(), device, how, true)
     }
-    fn load(directory: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
+    fn load(path: &Path, device: &Device, how: Opening, train: bool) -> Result<Backbone> {
         how.check(train)?;
+        let Opening { dropout, storage, compute, families, progress } = how;
+        let need = if device.is_null() { Need::Companions } else { Need::Whole };
+        let Found { directory, name, commit } = hub::find(path, need, progress)?;
+        let directory = directory.as_path();
         let _held = output::reading(directory)?;
-        let Opening { dropout, storage, compute, families } = how;
         let mut set = ParamSet::new();
         let (train_in, how) = (train.then_some(&mut set), Holding { storage, compute });
         let mut loaded = load_as(families, directory, device, train_in, how)?;
@@ -59,7 +66,7 @@ impl Backbone {
             hidden_size: loaded.model.info().channels,
             model_class: loaded.model.info().class.into(),
             vocabulary: loaded.model.info().vocabulary,
-            model_name: directory.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            model_name: name,
             model_type: loaded.model.info().family.into(),
             tied: loaded.model.info().is_tied,
             norm_eps: loaded.model.info().head_eps,
@@ -68,6 +75,7 @@ impl Backbone {
         Ok(Backbone {
             model: loaded.model.into(),
             directory: directory.into(),
+            commit,
             device: device.clone(),
             host,
             unused: loaded.unused,
@@ -87,6 +95,10 @@ impl Backbone {
     /// Where it was loaded from.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+    /// The commit that it is of, if it is a model of the hub.
+    pub fn commit(&self) -> Option<&str> {
+        self.commit.as_deref()
     }
     /// What it lives on.
     pub fn device(&self) -> &Device {
@@ -268,13 +280,4 @@ fn in_f32(config: &[u8]) -> Option<Vec<u8>> {
         }
     }
     serde_json::to_vec_pretty(&v).ok()
-}
-/// Whether a file of a model directory says how the model or its tokenizer works, and is none of
-/// weights or of a run.
-fn is_companion(name: &str) -> bool {
-    let kinds = ["json", "txt", "model", "jinja", "tiktoken", "py"];
-    let is_of_kind =
-        name.rsplit_once('.').is_some_and(|(_, kind)| kinds.contains(&kind)) && !name.starts_with('.');
-    let of_others = engraft_adapters::files::names();
-    is_of_kind && !name.ends_with(".index.json") && name != "report.json" && !of_others.contains(&name)
 }

@@ -1,5 +1,5 @@
 //! How a backbone is opened: what it is stored as in memory, and in what arithmetic it computes.
-use crate::{Error, Result};
+use crate::{Error, Result, reports::progress::Mode};
 use engraft_engine::{Compute, Storage};
 use engraft_models::{FAMILIES, Family};
 
@@ -17,10 +17,13 @@ pub struct Opening {
     pub compute: Compute,
     /// The families that `model_type` may name.
     pub families: &'static [Family],
+    /// How it is shown that a model of the hub is downloaded: not at all, unless said otherwise.
+    pub progress: Mode,
 }
 impl Default for Opening {
     fn default() -> Opening {
-        Opening { dropout: None, storage: None, compute: Compute::F32, families: FAMILIES }
+        let (dropout, storage, compute, progress) = Default::default();
+        Opening { dropout, storage, compute, families: FAMILIES, progress }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Data whose rows each name the adapter that answers for them.
 use super::{
     args::{Grafted, RunArgs},
-    options::{Mark, Options, SavedAdapter},
+    options::{Mark, Options, SavedAdapter, Settings},
     print::{note, note_unused},
     setup::{max_length, open, open_backbone, tokenizer, were_cut},
 };
@@ -47,6 +47,7 @@ impl Mixed {
         let known = known(&g.adapters)?;
         let given = Options { model: Some(g.model.clone()), task: g.task.clone(), ..g.stored.options() };
         let s = as_all_recorded(given.over(reading), &known, purpose)?.settle()?;
+        let s = Settings { quiet: run.quiet, ..s };
         let columns = Columns { adapter: g.adapter_column.clone(), ..s.columns() };
         let want = Want { content: Content::Texts, labels: purpose == Purpose::Evaluate };
         let files = Files::new(&expand(input)?, &columns, want)?;

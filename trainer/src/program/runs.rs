@@ -51,7 +51,8 @@ pub fn is_complete(out: &Path) -> bool {
 }
 /// Whether this very run did.
 fn is_done(s: &Settings) -> bool {
-    let comparable = |s: Settings| Settings { task: None, threads: 0, json: false, quiet: false, ..s };
+    let comparable =
+        |s: Settings| Settings { task: None, model_commit: None, threads: 0, json: false, quiet: false, ..s };
     let recorded = || Options::read(s.out.join(options::FILE)).and_then(Options::resolve);
     is_complete(&s.out) && recorded().is_ok_and(|r| comparable(r) == comparable(s.clone()))
 }
@@ -166,6 +167,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
     let device = open(s.device, s.threads)?;
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let backbone = open_backbone(s, &device)?;
+    let commit = backbone.commit().map(String::from);
     let max_length = max_length(s.max_length, &backbone);
     let tokenizer = tokenizer(&backbone, max_length)?;
     let (told, mut survey, mut labels) = (s.told(), None, None);
@@ -214,7 +216,8 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
         cache_prefix(&mut learners, directory, s.cache_dtype, max_length)?;
     }
     if let Some(budget) = s.memory_budget {
-        let null = open_backbone(s, &Device::null(device.threads()))?;
+        let s = Settings { model_commit: commit.clone(), ..s.clone() };
+        let null = open_backbone(&s, &Device::null(device.threads()))?;
         let (mut priced, _) = self::learners(&parts, null, |kind| (kind.known)(labels.clone(), &told))?;
         let steps = recipes.iter().map(|r| r.steps(source)).collect::<Result<Vec<_>>>()?;
         let (longest, _) = recipes.iter().zip(steps).max_by_key(|(_, n)| *n).unwrap_or((&recipes[0], 0));
@@ -230,11 +233,13 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
     let (mut entries, mut names) = (vec![], vec![]);
     for ((part, learner), recipe) in parts.into_iter().zip(learners).zip(recipes) {
         let Part { name, settings, mut directory, from } = part;
-        directory.set_settings(Settings { task: Some(kind.name.into()), ..settings }.file());
+        let (task, model_commit) = (Some(kind.name.into()), commit.clone());
+        directory.set_settings(Settings { task, model_commit, ..settings }.file());
         names.push(name.clone());
         entries.push(Entry { name, recipe, directory, learner, from });
     }
     if let Some((home, _)) = &mut home {
+        home.set_settings(Settings { model_commit: commit, ..s.clone() }.file());
         home.save(Some(&[]), &[], None, &[])?; // from now on it says what there is to go on with
     }
     let outcomes = train_together(entries, source, eval.as_ref(), around)?;

@@ -6,7 +6,9 @@ use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
     data::{Columns, Content, Files, Survey, Want},
+    hub,
     learner::{Backbone, Graft, Learner, Opening},
+    reports::progress::Mode,
     run::{evaluate::Encoded, recipe::Recipe, stream::Stream},
     tasks::{Purpose, TASKS, Task, TaskType, Told},
     text::{
@@ -55,7 +57,9 @@ pub fn length(backbone: &Backbone, given: Option<usize>) -> Result<usize> {
 /// The backbone that the settings name.
 pub fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
     let model = s.model.as_ref().ok_or_else(|| needed("model"))?;
+    let model = &s.model_commit.as_ref().map_or(Ok(model.clone()), |commit| hub::pinned(model, commit))?;
     let how = Opening {
+        progress: Mode::detect(s.quiet),
         dropout: s.dropout.map(|p| p as f32),
         storage: s.backbone_dtype.map(Into::into),
         compute: s.backbone_compute.into(),

@@ -140,6 +140,37 @@ fn bar(title: &str, total: u64) -> ProgressBar {
     bar
 }
 
+/// The progress of a download: a bar, or one line.
+pub struct Bytes(Option<ProgressBar>);
+
+impl Bytes {
+    /// Shows a download of so many bytes on stderr.
+    pub fn new(mode: Mode, title: &str, total: u64) -> Self {
+        if mode == Mode::Lines {
+            let _ = writeln!(std::io::stderr(), "downloading {title}, {}", indicatif::DecimalBytes(total));
+        }
+        Self((mode == Mode::Bar).then(|| {
+            let style = ProgressStyle::with_template(
+                "{prefix} {bar:24} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
+            );
+            let style = style.expect("the template is a constant").progress_chars("=> ");
+            let target = ProgressDrawTarget::stderr();
+            ProgressBar::with_draw_target(Some(total), target).with_style(style).with_prefix(title.to_string())
+        }))
+    }
+
+    /// So many bytes are there.
+    pub fn at(&self, bytes: u64) {
+        self.0.iter().for_each(|bar| bar.set_position(bytes));
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.0.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
 /// How fast it goes and where the loss is.
 struct Pace {
     start: Instant,

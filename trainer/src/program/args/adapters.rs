@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::shared::at_least_one;
 use crate::program::choose::one_of;
-use crate::program::options::{CompatChoice, FormatChoice, SavedAdapter};
+use crate::program::options::{CompatChoice, FormatChoice, MODEL, SavedAdapter};
 
 /// `engraft adapters`.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub struct Rename {
 #[derive(Debug, Args)]
 pub struct Merge {
     /// The model that they are for; its config.json is enough
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// The adapters: directories, each perhaps with another name as in NAME=DIR
     #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
@@ -115,7 +115,7 @@ pub struct Convert {
     #[arg(long, value_name = "FORMAT", value_parser = one_of::<FormatChoice>())]
     pub to: FormatChoice,
     /// The model that it is for; its config.json is enough
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// Its name, where PEFT's files hold none; `default` if not given
     #[arg(long, value_name = "NAME")]
@@ -142,8 +142,8 @@ pub struct Diff {
 /// `engraft fold`.
 #[derive(Debug, Args)]
 pub struct Fold {
-    /// The model's directory
-    #[arg(long, value_name = "DIR")]
+    /// The model
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// The adapter's
     #[arg(long, value_name = "DIR")]

@@ -1,6 +1,6 @@
 //! Arguments of `engraft generate`.
 use super::{RunArgs, StorageArgs, at_least_one};
-use crate::program::options::{CompatChoice, Composed, Layers};
+use crate::program::options::{CompatChoice, Composed, Layers, MODEL};
 use clap::Args;
 use engraft::data::Column;
 use engraft::generation::{EarlyStopping, Settings};
@@ -11,8 +11,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("prompts").required(true).args(["prompt", "input", "ids"]))]
 pub struct Generate {
-    /// The model's directory; its generation_config.json says what is not given
-    #[arg(long, value_name = "DIR")]
+    /// The model; its generation_config.json says what is not given
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]

@@ -19,7 +19,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
 use super::options::{
-    ActivationsChoice, BackboneDtype, Backend, CompatChoice, FILE, Layers, Mark, Methods, Options,
+    ActivationsChoice, BackboneDtype, Backend, CompatChoice, FILE, Layers, MODEL, Mark, Methods, Options,
     ReductionFactor, Settings,
 };
 use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
@@ -187,9 +187,8 @@ pub struct Shares {
 /// `engraft inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// The backbone's directory; config.json is enough, and weights that are not there are taken to
-    /// be f32
-    #[arg(long, value_name = "DIR")]
+    /// The backbone; config.json is enough, and weights that are not there are taken to be f32
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
@@ -206,9 +205,9 @@ pub struct Inspect {
 /// `engraft memory`.
 #[derive(Debug, Clone, Args)]
 pub struct Memory {
-    /// The backbone's directory; a prediction needs its config.json, and takes weights that are not
+    /// The backbone; a prediction needs its config.json, and takes weights that are not
     /// there to be f32
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
@@ -259,8 +258,8 @@ pub struct Memory {
 /// `engraft forward`.
 #[derive(Debug, Args)]
 pub struct Forward {
-    /// The backbone's directory
-    #[arg(long, value_name = "DIR")]
+    /// The backbone
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]
@@ -299,8 +298,8 @@ pub struct Forward {
 /// `engraft quantize`.
 #[derive(Debug, Args)]
 pub struct Quantize {
-    /// The backbone's directory
-    #[arg(long, value_name = "DIR")]
+    /// The backbone
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// What its matrices are to be stored as
     #[arg(long, value_name = "TYPE", value_parser = one_of::<BackboneDtype>())]

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::program::choose::one_of;
 use crate::program::options::{
-    AdapterDtype, BackboneCompute, BackboneDtype, Backend, CompatChoice, Composed, Layers, Options,
+    AdapterDtype, BackboneCompute, BackboneDtype, Backend, CompatChoice, Composed, Layers, MODEL, Options,
 };
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
@@ -36,8 +36,9 @@ impl StorageArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("answering").args(["adapter", "adapter_column"]))]
 pub struct Grafted {
-    /// The backbone: a directory with config.json, a tokenizer and model.safetensors
-    #[arg(long, value_name = "DIR")]
+    /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a model of
+    /// the Hugging Face hub
+    #[arg(long, value_name = MODEL)]
     pub model: PathBuf,
     /// How it is stored.
     #[command(flatten)]

@@ -11,14 +11,16 @@ use engraft::{
     adapters::Head,
     engine::output,
     learner::{Backbone, Opening},
+    reports::progress::Mode,
 };
 
 pub fn run(f: &Fold) -> Result<()> {
     let device = open(Backend::Cpu, f.threads)?;
-    let backbone = Backbone::open(&f.model, &device, Opening::default())?;
+    let how = Opening { progress: Mode::detect(false), ..Opening::default() };
+    let backbone = Backbone::open(&f.model, &device, how)?;
     note_unused(&backbone);
     output::check_writable(&f.out)?;
-    if is_same(&f.model, &f.out) {
+    if is_same(backbone.directory(), &f.out) {
         bail!("--out is the model's own directory {}: the weights it holds would be lost", f.out.display());
     }
     let _held = output::reading(&f.adapter)?;

@@ -48,11 +48,11 @@ pub fn run(g: &Generate) -> Result<()> {
         ..g.stored.options()
     };
     let s = as_recorded(given, directory, g.run.quiet)?;
-    let settings = g.how.over(generation::Settings::read(&g.model)?)?;
+    let backbone = open_backbone(&s, &open(g.run.device, g.run.threads)?)?;
+    let settings = g.how.over(generation::Settings::read(backbone.directory())?)?;
     if g.stream && settings.num_beams > 1 {
         bail!("--stream prints tokens as they come, and in a beam search none is final before the end");
     }
-    let backbone = open_backbone(&s, &open(g.run.device, g.run.threads)?)?;
     if !g.run.quiet {
         note_unused(&backbone);
     }

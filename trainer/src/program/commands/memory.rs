@@ -10,10 +10,12 @@ use anyhow::{Context, Result, bail};
 use engraft::{
     adapters::parse,
     choice::Choice,
+    hub::{Need, find},
     learner::Graft,
     reports::{
         bytes::Bytes,
         process::{peak_rss_bytes, rss_bytes, rss_of_files_bytes},
+        progress::Mode,
         report::json_line,
     },
     run::{
@@ -133,6 +135,10 @@ pub fn run(m: &Memory) -> Result<()> {
         return say(&json_line(&Measured { ledger, rss_before_bytes, rss_peak_bytes, code_bytes }));
     }
     let threads = open(Backend::Cpu, m.threads)?.threads();
+    // what is predicted before it is measured is of the same files
+    let need = if m.measure { Need::Whole } else { Need::Companions };
+    let named = m.model.as_path();
+    let m = &Memory { model: find(named, need, Mode::detect(false))?.directory, ..m.clone() };
     let (mut rows, mut length, mut left_out) = (vec![], 0, Vec::<LeftOut>::new());
     for (method, activations) in pairs(m) {
         if left_out.iter().any(|l| l.method == method_name(&method)) {
@@ -160,7 +166,7 @@ pub fn run(m: &Memory) -> Result<()> {
             measured,
         });
     }
-    let table = Table { model: &m.model, batch: m.batch, length, threads, rows, left_out };
+    let table = Table { model: named, batch: m.batch, length, threads, rows, left_out };
     match (m.json, m.csv) {
         (true, _) => say(&json_line(&table))?,
         (_, true) => say(csv(&table)?.trim_end())?,

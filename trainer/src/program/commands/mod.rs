@@ -55,7 +55,7 @@ fn as_recorded(given: Options, directory: Option<&Path>, quiet: bool) -> Result<
     if !quiet {
         given.overriding(&recorded).iter().for_each(|line| tell(&format!("note: {line}")));
     }
-    Ok(given.over(recorded).settle()?)
+    Ok(Settings { quiet, ..given.over(recorded).settle()? })
 }
 
 /// Holds what was saved as it is, while it is read.

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use engraft::{
     engine::output,
     learner::{Backbone, Opening},
+    reports::progress::Mode,
 };
 use engraft_engine::Storage;
 use serde::Serialize;
@@ -27,12 +28,12 @@ struct Written {
 pub fn run(q: &Quantize) -> Result<()> {
     let device = open(Backend::Cpu, q.threads)?;
     let storage = Storage::from(q.dtype);
-    let how = Opening { storage: Some(storage), ..Opening::default() };
+    let how = Opening { storage: Some(storage), progress: Mode::detect(false), ..Opening::default() };
     let backbone = Backbone::open(&q.model, &device, how)?;
     note_unused(&backbone);
     // once the directory is there, `a/../model` too is known for what it is
     output::check_writable(&q.out)?;
-    if is_same(&q.model, &q.out) {
+    if is_same(backbone.directory(), &q.out) {
         bail!("--out is the model's own directory {}: the weights it holds would be lost", q.out.display());
     }
     let files = backbone.files()?;

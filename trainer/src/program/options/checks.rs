@@ -48,6 +48,9 @@ impl Options {
         if self.stream == Some(false) {
             lower.stream_buffer = None;
         }
+        if self.model.is_some() {
+            lower.model_commit = None;
+        }
         if matches!(self.adapter, Some(AdapterChoice::None | AdapterChoice::Full)) {
             lower.adapter_drop = None;
             lower.unshape();
@@ -135,6 +138,7 @@ impl Options {
             return Err(Error::Exclusive { one: "stream", other: "cache-prefix" });
         }
         let needs = [
+            ("model-commit", self.model_commit.is_some(), "model", self.model.is_some()),
             ("eval", self.eval.is_some(), "train", self.train.is_some()),
             ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
             ("text-pair-column", self.text_pair_column.is_some(), "train", self.train.is_some()),

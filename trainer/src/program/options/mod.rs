@@ -31,7 +31,7 @@ pub use choices::{
     FormatChoice, Head, PlacementChoice,
 };
 pub use grafted::{Composed, SavedAdapter};
-pub use table::{Mark, Options, Settings};
+pub use table::{MODEL, Mark, Options, Settings};
 pub use texts::{Layers, ReductionFactor, ScalingChoice};
 pub use variant::Variant;
 

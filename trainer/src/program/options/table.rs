@@ -18,6 +18,9 @@ use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
 use engraft::run::{adapter_drop::AdapterDrop, schedule::Decay};
 
+/// How a model is named, as help shows it.
+pub const MODEL: &str = "DIR|hf:OWNER/NAME[@REVISION]";
+
 /// The type of a settled option: its own with a default, an `Option` without.
 macro_rules! settled {
     ($ty:ty) => { Option<$ty> };
@@ -150,9 +153,14 @@ options! {
     "Model and data" {
         /// What is learned; that of the saved head with --init
         [value_name = "TASK"] task: String, Use;
-        /// The backbone: a directory with config.json, a tokenizer and model.safetensors; the small
-        /// one that is built in if there is none
-        [value_name = "DIR"] model: PathBuf;
+        /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a
+        /// model of the Hugging Face hub, which is downloaded into the usual cache unless it is
+        /// there (HF_HOME, HF_TOKEN and HF_HUB_OFFLINE count); the small one that is built in if
+        /// there is none
+        [value_name = MODEL] model: PathBuf;
+        /// The commit that the model of the hub was at: a run.toml has it, so that the run is
+        /// repeated on the same
+        [value_name = "COMMIT", hide = true] model_commit: String;
         /// What the frozen backbone's matrices are stored as; as its files have them if not given
         [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype, Use;
         /// How the products with the frozen backbone are computed; 8-bit integers are an

@@ -18,6 +18,7 @@ fn refused(text: &str) -> String {
 const ALL: &str = r#"
 task = "tagging"
 model = "m"
+model-commit = "0123456789abcdef0123456789abcdef01234567"
 backbone-dtype = "int8"
 train = "t.tsv"
 eval = "e.tsv"
@@ -334,6 +335,7 @@ fn options_that_exclude_each_other_are_named() {
     assert_eq!(both, "`no-shuffle` and `stream-buffer` exclude each other: give one of them");
     assert!(refused("stream = true\ncache-prefix = \"c\"").contains("`stream` and `cache-prefix` exclude"));
     assert_eq!(refused("label-column = 1"), "`label-column` needs `train`");
+    assert_eq!(refused("model-commit = \"0\""), "`model-commit` needs `model`");
     assert!(refused("adapter = \"none\"\nbottleneck = 8").contains("`adapter` is none"));
     for dtype in ["bf16", "f16", "int8", "nf4"] {
         let error = refused(&format!("adapter = \"full\"\nbackbone-dtype = \"{dtype}\""));

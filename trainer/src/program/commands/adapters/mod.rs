@@ -16,6 +16,7 @@ use engraft::{
     Device,
     adapters::{Adapter, files},
     learner::{Backbone, Opening},
+    reports::progress::Mode,
 };
 use engraft_engine::output::{Commit, check_writable, reading};
 use std::{path::Path, process::ExitCode};
@@ -37,8 +38,9 @@ struct For {
     device: Device,
 }
 impl For {
-    fn model(directory: &Path) -> Result<For> {
-        let backbone = Backbone::open(directory, &Device::null(1), Opening::default())?;
+    fn model(path: &Path) -> Result<For> {
+        let how = Opening { progress: Mode::detect(false), ..Opening::default() };
+        let backbone = Backbone::open(path, &Device::null(1), how)?;
         Ok(For { backbone, device: open(Backend::Cpu, 1)? })
     }
     fn adapter(&self, directory: &Path) -> Result<Adapter> {
