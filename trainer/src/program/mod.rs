@@ -5,6 +5,7 @@ pub mod commands;
 pub mod demo;
 pub mod graft;
 pub mod mixed;
+pub mod mixed_runs;
 pub mod options;
 pub mod print;
 pub mod runs;
