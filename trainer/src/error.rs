@@ -148,8 +148,10 @@ pub enum Error {
         why: String,
     },
     /// Something is wrong with one of several runs that go together.
-    #[error("variant `{name}`: {source}")]
+    #[error("{what} `{name}`: {source}")]
     Within {
+        /// What has the name.
+        what: &'static str,
         /// The name of the run.
         name: String,
         /// What is wrong with it.
@@ -180,6 +182,11 @@ impl Error {
     /// Whether a run left the numbers: then it is over, and no other run is concerned.
     pub fn has_diverged(&self) -> bool {
         matches!(self, Self::Diverged { .. } | Self::NotFinite { .. })
+    }
+
+    /// [`Error::Within`].
+    pub fn within(self, what: &'static str, name: &str) -> Self {
+        Self::Within { what, name: name.into(), source: Box::new(self) }
     }
 
     /// [`Error::File`].

@@ -18,6 +18,7 @@
 //! All are UTF-8, with or without a byte order mark, with either kind of line ending; blank lines
 //! are skipped.
 
+mod by_adapter;
 mod cells;
 mod columns;
 mod conll;
@@ -40,6 +41,7 @@ mod survey;
 mod table;
 mod words;
 
+pub use by_adapter::OfAdapter;
 pub use columns::{Column, Columns, Documents, Header, Quotes};
 pub use dataset::Dataset;
 pub use files::{Files, expand};

@@ -92,14 +92,27 @@ impl Backbone {
     /// A new learner on this model: what a graft describes, and the head of its task.
     ///
     /// A backbone that trains serves one learner: it is handed over.
-    pub fn learner(self, mut graft: Graft, task: Box<dyn Task>) -> Result<Learner> {
-        self.check_head(graft.head.as_deref())?;
+    pub fn learner(self, graft: Graft, task: Box<dyn Task>) -> Result<Learner> {
         let mut params = self.continue_set()?;
+        self.grafted(graft, task, &mut params)
+    }
+    /// Several of them, that learn from mixed batches: the places of their gradients are apart
+    /// ([`step_mixed`](crate::run::mixed::step_mixed)). A backbone that trains is refused.
+    pub fn learners(self, all: impl IntoIterator<Item = (Graft, Box<dyn Task>)>) -> Result<Vec<Learner>> {
+        if self.trains.is_some() {
+            return Err(Error::Model("a model whose weights train serves one learner only".into()));
+        }
+        let mut params = ParamSet::new();
+        let one = |(graft, task)| self.clone().grafted(graft, task, &mut params);
+        all.into_iter().map(one).collect()
+    }
+    fn grafted(self, mut graft: Graft, task: Box<dyn Task>, params: &mut ParamSet) -> Result<Learner> {
+        self.check_head(graft.head.as_deref())?;
         let (name, seed, head) = (graft.name.clone(), graft.seed, graft.head.take());
         let named = self.model().named();
-        let (set, setup) = graft.adapters(&self, self.base(&named), &mut params)?;
+        let (set, setup) = graft.adapters(&self, self.base(&named), params)?;
         drop(named);
-        let head = self.new_head(&name, head, &mut params, seed)?;
+        let head = self.new_head(&name, head, params, seed)?;
         Learner::new(self, (set, setup), head, task)
     }
     /// A learner that starts from what was saved, without the adapter's modules in some layers,

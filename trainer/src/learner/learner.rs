@@ -189,7 +189,7 @@ impl Learner {
     }
     /// The last hidden states of the rows that are read: (rows, channels). Others, if there are
     /// `more`, take what lies below from the same place.
-    fn hidden<'m>(
+    pub(super) fn hidden<'m>(
         &'m self,
         cx: &mut Cx<'m>,
         batch: &Batch,

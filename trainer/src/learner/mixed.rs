@@ -1,30 +1,23 @@
-//! Mixed batches: each example is answered by a learner of its own, all of them on one model.
-use super::learner::Learner;
+//! Mixed batches: each example has a learner of its own, all of them on one model.
+use super::{below::Below, learner::Learner};
 use crate::{Error, Result, tasks::Answer, text::batch::Batch};
 use engraft_adapters::Active;
-use engraft_engine::{Cx, Pass};
+use engraft_engine::{Act, Activations, Class, Cx, Gradients, Pass};
 
 /// What the learners compute for the examples of a batch, without dropout: example i is answered by
 /// the one with the number
 /// `of_item[i]`, its head included, with the very bits that it gives by itself. They stand on one
 /// model; their tasks read the same kind of rows, and may have classes of their own.
 pub fn answers_of_each(learners: &[&Learner], of_item: &[usize], batch: &Batch) -> Result<Vec<Answer>> {
-    let Some(first) = learners.first().filter(|_| of_item.len() == batch.len()) else {
-        let (n, m) = (of_item.len(), batch.len());
-        return Err(Error::Model(format!("{n} numbers of learners for a batch of {m} examples")));
-    };
-    if learners.iter().any(|l| !l.backbone().is_same(first.backbone())) {
-        return Err(Error::Model("what answers in one batch stands on one model".into()));
-    }
-    let (model, device) = (first.backbone().model(), first.backbone().device());
+    let (lowest, pass) = (lowest(learners, of_item, batch)?, Pass::infer());
+    let device = lowest.backbone().device();
     device.install(|| {
-        let each = learners.iter().map(|l| l.active_above(1, 0));
-        let active = Active::mixed(&each.collect::<Result<Vec<_>>>()?, of_item)?;
-        let mut cx = Cx::new(device, &active, Pass::infer());
-        let x = model.forward(&mut cx, &*batch.input_for(model.info())?, &batch.rows(model.info()))?;
+        let active = active(learners, of_item)?;
+        let mut cx = Cx::new(device, &active, pass);
+        let x = lowest.hidden(&mut cx, batch, pass, (&mut Below::default(), false))?;
         let mut answers = vec![Answer::default(); batch.len()];
         for (n, learner) in learners.iter().enumerate() {
-            let own: Vec<usize> = (0..batch.len()).filter(|i| of_item[*i] == n).collect();
+            let own = of_number(of_item, n);
             if own.is_empty() {
                 continue;
             }
@@ -34,4 +27,101 @@ pub fn answers_of_each(learners: &[&Learner], of_item: &[usize], batch: &Batch) 
         }
         Ok(answers)
     })
+}
+
+/// One pass of training over a batch that says whose each example is: of each learner the summed
+/// loss over its own rows, and the bytes that each layer kept. `weights[n]` times the gradients of
+/// learner n are added to `into`; one without a weight answers for its examples, and learns
+/// nothing, as does one whose loss is no number.
+pub(crate) fn learn_of_each(
+    learners: &[&Learner],
+    weights: &[Option<f32>],
+    batch: &Batch,
+    pass: Pass,
+    policy: &Activations,
+    into: &mut Gradients,
+) -> Result<(Vec<f64>, Vec<usize>)> {
+    let lowest = lowest(learners, &batch.whose, batch)?;
+    let device = lowest.backbone().device();
+    device.install(|| {
+        let active = active(learners, &batch.whose)?;
+        let mut cx = Cx::new(device, &active, pass).with_activations(policy);
+        let x = lowest.hidden(&mut cx, batch, pass, (&mut Below::default(), false))?;
+        let (mut sums, mut losses, mut dy) = (vec![0.0; learners.len()], vec![], vec![]);
+        for (n, (learner, weight)) in learners.iter().zip(weights).enumerate() {
+            let Some(weight) = weight else { continue };
+            let part = batch.select(&of_number(&batch.whose, n));
+            if part.labelled() == 0 {
+                continue;
+            }
+            let rows = cx.take_sequences(&x, &of_number(&batch.whose, n))?;
+            let loss = learner.task().loss(&mut cx, learner.top(), &rows, &part)?;
+            let value = loss.read()?.first().copied().unwrap_or_default();
+            sums[n] = f64::from(value);
+            if value.is_finite() {
+                losses.push(loss);
+                dy.push(*weight);
+            }
+        }
+        drop(x);
+        let kept = cx.kept_by_layer().to_vec();
+        let places: Vec<[usize; 1]> = (0..losses.len()).map(|i| [i]).collect();
+        let parts: Vec<(&Act, &[usize])> = losses.iter().zip(&places).map(|(l, at)| (l, &at[..])).collect();
+        if !parts.is_empty() {
+            let all = cx.merge_sequences(&parts)?;
+            let dy = device.upload(Class::Scratch, &dy).map_err(engraft_engine::Error::from)?;
+            cx.backward(&all, dy, into)?;
+        }
+        Ok((sums, kept))
+    })
+}
+
+/// A pass without dropout over a batch that says whose each example is ([`Batch::whose`]): the mean
+/// loss of each learner over its own labels, if it has some. Its gradients are added to `into`,
+/// which is shared: learners that [`Backbone::learners`](super::Backbone::learners) made have their
+/// places in it apart.
+pub fn losses_of_each(
+    learners: &[&Learner],
+    batch: &Batch,
+    into: &mut Gradients,
+) -> Result<Vec<Option<f64>>> {
+    let labels = |n| batch.select(&of_number(&batch.whose, n)).labelled();
+    let labels: Vec<usize> = (0..learners.len()).map(labels).collect();
+    let weights: Vec<Option<f32>> =
+        labels.iter().map(|n| (*n > 0).then_some((1.0 / *n as f64) as f32)).collect();
+    let policy = Activations::default();
+    let (sums, _) = learn_of_each(learners, &weights, batch, Pass::gradients(), &policy, into)?;
+    Ok(sums.into_iter().zip(labels).map(|(sum, n)| (n > 0).then(|| sum / n as f64)).collect())
+}
+
+/// The places of what has a number.
+pub(crate) fn of_number(of_item: &[usize], n: usize) -> Vec<usize> {
+    (0..of_item.len()).filter(|i| of_item[*i] == n).collect()
+}
+
+/// What answers the model's hooks.
+fn active<'a>(learners: &[&'a Learner], of_item: &[usize]) -> Result<Active<'a>> {
+    let each = learners.iter().map(|l| l.active_above(1, 0)).collect::<Result<Vec<_>>>()?;
+    Ok(Active::mixed(&each, of_item)?)
+}
+
+/// The learner whose adapters begin lowest, and which reads what lies below from a cache if one of
+/// those does: what it takes from there serves all. An error if they do not stand on one model, or
+/// if there is no number for each example.
+fn lowest<'a>(learners: &[&'a Learner], of_item: &[usize], batch: &Batch) -> Result<&'a Learner> {
+    let (n, m) = (of_item.len(), batch.len());
+    if n != m || learners.is_empty() {
+        return Err(Error::Model(format!("{n} numbers of learners for a batch of {m} examples")));
+    }
+    if learners.iter().any(|l| !l.backbone().is_same(learners[0].backbone())) {
+        return Err(Error::Model("what learns or answers in one batch stands on one model".into()));
+    }
+    let mut lowest = (learners[0].first_layer()?, learners[0]);
+    for l in &learners[1..] {
+        let (layer, is_cached) = (l.first_layer()?, l.prefix().is_some());
+        if layer < lowest.0 || (layer == lowest.0 && is_cached && lowest.1.prefix().is_none()) {
+            lowest = (layer, l);
+        }
+    }
+    Ok(lowest.1)
 }

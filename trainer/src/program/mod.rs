@@ -6,6 +6,7 @@ pub mod demo;
 mod drawing;
 pub mod graft;
 pub mod mixed;
+pub mod mixed_runs;
 pub mod options;
 pub mod print;
 pub mod runs;

@@ -34,6 +34,8 @@ use std::{
 
 /// The file that a run leaves at its end.
 const REPORT: &str = "report.json";
+/// What several runs are called in it.
+const VARIANTS: &str = "variants";
 
 /// A run that goes on, or a new one; and what ends it early.
 #[derive(Clone, Copy)]
@@ -50,7 +52,7 @@ pub fn is_complete(out: &Path) -> bool {
     there(REPORT) && !there(state::FILE) && !there(BEGUN)
 }
 /// Whether this very run did.
-fn is_done(s: &Settings) -> bool {
+pub(super) fn is_done(s: &Settings) -> bool {
     let comparable =
         |s: Settings| Settings { task: None, model_commit: None, threads: 0, json: false, quiet: false, ..s };
     let recorded = || Options::read(s.out.join(options::FILE)).and_then(Options::resolve);
@@ -58,7 +60,7 @@ fn is_done(s: &Settings) -> bool {
 }
 
 /// Takes the directory of a run that goes on, or of a new one.
-fn take(s: &Settings, goes_on: bool) -> Result<(Directory, Option<Saved>)> {
+pub(super) fn take(s: &Settings, goes_on: bool) -> Result<(Directory, Option<Saved>)> {
     if let Some(model) = s.model.as_ref().filter(|model| is_same(model, &s.out)) {
         let why = format!("it is the model's own directory {}: its files would be lost", model.display());
         return Err(Error::Option { option: "out", value: s.out.display().to_string(), why });
@@ -81,7 +83,7 @@ impl Part {
     /// What is wrong with it names it, if it is one of several.
     fn within<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|e| match &self.name {
-            Some(name) => Error::Within { name: name.clone(), source: Box::new(e) },
+            Some(name) => e.within("variant", name),
             None => e,
         })
     }
@@ -109,7 +111,12 @@ fn learners(
 }
 
 /// Each reads from the cache of one before if theirs lie in front of the same layer.
-fn cache_prefix(all: &mut [Learner], directory: &Path, dtype: Precision, max_length: usize) -> Result<()> {
+pub(super) fn cache_prefix(
+    all: &mut [Learner],
+    directory: &Path,
+    dtype: Precision,
+    max_length: usize,
+) -> Result<()> {
     for i in 0..all.len() {
         let (before, rest) = all.split_at_mut(i);
         let mut shared = false;
@@ -123,10 +130,18 @@ fn cache_prefix(all: &mut [Learner], directory: &Path, dtype: Precision, max_len
     Ok(())
 }
 
-/// The reports of all runs of these settings in one file, by their names.
-fn report_of_all(s: &Settings, ended: &[(Option<String>, Result<Outcome>)]) -> Result<File> {
+/// What a run did, with its name if it is one of several.
+pub type Ended = (Option<String>, Result<Outcome>);
+
+/// The reports of several runs in one file, as `what` they are and by their names.
+pub(super) fn report_of_all(
+    what: &str,
+    runs: impl IntoIterator<Item = (Option<String>, Settings)>,
+    home: &Path,
+    ended: &[Ended],
+) -> Result<File> {
     let mut all = Map::new();
-    for (name, settings) in s.runs()? {
+    for (name, settings) in runs {
         let failed = ended.iter().find(|(n, _)| *n == name).and_then(|(_, outcome)| outcome.as_ref().err());
         let report = match failed {
             Some(e) => json!({"error": e.to_string()}),
@@ -139,14 +154,14 @@ fn report_of_all(s: &Settings, ended: &[(Option<String>, Result<Outcome>)]) -> R
         };
         all.insert(name.unwrap_or_default(), report);
     }
-    let text = serde_json::to_vec_pretty(&json!({"variants": Value::from(all)}));
-    Ok((REPORT.into(), text.map_err(|e| Error::file(&s.out, e.to_string()))?))
+    let text = serde_json::to_vec_pretty(&json!({what: Value::from(all)}));
+    Ok((REPORT.into(), text.map_err(|e| Error::file(home, e.to_string()))?))
 }
 
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must
 /// be set. There is an outcome for each run that was not over before, with its name if it is one of
 /// several.
-pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<String>, Result<Outcome>)>> {
+pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<Ended>> {
     let paths = s.train.as_deref().ok_or_else(|| needed("train"))?;
     s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
     // where nothing was saved yet the settings alone are what there is to go on from
@@ -161,7 +176,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
         }
     }
     if let (Some((home, _)), true) = (&mut home, parts.is_empty()) {
-        home.save(None, &[report_of_all(s, &[])?], None, &[])?; // it was stopped behind the last of them
+        home.save(None, &[report_of_all(VARIANTS, s.runs()?, &s.out, &[])?], None, &[])?; // it was stopped behind the last of them
         return Ok(vec![]);
     }
     let device = open(s.device, s.threads)?;
@@ -251,7 +266,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<(Option<S
     }
     let ended: Vec<_> = names.into_iter().zip(outcomes).collect();
     if let Some((home, _)) = &mut home {
-        home.save(None, &[report_of_all(s, &ended)?], None, &[])?;
+        home.save(None, &[report_of_all(VARIANTS, s.runs()?, &s.out, &ended)?], None, &[])?;
     }
     Ok(ended)
 }

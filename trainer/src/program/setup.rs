@@ -202,26 +202,9 @@ pub fn learner(
         let head = task.head(backbone.model().info(), head == Head::Linear);
         return Ok((as_said(backbone.learner_from(from, &left_out, head, s.seed, task)?), kind));
     }
-    let adapter = adapter_config(s, &backbone)?; // refused before the data is read
+    adapter_config(s, &backbone)?; // refused before the data is read
     let task = known(kind)?;
-    let head = task.head(backbone.model().info(), s.head == Some(Head::Linear));
-    let saved =
-        s.adapters.iter().flatten().map(|a| (a.name.clone(), a.directory.clone())).collect::<Vec<_>>();
-    if adapter.is_none() && head.is_none() && saved.is_empty() && s.adapter != Some(AdapterChoice::Full) {
-        let why = format!("{} has no head to train: choose an adapter, or full", task.name());
-        return Err(Error::Option { option: "adapter", value: "none".into(), why });
-    }
-    let name = s.name.clone().unwrap_or_else(|| "default".into());
-    let graft = Graft {
-        name,
-        adapter,
-        saved,
-        joint: s.joint,
-        setup: s.setup.as_ref().map(|c| c.0.clone()),
-        fusion: s.fusion.as_ref().map(|m| m.0.clone()),
-        head,
-        seed: s.seed,
-    };
+    let graft = graft(s, &backbone, &*task)?;
     let mut learner = backbone.learner(graft, task)?;
     learner.set_compat(s.compat.into());
     if learner.size().trainable == 0 {
@@ -230,6 +213,28 @@ pub fn learner(
         return Err(Error::Option { option: "setup", value, why });
     }
     Ok((learner, kind))
+}
+
+/// What the settings put on a backbone for a new task.
+pub fn graft(s: &Settings, backbone: &Backbone, task: &dyn Task) -> Result<Graft> {
+    let adapter = adapter_config(s, backbone)?;
+    let head = task.head(backbone.model().info(), s.head == Some(Head::Linear));
+    let saved =
+        s.adapters.iter().flatten().map(|a| (a.name.clone(), a.directory.clone())).collect::<Vec<_>>();
+    if adapter.is_none() && head.is_none() && saved.is_empty() && s.adapter != Some(AdapterChoice::Full) {
+        let why = format!("{} has no head to train: choose an adapter, or full", task.name());
+        return Err(Error::Option { option: "adapter", value: "none".into(), why });
+    }
+    Ok(Graft {
+        name: s.name.clone().unwrap_or_else(|| "default".into()),
+        adapter,
+        saved,
+        joint: s.joint,
+        setup: s.setup.as_ref().map(|c| c.0.clone()),
+        fusion: s.fusion.as_ref().map(|m| m.0.clone()),
+        head,
+        seed: s.seed,
+    })
 }
 
 /// Whether both are one directory.

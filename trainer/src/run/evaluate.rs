@@ -1,5 +1,5 @@
 //! Evaluation and prediction, in the order of the data.
-use super::{encoding::Encoding, step::upwards};
+use super::{encoding::Encoding, mixture::evaluated, step::upwards};
 use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
@@ -7,7 +7,7 @@ use crate::{
     reports::progress::{Mode, Progress},
     tasks::{Answer, Evaluated, Prediction, Purpose},
     text::{
-        batch::{Batch, BatchSize, Batches, Order, fill, put_back},
+        batch::{Batch, BatchSize, Batches, Order, put_back},
         examples::Examples,
         tokenizer::Tokenizer,
     },
@@ -39,25 +39,11 @@ impl Encoded {
         tokenizer: &Tokenizer,
         purpose: Purpose,
     ) -> Result<Encoded> {
-        let mut encoding = Encoding::new(learner.task(), tokenizer, purpose);
-        let (mut all, mut examples) = (None::<Dataset>, Examples::default());
-        let labels = Labels::from_names(learner.task().labels().to_vec()).ok(); // a task may have none
+        let mut growing = Growing::new(learner, tokenizer, purpose);
         for part in files.parts() {
-            let mut part = part?;
-            examples.extend(encoding.examples(&part)?);
-            match purpose {
-                Purpose::Train => part.records = vec![],
-                Purpose::Evaluate => part.keep_labels(|label| labels.as_ref()?.find(label)),
-                Purpose::Predict => {}
-            }
-            match &mut all {
-                Some(all) => all.append(part),
-                none => *none = Some(part),
-            }
+            growing.add(part?)?;
         }
-        let mut data = all.ok_or_else(|| Error::file(&files.name(), "the file is empty"))?;
-        data.path = files.name();
-        Encoded::of(data, examples, encoding, purpose)
+        growing.end(files)?.ok_or_else(|| Error::file(&files.name(), "the file is empty"))
     }
     fn of(
         data: Dataset,
@@ -76,6 +62,48 @@ impl Encoded {
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {
         self.examples.bytes() + self.data.memory()
+    }
+}
+
+/// A data set of which one part comes after the other.
+pub(super) struct Growing<'a> {
+    encoding: Encoding<'a>,
+    purpose: Purpose,
+    /// A task may have none.
+    labels: Option<Labels>,
+    examples: Examples,
+    data: Option<Dataset>,
+    records: usize,
+}
+impl<'a> Growing<'a> {
+    pub fn new(learner: &'a Learner, tokenizer: &'a Tokenizer, purpose: Purpose) -> Growing<'a> {
+        let labels = Labels::from_names(learner.task().labels().to_vec()).ok();
+        let (encoding, examples) = (Encoding::new(learner.task(), tokenizer, purpose), Examples::default());
+        Growing { encoding, purpose, labels, examples, data: None, records: 0 }
+    }
+    /// Makes the examples of the next part, and keeps of its records what is needed. The number of
+    /// the record of each example, within the part.
+    pub fn add(&mut self, mut part: Dataset) -> Result<Vec<usize>> {
+        let examples = self.encoding.examples(&part)?;
+        let records = examples.iter().map(|e| e.record.saturating_sub(self.records)).collect();
+        self.examples.extend(examples);
+        self.records += part.count;
+        match self.purpose {
+            Purpose::Train => part.records = vec![],
+            Purpose::Evaluate => part.keep_labels(|label| self.labels.as_ref()?.find(label)),
+            Purpose::Predict => {}
+        }
+        match &mut self.data {
+            Some(data) => data.append(part),
+            none => *none = Some(part),
+        }
+        Ok(records)
+    }
+    /// All of it, with the name of the files; none if nothing came.
+    pub fn end(self, files: &Files) -> Result<Option<Encoded>> {
+        let Some(data) = self.data else { return Ok(None) };
+        let data = Dataset { path: files.name(), ..data };
+        Encoded::of(data, self.examples, self.encoding, self.purpose).map(Some)
     }
 }
 
@@ -158,22 +186,15 @@ pub fn predict(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode
 
 /// What learners on one model compute for data sets of their own, in mixed batches: in the order of
 /// each data set.
-fn answers_mixed(of: &[&Learner], on: &[Encoded], size: BatchSize, mode: Mode) -> Result<Vec<Vec<Answer>>> {
-    // (learner, example), longest first, so that batches are even
-    let of_learner =
-        |(n, e): (usize, &Encoded)| (0..e.examples.len()).map(move |i| (n, i)).collect::<Vec<_>>();
-    let mut all: Vec<(usize, usize)> = on.iter().enumerate().flat_map(of_learner).collect();
-    let tokens = |(n, i): &(usize, usize)| on[*n].examples.length(*i);
-    all.sort_by_key(|item| std::cmp::Reverse(tokens(item)));
-    let mut progress = Progress::new(mode, "predict", all.len() as u64);
-    let (mut found, mut left) = (vec![vec![]; of.len()], all.into_iter().peekable());
-    while left.peek().is_some() {
-        let part = fill(&mut left, size, tokens);
-        let batch: Batch = part.iter().map(|(n, i)| (*i, on[*n].examples.get(*i))).collect();
-        let of_item: Vec<usize> = part.iter().map(|(n, _)| *n).collect();
-        let answers = answers_of_each(of, &of_item, &batch)?;
-        part.iter().zip(answers).for_each(|((n, i), answer)| found[*n].push((*i, answer)));
-        part.iter().for_each(|item| progress.step(None, tokens(item) as u64));
+fn answers_mixed(of: &[&Learner], on: &[&Encoded], size: BatchSize, mode: Mode) -> Result<Vec<Vec<Answer>>> {
+    let examples: Vec<&Examples> = on.iter().map(|e| &e.examples).collect();
+    let all: usize = examples.iter().map(|e| e.len()).sum();
+    let (mut found, mut progress) = (vec![vec![]; of.len()], Progress::new(mode, "predict", all as u64));
+    for batch in evaluated(&examples, size) {
+        let answers = answers_of_each(of, &batch.whose, &batch)?;
+        let places = batch.whose.iter().zip(&batch.items);
+        places.zip(answers).for_each(|((n, i), answer)| found[*n].push((*i, answer)));
+        batch.input.lengths.iter().for_each(|tokens| progress.step(None, *tokens as u64));
     }
     progress.finish();
     Ok(found.into_iter().map(put_back).collect())
@@ -189,7 +210,7 @@ pub fn predict_mixed(
     size: impl Into<BatchSize>,
     mode: Mode,
 ) -> Result<Vec<Prediction>> {
-    let answers = answers_mixed(of, on, size.into(), mode)?;
+    let answers = answers_mixed(of, &on.iter().collect::<Vec<_>>(), size.into(), mode)?;
     let one = |((l, on), answers): ((&&Learner, &Encoded), Vec<Answer>)| {
         l.task().predictions(&on.data, &on.examples, &answers).into_iter()
     };
@@ -201,12 +222,12 @@ pub fn predict_mixed(
 /// How good learners are on data sets of their own, computed in mixed batches.
 pub fn evaluate_mixed(
     of: &[&Learner],
-    on: &[Encoded],
+    on: &[&Encoded],
     size: impl Into<BatchSize>,
     mode: Mode,
 ) -> Result<Vec<Evaluated>> {
     let answers = answers_mixed(of, on, size.into(), mode)?;
     let one =
-        |((l, on), a): ((&&Learner, &Encoded), Vec<Answer>)| l.task().evaluate(&on.data, &on.examples, &a);
+        |((l, on), a): ((&&Learner, &&Encoded), Vec<Answer>)| l.task().evaluate(&on.data, &on.examples, &a);
     Ok(of.iter().zip(on).zip(answers).map(one).collect())
 }

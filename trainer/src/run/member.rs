@@ -3,7 +3,6 @@
 use super::{
     directory::{Directory, File},
     recipe::Recipe,
-    source::Source,
     state::{self, Saved, State},
     step::{Step, Stepping, Trainer},
 };
@@ -68,12 +67,14 @@ pub(super) struct Member {
     began: (Instant, f64),
     /// Whether the learner is the best so far, and not saved yet.
     pub unsaved: bool,
+    /// Whether it took the last step of the runs that go together.
+    stepped: bool,
 }
 
 impl Member {
-    pub fn new(entry: Entry, source: &dyn Source, data: &str) -> Result<Member> {
+    /// A run of so many optimiser steps in all, on data with a hash.
+    pub fn new(entry: Entry, total: u64, data: &str) -> Result<Member> {
         let Entry { name, recipe, directory, mut learner, from } = entry;
-        let total = recipe.steps(source)?;
         let metric = metric(&recipe, &learner)?;
         learner.check_adapter_drop(recipe.adapter_drop)?;
         let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_adapter_drop(recipe.adapter_drop);
@@ -83,11 +84,28 @@ impl Member {
             None => State::default(),
         };
         let (began, data) = ((Instant::now(), state.seconds), data.to_string());
-        let unsaved = false;
-        Ok(Member { name, recipe, directory, learner, trainer, state, data, metric, total, began, unsaved })
+        let (unsaved, stepped) = (false, false);
+        Ok(Member {
+            name,
+            recipe,
+            directory,
+            learner,
+            trainer,
+            state,
+            data,
+            metric,
+            total,
+            began,
+            unsaved,
+            stepped,
+        })
     }
     pub fn steps(&self) -> u64 {
         self.trainer.steps()
+    }
+    /// Optimiser steps of the runs that go together which are behind it.
+    pub fn rounds(&self) -> u64 {
+        self.state.rounds.max(self.steps())
     }
     pub fn is_over(&self) -> bool {
         self.state.stopped || self.steps() >= self.total
@@ -108,11 +126,17 @@ impl Member {
         state.epoch.tokens += tokens as u64;
         state.epoch.seconds += seconds;
         state.seen += done.labels;
-        state.taken += 1;
+        self.passed(true);
+    }
+    /// A step is over, which it took or which had nothing for it.
+    pub fn passed(&mut self, took: bool) {
+        self.state.taken += 1;
+        self.state.rounds += 1;
+        self.stepped = took;
     }
     /// Whether something that is done every so many steps is due.
     pub fn is_due(&self, every: Option<u64>) -> bool {
-        every.is_some_and(|n| self.steps().is_multiple_of(n))
+        self.stepped && every.is_some_and(|n| self.steps().is_multiple_of(n))
     }
     /// Whether an evaluation is due at the end of an epoch.
     pub fn is_unchecked(&self) -> bool {

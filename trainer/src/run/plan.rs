@@ -9,17 +9,20 @@
 use super::{
     adapter_drop::AdapterDrop,
     evaluate::{Encoded, answers_together},
+    mixed::{Seat, step_mixed},
+    mixture::evaluated,
     recipe::Recipe,
     source::{Source, steps},
     step::{Stepping, Trainer, step_together},
 };
 use crate::{
     Error, Result,
-    learner::Learner,
+    learner::{Learner, answers_of_each},
     reports::bytes::{Bytes, show},
     text::{
         batch::{self, Batch, Order},
         example::{Example, IGNORED, Reads},
+        examples::Examples,
     },
 };
 use engraft_engine::{Activations, AdamW, Keep};
@@ -31,8 +34,9 @@ const MOST: usize = 4096;
 /// Batches of one kind with which plans are compared before one is priced with all.
 const FEW: usize = 16;
 
-/// What memory depends on in an example: tokens, rows that are read, labels among them.
-type Shape = (usize, usize, usize);
+/// What memory depends on in an example: whose it is, tokens, rows that are read, labels among
+/// them.
+type Shape = (usize, usize, usize, usize);
 
 /// Different batches, as the shapes of their examples in order of size; those with most tokens, if
 /// there are too many.
@@ -41,17 +45,22 @@ struct Batches {
     shapes: BTreeSet<(usize, Vec<Shape>)>,
     /// Which kind of rows is read.
     reads: Reads,
+    /// Whether each example has a learner of its own.
+    is_mixed: bool,
 }
 impl Batches {
     fn add(&mut self, batch: &Batch) {
         let mut labels = batch.labels.as_slice();
-        let shape = |(tokens, rows): (&usize, usize)| {
+        let whose = batch.whose.iter().copied().chain(std::iter::repeat(0));
+        let shape = |((tokens, rows), whose): ((&usize, usize), usize)| {
             let (own, rest) = labels.split_at(rows.min(labels.len()));
             labels = rest;
-            (*tokens, rows, own.iter().filter(|label| **label != IGNORED).count())
+            (whose, *tokens, rows, own.iter().filter(|label| **label != IGNORED).count())
         };
-        let mut shapes: Vec<Shape> = batch.input.lengths.iter().zip(batch.counts()).map(shape).collect();
+        let lengths = batch.input.lengths.iter();
+        let mut shapes: Vec<Shape> = lengths.zip(batch.counts()).zip(whose).map(shape).collect();
         shapes.sort_unstable();
+        self.is_mixed = !batch.whose.is_empty();
         self.reads = batch.reads.first().cloned().unwrap_or_default();
         self.shapes.insert((batch.tokens(), shapes));
         if self.shapes.len() > MOST {
@@ -59,20 +68,30 @@ impl Batches {
         }
     }
     fn largest(&self, n: usize) -> impl Iterator<Item = Batch> + '_ {
-        self.shapes.iter().rev().take(n).map(|(_, shapes)| blank(shapes, &self.reads))
+        self.shapes.iter().rev().take(n).map(|(_, shapes)| self.blank(shapes))
     }
-}
-/// A batch of these shapes: of the token 0, and of the label 0 in front of rows without one.
-fn blank(shapes: &[Shape], reads: &Reads) -> Batch {
-    let example = |&(tokens, rows, labels): &Shape| {
-        let reads = match reads {
-            Reads::These(_) => Reads::These((0..rows).collect()),
-            Reads::Decoded { .. } => Reads::Decoded { start: None, tokens: vec![0; rows.saturating_sub(1)] },
-            other => other.clone(),
+    /// A batch of these shapes: of the token 0, and of the label 0 in front of rows without one.
+    fn blank(&self, shapes: &[Shape]) -> Batch {
+        let example = |&(_, tokens, rows, labels): &Shape| {
+            let reads = match &self.reads {
+                Reads::These(_) => Reads::These((0..rows).collect()),
+                Reads::Decoded { .. } => {
+                    Reads::Decoded { start: None, tokens: vec![0; rows.saturating_sub(1)] }
+                }
+                other => other.clone(),
+            };
+            Example::new(vec![0; tokens], reads, vec![0; labels])
         };
-        Example::new(vec![0; tokens], reads, vec![0; labels])
-    };
-    shapes.iter().map(example).collect()
+        let mut batch: Batch = shapes.iter().map(example).collect();
+        if self.is_mixed {
+            batch.whose = shapes.iter().map(|shape| shape.0).collect();
+        }
+        batch
+    }
+    /// A batch as small as can be, for each of these learners.
+    fn least(&self, whose: impl IntoIterator<Item = usize>) -> Batch {
+        self.blank(&whose.into_iter().map(|n| (n, 1, 1, 1)).collect::<Vec<_>>())
+    }
 }
 
 /// The batches of a run, as far as memory goes.
@@ -120,9 +139,31 @@ impl Work {
     /// A run that goes by a recipe: its very batches, or where there are too many the largest that
     /// it can have.
     pub fn of_run(s: &Recipe, source: &dyn Source, eval: Option<&Encoded>) -> Result<Work> {
+        let mut work = Work::of_training(s, source)?;
+        if let Some(eval) = eval {
+            work.data += eval.bytes();
+            for batch in batch::Batches::new(&eval.examples, s.eval_batch, Order::Longest) {
+                work.evaluation(&batch);
+            }
+        }
+        Ok(work)
+    }
+    /// The same of a run on mixed batches, where each learner has data of its own to be evaluated
+    /// on. What it holds is known to the byte where all of them are in every batch, and else it is no
+    /// more than that.
+    pub fn of_mixed_run(s: &Recipe, source: &dyn Source, eval: &[Option<Encoded>]) -> Result<Work> {
+        let mut work = Work::of_training(s, source)?;
+        work.data += eval.iter().flatten().map(Encoded::bytes).sum::<usize>();
+        let none = Examples::default();
+        let examples: Vec<&Examples> =
+            eval.iter().map(|e| e.as_ref().map_or(&none, |e| &e.examples)).collect();
+        evaluated(&examples, s.eval_batch).for_each(|batch| work.evaluation(&batch));
+        Ok(work)
+    }
+    fn of_training(s: &Recipe, source: &dyn Source) -> Result<Work> {
         let mut work = Work::new();
         work.dropped = s.adapter_drop.map(|drop| AdapterDrop::always(drop.least));
-        work.data = source.bytes() + eval.map_or(0, Encoded::bytes);
+        work.data = source.bytes();
         match source.largest(s.batch) {
             // as the first step and as a later one
             Some(largest) => {
@@ -131,11 +172,6 @@ impl Work {
                 }
             }
             None => work.all_steps(s, source)?,
-        }
-        if let Some(eval) = eval {
-            for batch in batch::Batches::new(&eval.examples, s.eval_batch, Order::Longest) {
-                work.evaluation(&batch);
-            }
         }
         Ok(work)
     }
@@ -169,24 +205,44 @@ impl Work {
             let trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), seed).with_adapter_drop(self.dropped);
             trainer.with_activations(policy.clone())
         };
-        let mut trainers: Vec<Trainer> = (0..learners.len()).map(new).collect();
+        let all = 0..learners.len();
+        let mut trainers: Vec<Trainer> = all.clone().map(new).collect();
+        let is_mixed = self.first.iter().any(|b| !b.whose.is_empty());
         let mut step = |trainers: &mut [Trainer], batches: &[Batch]| {
             let both = trainers.iter_mut().zip(learners.iter_mut());
-            let all = both.map(|(trainer, learner)| Stepping { trainer, learner, lr: 1.0 }).collect();
-            step_together(all, batches)?.into_iter().try_for_each(|done| done.map(|_| ()))
+            let stepping = both.map(|(trainer, learner)| Stepping { trainer, learner, lr: 1.0 });
+            match is_mixed {
+                true => {
+                    let done = step_mixed(stepping.map(Seat::Learns).collect(), batches)?;
+                    done.into_iter().flatten().try_for_each(|done| done.map(|_| ()))
+                }
+                false => {
+                    let done = step_together(stepping.collect(), batches)?;
+                    done.into_iter().try_for_each(|done| done.map(|_| ()))
+                }
+            }
         };
         step(&mut trainers, &self.first)?;
         let kept = sums(trainers.iter().map(Trainer::kept_by_layer));
+        let later = [&self.begin, &self.follow].into_iter().find(|b| !b.shapes.is_empty());
+        if let Some(later) = later.filter(|_| is_mixed) {
+            // each has optimiser state before the largest batch comes
+            all.clone().try_for_each(|n| step(&mut trainers, &[later.least([n])]))?;
+        }
         for b in self.begin.largest(most) {
             step(&mut trainers, &[b])?;
         }
+        let before = self.follow.least(if is_mixed { all } else { 0..1 });
         for b in self.follow.largest(most) {
-            step(&mut trainers, &[blank(&[(1, 1, 1)], &self.follow.reads), b])?;
+            step(&mut trainers, &[before.clone(), b])?;
         }
         let training = device.ledger().usage().peak_total();
         let all: Vec<&Learner> = learners.iter().collect();
         for b in self.evaluated.largest(most) {
-            answers_together(&all, &b)?;
+            match is_mixed {
+                true => answers_of_each(&all, &b.whose, &b).map(|_| ())?,
+                false => answers_together(&all, &b).map(|_| ())?,
+            }
         }
         let usage = device.ledger().usage();
         let (total, training) = (usage.peak_total() + self.data, training + self.data);
@@ -304,7 +360,7 @@ pub fn plan(c: &mut [Learner], work: &Work, budget: usize) -> Result<MemoryPlan>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{data::Dataset, text::examples::Examples};
+    use crate::data::Dataset;
 
     #[test]
     fn layers_are_listed_in_ranges() {
@@ -320,7 +376,7 @@ mod tests {
         let eval = Encoded { data, examples: examples.iter().take(3).collect(), cut: 0 };
         let work = Work::of_run(&s, &examples, Some(&eval)).unwrap();
         let of = |b: &Batches| {
-            let lengths = |shapes: &[Shape]| shapes.iter().map(|s| s.0).collect::<Vec<_>>();
+            let lengths = |shapes: &[Shape]| shapes.iter().map(|s| s.1).collect::<Vec<_>>();
             b.shapes.iter().map(|(_, shapes)| lengths(shapes)).collect::<Vec<_>>()
         };
         assert_eq!(work.first.iter().map(|b| b.input.lengths.clone()).collect::<Vec<_>>(), [[1, 2], [3, 4]]);
@@ -336,7 +392,7 @@ mod tests {
     #[test]
     fn of_too_many_batches_the_largest_are_kept() {
         let mut b = Batches::default();
-        (1..=MOST + 9).for_each(|n| b.add(&blank(&[(n, 1, 1)], &Reads::Summary)));
+        (1..=MOST + 9).for_each(|n| b.add(&Batches::default().blank(&[(0, n, 1, 1)])));
         assert_eq!((b.shapes.len(), b.largest(1).next().unwrap().tokens()), (MOST, MOST + 9));
     }
 }

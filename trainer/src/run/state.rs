@@ -36,8 +36,12 @@ pub struct State {
     pub epochs: Vec<Epoch>,
     /// The epoch under way; its loss is a sum over labels.
     pub epoch: Epoch,
-    /// Optimiser steps of it that are taken.
+    /// Optimiser steps of it that are over: in mixed batches those too that had nothing for this
+    /// run.
     pub taken: usize,
+    /// The same of all epochs.
+    #[serde(default)]
+    pub rounds: u64,
     /// Labels of it that were seen.
     pub seen: usize,
     /// The best evaluation, if there was one.
@@ -173,7 +177,7 @@ fn sorted(learner: &Learner) -> Vec<&Param> {
 }
 
 /// A hash of what a run learns from and is evaluated on.
-pub(super) fn hash(source: &dyn Source, eval: Option<&Encoded>) -> String {
-    let eval = eval.map(|e| e.examples.hash()).unwrap_or_default();
-    format!("{} {eval}", source.hash())
+pub(super) fn hash<'a>(source: &dyn Source, eval: impl IntoIterator<Item = Option<&'a Encoded>>) -> String {
+    let eval = eval.into_iter().map(|e| e.map(|e| e.examples.hash()).unwrap_or_default());
+    format!("{} {}", source.hash(), eval.collect::<Vec<_>>().join(" "))
 }

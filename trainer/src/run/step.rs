@@ -77,6 +77,24 @@ impl Trainer {
     ) -> Result<()> {
         Ok(self.optimiser.remember(p, moments, steps, device)?)
     }
+    /// What layers keep for the backward pass.
+    pub(super) fn activations(&self) -> &Activations {
+        &self.activations
+    }
+    /// Whether its steps leave out adapters.
+    pub(super) fn leaves_out(&self) -> bool {
+        self.adapter_drop.is_some()
+    }
+    /// The next pass, whether or not something is learned from it.
+    pub(super) fn next_pass(&mut self) -> Pass {
+        let pass = Pass::train(self.seed, self.passes);
+        self.passes += 1;
+        pass
+    }
+    /// Notes the bytes that each layer kept.
+    pub(super) fn keeps(&mut self, by_layer: Vec<usize>) {
+        self.kept_by_layer = by_layer;
+    }
     /// One update from one batch, or from several whose gradients are accumulated: of the mean loss
     /// over all their labels, whatever batch they are in. A loss that is not a number is an error,
     /// and changes nothing.
@@ -93,8 +111,7 @@ impl Trainer {
         below: (&mut Below, bool),
     ) -> Result<()> {
         let dropped = self.adapter_drop.map_or(0, |drop| drop.at(self.seed, self.steps));
-        let (pass, weight) = (Pass::train(self.seed, self.passes), 1.0 / labels as f64);
-        self.passes += 1;
+        let (pass, weight) = (self.next_pass(), 1.0 / labels as f64);
         let (loss, kept) = learner.learn(
             (batch, dropped),
             pass,
@@ -107,10 +124,17 @@ impl Trainer {
         self.kept_by_layer = kept;
         Ok(())
     }
-    /// The update.
-    fn update(&mut self, learner: &mut Learner, sum: Sum, labels: usize, lr: f64) -> Result<Step> {
-        let Sum { mut gradients, loss } = sum;
-        learner.penalise(&mut gradients)?;
+    /// The update, from gradients among which those of the learner are, of its mean loss over so
+    /// many labels.
+    pub(super) fn update(
+        &mut self,
+        learner: &mut Learner,
+        gradients: &mut Gradients,
+        loss: f64,
+        labels: usize,
+        lr: f64,
+    ) -> Result<Step> {
+        learner.penalise(gradients)?;
         let mut parameters = learner.parameters()?;
         let norms =
             gradients.norms(&parameters.iter().map(|p| &**p as &dyn Parameters).collect::<Vec<_>>())?;
@@ -118,7 +142,7 @@ impl Trainer {
         if !norm.is_finite() {
             return Err(Error::Diverged { step: self.steps + 1, loss, norm });
         }
-        self.optimiser.step(&mut parameters, &gradients, &norms, lr, 1.0)?;
+        self.optimiser.step(&mut parameters, gradients, &norms, lr, 1.0)?;
         self.steps += 1;
         Ok(Step { loss, labels, norm })
     }
@@ -163,7 +187,8 @@ pub fn step_together(mut all: Vec<Stepping<'_>>, batches: &[Batch]) -> Result<Ve
                 trainer.learn(learner, (batch, labels), &mut sums[i], (&mut below, left > 0))?;
                 if n + 1 == batches.len() {
                     // at once: its gradients are held no longer than they are needed
-                    let updated = trainer.update(learner, std::mem::take(&mut sums[i]), labels, *lr);
+                    let Sum { mut gradients, loss } = std::mem::take(&mut sums[i]);
+                    let updated = trainer.update(learner, &mut gradients, loss, labels, *lr);
                     done[i] = Some(match updated {
                         Err(e) if !e.has_diverged() => return Err(e),
                         own => own,

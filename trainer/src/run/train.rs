@@ -4,17 +4,24 @@
 //! Each of several is the very run that it would be by itself, to the bit, with a state and a
 //! directory of its own. All they share is what they have in common: the batches, and what the
 //! frozen model computes below the first adapted layer.
+//!
+//! In mixed batches ([`train_mixed`]) each learns from examples of its own, and all of them share
+//! one pass. Still each has its own steps, schedule, evaluations and state: those of a run whose
+//! batches are what a mixed one has for it. Where one stands behind others, since a kill came
+//! between their states, it takes its steps alone while they answer.
 use super::{
-    evaluate::{Encoded, evaluate_together},
+    evaluate::{Encoded, evaluate_mixed, evaluate_together},
     member::Member,
+    mixed::{Seat, step_mixed, tokens_of},
+    mixture::steps_of_each,
     recipe::Recipe,
     source::{Source, steps},
     state::hash,
-    step::step_together,
+    step::{Step, step_together},
 };
 use crate::{
     Error, Result,
-    learner::Prefix,
+    learner::{Learner, Prefix},
     reports::{
         profile::Recording,
         progress::{Mode, Progress},
@@ -42,13 +49,33 @@ pub struct Around<'a> {
     pub home: PathBuf,
 }
 
+/// How several runs go over the same batches.
+enum Way<'a> {
+    /// Each learns from all of every batch, and all are evaluated on the same data.
+    Alike(Option<&'a Encoded>),
+    /// Each learns from its own examples, and is evaluated on data of its own if there is some.
+    Mixed {
+        eval: &'a [Option<Encoded>],
+        /// Who answers for the examples of a run that is over, where it left no outcome.
+        idle: Vec<Option<Learner>>,
+    },
+}
+
+/// What has a number in mixed batches.
+pub enum Place {
+    /// A run that is about to begin, or to go on.
+    Run(Box<Entry>),
+    /// A run that came to its end before: somebody like its learner answers for its examples.
+    Over(Box<Learner>),
+}
+
 /// Runs under way.
 struct Runs<'a> {
     /// Those that are not over.
     members: Vec<Option<Member>>,
     ended: Vec<Option<Result<Outcome>>>,
     source: &'a dyn Source,
-    eval: Option<&'a Encoded>,
+    way: Way<'a>,
     /// How the batches are made, the same for all.
     recipe: Recipe,
     /// Optimiser steps of the longest.
@@ -82,18 +109,69 @@ pub fn train_together(
     let Some(first) = entries.first() else { return Ok(vec![]) };
     let recipe = first.recipe.clone();
     entries.iter().try_for_each(|e| recipe.check_together(&e.recipe))?;
-    let data = hash(source, eval);
-    let members: Vec<Option<Member>> =
-        entries.into_iter().map(|e| Member::new(e, source, &data).map(Some)).collect::<Result<_>>()?;
+    let data = hash(source, [eval]);
+    let member = |e: Entry| {
+        let total = e.recipe.steps(source)?;
+        Member::new(e, total, &data).map(Some)
+    };
+    let members: Vec<Option<Member>> = entries.into_iter().map(member).collect::<Result<_>>()?;
     let total = members.iter().flatten().map(|m| m.total).max().unwrap_or(0);
-    let steps = members.iter().flatten().map(Member::steps).min().unwrap_or(0);
-    let progress = Progress::new(around.mode, "train", total).from(steps);
-    let ended = members.iter().map(|_| None).collect();
-    Runs { members, ended, source, eval, recipe, total, progress, around }.go()
+    let ended = Runs::new(members, (source, Way::Alike(eval)), recipe, total, around).go()?;
+    Ok(ended.into_iter().flatten().collect())
+}
+
+/// Trains several learners on mixed batches, each from the examples that have its number, its place
+/// in `places`. They come from [`Backbone::learners`](crate::learner::Backbone::learners), and
+/// `eval` has for each of them what it is evaluated on; where there is nothing the last is saved,
+/// not the best. There is an outcome for each run that was not over before.
+///
+/// The seed of the recipes decides what is dropped out, the same for all of them.
+pub fn train_mixed(
+    places: Vec<Place>,
+    source: &dyn Source,
+    eval: &[Option<Encoded>],
+    around: Around<'_>,
+) -> Result<Vec<Option<Result<Outcome>>>> {
+    let recipes = || places.iter().filter_map(|p| if let Place::Run(e) = p { Some(&e.recipe) } else { None });
+    let Some(recipe) = recipes().next().cloned() else { return Ok(places.iter().map(|_| None).collect()) };
+    recipes().try_for_each(|r| recipe.check_together(r))?;
+    let (total, of_each) = (recipe.steps(source)?, steps_of_each(&recipe, source, places.len())?);
+    let data = hash(source, eval.iter().map(Option::as_ref));
+    let (mut members, mut idle) = (vec![], vec![]);
+    for (place, steps) in places.into_iter().zip(of_each) {
+        let (member, other) = match place {
+            Place::Run(entry) if steps == 0 => {
+                let name = entry.name.unwrap_or_default();
+                let why = format!("no step of the run has an example of `{name}`");
+                let value = recipe.max_steps.map_or("given".into(), |n| n.to_string());
+                return Err(Error::Option { option: "max-steps", value, why });
+            }
+            Place::Run(entry) => (Some(Member::new(*entry, steps, &data)?), None),
+            Place::Over(learner) => (None, Some(*learner)),
+        };
+        members.push(member);
+        idle.push(other);
+    }
+    Runs::new(members, (source, Way::Mixed { eval, idle }), recipe, total, around).go()
+}
+
+impl<'a> Runs<'a> {
+    fn new(
+        members: Vec<Option<Member>>,
+        (source, way): (&'a dyn Source, Way<'a>),
+        recipe: Recipe,
+        total: u64,
+        around: Around<'a>,
+    ) -> Runs<'a> {
+        let behind = members.iter().flatten().map(Member::rounds).min().unwrap_or(0);
+        let progress = Progress::new(around.mode, "train", total).from(behind);
+        let ended = members.iter().map(|_| None).collect();
+        Runs { members, ended, source, way, recipe, total, progress, around }
+    }
 }
 
 impl Runs<'_> {
-    fn go(mut self) -> Result<Vec<Result<Outcome>>> {
+    fn go(mut self) -> Result<Vec<Option<Result<Outcome>>>> {
         // what was stopped behind its last step has its last epoch to end
         self.end_epoch(&self.those(|m| m.is_over() && m.state.taken > 0))?;
         self.finish()?;
@@ -101,7 +179,7 @@ impl Runs<'_> {
             self.epoch(epoch)?;
         }
         self.progress.finish();
-        Ok(self.ended.into_iter().flatten().collect())
+        Ok(self.ended)
     }
     /// The places of those that this is true of.
     fn those(&self, which: impl Fn(&Member) -> bool) -> Vec<usize> {
@@ -131,21 +209,53 @@ impl Runs<'_> {
     /// One step of some, from the same batches.
     fn step(&mut self, here: &[usize], batches: &[Batch]) -> Result<()> {
         let began = Instant::now();
-        let members = self.members.iter_mut().enumerate().filter(|(i, _)| here.contains(i));
-        let stepping = members.filter_map(|(_, m)| m.as_mut().map(Member::stepping)).collect();
-        let done = step_together(stepping, batches)?;
-        let tokens: usize = batches.iter().map(Batch::tokens).sum();
+        let done = self.steps_of(here, batches)?;
+        let all: usize = batches.iter().map(Batch::tokens).sum();
         let (seconds, mut losses) = (began.elapsed().as_secs_f64(), vec![]);
-        for (i, done) in here.iter().zip(done) {
-            let result = done.map(|done| {
-                losses.push(done.loss);
-                self.members[*i].iter_mut().for_each(|m| m.took(done, tokens, seconds));
+        for (i, done) in done {
+            let tokens = if let Way::Mixed { .. } = self.way { tokens_of(batches, i) } else { all };
+            let result = done.transpose().map(|done| {
+                losses.extend(done.map(|done| done.loss));
+                self.members[i].iter_mut().for_each(|m| match done {
+                    Some(done) => m.took(done, tokens, seconds),
+                    None => m.passed(false),
+                });
             });
-            self.unless_diverged(*i, result)?;
+            self.unless_diverged(i, result)?;
         }
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-        self.progress.step(Some(mean).filter(|_| !losses.is_empty()), tokens as u64);
+        self.progress.step(Some(mean).filter(|_| !losses.is_empty()), all as u64);
         Ok(())
+    }
+    /// What the step is for each of some; nothing where there is nothing for it to learn from.
+    fn steps_of(&mut self, here: &[usize], batches: &[Batch]) -> Result<Vec<(usize, Option<Result<Step>>)>> {
+        let members = self.members.iter_mut().enumerate();
+        match &self.way {
+            Way::Alike(_) => {
+                let members = members.filter(|(i, _)| here.contains(i));
+                let stepping = members.filter_map(|(_, m)| m.as_mut().map(Member::stepping)).collect();
+                let done = step_together(stepping, batches)?;
+                Ok(here.iter().copied().zip(done.into_iter().map(Some)).collect())
+            }
+            Way::Mixed { idle, .. } => {
+                let mut seats = vec![];
+                for ((i, member), (ended, idle)) in members.zip(self.ended.iter().zip(idle)) {
+                    let left = || match ended {
+                        Some(Ok(outcome)) => Some(&outcome.learner),
+                        _ => idle.as_ref(),
+                    };
+                    seats.push(match (member, here.contains(&i)) {
+                        (Some(m), true) => Seat::Learns(m.stepping()),
+                        (Some(m), false) => Seat::Answers(&m.learner),
+                        (None, _) => Seat::Answers(left().ok_or_else(|| {
+                            Error::Model("nobody answers for the examples of a run that is over".into())
+                        })?),
+                    });
+                }
+                let done = step_mixed(seats, batches)?.into_iter().enumerate();
+                Ok(done.filter(|(i, _)| here.contains(i)).collect())
+            }
+        }
     }
     /// What is due behind a step: an evaluation, a state that is saved, the end.
     fn between_steps(&mut self, here: &[usize]) -> Result<()> {
@@ -158,7 +268,7 @@ impl Runs<'_> {
         self.save(&of(self, &|m| m.is_due(m.recipe.checkpoint_every) || m.unsaved || stop))?;
         match stop {
             true => {
-                let step = self.members.iter().flatten().map(Member::steps).min().unwrap_or(0);
+                let step = self.members.iter().flatten().map(Member::rounds).min().unwrap_or(0);
                 Err(Error::Stopped { step, of: self.total, directory: self.around.home.clone() })
             }
             false => Ok(()),
@@ -166,15 +276,33 @@ impl Runs<'_> {
     }
     /// Evaluates some.
     fn check(&mut self, which: &[usize]) -> Result<()> {
-        let Some(eval) = self.eval.filter(|_| !which.is_empty()) else { return Ok(()) };
+        let which: Vec<usize> = which
+            .iter()
+            .copied()
+            .filter(|i| match &self.way {
+                Way::Alike(eval) => eval.is_some(),
+                Way::Mixed { eval, .. } => matches!(eval.get(*i), Some(Some(_))),
+            })
+            .collect();
+        if which.is_empty() {
+            return Ok(());
+        }
         self.progress.pause();
-        let learners: Vec<_> =
+        let learners: Vec<&Learner> =
             which.iter().filter_map(|i| Some(&self.members[*i].as_ref()?.learner)).collect();
-        let found = evaluate_together(&learners, eval, self.recipe.eval_batch, Mode::Quiet)?;
+        let size = self.recipe.eval_batch;
+        let found = match &self.way {
+            Way::Alike(None) => return Ok(()),
+            Way::Alike(Some(eval)) => evaluate_together(&learners, eval, size, Mode::Quiet)?,
+            Way::Mixed { eval, .. } => {
+                let own: Vec<&Encoded> = which.iter().filter_map(|i| eval.get(*i)?.as_ref()).collect();
+                evaluate_mixed(&learners, &own, size, Mode::Quiet)?
+            }
+        };
         self.progress.resume();
-        for (i, found) in which.iter().zip(found) {
-            let judged = self.members[*i].as_mut().map_or(Ok(()), |m| m.judge(found.metrics));
-            self.unless_diverged(*i, judged)?;
+        for (i, found) in which.into_iter().zip(found) {
+            let judged = self.members[i].as_mut().map_or(Ok(()), |m| m.judge(found.metrics));
+            self.unless_diverged(i, judged)?;
         }
         Ok(())
     }
@@ -217,8 +345,12 @@ impl Runs<'_> {
     fn unless_diverged(&mut self, i: usize, result: Result<()>) -> Result<()> {
         match result {
             Err(e) if e.has_diverged() => {
-                let name = self.members[i].take().and_then(|m| m.name);
-                name.into_iter().for_each(|name| self.progress.line(&format!("{name}: {e}")));
+                if let Some(Member { name, learner, .. }) = self.members[i].take() {
+                    name.into_iter().for_each(|name| self.progress.line(&format!("{name}: {e}")));
+                    if let Way::Mixed { idle, .. } = &mut self.way {
+                        idle[i] = Some(learner);
+                    }
+                }
                 self.ended[i] = Some(Err(e));
                 Ok(())
             }

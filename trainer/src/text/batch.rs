@@ -24,6 +24,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Where each example stands in the data, (examples,).
     pub items: Vec<usize>,
+    /// Who learns from each example, by number, (examples,); empty where everybody does.
+    pub whose: Vec<usize>,
 }
 
 impl Batch {
@@ -53,6 +55,7 @@ impl Batch {
             part.labels.extend(&self.labels[rows]);
             part.reads.push(self.reads[i].clone());
             part.items.push(self.items[i]);
+            part.whose.extend(self.whose.get(i));
         }
         part
     }
@@ -142,11 +145,16 @@ pub enum Order {
 impl Order {
     /// The examples' places in the data, in the order of the visit.
     pub fn of(self, examples: &Examples) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..examples.len()).collect();
+        self.places(examples.len(), |i| examples.length(i))
+    }
+
+    /// The same of so many examples, each of so many tokens.
+    pub(crate) fn places(self, examples: usize, tokens: impl Fn(usize) -> usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..examples).collect();
         match self {
             Self::File => {}
             Self::Shuffled { seed, epoch } => shuffle(&mut order, &mut numbers(seed, epoch)),
-            Self::Longest => order.sort_by_key(|&i| std::cmp::Reverse(examples.length(i))),
+            Self::Longest => order.sort_by_key(|&i| std::cmp::Reverse(tokens(i))),
         }
         order
     }

@@ -62,7 +62,12 @@ pub fn run(e: &Eval) -> Result<()> {
 fn mixed(e: &Eval) -> Result<()> {
     let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
     let m = Mixed::load(&e.grafted, reading, &e.data, Purpose::Evaluate, &e.run)?;
-    let found = evaluate_mixed(&m.learners(), &m.encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
+    let found = evaluate_mixed(
+        &m.learners(),
+        &m.encoded.iter().collect::<Vec<_>>(),
+        e.reading.batch(),
+        Mode::detect(e.run.quiet),
+    )?;
     let named = m.named.iter().zip(found);
     if e.run.json {
         let one = |((name, _), found): (&(String, _), Evaluated)| (name.clone(), json!(found.metrics));

@@ -2,9 +2,10 @@
 use crate::program::{
     args::Train,
     demo,
+    mixed_runs::train_mixed,
     options::{AdapterChoice, Options, Settings},
     print::{note_unused, say, tell},
-    runs::{Going, is_complete, train},
+    runs::{Ended, Going, is_complete, train},
     setup::open,
     signals::Signals,
 };
@@ -60,9 +61,12 @@ pub fn run(t: &Train) -> Result<()> {
     if mode != Mode::Quiet {
         tell(&heading(&s));
     }
+    if s.adapter_column.is_some() {
+        return several(&s, "adapter", train_mixed(&s, mode, going)?);
+    }
     let mut ended = train(&s, mode, going)?;
     if s.variant.is_some() {
-        return several(&s, ended);
+        return several(&s, "variant", ended);
     }
     let Outcome { report, learner, .. } = the_one(&mut ended)?;
     if !s.quiet {
@@ -76,13 +80,13 @@ pub fn run(t: &Train) -> Result<()> {
 }
 
 /// What a single run left.
-fn the_one(ended: &mut Vec<(Option<String>, engraft::Result<Outcome>)>) -> engraft::Result<Outcome> {
+fn the_one(ended: &mut Vec<Ended>) -> engraft::Result<Outcome> {
     let one = ended.pop().map(|(_, outcome)| outcome);
     one.unwrap_or_else(|| Err(Error::Model("the run is complete".into())))
 }
 
 /// What several runs left: a line for each, and an error if one of them failed.
-fn several(s: &Settings, ended: Vec<(Option<String>, engraft::Result<Outcome>)>) -> Result<()> {
+fn several(s: &Settings, what: &'static str, ended: Vec<Ended>) -> Result<()> {
     let mut failed = None;
     if let (Some((_, Ok(first))), false) = (ended.iter().find(|(_, o)| o.is_ok()), s.quiet) {
         note_unused(first.learner.backbone());
@@ -97,7 +101,7 @@ fn several(s: &Settings, ended: Vec<(Option<String>, engraft::Result<Outcome>)>)
                 say(&format!("{name}: loss {loss:.4}{shown}; saved in {}", o.report.out.display()))?;
             }
             Ok(_) => {}
-            Err(source) => failed = failed.or(Some(Error::Within { name, source: Box::new(source) })),
+            Err(e) => failed = failed.or(Some(e.within(what, &name))),
         }
     }
     if s.json {
@@ -135,6 +139,7 @@ fn heading(s: &Settings) -> String {
     };
     let what = match (&s.variant, &s.adapter) {
         (Some(variants), _) => format!("{} variants at once", variants.len()),
+        _ if s.adapter_column.is_some() => "the adapters that its rows name".into(),
         (None, Some(AdapterChoice::None)) if s.adapters.is_some() => "what stands on saved adapters".into(),
         (None, Some(AdapterChoice::None)) => "the head alone".into(),
         (None, Some(AdapterChoice::Full)) => "the whole backbone".into(),

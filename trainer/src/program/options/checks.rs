@@ -132,6 +132,7 @@ impl Options {
                 return Err(Error::Exclusive { one: "variant", other: "profile" });
             }
         }
+        self.check_mixed()?;
         let streams = self.stream == Some(true);
         if streams && self.cache_prefix.is_some() {
             // the cache knows every text by its hash, in memory
@@ -140,6 +141,7 @@ impl Options {
         let needs = [
             ("model-commit", self.model_commit.is_some(), "model", self.model.is_some()),
             ("eval", self.eval.is_some(), "train", self.train.is_some()),
+            ("adapter-column", self.adapter_column.is_some(), "train", self.train.is_some()),
             ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
             ("text-pair-column", self.text_pair_column.is_some(), "train", self.train.is_some()),
             ("label-column", self.label_column.is_some(), "train", self.train.is_some()),
@@ -178,6 +180,35 @@ impl Options {
                 Err(Error::Option { option, value: "given".into(), why })
             }
             None => Ok(()),
+        }
+    }
+}
+
+impl Options {
+    /// Checks what rows that name their adapters go with: new adapters, all of one kind.
+    fn check_mixed(&self) -> Result<()> {
+        if self.adapter_column.is_none() {
+            return Ok(());
+        }
+        let others = [
+            ("variant", self.variant.is_some()),
+            ("init", self.init.is_some()),
+            ("adapters", self.adapters.is_some()),
+            ("setup", self.setup.is_some()),
+            ("fusion", self.fusion.is_some()),
+            ("joint", self.joint == Some(true)),
+            ("adapter-drop", self.adapter_drop.is_some()),
+            ("stream", self.stream == Some(true)),
+            ("profile", self.profile.is_some()),
+        ];
+        if let Some((other, _)) = others.into_iter().find(|(_, given)| *given) {
+            return Err(Error::Exclusive { one: "adapter-column", other });
+        }
+        match self.adapter {
+            Some(AdapterChoice::Full) => {
+                Err(refused("adapter", "full", "a backbone that trains serves one run by itself"))
+            }
+            _ => Ok(()),
         }
     }
 }

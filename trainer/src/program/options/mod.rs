@@ -33,7 +33,7 @@ pub use choices::{
 pub use grafted::{Composed, SavedAdapter};
 pub use table::{MODEL, Mark, Options, Settings};
 pub use texts::{Layers, ReductionFactor, ScalingChoice};
-pub use variant::Variant;
+pub use variant::{Variant, names_a_directory};
 
 use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
@@ -200,6 +200,11 @@ impl Settings {
         variants.iter().map(one).collect()
     }
 
+    /// One of the runs of these settings whose rows name their adapters.
+    pub fn of_adapter(&self, name: &str) -> Self {
+        Self { name: Some(name.into()), out: self.out.join(name), ..self.clone() }
+    }
+
     /// The file that says what the run is.
     pub fn file(&self) -> (String, Vec<u8>) {
         (FILE.into(), self.to_toml().into_bytes())
@@ -217,7 +222,7 @@ impl Settings {
             text: self.text_column.clone(),
             pair: self.text_pair_column.clone(),
             label: self.label_column.clone(),
-            adapter: None,
+            adapter: self.adapter_column.clone(),
             header: self.header,
             documents: self.documents,
             quotes: self.quotes,

@@ -361,5 +361,9 @@ options! {
         /// --out as if it had run by itself: a name and what is its own in the adapter, the rates
         /// and the seed, as in `fast: lr=1e-3, adapter=lora[r=8]`
         [value_name = "NAME: KEY=VALUE, ..", num_args = 1..] variant: Vec<Variant>, [with "super::variant"], Run;
+        /// The column that names the adapter which learns from each row: a new one for each name, with
+        /// a head of its own, in mixed batches. Each is saved in a directory of its name in --out; of
+        /// --eval it is evaluated on the rows that name it
+        [value_name = "COLUMN"] adapter_column: Column, Run;
     }
 }

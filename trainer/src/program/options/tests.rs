@@ -134,7 +134,8 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
             "no-shuffle",
             "cache-prefix",
             "memory-budget",
-            "variant"
+            "variant",
+            "adapter-column"
         ],
         "the others are in ALL"
     );

@@ -38,15 +38,19 @@ impl FromStr for Variant {
 impl Variant {
     /// What is wrong with it names it.
     pub fn within<T>(&self, result: engraft::Result<T>) -> engraft::Result<T> {
-        result.map_err(|e| engraft::Error::Within { name: self.name.clone(), source: Box::new(e) })
+        result.map_err(|e| e.within("variant", &self.name))
     }
     fn named(name: &str, own: Table) -> Result<Self, String> {
-        let is_word = |c: char| c.is_alphanumeric() || "_-+".contains(c);
-        match !name.is_empty() && name.chars().all(is_word) {
+        match names_a_directory(name) {
             true => Ok(Self { name: name.into(), own }),
             false => Err(format!("`{name}` cannot be the name of a variant, which is that of its directory")),
         }
     }
+}
+
+/// Whether a run may have this name, which is that of its directory too.
+pub fn names_a_directory(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-+".contains(c))
 }
 
 /// Split at the commas behind which a key stands.

@@ -1,0 +1,141 @@
+//! A step of several learners from mixed batches: one pass over all examples, of which each has a
+//! learner of its own ([`Batch::whose`]).
+//!
+//! A learner takes the step that it takes from its own examples alone: of its mean loss over their
+//! labels, with its own optimiser. One without a label in a step takes none, and nothing of it
+//! changes. Only what is dropped out differs: it is drawn by where a row stands in the whole batch.
+use super::step::{Step, Stepping};
+use crate::{
+    Error, Result,
+    learner::{Learner, learn_of_each, of_number},
+    text::{batch::Batch, example::IGNORED},
+};
+use engraft_engine::{Gradients, kernels::profile::Mark};
+use std::collections::BTreeSet;
+
+/// A number of a mixed batch, and what its learner has to do with a step.
+pub enum Seat<'a> {
+    /// It learns from its examples.
+    Learns(Stepping<'a>),
+    /// It answers for them, and stays as it is.
+    Answers(&'a Learner),
+}
+impl Seat<'_> {
+    fn learner(&self) -> &Learner {
+        match self {
+            Seat::Learns(Stepping { learner, .. }) => learner,
+            Seat::Answers(learner) => learner,
+        }
+    }
+}
+
+/// One update of each learner that has a label in the batches, from its own examples in all of
+/// them. There is a result for each seat, `None` where no step is taken; an error of one, whose
+/// loss is no number, is none of the others.
+///
+/// The learners come from [`Backbone::learners`](crate::learner::Backbone::learners) and have gone
+/// through the same batches so far; the first of them that learns says what is dropped out and what
+/// layers keep.
+pub fn step_mixed(mut seats: Vec<Seat<'_>>, batches: &[Batch]) -> Result<Vec<Option<Result<Step>>>> {
+    let labels = labels_of_each(batches, seats.len())?;
+    if labels.iter().all(|n| *n == 0) {
+        let what = "there is nothing to learn from: no example of the step has a label";
+        return Err(Error::Labels(what.into()));
+    }
+    check(&seats)?;
+    let device = seats[0].learner().backbone().device().clone();
+    device.install(|| {
+        let mut weights = vec![None; seats.len()];
+        for ((weight, seat), labels) in weights.iter_mut().zip(&seats).zip(&labels) {
+            let learns = matches!(seat, Seat::Learns(_)) && *labels > 0;
+            *weight = learns.then_some((1.0 / *labels as f64) as f32);
+        }
+        let (mut gradients, mut losses) = (Gradients::new(), vec![0.0; seats.len()]);
+        for batch in batches {
+            let mut first = None;
+            for (n, seat) in seats.iter_mut().enumerate() {
+                if let Seat::Learns(s) = seat {
+                    let pass = s.trainer.next_pass();
+                    first.get_or_insert((n, pass, s.trainer.activations().clone()));
+                }
+            }
+            let Some((n, pass, policy)) = first.filter(|_| weights.iter().any(Option::is_some)) else {
+                continue;
+            };
+            let learners: Vec<&Learner> = seats.iter().map(Seat::learner).collect();
+            let (sums, kept) = learn_of_each(&learners, &weights, batch, pass, &policy, &mut gradients)?;
+            losses.iter_mut().zip(&sums).zip(&labels).for_each(|((loss, sum), labels)| {
+                *loss += sum / (*labels).max(1) as f64;
+            });
+            if let Seat::Learns(s) = &mut seats[n] {
+                s.trainer.keeps(kept);
+            }
+        }
+        let mut done = vec![];
+        for (n, seat) in seats.iter_mut().enumerate() {
+            done.push(match seat {
+                Seat::Learns(s) if weights[n].is_some() => {
+                    let _span = device.mark(Mark::Step(s.trainer.steps() + 1));
+                    let updated = s.trainer.update(s.learner, &mut gradients, losses[n], labels[n], s.lr);
+                    match updated {
+                        Err(e) if !e.has_diverged() => return Err(e),
+                        own => Some(own),
+                    }
+                }
+                _ => None,
+            });
+        }
+        Ok(done)
+    })
+}
+
+/// What cannot learn together is refused.
+fn check(seats: &[Seat<'_>]) -> Result<()> {
+    let mut slots = BTreeSet::new();
+    let (mut apart, mut passes) = (true, BTreeSet::new());
+    for seat in seats {
+        seat.learner().visit(&mut |p| apart &= slots.insert(p.slot()));
+        if let Seat::Learns(Stepping { trainer, .. }) = seat {
+            passes.insert(trainer.counters().0);
+            if trainer.leaves_out() {
+                let what = "adapters are left out of a step (AdapterDrop) for all of its examples, not for those of one learner";
+                return Err(Error::Model(what.into()));
+            }
+        }
+    }
+    let what = match (apart, passes.len()) {
+        (true, 0 | 1) => return Ok(()),
+        (false, _) => "learners of mixed batches are made together: their gradients have one place",
+        _ => {
+            "learners of mixed batches go through the same batches, and these have seen different numbers of them"
+        }
+    };
+    Err(Error::Model(what.into()))
+}
+
+/// Labels of so many learners in some batches; an error where a batch does not say whose its
+/// examples are.
+pub(super) fn labels_of_each(batches: &[Batch], learners: usize) -> Result<Vec<usize>> {
+    let mut labels = vec![0; learners];
+    for batch in batches {
+        if batch.whose.len() != batch.len() {
+            return Err(Error::Model("a mixed batch says of every example who learns from it".into()));
+        }
+        let mut rest = batch.labels.as_slice();
+        for (whose, rows) in batch.whose.iter().zip(batch.counts()) {
+            let (own, behind) = rest.split_at(rows.min(rest.len()));
+            rest = behind;
+            let n = labels.get_mut(*whose).ok_or_else(|| {
+                Error::Model(format!("an example is that of learner {whose}, and there are {learners}"))
+            })?;
+            *n += own.iter().filter(|label| **label != IGNORED).count();
+        }
+    }
+    Ok(labels)
+}
+
+/// Tokens of one learner's examples.
+pub(super) fn tokens_of(batches: &[Batch], n: usize) -> usize {
+    let of = |b: &Batch| of_number(&b.whose, n).into_iter().map(|i| b.input.lengths[i]).sum::<usize>();
+    batches.iter().map(of).sum()
+}
