@@ -218,6 +218,9 @@ pub struct Memory {
     /// Tokens of each text; 128, or as many as the model takes, if not given
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub length: Option<usize>,
+    /// Tokens of each target of seq2seq; 128 if not given
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub max_target_length: Option<usize>,
     /// What is learned, which decides the head and what is read of each text
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,

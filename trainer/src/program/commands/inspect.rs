@@ -100,7 +100,9 @@ pub fn run(i: &Inspect) -> Result<()> {
         (_, Some(directory)) => of_directory(&s, directory)?,
         (Some(text), None) => of_string(&s, text)?,
         (None, None) => {
-            let device = if Checkpoint::is_in(&i.model) { open(Backend::Cpu, 1)? } else { Device::null(1) };
+            // of a directory the configuration is enough
+            let has_no_weights = i.model.join("config.json").exists() && !Checkpoint::is_in(&i.model);
+            let device = if has_no_weights { Device::null(1) } else { open(Backend::Cpu, 1)? };
             let backbone = open_backbone(&s, &device)?;
             note_unused(&backbone);
             Table::of(&backbone)

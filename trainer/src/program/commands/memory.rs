@@ -83,7 +83,8 @@ fn ask(
     device: &Device,
 ) -> engraft::Result<(usize, Account)> {
     let (model, adapter) = (Some(m.model.clone()), Some(method.clone()));
-    let s = Options { model, adapter, ..m.stored.options() }.resolve()?;
+    let max_target_length = m.max_target_length;
+    let s = Options { model, adapter, max_target_length, ..m.stored.options() }.resolve()?;
     let backbone = open_backbone(&s, device)?;
     let info = backbone.model().info().clone();
     let kind = task(m.task.as_ref())?.unwrap_or(TASKS[0]);
@@ -211,6 +212,9 @@ fn measure(
     }
     if let Some(task) = &m.task {
         c.args(["--task", task]);
+    }
+    if let Some(n) = m.max_target_length {
+        c.args(["--max-target-length", &n.to_string()]);
     }
     if let Some(drop) = m.adapter_drop {
         c.args(["--adapter-drop", &drop.to_string()]);
