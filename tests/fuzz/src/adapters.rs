@@ -3,7 +3,10 @@ use crate::{
     files::{directory, is_torch, parts, put},
     fixture::{backbone, computing},
 };
-use engraft::{Tokens, tasks::{TaskType, Told}};
+use engraft::{
+    Tokens,
+    tasks::{TaskType, Told},
+};
 use engraft_adapters::{Adapter, Fields, Format, Head, Setup, grammar as strings, parse};
 use engraft_engine::{Cx, Device, ParamSet, Pass, Plain};
 use engraft_models::Rows;
