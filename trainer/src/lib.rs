@@ -30,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! What is learned is a [`tasks::Task`]: classification, tagging, language modelling, text to text, or one
-//! of your own.
+//! What is learned is a [`tasks::Task`]: classification, tagging, language modelling, text to text,
+//! or one of your own.
 //!
 //! [`run::account`] says what a step holds, by class and layer, and [`run::plan`] which layers must
 //! recompute their activations so that a run fits into a number of bytes;

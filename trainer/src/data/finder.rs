@@ -45,6 +45,10 @@ impl Finder<'_> {
         Ok(found.first().copied())
     }
 
+    fn adapter(&self, columns: &Columns) -> Result<Option<usize>> {
+        columns.adapter.as_ref().map(|c| self.at(c, "--adapter-column")).transpose()
+    }
+
     /// The columns of sources and targets, which are named both or neither; of the source alone
     /// where no targets are read.
     pub fn answers(&self, columns: &Columns, want: Want) -> Result<(usize, Option<usize>)> {
@@ -87,8 +91,7 @@ impl Finder<'_> {
     pub fn with_header(&self, columns: &Columns, want: Want) -> Result<Indices> {
         if want.content == Content::Answers {
             let (text, label) = self.answers(columns, want)?;
-            let adapter = columns.adapter.as_ref().map(|c| self.at(c, "--adapter-column")).transpose()?;
-            return Ok(Indices { text, pair: None, label, adapter });
+            return Ok(Indices { text, pair: None, label, adapter: self.adapter(columns)? });
         }
         let usual = |name: &str| TEXTS.iter().find(|(text, _)| text.eq_ignore_ascii_case(name));
         let text = match &columns.text {
@@ -117,8 +120,7 @@ impl Finder<'_> {
                 Some(found.ok_or_else(|| self.missing(format!("column `{LABEL}`"), "--label-column"))?)
             }
         };
-        let adapter = columns.adapter.as_ref().map(|c| self.at(c, "--adapter-column")).transpose()?;
-        Ok(Indices { text, pair, label, adapter })
+        Ok(Indices { text, pair, label, adapter: self.adapter(columns)? })
     }
 
     pub fn without_header(&self, columns: &Columns, want: Want) -> Result<Indices> {
@@ -127,7 +129,7 @@ impl Finder<'_> {
         let text = at(&columns.text, "--text-column")?;
         let pair = at(&columns.pair, "--text-pair-column")?;
         let label = at(&columns.label, "--label-column")?;
-        let adapter = at(&columns.adapter, "--adapter-column")?;
+        let adapter = self.adapter(columns)?;
         let guess = |option: &str| {
             let why =
                 format!("there is no header and there are {width} columns: say which with {option} INDEX");

@@ -98,13 +98,8 @@ impl Fields {
         let named = |name: String, option| {
             if object.has(&name) { Ok(name) } else { Err(missing(format!("field `{name}`"), option)) }
         };
-        let adapter = |names: &[String]| {
-            let named = |c: &Column| match names.contains(&c.to_string()) {
-                true => Ok(c.to_string()),
-                false => Err(missing(format!("field `{c}`"), "--adapter-column")),
-            };
-            columns.adapter.as_ref().map(named).transpose()
-        };
+        let adapter =
+            || columns.adapter.as_ref().map(|c| named(c.to_string(), "--adapter-column")).transpose();
         if want.content == Content::Answers {
             // a number is a field's name here
             let name = |column: &Option<Column>| column.as_ref().map(|c| Column::Name(c.to_string()));
@@ -112,7 +107,7 @@ impl Fields {
                 Columns { text: name(&columns.text), label: name(&columns.label), ..columns.clone() };
             let (text, label) = Finder { path, names: &names }.answers(&columns, want)?;
             let (text, label) = (names[text].clone(), label.map(|label| names[label].clone()));
-            return Ok(Self { text, pair: None, label, adapter: adapter(&names)? });
+            return Ok(Self { text, pair: None, label, adapter: adapter()? });
         }
         let mut usual = TEXTS.iter().filter(|(text, _)| object.has(text));
         let (text, beside) = match (&columns.text, usual.next(), usual.next()) {
@@ -136,6 +131,6 @@ impl Fields {
             (None, true) => Some(named(LABEL.into(), "--label-column")?),
             (None, false) => None,
         };
-        Ok(Self { text, pair, label, adapter: adapter(&names)? })
+        Ok(Self { text, pair, label, adapter: adapter()? })
     }
 }

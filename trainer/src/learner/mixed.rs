@@ -50,11 +50,12 @@ pub(crate) fn learn_of_each(
         let (mut sums, mut losses, mut dy) = (vec![0.0; learners.len()], vec![], vec![]);
         for (n, (learner, weight)) in learners.iter().zip(weights).enumerate() {
             let Some(weight) = weight else { continue };
-            let part = batch.select(&of_number(&batch.whose, n));
+            let own = of_number(&batch.whose, n);
+            let part = batch.select(&own);
             if part.labelled() == 0 {
                 continue;
             }
-            let rows = cx.take_sequences(&x, &of_number(&batch.whose, n))?;
+            let rows = cx.take_sequences(&x, &own)?;
             let loss = learner.task().loss(&mut cx, learner.top(), &rows, &part)?;
             let value = loss.read()?.first().copied().unwrap_or_default();
             sums[n] = f64::from(value);

@@ -6,6 +6,7 @@
 use super::{
     one_line::one_line,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    tokens,
     top::Top,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     text::{
         batch::Batch,
         blocks::{blocks, next_tokens, pieces},
-        example::{Example, IGNORED, Reads},
+        example::{Example, Reads},
         examples::Examples,
         tokenizer::Tokenizer,
     },
@@ -98,11 +99,7 @@ impl Task for CausalLm {
         // predicts
         let labels = match labels {
             None => vec![],
-            Some(Given::Each(each)) if each.len() == ids.len() => {
-                let label =
-                    |l: &i64| if *l < 0 { Ok(IGNORED) } else { u32::try_from(*l).map_err(|e| e.to_string()) };
-                next_tokens(&each.iter().map(label).collect::<Result<Vec<_>, _>>()?)
-            }
+            Some(Given::Each(each)) if each.len() == ids.len() => next_tokens(&tokens::labels(each)?),
             Some(Given::Each(each)) => return Err(format!("{} labels for {} tokens", each.len(), ids.len())),
             Some(Given::One(_)) => {
                 return Err("a language model has a list of labels for each sequence".into());
@@ -119,11 +116,10 @@ impl Task for CausalLm {
         Ok(cx.linear_cross_entropy(&x, last, &batch.labels)?.0)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
-        let (x, last) = top.last(cx, x)?;
-        Ok(one_by_one(batch, cx.linear_cross_entropies(&x, &last, &batch.labels)?))
+        tokens::answers(cx, top, x, batch)
     }
     fn evaluate(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Evaluated {
-        let (sum, tokens) = answers.iter().fold((0.0, 0.0), |(l, n), a| (l + a.loss, n + a.count));
+        let (sum, tokens) = Answer::total(answers);
         let loss = sum / f64::max(tokens, 1.0);
         let bits = sum / (std::f64::consts::LN_2 * data.bytes.max(1) as f64);
         let scores = [("loss", loss), ("perplexity", loss.exp()), ("bits_per_byte", bits)];
@@ -150,20 +146,10 @@ impl Task for CausalLm {
     }
 }
 
-/// The losses of all rows of a batch, for each of its examples.
-pub(super) fn one_by_one(batch: &Batch, losses: Vec<f32>) -> Vec<Answer> {
-    let mut rows = losses.into_iter().zip(&batch.labels);
-    let mut answer = |rows_of_one: usize| {
-        let scored = rows.by_ref().take(rows_of_one).filter(|(_, label)| **label != IGNORED);
-        let (loss, count) = scored.fold((0.0, 0), |(sum, n), (loss, _)| (sum + f64::from(loss), n + 1));
-        Answer { loss, count: f64::from(count), ..Answer::default() }
-    };
-    batch.counts().map(&mut answer).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::example::IGNORED;
 
     #[test]
     fn labels_stand_at_their_own_token() {

@@ -80,7 +80,7 @@ fn largest(logits: &[f32], most: usize) -> Vec<usize> {
 
 /// The mean loss over all answers.
 pub fn mean_loss(answers: &[Answer]) -> f64 {
-    let (loss, count) = answers.iter().fold((0.0, 0.0), |(l, n), a| (l + a.loss, n + a.count));
+    let (loss, count) = Answer::total(answers);
     loss / f64::max(count, 1.0)
 }
 

@@ -11,6 +11,7 @@ mod registry;
 mod seq2seq;
 mod tagging;
 mod task;
+mod tokens;
 mod top;
 
 pub use causal_lm::CausalLm;

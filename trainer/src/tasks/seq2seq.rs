@@ -6,8 +6,8 @@
 //! The loss is the mean over the tokens of targets, with labels smoothed in training if that is
 //! asked for; scores are those of plain labels.
 use super::{
-    causal_lm::one_by_one,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    tokens,
     top::Top,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     reports::metrics::{Metric, Metrics},
     text::{
         batch::Batch,
-        example::{Example, IGNORED, Reads},
+        example::{Example, Reads},
         examples::Examples,
         tokenizer::{TokenizedText, Tokenizer},
     },
@@ -134,14 +134,11 @@ impl Task for Seq2Seq {
         true
     }
     fn example(&self, ids: Vec<u32>, labels: Option<&Given>) -> Result<Example, String> {
-        let label = |l: &i64| if *l < 0 { Ok(IGNORED) } else { u32::try_from(*l).map_err(|e| e.to_string()) };
         match labels {
             // what comes first
             None => Ok(Example::new(ids, Reads::Decoded { start: None, tokens: vec![] }, vec![])),
             Some(Given::Each(each)) if each.is_empty() => Err("there are no labels".into()),
-            Some(Given::Each(each)) => {
-                Ok(Example::said(ids, each.iter().map(label).collect::<Result<_, _>>()?))
-            }
+            Some(Given::Each(each)) => Ok(Example::said(ids, tokens::labels(each)?)),
             Some(Given::One(_)) => Err("a target is a list of labels for each sequence".into()),
         }
     }
@@ -155,11 +152,10 @@ impl Task for Seq2Seq {
         Ok(cx.linear_cross_entropy_smoothed(&x, last, &batch.labels, smoothing)?.0)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
-        let (x, last) = top.last(cx, x)?;
-        Ok(one_by_one(batch, cx.linear_cross_entropies(&x, &last, &batch.labels)?))
+        tokens::answers(cx, top, x, batch)
     }
     fn evaluate(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Evaluated {
-        let (sum, tokens) = answers.iter().fold((0.0, 0.0), |(l, n), a| (l + a.loss, n + a.count));
+        let (sum, tokens) = Answer::total(answers);
         let loss = sum / f64::max(tokens, 1.0);
         let scores = [("loss", loss), ("perplexity", loss.exp())];
         let details = Map::from_iter([("scored_tokens".to_string(), json!(tokens as u64))]);
@@ -174,7 +170,7 @@ impl Task for Seq2Seq {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::Told;
+    use crate::{tasks::Told, text::example::IGNORED};
 
     #[test]
     fn what_it_is_told() {

@@ -46,6 +46,13 @@ pub struct Answer {
     pub scores: Vec<f32>,
 }
 
+impl Answer {
+    /// The sum of the losses of all labelled rows, and how many they are.
+    pub(super) fn total(all: &[Answer]) -> (f64, f64) {
+        all.iter().fold((0.0, 0.0), |(loss, n), a| (loss + a.loss, n + a.count))
+    }
+}
+
 /// An evaluation: the numbers, and lines for people.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluated {
