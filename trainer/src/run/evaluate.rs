@@ -32,7 +32,8 @@ impl Encoded {
         Encoded::of(data, examples, encoding, purpose)
     }
     /// Reads files and makes the examples, one small part after the other. Records are kept for
-    /// predictions; for an evaluation the numbers of words' labels are; for training nothing is.
+    /// predictions, and for an evaluation if the task needs them; else the numbers of words' labels
+    /// are. For training nothing is.
     pub fn read(
         files: &Files,
         learner: &Learner,
@@ -69,6 +70,7 @@ impl Encoded {
 pub(super) struct Growing<'a> {
     encoding: Encoding<'a>,
     purpose: Purpose,
+    needs_records: bool,
     /// A task may have none.
     labels: Option<Labels>,
     examples: Examples,
@@ -77,9 +79,11 @@ pub(super) struct Growing<'a> {
 }
 impl<'a> Growing<'a> {
     pub fn new(learner: &'a Learner, tokenizer: &'a Tokenizer, purpose: Purpose) -> Growing<'a> {
-        let labels = Labels::from_names(learner.task().labels().to_vec()).ok();
-        let (encoding, examples) = (Encoding::new(learner.task(), tokenizer, purpose), Examples::default());
-        Growing { encoding, purpose, labels, examples, data: None, records: 0 }
+        let task = learner.task();
+        let labels = Labels::from_names(task.labels().to_vec()).ok();
+        let (encoding, examples) = (Encoding::new(task, tokenizer, purpose), Examples::default());
+        let needs_records = task.needs_records();
+        Growing { encoding, purpose, needs_records, labels, examples, data: None, records: 0 }
     }
     /// Makes the examples of the next part, and keeps of its records what is needed. The number of
     /// the record of each example, within the part.
@@ -90,8 +94,10 @@ impl<'a> Growing<'a> {
         self.records += part.count;
         match self.purpose {
             Purpose::Train => part.records = vec![],
-            Purpose::Evaluate => part.keep_labels(|label| self.labels.as_ref()?.find(label)),
-            Purpose::Predict => {}
+            Purpose::Evaluate if !self.needs_records => {
+                part.keep_labels(|label| self.labels.as_ref()?.find(label));
+            }
+            Purpose::Evaluate | Purpose::Predict => {}
         }
         match &mut self.data {
             Some(data) => data.append(part),

@@ -137,9 +137,13 @@ pub trait Task: Send + Sync {
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act>;
     /// What is computed for each example of a batch, without dropout.
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
-    /// How good the answers to the examples of a data set are. Of its records only those that have
-    /// labels of words are there, with the numbers of these labels alone: texts are not kept for an
-    /// evaluation.
+    /// Whether an evaluation looks into the records themselves, which are held in memory for it.
+    fn needs_records(&self) -> bool {
+        false
+    }
+    /// How good the answers to the examples of a data set are. Unless the task
+    /// [needs records](Self::needs_records), only those are there that have labels of words, with
+    /// the numbers of these labels alone: texts are not kept for an evaluation.
     fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated;
     /// What the answers say of each record.
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction>;
