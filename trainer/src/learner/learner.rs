@@ -211,28 +211,32 @@ impl Learner {
             _ => Ok(model.finish(cx, from, x, &input, &rows)?),
         }
     }
+    /// Why what lies below the first trained module cannot be computed once for all, if it cannot:
+    /// there is nothing below, or it has dropout and is no constant.
+    pub fn without_prefix(&self) -> Result<Option<String>> {
+        let p = self.backbone.model.info().dropout;
+        Ok(if self.is_full() {
+            Some("the whole backbone trains, so nothing in it is a constant".into())
+        } else if p > 0.0 {
+            Some(format!(
+                "below the first trained layer the backbone drops out with probability {p}: set `dropout` to 0"
+            ))
+        } else if self.first_layer()? == 0 {
+            Some("the first layer has an adapter, so there is nothing below to cache".into())
+        } else {
+            None
+        })
+    }
     /// From now on what lies below the first trained module is computed once for each text and kept
-    /// in `directory`: see [`super::prefix`]. `max_length` is where texts are cut. An error if
-    /// there is nothing below it, or if it has dropout and is no constant.
+    /// in `directory`: see [`super::prefix`]. `max_length` is where texts are cut. An error if there
+    /// is no such thing.
     pub fn cache_prefix(&mut self, directory: &Path, precision: Precision, max_length: usize) -> Result<()> {
         let (b, model) = (&self.backbone, &self.backbone.model);
-        let refused = |why: String| {
+        if let Some(why) = self.without_prefix()? {
             let value = directory.display().to_string();
-            Err(Error::Option { option: "cache-prefix", value, why })
-        };
-        if self.is_full() {
-            return refused("the whole backbone trains, so nothing in it is a constant".into());
-        }
-        if model.info().dropout > 0.0 {
-            let p = model.info().dropout;
-            return refused(format!(
-                "below the first trained layer the backbone drops out with probability {p}: set `dropout` to 0"
-            ));
+            return Err(Error::Option { option: "cache-prefix", value, why });
         }
         let from = self.first_layer()?;
-        if from == 0 {
-            return refused("the first layer has an adapter, so there is nothing below to cache".into());
-        }
         let storage: BTreeSet<_> = model.named().iter().map(|(_, t)| t.buffer().dtype().name()).collect();
         let in_integers = model.named().iter().any(|(_, t)| t.compute() != Compute::F32);
         let isa = kernels::isa().map_err(engraft_engine::Error::from)?;
@@ -252,16 +256,16 @@ impl Learner {
         self.prefix = Some(Arc::new(Prefix::open(directory, &setting, precision, at, keeps, b.device())?));
         Ok(())
     }
-    /// Reads from the cache of another learner on this model, if its lies in front of the same
-    /// layer; whether it does.
-    pub fn share_prefix(&mut self, other: &Learner) -> Result<bool> {
-        let from = self.first_layer()?;
-        self.prefix = other.prefix.clone().filter(|p| p.from() == from);
-        Ok(self.prefix.is_some())
+    /// Reads from a cache that another learner of this task on this model opened, if it lies in front
+    /// of the same layer; whether it does.
+    pub fn share_prefix(&mut self, cache: &Arc<Prefix>) -> Result<bool> {
+        let fits = self.first_layer()? == cache.from();
+        self.prefix = fits.then(|| cache.clone());
+        Ok(fits)
     }
     /// The cache of the frozen prefix, if there is one.
-    pub fn prefix(&self) -> Option<&Prefix> {
-        self.prefix.as_deref()
+    pub fn prefix(&self) -> Option<&Arc<Prefix>> {
+        self.prefix.as_ref()
     }
     /// What the task computes for each example of a batch, without dropout.
     pub fn answers(&self, batch: &Batch) -> Result<Vec<Answer>> {

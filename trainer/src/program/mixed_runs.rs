@@ -98,7 +98,7 @@ pub fn train_mixed(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<End
     };
     note(not_evaluated(&named, &eval).filter(|_| s.eval.is_some()), is_quiet);
     if let Some(directory) = &s.cache_prefix {
-        cache_prefix(&mut learners, directory, s.cache_dtype, max_length)?;
+        cache_prefix(&mut learners, &mut vec![], directory, s.cache_dtype, max_length)?;
     }
     let mut recipe = s.recipe();
     if let Some(budget) = s.memory_budget {
@@ -123,7 +123,8 @@ pub fn train_mixed(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<End
     let places = named.iter().zip(taken).zip(learners).map(place).collect();
     home.set_settings(Settings { model_commit: commit, ..s.clone() }.file());
     home.save(Some(&[]), &[], None, &[])?; // from now on it says what there is to go on with
-    let around = Around { recording: None, mode, stop: Some(going.stop), home: s.out.clone() };
+    let around =
+        Around { recording: None, mode, stop: Some(going.stop), until: going.until, home: s.out.clone() };
     let outcomes = train_places(places, &source, &eval, around)?;
     let ended = named.iter().zip(outcomes);
     let ended: Vec<Ended> = ended.filter_map(|(one, o)| Some((Some(one.name.clone()), o?))).collect();

@@ -10,5 +10,6 @@ pub mod mixed_runs;
 pub mod options;
 pub mod print;
 pub mod runs;
+mod series;
 mod setup;
 pub mod signals;

@@ -1,5 +1,5 @@
 //! Training: one run, or several that go over the same batches, from settings to what they leave.
-use super::options::{self, Options, Settings};
+use super::options::{self, AdapterChoice, Options, Settings};
 use super::print::{many_classes, note, tell};
 use super::setup::{
     files, is_same, learn, learner, max_length, needed, open, open_backbone, to_be_counted, tokenizer,
@@ -7,8 +7,12 @@ use super::setup::{
 };
 use engraft::{
     Device, Error, Result,
-    learner::{Backbone, Learner, prefix::Precision},
+    learner::{
+        Backbone, Learner,
+        prefix::{Precision, Prefix},
+    },
     reports::{
+        metrics::Metric,
         profile::{Recording, check_file, measure},
         progress::{Mode, Progress},
     },
@@ -16,6 +20,7 @@ use engraft::{
         directory::{BEGUN, Directory, File},
         evaluate::Encoded,
         plan::{Work, plan},
+        portion::some,
         recipe::Recipe,
         source::Source,
         state::{self, Saved},
@@ -26,10 +31,11 @@ use engraft::{
     text::examples::Examples,
 };
 use engraft_engine::output;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 /// The file that a run leaves at its end.
@@ -44,6 +50,8 @@ pub struct Going<'a> {
     pub resume: bool,
     /// Ends the run after the step under way, once it is true.
     pub stop: &'a AtomicBool,
+    /// Ends it behind this share of its steps.
+    pub until: Option<f64>,
 }
 
 /// Whether the run in a directory came to its end.
@@ -110,24 +118,83 @@ fn learners(
     Ok((all, kind))
 }
 
-/// Each reads from the cache of one before if theirs lie in front of the same layer.
+/// Each reads from a cache that is there if its own would lie in front of the same layer.
 pub(super) fn cache_prefix(
     all: &mut [Learner],
+    caches: &mut Vec<Arc<Prefix>>,
     directory: &Path,
     dtype: Precision,
     max_length: usize,
 ) -> Result<()> {
-    for i in 0..all.len() {
-        let (before, rest) = all.split_at_mut(i);
+    for learner in all {
         let mut shared = false;
-        for other in before.iter() {
-            shared = shared || rest[0].share_prefix(other)?;
+        for cache in caches.iter() {
+            shared = shared || learner.share_prefix(cache)?;
         }
         if !shared {
-            rest[0].cache_prefix(directory, dtype, max_length)?;
+            learner.cache_prefix(directory, dtype, max_length)?;
+            caches.extend(learner.prefix().cloned());
         }
     }
     Ok(())
+}
+
+/// What runs that follow each other have in common.
+#[derive(Default)]
+pub struct Common {
+    /// The backbone, once it is open.
+    backbone: Option<Backbone>,
+    /// Where what lies below adapters may be kept until the last of them is over.
+    below: Option<PathBuf>,
+    caches: Vec<Arc<Prefix>>,
+    /// The directory of all of them.
+    home: Option<PathBuf>,
+    /// The scores of their task.
+    pub metrics: Vec<Metric>,
+}
+impl Common {
+    /// Of runs in directories within `home`, which may keep in `below` what lies below their adapters.
+    pub fn within(home: &Path, below: &Path) -> Common {
+        Common { home: Some(home.into()), below: Some(below.into()), ..Common::default() }
+    }
+    /// The backbone that the settings name; one that trains serves one run.
+    fn backbone(&mut self, s: &Settings) -> Result<Backbone> {
+        if s.adapter == Some(AdapterChoice::Full) {
+            return open_backbone(s, &open(s.device, s.threads)?);
+        }
+        if self.backbone.is_none() {
+            self.backbone = Some(open_backbone(s, &open(s.device, s.threads)?)?);
+        }
+        self.backbone.clone().ok_or_else(|| unreachable!("it was opened"))
+    }
+    /// The commit of the backbone, if it is a model of the hub.
+    pub fn commit(&self) -> Option<String> {
+        self.backbone.as_ref()?.commit().map(String::from)
+    }
+    /// Keeps what lies below adapters for all, if that is asked for, possible, and not too large.
+    fn cache(
+        &mut self,
+        s: &Settings,
+        all: &mut [Learner],
+        max_length: usize,
+        examples: &Examples,
+    ) -> Result<()> {
+        /// The most bytes that are kept without being asked for.
+        const MOST: usize = 4 << 30;
+        if let Some(directory) = &s.cache_prefix {
+            return cache_prefix(all, &mut self.caches, directory, s.cache_dtype, max_length);
+        }
+        let (Some(directory), None) = (&self.below, &s.memory_budget) else { return Ok(()) };
+        for learner in all {
+            let channels = learner.backbone().model().info().channels;
+            let bytes = examples.tokens().saturating_mul(4 * channels);
+            if !s.stream && bytes <= MOST && learner.without_prefix()?.is_none() {
+                let one = std::slice::from_mut(learner);
+                cache_prefix(one, &mut self.caches, directory, Precision::F32, max_length)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a run did, with its name if it is one of several.
@@ -145,23 +212,28 @@ pub(super) fn report_of_all(
         let failed = ended.iter().find(|(n, _)| *n == name).and_then(|(_, outcome)| outcome.as_ref().err());
         let report = match failed {
             Some(e) => json!({"error": e.to_string()}),
-            None => {
-                let path = settings.out.join(REPORT);
-                let bytes =
-                    std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-                serde_json::from_slice(&bytes).map_err(|e| Error::file(&path, e.to_string()))?
-            }
+            None => report_in(&settings.out)?,
         };
         all.insert(name.unwrap_or_default(), report);
     }
-    let text = serde_json::to_vec_pretty(&json!({what: Value::from(all)}));
-    Ok((REPORT.into(), text.map_err(|e| Error::file(home, e.to_string()))?))
+    report_file(&json!({what: Value::from(all)}), home)
+}
+/// The report that a run left in its directory.
+pub(super) fn report_in<T: DeserializeOwned>(directory: &Path) -> Result<T> {
+    let path = directory.join(REPORT);
+    let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::file(&path, e.to_string()))
+}
+/// A report as a file.
+pub(super) fn report_file(report: &Value, home: &Path) -> Result<File> {
+    let text = serde_json::to_vec_pretty(report).map_err(|e| Error::file(home, e.to_string()))?;
+    Ok((REPORT.into(), text))
 }
 
 /// Trains as the settings say, on a model and data that are there: `model`, `train` and `out` must
 /// be set. There is an outcome for each run that was not over before, with its name if it is one of
 /// several.
-pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<Ended>> {
+pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) -> Result<Vec<Ended>> {
     let paths = s.train.as_deref().ok_or_else(|| needed("train"))?;
     s.profile.as_ref().map_or(Ok(()), |f| check_file(f))?;
     // where nothing was saved yet the settings alone are what there is to go on from
@@ -179,9 +251,10 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<Ended>> {
         home.save(None, &[report_of_all(VARIANTS, s.runs()?, &s.out, &[])?], None, &[])?; // it was stopped behind the last of them
         return Ok(vec![]);
     }
-    let device = open(s.device, s.threads)?;
+    let backbone = common.backbone(s)?;
+    let device = backbone.device().clone();
+    device.ledger().reset_peak();
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
-    let backbone = open_backbone(s, &device)?;
     let commit = backbone.commit().map(String::from);
     let max_length = max_length(s.max_length, &backbone);
     let tokenizer = tokenizer(&backbone, max_length)?;
@@ -206,6 +279,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<Ended>> {
         Ok::<_, Error>(encoded)
     };
     let file = paths.first().map_or(Path::new("-"), PathBuf::as_path);
+    common.metrics = learners[0].task().metrics().to_vec();
     let labels = learners[0].task().labels().to_vec();
     if let Some(warning) = many_classes(file, labels.len()).filter(|_| !is_quiet) {
         tell(&warning);
@@ -221,15 +295,21 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<Ended>> {
         Ok::<_, Error>(stream)
     };
     let stream = s.stream.then(stream).transpose()?;
-    let examples = match stream {
+    let mut examples = match stream {
         Some(_) => Examples::default(),
         None => read(paths, Purpose::Train)?.examples,
     };
-    let source: &dyn Source = stream.as_ref().map_or(&examples, |stream| stream);
-    let eval = s.eval.as_ref().map(|paths| read(paths, Purpose::Evaluate)).transpose()?;
-    if let Some(directory) = &s.cache_prefix {
-        cache_prefix(&mut learners, directory, s.cache_dtype, max_length)?;
+    let mut eval = s.eval.as_ref().map(|paths| read(paths, Purpose::Evaluate)).transpose()?;
+    if let Some(fold) = s.fold {
+        let part = fold.of(read(paths, Purpose::Evaluate)?, &examples, learners[0].task())?;
+        note(part.note, is_quiet);
+        (examples, eval) = (part.train, Some(part.eval));
     }
+    if let Some(n) = s.train_examples {
+        examples = some(&examples, n, s.seed)?;
+    }
+    let source: &dyn Source = stream.as_ref().map_or(&examples, |stream| stream);
+    common.cache(s, &mut learners, max_length, &examples)?;
     if let Some(budget) = s.memory_budget {
         let s = Settings { model_commit: commit.clone(), ..s.clone() };
         let null = open_backbone(&s, &Device::null(device.threads()))?;
@@ -244,7 +324,8 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<Ended>> {
         recipes.iter_mut().for_each(|r| r.activations = plan.activations());
     }
     let recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
-    let around = Around { recording, mode, stop: Some(going.stop), home: s.out.clone() };
+    let home_of_all = common.home.clone().unwrap_or_else(|| s.out.clone());
+    let around = Around { recording, mode, stop: Some(going.stop), until: going.until, home: home_of_all };
     let (mut entries, mut names) = (vec![], vec![]);
     for ((part, learner), recipe) in parts.into_iter().zip(learners).zip(recipes) {
         let Part { name, settings, mut directory, from } = part;

@@ -11,3 +11,4 @@ pub mod progress;
 pub mod report;
 pub mod scores;
 pub mod shares;
+pub mod spread;

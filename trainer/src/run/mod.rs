@@ -9,6 +9,7 @@ pub mod mixed;
 pub mod mixture;
 pub mod of_each;
 pub mod plan;
+pub mod portion;
 pub mod profile;
 pub mod recipe;
 pub mod schedule;

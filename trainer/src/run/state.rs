@@ -121,6 +121,10 @@ impl Saved {
     pub fn steps(&self) -> u64 {
         self.note.steps
     }
+    /// The best evaluation, if there was one.
+    pub fn best(&self) -> Option<&Metrics> {
+        self.note.state.best.as_ref()
+    }
     /// Puts weights and optimiser where they stood.
     pub(super) fn restore(self, learner: &mut Learner, trainer: &mut Trainer, data: &str) -> Result<State> {
         let Saved { checkpoint: c, note } = self;

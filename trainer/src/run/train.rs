@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    learner::{Learner, Prefix},
+    learner::Learner,
     reports::{
         profile::Recording,
         progress::{Mode, Progress},
@@ -45,6 +45,8 @@ pub struct Around<'a> {
     pub mode: Mode,
     /// Once it is true the run ends after the step under way, and is saved to go on from there.
     pub stop: Option<&'a AtomicBool>,
+    /// Behind this share of all steps the run is evaluated and ends, in the same way.
+    pub until: Option<f64>,
     /// The directory to name to whoever goes on.
     pub home: PathBuf,
 }
@@ -263,14 +265,17 @@ impl Runs<'_> {
             runs.those(which).into_iter().filter(|i| here.contains(i)).collect()
         };
         self.check(&of(self, &|m| m.is_due(m.recipe.eval_every)))?;
-        let stop = self.around.stop.is_some_and(|stop| stop.load(Relaxed));
+        let rounds = self.members.iter().flatten().map(Member::rounds).min().unwrap_or(0);
+        let is_paused =
+            self.around.until.is_some_and(|share| rounds >= (share * self.total as f64).ceil() as u64);
+        let stop = is_paused || self.around.stop.is_some_and(|stop| stop.load(Relaxed));
         let stop = stop && !self.those(|m| !m.is_over()).is_empty();
+        if stop && is_paused {
+            self.check(&self.those(|m| m.state.evaluated != m.steps()))?;
+        }
         self.save(&of(self, &|m| m.is_due(m.recipe.checkpoint_every) || m.unsaved || stop))?;
         match stop {
-            true => {
-                let step = self.members.iter().flatten().map(Member::rounds).min().unwrap_or(0);
-                Err(Error::Stopped { step, of: self.total, directory: self.around.home.clone() })
-            }
+            true => Err(Error::Stopped { step: rounds, of: self.total, directory: self.around.home.clone() }),
             false => Ok(()),
         }
     }
@@ -312,7 +317,7 @@ impl Runs<'_> {
         self.check(&unchecked.collect::<Vec<_>>())?;
         for i in which {
             let Some(m) = &mut self.members[*i] else { continue };
-            m.learner.prefix().map_or(Ok(()), Prefix::seal)?;
+            m.learner.prefix().map_or(Ok(()), |cache| cache.seal())?;
             self.progress.line(&m.end_epoch());
         }
         let going = which.iter().copied().filter(|i| self.members[*i].as_ref().is_some_and(|m| !m.is_over()));

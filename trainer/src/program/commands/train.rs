@@ -5,7 +5,8 @@ use crate::program::{
     mixed_runs::train_mixed,
     options::{AdapterChoice, Options, Settings},
     print::{note_unused, say, tell},
-    runs::{Ended, Going, is_complete, train},
+    runs::{Common, Ended, Going, is_complete, train},
+    series::{Series, train_series},
     setup::open,
     signals::Signals,
 };
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 pub fn run(t: &Train) -> Result<()> {
     let signals = Signals::install()?;
     let resumed = t.resumed()?;
-    let going = Going { resume: resumed.is_some(), stop: signals.stop() };
+    let going = Going { resume: resumed.is_some(), stop: signals.stop(), until: None };
     let mut s = match resumed {
         Some(s) => s,
         None => t.settings(Options::default())?,
@@ -49,13 +50,14 @@ pub fn run(t: &Train) -> Result<()> {
     for paths in [&mut s.train, &mut s.eval].into_iter().flatten() {
         *paths = expand(paths)?;
     }
-    let mode = Mode::detect(s.quiet);
+    let (mode, mut common) = (Mode::detect(s.quiet), Common::default());
     let head_only = match is_demo
         && s.variant.is_none()
+        && s.series().is_none()
         && matches!(s.adapter, Some(AdapterChoice::Of(_)))
         && s.init.is_none()
     {
-        true => Some(head_only(&s, mode, going)?),
+        true => Some(head_only(&s, mode, going, &mut common)?),
         false => None,
     };
     if mode != Mode::Quiet {
@@ -64,7 +66,10 @@ pub fn run(t: &Train) -> Result<()> {
     if s.adapter_column.is_some() {
         return several(&s, "adapter", train_mixed(&s, mode, going)?);
     }
-    let mut ended = train(&s, mode, going)?;
+    if let Some(runs) = s.series() {
+        return series(&s, train_series(&s, runs, mode, going)?);
+    }
+    let mut ended = train(&s, mode, going, &mut common)?;
     if s.variant.is_some() {
         return several(&s, "variant", ended);
     }
@@ -112,6 +117,17 @@ fn several(s: &Settings, what: &'static str, ended: Vec<Ended>) -> Result<()> {
     failed.map_or(Ok(()), |e| Err(e.into()))
 }
 
+/// What runs that followed each other came to; an error if one of them failed.
+fn series(s: &Settings, done: Series) -> Result<()> {
+    if !s.quiet {
+        done.lines().iter().try_for_each(|line| say(line))?;
+    }
+    if s.json {
+        say(&json_line(&done.report))?;
+    }
+    done.failed.map_or(Ok(()), |e| Err(e.into()))
+}
+
 /// The scores of an evaluation, as they are shown; none if there was none.
 fn held_out(r: &Report, task: &dyn Task) -> Option<String> {
     let m = r.metrics.as_ref()?;
@@ -151,14 +167,14 @@ fn heading(s: &Settings) -> String {
 
 /// The comparison that makes the demonstration: the same head on the same backbone, without an
 /// adapter.
-fn head_only(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Report> {
+fn head_only(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) -> Result<Report> {
     let folder = s.out.join("head-only");
     let bare = Options { adapter: Some(AdapterChoice::None), out: Some(folder), ..Options::default() };
     let plain = Settings { profile: None, ..bare.over(s.to_options()).resolve()? };
     if mode != Mode::Quiet {
         tell(&heading(&plain));
     }
-    Ok(the_one(&mut train(&plain, mode, going)?)?.report)
+    Ok(the_one(&mut train(&plain, mode, going, common)?)?.report)
 }
 
 fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Report>) -> Result<()> {

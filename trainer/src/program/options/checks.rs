@@ -133,6 +133,7 @@ impl Options {
             }
         }
         self.check_mixed()?;
+        self.check_series()?;
         let streams = self.stream == Some(true);
         if streams && self.cache_prefix.is_some() {
             // the cache knows every text by its hash, in memory
@@ -150,8 +151,8 @@ impl Options {
             ("joint", self.joint == Some(true), "adapters", self.adapters.is_some()),
             ("stream-buffer", self.stream_buffer.is_some(), "stream", streams),
             // The built-in demonstration brings data to evaluate on.
-            ("eval-every", self.eval_every.is_some() && self.train.is_some(), "eval", self.eval.is_some()),
-            ("patience", self.patience.is_some() && self.train.is_some(), "eval", self.eval.is_some()),
+            ("eval-every", self.eval_every.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
+            ("patience", self.patience.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
         ];
         if let Some((option, _, needs, _)) = needs.into_iter().find(|(_, given, _, there)| *given && !*there)
         {
@@ -213,6 +214,69 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Checks what runs that follow each other go with, and runs on a part of their data.
+    fn check_series(&self) -> Result<()> {
+        let series = [
+            ("folds", self.folds.is_some()),
+            ("seeds", self.seeds.is_some()),
+            ("curve", self.curve.is_some()),
+        ];
+        let parts = [
+            ("fold", self.fold.is_some()),
+            ("folds", self.folds.is_some()),
+            ("train-examples", self.train_examples.is_some()),
+            ("curve", self.curve.is_some()),
+        ];
+        let given = |all: &[(&'static str, bool)]| all.iter().find(|(_, given)| *given).map(|(one, _)| *one);
+        let excluded = [
+            (given(&series), "variant", self.variant.is_some()),
+            (given(&series), "profile", self.profile.is_some()),
+            (given(&series).or(given(&parts)), "adapter-column", self.adapter_column.is_some()),
+            (given(&parts), "stream", self.stream == Some(true)),
+            (self.folds.map(|_| "folds"), "fold", self.fold.is_some()),
+            (self.folds.map(|_| "folds"), "eval", self.eval.is_some()),
+            (self.fold.map(|_| "fold"), "eval", self.eval.is_some()),
+            (self.seeds.as_ref().map(|_| "seeds"), "seed", self.seed.is_some()),
+            (self.curve.as_ref().map(|_| "curve"), "train-examples", self.train_examples.is_some()),
+        ];
+        if let Some((Some(one), other, _)) =
+            excluded.into_iter().find(|(one, _, other)| one.is_some() && *other)
+        {
+            return Err(Error::Exclusive { one, other });
+        }
+        let needs = [
+            ("folds", self.folds.is_some(), "train", self.train.is_some()),
+            ("fold", self.fold.is_some(), "train", self.train.is_some()),
+            ("seeds", self.seeds.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
+            ("curve", self.curve.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
+        ];
+        if let Some((option, _, needs, _)) = needs.into_iter().find(|(_, given, _, there)| *given && !*there)
+        {
+            return Err(Error::Needs { option, needs });
+        }
+        let lists = [
+            ("seeds", self.seeds.clone()),
+            ("curve", self.curve.as_ref().map(|c| c.iter().map(|n| *n as u64).collect())),
+        ];
+        for (option, list) in lists {
+            let Some(mut list) = list else { continue };
+            list.sort_unstable();
+            if let Some(twice) = list.windows(2).find(|w| w[0] == w[1]) {
+                return Err(refused(option, twice[0], "it stands twice"));
+            }
+            if list.is_empty() {
+                return Err(refused(option, "empty", "it names runs"));
+            }
+        }
+        Ok(())
+    }
+    /// Whether there is something to evaluate on.
+    fn is_evaluated(&self) -> bool {
+        self.eval.is_some() || self.folds.is_some() || self.fold.is_some()
+    }
+}
+
 /// Whether products in 8-bit integers go with a backbone that is asked for like this.
 fn integers_read(dtype: BackboneDtype) -> bool {
     let opening = Opening { storage: Some(dtype.into()), compute: Compute::Int8, ..Opening::default() };
@@ -237,6 +301,9 @@ impl Settings {
         least("bottleneck", self.bottleneck.map(|n| n as u64), 1)?;
         least("epochs", self.epochs, 1)?;
         least("max-steps", self.max_steps, 1)?;
+        least("folds", self.folds.map(|n| n as u64), 2)?;
+        least("train-examples", self.train_examples.map(|n| n as u64), 1)?;
+        self.curve.iter().flatten().try_for_each(|n| least("curve", Some(*n as u64), 1))?;
         least("eval-every", self.eval_every, 1)?;
         least("patience", self.patience, 1)?;
 
@@ -254,8 +321,10 @@ impl Settings {
         let share = |x: f64| check("warmup-ratio", x, (0.0..=1.0).contains(&x), "it is from 0 to 1");
         self.warmup_ratio.map_or(Ok(()), share)?;
 
-        if i64::try_from(self.seed).is_err() {
-            return Err(refused("seed", self.seed, format!("it is at most {}", i64::MAX)));
+        for seed in self.seeds.iter().flatten().chain([&self.seed]) {
+            if i64::try_from(*seed).is_err() {
+                return Err(refused("seed", seed, format!("it is at most {}", i64::MAX)));
+            }
         }
         if let Some(name) =
             self.name.as_ref().filter(|n| n.is_empty() || n.contains(['/', '\\', ',', '.', '\n']))

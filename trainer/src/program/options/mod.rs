@@ -17,6 +17,8 @@ mod bytes;
 mod checks;
 mod choices;
 mod grafted;
+#[macro_use]
+mod listing;
 mod paths;
 mod table;
 mod texts;
@@ -31,7 +33,8 @@ pub use choices::{
     FormatChoice, Head, PlacementChoice,
 };
 pub use grafted::{Composed, SavedAdapter};
-pub use table::{MODEL, Mark, Options, Settings};
+pub use listing::Mark;
+pub use table::{MODEL, Options, Settings};
 pub use texts::{Layers, ReductionFactor, ScalingChoice};
 pub use variant::{Variant, names_a_directory};
 

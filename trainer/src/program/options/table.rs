@@ -11,143 +11,16 @@ use super::choices::{
     PlacementChoice,
 };
 use super::grafted::{Composed, Mixing, SavedAdapter};
+use super::listing::Mark;
 use super::texts::{Layers, ReductionFactor, ScalingChoice};
 use super::variant::Variant;
 use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
-use engraft::run::{adapter_drop::AdapterDrop, schedule::Decay};
+use engraft::run::{adapter_drop::AdapterDrop, portion::Fold, schedule::Decay};
 
 /// How a model is named, as help shows it.
 pub const MODEL: &str = "DIR|hf:OWNER/NAME[@REVISION]";
-
-/// The type of a settled option: its own with a default, an `Option` without.
-macro_rules! settled {
-    ($ty:ty) => { Option<$ty> };
-    ($ty:ty, $default:expr) => { $ty };
-}
-
-/// What an option is about, where that matters to others than a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// How texts become what is learned from, and how the backbone computes: whoever uses what was
-    /// learned does the same.
-    Use,
-    /// The run as a whole: single steps have no use for it.
-    Run,
-    /// What each of several runs over the same batches may have for itself.
-    Own,
-    /// What only some tasks know: a task is told, and refuses what it does not know.
-    Task,
-}
-
-/// Whether an option has a mark.
-macro_rules! is {
-    ($asked:expr $(, $mark:ident)*) => {{
-        let marks: &[Mark] = &[$(Mark::$mark),*];
-        marks.contains(&$asked)
-    }};
-}
-
-/// A settled option's value.
-macro_rules! settle {
-    ($value:expr) => {
-        $value
-    };
-    ($value:expr, $default:expr) => {
-        $value.unwrap_or_else(|| $default)
-    };
-}
-
-/// The way back.
-macro_rules! unsettle {
-    ($value:expr) => {
-        $value
-    };
-    ($value:expr, $default:expr) => {
-        Some($value)
-    };
-}
-
-/// Each line is `name: type = default;` or `name: type;`, perhaps with [`Mark`]s in front of the
-/// semicolon, under its documentation (the flag's help) and in brackets what clap should know
-/// besides; `[with ..]` names the module that (de)serialises it. From it come the field of
-/// [`Options`] with its flag and its key, the field of [`Settings`], and their parts in everything
-/// that goes over all options.
-macro_rules! options {
-    ($($heading:literal {
-        $(
-            $(#[doc = $doc:literal])* $([$($arg:tt)*])?
-            $name:ident: $ty:ty $(, [with $with:literal])? $(= $default:expr)? $(, $mark:ident)*;
-        )*
-    })*) => {
-        /// Options as they are given, by flags or by a `run.toml`: any may be missing.
-        #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-        pub struct Options {
-            $($(
-                $(#[doc = $doc])*
-                #[arg(long, help_heading = $heading, allow_negative_numbers = true $(, $($arg)*)?)]
-                #[serde(skip_serializing_if = "Option::is_none" $(, default, with = $with)?)]
-                pub $name: Option<$ty>,
-            )*)*
-        }
-
-        /// The settled options of a run; `None` where an option is off or left to the model.
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct Settings {
-            $($(
-                $(#[doc = $doc])*
-                pub $name: settled!($ty $(, $default)?),
-            )*)*
-        }
-
-        impl Options {
-            /// The names of all options, as keys of a `run.toml`.
-            pub fn keys() -> Vec<String> {
-                vec![$($(stringify!($name).replace('_', "-")),*),*]
-            }
-
-            /// The names of those that are given.
-            pub fn keys_given(&self) -> Vec<String> {
-                let given = [$($((stringify!($name), self.$name.is_some())),*),*];
-                given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name.replace('_', "-")).collect()
-            }
-
-            /// Those with this mark.
-            pub fn only(&self, mark: Mark) -> Self {
-                Self { $($($name: self.$name.clone().filter(|_| is!(mark $(, $mark)*)),)*)* }
-            }
-
-            /// Those without it.
-            pub fn without(&self, mark: Mark) -> Self {
-                Self { $($($name: self.$name.clone().filter(|_| !is!(mark $(, $mark)*)),)*)* }
-            }
-
-            /// The names of all options with this mark.
-            pub fn keys_of(mark: Mark) -> Vec<String> {
-                let all = [$($((stringify!($name), is!(mark $(, $mark)*))),*),*];
-                all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.replace('_', "-")).collect()
-            }
-
-            pub(super) fn or(self, lower: Self) -> Self {
-                Self { $($($name: self.$name.or(lower.$name),)*)* }
-            }
-
-            pub(super) fn fill(self) -> Settings {
-                Settings { $($($name: settle!(self.$name $(, $default)?),)*)* }
-            }
-        }
-
-        impl Settings {
-            /// These settings as options that are all given.
-            pub fn to_options(&self) -> Options {
-                let settings = self.clone();
-                Options { $($($name: unsettle!(settings.$name $(, $default)?),)*)* }
-            }
-        }
-    };
-}
 
 options! {
     "Model and data" {
@@ -365,5 +238,18 @@ options! {
         /// a head of its own, in mixed batches. Each is saved in a directory of its name in --out; of
         /// --eval it is evaluated on the rows that name it
         [value_name = "COLUMN"] adapter_column: Column, Run;
+        /// Cross-validation: so many runs one after the other, each of which learns from all but one
+        /// part of --train and is evaluated on that part. Classes are spread evenly over the parts,
+        /// which are those of scikit-learn's StratifiedKFold
+        [value_name = "K"] folds: usize, Run;
+        /// One of these runs, as in 2/5: learn from all but the second of five parts
+        [value_name = "I/K"] fold: Fold, Run;
+        /// Runs one after the other, one with each of these seeds
+        [value_name = "SEED", value_delimiter = ','] seeds: Vec<u64>, Run;
+        /// A learning curve: runs one after the other, on so many examples each
+        [value_name = "N", value_delimiter = ','] curve: Vec<usize>, Run;
+        /// Learn from so many of the examples only: drawn at random with --seed, as large a share of
+        /// each class as in the whole
+        [value_name = "N"] train_examples: usize, Run;
     }
 }
