@@ -53,6 +53,7 @@ pub mod hub;
 pub mod learner;
 pub mod reports;
 pub mod run;
+pub mod search;
 pub mod serving;
 pub mod tasks;
 pub mod text;

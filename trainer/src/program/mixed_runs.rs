@@ -1,8 +1,9 @@
 //! Training on rows that each name the adapter which learns from them: a run for each name, all of
 //! them over the same mixed batches.
+use super::common::cache_prefix;
 use super::options::{Settings, names_a_directory};
 use super::print::{many_classes, note, tell};
-use super::runs::{Ended, Going, cache_prefix, is_done, report_of_all, take};
+use super::runs::{Ended, Going, is_done, report_of_all, take};
 use super::setup::{files, graft, max_length, needed, open, open_backbone, task, tokenizer, were_cut};
 use engraft::{
     Device, Error, Result,

@@ -2,6 +2,7 @@
 pub mod args;
 pub mod choose;
 pub mod commands;
+mod common;
 pub mod demo;
 mod drawing;
 pub mod graft;
@@ -10,6 +11,7 @@ pub mod mixed_runs;
 pub mod options;
 pub mod print;
 pub mod runs;
+mod search;
 mod series;
 mod setup;
 pub mod signals;

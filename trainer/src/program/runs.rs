@@ -1,18 +1,15 @@
 //! Training: one run, or several that go over the same batches, from settings to what they leave.
-use super::options::{self, AdapterChoice, Options, Settings};
+use super::common::Common;
+use super::options::{self, Options, Settings};
 use super::print::{many_classes, note, tell};
 use super::setup::{
-    files, is_same, learn, learner, max_length, needed, open, open_backbone, to_be_counted, tokenizer,
-    was_cut, were_cut,
+    files, is_same, learn, learner, max_length, needed, open_backbone, to_be_counted, tokenizer, was_cut,
+    were_cut,
 };
 use engraft::{
     Device, Error, Result,
-    learner::{
-        Backbone, Learner,
-        prefix::{Precision, Prefix},
-    },
+    learner::{Backbone, Learner},
     reports::{
-        metrics::Metric,
         profile::{Recording, check_file, measure},
         progress::{Mode, Progress},
     },
@@ -35,7 +32,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::atomic::AtomicBool,
 };
 
 /// The file that a run leaves at its end.
@@ -61,10 +58,14 @@ pub fn is_complete(out: &Path) -> bool {
 }
 /// Whether this very run did.
 pub(super) fn is_done(s: &Settings) -> bool {
+    is_complete(&s.out) && is_same_run(s)
+}
+/// Whether a run of these settings has begun in their directory.
+pub(super) fn is_same_run(s: &Settings) -> bool {
     let comparable =
         |s: Settings| Settings { task: None, model_commit: None, threads: 0, json: false, quiet: false, ..s };
-    let recorded = || Options::read(s.out.join(options::FILE)).and_then(Options::resolve);
-    is_complete(&s.out) && recorded().is_ok_and(|r| comparable(r) == comparable(s.clone()))
+    let recorded = Options::read(s.out.join(options::FILE)).and_then(Options::resolve);
+    recorded.is_ok_and(|r| comparable(r) == comparable(s.clone()))
 }
 
 /// Takes the directory of a run that goes on, or of a new one.
@@ -116,85 +117,6 @@ fn learners(
     }
     let kind = kinds.first().copied().ok_or_else(|| Error::Model("every run is complete".into()))?;
     Ok((all, kind))
-}
-
-/// Each reads from a cache that is there if its own would lie in front of the same layer.
-pub(super) fn cache_prefix(
-    all: &mut [Learner],
-    caches: &mut Vec<Arc<Prefix>>,
-    directory: &Path,
-    dtype: Precision,
-    max_length: usize,
-) -> Result<()> {
-    for learner in all {
-        let mut shared = false;
-        for cache in caches.iter() {
-            shared = shared || learner.share_prefix(cache)?;
-        }
-        if !shared {
-            learner.cache_prefix(directory, dtype, max_length)?;
-            caches.extend(learner.prefix().cloned());
-        }
-    }
-    Ok(())
-}
-
-/// What runs that follow each other have in common.
-#[derive(Default)]
-pub struct Common {
-    /// The backbone, once it is open.
-    backbone: Option<Backbone>,
-    /// Where what lies below adapters may be kept until the last of them is over.
-    below: Option<PathBuf>,
-    caches: Vec<Arc<Prefix>>,
-    /// The directory of all of them.
-    home: Option<PathBuf>,
-    /// The scores of their task.
-    pub metrics: Vec<Metric>,
-}
-impl Common {
-    /// Of runs in directories within `home`, which may keep in `below` what lies below their adapters.
-    pub fn within(home: &Path, below: &Path) -> Common {
-        Common { home: Some(home.into()), below: Some(below.into()), ..Common::default() }
-    }
-    /// The backbone that the settings name; one that trains serves one run.
-    fn backbone(&mut self, s: &Settings) -> Result<Backbone> {
-        if s.adapter == Some(AdapterChoice::Full) {
-            return open_backbone(s, &open(s.device, s.threads)?);
-        }
-        if self.backbone.is_none() {
-            self.backbone = Some(open_backbone(s, &open(s.device, s.threads)?)?);
-        }
-        self.backbone.clone().ok_or_else(|| unreachable!("it was opened"))
-    }
-    /// The commit of the backbone, if it is a model of the hub.
-    pub fn commit(&self) -> Option<String> {
-        self.backbone.as_ref()?.commit().map(String::from)
-    }
-    /// Keeps what lies below adapters for all, if that is asked for, possible, and not too large.
-    fn cache(
-        &mut self,
-        s: &Settings,
-        all: &mut [Learner],
-        max_length: usize,
-        examples: &Examples,
-    ) -> Result<()> {
-        /// The most bytes that are kept without being asked for.
-        const MOST: usize = 4 << 30;
-        if let Some(directory) = &s.cache_prefix {
-            return cache_prefix(all, &mut self.caches, directory, s.cache_dtype, max_length);
-        }
-        let (Some(directory), None) = (&self.below, &s.memory_budget) else { return Ok(()) };
-        for learner in all {
-            let channels = learner.backbone().model().info().channels;
-            let bytes = examples.tokens().saturating_mul(4 * channels);
-            if !s.stream && bytes <= MOST && learner.without_prefix()?.is_none() {
-                let one = std::slice::from_mut(learner);
-                cache_prefix(one, &mut self.caches, directory, Precision::F32, max_length)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What a run did, with its name if it is one of several.
@@ -324,7 +246,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
         recipes.iter_mut().for_each(|r| r.activations = plan.activations());
     }
     let recording = roofline.map(|r| Recording::start(&device, r, 0)).transpose()?;
-    let home_of_all = common.home.clone().unwrap_or_else(|| s.out.clone());
+    let home_of_all = common.home().unwrap_or(&s.out).to_path_buf();
     let around = Around { recording, mode, stop: Some(going.stop), until: going.until, home: home_of_all };
     let (mut entries, mut names) = (vec![], vec![]);
     for ((part, learner), recipe) in parts.into_iter().zip(learners).zip(recipes) {

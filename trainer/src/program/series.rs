@@ -1,9 +1,10 @@
 //! Runs that follow each other on one backbone: the folds of a cross-validation, several seeds, a
 //! learning curve, or all of these together. Each is a run like any other, in a directory of its
 //! own; what lies below their adapters is computed once where it is a constant.
-use super::options::{Options, Settings};
+use super::common::Common;
+use super::options::Settings;
 use super::print::tell;
-use super::runs::{Common, Going, is_done, report_file, report_in, take, train};
+use super::runs::{Going, is_done, is_same_run, report_file, report_in, take, train};
 use engraft::{
     Error, Result,
     reports::{
@@ -15,10 +16,6 @@ use engraft::{
     run::portion::Fold,
 };
 use serde_json::{Map, Value, json};
-use std::path::Path;
-
-/// Where what lies below adapters is kept, within the directory of all.
-const BELOW: &str = ".below";
 
 /// One of the runs.
 pub struct Run {
@@ -87,8 +84,7 @@ impl Settings {
 /// under way.
 pub fn train_series(s: &Settings, runs: Vec<Run>, mode: Mode, going: Going<'_>) -> Result<Series> {
     let (mut home, _) = take(s, false)?;
-    let below = s.out.join(BELOW);
-    let mut common = Common::within(&s.out, &below);
+    let mut common = Common::within(&s.out);
     let (mut reports, mut failed) = (Map::new(), None);
     for (number, run) in runs.iter().enumerate() {
         let goes_on = going.resume && is_same_run(&run.settings);
@@ -107,31 +103,13 @@ pub fn train_series(s: &Settings, runs: Vec<Run>, mode: Mode, going: Going<'_>) 
         reports.insert(run.name.clone(), report_in(&run.settings.out)?);
     }
     let (commit, metrics) = (common.commit(), std::mem::take(&mut common.metrics));
-    drop(common); // whoever reads the cache
-    forget(&below)?;
+    common.close()?;
     let summary = summary(&runs, &reports);
     let points = summary.iter().map(Point::json).collect::<Vec<_>>();
     let report = json!({"runs": reports, "summary": points});
     home.set_settings(Settings { model_commit: commit, ..s.clone() }.file());
     home.save(Some(&[]), &[report_file(&report, &s.out)?], None, &[])?;
     Ok(Series { report, summary, metrics, failed })
-}
-
-/// Whether a run of these settings has begun in their directory.
-fn is_same_run(s: &Settings) -> bool {
-    let recorded = |s: &Settings| Options { threads: None, json: None, quiet: None, ..s.to_options() };
-    let free = |s: Settings| Settings { task: None, model_commit: None, ..s };
-    let there = Options::read(s.out.join(super::options::FILE)).and_then(Options::resolve);
-    there.is_ok_and(|there| recorded(&free(there)) == recorded(&free(s.clone())))
-}
-
-fn forget(below: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(below) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Read { path: below.into(), source })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn summary(runs: &[Run], reports: &Map<String, Value>) -> Vec<Point> {

@@ -121,6 +121,10 @@ impl Saved {
     pub fn steps(&self) -> u64 {
         self.note.steps
     }
+    /// Seconds that the run has taken.
+    pub fn seconds(&self) -> f64 {
+        self.note.state.seconds
+    }
     /// The best evaluation, if there was one.
     pub fn best(&self) -> Option<&Metrics> {
         self.note.state.best.as_ref()

@@ -3,12 +3,14 @@
 mod adapters;
 mod generate;
 mod profile;
+mod search;
 mod shared;
 mod texts;
 
 pub use adapters::{Adapters, Convert, Diff, Fold, List, Manage, Merge, Rename};
 pub use generate::Generate;
 pub use profile::Profile;
+pub use search::Search;
 pub use shared::{Grafted, Reading, RunArgs, StorageArgs, skipped};
 
 use shared::at_least_one;
@@ -47,6 +49,8 @@ pub enum Command {
     Train(Box<Train>),
     /// Train a fusion of saved adapters, which --adapters names: `train` with what a fusion needs
     Fuse(Box<Train>),
+    /// Try options of training, and keep the best run
+    Search(Box<Search>),
     /// Evaluate a saved adapter and head
     Eval(Eval),
     /// Predict the labels of texts, or how probable they are
@@ -354,7 +358,9 @@ impl Arguments {
         }
         let merge = |c: clap::Command| c.mut_subcommand("merge", |c| c.mut_args(listed));
         command = command.mut_subcommand("adapters", merge);
-        command = command.mut_subcommand("fuse", with_defaults);
+        for name in ["fuse", "search"] {
+            command = command.mut_subcommand(name, with_defaults);
+        }
         command.mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {
             let keys = Options::keys_of(Mark::Run);
             let of_a_run =

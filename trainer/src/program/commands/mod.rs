@@ -9,6 +9,7 @@ mod memory;
 mod predict;
 mod profile;
 mod quantize;
+mod search;
 mod shares;
 mod train;
 
@@ -28,6 +29,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Fold(f) => fold::run(&f),
         Command::Train(t) => train::run(&t),
         Command::Fuse(t) => train::fuse(&t),
+        Command::Search(s) => search::run(&s),
         Command::Eval(e) => eval::run(&e),
         Command::Predict(p) => predict::run(&p),
         Command::Shares(s) => shares::run(&s),

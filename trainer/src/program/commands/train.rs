@@ -1,11 +1,12 @@
 //! `engraft train`.
 use crate::program::{
     args::Train,
+    common::Common,
     demo,
     mixed_runs::train_mixed,
     options::{AdapterChoice, Options, Settings},
     print::{note_unused, say, tell},
-    runs::{Common, Ended, Going, is_complete, train},
+    runs::{Ended, Going, is_complete, train},
     series::{Series, train_series},
     setup::open,
     signals::Signals,

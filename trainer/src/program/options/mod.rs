@@ -106,7 +106,8 @@ impl Options {
         if let Some(mut variants) = self.variant.take() {
             variants.sort_by(|a, b| a.name.cmp(&b.name));
             let settle = |v: &Variant| {
-                let own = v.within(self.with(v).and_then(Self::resolve))?.to_options().only(Mark::Own);
+                let own =
+                    v.within(self.with(&v.own, &[]).and_then(Self::resolve))?.to_options().only(Mark::Own);
                 let own = toml::Table::try_from(own).map_err(|e| Error::Model(e.to_string()));
                 Ok(Variant { name: v.name.clone(), own: v.within(own)? })
             };
@@ -116,15 +117,14 @@ impl Options {
         self.settle()
     }
 
-    /// These options with what is a variant's own.
-    fn with(&self, v: &Variant) -> Result<Self> {
+    /// These options with what is a run's own among several; it may have `more` than a variant.
+    pub fn with(&self, own: &toml::Table, more: &[&str]) -> Result<Self> {
         let own: Self =
-            v.own.clone().try_into().map_err(|e: toml::de::Error| Error::Model(why(e.message())))?;
-        if let Some(key) = own.without(Mark::Own).keys_given().first() {
+            own.clone().try_into().map_err(|e: toml::de::Error| Error::Model(why(e.message())))?;
+        let shared = own.without(Mark::Own).keys_given();
+        if let Some(key) = shared.iter().find(|key| !more.contains(&key.as_str())) {
             let own = Self::keys_of(Mark::Own).join(", ");
-            return Err(Error::Model(format!(
-                "`{key}` is the same for all; a variant may have its own {own}"
-            )));
+            return Err(Error::Model(format!("`{key}` is the same for all; a run may have its own {own}")));
         }
         if own.adapter == Some(AdapterChoice::Full) {
             let why = "a backbone that trains serves one run by itself".into();
@@ -197,7 +197,7 @@ impl Settings {
         let Some(variants) = &self.variant else { return Ok(vec![(None, self.clone())]) };
         let shared = self.to_options().without(Mark::Own);
         let one = |v: &Variant| {
-            let own = Options { out: Some(self.out.join(&v.name)), ..v.within(shared.with(v))? };
+            let own = Options { out: Some(self.out.join(&v.name)), ..v.within(shared.with(&v.own, &[]))? };
             Ok((Some(v.name.clone()), v.within(own.resolve())?))
         };
         variants.iter().map(one).collect()
