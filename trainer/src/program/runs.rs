@@ -10,7 +10,8 @@ use engraft::{
     Device, Error, Result,
     learner::{Backbone, Learner},
     reports::{
-        profile::{Recording, check_file, measure},
+        place::check_file,
+        profile::{Recording, measure},
         progress::{Mode, Progress},
     },
     run::{

@@ -4,7 +4,11 @@ use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
     learner::{Below, Learner, answers_of_each},
-    reports::progress::{Mode, Progress},
+    reports::{
+        by_example::ExamplePrediction,
+        metrics::Metrics,
+        progress::{Mode, Progress},
+    },
     tasks::{Answer, Evaluated, Prediction, Purpose},
     text::{
         batch::{Batch, BatchSize, Batches, Order, put_back},
@@ -23,6 +27,8 @@ pub struct Encoded {
     pub examples: Examples,
     /// Texts that have more tokens than were kept.
     pub cut: usize,
+    /// Whether an evaluation says something of each example: then all records are there.
+    pub by_example: bool,
 }
 impl Encoded {
     /// Makes the examples.
@@ -40,11 +46,13 @@ impl Encoded {
         tokenizer: &Tokenizer,
         purpose: Purpose,
     ) -> Result<Encoded> {
-        let mut growing = Growing::new(learner, tokenizer, purpose);
-        for part in files.parts() {
-            growing.add(part?)?;
-        }
-        growing.end(files)?.ok_or_else(|| Error::file(&files.name(), "the file is empty"))
+        Growing::new(learner, tokenizer, purpose).all(files)
+    }
+    /// Reads files for an evaluation that says something of each example: all records are kept.
+    pub fn read_by_example(files: &Files, learner: &Learner, tokenizer: &Tokenizer) -> Result<Encoded> {
+        let growing = Growing::new(learner, tokenizer, Purpose::Evaluate);
+        let read = Growing { needs_records: true, ..growing }.all(files)?;
+        Ok(Encoded { by_example: true, ..read })
     }
     fn of(
         data: Dataset,
@@ -58,7 +66,7 @@ impl Encoded {
         if purpose != Purpose::Predict && !examples.iter().any(|e| e.is_labelled()) {
             return Err(Error::file(&data.path, "there is no label in it that belongs to a token"));
         }
-        Ok(Encoded { data, examples, cut })
+        Ok(Encoded { data, examples, cut, by_example: false })
     }
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {
@@ -104,6 +112,12 @@ impl<'a> Growing<'a> {
             none => *none = Some(part),
         }
         Ok(records)
+    }
+    fn all(mut self, files: &Files) -> Result<Encoded> {
+        for part in files.parts() {
+            self.add(part?)?;
+        }
+        self.end(files)?.ok_or_else(|| Error::file(&files.name(), "the file is empty"))
     }
     /// All of it, with the name of the files; none if nothing came.
     pub fn end(self, files: &Files) -> Result<Option<Encoded>> {
@@ -163,8 +177,27 @@ pub fn look_at_shares(
     Ok(())
 }
 
+/// An evaluation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// The numbers.
+    pub metrics: Metrics,
+    /// What the program prints below its first line.
+    pub lines: Vec<String>,
+    /// What is said of each example, if that was asked for ([`Encoded::by_example`]).
+    pub examples: Vec<ExamplePrediction>,
+}
+impl Found {
+    fn of(l: &Learner, on: &Encoded, answers: &[Answer]) -> Found {
+        let Evaluated { metrics, lines } = l.task().evaluate(&on.data, &on.examples, answers);
+        let by_example = || l.task().by_example(&on.data, &on.examples, answers);
+        let examples = if on.by_example { by_example() } else { vec![] };
+        Found { metrics, lines, examples }
+    }
+}
+
 /// How good a learner is on data with labels; an error where there are none.
-pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Evaluated> {
+pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Found> {
     let mut all = evaluate_together(&[l], on, size, mode)?;
     Ok(all.pop().unwrap_or_else(|| unreachable!("one for each learner")))
 }
@@ -175,12 +208,12 @@ pub fn evaluate_together(
     on: &Encoded,
     size: impl Into<BatchSize>,
     mode: Mode,
-) -> Result<Vec<Evaluated>> {
+) -> Result<Vec<Found>> {
     if !on.examples.iter().any(|e| e.is_labelled()) {
         return Err(Error::file(&on.data.path, "there are no labels to compare predictions with"));
     }
     let answers = answers(of, &on.examples, size, mode)?;
-    let one = |(l, answers): (&&Learner, Vec<Answer>)| l.task().evaluate(&on.data, &on.examples, &answers);
+    let one = |(l, answers): (&&Learner, Vec<Answer>)| Found::of(l, on, &answers);
     Ok(of.iter().zip(answers).map(one).collect())
 }
 
@@ -231,9 +264,8 @@ pub fn evaluate_mixed(
     on: &[&Encoded],
     size: impl Into<BatchSize>,
     mode: Mode,
-) -> Result<Vec<Evaluated>> {
+) -> Result<Vec<Found>> {
     let answers = answers_mixed(of, on, size.into(), mode)?;
-    let one =
-        |((l, on), a): ((&&Learner, &&Encoded), Vec<Answer>)| l.task().evaluate(&on.data, &on.examples, &a);
+    let one = |((l, on), a): ((&&Learner, &&Encoded), Vec<Answer>)| Found::of(l, on, &a);
     Ok(of.iter().zip(on).zip(answers).map(one).collect())
 }

@@ -373,7 +373,7 @@ mod tests {
         let examples: Examples = (1..=7).map(example).collect();
         let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
         let data = Dataset::of_texts("--text", &["a".into()]).unwrap();
-        let eval = Encoded { data, examples: examples.iter().take(3).collect(), cut: 0 };
+        let eval = Encoded { data, examples: examples.iter().take(3).collect(), cut: 0, by_example: false };
         let work = Work::of_run(&s, &examples, Some(&eval)).unwrap();
         let of = |b: &Batches| {
             let lengths = |shapes: &[Shape]| shapes.iter().map(|s| s.1).collect::<Vec<_>>();

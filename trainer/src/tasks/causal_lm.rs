@@ -12,7 +12,10 @@ use super::{
 use crate::{
     Result,
     data::{Content, Dataset},
-    reports::metrics::{Metric, Metrics},
+    reports::{
+        by_example::{ExamplePrediction, Statistic},
+        metrics::{Metric, Metrics},
+    },
     text::{
         batch::Batch,
         blocks::{blocks, next_tokens, pieces},
@@ -127,6 +130,16 @@ impl Task for CausalLm {
         let lines =
             vec![format!("perplexity {:.4}, {bits:.4} bits per byte, {tokens} tokens scored", loss.exp())];
         Evaluated { metrics: Metrics { scores: scores.into(), examples: data.len() as u64, details }, lines }
+    }
+    /// Block by block.
+    fn by_example(&self, _: &Dataset, _: &Examples, answers: &[Answer]) -> Vec<ExamplePrediction> {
+        let one = |(number, a): (usize, &Answer)| {
+            let loss = Some(a.loss / a.count).filter(|loss| loss.is_finite());
+            let e = ExamplePrediction { id: (number + 1).to_string(), loss, ..ExamplePrediction::default() };
+            e.adding("loss", Statistic::mean(a.loss, a.count))
+                .adding("perplexity", Statistic::exp_mean(a.loss, a.count))
+        };
+        answers.iter().enumerate().map(one).collect()
     }
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let mut sums = vec![(0.0, 0.0); data.len()];

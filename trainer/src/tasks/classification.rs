@@ -9,6 +9,7 @@ use crate::{
     Result,
     data::{Content, Dataset, Labels},
     reports::{
+        by_example::{ExamplePrediction, Statistic},
         confusion::Confusion,
         metrics::{Metric, Metrics},
     },
@@ -22,7 +23,7 @@ use crate::{
 use engraft_adapters::{HeadConfig, heads};
 use engraft_engine::{Act, Cx};
 use engraft_models::ModelInfo;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// The registry row.
 pub(super) const TASK: TaskType = TaskType {
@@ -60,6 +61,10 @@ impl Classification {
     /// With classes of these names.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Result<Classification> {
         Ok(Classification { labels: Labels::from_names(names.into_iter().map(Into::into).collect())? })
+    }
+    /// Probabilities by the names of their classes.
+    fn named(&self, probabilities: &[(usize, f64)]) -> Map<String, Value> {
+        probabilities.iter().map(|(class, p)| (self.labels()[*class].clone(), json!(p))).collect()
     }
 }
 
@@ -152,6 +157,18 @@ impl Task for Classification {
         let metrics = Metrics { scores: scores.into(), examples: data.len() as u64, details };
         Evaluated { metrics, lines }
     }
+    fn by_example(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<ExamplePrediction> {
+        let name = |class: Option<&u32>| class.and_then(|c| self.labels().get(*c as usize)).cloned().into();
+        let one = |(e, (example, answer)): (ExamplePrediction, (Example, &Answer))| {
+            let (truth, prediction) = (name(example.labels.first()), name(answer.chosen.first()));
+            let scores = json!(self.named(&classes::probabilities(answer)));
+            let e = ExamplePrediction { truth, prediction, scores, ..e };
+            let is_right = Statistic::right(e.is_right());
+            e.adding("accuracy", is_right)
+        };
+        let all = Answer::by_record(data, examples, answers);
+        all.into_iter().zip(examples.iter().zip(answers)).map(one).collect()
+    }
     fn predictions(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let names = self.labels.names();
         let one = |(record, answer): (&crate::data::Record, &Answer)| {
@@ -159,7 +176,7 @@ impl Task for Classification {
             let all = classes::probabilities(answer);
             let probability = all.iter().find(|(class, _)| *class == best).map_or(f64::NAN, |(_, p)| *p);
             let label = &names[best];
-            let each: Map<_, _> = all.iter().map(|(class, p)| (names[*class].clone(), json!(p))).collect();
+            let each = self.named(&all);
             let text = record.text();
             Prediction {
                 text: format!("{}\t{probability:.4}\t{}", one_line(label), one_line(&text)),

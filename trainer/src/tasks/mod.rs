@@ -3,6 +3,7 @@
 //!
 //! A task is a file here and a line in [`TASKS`]; one of another crate implements [`Task`] and is
 //! handed to [`Backbone::learner`](crate::learner::Backbone::learner).
+mod by_record;
 mod causal_lm;
 mod classes;
 mod classification;

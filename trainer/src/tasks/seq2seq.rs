@@ -13,7 +13,10 @@ use super::{
 use crate::{
     Error, Result,
     data::{Content, Dataset, Input},
-    reports::metrics::{Metric, Metrics},
+    reports::{
+        by_example::{ExamplePrediction, Statistic},
+        metrics::{Metric, Metrics},
+    },
     text::{
         batch::Batch,
         example::{Example, Reads},
@@ -161,6 +164,13 @@ impl Task for Seq2Seq {
         let details = Map::from_iter([("scored_tokens".to_string(), json!(tokens as u64))]);
         let lines = vec![format!("perplexity {:.4}, {tokens} tokens of targets scored", loss.exp())];
         Evaluated { metrics: Metrics { scores: scores.into(), examples: data.len() as u64, details }, lines }
+    }
+    fn by_example(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<ExamplePrediction> {
+        let all = Answer::by_record(data, examples, answers);
+        let perplexity = |(e, a): (ExamplePrediction, &Answer)| {
+            e.adding("perplexity", Statistic::exp_mean(a.loss, a.count))
+        };
+        all.into_iter().zip(answers).map(perplexity).collect()
     }
     fn predictions(&self, _: &Dataset, _: &Examples, _: &[Answer]) -> Vec<Prediction> {
         vec![] // nothing is encoded for a prediction

@@ -14,7 +14,9 @@ use crate::{
     Error, Result,
     data::{Content, Dataset, Label, Labels, NO_NUMBER, Name, Record},
     reports::{
-        confusion::{Confusion, ROWS, more},
+        by_example::{ExamplePrediction, Statistic},
+        class_table::table,
+        confusion::Confusion,
         entities::Entities,
         metrics::{Metric, Metrics},
     },
@@ -115,6 +117,9 @@ impl Tagging {
     /// What stands for a prediction where there is none.
     fn default(&self) -> usize {
         self.labels.id(OUTSIDE).unwrap_or(0) as usize
+    }
+    fn tag(&self, chosen: Option<usize>) -> &str {
+        self.labels.name(chosen.unwrap_or(self.default()) as u32)
     }
 }
 
@@ -255,35 +260,37 @@ impl Task for Tagging {
             crate::reports::metrics::Scores(scores.into_iter().map(|(n, v)| (n.into(), v)).collect());
         Evaluated { metrics: Metrics { scores, examples: data.len() as u64, details }, lines }
     }
+    fn by_example(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<ExamplePrediction> {
+        let all = Answer::by_record(data, examples, answers).into_iter();
+        let chosen = self.chosen(data, examples, answers);
+        let one = |(e, (record, chosen)): (ExamplePrediction, (&Record, Vec<Option<usize>>))| {
+            let Label::Each(names) = &record.label else { return e };
+            let truth = names.iter().map(|name| Some(self.labels.name(self.labels.find(name.as_ref()?)?)));
+            let truth: Vec<Option<&str>> = truth.collect();
+            let tags: Vec<&str> = chosen.iter().map(|c| self.tag(*c)).collect();
+            let (known, said): (Vec<&str>, Vec<&str>) =
+                truth.iter().zip(&tags).filter_map(|(truth, tag)| Some(((*truth)?, *tag))).unzip();
+            let right = known.iter().zip(&said).filter(|(truth, tag)| truth == tag).count();
+            let e = ExamplePrediction { truth: json!(truth), prediction: json!(tags), ..e };
+            let e = e.adding("accuracy", Statistic::mean(right as f64, known.len() as f64));
+            if !self.are_entities {
+                return e;
+            }
+            let mut entities = Entities::new();
+            entities.add(&known, &said);
+            e.adding("f1", Statistic::f1(entities.statistics()))
+        };
+        all.zip(data.records.iter().zip(chosen)).map(one).collect()
+    }
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction> {
         let one = |(record, chosen): (&Record, Vec<Option<usize>>)| {
-            let tag = |c: &Option<usize>| self.labels.name(c.unwrap_or(self.default()) as u32);
-            let tags: Vec<&str> = chosen.iter().map(tag).collect();
+            let tags: Vec<&str> = chosen.iter().map(|c| self.tag(*c)).collect();
             let pairs = record.words().iter().zip(&tags);
             let lines = pairs.map(|(word, tag)| format!("{}\t{}\n", one_line(word), one_line(tag)));
             Prediction { text: lines.collect(), json: json!({"words": record.words(), "tags": tags}) }
         };
         data.records.iter().zip(self.chosen(data, examples, answers)).map(one).collect()
     }
-}
-
-/// Name, precision, recall, F1 and number.
-type Row<'a> = (&'a str, f64, f64, f64, u64);
-
-/// A table of rows, those with the highest numbers if there are many, and a last one over all.
-fn table(title: &str, counted: &str, mut rows: Vec<Row<'_>>, all: Option<Row<'_>>) -> Vec<String> {
-    let left_out = more(rows.len());
-    if left_out.is_some() {
-        rows.sort_by_key(|row| std::cmp::Reverse(row.4));
-        rows.truncate(ROWS);
-    }
-    let widths = rows.iter().chain(&all).map(|r| r.0.chars().count());
-    let width = widths.max().unwrap_or(0).max(title.len());
-    let head = format!("{title:width$}  precision  recall      F1  {counted}");
-    let row = |(name, p, r, f1, n): Row<'_>| {
-        format!("{name:width$}  {p:>9.4}  {r:.4}  {f1:.4}  {n:>w$}", w = counted.len())
-    };
-    [head].into_iter().chain(rows.into_iter().map(row)).chain(left_out).chain(all.map(row)).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What a task is.
-use super::top::Top;
+use super::{by_record::by_record, top::Top};
 use crate::{
     Error, Result,
     data::{Content, Dataset},
-    reports::metrics::{Metric, Metrics},
+    reports::{
+        by_example::{ExamplePrediction, Statistic},
+        metrics::{Metric, Metrics},
+    },
     text::{batch::Batch, example::Example, examples::Examples, tokenizer::Tokenizer},
 };
 use engraft_adapters::HeadConfig;
@@ -50,6 +53,21 @@ impl Answer {
     /// The sum of the losses of all labelled rows, and how many they are.
     pub(super) fn total(all: &[Answer]) -> (f64, f64) {
         all.iter().fold((0.0, 0.0), |(loss, n), a| (loss + a.loss, n + a.count))
+    }
+    /// For each record what is read, what is true and the loss of its examples: what
+    /// [`Task::by_example`] begins with. Nothing of a data set whose records are not all there.
+    pub fn by_record(data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<ExamplePrediction> {
+        let (all, mut sums) = (by_record(data), vec![(0.0, 0.0); data.count]);
+        for (e, a) in examples.iter().zip(answers) {
+            if let Some((loss, count)) = sums.get_mut(e.record) {
+                (*loss, *count) = (*loss + a.loss, *count + a.count);
+            }
+        }
+        let with_loss = |(e, (loss, count)): (ExamplePrediction, (f64, f64))| {
+            let mean = Some(loss / count).filter(|loss| loss.is_finite());
+            ExamplePrediction { loss: mean, ..e }.adding("loss", Statistic::mean(loss, count))
+        };
+        all.into_iter().zip(sums).map(with_loss).collect()
     }
 }
 
@@ -145,6 +163,14 @@ pub trait Task: Send + Sync {
     /// [needs records](Self::needs_records), only those are there that have labels of words, with
     /// the numbers of these labels alone: texts are not kept for an evaluation.
     fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated;
+    /// The same one by one: for each record, or whatever else this task scores, what is true, what
+    /// was predicted, and what it adds to the scores. All records are there, with their texts.
+    fn by_example(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<ExamplePrediction> {
+        let mut all = Answer::by_record(data, examples, answers);
+        let predictions = self.predictions(data, examples, answers);
+        all.iter_mut().zip(predictions).for_each(|(e, p)| e.prediction = p.json);
+        all
+    }
     /// What the answers say of each record.
     fn predictions(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<Prediction>;
 }

@@ -138,6 +138,10 @@ pub struct Eval {
     /// The column of the label or of the words' labels
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pub label_column: Option<Column>,
+    /// Write what is said of each example: an id, what is true, what was predicted, its loss, and
+    /// what it adds to the scores, as a JSON object on a line
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub predictions: Option<PathBuf>,
     /// How the file is read.
     #[command(flatten)]
     pub reading: Reading,

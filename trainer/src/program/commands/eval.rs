@@ -11,29 +11,36 @@ use anyhow::Result;
 use engraft::{
     data::{Content, expand},
     reports::{
+        by_example::{self, ExamplePrediction},
+        place::check_file,
         process::peak_rss_bytes,
         progress::Mode,
         report::{Evaluation, json_line},
     },
-    run::evaluate::{Encoded, evaluate, evaluate_mixed},
-    tasks::{Evaluated, Purpose},
+    run::evaluate::{Encoded, Found, evaluate, evaluate_mixed},
+    tasks::Purpose,
 };
 use serde_json::{Map, json};
 use std::time::Instant;
 
 pub fn run(e: &Eval) -> Result<()> {
+    e.predictions.as_ref().map_or(Ok(()), |file| check_file(file))?;
     if e.grafted.adapter_column.is_some() {
         return mixed(e);
     }
     let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
     let Loaded { learner, task, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
     let files = files(task, &expand(&e.data)?, &columns, Purpose::Evaluate)?;
-    let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?;
+    let encoded = match e.predictions {
+        Some(_) => Encoded::read_by_example(&files, &learner, &tokenizer)?,
+        None => Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?,
+    };
     note(files.notes(), e.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), e.run.quiet);
     let start = Instant::now();
     let found = evaluate(&learner, &encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
     let seconds = start.elapsed().as_secs_f64();
+    e.predictions.as_ref().map_or(Ok(()), |file| by_example::write(file, &found.examples))?;
     let tokens = encoded.examples.tokens() as u64;
     let tokens_per_second = tokens as f64 / seconds.max(1e-9);
     let (metrics, peak_rss_bytes) = (found.metrics, peak_rss_bytes());
@@ -61,16 +68,27 @@ pub fn run(e: &Eval) -> Result<()> {
 /// Each adapter on the rows that name it.
 fn mixed(e: &Eval) -> Result<()> {
     let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
-    let m = Mixed::load(&e.grafted, reading, &e.data, Purpose::Evaluate, &e.run)?;
-    let found = evaluate_mixed(
+    let mut m = Mixed::load(&e.grafted, reading, &e.data, Purpose::Evaluate, &e.run)?;
+    m.encoded.iter_mut().for_each(|encoded| encoded.by_example = e.predictions.is_some());
+    let mut found = evaluate_mixed(
         &m.learners(),
         &m.encoded.iter().collect::<Vec<_>>(),
         e.reading.batch(),
         Mode::detect(e.run.quiet),
     )?;
+    if let Some(file) = &e.predictions {
+        let mut each: Vec<_> =
+            found.iter_mut().map(|f| std::mem::take(&mut f.examples).into_iter()).collect();
+        let rows = (1..).zip(&m.of_record);
+        let row = |(row, n): (usize, &usize)| {
+            let (id, adapter) = (row.to_string(), Some(m.named[*n].0.clone()));
+            Some(ExamplePrediction { id, adapter, ..each[*n].next()? })
+        };
+        by_example::write(file, &rows.filter_map(row).collect::<Vec<_>>())?;
+    }
     let named = m.named.iter().zip(found);
     if e.run.json {
-        let one = |((name, _), found): (&(String, _), Evaluated)| (name.clone(), json!(found.metrics));
+        let one = |((name, _), found): (&(String, _), Found)| (name.clone(), json!(found.metrics));
         return say(&json_line(&json!({"adapters": named.map(one).collect::<Map<_, _>>()})));
     }
     for ((name, learner), found) in named {

@@ -10,7 +10,8 @@ use engraft::{
     data::expand,
     demo,
     reports::{
-        profile::{Recorded, check_file, measure},
+        place::check_file,
+        profile::{Recorded, measure},
         progress::Mode,
         report::json_line,
     },

@@ -9,16 +9,15 @@ pub mod trace;
 
 pub use summary::{KernelTime, Memory, PhaseTime, PlaceTime, Summary};
 
-use std::path::Path;
-
 use engraft_engine::{
     Device,
     kernels::profile::{Profile, Roofline},
     output,
 };
+use std::path::Path;
 
 use super::process::reset_peak_rss;
-use crate::{Error, Result};
+use crate::Result;
 
 /// A device that is recording.
 #[derive(Debug)]
@@ -34,15 +33,6 @@ pub struct Recorded {
     pub profile: Profile,
     /// What it amounts to.
     pub summary: Summary,
-}
-
-/// Makes sure that a trace can be written to `path` before hours are spent on it.
-pub fn check_file(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Error::file(path, "this is a directory; the trace is a file"));
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(output::check_writable(folder)?)
 }
 
 /// Measures the machine; only a processor can be. The memory that takes is not counted in the
