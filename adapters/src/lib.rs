@@ -11,6 +11,7 @@
 //! * [`heads`]: classification, tagging, language modelling: one file each, and the registry
 //! * [`files`], [`export`]: what AdapterHub's `adapters` and PEFT read and write, in safetensors
 //! * [`arithmetic`]: several adapters made into one; [`svd`]: what decomposes matrices for it
+//! * [`pruning`]: neurons of bottlenecks left out for good
 //! * [`merge`]: adapters added to a copy of a model's weights, and taken out again
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod loading;
 pub mod merge;
 pub mod methods;
 mod module;
+pub mod pruning;
 pub mod svd;
 
 pub use adapter::Adapter;

@@ -3,6 +3,7 @@ pub mod architecture;
 pub mod by_example;
 pub mod bytes;
 pub mod class_table;
+pub mod comparison;
 pub mod confusion;
 pub mod entities;
 pub mod heat_map;

@@ -1,15 +1,23 @@
 //! The arguments of the program.
 
 mod adapters;
+mod compare;
+mod forward;
 mod generate;
+mod memory;
 mod profile;
+mod prune;
 mod search;
 mod shared;
 mod texts;
 
 pub use adapters::{Adapters, Convert, Diff, Fold, List, Manage, Merge, Rename};
+pub use compare::Compare;
+pub use forward::Forward;
 pub use generate::Generate;
+pub use memory::Memory;
 pub use profile::Profile;
+pub use prune::{Parts, Prune, Worth};
 pub use search::Search;
 pub use shared::{Grafted, Reading, RunArgs, StorageArgs, skipped};
 
@@ -20,13 +28,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choose::one_of;
-use super::options::{
-    ActivationsChoice, BackboneDtype, Backend, CompatChoice, FILE, Layers, MODEL, Mark, Methods, Options,
-    ReductionFactor, Settings,
-};
+use super::options::{BackboneDtype, FILE, MODEL, Mark, Options, Settings};
 use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
 use engraft::data::Column;
-use engraft::run::{adapter_drop::AdapterDrop, directory::BEGUN};
+use engraft::run::directory::BEGUN;
 use engraft::tasks::TASKS;
 use engraft::{Error, Result};
 
@@ -53,6 +58,8 @@ pub enum Command {
     Search(Box<Search>),
     /// Evaluate a saved adapter and head
     Eval(Eval),
+    /// Say whether evaluations of the same examples differ by more than chance
+    Compare(Compare),
     /// Predict the labels of texts, or how probable they are
     Predict(Predict),
     /// Show how much each adapter of a fusion contributes, layer by layer
@@ -68,6 +75,8 @@ pub enum Command {
     Generate(Box<Generate>),
     /// Take some training steps and say where the time goes
     Profile(Box<Profile>),
+    /// Leave neurons or layers out of an adapter, and say what is lost
+    Prune(Prune),
     /// List, rename, merge, convert and compare saved adapters
     Adapters(Adapters),
     /// Write a copy of a model with an adapter added to its weights
@@ -208,102 +217,6 @@ pub struct Inspect {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// `engraft memory`.
-#[derive(Debug, Clone, Args)]
-pub struct Memory {
-    /// The backbone; a prediction needs its config.json, and takes weights that are not
-    /// there to be f32
-    #[arg(long, value_name = MODEL)]
-    pub model: PathBuf,
-    /// How it is stored.
-    #[command(flatten)]
-    pub stored: StorageArgs,
-    /// Texts in the batch
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
-    pub batch: usize,
-    /// Tokens of each text; 128, or as many as the model takes, if not given
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub length: Option<usize>,
-    /// Tokens of each target of seq2seq; 128 if not given
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub max_target_length: Option<usize>,
-    /// What is learned, which decides the head and what is read of each text
-    #[arg(long, value_name = "TASK")]
-    pub task: Option<String>,
-    /// What is trained below the head: adapters as --adapter of `engraft train` takes them, `head`
-    /// and `full`; one of each method if not given
-    #[arg(long, value_name = "METHODS")]
-    pub methods: Option<Methods>,
-    /// Width of the bottleneck; the preset's if not given
-    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "reduction_factor")]
-    pub bottleneck: Option<usize>,
-    /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
-    #[arg(long, value_name = "F")]
-    pub reduction_factor: Option<ReductionFactor>,
-    /// Leave the adapters of so many lower layers out of every step, drawn anew from 0 to this or
-    /// from a range as 1-5 (AdapterDrop): the steps that leave out the fewest are shown
-    #[arg(long, value_name = "N")]
-    pub adapter_drop: Option<AdapterDrop>,
-    /// What every layer keeps for the backward pass
-    #[arg(long, value_delimiter = ',', value_parser = one_of::<ActivationsChoice>(), default_value = "f32,recompute")]
-    pub activations: Vec<ActivationsChoice>,
-    /// Take the steps really, each in a process of its own, and compare; fails if a byte differs
-    #[arg(long)]
-    pub measure: bool,
-    /// Threads to use; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Print one JSON object
-    #[arg(long, conflicts_with = "csv")]
-    pub json: bool,
-    /// Print CSV
-    #[arg(long)]
-    pub csv: bool,
-    /// Measure in this very process and print what was found: what `--measure` starts
-    #[arg(long, hide = true)]
-    pub here: bool,
-}
-
-/// `engraft forward`.
-#[derive(Debug, Args)]
-pub struct Forward {
-    /// The backbone
-    #[arg(long, value_name = MODEL)]
-    pub model: PathBuf,
-    /// How it is stored.
-    #[command(flatten)]
-    pub stored: StorageArgs,
-    /// An adapter's directory
-    #[arg(long, value_name = "DIR")]
-    pub adapter: Option<PathBuf>,
-    /// Layers whose adapters do not answer, counted from 0, as in `0-2,5` (AdapterDrop)
-    #[arg(long, value_name = "LAYERS", requires = "adapter")]
-    pub skip_layers: Option<Layers>,
-    /// Compute compositions as a library does where it is not what it documents; as in the run.toml
-    /// beside the adapter if not given
-    #[arg(long, value_parser = one_of::<CompatChoice>(), requires = "adapter")]
-    pub compat: Option<CompatChoice>,
-    /// What is learned, where neither a head nor a run.toml says so
-    #[arg(long, value_name = "TASK")]
-    pub task: Option<String>,
-    /// JSON with `input_ids`, a list of lists, and perhaps `token_type_ids` and `labels`: a number
-    /// or a list for each sequence, as the task wants
-    #[arg(long, value_name = "FILE.json")]
-    pub ids: PathBuf,
-    /// Where to save `last_hidden_state`, `cu_seqlens`, `logits` and, with labels, `loss`
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub out: PathBuf,
-    /// Save the loss's gradient of every trained tensor too, as `grad.NAME`; needs labels
-    #[arg(long)]
-    pub grad: bool,
-    /// Threads to use; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
-    /// Where to compute
-    #[arg(long, value_parser = one_of::<Backend>(), default_value = "cpu")]
-    pub device: Backend,
 }
 
 /// `engraft quantize`.

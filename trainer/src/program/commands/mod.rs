@@ -1,5 +1,6 @@
 //! What each command does with its arguments.
 mod adapters;
+mod compare;
 mod eval;
 mod fold;
 mod forward;
@@ -8,6 +9,7 @@ mod inspect;
 mod memory;
 mod predict;
 mod profile;
+mod prune;
 mod quantize;
 mod search;
 mod shares;
@@ -31,6 +33,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Fuse(t) => train::fuse(&t),
         Command::Search(s) => search::run(&s),
         Command::Eval(e) => eval::run(&e),
+        Command::Compare(c) => compare::run(&c),
         Command::Predict(p) => predict::run(&p),
         Command::Shares(s) => shares::run(&s),
         Command::Inspect(i) => inspect::run(&i),
@@ -38,6 +41,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Forward(f) => forward::run(&f),
         Command::Generate(g) => generate::run(&g),
         Command::Profile(p) => profile::run(&p),
+        Command::Prune(p) => prune::run(&p),
         Command::Quantize(q) => quantize::run(&q),
     }?;
     Ok(ExitCode::SUCCESS)

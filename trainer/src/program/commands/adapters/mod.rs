@@ -64,7 +64,7 @@ pub(super) fn write(out: &Path, all: &[(String, Vec<u8>)], from: &[&Path]) -> Re
     Ok(commit.place()?)
 }
 /// How texts were read when an adapter was trained goes with it.
-fn settings(directory: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn settings(directory: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let path = directory.join(FILE);
     match std::fs::read(&path) {
         Ok(bytes) => Ok(vec![(FILE.into(), bytes)]),
