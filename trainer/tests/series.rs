@@ -69,6 +69,9 @@ fn seeds_and_numbers_of_examples() {
     let points = report["summary"].as_array().unwrap();
     assert_eq!(points.iter().map(|p| number(&p["train_examples"])).collect::<Vec<_>>(), [4.0, 8.0]);
     assert_eq!(number(&points[0]["scores"]["loss"]["runs"]), 2.0);
+    // what is given wins over what a file says
+    work.run("train --config alone/run.toml --seeds 1,7 --out again --quiet").good();
+    assert!(learned(&work, "alone") == learned(&work, "again/seed-7"));
     // for people
     let said =
         work.run(&train("--eval eval.tsv --seeds 1,7 --out said").replace("--json --quiet", "")).good();

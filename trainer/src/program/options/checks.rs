@@ -48,6 +48,18 @@ impl Options {
         if self.stream == Some(false) {
             lower.stream_buffer = None;
         }
+        if self.folds.is_some() || self.fold.is_some() {
+            (lower.folds, lower.fold, lower.eval) = (None, None, None);
+        }
+        if self.eval.is_some() {
+            (lower.folds, lower.fold) = (None, None);
+        }
+        if self.seeds.is_some() || self.seed.is_some() {
+            (lower.seeds, lower.seed) = (None, None);
+        }
+        if self.curve.is_some() || self.train_examples.is_some() {
+            (lower.curve, lower.train_examples) = (None, None);
+        }
         if self.model.is_some() {
             lower.model_commit = None;
         }
