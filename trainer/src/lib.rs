@@ -62,3 +62,20 @@ pub use engraft_adapters::{self as adapters};
 pub use engraft_engine::{self as engine, AdamW, Device, Storage, output};
 pub use engraft_models::{self as models, Tokens};
 pub use error::{Error, Result};
+
+/// The Rust of the pages in `docs/`.
+#[cfg(doctest)]
+mod tutorials {
+    macro_rules! pages {
+        ($($name:ident = $file:literal,)*) => { $(#[doc = include_str!($file)] pub struct $name;)* };
+    }
+    pages! {
+        Adapters = "../../docs/adapters.md",
+        Training = "../../docs/training.md",
+        Several = "../../docs/several.md",
+        Fusion = "../../docs/fusion.md",
+        Analysis = "../../docs/fusion-analysis.md",
+        Embedding = "../../docs/embedding.md",
+        Measuring = "../../docs/measuring.md",
+    }
+}
