@@ -22,7 +22,7 @@ fn all(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             false => drop(files.insert(name, std::fs::read(entry.path()).unwrap())),
         }
     }
-    files.retain(|name, _| !name.starts_with('.'));
+    files.retain(|name, _| !name.starts_with('.') && !REPORTS.contains(&name.as_str()));
     files
 }
 fn names(work: &Work, dir: &str) -> Vec<String> {

@@ -1,6 +1,10 @@
 //! Runs that are stopped or killed, and go on to the very bits of a run that was not.
 #![cfg(unix)]
+#[path = "support/events.rs"]
+mod events;
 mod support;
+use events::events;
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     process::{Child, Command, Stdio},
@@ -86,6 +90,32 @@ fn a_run_that_is_killed_goes_on_to_the_same_bits() {
         }
     }
     println!("{kills} kills");
+}
+
+#[test]
+fn the_curves_of_a_run_that_is_killed_go_on() {
+    let work = Work::new();
+    let flags = format!("{LONG} --eval eval.tsv --tensorboard --log-every 1");
+    assert!(killed(&work, &flags, "out", 150) > 0);
+    let state: Value = serde_json::from_str(&work.text("out/trainer_state.json")).unwrap();
+    let log = state["log_history"].as_array().unwrap();
+    let steps = |key: &str| -> Vec<u64> {
+        log.iter().filter(|e| e.get(key).is_some()).map(|e| e["step"].as_u64().unwrap()).collect()
+    };
+    let all: Vec<u64> = (1..=48).collect();
+    assert_eq!(steps("loss"), all, "each step once");
+    assert_eq!(steps("eval_loss"), (1..=24).map(|epoch| 2 * epoch).collect::<Vec<_>>());
+    let found = events(&work.path("out/runs"));
+    let of =
+        |tag: &str| found.iter().filter(|(_, t, _)| t == tag).map(|(step, ..)| *step).collect::<Vec<_>>();
+    assert_eq!((of("train/loss"), of("eval/loss")), (all, steps("eval_loss")));
+    // the losses are those of a run that was not killed
+    work.run(&train(&format!("{flags} --out whole"))).good();
+    let whole = events(&work.path("whole/runs"));
+    let losses = |of: &[(u64, String, f32)]| -> Vec<f32> {
+        of.iter().filter(|(_, tag, _)| tag.ends_with("/loss")).map(|(.., x)| *x).collect()
+    };
+    assert_eq!(losses(&found), losses(&whole));
 }
 
 #[test]

@@ -279,8 +279,8 @@ fn what_is_shared_cannot_be_ones_own() {
     work.run("profile --model MODEL --variant a:lr=1").fails(&["`variant`", "engraft profile"]);
     several(&work, "--out out", &[("../a", "")]).misused(&["../a"]);
     several(&work, "--out out", &[("a", "lr")]).misused(&["KEY=VALUE"]);
-    work.write("run.toml", "[variant.a]\nlr = 1e-3\n[variant.b]\nlr = 2\nseeds = 1\n");
-    work.run("train --train train.tsv --config run.toml").fails(&["`b`", "`seeds`"]);
+    work.write("run.toml", "[variant.a]\nlr = 1e-3\n[variant.b]\nlr = 2\nlearning = 1\n");
+    work.run("train --train train.tsv --config run.toml").fails(&["`b`", "`learning`"]);
     assert_eq!(work.names("out/a"), [""; 0]);
     // while it runs nobody else writes there
     let lock = output::lock(&work.path("out/b")).unwrap();

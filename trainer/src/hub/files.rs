@@ -1,4 +1,5 @@
 //! Which files of a model are wanted.
+use crate::reports::left::is_report;
 use engraft_engine::checkpoint::MODEL;
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ pub fn is_companion(name: &str) -> bool {
     is_of_kind
         && !name.contains('/')
         && !name.ends_with(INDEX)
-        && name != "report.json"
+        && !is_report(name)
         && !of_others.contains(&name)
 }
 

@@ -8,8 +8,10 @@ use super::setup::{
 };
 use engraft::{
     Device, Error, Result,
+    data::Content,
     learner::{Backbone, Learner},
     reports::{
+        left::REPORT,
         place::check_file,
         profile::{Recording, measure},
         progress::{Mode, Progress},
@@ -36,8 +38,6 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-/// The file that a run leaves at its end.
-const REPORT: &str = "report.json";
 /// What several runs are called in it.
 const VARIANTS: &str = "variants";
 
@@ -196,7 +196,12 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     })?;
     let read = |paths: &[PathBuf], purpose| {
         let files = open_files(kind, paths, purpose)?;
-        let encoded = Encoded::read(&files, &learners[0], &tokenizer, purpose)?;
+        let encoded = match purpose {
+            Purpose::Evaluate if s.report && kind.content != Content::Documents => {
+                Encoded::read_by_example(&files, &learners[0], &tokenizer)?
+            }
+            _ => Encoded::read(&files, &learners[0], &tokenizer, purpose)?,
+        };
         note(files.notes(), is_quiet);
         note(was_cut(&encoded, learners[0].task(), max_length), is_quiet);
         Ok::<_, Error>(encoded)

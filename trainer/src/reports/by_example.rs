@@ -170,6 +170,39 @@ impl<'de> Deserialize<'de> for Statistic {
     }
 }
 
+/// The examples with the highest losses, at most so many, the highest first; only those that can be
+/// shown. Long inputs are cut.
+pub fn hardest(all: &[ExamplePrediction], most: usize) -> Vec<ExamplePrediction> {
+    let shown = all.iter().filter(|e| !e.input.is_null() && e.loss.is_some());
+    let mut shown: Vec<&ExamplePrediction> = shown.collect();
+    shown.sort_by(|a, b| b.loss.unwrap_or(f64::NAN).total_cmp(&a.loss.unwrap_or(f64::NAN)));
+    let cut = |e: &ExamplePrediction| ExamplePrediction {
+        input: cut(&e.input),
+        truth: cut(&e.truth),
+        prediction: cut(&e.prediction),
+        scores: Value::Null,
+        ..e.clone()
+    };
+    shown.into_iter().take(most).map(cut).collect()
+}
+/// As much of a value as is shown of an example.
+fn cut(value: &Value) -> Value {
+    const LETTERS: usize = 1200;
+    const WORDS: usize = 250;
+    match value {
+        Value::String(text) => match text.char_indices().nth(LETTERS) {
+            Some((end, _)) => format!("{} ...", &text[..end]).into(),
+            None => value.clone(),
+        },
+        Value::Array(all) if all.len() > WORDS => {
+            all[..WORDS].iter().map(cut).chain([Value::from("...")]).collect()
+        }
+        Value::Array(all) => all.iter().map(cut).collect(),
+        Value::Object(all) => all.iter().map(|(key, value)| (key.clone(), cut(value))).collect(),
+        other => other.clone(),
+    }
+}
+
 /// Writes a file of examples.
 pub fn write(path: impl AsRef<Path>, examples: &[ExamplePrediction]) -> Result<()> {
     let path = path.as_ref();
@@ -237,6 +270,20 @@ mod tests {
         assert_eq!(again[0].statistics["accuracy"], all[0].statistics["accuracy"]);
         assert!(again[0].statistics["loss"].as_ref()[0].is_nan());
         assert!(again[0].is_right() && !example("1", false).is_right());
+    }
+
+    #[test]
+    fn the_hardest_come_first() {
+        let of = |id: &str, loss: Option<f64>| ExamplePrediction { loss, ..example(id, true) };
+        let unseen = ExamplePrediction { input: Value::Null, ..of("5", Some(9.0)) };
+        let mut all = vec![of("1", Some(0.5)), of("2", None), of("3", Some(2.0)), of("4", Some(1.0)), unseen];
+        let ids = |found: Vec<ExamplePrediction>| found.into_iter().map(|e| e.id).collect::<Vec<_>>();
+        assert_eq!(ids(hardest(&all, 2)), ["3", "4"]);
+        assert_eq!(ids(hardest(&all, 9)), ["3", "4", "1"]);
+        all[0].input = json!({"text": "é".repeat(2000), "words": vec!["a"; 300]});
+        let input = &hardest(&all, 3)[2].input;
+        assert_eq!(input["text"].as_str().unwrap().chars().count(), 1204);
+        assert_eq!(input["words"].as_array().unwrap().len(), 251);
     }
 
     #[test]

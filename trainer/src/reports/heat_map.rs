@@ -1,7 +1,8 @@
 //! Heat maps as SVG.
+use super::picture::text;
 use svg::{
     Document,
-    node::element::{Group, Rectangle, Text, Title},
+    node::element::{Group, Rectangle, Title},
 };
 
 /// A table of numbers, most of them from 0 to 1.
@@ -36,9 +37,6 @@ fn colour(x: f64) -> String {
         (from + (to - from) * x).round() as u8 // within 0 and 255
     });
     format!("#{r:02x}{g:02x}{b:02x}")
-}
-fn text(at: (f64, f64), anchor: &str, content: &str) -> Text {
-    Text::new(content).set("x", at.0).set("y", at.1).set("text-anchor", anchor)
 }
 
 impl HeatMap {

@@ -3,7 +3,7 @@
 //! What belongs to it is listed in `.files`, so that the next run that is sent here takes away what
 //! this one wrote, in the very moment its own first files appear, and nothing that somebody else
 //! put there.
-use crate::{Error, Result};
+use crate::{Error, Result, reports::left};
 use engraft_adapters::files;
 use engraft_engine::output::{self, Commit, Lock};
 use std::{
@@ -53,7 +53,7 @@ impl Directory {
         let own = match std::fs::read_to_string(&list) {
             Ok(names) => names
                 .lines()
-                .filter(|name| output::is_name(name) && *name != FILES)
+                .filter(|name| output::is_name(name) && *name != FILES && left::is_ours(path, name))
                 .map(String::from)
                 .collect(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
@@ -65,12 +65,20 @@ impl Directory {
     pub fn set_settings(&mut self, settings: File) {
         self.settings = settings;
     }
+    /// The file of settings, as far as they are known.
+    pub fn settings(&self) -> &File {
+        &self.settings
+    }
+    /// The names of the files that the run has in it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.own.iter().map(String::as_str)
+    }
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// In one moment: `whole`, if given, is all that the run has, else what it has stays; `more`
-    /// comes or is replaced, and so does what is to be `streamed`, a name and a writer; whatever is
+    /// In one moment: `whole`, if given, is all that the run has besides its reports, else what it
+    /// has stays; `more` comes or is replaced, and so does what is to be `streamed`, a name and a writer; whatever is
     /// `over` goes, and so do the files of the run before.
     pub fn save(
         &mut self,
@@ -80,7 +88,8 @@ impl Directory {
         over: &[&str],
     ) -> Result<()> {
         let mut commit = Commit::begin(&self.path)?;
-        let mut names = if whole.is_some() { BTreeSet::new() } else { self.own.clone() };
+        let mut names = self.own.clone();
+        names.retain(|name| whole.is_none() || left::is_report(name));
         for (name, bytes) in whole.into_iter().flatten().chain(more).chain([&self.settings]) {
             commit.file(name, bytes)?;
             names.insert(name.clone());

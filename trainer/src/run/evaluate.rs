@@ -6,6 +6,7 @@ use crate::{
     learner::{Below, Learner, answers_of_each},
     reports::{
         by_example::ExamplePrediction,
+        history::Evaluation,
         metrics::Metrics,
         progress::{Mode, Progress},
     },
@@ -17,6 +18,7 @@ use crate::{
     },
 };
 use engraft_adapters::Shares;
+use std::time::Instant;
 
 /// A data set, and the examples that a task makes of it.
 #[derive(Clone, Debug)]
@@ -186,13 +188,24 @@ pub struct Found {
     pub lines: Vec<String>,
     /// What is said of each example, if that was asked for ([`Encoded::by_example`]).
     pub examples: Vec<ExamplePrediction>,
+    /// Batches.
+    pub batches: u64,
+    /// Seconds of computing.
+    pub seconds: f64,
 }
 impl Found {
-    fn of(l: &Learner, on: &Encoded, answers: &[Answer]) -> Found {
+    fn of(l: &Learner, on: &Encoded, answers: &[Answer], (size, began): (BatchSize, Instant)) -> Found {
         let Evaluated { metrics, lines } = l.task().evaluate(&on.data, &on.examples, answers);
         let by_example = || l.task().by_example(&on.data, &on.examples, answers);
         let examples = if on.by_example { by_example() } else { vec![] };
-        Found { metrics, lines, examples }
+        let batches = Batches::new(&on.examples, size, Order::Longest).len() as u64;
+        Found { metrics, lines, examples, batches, seconds: began.elapsed().as_secs_f64() }
+    }
+    /// What is noted of it.
+    pub fn evaluation(&self) -> Evaluation {
+        let Metrics { scores, examples, .. } = &self.metrics;
+        let (scores, examples) = (scores.clone(), *examples);
+        Evaluation { scores, examples, batches: self.batches, seconds: self.seconds }
     }
 }
 
@@ -212,8 +225,9 @@ pub fn evaluate_together(
     if !on.examples.iter().any(|e| e.is_labelled()) {
         return Err(Error::file(&on.data.path, "there are no labels to compare predictions with"));
     }
+    let (size, began) = (size.into(), Instant::now());
     let answers = answers(of, &on.examples, size, mode)?;
-    let one = |(l, answers): (&&Learner, Vec<Answer>)| Found::of(l, on, &answers);
+    let one = |(l, answers): (&&Learner, Vec<Answer>)| Found::of(l, on, &answers, (size, began));
     Ok(of.iter().zip(answers).map(one).collect())
 }
 
@@ -265,7 +279,8 @@ pub fn evaluate_mixed(
     size: impl Into<BatchSize>,
     mode: Mode,
 ) -> Result<Vec<Found>> {
-    let answers = answers_mixed(of, on, size.into(), mode)?;
-    let one = |((l, on), a): ((&&Learner, &&Encoded), Vec<Answer>)| Found::of(l, on, &a);
+    let (size, began) = (size.into(), Instant::now());
+    let answers = answers_mixed(of, on, size, mode)?;
+    let one = |((l, on), a): ((&&Learner, &&Encoded), Vec<Answer>)| Found::of(l, on, &a, (size, began));
     Ok(of.iter().zip(on).zip(answers).map(one).collect())
 }

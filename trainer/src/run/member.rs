@@ -1,20 +1,28 @@
 //! One run among those that go over the same batches: where it stands, what it saves, what it
 //! leaves.
 use super::{
-    directory::{Directory, File},
+    directory::{Directory, File, Writer},
+    evaluate::Found,
+    log::{Taken, every},
     recipe::Recipe,
     state::{self, Saved, State},
     step::{Step, Stepping, Trainer},
+    written::Written,
 };
 use crate::{
     Error, Result,
     learner::Learner,
     reports::{
+        architecture::Architecture,
+        history::Evaluation,
+        left::REPORT,
         metrics::{Metric, Metrics},
         process::peak_rss_bytes,
         profile::{Recorded, Recording},
         report::{Epoch, Report},
+        results::Standing,
     },
+    text::batch::BatchSize,
 };
 use std::time::Instant;
 
@@ -63,6 +71,8 @@ pub(super) struct Member {
     metric: Metric,
     /// Optimiser steps in all.
     pub total: u64,
+    /// Examples of an epoch, if that is known.
+    samples: Option<u64>,
     /// When this process began, and what the run had taken before.
     began: (Instant, f64),
     /// Whether the learner is the best so far, and not saved yet.
@@ -72,8 +82,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// A run of so many optimiser steps in all, on data with a hash.
-    pub fn new(entry: Entry, total: u64, data: &str) -> Result<Member> {
+    /// A run of so many optimiser steps in all, on data with a hash, of which an epoch has so many
+    /// examples if that is known.
+    pub fn new(entry: Entry, total: u64, data: &str, samples: Option<u64>) -> Result<Member> {
         let Entry { name, recipe, directory, mut learner, from } = entry;
         let metric = metric(&recipe, &learner)?;
         learner.check_adapter_drop(recipe.adapter_drop)?;
@@ -95,6 +106,7 @@ impl Member {
             data,
             metric,
             total,
+            samples,
             began,
             unsaved,
             stepped,
@@ -114,19 +126,33 @@ impl Member {
     pub fn epoch(&self) -> u64 {
         self.state.epochs.len() as u64
     }
-    /// What takes its next step, at the rate of its schedule.
+    /// The rate of its schedule behind so many steps.
+    fn rate(&self, steps: u64) -> f64 {
+        self.recipe.lr * self.recipe.rates(self.total).factor(steps)
+    }
+    /// What takes its next step.
     pub fn stepping(&mut self) -> Stepping<'_> {
-        let lr = self.recipe.lr * self.recipe.rates(self.total).factor(self.trainer.steps());
+        let lr = self.rate(self.steps());
         Stepping { trainer: &mut self.trainer, learner: &mut self.learner, lr }
     }
     /// A step is taken.
-    pub fn took(&mut self, done: Step, tokens: usize, seconds: f64) {
+    pub fn took(&mut self, done: Step, taken: Taken) {
         let state = &mut self.state;
         state.epoch.loss += done.loss * done.labels as f64;
-        state.epoch.tokens += tokens as u64;
-        state.epoch.seconds += seconds;
+        state.epoch.tokens += taken.tokens;
+        state.epoch.seconds += taken.seconds;
         state.seen += done.labels;
+        state.log.took(&done, &taken);
+        let step = self.steps();
+        if step == 1 || step.is_multiple_of(every(self.recipe.log_every, self.total)) || step == self.total {
+            let (epoch, rate) = (self.progress(), self.rate(step - 1));
+            self.state.log.note(step, epoch, done.norm, rate);
+        }
         self.passed(true);
+    }
+    /// Epochs that are over, and the share of the one under way.
+    fn progress(&self) -> f64 {
+        self.state.log.epoch(self.samples)
     }
     /// A step is over, which it took or which had nothing for it.
     pub fn passed(&mut self, took: bool) {
@@ -143,18 +169,20 @@ impl Member {
         self.state.evaluated != self.steps() && (self.recipe.eval_every.is_none() || self.is_over())
     }
     /// Notes an evaluation.
-    pub fn judge(&mut self, metrics: Metrics) -> Result<()> {
-        let (step, scores) = (self.steps(), metrics.scores.clone());
+    pub fn judge(&mut self, found: Found) -> Result<()> {
+        let (step, epoch, scores) = (self.steps(), self.progress(), found.metrics.scores.clone());
         if scores.get("loss").is_some_and(|loss| !loss.is_finite()) {
             return Err(Error::NotFinite { step, what: "the held-out loss".into() });
         }
         let of = |m: &Metrics| m.scores.get(self.metric.name).unwrap_or(f64::NAN);
-        let better = |best: &Metrics| self.metric.is_better(of(&metrics), of(best));
+        let better = |best: &Metrics| self.metric.is_better(of(&found.metrics), of(best));
+        let is_best = self.state.best.as_ref().is_none_or(better);
         let state = &mut self.state;
         state.evaluated = step;
         state.epoch.metrics = Some(scores);
-        if state.best.as_ref().is_none_or(better) {
-            (state.best, state.worse) = (Some(metrics), 0);
+        state.log.evaluated(step, epoch, &found, is_best);
+        if is_best {
+            (state.best, state.worse) = (Some(found.metrics), 0);
             self.unsaved = true;
         } else {
             state.worse += 1;
@@ -169,6 +197,7 @@ impl Member {
         let mut epoch = std::mem::take(&mut state.epoch);
         epoch.loss /= std::mem::take(&mut state.seen).max(1) as f64;
         state.taken = 0;
+        state.log.end_epoch(self.samples);
         let line = line(self.name.as_deref(), number, &epoch, &self.metric);
         state.epochs.push(epoch);
         line
@@ -184,27 +213,71 @@ impl Member {
         }
         self.learner.files().map(Some)
     }
-    /// Saves where the run stands, and what it has learned.
-    pub fn save(&mut self) -> Result<()> {
+    /// Where the run stands, for whatever reads logs of transformers.
+    fn standing(&self) -> Standing {
+        let State { log, epochs, epoch, .. } = &self.state;
+        let score = |(step, e): &(u64, Evaluation)| {
+            (*step, e.scores.get(self.metric.name).unwrap_or(f64::NAN), e.clone())
+        };
+        Standing {
+            step: self.steps(),
+            total: self.total,
+            epoch: self.progress(),
+            epochs: self.recipe.epochs,
+            examples: log.examples,
+            samples: self.samples.or(log.of_epoch()),
+            tokens: epochs.iter().chain([epoch]).map(|e| e.tokens).sum(),
+            computing: computing(&self.learner),
+            loss: log.loss(self.steps()),
+            seconds: self.seconds(),
+            best: log.best.as_ref().map(score),
+            log_every: every(self.recipe.log_every, self.total),
+            eval_every: self.recipe.eval_every,
+            save_every: self.recipe.checkpoint_every,
+            batch: if let BatchSize::Examples(n) = self.recipe.batch { Some(n) } else { None },
+            directory: self.directory.path().to_string_lossy().into_owned(),
+        }
+    }
+    /// Saves where the run stands, and what it has learned. Where reports cannot be written it is
+    /// saved without them; what is wrong with them is returned.
+    pub fn save(&mut self) -> Result<Option<Error>> {
         self.state.seconds = self.seconds();
         let learned = self.learned()?;
-        let write =
-            |to: &mut dyn std::io::Write| self.state.write(to, &self.learner, &self.trainer, &self.data);
-        self.directory.save(learned.as_deref(), &[], Some((state::FILE, &write)), &[])?;
+        let mut reports = vec![self.standing().state(&self.state.log.history, false)];
+        let events = self.recipe.reports.events.then(|| self.state.log.events()).flatten();
+        let before = self.state.log.clone();
+        if let Some((log, file)) = events {
+            self.state.log = log;
+            reports.push(file);
+        }
+        let wrong = match self.save_with(learned.as_deref(), &reports) {
+            Ok(()) => None,
+            Err(wrong) => {
+                self.state.log = before;
+                self.save_with(learned.as_deref(), &[])?;
+                Some(wrong)
+            }
+        };
         self.unsaved = false;
-        Ok(())
+        Ok(wrong)
+    }
+    fn save_with(&mut self, learned: Option<&[File]>, reports: &[File]) -> Result<()> {
+        let write: Writer<'_> =
+            &|to: &mut dyn std::io::Write| self.state.write(to, &self.learner, &self.trainer, &self.data);
+        self.directory.save(learned, reports, Some((state::FILE, write)), &[])
     }
     /// Seconds of the run, whatever process they were in.
     fn seconds(&self) -> f64 {
         let (began, before) = self.began;
         before + began.elapsed().as_secs_f64()
     }
-    /// Saves the rest, with a report.
-    pub fn finish(mut self, recording: Option<Recording>) -> Result<Outcome> {
-        let (train_seconds, learned) = (self.seconds(), self.learned()?);
+    /// Saves the rest, with a report; `peak` are the most bytes that were held. Where the other
+    /// reports cannot be written it is saved without them; what is wrong with them is returned.
+    pub fn finish(mut self, recording: Option<Recording>, peak: u64) -> Result<(Outcome, Option<Error>)> {
+        let (train_seconds, learned, standing) = (self.seconds(), self.learned()?, self.standing());
         let recorded = recording.and_then(|r| r.end(self.trainer.steps()));
         let size = self.learner.size();
-        let State { epochs, best, .. } = self.state;
+        let State { epochs, best, log, .. } = self.state;
         let (tokens, seconds) = epochs.iter().fold((0, 0.0), |(t, s), e| (t + e.tokens, s + e.seconds));
         let out = self.directory.path().to_path_buf();
         let report = Report {
@@ -214,17 +287,41 @@ impl Member {
             train_seconds,
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
             peak_rss_bytes: peak_rss_bytes(),
-            ledger_peak_bytes: self.learner.backbone().device().ledger().usage().peak_total() as u64,
+            ledger_peak_bytes: peak,
             trainable_parameters: size.trainable as u64,
             total_parameters: size.total as u64,
             out: out.clone(),
             profile: recorded.as_ref().map(|r| r.summary.clone()),
         };
-        let json =
-            serde_json::to_vec_pretty(&report).map_err(|e| Error::File { path: out, why: e.to_string() })?;
-        self.directory.save(learned.as_deref(), &[("report.json".into(), json)], None, &[state::FILE])?;
-        Ok(Outcome { report, learner: self.learner, recorded })
+        let json = serde_json::to_vec_pretty(&report).map_err(|e| Error::file(&out, e.to_string()))?;
+        let json = (REPORT.to_string(), json);
+        let learned_now = learned.iter().flatten().map(|(name, _)| name.as_str());
+        let written = Written {
+            learner: &self.learner,
+            learned: learned_now.chain(self.directory.names()).collect(),
+            report: &report,
+            standing: &standing,
+            log: &log,
+            settings: &self.directory.settings().1,
+            reports: self.recipe.reports,
+        };
+        let all: Vec<File> = written.files(&out).into_iter().chain([json.clone()]).collect();
+        let over = &[state::FILE];
+        let wrong = match self.directory.save(learned.as_deref(), &all, None, over) {
+            Ok(()) => None,
+            Err(wrong) => {
+                self.directory.save(learned.as_deref(), &[json], None, over)?;
+                Some(wrong)
+            }
+        };
+        Ok((Outcome { report, learner: self.learner, recorded }, wrong))
     }
+}
+
+/// Numbers of a model that are no embeddings, about.
+fn computing(learner: &Learner) -> u64 {
+    let drawn = Architecture::of(learner.backbone().model(), &[]);
+    drawn.sections.iter().filter(|s| s.name != "embeddings").map(|s| s.size.parameters as u64).sum()
 }
 
 /// What the best checkpoint is best at: what the recipe says, which must be a score of the task.

@@ -134,8 +134,9 @@ pub(super) fn labels_of_each(batches: &[Batch], learners: usize) -> Result<Vec<u
     Ok(labels)
 }
 
-/// Tokens of one learner's examples.
-pub(super) fn tokens_of(batches: &[Batch], n: usize) -> usize {
-    let of = |b: &Batch| of_number(&b.whose, n).into_iter().map(|i| b.input.lengths[i]).sum::<usize>();
-    batches.iter().map(of).sum()
+/// How many examples one learner has, and how many tokens they have.
+pub(super) fn size_of_each(batches: &[Batch], n: usize) -> (usize, usize) {
+    let of = |b: &Batch| of_number(&b.whose, n).into_iter().map(|i| b.input.lengths[i]).collect::<Vec<_>>();
+    let lengths: Vec<usize> = batches.iter().flat_map(of).collect();
+    (lengths.len(), lengths.iter().sum())
 }

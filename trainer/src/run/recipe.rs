@@ -54,6 +54,20 @@ pub struct Recipe {
     pub patience: Option<u64>,
     /// Save the state of the run every so many optimiser steps, besides the end of each epoch.
     pub checkpoint_every: Option<u64>,
+    /// Note loss, rate, norm of the gradients and bytes every so many optimiser steps; if `None`
+    /// about a thousand times in all.
+    pub log_every: Option<u64>,
+    /// What is written besides.
+    pub reports: Reports,
+}
+
+/// What a run writes that not everybody wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// `report.html`.
+    pub page: bool,
+    /// TensorBoard's files of events, with every state that is saved.
+    pub events: bool,
 }
 
 impl Recipe {
@@ -136,6 +150,8 @@ impl Default for Recipe {
             metric: None,
             patience: None,
             checkpoint_every: None,
+            log_every: None,
+            reports: Reports::default(),
         }
     }
 }

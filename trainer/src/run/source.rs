@@ -18,6 +18,10 @@ pub trait Source {
     fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_>;
     /// How many these are.
     fn count(&self, size: BatchSize, order: Order) -> Result<u64>;
+    /// How many examples an epoch has, where that is known without reading them.
+    fn examples(&self) -> Option<u64> {
+        None
+    }
     /// What must not have changed when a run goes on, as a hash.
     fn hash(&self) -> String;
     /// Bytes that it holds at most while it gives batches.
@@ -46,6 +50,9 @@ impl Source for Examples {
     }
     fn count(&self, size: BatchSize, order: Order) -> Result<u64> {
         Ok(Batches::new(self, size, order).len() as u64)
+    }
+    fn examples(&self) -> Option<u64> {
+        Some(self.len() as u64)
     }
     fn hash(&self) -> String {
         let mut h = Sha256::new();

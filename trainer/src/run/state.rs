@@ -11,7 +11,7 @@
 //! and in its header the [`State`], the counters of the [`Trainer`], and a hash of the data.
 //! Everything else follows from the run's settings: orders and dropout from the seed and the
 //! counters.
-use super::{evaluate::Encoded, source::Source, step::Trainer};
+use super::{evaluate::Encoded, log::Log, source::Source, step::Trainer};
 use crate::{
     Error, Result,
     learner::Learner,
@@ -27,7 +27,7 @@ use std::{collections::BTreeSet, io::Write, path::Path};
 /// The name of its file.
 pub const FILE: &str = "state.safetensors";
 /// What it is written as.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where a run stands, besides its weights and its [`Trainer`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct State {
     pub stopped: bool,
     /// Seconds that it has taken.
     pub seconds: f64,
+    /// What was noted on the way.
+    pub log: Log,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -201,6 +201,9 @@ impl Source for Stream<'_> {
             BatchSize::Tokens(_) => self.batches(size, order).try_fold(0, |n, batch| batch.map(|_| n + 1)),
         }
     }
+    fn examples(&self) -> Option<u64> {
+        if self.task.is_one_to_one() { Some(self.survey.seen.records as u64) } else { self.len.get() }
+    }
     /// Of all records, and of the first examples: another tokenizer makes others.
     fn hash(&self) -> String {
         format!("{}-{}", self.survey.seen.hash, self.sample.hash())

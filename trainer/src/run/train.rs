@@ -11,8 +11,9 @@
 //! between their states, it takes its steps alone while they answer.
 use super::{
     evaluate::{Encoded, evaluate_mixed, evaluate_together},
+    log::Taken,
     member::Member,
-    mixed::{Seat, step_mixed, tokens_of},
+    mixed::{Seat, size_of_each, step_mixed},
     mixture::steps_of_each,
     recipe::Recipe,
     source::{Source, steps},
@@ -23,6 +24,7 @@ use crate::{
     Error, Result,
     learner::Learner,
     reports::{
+        bytes::Bytes,
         profile::Recording,
         progress::{Mode, Progress},
     },
@@ -84,6 +86,8 @@ struct Runs<'a> {
     total: u64,
     progress: Progress,
     around: Around<'a>,
+    /// The most bytes that were held at once.
+    peak: u64,
 }
 
 /// Trains by a recipe, evaluates on `eval` if there is some, and saves in a directory the best, or
@@ -114,7 +118,7 @@ pub fn train_together(
     let data = hash(source, [eval]);
     let member = |e: Entry| {
         let total = e.recipe.steps(source)?;
-        Member::new(e, total, &data).map(Some)
+        Member::new(e, total, &data, source.examples()).map(Some)
     };
     let members: Vec<Option<Member>> = entries.into_iter().map(member).collect::<Result<_>>()?;
     let total = members.iter().flatten().map(|m| m.total).max().unwrap_or(0);
@@ -148,7 +152,7 @@ pub fn train_mixed(
                 let value = recipe.max_steps.map_or("given".into(), |n| n.to_string());
                 return Err(Error::Option { option: "max-steps", value, why });
             }
-            Place::Run(entry) => (Some(Member::new(*entry, steps, &data)?), None),
+            Place::Run(entry) => (Some(Member::new(*entry, steps, &data, None)?), None),
             Place::Over(learner) => (None, Some(*learner)),
         };
         members.push(member);
@@ -168,7 +172,7 @@ impl<'a> Runs<'a> {
         let behind = members.iter().flatten().map(Member::rounds).min().unwrap_or(0);
         let progress = Progress::new(around.mode, "train", total).from(behind);
         let ended = members.iter().map(|_| None).collect();
-        Runs { members, ended, source, way, recipe, total, progress, around }
+        Runs { members, ended, source, way, recipe, total, progress, around, peak: 0 }
     }
 }
 
@@ -213,13 +217,17 @@ impl Runs<'_> {
         let began = Instant::now();
         let done = self.steps_of(here, batches)?;
         let all: usize = batches.iter().map(Batch::tokens).sum();
-        let (seconds, mut losses) = (began.elapsed().as_secs_f64(), vec![]);
+        let (seconds, bytes, mut losses) = (began.elapsed().as_secs_f64(), self.held(), vec![]);
         for (i, done) in done {
-            let tokens = if let Way::Mixed { .. } = self.way { tokens_of(batches, i) } else { all };
+            let (examples, tokens) = match self.way {
+                Way::Mixed { .. } => size_of_each(batches, i),
+                Way::Alike(_) => (batches.iter().map(|b| b.items.len()).sum(), all),
+            };
+            let taken = Taken { examples: examples as u64, tokens: tokens as u64, seconds, bytes };
             let result = done.transpose().map(|done| {
                 losses.extend(done.map(|done| done.loss));
                 self.members[i].iter_mut().for_each(|m| match done {
-                    Some(done) => m.took(done, tokens, seconds),
+                    Some(done) => m.took(done, taken),
                     None => m.passed(false),
                 });
             });
@@ -228,6 +236,18 @@ impl Runs<'_> {
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         self.progress.step(Some(mean).filter(|_| !losses.is_empty()), all as u64);
         Ok(())
+    }
+    /// What the device held since the last step, at the moment when it held most. From here on its
+    /// ledger finds a peak anew, unless the device is recorded.
+    fn held(&mut self) -> Bytes {
+        let Some(m) = self.members.iter().flatten().next() else { return Bytes::default() };
+        let ledger = m.learner.backbone().device().ledger();
+        let usage = ledger.usage();
+        self.peak = self.peak.max(usage.peak_total() as u64);
+        if self.around.recording.is_none() {
+            ledger.reset_peak();
+        }
+        Bytes::at_once(&usage)
     }
     /// What the step is for each of some; nothing where there is nothing for it to learn from.
     fn steps_of(&mut self, here: &[usize], batches: &[Batch]) -> Result<Vec<(usize, Option<Result<Step>>)>> {
@@ -306,7 +326,7 @@ impl Runs<'_> {
         };
         self.progress.resume();
         for (i, found) in which.into_iter().zip(found) {
-            let judged = self.members[i].as_mut().map_or(Ok(()), |m| m.judge(found.metrics));
+            let judged = self.members[i].as_mut().map_or(Ok(()), |m| m.judge(found));
             self.unless_diverged(i, judged)?;
         }
         Ok(())
@@ -328,7 +348,8 @@ impl Runs<'_> {
     fn save(&mut self, which: &[usize]) -> Result<()> {
         self.progress.pause();
         for i in which {
-            let saved = self.members[*i].as_mut().map_or(Ok(()), Member::save);
+            let saved = self.members[*i].as_mut().map_or(Ok(None), Member::save);
+            let saved = saved.map(|wrong| self.without_reports(wrong));
             self.unless_diverged(*i, saved)?;
         }
         self.progress.resume();
@@ -337,14 +358,25 @@ impl Runs<'_> {
     /// Ends those that are over.
     fn finish(&mut self) -> Result<()> {
         for i in self.those(Member::is_over) {
+            self.held();
             let recording = self.around.recording.take();
-            let outcome = self.members[i].take().map(|m| m.finish(recording));
-            match outcome {
-                Some(Err(e)) if !e.has_diverged() => return Err(e),
-                other => self.ended[i] = other,
-            }
+            let Some(member) = self.members[i].take() else { continue };
+            self.ended[i] = Some(match member.finish(recording, self.peak) {
+                Err(e) if !e.has_diverged() => return Err(e),
+                Err(e) => Err(e),
+                Ok((outcome, wrong)) => {
+                    self.without_reports(wrong);
+                    Ok(outcome)
+                }
+            });
         }
         Ok(())
+    }
+    /// Says that what was learned is saved and reports are not.
+    fn without_reports(&mut self, wrong: Option<Error>) {
+        if let Some(wrong) = wrong {
+            self.progress.line(&format!("warning: what was learned is saved, reports are not: {wrong}"));
+        }
     }
     /// Ends a run that has left the numbers; other errors are passed on.
     fn unless_diverged(&mut self, i: usize, result: Result<()>) -> Result<()> {

@@ -21,6 +21,16 @@ pub const LEFT: [&str; 6] = [
     "report.json",
     "run.toml",
 ];
+/// Reports that say besides what a run came to, and when or where: [`Work::names`] and
+/// [`Work::files`] leave them out.
+pub const REPORTS: [&str; 6] = [
+    "README.md",
+    "all_results.json",
+    "eval_results.json",
+    "report.html",
+    "train_results.json",
+    "trainer_state.json",
+];
 
 /// The built-in backbone, unpacked once for all tests.
 pub fn backbone() -> &'static Path {
@@ -73,15 +83,15 @@ impl Work {
         edit(&mut bytes);
         self.write(name, bytes)
     }
-    /// The files of a directory, by name.
+    /// The files of a directory, by name, without [`REPORTS`].
     pub fn files(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         files(&self.path(name))
     }
-    /// The names in a directory, without hidden ones; none if it is not there.
+    /// The names in a directory, without hidden ones and [`REPORTS`]; none if it is not there.
     pub fn names(&self, name: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.path(name)) else { return vec![] };
         let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| !name.starts_with('.'));
+        names.retain(|name| !name.starts_with('.') && !REPORTS.contains(&name.as_str()));
         names.sort();
         names
     }
@@ -148,11 +158,14 @@ fn words(line: &str) -> Vec<String> {
     };
     line.split_whitespace().map(word).collect()
 }
-/// The files of a directory, by name.
+/// The files of a directory, by name, without [`REPORTS`].
 pub fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
     let one = |e: std::fs::DirEntry| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap());
-    entries.map(Result::unwrap).filter(|e| e.path().is_file()).map(one).collect()
+    let mut files: BTreeMap<_, _> =
+        entries.map(Result::unwrap).filter(|e| e.path().is_file()).map(one).collect();
+    files.retain(|name, _| !REPORTS.contains(&name.as_str()));
+    files
 }
 
 /// Texts with labels; no two of them are alike.

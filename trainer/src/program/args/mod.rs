@@ -7,6 +7,7 @@ mod generate;
 mod memory;
 mod profile;
 mod prune;
+mod report;
 mod search;
 mod shared;
 mod texts;
@@ -18,6 +19,7 @@ pub use generate::Generate;
 pub use memory::Memory;
 pub use profile::Profile;
 pub use prune::{Parts, Prune, Worth};
+pub use report::Report;
 pub use search::Search;
 pub use shared::{Grafted, Reading, RunArgs, StorageArgs, skipped};
 
@@ -77,6 +79,9 @@ pub enum Command {
     Profile(Box<Profile>),
     /// Leave neurons or layers out of an adapter, and say what is lost
     Prune(Prune),
+    /// Set runs that are over side by side: scores, settings in which they differ, and, as a page,
+    /// curves
+    Report(Report),
     /// List, rename, merge, convert and compare saved adapters
     Adapters(Adapters),
     /// Write a copy of a model with an adapter added to its weights

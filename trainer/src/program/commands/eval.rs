@@ -21,7 +21,6 @@ use engraft::{
     tasks::Purpose,
 };
 use serde_json::{Map, json};
-use std::time::Instant;
 
 pub fn run(e: &Eval) -> Result<()> {
     e.predictions.as_ref().map_or(Ok(()), |file| check_file(file))?;
@@ -37,9 +36,8 @@ pub fn run(e: &Eval) -> Result<()> {
     };
     note(files.notes(), e.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), e.run.quiet);
-    let start = Instant::now();
     let found = evaluate(&learner, &encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = found.seconds;
     e.predictions.as_ref().map_or(Ok(()), |file| by_example::write(file, &found.examples))?;
     let tokens = encoded.examples.tokens() as u64;
     let tokens_per_second = tokens as f64 / seconds.max(1e-9);

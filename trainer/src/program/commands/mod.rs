@@ -11,6 +11,7 @@ mod predict;
 mod profile;
 mod prune;
 mod quantize;
+mod report;
 mod search;
 mod shares;
 mod train;
@@ -42,6 +43,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Generate(g) => generate::run(&g),
         Command::Profile(p) => profile::run(&p),
         Command::Prune(p) => prune::run(&p),
+        Command::Report(r) => report::run(&r),
         Command::Quantize(q) => quantize::run(&q),
     }?;
     Ok(ExitCode::SUCCESS)

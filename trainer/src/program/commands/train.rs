@@ -17,6 +17,7 @@ use engraft::{
     data::expand,
     demo::{unpack, unpack_backbone},
     reports::{
+        left::REPORT,
         progress::Mode,
         report::{Report, json_line},
     },
@@ -111,7 +112,7 @@ fn several(s: &Settings, what: &'static str, ended: Vec<Ended>) -> Result<()> {
         }
     }
     if s.json {
-        let path = s.out.join("report.json");
+        let path = s.out.join(REPORT);
         let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
         say(&json_line(&serde_json::from_str::<serde_json::Value>(&text)?))?;
     }

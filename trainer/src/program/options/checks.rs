@@ -318,6 +318,7 @@ impl Settings {
         self.curve.iter().flatten().try_for_each(|n| least("curve", Some(*n as u64), 1))?;
         least("eval-every", self.eval_every, 1)?;
         least("patience", self.patience, 1)?;
+        least("log-every", self.log_every, 1)?;
 
         let above = |option, x: f64| check(option, x, x > 0.0 && x.is_finite(), "it is a number above 0");
         let from = |option, x: f64| check(option, x, x >= 0.0 && x.is_finite(), "it is a number from 0");

@@ -41,7 +41,10 @@ pub use variant::{Variant, names_a_directory};
 use engraft::adapters::methods::METHODS;
 use engraft::data::Columns;
 use engraft::engine::{Activations, Keep};
-use engraft::run::{recipe::Recipe, schedule::Warmup};
+use engraft::run::{
+    recipe::{Recipe, Reports},
+    schedule::Warmup,
+};
 use engraft::tasks::Told;
 use engraft::text::batch::BatchSize;
 use engraft::{Error, Result};
@@ -277,6 +280,8 @@ impl Settings {
             metric: self.metric.clone(),
             patience: self.patience,
             checkpoint_every: self.checkpoint_every,
+            log_every: self.log_every,
+            reports: Reports { page: self.report, events: self.tensorboard },
         }
     }
 }

@@ -220,6 +220,19 @@ options! {
         /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where
         /// the time went
         [value_name = "FILE"] profile: PathBuf, Run;
+        /// Write report.html, a page with curves, scores by class, memory, the hardest examples and
+        /// the settings; the texts of --eval stay in memory for it
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        report: bool = true, Run;
+        /// Write files of events for TensorBoard into the folder `runs` of --out, one with every
+        /// state that is saved
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        tensorboard: bool = false, Run;
+        /// Note loss, learning rate, norm of the gradients and bytes for reports every so many
+        /// optimiser steps; about a thousand times in all if not given
+        [value_name = "STEPS"] log_every: u64, Run;
         /// End with one JSON object on the last line of stdout
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]

@@ -72,6 +72,9 @@ cache-dtype = "bf16"
 threads = 2
 device = "cuda"
 profile = "p.json"
+report = false
+tensorboard = true
+log-every = 5
 json = true
 quiet = true
 "#;
@@ -303,6 +306,7 @@ fn values_out_of_range_are_named() {
         "max-steps = 0",
         "eval-every = 0",
         "patience = 0",
+        "log-every = 0",
         "weight-decay = -1",
         "adam-beta1 = 1",
         "adam-beta2 = 2",
