@@ -179,6 +179,30 @@ fn squared_errors() {
     }
 }
 
+#[test]
+fn labels_that_each_are_there_or_not() {
+    for (rows, cols) in [(1, 1), (5, 1), (4, 3)] {
+        let targets: Vec<f32> = (0..rows * cols).map(|i| [1.0, 0.0, 0.25][i % 3]).collect();
+        let loss = |z: f64, y: f64| z.max(0.0) - z * y + (-z.abs()).exp().ln_1p();
+        check(
+            &format!("binary_cross_entropy {rows} {cols}"),
+            Pass::gradients(),
+            &[leaf(1, &[rows, cols])],
+            |cx, w| {
+                let z = input(cx, w[0].clone(), &pack([rows]));
+                assert!(cx.binary_cross_entropy(&z, &targets[1..]).is_err());
+                let (loss, count) = cx.binary_cross_entropy(&z, &targets).unwrap();
+                assert_eq!(count, rows);
+                loss
+            },
+            |x| {
+                let all = x[0].iter().zip(&targets).map(|(z, y)| loss(*z, f64::from(*y)));
+                vec![all.sum::<f64>() / cols as f64]
+            },
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

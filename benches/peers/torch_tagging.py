@@ -1,4 +1,4 @@
-"""The PyTorch baseline of tagging.py: trains Houlsby adapters and a tagging head with `adapters` on `torch`.
+"""The PyTorch baseline of tagging in tasks.py: trains Houlsby adapters and a tagging head with `adapters` on `torch`.
 
 A file is columns (CoNLL; the word first, the tag last) or CoNLL-U (`.conllu`; the tag is UPOS). The first piece of a word carries its
 tag. A sentence longer than `--max-length` becomes windows of whole words, and each word is trained and predicted in the window in

@@ -26,6 +26,7 @@ mod lines;
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod binary_cross_entropy;
 pub mod bottleneck;
 pub mod convert;
 pub mod cross_entropy;
@@ -71,6 +72,7 @@ pub const KERNELS: &[Kernel] = &[
     cross_entropy::KERNEL,
     vocabulary_loss::KERNEL,
     squared_error::KERNEL,
+    binary_cross_entropy::KERNEL,
     gated::KERNEL,
     rotary::KERNEL,
     mixture::KERNEL,

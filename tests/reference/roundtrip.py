@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 GRAFTED = ("lora_", "ia3_l", "vera_lambda", "ln_tuning_", "modules_to_save")  # what PEFT must find in a file
-FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs", "weights", "linear", "t5")
+FOLDERS = ("bert", "lora", "tagging", "gpt2", "inputs", "weights", "linear", "t5", "values")
 
 
 def arguments():
@@ -83,7 +83,7 @@ def library_rows(module, batch):
             inputs = dict(input_ids=torch.tensor([row]))
             if "token_type_ids" in batch and module.config.model_type == "bert":
                 inputs["token_type_ids"] = torch.tensor([batch["token_type_ids"][i]])
-            if module.config.is_encoder_decoder:
+            if module.config.is_encoder_decoder and "decoder_input_ids" in batch:
                 inputs["decoder_input_ids"] = torch.tensor([batch["decoder_input_ids"][i]])
             if module.config.model_type == "gpt2":
                 inputs["use_cache"] = False

@@ -53,7 +53,7 @@ fn a_bad_row_is_named_by_its_line() {
     refused("a.tsv", rows("one\ttwo\tthree"), "", &["a.tsv:5: 3 columns where the first row has 2"]);
     refused("a.tsv", rows("alone"), "", &["a.tsv:5: 1 column where"]);
     refused("a.tsv", rows(" \tgood"), "", &["a.tsv:5: the text is empty"]);
-    refused("a.tsv", rows("dry day\t "), "", &["a.tsv:5: the label is empty"]);
+    refused("a.tsv", rows("dry day\t "), "", &["a.tsv:5: the label is empty; --skip-unlabelled"]);
     refused("a.csv", "text,label\nfine,good\n\"wet,bad\n", "", &["a.csv:3: a quote is left open"]);
     refused("a.csv", "text,label\n\"two\nlines\",good\nwet,bad\n,bad\n", "", &["a.csv:5: the text is empty"]);
     let object = |line: &str| format!("{{\"text\": \"x\", \"label\": 1}}\n{line}\n");

@@ -69,6 +69,14 @@ fn inputs_weights_and_layers() {
 }
 
 #[test]
+fn numbers_and_sets_of_labels() {
+    for name in adapters("values") {
+        let family = name["values/".len()..].split('-').next().unwrap();
+        check(&format!("{family}/model"), &name, "");
+    }
+}
+
+#[test]
 fn a_language_model_by_itself() {
     check("gpt2/model", "gpt2/full", "--task causal-lm");
 }
@@ -149,10 +157,7 @@ fn what_was_loaded_is_saved_in_its_format() {
             let info = backbone.model().info().clone();
             let of_head = |head: Option<&engraft::adapters::Head>| {
                 let labels = head.map(|h| h.labels().to_vec()).unwrap_or_default();
-                (TaskType::of_head(head.map(|h| h.config().head_type()), &info)?.known)(
-                    labels,
-                    &Told::default(),
-                )
+                (TaskType::of_head(head.map(|h| h.config()), &info)?.known)(labels, &Told::default())
             };
             let learner = backbone.load_learner(root.join(&name), of_head).unwrap();
             let saved = tempfile::tempdir().unwrap();

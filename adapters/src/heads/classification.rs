@@ -70,7 +70,7 @@ const TWO_LAYERS: BuiltIn = BuiltIn {
     modules: &[None, Some("classifier.dense"), None, None, Some("classifier.out_proj")],
 };
 
-/// One class for each sequence.
+/// One class for each sequence; with one label a number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Classification {
@@ -141,7 +141,7 @@ impl HeadConfig for Classification {
         methods::written(self)
     }
     fn check(&self) -> Result<()> {
-        self.prediction().check(2)
+        self.prediction().check(1)
     }
     fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
         self.prediction().build(place, from)

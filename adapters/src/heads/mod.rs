@@ -3,15 +3,19 @@
 //! A type of head is a file here: its configuration ([`HeadConfig`]) with exactly the fields of
 //! AdapterHub's class, and one row ([`HeadType`]) in [`HEADS`]. Their layers are a [`Stack`] all; a
 //! crate of its own may bring others ([`HeadLayers`]).
+mod built_in;
 mod causal_lm;
 mod classification;
 mod fields;
+mod multilabel_classification;
 mod seq2seq_lm;
 mod stack;
 mod tagging;
 
+pub use built_in::BuiltIn;
 pub use causal_lm::CausalLm;
 pub use classification::Classification;
+pub use multilabel_classification::MultiLabelClassification;
 pub use seq2seq_lm::Seq2SeqLm;
 pub use stack::{Layout, Stack};
 pub use tagging::Tagging;
@@ -42,21 +46,14 @@ pub struct HeadType {
     /// The heads of transformers' own models that are of this type.
     pub built_in: &'static [BuiltIn],
 }
-/// The head of one of transformers' models for tasks, as AdapterHub takes it over
-/// (`head_utils.py`).
-#[derive(Debug)]
-pub struct BuiltIn {
-    /// The class of the model.
-    pub class: &'static str,
-    /// The fields of the same head in AdapterHub's `config`, without those of its labels.
-    pub fields: fn() -> Value,
-    /// Whether it tells labels apart.
-    pub labelled: bool,
-    /// What each layer is called in the model's files, by its number in the library's Sequential.
-    pub modules: &'static [Option<&'static str>],
-}
 /// Every type of head.
-pub const HEADS: &[&HeadType] = &[&causal_lm::HEAD, &classification::HEAD, &seq2seq_lm::HEAD, &tagging::HEAD];
+pub const HEADS: &[&HeadType] = &[
+    &causal_lm::HEAD,
+    &classification::HEAD,
+    &multilabel_classification::HEAD,
+    &seq2seq_lm::HEAD,
+    &tagging::HEAD,
+];
 
 /// The configuration of a head.
 pub trait HeadConfig: fmt::Debug + Send + Sync + Any {
@@ -202,8 +199,9 @@ impl Head {
         let path = directory.join(CONFIG);
         let bad = |what: String| Error::File { path: path.clone(), what };
         let card = Card::read(&path, host)?;
+        let all: Vec<_> = types.iter().flat_map(|t| t.built_in.iter().map(|b| (t.name, b))).collect();
         let built_in = match &card.config {
-            Value::Null => Some(built_in(types, &card).map_err(|e| bad(e.to_string()))?),
+            Value::Null => Some(built_in::config(&all, &card).map_err(|e| bad(e.to_string()))?),
             _ => None,
         };
         let (fields, modules) = built_in.unwrap_or((card.config, &[]));
@@ -353,28 +351,6 @@ impl Parameters for Head {
     }
 }
 
-/// The `config` of a head that the model's class has by itself, and what its layers are called.
-fn built_in(types: &[&HeadType], card: &Card) -> Result<(Value, &'static [Option<&'static str>])> {
-    let class = card.model_class.as_deref().unwrap_or_default();
-    let all = || types.iter().flat_map(|t| t.built_in.iter().map(|b| (t.name, b)));
-    let Some((name, head)) = all().find(|(_, b)| b.class == class) else {
-        let known: Vec<_> = all().map(|(_, b)| b.class).collect();
-        return Err(Error::Config(format!(
-            "`config` is null, and the head of `{class}` is not known; supported: {}",
-            known.join(", ")
-        )));
-    };
-    let mut config = (head.fields)();
-    config["head_type"] = name.into();
-    // labels without a number for each stay without names
-    let labels = card.label2id.as_ref().and_then(Value::as_object).map(Fields::len);
-    let count = card.num_labels.or(labels);
-    if let Some(n) = count.filter(|_| head.labelled) {
-        config["num_labels"] = n.into();
-        config["label2id"] = card.label2id.clone().filter(|_| labels == count).unwrap_or_default();
-    }
-    Ok((config, head.modules))
-}
 /// The name of the adapter in a directory.
 fn adapter_name(directory: &Path) -> Option<String> {
     object(&directory.join(ADAPTER_CONFIG)).ok()?.get("name")?.as_str().map(String::from)

@@ -5,6 +5,7 @@
 mod activation;
 mod add_row;
 mod attention;
+mod binary_cross_entropy;
 mod bottleneck;
 mod columns;
 mod cross_entropy;

@@ -53,7 +53,7 @@ pub fn head(input: &[u8]) -> bool {
             return false;
         };
         let _ = head.files(backbone.host());
-        if let Ok(task) = TaskType::of_head(Some(head.config().head_type()), backbone.model().info()) {
+        if let Ok(task) = TaskType::of_head(Some(head.config()), backbone.model().info()) {
             let _ = (task.known)(head.labels().to_vec(), &Told::default());
         }
         let (model, tokens) = (backbone.model(), Tokens::new(&[vec![1, 2], vec![3]]));

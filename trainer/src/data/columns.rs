@@ -1,5 +1,6 @@
 //! Which columns hold the text, the second text and the label.
 
+use crate::reports::scores::schemes::Scheme;
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
@@ -92,9 +93,11 @@ impl Default for Documents {
 
 /// What the user says about the columns; what is `None` is found by its usual name.
 ///
-/// With a header, the text is the column called `text`, `sentence` or `sentence1` (in capitals or
-/// not), the second text is `text_pair` beside `text` and `sentence2` beside `sentence1`, and the
-/// label is `label`. A second text is looked for only if the text's column is not named. Without a
+/// With a header, a pair of texts are the columns `text` and `text_pair`, `sentence1` and
+/// `sentence2`, `premise` and `hypothesis`, `question1` and `question2`, `question` and `sentence` or
+/// `sentence_A` and `sentence_B` (in capitals or not), a text alone is `text`, `sentence` or
+/// `sentence1`, and the label is `label`. What fits in two ways has to be named. A second text is
+/// looked for only if the text's column is not named. Without a
 /// header there must be two columns, first the text and then the label, or one column of texts
 /// where no labels are read; anything else has to be named. Sources and their targets are the
 /// columns `source` and `target`, `document` and `summary`, `article` and `highlights`, `text` and
@@ -115,13 +118,28 @@ pub struct Columns {
     pub documents: Documents,
     /// What quotes mean in a .tsv file.
     pub quotes: Quotes,
+    /// What stands between the labels of a cell that holds several; `|` if nothing is said.
+    pub label_separator: Option<String>,
+    /// The scheme in which words are tagged, and the one in which they are read.
+    pub schemes: Option<(Scheme, Scheme)>,
+    /// Whether rows without a label are left out, where labels are needed.
+    pub skip_unlabelled: bool,
     /// The format, by an extension that stands for it, whatever the file is called.
     pub format: Option<String>,
 }
 
-/// The usual names of a text's column, each with that of the second text beside it.
-pub(super) const TEXTS: [(&str, Option<&str>); 3] =
-    [("text", Some("text_pair")), ("sentence", None), ("sentence1", Some("sentence2"))];
+/// The usual names of the column of a text that may stand alone.
+pub(super) const TEXTS: [&str; 3] = ["text", "sentence", "sentence1"];
+
+/// The usual names of the columns of a pair of texts.
+pub(super) const PAIRS: [(&str, &str); 6] = [
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("sentence_A", "sentence_B"),
+];
 
 /// The usual names of a source's column, each with that of its target.
 pub(super) const ANSWERS: [(&str, &str); 6] = [
@@ -133,10 +151,18 @@ pub(super) const ANSWERS: [(&str, &str); 6] = [
     ("mr", "ref"),
 ];
 
+/// What stands between the labels of a cell unless something is said.
+const SEPARATOR: &str = "|";
+
 /// The usual name of the label's column.
 pub(super) const LABEL: &str = "label";
 
 impl Columns {
+    /// What stands between the labels of a cell.
+    pub(super) fn separator(&self) -> String {
+        self.label_separator.clone().unwrap_or_else(|| SEPARATOR.into())
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Column> {
         [&self.text, &self.pair, &self.label, &self.adapter].into_iter().flatten()
     }

@@ -42,7 +42,8 @@ impl Dataset {
         if texts.is_empty() {
             return Err(Error::file(&path, "there are no texts"));
         }
-        let records = texts.iter().enumerate().map(|(i, text)| Record::row(&path, i + 1, text, None, None));
+        let records =
+            texts.iter().enumerate().map(|(i, text)| Record::row(&path, i + 1, text, None, Label::None));
         let records = records.collect::<Result<_>>()?;
         Ok(Self::of(path, records, Chosen { text: name.into(), pair: None, label: None }))
     }
@@ -99,7 +100,9 @@ impl Dataset {
             let name = |name: &Name| size_of::<Option<Name>>() + name.exact().len();
             let label = match &record.label {
                 Label::None => 0,
+                Label::Value(_) => 0,
                 Label::One(label) => label.exact().len(),
+                Label::Set(labels) => labels.iter().map(|l| size_of::<Name>() + l.exact().len()).sum(),
                 Label::Text(text) => text.capacity(),
                 Label::Each(labels) => labels.iter().flatten().map(name).sum(),
                 Label::Numbers(numbers) => size_of::<u32>() * numbers.capacity(),

@@ -29,9 +29,13 @@ impl Files {
         for path in paths {
             format(path, columns.format.as_deref(), want.content)?;
         }
-        if let (Some(column), true) = (&columns.adapter, want.content != Content::Texts) {
+        if let (Some(column), true) = (&columns.adapter, !want.content.has_texts()) {
             let why = "only a text in a row of a table or in an object has an adapter beside it".into();
             return Err(Error::Option { option: "adapter-column", value: format!("`{column}`"), why });
+        }
+        if let (Some((from, _)), true) = (&columns.schemes, want.content != Content::Words) {
+            let why = "only words are tagged in a scheme".into();
+            return Err(Error::Option { option: "scheme-from", value: from.to_string(), why });
         }
         Ok(Files { paths: paths.into(), columns: columns.clone(), want, notes: Notes::default() })
     }

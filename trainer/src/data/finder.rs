@@ -1,7 +1,7 @@
 //! Which columns of a table are read.
 use std::path::Path;
 
-use super::columns::{ANSWERS, Column, Columns, LABEL, TEXTS};
+use super::columns::{ANSWERS, Column, Columns, LABEL, PAIRS, TEXTS};
 use super::record::{Content, Want};
 use crate::error::{Error, Result, list};
 
@@ -17,6 +17,8 @@ pub(super) struct Indices {
 pub(super) struct Finder<'a> {
     pub path: &'a Path,
     pub names: &'a [String],
+    /// What errors call them: column, or field.
+    pub what: &'static str,
 }
 
 impl Finder<'_> {
@@ -30,7 +32,7 @@ impl Finder<'_> {
             Column::Index(index) => Err(self.missing(format!("column {index} (counted from 0)"), option)),
             Column::Name(name) => self
                 .once(|have| have == name, option)?
-                .ok_or_else(|| self.missing(format!("column `{name}`"), option)),
+                .ok_or_else(|| self.missing(format!("{} `{name}`", self.what), option)),
         }
     }
 
@@ -38,11 +40,44 @@ impl Finder<'_> {
     fn once(&self, fits: impl Fn(&str) -> bool, option: &'static str) -> Result<Option<usize>> {
         let found: Vec<usize> = (0..self.names.len()).filter(|&i| fits(&self.names[i])).collect();
         if found.len() > 1 {
-            let names: Vec<String> = found.iter().map(|&i| self.names[i].clone()).collect();
-            let why = format!("several columns could be meant: {}; choose with {option}", list(&names));
-            return Err(Error::file(self.path, why));
+            return Err(self.several(&found, option));
         }
         Ok(found.first().copied())
+    }
+
+    fn several(&self, which: &[usize], option: &str) -> Error {
+        let names: Vec<String> = which.iter().map(|&i| self.names[i].clone()).collect();
+        let (what, names) = (self.what, list(&names));
+        Error::file(self.path, format!("several {what}s could be meant: {names}; choose with {option}"))
+    }
+
+    /// The columns with the usual names of a text and perhaps of a second one: the only ones that
+    /// fit, and no part of a pair alone.
+    fn texts(&self) -> Result<(usize, Option<usize>)> {
+        let named = |name: &'static str| {
+            (0..self.names.len()).filter(move |&i| self.names[i].eq_ignore_ascii_case(name))
+        };
+        let pair = |&(text, pair): &(&'static str, &'static str)| {
+            named(text).flat_map(move |text| named(pair).map(move |pair| (text, Some(pair))))
+        };
+        let mut found: Vec<_> = PAIRS.iter().flat_map(pair).collect();
+        let is_part = |i: &usize| found.iter().any(|(text, pair)| text == i || *pair == Some(*i));
+        let alone: Vec<_> = TEXTS.into_iter().flat_map(named).filter(|i| !is_part(i)).collect();
+        found.extend(alone.into_iter().map(|text| (text, None)));
+        match found[..] {
+            [one] => Ok(one),
+            [] => {
+                let wanted = format!("{} {}", self.what, alternatives(&TEXTS));
+                Err(self.missing(wanted, "--text-column"))
+            }
+            _ => {
+                let mut all: Vec<usize> =
+                    found.iter().flat_map(|(text, pair)| [Some(*text), *pair]).flatten().collect();
+                all.sort_unstable();
+                all.dedup();
+                Err(self.several(&all, "--text-column"))
+            }
+        }
     }
 
     fn adapter(&self, columns: &Columns) -> Result<Option<usize>> {
@@ -93,31 +128,24 @@ impl Finder<'_> {
             let (text, label) = self.answers(columns, want)?;
             return Ok(Indices { text, pair: None, label, adapter: self.adapter(columns)? });
         }
-        let usual = |name: &str| TEXTS.iter().find(|(text, _)| text.eq_ignore_ascii_case(name));
-        let text = match &columns.text {
-            Some(column) => self.at(column, "--text-column")?,
-            None => {
-                let wanted = || "column `text`, `sentence` or `sentence1`".to_string();
-                self.once(|name| usual(name).is_some(), "--text-column")?
-                    .ok_or_else(|| self.missing(wanted(), "--text-column"))?
-            }
+        let at = |column: &Column, option| self.at(column, option);
+        let (text, beside) = match &columns.text {
+            Some(column) => (at(column, "--text-column")?, None),
+            None => self.texts()?,
         };
-        let pair = match (&columns.pair, &columns.text) {
-            (Some(column), _) => Some(self.at(column, "--text-pair-column")?),
-            (None, Some(_)) => None,
-            (None, None) => match usual(&self.names[text]) {
-                Some((_, Some(pair))) => {
-                    self.once(|name| name.eq_ignore_ascii_case(pair), "--text-pair-column")?
-                }
-                _ => None,
-            },
+        let pair = match &columns.pair {
+            Some(column) => Some(at(column, "--text-pair-column")?),
+            None => beside,
         };
         let label = match (&columns.label, want.labels) {
             (Some(column), _) => Some(self.at(column, "--label-column")?),
             (None, false) => None,
             (None, true) => {
                 let found = self.once(|name| name.eq_ignore_ascii_case(LABEL), "--label-column")?;
-                Some(found.ok_or_else(|| self.missing(format!("column `{LABEL}`"), "--label-column"))?)
+                Some(
+                    found
+                        .ok_or_else(|| self.missing(format!("{} `{LABEL}`", self.what), "--label-column"))?,
+                )
             }
         };
         Ok(Indices { text, pair, label, adapter: self.adapter(columns)? })
@@ -150,5 +178,14 @@ impl Finder<'_> {
             None => return Err(guess("--text-column")),
         };
         Ok(Indices { text, pair, label, adapter })
+    }
+}
+
+/// `a`, `b` or `c`.
+fn alternatives(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
     }
 }

@@ -22,7 +22,7 @@ use super::columns::{Column, Columns, Header};
 use crate::error::{Error, Result};
 
 /// Names that columns usually have.
-pub(super) const USUAL: [&str; 34] = [
+pub(super) const USUAL: [&str; 36] = [
     "text",
     "text_pair",
     "text_a",
@@ -32,6 +32,8 @@ pub(super) const USUAL: [&str; 34] = [
     "sentence",
     "sentence1",
     "sentence2",
+    "sentence_a",
+    "sentence_b",
     "premise",
     "hypothesis",
     "question",

@@ -1,11 +1,11 @@
 //! JSONL: one object a line.
-use super::columns::{Column, Columns, LABEL, TEXTS};
+use super::columns::{Column, Columns};
 use super::finder::Finder;
 use super::format::{Format, Records, records};
 use super::lines::Lines;
 use super::object::Object;
-use super::record::{Chosen, Content, Record, Want};
-use crate::error::{Error, Result, list};
+use super::record::{Chosen, Content, Label, Record, Want};
+use crate::error::{Error, Result};
 use std::path::Path;
 
 /// The extensions of a file with an object a line.
@@ -14,7 +14,7 @@ pub(super) const EXTENSIONS: &[&str] = &["jsonl", "ndjson"];
 /// The format's row in the registry.
 pub(super) const FORMAT: Format = Format {
     extensions: EXTENSIONS,
-    contents: &[Content::Texts, Content::Documents, Content::Answers],
+    contents: &[Content::Texts, Content::LabelSets, Content::Values, Content::Documents, Content::Answers],
     open,
 };
 
@@ -44,7 +44,8 @@ fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)
                 return record.of_adapter(path, adapter.as_deref());
             }
             let pair = fields.pair.as_ref().map(|name| object.string(name)).transpose()?;
-            let label = fields.label.as_ref().map(|name| object.label(name)).transpose()?;
+            let label = fields.label.as_ref().map(|name| object.label_of(want.content, name)).transpose()?;
+            let label = label.unwrap_or(Label::None);
             Record::row(path, line, &text, pair.as_deref(), label)?.of_adapter(path, adapter.as_deref())
         },
     )
@@ -88,49 +89,24 @@ pub(super) fn each_object<F: 'static>(
 
 impl Fields {
     fn find(path: &Path, object: &Object<'_>, columns: &Columns, want: Want) -> Result<Self> {
-        let names = object.names();
-        let missing = |wanted: String, option| Error::Column {
-            path: path.into(),
-            wanted,
-            columns: names.clone(),
-            option,
-        };
-        let named = |name: String, option| {
-            if object.has(&name) { Ok(name) } else { Err(missing(format!("field `{name}`"), option)) }
-        };
-        let adapter =
-            || columns.adapter.as_ref().map(|c| named(c.to_string(), "--adapter-column")).transpose();
-        if want.content == Content::Answers {
-            // a number is a field's name here
-            let name = |column: &Option<Column>| column.as_ref().map(|c| Column::Name(c.to_string()));
-            let columns =
-                Columns { text: name(&columns.text), label: name(&columns.label), ..columns.clone() };
-            let (text, label) = Finder { path, names: &names }.answers(&columns, want)?;
-            let (text, label) = (names[text].clone(), label.map(|label| names[label].clone()));
-            return Ok(Self { text, pair: None, label, adapter: adapter()? });
+        let mut names: Vec<String> = vec![];
+        for name in object.names() {
+            if !names.contains(&name) {
+                names.push(name); // of one that stands twice the last value counts
+            }
         }
-        let mut usual = TEXTS.iter().filter(|(text, _)| object.has(text));
-        let (text, beside) = match (&columns.text, usual.next(), usual.next()) {
-            (Some(column), ..) => (named(column.to_string(), "--text-column")?, None),
-            (None, Some((text, pair)), None) => (text.to_string(), *pair),
-            (None, None, _) => {
-                return Err(missing("field `text`, `sentence` or `sentence1`".into(), "--text-column"));
-            }
-            (None, Some((one, _)), Some((other, _))) => {
-                let both = list(&[one.to_string(), other.to_string()]);
-                let why = format!("several fields could be meant: {both}; choose with --text-column");
-                return Err(Error::file(path, why));
-            }
+        // a number is a field's name here
+        let name = |column: &Option<Column>| column.as_ref().map(|c| Column::Name(c.to_string()));
+        let columns = Columns {
+            text: name(&columns.text),
+            pair: name(&columns.pair),
+            label: name(&columns.label),
+            adapter: name(&columns.adapter),
+            ..columns.clone()
         };
-        let pair = match &columns.pair {
-            Some(column) => Some(named(column.to_string(), "--text-pair-column")?),
-            None => beside.filter(|pair| object.has(pair)).map(Into::into),
-        };
-        let label = match (&columns.label, want.labels) {
-            (Some(column), _) => Some(named(column.to_string(), "--label-column")?),
-            (None, true) => Some(named(LABEL.into(), "--label-column")?),
-            (None, false) => None,
-        };
-        Ok(Self { text, pair, label, adapter: adapter()? })
+        let found = Finder { path, names: &names, what: "field" }.with_header(&columns, want)?;
+        let name = |index: usize| names[index].clone();
+        let [pair, label, adapter] = [found.pair, found.label, found.adapter].map(|at| at.map(name));
+        Ok(Self { text: name(found.text), pair, label, adapter })
     }
 }

@@ -17,19 +17,28 @@ pub struct Labels {
     /// Of names with blanks around them the numbers without these; `None` where two are the same
     /// then.
     bare: HashMap<String, Option<u32>>,
+    /// Of every name in small letters and without blanks the number; `None` where two are the same
+    /// then.
+    small: HashMap<String, Option<u32>>,
 }
 
 impl Labels {
     /// The labels that occur in the training data at `path`, in sorted order: whole numbers by
     /// value and before everything else ("0", "1", .., "10"), the rest by their characters.
     pub fn learn(path: &Path, names: BTreeSet<String>) -> Result<Self> {
-        let mut names: Vec<String> = names.into_iter().collect();
+        let names: Vec<String> = names.into_iter().collect();
         if let [only] = names.as_slice() {
             return Err(Error::file(
                 path,
                 format!("every row has the label `{only}`; training needs at least two labels"),
             ));
         }
+        Self::sorted(names)
+    }
+
+    /// Labels in sorted order, as [`Self::learn`] has them.
+    pub fn sorted(names: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut names: Vec<String> = names.into_iter().collect();
         names.sort_by(|a, b| natural(a, b));
         Self::from_names(names)
     }
@@ -49,7 +58,11 @@ impl Labels {
         for (name, id) in names.iter().zip(0..).filter(|(name, _)| name.trim() != *name) {
             bare.entry(name.trim().into()).and_modify(|id| *id = None).or_insert(Some(id));
         }
-        Ok(Self { names, ids, bare })
+        let mut small: HashMap<String, Option<u32>> = HashMap::new();
+        for (name, id) in names.iter().zip(0..) {
+            small.entry(name.trim().to_lowercase()).and_modify(|id| *id = None).or_insert(Some(id));
+        }
+        Ok(Self { names, ids, bare, small })
     }
 
     /// The names, in the order of their numbers.
@@ -75,10 +88,11 @@ impl Labels {
 
     /// The number of a label that stands in a file: of the label that is called exactly so, else of
     /// the one that it is taken for, else of the only one that is the same but for blanks around
-    /// it.
+    /// it, else of the only one that is the same but for these and capitals.
     pub fn find(&self, label: &Name) -> Option<u32> {
         let bare = || self.bare.get(label.taken()).copied().flatten();
-        self.id(label.exact()).or_else(|| self.id(label.taken())).or_else(bare)
+        let small = || self.small.get(&label.taken().to_lowercase()).copied().flatten();
+        self.id(label.exact()).or_else(|| self.id(label.taken())).or_else(bare).or_else(small)
     }
 
     /// The number of a label that stands at `line` of a file.
@@ -91,14 +105,18 @@ impl Labels {
         })
     }
 
+    /// The class number of a record of a file.
+    pub fn of(&self, path: &Path, record: &Record) -> Result<u32> {
+        match &record.label {
+            Label::One(label) => self.number(path, record.line, label),
+            _ => Err(Error::line(path, record.line, "no label")),
+        }
+    }
+
     /// The class number of every record; an error names the first one with an unknown label, or
     /// without one.
     pub fn ids_of(&self, data: &Dataset) -> Result<Vec<u32>> {
-        let number = |r: &Record| match &r.label {
-            Label::One(label) => self.number(&data.path, r.line, label),
-            _ => Err(Error::line(&data.path, r.line, "no label")),
-        };
-        data.records.iter().map(number).collect()
+        data.records.iter().map(|record| self.of(&data.path, record)).collect()
     }
 }
 

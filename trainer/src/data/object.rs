@@ -3,6 +3,7 @@
 //! Python's `json.dumps` writes two things that JSON does not know: NaN, Infinity and -Infinity,
 //! and halves of surrogate pairs. They stand in the way of nobody who does not read their field.
 use super::name::Name;
+use super::record::{Content, Label};
 use crate::error::{Error, Result, list};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -58,7 +59,11 @@ impl<'a> Object<'a> {
 
     /// A field's value.
     fn value(&self, name: &str) -> Result<Value> {
-        let raw = self.raw(name)?;
+        self.parsed(name, self.raw(name)?)
+    }
+
+    /// A value in a field, from its text.
+    fn parsed(&self, name: &str, raw: &str) -> Result<Value> {
         serde_json::from_str(raw).map_err(|e| self.bad(format!("field `{name}` is not JSON: {}", why(&e))))
     }
 
@@ -78,14 +83,49 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// What a field says as a label where this is read; none where it is null or an empty string.
+    pub fn label_of(&self, content: Content, name: &str) -> Result<Label> {
+        match (content, self.raw(name)?) {
+            (_, "null") => Ok(Label::None),
+            (Content::LabelSets, _) => {
+                let all: Vec<Box<RawValue>> = match serde_json::from_str(self.raw(name)?) {
+                    Ok(all) => all,
+                    Err(_) => self.list(name).map(|_| vec![])?, // which says what is wrong
+                };
+                let one = |raw: &Box<RawValue>| match self.name(name, raw.get())? {
+                    label if label.taken().is_empty() => {
+                        Err(self.bad(format!("a label in `{name}` is empty")))
+                    }
+                    label => Ok(label),
+                };
+                Ok(Label::Set(all.iter().map(one).collect::<Result<_>>()?))
+            }
+            (Content::Values, _) => {
+                let label = self.label(name)?;
+                match label.taken() {
+                    "" => Ok(Label::None),
+                    text => Label::of_number(text).map_err(|why| self.bad(why)),
+                }
+            }
+            _ => match self.label(name)? {
+                label if label.taken().is_empty() => Ok(Label::None),
+                label => Ok(Label::One(label)),
+            },
+        }
+    }
+
     /// A label's name: a string, or the value of a number or a boolean.
     pub fn label(&self, name: &str) -> Result<Name> {
-        let raw = self.raw(name)?;
+        self.name(name, self.raw(name)?)
+    }
+
+    /// The same of a value in a field, from its text.
+    fn name(&self, name: &str, raw: &str) -> Result<Name> {
         if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit() || c == 't' || c == 'f') {
             let why = || self.bad(format!("label `{name}` is out of every range: {raw}"));
             return Name::of_value(raw).ok_or_else(why);
         }
-        match self.value(name)? {
+        match self.parsed(name, raw)? {
             Value::String(label) => Ok(Name::of_text(&label)),
             other => {
                 let why = "must be a string, a number or a boolean, not";

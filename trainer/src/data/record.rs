@@ -9,12 +9,23 @@ use std::path::Path;
 pub enum Content {
     /// A text, or a pair of texts, with one label.
     Texts,
+    /// The same with any number of labels.
+    LabelSets,
+    /// The same with a number.
+    Values,
     /// Sentences of words with a label each.
     Words,
     /// Texts without labels.
     Documents,
     /// A text and what it is answered with.
     Answers,
+}
+
+impl Content {
+    /// Whether a record is a text or a pair of texts, with whatever label.
+    pub fn has_texts(self) -> bool {
+        matches!(self, Content::Texts | Content::LabelSets | Content::Values)
+    }
 }
 
 /// What is looked for in a file.
@@ -45,12 +56,16 @@ pub enum Input {
 pub const NO_NUMBER: u32 = u32::MAX;
 
 /// What a task is to find.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Label {
     /// It is not known.
     None,
     /// The whole record's label.
     One(Name),
+    /// Any number of labels of the whole record.
+    Set(Vec<Name>),
+    /// A number, which is finite.
+    Value(f32),
     /// A text, never empty.
     Text(String),
     /// One for each word; `None` where a word has none.
@@ -60,8 +75,36 @@ pub enum Label {
     Numbers(Vec<u32>),
 }
 
+impl Label {
+    /// What a cell of a table says where this is read; none where it is empty, but for the empty
+    /// set. The labels of a set are apart by `separator`. The error says what is wrong.
+    pub(super) fn of_cell(content: Content, cell: &str, separator: &str) -> Result<Label, String> {
+        let is_empty = cell.trim().is_empty();
+        match content {
+            Content::LabelSets if is_empty => Ok(Label::Set(vec![])),
+            Content::LabelSets => {
+                let names: Vec<Name> = cell.split(separator).map(Name::of_text).collect();
+                match names.iter().any(|name| name.taken().is_empty()) {
+                    true => Err(format!("a label in `{cell}` is empty")),
+                    false => Ok(Label::Set(names)),
+                }
+            }
+            _ if is_empty => Ok(Label::None),
+            Content::Values => Label::of_number(cell),
+            _ => Ok(Label::One(Name::of_text(cell))),
+        }
+    }
+    /// The value of a number that is written like this.
+    pub(super) fn of_number(text: &str) -> Result<Label, String> {
+        match text.trim().parse::<f32>() {
+            Ok(value) if value.is_finite() => Ok(Label::Value(value)),
+            _ => Err(format!("the label `{text}` is no number")),
+        }
+    }
+}
+
 /// One text, pair of texts or sentence, perhaps with its labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// What is read.
     pub input: Input,
@@ -80,7 +123,7 @@ impl Record {
         line: usize,
         text: &str,
         pair: Option<&str>,
-        label: Option<Name>,
+        label: Label,
     ) -> Result<Record> {
         let filled = |what: &str, cell: &str| {
             if cell.trim().is_empty() {
@@ -91,14 +134,12 @@ impl Record {
         };
         filled("text", text)?;
         pair.map_or(Ok(()), |pair| filled("second text", pair))?;
-        label.as_ref().map_or(Ok(()), |label| filled("label", label.exact()))?;
-        let label = label.map_or(Label::None, Label::One);
         let input = Input::Text { text: text.into(), pair: pair.map(Into::into) };
         Ok(Record { input, label, adapter: None, line })
     }
     /// A source with its target, if that is read.
     pub(super) fn answered(path: &Path, line: usize, source: &str, target: Option<&str>) -> Result<Record> {
-        let record = Record::row(path, line, source, None, None)?;
+        let record = Record::row(path, line, source, None, Label::None)?;
         match target {
             Some(target) if target.trim().is_empty() => Err(Error::line(path, line, "the target is empty")),
             Some(target) => Ok(Record { label: Label::Text(target.into()), ..record }),
@@ -147,12 +188,13 @@ impl Record {
     }
     /// The names of all its labels, as they are taken.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
-        let (one, each) = match &self.label {
-            Label::None | Label::Text(_) | Label::Numbers(_) => (None, &[][..]),
-            Label::One(label) => (Some(label), &[][..]),
-            Label::Each(labels) => (None, &labels[..]),
+        let (whole, each) = match &self.label {
+            Label::None | Label::Value(_) | Label::Text(_) | Label::Numbers(_) => (&[][..], &[][..]),
+            Label::One(label) => (std::slice::from_ref(label), &[][..]),
+            Label::Set(labels) => (&labels[..], &[][..]),
+            Label::Each(labels) => (&[][..], &labels[..]),
         };
-        one.into_iter().chain(each.iter().flatten()).map(Name::taken)
+        whole.iter().chain(each.iter().flatten()).map(Name::taken)
     }
 }
 

@@ -56,6 +56,11 @@ impl Seeing {
         match &record.label {
             Label::None | Label::Numbers(_) => {} // numbers stand in no file
             Label::One(label) => self.part(b'l', label.exact()),
+            Label::Set(labels) => {
+                self.part(b's', &labels.len().to_string());
+                labels.iter().for_each(|label| self.part(b'l', label.exact()));
+            }
+            Label::Value(value) => self.part(b'v', &value.to_string()),
             Label::Text(text) => self.part(b'y', text),
             Label::Each(labels) => {
                 for label in labels {

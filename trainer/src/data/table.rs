@@ -9,11 +9,11 @@ use super::finder::{Finder, Indices};
 use super::format::{Format, Records, records};
 use super::header;
 use super::lines::Lines;
-use super::name::Name;
-use super::record::{Chosen, Content, Record, Want};
+use super::record::{Chosen, Content, Label, Record, Want};
 use crate::error::{Error, Result};
 
-const CONTENTS: &[Content] = &[Content::Texts, Content::Documents, Content::Answers];
+const CONTENTS: &[Content] =
+    &[Content::Texts, Content::LabelSets, Content::Values, Content::Documents, Content::Answers];
 /// TSV's row in the registry.
 pub(super) const TSV: Format = Format {
     extensions: &["tsv"],
@@ -84,7 +84,7 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
     } else {
         (0..width).map(|i| i.to_string()).collect()
     };
-    let find = Finder { path: &path, names: &names };
+    let find = Finder { path: &path, names: &names, what: "column" };
     let indices = if headed { find.with_header(columns, want)? } else { find.without_header(columns, want)? };
     if headed && ahead.is_empty() {
         return Err(Error::file(&path, "the file has a header but no rows"));
@@ -95,30 +95,47 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
     let show = |index: usize| if headed { format!("`{}`", names[index]) } else { format!("column {index}") };
     let chosen =
         Chosen { text: show(indices.text), pair: indices.pair.map(show), label: indices.label.map(show) };
+    let shape = Shape { width, indices, content: want.content, separator: columns.separator() };
     let next = move || {
         let line = match ahead.pop_front() {
             Some(line) => Some(line?),
             None => cells.next()?,
         };
-        line.map(|line| record(cells.path(), &line, width, &indices, want.content)).transpose()
+        line.map(|line| shape.record(cells.path(), &line)).transpose()
     };
     Ok((chosen, records(next)))
 }
 
-fn record(path: &Path, row: &Line, width: usize, indices: &Indices, content: Content) -> Result<Record> {
-    if row.cells.len() != width {
-        let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });
-        let mut why = format!("{} where the first row has {width}", many(row.cells.len()));
-        if row.is_cut_off {
-            why += "; cells with line breaks in quotes are read with --quotes csv";
+/// What every row is like.
+struct Shape {
+    width: usize,
+    indices: Indices,
+    content: Content,
+    /// What stands between the labels of a cell.
+    separator: String,
+}
+
+impl Shape {
+    fn record(&self, path: &Path, row: &Line) -> Result<Record> {
+        let Shape { width, indices, content, separator } = self;
+        if row.cells.len() != *width {
+            let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });
+            let mut why = format!("{} where the first row has {width}", many(row.cells.len()));
+            if row.is_cut_off {
+                why += "; cells with line breaks in quotes are read with --quotes csv";
+            }
+            return Err(Error::line(path, row.line, why));
         }
-        return Err(Error::line(path, row.line, why));
+        let cell = |index: usize| row.cells[index].as_str();
+        let (text, label) = (cell(indices.text), indices.label.map(cell));
+        let record = match content {
+            Content::Answers => Record::answered(path, row.line, text, label)?,
+            _ => {
+                let label = label.map(|label| Label::of_cell(*content, label, separator)).transpose();
+                let label = label.map_err(|why| Error::line(path, row.line, why))?;
+                Record::row(path, row.line, text, indices.pair.map(cell), label.unwrap_or(Label::None))?
+            }
+        };
+        record.of_adapter(path, indices.adapter.map(cell))
     }
-    let cell = |index: usize| row.cells[index].as_str();
-    let (text, label) = (cell(indices.text), indices.label.map(cell));
-    let record = match content {
-        Content::Answers => Record::answered(path, row.line, text, label)?,
-        _ => Record::row(path, row.line, text, indices.pair.map(cell), label.map(Name::of_text))?,
-    };
-    record.of_adapter(path, indices.adapter.map(cell))
 }

@@ -12,10 +12,10 @@ use engraft::{
     learner::Learner,
     run::evaluate::Encoded,
     serving::Bank,
-    tasks::Purpose,
+    tasks::{Purpose, TaskType},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -49,7 +49,8 @@ impl Mixed {
         let s = as_all_recorded(given.over(reading), &known, purpose)?.settle()?;
         let s = Settings { quiet: run.quiet, ..s };
         let columns = Columns { adapter: g.adapter_column.clone(), ..s.columns() };
-        let want = Want { content: Content::Texts, labels: purpose == Purpose::Evaluate };
+        let content = content(g.task.as_deref(), &known)?;
+        let want = Want { content, labels: purpose == Purpose::Evaluate };
         let files = Files::new(&expand(input)?, &columns, want)?;
         let (data, rows) = rows(&files, &known)?;
         note(files.notes(), run.quiet);
@@ -58,7 +59,7 @@ impl Mixed {
         if !run.quiet {
             note_unused(&backbone);
         }
-        let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
+        let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone), &s)?;
         let bank = Bank::new(backbone).storing(g.adapter_dtype.into())?;
         let of = |name: &String| known.get(name).map(|directory| (name.clone(), directory.clone()));
         bank.load_all(rows.keys().filter_map(of).collect())?;
@@ -75,6 +76,19 @@ impl Mixed {
         note(were_cut(cut, &data.path, &limits), run.quiet);
         Ok(Mixed { named, encoded, of_record })
     }
+}
+
+/// What stands beside texts for the task that is asked for, or that all runs have recorded which
+/// saved the adapters; a class if these are several.
+fn content(asked: Option<&str>, known: &BTreeMap<String, PathBuf>) -> engraft::Result<Content> {
+    let recorded = |directory: &PathBuf| Ok(Options::recorded(directory)?.task);
+    let mut tasks = match asked {
+        Some(task) => BTreeSet::from([Some(task.to_string())]),
+        None => known.values().map(recorded).collect::<engraft::Result<BTreeSet<_>>>()?,
+    };
+    let only = tasks.pop_first().flatten().filter(|_| tasks.is_empty());
+    let content = only.map(|task| TaskType::named(&task)).transpose()?.map(|kind| kind.content);
+    Ok(content.filter(|content| content.has_texts()).unwrap_or(Content::Texts))
 }
 
 /// The records of files, and for each adapter that they name the numbers of its own.
@@ -112,7 +126,7 @@ fn check_task(
     first: Option<&(String, Arc<Learner>)>,
 ) -> engraft::Result<()> {
     let task = learner.task();
-    if task.content() != Content::Texts {
+    if !task.content().has_texts() {
         return Err(Error::Model(format!("`{name}` does {}, and reads no rows of texts", task.name())));
     }
     if let Some(asked) = asked.filter(|asked| *asked != task.name()) {

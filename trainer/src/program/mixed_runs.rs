@@ -80,7 +80,7 @@ pub fn train_mixed(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<End
     let backbone = open_backbone(s, &device)?;
     let commit = backbone.commit().map(String::from);
     let max_length = max_length(s.max_length, &backbone);
-    let tokenizer = tokenizer(&backbone, max_length)?;
+    let tokenizer = tokenizer(&backbone, max_length, s)?;
     let mut learners = learners(&named, kind, backbone)?;
     let by_name: Vec<(String, &Learner)> =
         named.iter().zip(&learners).map(|(one, learner)| (one.name.clone(), learner)).collect();
@@ -151,7 +151,7 @@ fn named(
         let mut one = Named { settings: s.of_adapter(&name), name, labels: vec![] };
         let learned = one.within((kind.learn)(path, labels, &s.told()))?;
         one.labels = learned.labels().to_vec();
-        if let Some(warning) = many_classes(&file, one.labels.len()).filter(|_| !s.quiet) {
+        if let Some(warning) = many_classes(&file, &*learned).filter(|_| !s.quiet) {
             tell(&warning);
         }
         all.push(one);

@@ -1,6 +1,6 @@
 //! What is printed, and where.
 use anyhow::{Context, Result};
-use engraft::learner::Backbone;
+use engraft::{data::Content, learner::Backbone, tasks::Task};
 use std::{io::Write, path::Path};
 
 /// Prints to stdout; a reader that went away is no error.
@@ -23,14 +23,24 @@ pub fn reason(error: &anyhow::Error) -> String {
     })
 }
 /// A warning when there are so many classes that a column may have been taken for labels that holds
-/// something else.
-pub fn many_classes(file: &Path, classes: usize) -> Option<String> {
+/// something else, or numbers for classes.
+pub fn many_classes(file: &Path, task: &dyn Task) -> Option<String> {
     const MANY: usize = 1000;
-    (classes > MANY).then(|| {
+    const FEW_NUMBERS: usize = 20;
+    let (labels, file) = (task.labels(), file.display());
+    let are_numbers = || labels.iter().all(|label| label.trim().parse::<f64>().is_ok_and(f64::is_finite));
+    if task.content() == Content::Texts && labels.len() > FEW_NUMBERS && are_numbers() {
+        return Some(format!(
+            "warning: the {} different labels of {file} are all numbers, and each becomes a class; --task \
+             regression learns them as numbers",
+            labels.len()
+        ));
+    }
+    (labels.len() > MANY).then(|| {
         format!(
-            "warning: {} has {classes} different labels, and the head gets a class for each of them; if they stand in another \
+            "warning: {file} has {} different labels, and the head gets a class for each of them; if they stand in another \
              column, name it with --label-column",
-            file.display()
+            labels.len()
         )
     })
 }
@@ -60,11 +70,20 @@ pub fn note(notes: impl IntoIterator<Item = String>, is_quiet: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engraft::tasks::Classification;
 
     #[test]
     fn many_classes_are_pointed_out() {
-        assert_eq!(many_classes(Path::new("a.tsv"), 1000), None);
-        let warning = many_classes(Path::new("a.tsv"), 60_000).unwrap();
+        let of = |n: usize, label: &dyn Fn(usize) -> String| {
+            many_classes(Path::new("a.tsv"), &Classification::new((0..n).map(label)).unwrap())
+        };
+        let word = |i: usize| format!("w{i}");
+        assert_eq!(of(1000, &word), None);
+        let warning = of(60_000, &word).unwrap();
         assert!(warning.contains("a.tsv") && warning.contains("60000") && warning.contains("--label-column"));
+        let number = |i: usize| format!("{}.5", i as i64 - 3);
+        assert_eq!(of(20, &number), None);
+        assert!(of(21, &number).unwrap().contains("the 21 different labels of a.tsv are all numbers"));
+        assert_eq!(of(22, &|i| if i == 0 { "x".into() } else { number(i) }), None);
     }
 }

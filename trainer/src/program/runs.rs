@@ -180,7 +180,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let commit = backbone.commit().map(String::from);
     let max_length = max_length(s.max_length, &backbone);
-    let tokenizer = tokenizer(&backbone, max_length)?;
+    let tokenizer = tokenizer(&backbone, max_length, s)?;
     let (told, mut survey, mut labels) = (s.told(), None, None);
     let open_files = |kind: &TaskType, paths: &[PathBuf], purpose| files(kind, paths, &s.columns(), purpose);
     let is_quiet = mode == Mode::Quiet;
@@ -209,7 +209,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     let file = paths.first().map_or(Path::new("-"), PathBuf::as_path);
     common.metrics = learners[0].task().metrics().to_vec();
     let labels = learners[0].task().labels().to_vec();
-    if let Some(warning) = many_classes(file, labels.len()).filter(|_| !is_quiet) {
+    if let Some(warning) = many_classes(file, learners[0].task()).filter(|_| !is_quiet) {
         tell(&warning);
     }
     let mut recipes: Vec<Recipe> = parts.iter().map(|p| p.settings.recipe()).collect();

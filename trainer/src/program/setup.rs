@@ -5,7 +5,7 @@ use super::print::warn_of_strangers;
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
-    data::{Columns, Content, Files, Survey, Want},
+    data::{Columns, Files, Survey, Want},
     hub,
     learner::{Backbone, Graft, Learner, Opening},
     reports::progress::Mode,
@@ -70,11 +70,11 @@ pub fn open_backbone(s: &Settings, device: &Device) -> Result<Backbone> {
         false => Backbone::open(model, device, how),
     }
 }
-/// Its tokenizer, for sequences of at most so many tokens.
-pub fn tokenizer(backbone: &Backbone, max_length: usize) -> Result<Tokenizer> {
+/// Its tokenizer, for sequences of at most so many tokens, and for pairs as the settings have them.
+pub fn tokenizer(backbone: &Backbone, max_length: usize, s: &Settings) -> Result<Tokenizer> {
     let (info, name) = (backbone.model().info(), backbone.directory().display().to_string());
     let fit = Fit { model: &name, vocabulary: info.vocabulary, positions: info.positions, max_length };
-    Tokenizer::load(backbone.directory(), fit)
+    Ok(Tokenizer::load(backbone.directory(), fit)?.joining_pairs(s.pair_separator.clone()))
 }
 /// An option that training cannot do without.
 pub fn needed(option: &'static str) -> Error {
@@ -105,8 +105,7 @@ pub fn to_be_counted(stream: &Stream<'_>, recipe: &Recipe) -> Option<String> {
 
 /// The task that training data sets, and what was found in the data, if it was looked at for that.
 pub fn learn(task: &TaskType, files: &Files, told: &Told) -> Result<(Box<dyn Task>, Option<Survey>)> {
-    let has_classes = task.labelled && task.content != Content::Answers;
-    let found = has_classes.then(|| files.survey()).transpose()?;
+    let found = task.classes.then(|| files.survey()).transpose()?;
     let names = found.iter().flat_map(|survey| survey.names.iter().cloned()).collect();
     Ok(((task.learn)(&files.name(), names, told)?, found))
 }
@@ -143,7 +142,7 @@ fn saved_without(
                 format!("there is no head in it; `train --init {shown} --head linear` puts a new one on it");
             return Err(Error::file(directory, why));
         }
-        let of_head = TaskType::of_head(head.map(|h| h.config().head_type()), &info)?;
+        let of_head = TaskType::of_head(head.map(|h| h.config()), &info)?;
         if let Some(asked) = asked.filter(|asked| asked.name != of_head.name) {
             if head.is_none() {
                 return Err(Error::file(directory, format!("there is no head for {} in it", asked.name)));

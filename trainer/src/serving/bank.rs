@@ -123,7 +123,7 @@ impl Bank {
             if head.is_none() && !info.predicts_next() {
                 return Err(Error::file(directory, "there is no head in it, so it answers nothing"));
             }
-            let kind = TaskType::of_head(head.map(|h| h.config().head_type()), &info)?;
+            let kind = TaskType::of_head(head.map(|h| h.config()), &info)?;
             let labels = head.map(|h| h.labels().to_vec()).unwrap_or_default();
             (kind.known)(labels, &Told::default())
         })

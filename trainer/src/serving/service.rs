@@ -113,7 +113,7 @@ impl Service {
         let learner = self.bank.get(name)?;
         let data = match learner.task().content() {
             Content::Words => Dataset::of_sentences("text", texts)?,
-            Content::Texts | Content::Documents | Content::Answers => Dataset::of_texts("text", texts)?,
+            _ => Dataset::of_texts("text", texts)?,
         };
         let encoded = Encoded::new(data, &learner, tokenizer, Purpose::Predict)?;
         let answers = self.ask(&learner, encoded.examples.iter().collect())?;

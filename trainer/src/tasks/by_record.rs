@@ -32,6 +32,8 @@ fn truth(label: &Label) -> Value {
     match label {
         Label::None => Value::Null,
         Label::One(name) => name.taken().into(),
+        Label::Set(names) => names.iter().map(Name::taken).collect(),
+        Label::Value(value) => json!(value),
         Label::Text(text) => text.as_str().into(),
         Label::Each(names) => names.iter().map(|name| name.as_ref().map(Name::taken)).collect(),
         Label::Numbers(numbers) => json!(numbers),

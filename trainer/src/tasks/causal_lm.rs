@@ -35,7 +35,8 @@ pub(super) const TASK: TaskType = TaskType {
     help: "Each token of a text from those before it",
     content: Content::Documents,
     labelled: false,
-    head: "causal_lm",
+    classes: false,
+    does: |head| head.head_type() == "causal_lm",
     headless: true,
     learn: |_, _, told| told.nothing(NAME).map(|()| Box::new(CausalLm) as _),
     known: |_, told| told.nothing(NAME).map(|()| Box::new(CausalLm) as _),
@@ -104,7 +105,7 @@ impl Task for CausalLm {
             None => vec![],
             Some(Given::Each(each)) if each.len() == ids.len() => next_tokens(&tokens::labels(each)?),
             Some(Given::Each(each)) => return Err(format!("{} labels for {} tokens", each.len(), ids.len())),
-            Some(Given::One(_)) => {
+            Some(_) => {
                 return Err("a language model has a list of labels for each sequence".into());
             }
         };

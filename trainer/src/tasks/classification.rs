@@ -3,6 +3,7 @@ use super::{
     classes,
     one_line::one_line,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    texts,
     top::Top,
 };
 use crate::{
@@ -31,7 +32,8 @@ pub(super) const TASK: TaskType = TaskType {
     help: "One class for each text or pair of texts",
     content: Content::Texts,
     labelled: true,
-    head: NAME,
+    classes: true,
+    does: |head| head.head_type() == NAME && head.labels().is_ok_and(|labels| labels.len() > 1),
     headless: false,
     learn: |path, names, told| {
         told.nothing(NAME)?;
@@ -95,21 +97,9 @@ impl Task for Classification {
         purpose: Purpose,
         carry: &mut Carry,
     ) -> Result<Vec<Example>> {
-        let labels = match purpose {
-            Purpose::Predict => vec![],
-            Purpose::Train | Purpose::Evaluate => self.labels.ids_of(data)?,
-        };
-        let example = |(record, t): (usize, crate::text::tokenizer::TokenizedText)| Example {
-            ids: t.ids,
-            types: t.types,
-            reads: Reads::Summary,
-            labels: labels.get(record).copied().into_iter().collect(),
-            record,
-            parts: vec![],
-        };
-        let tokens = tokenizer.encode_all(data)?;
-        carry.cut += tokens.iter().filter(|t| t.is_cut).count();
-        Ok(tokens.into_iter().enumerate().map(example).collect())
+        texts::encode(data, tokenizer, purpose, carry, |record| {
+            Ok((self.labels.of(&data.path, record)?, vec![]))
+        })
     }
     fn is_one_to_one(&self) -> bool {
         true
@@ -118,7 +108,7 @@ impl Task for Classification {
         let label = match labels {
             None => IGNORED,
             Some(Given::One(label)) => classes::numbered(*label, self.labels.len())?,
-            Some(Given::Each(_)) => return Err("a classification has one label for each sequence".into()),
+            Some(_) => return Err("a classification has one label for each sequence".into()),
         };
         Ok(Example::new(ids, Reads::Summary, vec![label]))
     }

@@ -1,13 +1,21 @@
 //! Every task.
 use super::{
-    causal_lm, classification, seq2seq, tagging,
+    causal_lm, classification, multi_label, regression, seq2seq, tagging,
     task::{TaskType, Told},
 };
 use crate::error::{Error, Result};
+use engraft_adapters::HeadConfig;
 use engraft_models::ModelInfo;
 
 /// Every task that the program knows; the first one unless something is said.
-pub const TASKS: &[&TaskType] = &[&classification::TASK, &tagging::TASK, &causal_lm::TASK, &seq2seq::TASK];
+pub const TASKS: &[&TaskType] = &[
+    &classification::TASK,
+    &regression::TASK,
+    &multi_label::TASK,
+    &tagging::TASK,
+    &causal_lm::TASK,
+    &seq2seq::TASK,
+];
 
 impl TaskType {
     /// The task of a name.
@@ -18,12 +26,12 @@ impl TaskType {
             Error::Option { option: "task", value: format!("`{name}`"), why }
         })
     }
-    /// The task that a head of this type does; that of the model's own head if there is none.
-    pub fn of_head(head: Option<&str>, model: &ModelInfo) -> Result<&'static TaskType> {
+    /// The task that a head does; that of the model's own head if there is none.
+    pub fn of_head(head: Option<&dyn HeadConfig>, model: &ModelInfo) -> Result<&'static TaskType> {
         let suits = |t: &TaskType| (t.known)(vec![], &Told::default()).is_ok_and(|t| t.suits(model).is_ok());
-        let does = |t: &&&TaskType| head.map_or_else(|| t.headless && suits(t), |name| t.head == name);
+        let does = |t: &&&TaskType| head.map_or_else(|| t.headless && suits(t), |head| (t.does)(head));
         TASKS.iter().find(does).copied().ok_or_else(|| {
-            let head = head.map_or("no head".to_string(), |h| format!("a head of type `{h}`"));
+            let head = head.map_or("no head".to_string(), |h| format!("a head of type `{}`", h.head_type()));
             Error::Model(format!("no task is done with {head} on {}", model.family))
         })
     }

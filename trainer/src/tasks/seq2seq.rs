@@ -37,7 +37,8 @@ pub(super) const TASK: TaskType = TaskType {
     help: "A text from a text: a summary, a translation",
     content: Content::Answers,
     labelled: true,
-    head: "seq2seq_lm",
+    classes: false,
+    does: |head| head.head_type() == "seq2seq_lm",
     headless: true,
     learn: |_, _, told| Ok(Box::new(told.read::<Seq2Seq>(NAME)?.checked()?)),
     known: |_, told| Ok(Box::new(told.read::<Seq2Seq>(NAME)?.checked()?)),
@@ -142,7 +143,7 @@ impl Task for Seq2Seq {
             None => Ok(Example::new(ids, Reads::Decoded { start: None, tokens: vec![] }, vec![])),
             Some(Given::Each(each)) if each.is_empty() => Err("there are no labels".into()),
             Some(Given::Each(each)) => Ok(Example::said(ids, tokens::labels(each)?)),
-            Some(Given::One(_)) => Err("a target is a list of labels for each sequence".into()),
+            Some(_) => Err("a target is a list of labels for each sequence".into()),
         }
     }
     fn sample(&self, ids: Vec<u32>, _: &mut dyn FnMut(usize) -> u32) -> Example {

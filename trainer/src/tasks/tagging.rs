@@ -4,10 +4,14 @@
 //! long are read in windows that overlap ([`windows`]), each word in one of them, so that every
 //! word is scored and none twice; a word of which the tokenizer leaves nothing counts as one for
 //! which `O` was predicted.
+//!
+//! Where all labels are tags such as `B-PER`, entities are found in them: as `conlleval` and seqeval
+//! find them by default ([`Entities`]), or strictly in a scheme ([`Scheme`]). Labels of another
+//! kind, as parts of speech, are classes of words.
 use super::{
     classes,
     one_line::one_line,
-    task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
+    task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType, Told},
     top::Top,
 };
 use crate::{
@@ -19,6 +23,7 @@ use crate::{
         confusion::Confusion,
         entities::Entities,
         metrics::{Metric, Metrics},
+        scores::schemes::Scheme,
     },
     text::{
         batch::Batch,
@@ -31,6 +36,7 @@ use crate::{
 use engraft_adapters::{HeadConfig, heads};
 use engraft_engine::{Act, Cx};
 use engraft_models::{Kind, ModelInfo};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// The registry row.
@@ -39,16 +45,11 @@ pub(super) const TASK: TaskType = TaskType {
     help: "A label for each word: entities, parts of speech",
     content: Content::Words,
     labelled: true,
-    head: NAME,
+    classes: true,
+    does: |head| head.head_type() == NAME,
     headless: false,
-    learn: |path, names, told| {
-        told.nothing(NAME)?;
-        Ok(Box::new(Tagging::of(Labels::learn(path, names)?)))
-    },
-    known: |names, told| {
-        told.nothing(NAME)?;
-        Ok(Box::new(Tagging::new(names)?))
-    },
+    learn: |path, names, told| Ok(Box::new(Tagging::of(Labels::learn(path, names)?).told(told)?)),
+    known: |names, told| Ok(Box::new(Tagging::new(names)?.told(told)?)),
 };
 const NAME: &str = "tagging";
 /// The label of words outside of entities.
@@ -71,6 +72,15 @@ pub struct Tagging {
     labels: Labels,
     /// All labels are `O` or tags such as `B-PER`.
     are_entities: bool,
+    /// The scheme in which entities are counted, if they are counted strictly.
+    strict: Option<Scheme>,
+}
+
+/// What it is told.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+struct Options {
+    strict: Option<Scheme>,
 }
 
 impl Tagging {
@@ -82,7 +92,29 @@ impl Tagging {
         let is_tag =
             |name: &String| name == OUTSIDE || matches!(name.split_once('-'), Some((l, _)) if l.len() == 1);
         let are_entities = labels.names().iter().all(is_tag) && labels.names().iter().any(|n| n != OUTSIDE);
-        Tagging { labels, are_entities }
+        Tagging { labels, are_entities, strict: None }
+    }
+    /// The same as it is told. An error if labels are no tags of the scheme.
+    fn told(self, told: &Told) -> Result<Tagging> {
+        let Options { strict } = told.read(NAME)?;
+        let Some(scheme) = strict else { return Ok(self) };
+        let refused = |why| Err(Error::Option { option: "strict", value: scheme.to_string(), why });
+        if !self.are_entities {
+            return refused("the labels are no tags of entities".into());
+        }
+        let names: Vec<&str> = self.labels.names().iter().map(String::as_str).collect();
+        match scheme.entities(&names) {
+            Ok(_) => Ok(Tagging { strict, ..self }),
+            Err(e) => refused(e.to_string()),
+        }
+    }
+    /// Counts the entities of a sentence.
+    fn count(&self, entities: &mut Entities, truth: &[&str], guess: &[&str]) {
+        let strictly = self.strict.map(|scheme| scheme.count(entities, truth, guess));
+        // an error counts nothing; there is none, as all labels are tags of the scheme
+        if !matches!(strictly, Some(Ok(()))) {
+            entities.add(truth, guess);
+        }
     }
     /// The label of each word of a record, [`IGNORED`] where there is none.
     fn numbers(&self, data: &Dataset, record: &Record, purpose: Purpose) -> Result<Vec<u32>> {
@@ -165,6 +197,7 @@ impl Task for Tagging {
                     types: read.tokens.types,
                     reads: Reads::These(rows.into_iter().map(|row| row as usize).collect()),
                     labels: parts.iter().map(|word| labels[*word]).collect(),
+                    values: vec![],
                     record: number,
                     parts: parts.into_iter().map(|word| word as u32).collect(),
                 };
@@ -184,7 +217,7 @@ impl Task for Tagging {
                 each.iter().map(|l| classes::numbered(*l, self.labels.len())).collect::<Result<_, _>>()?
             }
             Some(Given::Each(each)) => return Err(format!("{} labels for {} tokens", each.len(), ids.len())),
-            Some(Given::One(_)) => return Err("tagging has a list of labels for each sequence".into()),
+            Some(_) => return Err("tagging has a list of labels for each sequence".into()),
         };
         Ok(Example::new(ids, Reads::All, labels))
     }
@@ -210,7 +243,7 @@ impl Task for Tagging {
                 Label::Numbers(numbers) => {
                     numbers.iter().map(|n| Some(*n).filter(|n| *n != NO_NUMBER)).collect()
                 }
-                Label::None | Label::One(_) | Label::Text(_) => continue,
+                _ => continue,
             };
             let pairs: Vec<(usize, Option<usize>)> =
                 truth.iter().zip(&chosen).filter_map(|(label, c)| Some(((*label)? as usize, *c))).collect();
@@ -220,7 +253,7 @@ impl Task for Tagging {
             let names = |classes: &[usize]| -> Vec<&str> {
                 classes.iter().map(|class| self.labels.name(*class as u32)).collect()
             };
-            entities.add(&names(&truth), &names(&guess));
+            self.count(&mut entities, &names(&truth), &names(&guess));
             truth.iter().zip(&guess).for_each(|(t, c)| confusion.add(*t as u32, *c as u32));
         }
         let loss = ("loss", classes::mean_loss(answers));
@@ -236,6 +269,7 @@ impl Task for Tagging {
                     v
                 };
                 details.insert("entities".into(), Value::Array(types.iter().map(one).collect()));
+                details.extend(self.strict.map(|scheme| ("strict".to_string(), scheme.name().into())));
                 let scores = [
                     loss,
                     ("f1", all.f1),
@@ -277,7 +311,7 @@ impl Task for Tagging {
                 return e;
             }
             let mut entities = Entities::new();
-            entities.add(&known, &said);
+            self.count(&mut entities, &known, &said);
             e.adding("f1", Statistic::f1(entities.statistics()))
         };
         all.zip(data.records.iter().zip(chosen)).map(one).collect()
@@ -294,100 +328,4 @@ impl Task for Tagging {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::{Columns, Want};
-    use crate::text::tokenizer::{
-        Fit,
-        tests::{alone, json},
-    };
-
-    const TEXT: &str = "a B-X\nb I-X\nc O\nd B-Y\nd I-Y\n\nc O\na B-X\n";
-
-    fn data(text: &str) -> Dataset {
-        let want = Want { content: Content::Words, labels: true };
-        Dataset::parse("a.conll", text.as_bytes(), &Columns::default(), want).unwrap()
-    }
-    fn tokenizer(max_length: usize) -> Tokenizer {
-        let fit = Fit { model: "tiny", vocabulary: 9, positions: Some(12), max_length };
-        Tokenizer::of(&alone(&json()), fit).unwrap()
-    }
-    fn encode(task: &Tagging, data: &Dataset, max_length: usize) -> Examples {
-        let examples =
-            task.encode(data, &tokenizer(max_length), Purpose::Evaluate, &mut Carry::default()).unwrap();
-        examples.into_iter().collect()
-    }
-    /// Answers that are right wherever there is a label.
-    fn right(examples: &Examples) -> Vec<Answer> {
-        let one = |e: Example| Answer { chosen: e.labels, count: 1.0, loss: 0.5, scores: vec![] };
-        examples.iter().map(one).collect()
-    }
-
-    #[test]
-    fn every_word_is_scored_once_however_short_the_windows() {
-        let data = data(TEXT);
-        let task = Tagging::of(Labels::learn(&data.path, data.names()).unwrap());
-        assert_eq!(task.labels(), ["B-X", "B-Y", "I-X", "I-Y", "O"]);
-        for max_length in 4..10 {
-            let examples = encode(&task, &data, max_length);
-            assert!(examples.iter().all(|e| e.ids.len() <= max_length));
-            let read: Vec<(usize, u32)> =
-                examples.iter().flat_map(|e| e.parts.into_iter().map(move |p| (e.record, p))).collect();
-            assert_eq!(read, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]);
-            let e = task.evaluate(&data, &examples, &right(&examples));
-            let mut kept = data.clone();
-            kept.keep_labels(|label| task.labels.find(label));
-            assert!(
-                kept.records.iter().all(|r| r.words().is_empty() && matches!(r.label, Label::Numbers(_)))
-            );
-            assert_eq!(task.evaluate(&kept, &examples, &right(&examples)), e);
-            assert_eq!(
-                (e.metrics.scores.get("f1"), e.metrics.scores.get("accuracy")),
-                (Some(1.0), Some(1.0))
-            );
-            assert_eq!(e.metrics.details["words"], json!({"scored": 7, "without_prediction": 0}));
-            assert_eq!(e.metrics.details["entities"][0]["type"], "X");
-        }
-        let first = &encode(&task, &data, 9).get(0);
-        assert_eq!(
-            (&first.ids, &first.reads),
-            (&vec![2, 4, 5, 6, 7, 7, 3], &Reads::These(vec![1, 2, 3, 4, 5]))
-        );
-    }
-
-    #[test]
-    fn words_without_a_prediction_count() {
-        let data = data(TEXT);
-        let task = Tagging::of(Labels::learn(&data.path, data.names()).unwrap());
-        let examples = encode(&task, &data, 9);
-        let examples: Examples = examples.iter().take(examples.len() - 1).collect();
-        let e = task.evaluate(&data, &examples, &right(&examples));
-        assert_eq!(e.metrics.details["words"], json!({"scored": 7, "without_prediction": 2}));
-        assert_eq!(e.metrics.scores.get("recall"), Some(2.0 / 3.0));
-        assert_eq!(e.metrics.scores.get("accuracy"), Some(6.0 / 7.0));
-        let predictions = task.predictions(&data, &examples, &right(&examples));
-        assert_eq!(predictions[0].text, "a\tB-X\nb\tI-X\nc\tO\nd\tB-Y\nd\tI-Y\n");
-        assert_eq!(predictions[1].json, json!({"words": ["c", "a"], "tags": ["O", "O"]}));
-    }
-
-    #[test]
-    fn labels_without_letters_are_classes() {
-        let data = data("a NOUN\nb VERB\n\nc NOUN\n");
-        let task = Tagging::of(Labels::learn(&data.path, data.names()).unwrap());
-        assert_eq!(task.metrics()[0].name, "accuracy");
-        let examples = encode(&task, &data, 9);
-        let e = task.evaluate(&data, &examples, &right(&examples));
-        assert_eq!((e.metrics.scores.get("macro_f1"), e.metrics.scores.get("f1")), (Some(1.0), None));
-        assert_eq!(e.metrics.details["confusion"], json!([[2, 0], [0, 1]]));
-    }
-
-    #[test]
-    fn labels_of_tokens_are_lists() {
-        let task = Tagging::new(["O", "B-X"]).unwrap();
-        let e = task.example(vec![1, 2], Some(&Given::Each(vec![-100, 1]))).unwrap();
-        assert_eq!((e.reads, e.labels), (Reads::All, vec![IGNORED, 1]));
-        for bad in [Given::One(0), Given::Each(vec![0]), Given::Each(vec![0, 2])] {
-            assert!(task.example(vec![1, 2], Some(&bad)).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -90,15 +90,19 @@ pub struct Prediction {
     pub text: String,
 }
 
-/// The label of a sequence of tokens that is given without text: a number, or a list with one for
-/// each token. What is negative is no label.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// The label of a sequence of tokens that is given without text: a number, or a list of numbers. A
+/// negative number of a class is no label.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Given {
     /// That of the whole sequence.
     One(i64),
-    /// One for each token.
+    /// One for each token, or for each label.
     Each(Vec<i64>),
+    /// The same as [`Given::One`], and no whole number.
+    Value(f32),
+    /// The same as [`Given::Each`], and not all of them whole numbers.
+    Values(Vec<f32>),
 }
 
 /// Something to learn.
@@ -219,8 +223,10 @@ pub struct TaskType {
     pub content: Content,
     /// Whether its data has labels.
     pub labelled: bool,
-    /// AdapterHub's type of the heads that do it.
-    pub head: &'static str,
+    /// Whether these are names of classes, for which all training data is looked through.
+    pub classes: bool,
+    /// Whether a head does it.
+    pub does: fn(&dyn HeadConfig) -> bool,
     /// Whether it can do without, with the model's own language-modelling head.
     pub headless: bool,
     /// The task that training data sets.

@@ -12,7 +12,7 @@ use std::iter::Peekable;
 use std::ops::Range;
 
 /// A few examples, packed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
     /// The tokens of all examples, one after the other; what a decoder reads beside them is in
     /// `reads`.
@@ -22,6 +22,8 @@ pub struct Batch {
     pub reads: Vec<Reads>,
     /// Of each row that is read the label, or [`IGNORED`], (rows,).
     pub labels: Vec<u32>,
+    /// Of each example the numbers that are to be found ([`Example::values`]), (examples,).
+    pub values: Vec<Vec<f32>>,
     /// Where each example stands in the data, (examples,).
     pub items: Vec<usize>,
     /// Who learns from each example, by number, (examples,); empty where everybody does.
@@ -54,6 +56,7 @@ impl Batch {
             part.input.lengths.push(of.len());
             part.labels.extend(&self.labels[rows]);
             part.reads.push(self.reads[i].clone());
+            part.values.push(self.values[i].clone());
             part.items.push(self.items[i]);
             part.whose.extend(self.whose.get(i));
         }
@@ -119,6 +122,7 @@ impl FromIterator<(usize, Example)> for Batch {
             batch.input.lengths.push(example.ids.len());
             batch.labels.extend((0..rows).map(|i| example.labels.get(i).copied().unwrap_or(IGNORED)));
             batch.reads.push(example.reads);
+            batch.values.push(example.values);
             batch.items.push(item);
         }
         batch

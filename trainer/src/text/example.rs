@@ -40,7 +40,7 @@ impl Reads {
 }
 
 /// A sequence of tokens, ready for the model.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Example {
     /// Token ids.
     pub ids: Vec<u32>,
@@ -50,6 +50,9 @@ pub struct Example {
     pub reads: Reads,
     /// A label for each row that is read, or [`IGNORED`]; empty where labels are not known.
     pub labels: Vec<u32>,
+    /// The numbers that are to be found, the same count for each row that is read, row by row;
+    /// empty where there are none. A row that has numbers has the label 0.
+    pub values: Vec<f32>,
     /// The record of the data that it comes from.
     pub record: usize,
     /// What the rows that are read stand for within the record, such as the numbers of words; empty

@@ -1,7 +1,8 @@
 //! The examples of a data set, laid one behind the other so that millions of them fit.
 //!
 //! A token takes one, two or four bytes, whatever the largest id needs, and as much again only
-//! where it has a label of its own or a type; an example takes 24 bytes besides.
+//! where it has a label of its own or a type; an example takes 24 bytes besides, and where there are
+//! numbers to be found 8 more and 4 for each of them.
 use super::blocks::next_tokens;
 use super::example::{Example, Reads};
 use super::ints::Ints;
@@ -35,7 +36,7 @@ struct End {
 }
 
 /// Examples in an order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Examples {
     ends: Vec<End>,
     ids: Ints,
@@ -47,6 +48,9 @@ pub struct Examples {
     /// example says so.
     rows: Ints,
     parts: Ints,
+    values: Vec<f32>,
+    /// Where the values of each example end, or none as long as there are no values.
+    value_ends: Vec<usize>,
 }
 
 impl Examples {
@@ -82,6 +86,13 @@ impl Examples {
         (tokens as usize..end.tokens as usize, reads as usize..end.reads as usize)
     }
 
+    /// The values of an example.
+    fn values(&self, item: usize) -> &[f32] {
+        let Some(end) = self.value_ends.get(item) else { return &[] };
+        let start = item.checked_sub(1).map_or(0, |before| self.value_ends[before]);
+        &self.values[start..*end]
+    }
+
     /// One example; the labels of rows that had none are [`IGNORED`](super::example::IGNORED).
     pub fn get(&self, item: usize) -> Example {
         let ((tokens, reads), end) = (self.at(item), self.ends[item]);
@@ -110,6 +121,7 @@ impl Examples {
                 }
             },
             labels,
+            values: self.values(item).to_vec(),
             parts: kept(&self.parts, end.has_parts),
             record: end.record as usize,
             ids,
@@ -125,7 +137,7 @@ impl Examples {
     /// Adds an example. Of its labels and parts as many count as rows are read.
     pub fn push(&mut self, example: Example) {
         let count = example.rows();
-        let Example { ids, types, reads, mut labels, record, mut parts } = example;
+        let Example { ids, types, reads, mut labels, values, record, mut parts } = example;
         let kind = match reads {
             Reads::Summary => Kind::Summary,
             Reads::All if parts.is_empty() && labels == next_tokens(&ids) => Kind::Next,
@@ -163,6 +175,11 @@ impl Examples {
             self.parts.fill_up(from);
             self.parts.extend(&parts);
         }
+        if !values.is_empty() || !self.value_ends.is_empty() {
+            self.value_ends.resize(self.ends.len(), 0); // those before it have none
+            self.values.extend(values);
+            self.value_ends.push(self.values.len());
+        }
         let (tokens, reads) = (self.ids.len() as u64, self.labels.len() as u64);
         self.ends.push(End { tokens, reads, record: record as u32, kind, has_parts });
     }
@@ -170,11 +187,15 @@ impl Examples {
     /// Bytes that they take.
     pub fn bytes(&self) -> usize {
         let ints = [&self.ids, &self.types, &self.labels, &self.rows, &self.parts];
-        self.ends.capacity() * size_of::<End>() + ints.map(Ints::bytes).iter().sum::<usize>()
+        let (value, end) = (size_of::<f32>(), size_of::<usize>());
+        let values = value * self.values.capacity() + end * self.value_ends.capacity();
+        values + self.ends.capacity() * size_of::<End>() + ints.map(Ints::bytes).iter().sum::<usize>()
     }
 
     /// Gives back what is reserved for more.
     pub fn shrink(&mut self) {
+        self.values.shrink_to_fit();
+        self.value_ends.shrink_to_fit();
         self.ends.shrink_to_fit();
         [&mut self.ids, &mut self.types, &mut self.labels, &mut self.rows, &mut self.parts]
             .into_iter()
@@ -206,12 +227,16 @@ mod tests {
         let ids = prop::collection::vec(prop_oneof![0u32..9, 0u32..70_000], 0..6);
         (ids, 0..7u8, any::<bool>(), any::<bool>(), 0usize..1000, 0u32..300).prop_map(
             |(ids, kind, two, parts, record, label)| {
+                let values = vec![label as f32 + 0.5; if record % 5 == 0 { record % 4 } else { 0 }];
                 let rows: Vec<usize> = (0..ids.len()).step_by(2).collect();
                 let reads = match kind {
                     0 => Reads::Summary,
                     1 | 2 => Reads::All,
                     3 => Reads::These(rows),
-                    4 => return Example { record, ..Example::said(ids, vec![label; 1 + record % 4]) },
+                    4 => {
+                        let said = Example::said(ids, vec![label; 1 + record % 4]);
+                        return Example { record, values, ..said };
+                    }
                     _ => {
                         let start = (kind == 5).then_some(label);
                         Reads::Decoded { start, tokens: vec![IGNORED; record % 3] }
@@ -224,7 +249,7 @@ mod tests {
                 };
                 let types = ids.iter().map(|id| u32::from(two && id % 2 == 1)).collect();
                 let parts = if parts { (0..count as u32).collect() } else { vec![] };
-                Example { ids, types, reads, labels, record, parts }
+                Example { ids, types, reads, labels, values, record, parts }
             },
         )
     }

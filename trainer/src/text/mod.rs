@@ -13,6 +13,7 @@ mod fields;
 mod guarded;
 mod input;
 pub mod ints;
+mod pairs;
 pub mod shuffle;
 mod source;
 mod splits;

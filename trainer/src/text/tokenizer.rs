@@ -55,6 +55,7 @@ pub struct Tokenizer {
     types: bool,
     spaced_words: bool,
     end: End,
+    pub(super) separator: Option<String>,
 }
 
 /// What a tokenizer must fit.
@@ -106,6 +107,7 @@ impl Tokenizer {
             types,
             spaced_words,
             end,
+            separator: None,
         })
     }
 
@@ -126,10 +128,8 @@ impl Tokenizer {
     }
 
     /// Encodes every record of a data set of texts, on all threads.
-    pub fn encode_all<'a>(&'a self, data: &'a Dataset) -> Result<Vec<TokenizedText>> {
-        let short = |text| cut::shortened(text, || self.splits());
-        let both = |r: &'a Record| (short(r.text()), r.pair().map(|pair| short(pair.into())));
-        let texts: Vec<_> = data.records.iter().map(both).collect();
+    pub fn encode_all(&self, data: &Dataset) -> Result<Vec<TokenizedText>> {
+        let texts = data.records.iter().map(|r| self.texts(r)).collect::<Result<Vec<_>>>()?;
         let heads = texts.iter().map(|(text, pair)| self.enough(text, pair.as_deref()));
         let heads = heads.collect::<Result<Vec<_>>>()?;
         let inputs: Vec<_> = heads.iter().map(|(text, pair)| input(text, *pair)).collect();

@@ -5,6 +5,7 @@ use super::*;
 use crate::error::Result;
 
 mod forms;
+mod labels;
 
 const LABELS: Want = Want { content: Content::Texts, labels: true };
 const TEXTS: Want = Want { content: Content::Texts, labels: false };
@@ -86,6 +87,28 @@ fn pairs_are_found_by_name() {
     let both = columns("0", "2", "1", Header::No);
     let data = parse("a.csv", "q,neg,an answer\n", &both, LABELS).unwrap();
     assert_eq!(data.chosen.to_string(), "text from column 0 and column 2, label from column 1");
+}
+
+#[test]
+fn the_usual_pairs() {
+    for (text, pair) in [
+        ("sentence1", "sentence2"),
+        ("premise", "Hypothesis"),
+        ("question", "sentence"),
+        ("question1", "question2"),
+        ("sentence_A", "sentence_B"),
+    ] {
+        let data = read("a.tsv", format!("idx\t{pair}\tlabel\t{text}\n0\tb\tx\ta\n")).unwrap();
+        assert_eq!((&*data.records[0].text(), data.records[0].pair()), ("a", Some("b")), "{text}");
+        let data = read("a.jsonl", format!(r#"{{"{pair}":"b","label":"x","{text}":"a"}}"#)).unwrap();
+        assert_eq!((&*data.records[0].text(), data.records[0].pair()), ("a", Some("b")), "{text}");
+    }
+    // a column of another pair makes it unclear, half a pair is no text
+    let both = refused("a.csv", "premise,hypothesis,sentence,label\na,b,c,x\n");
+    let expected = "a.csv: several columns could be meant: `premise`, `hypothesis` and `sentence`; choose with --text-column";
+    assert_eq!(both, expected);
+    let half = refused("a.jsonl", r#"{"premise":"a","label":"x"}"#);
+    assert!(half.contains("no field `text`, `sentence` or `sentence1`; it has `premise`"), "{half}");
 }
 
 #[test]
@@ -172,11 +195,15 @@ fn bad_rows_are_named() {
         ("a.tsv", format!("{head}a\tx\nb\n"), "a.tsv:3: 1 column where the first row has 2"),
         ("a.tsv", format!("{head}a\tx\ty\n"), "a.tsv:2: 3 columns where the first row has 2"),
         ("a.tsv", format!("{head}a\tx\n \tx\n"), "a.tsv:3: the text is empty"),
-        ("a.tsv", format!("{head}a\t \n"), "a.tsv:2: the label is empty"),
+        (
+            "a.tsv",
+            format!("{head}a\t \n"),
+            "a.tsv:2: the label is empty; --skip-unlabelled leaves out what has none",
+        ),
         ("a.csv", "text,label\n\"a\n\",x\n\n\"\",y\n".into(), "a.csv:5: the text is empty"),
         ("a.csv", "text,label\na,x\n\"b,y\nc,x\n".into(), "a.csv:3: a quote is left open"),
         ("a.jsonl", "{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\"}".into(), "a.jsonl:2: no field `label`"),
-        ("a.jsonl", r#"{"text":"a","label":null}"#.into(), "a.jsonl:1: label `label` must be a string"),
+        ("a.jsonl", r#"{"text":"a","label":null}"#.into(), "a.jsonl:1: the label is empty"),
         (
             "a.jsonl",
             r#"{"text":3,"label":1}"#.into(),

@@ -21,7 +21,7 @@ pub use profile::Profile;
 pub use prune::{Parts, Prune, Worth};
 pub use report::Report;
 pub use search::Search;
-pub use shared::{Grafted, Reading, RunArgs, StorageArgs, skipped};
+pub use shared::{Grafted, Labels, Reading, RunArgs, StorageArgs, skipped};
 
 use shared::at_least_one;
 
@@ -32,7 +32,6 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::choose::one_of;
 use super::options::{BackboneDtype, FILE, MODEL, Mark, Options, Settings};
 use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
-use engraft::data::Column;
 use engraft::run::directory::BEGUN;
 use engraft::tasks::TASKS;
 use engraft::{Error, Result};
@@ -149,13 +148,13 @@ pub struct Eval {
     /// Data with labels, as `engraft train` takes it
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub data: Vec<PathBuf>,
-    /// The column of the label or of the words' labels
-    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
-    pub label_column: Option<Column>,
     /// Write what is said of each example: an id, what is true, what was predicted, its loss, and
     /// what it adds to the scores, as a JSON object on a line
     #[arg(long, value_name = "FILE.jsonl")]
     pub predictions: Option<PathBuf>,
+    /// How labels are read.
+    #[command(flatten)]
+    pub labels: Labels,
     /// How the file is read.
     #[command(flatten)]
     pub reading: Reading,

@@ -9,6 +9,7 @@ use crate::program::options::{
 };
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
+use engraft::reports::scores::schemes::Scheme;
 use engraft::text::batch::BatchSize;
 
 /// How the backbone is stored in memory, and how it computes.
@@ -119,6 +120,43 @@ pub struct RunArgs {
     pub quiet: bool,
 }
 
+/// How labels are read, and what counts as right.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub struct Labels {
+    /// The column of the label or of the words' labels
+    #[arg(long, value_name = "COLUMN")]
+    pub label_column: Option<Column>,
+    /// Leave out texts whose label is empty, null or -1, and say how many there are
+    #[arg(long)]
+    pub skip_unlabelled: bool,
+    /// The scheme in which words are tagged, where --scheme-to asks for another one; as in the
+    /// run.toml beside the adapter if not given
+    #[arg(long, value_name = "SCHEME", requires = "scheme_to")]
+    pub scheme_from: Option<Scheme>,
+    /// The scheme in which the tags of words were learned
+    #[arg(long, value_name = "SCHEME", requires = "scheme_from")]
+    pub scheme_to: Option<Scheme>,
+    /// Count entities strictly in a scheme (tagging): what breaks it is no entity; as in the run.toml
+    /// beside the adapter if not given
+    #[arg(long, value_name = "SCHEME")]
+    pub strict: Option<Scheme>,
+}
+
+impl Labels {
+    /// Added to options of training.
+    pub fn over(&self, options: Options) -> Options {
+        Options {
+            label_column: self.label_column.clone(),
+            skip_unlabelled: self.skip_unlabelled.then_some(true),
+            scheme_from: self.scheme_from,
+            scheme_to: self.scheme_to,
+            strict: self.strict,
+            ..options
+        }
+    }
+}
+
 /// How texts are read.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
@@ -141,6 +179,14 @@ pub struct Reading {
     /// literal
     #[arg(long, value_parser = one_of::<Quotes>())]
     pub quotes: Option<Quotes>,
+    /// What is put between the texts of a pair, which are one text then; as in the run.toml beside
+    /// the adapter if not given
+    #[arg(long, value_name = "TEXT")]
+    pub pair_separator: Option<String>,
+    /// What stands between the labels in a cell (multi-label); as in the run.toml beside the adapter
+    /// if not given, else `|`
+    #[arg(long, value_name = "TEXT")]
+    pub label_separator: Option<String>,
     /// How files are written, by an extension that stands for it as in `jsonl`; as their names say
     /// if not given
     #[arg(long, value_name = "EXTENSION")]
@@ -156,6 +202,10 @@ pub struct Reading {
     /// else 128
     #[arg(long, value_name = "N")]
     pub max_target_length: Option<usize>,
+    /// How probable a label must be to be predicted (multi-label); as in the run.toml beside the
+    /// adapter if not given, else 0.5
+    #[arg(long, value_name = "P")]
+    pub threshold: Option<f64>,
     /// Texts in a batch [default: 64]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch_size: Option<usize>,
@@ -180,9 +230,12 @@ impl Reading {
             header: self.header,
             documents: self.documents,
             quotes: self.quotes,
+            pair_separator: self.pair_separator.clone(),
+            label_separator: self.label_separator.clone(),
             format: self.format.clone(),
             max_length: self.max_length,
             source_prefix: self.source_prefix.clone(),
+            threshold: self.threshold,
             max_target_length: self.max_target_length,
             ..Options::default()
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::program::options::ScalingChoice;
+use engraft::data::Column;
 use engraft::text::batch::BatchSize;
 
 fn parse(line: &str) -> Result<Arguments, String> {

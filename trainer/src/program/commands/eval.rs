@@ -3,7 +3,6 @@ use super::{Loaded, load};
 use crate::program::{
     args::Eval,
     mixed::Mixed,
-    options::Options,
     print::{note, say},
     setup::{files, was_cut},
 };
@@ -27,7 +26,7 @@ pub fn run(e: &Eval) -> Result<()> {
     if e.grafted.adapter_column.is_some() {
         return mixed(e);
     }
-    let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
+    let reading = e.labels.over(e.reading.options());
     let Loaded { learner, task, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
     let files = files(task, &expand(&e.data)?, &columns, Purpose::Evaluate)?;
     let encoded = match e.predictions {
@@ -52,7 +51,7 @@ pub fn run(e: &Eval) -> Result<()> {
         "{} {} in {seconds:.1} s ({tokens_per_second:.0} tokens/s): {}, loss {:.4}",
         done.metrics.examples,
         match task.content {
-            Content::Texts => "texts",
+            Content::Texts | Content::LabelSets | Content::Values => "texts",
             Content::Words => "sentences",
             Content::Documents => "documents",
             Content::Answers => "texts with their targets",
@@ -65,7 +64,7 @@ pub fn run(e: &Eval) -> Result<()> {
 
 /// Each adapter on the rows that name it.
 fn mixed(e: &Eval) -> Result<()> {
-    let reading = Options { label_column: e.label_column.clone(), ..e.reading.options() };
+    let reading = e.labels.over(e.reading.options());
     let mut m = Mixed::load(&e.grafted, reading, &e.data, Purpose::Evaluate, &e.run)?;
     m.encoded.iter_mut().for_each(|encoded| encoded.by_example = e.predictions.is_some());
     let mut found = evaluate_mixed(

@@ -116,7 +116,7 @@ fn prompts(g: &Generate, s: &Settings, kind: &TaskType, backbone: &Backbone) -> 
     };
     // longer ones are refused, not cut
     const LONGEST: usize = 1 << 20;
-    let tokenizer = tokenizer(backbone, backbone.model().info().positions.unwrap_or(LONGEST))?;
+    let tokenizer = tokenizer(backbone, backbone.model().info().positions.unwrap_or(LONGEST), s)?;
     let (mut ids, prefix) = (vec![], s.source_prefix.as_deref().unwrap_or_default());
     for (i, text) in texts.iter().enumerate() {
         let tokens = tokenizer.encode(&format!("{prefix}{text}"), None)?;

@@ -88,7 +88,7 @@ fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
         note_unused(&backbone);
     }
     directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, run.quiet))?;
-    let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
+    let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone), &s)?;
     let (mut learner, task) = saved(backbone, directory, task(s.task.as_ref())?, &s.told())?;
     learner.set_compat(s.compat.into());
     g.compose(&mut learner)?;

@@ -27,9 +27,7 @@ pub fn run(p: &Predict) -> Result<()> {
     }
     let data = match (&p.input[..], task.content) {
         ([], Content::Words) => Some(Dataset::of_sentences("--text", &p.text)?),
-        ([], Content::Texts | Content::Documents | Content::Answers) => {
-            Some(Dataset::of_texts("--text", &p.text)?)
-        }
+        ([], _) => Some(Dataset::of_texts("--text", &p.text)?),
         _ => None,
     };
     let encoded = match data {

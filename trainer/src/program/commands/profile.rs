@@ -69,7 +69,7 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
         let batches = random_batches(&recipe, &*sampled, length, vocabulary);
         return profile(&recipe, &mut learner, batches, roofline, &steps, mode);
     };
-    let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone))?;
+    let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone), s)?;
     let open = |kind: &TaskType| files(kind, paths, &s.columns(), Purpose::Train);
     let (mut learner, kind) = learner(s, backbone, |kind| Ok(learn(kind, &open(kind)?, &s.told())?.0))?;
     let files = open(kind)?;

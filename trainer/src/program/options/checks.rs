@@ -160,6 +160,8 @@ impl Options {
             ("label-column", self.label_column.is_some(), "train", self.train.is_some()),
             ("format", self.format.is_some(), "train", self.train.is_some()),
             ("fusion", self.fusion.is_some(), "adapters", self.adapters.is_some()),
+            ("scheme-from", self.scheme_from.is_some(), "scheme-to", self.scheme_to.is_some()),
+            ("scheme-to", self.scheme_to.is_some(), "scheme-from", self.scheme_from.is_some()),
             ("joint", self.joint == Some(true), "adapters", self.adapters.is_some()),
             ("stream-buffer", self.stream_buffer.is_some(), "stream", streams),
             // The built-in demonstration brings data to evaluate on.
@@ -322,6 +324,9 @@ impl Settings {
 
         let above = |option, x: f64| check(option, x, x > 0.0 && x.is_finite(), "it is a number above 0");
         let from = |option, x: f64| check(option, x, x >= 0.0 && x.is_finite(), "it is a number from 0");
+        if self.label_separator.as_ref().is_some_and(String::is_empty) {
+            return Err(refused("label-separator", "empty", "labels are apart by a text"));
+        }
         let below_one = |option, x: f64| check(option, x, (0.0..1.0).contains(&x), "it is from 0 to below 1");
         above("lr", self.lr)?;
         above("adam-eps", self.adam_eps)?;

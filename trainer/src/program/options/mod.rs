@@ -232,6 +232,9 @@ impl Settings {
             header: self.header,
             documents: self.documents,
             quotes: self.quotes,
+            label_separator: self.label_separator.clone(),
+            skip_unlabelled: self.skip_unlabelled,
+            schemes: self.scheme_from.zip(self.scheme_to),
             format: self.format.clone(),
         }
     }

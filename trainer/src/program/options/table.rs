@@ -17,6 +17,7 @@ use super::variant::Variant;
 use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
+use engraft::reports::scores::schemes::Scheme;
 use engraft::run::{adapter_drop::AdapterDrop, portion::Fold, schedule::Decay};
 
 /// How a model is named, as help shows it.
@@ -60,6 +61,24 @@ options! {
         [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use;
         /// What quotes mean in a .tsv file; in a .csv file they always stand around cells
         [value_parser = one_of::<Quotes>()] quotes: Quotes = Quotes::Literal, Use;
+        /// What is put between the texts of a pair, which are one text then; needed where the
+        /// tokenizer puts nothing there itself, as GPT-2's
+        [value_name = "TEXT"] pair_separator: String, Use;
+        /// What stands between the labels in a cell of a .tsv or .csv file, where a text has any
+        /// number of them (multi-label); `|` if not given
+        [value_name = "TEXT"] label_separator: String, Use;
+        /// Leave out texts whose label is empty, null or -1, and say how many there are
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        skip_unlabelled: bool = false, Use;
+        /// The scheme in which words are tagged, where --scheme-to asks for another one: iob2, iob1,
+        /// ioe2, iobes or bilou. What breaks it is read leniently: no word leaves its entity
+        [value_name = "SCHEME"] scheme_from: Scheme, Use;
+        /// The scheme in which the tags of words are learned
+        [value_name = "SCHEME"] scheme_to: Scheme, Use;
+        /// Count entities strictly, as seqeval does in a scheme (tagging): what breaks the scheme is
+        /// no entity. As conlleval does if not given: an entity begins wherever its type does
+        [value_name = "SCHEME"] strict: Scheme, Use, Task;
         /// How files are written, by an extension that stands for it as in `jsonl`; as their names
         /// say if not given
         [value_name = "EXTENSION"] format: String;
@@ -79,6 +98,9 @@ options! {
         /// The share of what is expected of each token of a target that is spread over the
         /// vocabulary in training (seq2seq); 0 if not given
         [value_name = "SHARE"] label_smoothing: f64, Use, Task;
+        /// How probable a label must be to be predicted, where each is there or not by itself
+        /// (multi-label); 0.5 if not given
+        [value_name = "P"] threshold: f64, Use, Task;
         /// The most tokens of a sequence, special tokens included: longer texts are cut, longer
         /// sentences read in windows, documents in blocks. 128, or as many as the model takes, if
         /// not given

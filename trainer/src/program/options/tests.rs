@@ -122,9 +122,16 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
     assert_eq!(
         missing,
         [
+            "pair-separator",
+            "label-separator",
+            "skip-unlabelled",
+            "scheme-from",
+            "scheme-to",
+            "strict",
             "source-prefix",
             "max-target-length",
             "label-smoothing",
+            "threshold",
             "init",
             "adapters",
             "setup",
@@ -138,7 +145,12 @@ fn run_toml_reads_every_option_and_reproduces_the_run() {
             "cache-prefix",
             "memory-budget",
             "variant",
-            "adapter-column"
+            "adapter-column",
+            "folds",
+            "fold",
+            "seeds",
+            "curve",
+            "train-examples"
         ],
         "the others are in ALL"
     );

@@ -29,7 +29,11 @@ use crate::{
     error::{Error, Result},
     reports::entities::{Entities, Entity},
 };
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    str::FromStr,
+};
 
 /// What the letters of tags say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,23 @@ type Pattern = (&'static str, &'static str, Types);
 
 const LETTERS: &str = "IOBESUL";
 const IOB_INSIDE: &[Pattern] = &[("BI", "I", Same)];
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+impl FromStr for Scheme {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Scheme, String> {
+        Scheme::named(name).ok_or_else(|| {
+            let names = Scheme::ALL.map(Scheme::name).join(", ");
+            format!("`{name}` is no scheme of tags; there are {names}, and bio for iob2")
+        })
+    }
+}
+crate::by_text!(Scheme);
 
 impl Scheme {
     /// All of them.
