@@ -78,8 +78,8 @@ impl Directory {
         &self.path
     }
     /// In one moment: `whole`, if given, is all that the run has besides its reports, else what it
-    /// has stays; `more` comes or is replaced, and so does what is to be `streamed`, a name and a writer; whatever is
-    /// `over` goes, and so do the files of the run before.
+    /// has stays; `more` comes or is replaced, and so does what is to be `streamed`, a name and a
+    /// writer; whatever is `over` goes, and so do the files of the run before.
     pub fn save(
         &mut self,
         whole: Option<&[File]>,

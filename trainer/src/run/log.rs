@@ -71,8 +71,8 @@ fn now() -> f64 {
 }
 
 impl Log {
-    /// Epochs that are over, and the share of the one under way as far as it is known; `samples` are
-    /// the examples of an epoch.
+    /// Epochs that are over, and the share of the one under way as far as it is known; `samples`
+    /// are the examples of an epoch.
     pub fn epoch(&self, samples: Option<u64>) -> f64 {
         self.over + self.share(samples).unwrap_or(0.0)
     }
@@ -117,8 +117,7 @@ impl Log {
         let seen = std::mem::take(&mut self.in_epoch);
         self.of_epoch = self.of_epoch.max(Some(seen));
     }
-    /// A file of the events that are in none yet, if there are some, with the notes of which it says
-    /// that they are.
+    /// A file of the events that are in none yet, if there are some, and the notes that know of it.
     pub fn events(&self) -> Option<(Log, (String, Vec<u8>))> {
         let (written, before) = self.written;
         let notes = self.history.0.get(written..).filter(|notes| !notes.is_empty())?;

@@ -217,8 +217,7 @@ fn drawn(labels: &[&str], rows: &[Value]) -> String {
         let all = counts.iter().sum::<u64>().max(1);
         body += &format!("<tr><th scope=\"row\">{}</th>", escape(labels[i]));
         for (j, n) in counts.into_iter().enumerate() {
-            // a few that are wrong are to be seen, and nothing is so strong that the number could not
-            // be read on it
+            // a few that are wrong are to be seen, and on the strongest colour the number
             let share = n as f64 / all as f64;
             let share = 62.0 * if i == j { share } else { share.sqrt() };
             let class = match (i == j, n) {
