@@ -99,10 +99,14 @@ fn heads_of_transformers_own_models_are_taken_over() {
     };
     let names = |h: Head| h.labels().to_vec();
     assert_eq!(names(head(&|v| v["label2id"] = Value::Null).unwrap()), ["LABEL_0", "LABEL_1"]);
-    let other = head(&|v| v["model_class"] = json!("BertForQuestionAnswering"));
+    let other = head(&|v| v["model_class"] = json!("BertForNextSentencePrediction"));
     says(
         other.map_err(|e| e.to_string()),
-        &["head_config.json", "`BertForQuestionAnswering` is not known", "BertForSequenceClassification"],
+        &[
+            "head_config.json",
+            "`BertForNextSentencePrediction` is not known",
+            "BertForSequenceClassification",
+        ],
     );
 }
 

@@ -43,6 +43,47 @@ fn cross_entropy_of_logits() {
     }
 }
 
+/// -log softmax over the rows of each example at its target, summed over examples and averaged over
+/// columns.
+fn of_rows(z: &[f64], lengths: &[usize], targets: &[u32]) -> f64 {
+    let columns = targets.len() / lengths.len();
+    let (mut sum, mut first) = (0.0, 0);
+    for (rows, targets) in lengths.iter().zip(targets.chunks(columns)) {
+        for (k, target) in targets.iter().enumerate().filter(|(_, t)| **t != IGNORED) {
+            let column: Vec<f64> = (0..*rows).map(|i| z[(first + i) * columns + k]).collect();
+            sum += losses(&column, &[*target]);
+        }
+        first += rows;
+    }
+    sum / columns as f64
+}
+#[test]
+fn cross_entropy_of_rows_of_ragged_examples() {
+    for (lengths, targets) in [
+        (&[1][..], &[0][..]),
+        (&[3, 1, 4], &[2, 0, IGNORED]),
+        (&[5, 2], &[1, 4, 0, 0]),
+        (&[2, 0, 6, 3], &[IGNORED, 1, IGNORED, IGNORED, 5, 0, IGNORED, IGNORED]),
+        (&[4], &[3, 0, 2]),
+    ] {
+        let (rows, columns) = (lengths.iter().sum::<usize>(), targets.len() / lengths.len());
+        check(
+            &format!("cross_entropy_of_rows {lengths:?} {targets:?}"),
+            Pass::gradients(),
+            &[leaf(1, &[rows, columns])],
+            |cx, w| {
+                let z = input(cx, w[0].clone(), &pack([rows]));
+                let (loss, count) = cx.cross_entropy_of_rows(&z, lengths, targets).unwrap();
+                let labelled = targets.chunks(columns).filter(|t| t.iter().any(|t| *t != IGNORED));
+                assert_eq!(count, labelled.count());
+                assert!(cx.cross_entropy_of_rows(&z, lengths, &[]).is_err());
+                loss
+            },
+            |x| vec![of_rows(&x[0], lengths, targets)],
+        );
+    }
+}
+
 /// x Wᵀ + b, or x W + b if stored (in, out).
 fn logits(x: &[Vec<f64>], [rows, outputs, inputs]: [usize; 3], in_out: bool) -> Vec<f64> {
     let (down, right) = if in_out { (outputs, 1) } else { (1, inputs) };

@@ -123,8 +123,12 @@ fn the_head_of_every_class_of_transformers_with_one_layer() {
         let named: Vec<&str> = class.modules.iter().flatten().copied().collect();
         let [module] = named[..] else { continue };
         let (dir, fields) = (tempfile::tempdir().unwrap(), (class.fields)());
-        let rows = if class.labelled { 3 } else { host.vocabulary };
-        let has_bias = fields["bias"].as_bool().unwrap_or(class.labelled);
+        let (rows, has_bias) = match kind.name {
+            "multiple_choice" => (1, true),
+            "question_answering" => (2, true),
+            _ if class.labelled => (3, fields["bias"].as_bool().unwrap_or(true)),
+            _ => (host.vocabulary, fields["bias"].as_bool().unwrap_or(false)),
+        };
         let values = support::noise(1, rows * 32);
         let mut all = vec![(format!("{module}.weight"), TensorData::f32(&values, &[rows, 32]))];
         if has_bias {

@@ -30,6 +30,7 @@ pub mod binary_cross_entropy;
 pub mod bottleneck;
 pub mod convert;
 pub mod cross_entropy;
+pub mod cross_entropy_of_rows;
 pub mod dropout;
 pub mod elementwise;
 pub mod gated;
@@ -70,6 +71,7 @@ pub const KERNELS: &[Kernel] = &[
     dropout::KERNEL,
     gather::KERNEL,
     cross_entropy::KERNEL,
+    cross_entropy_of_rows::KERNEL,
     vocabulary_loss::KERNEL,
     squared_error::KERNEL,
     binary_cross_entropy::KERNEL,

@@ -177,6 +177,12 @@ def texts():
         "pairs": "sentence1,sentence2,label\na,b,1\nc,\"d\",0\n",
         "jsonl": "{\"text\":\"a\",\"label\":1}\n\n{\"label\":true,\"text\":\"b\\u00e9\"}\r\n{\"text\":\"c\",\"label\":0.5}\n",
         "jsonl-words": "{\"tokens\":[\"a\",\"b\"],\"ner_tags\":[\"O\",\"B-X\"]}\n{\"words\":[\"c\"],\"tags\":[1]}\n",
+        "squad": '{"version":"2.0","data":[{"paragraphs":[{"context":"a b","qas":[{"id":"x","question":"b?","answers":'
+                 '[{"text":"b","answer_start":2}]},{"question":"c?","answers":[],"is_impossible":true}]}]}]}\n',
+        "questions": '{"id":3,"question":"b?","context":"\u00e9 b","answers":{"text":["b"],"answer_start":[2]}}\n',
+        "choices": '{"context":"a","question":"b","choices":["c","d"],"label":"B"}\n{"question":"a","choices":{"text":["b"],'
+                   '"label":["1"]},"answerKey":"1"}\n',
+        "swag": "sent1,sent2,ending0,ending1,label\na,b,c,d,1\n",
         "conll": "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\nPeter\tB-PER\n",
         "conllu": "# sent_id = 1\n1\tThe\tthe\tDET\tDT\t_\t2\tdet\t_\t_\n2-3\tof\t_\t_\t_\t_\t_\t_\t_\t_\n"
                   "2\ta\ta\tX\t_\t_\t0\troot\t_\t_\n2.1\tb\t_\t_\t_\t_\t_\t_\t_\t_\n\n",

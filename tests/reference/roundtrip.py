@@ -89,6 +89,8 @@ def library_rows(module, batch):
                 inputs["use_cache"] = False
             out.append(module(**inputs))
     torch.set_default_dtype(torch.float32)
+    if "start_logits" in out[0]:
+        return {"logits": torch.cat([torch.stack([o.start_logits[0], o.end_logits[0]], 1) for o in out]).numpy()}
     if "logits" not in out[0]:
         return {"last_hidden_state": torch.cat([o.last_hidden_state[0] for o in out]).numpy()}
     rows = [o.logits[0] for o in out]  # (labels) of a sequence, or (tokens, labels), perhaps behind those of a prompt

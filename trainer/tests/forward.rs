@@ -49,7 +49,12 @@ fn check(model: &str, fixture: &str, flags: &str) {
     for (name, expected) in &expected {
         let bound = if name.starts_with("grad.") { 1e-4 } else { 1e-5 };
         let worst = difference(&found[name], expected);
-        assert!(worst < bound, "{fixture}: {name} is off by {worst}");
+        // that of a bias behind which a softmax over rows stands is nothing but rounding
+        let is_zero = |of: &[f32]| name.starts_with("grad.") && of.iter().all(|x| x.abs() < 1e-6);
+        assert!(
+            worst < bound || is_zero(&found[name]) && is_zero(expected),
+            "{fixture}: {name} is off by {worst}"
+        );
     }
     let more: Vec<_> =
         found.keys().filter(|n| n.starts_with("grad.") && !expected.contains_key(*n)).collect();
@@ -136,6 +141,14 @@ fn low_rank_updates_of_both_libraries() {
 fn labels_of_tokens() {
     for name in adapters("tagging") {
         check(if name.contains("gpt2") { "gpt2/model" } else { "bert/model" }, &name, "");
+    }
+}
+
+#[test]
+fn starts_and_ends_of_answers() {
+    for name in adapters("spans").iter().filter(|name| name.contains("/qa-")) {
+        let model = ["gpt2", "t5"].into_iter().find(|family| name.contains(family)).unwrap_or("bert");
+        check(&format!("{model}/model"), name, "");
     }
 }
 

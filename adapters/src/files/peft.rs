@@ -16,7 +16,7 @@ pub(crate) const OUTER: &str = "base_model.";
 pub(crate) const ROOT: &str = "base_model.model.";
 /// The heads of transformers' models for tasks, which PEFT saves with an adapter
 /// (`modules_to_save`).
-const HEADS: [&str; 2] = ["classifier", "score"];
+const HEADS: [&str; 3] = ["classifier", "qa_outputs", "score"];
 
 /// The files of a configuration and its tensors, with what is said of the model they are for.
 pub(crate) fn files(

@@ -8,6 +8,9 @@ mod causal_lm;
 mod classification;
 mod fields;
 mod multilabel_classification;
+mod multiple_choice;
+mod question_answering;
+mod reading;
 mod seq2seq_lm;
 mod stack;
 mod tagging;
@@ -16,9 +19,13 @@ pub use built_in::BuiltIn;
 pub use causal_lm::CausalLm;
 pub use classification::Classification;
 pub use multilabel_classification::MultiLabelClassification;
+pub use multiple_choice::MultipleChoice;
+pub use question_answering::QuestionAnswering;
 pub use seq2seq_lm::Seq2SeqLm;
 pub use stack::{Layout, Stack};
 pub use tagging::Tagging;
+
+use reading::{adapter_name, read};
 
 use crate::{
     Error, Host, Result,
@@ -51,6 +58,8 @@ pub const HEADS: &[&HeadType] = &[
     &causal_lm::HEAD,
     &classification::HEAD,
     &multilabel_classification::HEAD,
+    &multiple_choice::HEAD,
+    &question_answering::HEAD,
     &seq2seq_lm::HEAD,
     &tagging::HEAD,
 ];
@@ -77,6 +86,11 @@ pub trait HeadConfig: fmt::Debug + Send + Sync + Any {
     /// True if it tells the tokens of the vocabulary apart: then what the model does in front of its
     /// own head is done in front of the last layer.
     fn says_tokens(&self) -> bool {
+        false
+    }
+    /// True if it reads the rows of a decoder beside an encoder as the library has them for all heads
+    /// but those of classes: divided by √C where the model shares its table of embeddings.
+    fn reads_scaled(&self) -> bool {
         false
     }
     /// True if it reads the model's pooler.
@@ -246,6 +260,7 @@ impl Head {
             // the head of a model with a pooler reads it; that of one with `score` the last token
             Some("SEQ_CLS") => Box::new(Classification::of_shape(classes, bias, module == "classifier")),
             Some("TOKEN_CLS") => Box::new(Tagging::of_shape(classes)),
+            Some("QUESTION_ANS") => Box::new(QuestionAnswering::default()),
             other => {
                 let what = format!("`task_type` is {other:?}: what `{module}` is for is not known");
                 return Err(Error::File { path, what });
@@ -349,26 +364,4 @@ impl Parameters for Head {
     fn visit_mut<'a>(&'a mut self, f: &mut dyn FnMut(&'a mut Param)) {
         self.layers.visit_mut(f);
     }
-}
-
-/// The name of the adapter in a directory.
-fn adapter_name(directory: &Path) -> Option<String> {
-    object(&directory.join(ADAPTER_CONFIG)).ok()?.get("name")?.as_str().map(String::from)
-}
-
-/// The `config` of a `head_config.json`.
-fn read(types: &[&HeadType], config: Value, host: &Host) -> Result<Box<dyn HeadConfig>> {
-    let Value::Object(mut fields) = config else {
-        return Err(Error::Config("`config` is not an object".into()));
-    };
-    let name = match fields.remove("head_type") {
-        Some(Value::String(name)) => name,
-        other => return Err(Error::Config(format!("`head_type` is {other:?}, expected a text"))),
-    };
-    let known: Vec<_> = types.iter().map(|t| t.name).collect();
-    let Some(t) = types.iter().find(|t| t.name == name) else {
-        return Err(Error::Config(format!("`head_type` is `{name}`; supported: {}", known.join(", "))));
-    };
-    fields::turned(&mut fields)?;
-    (t.read)(fields, host)
 }

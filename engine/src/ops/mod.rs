@@ -9,6 +9,7 @@ mod binary_cross_entropy;
 mod bottleneck;
 mod columns;
 mod cross_entropy;
+mod cross_entropy_of_rows;
 mod dropout;
 mod elementwise;
 mod embed;

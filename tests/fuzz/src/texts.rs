@@ -1,7 +1,7 @@
 //! Data files and tokenizers.
 use crate::files::parts;
 use engraft::{
-    data::{Columns, Content, Dataset, FORMATS, Header, Quotes, Want},
+    data::{Columns, Content, Dataset, FORMATS, Header, Input, Quotes, Want},
     tasks::{TASKS, Told},
     text::{
         companions::Files,
@@ -86,6 +86,14 @@ fn tokenize(files: &Files, text: Option<&[u8]>) -> bool {
         let _ = (tokenizer.count_words(&words), tokenizer.encode_words(&words));
         if let Ok(data) = Dataset::of_texts("texts", &[text.into(), text.repeat(8)]) {
             let _ = (tokenizer.encode_all(&data), tokenizer.encode_whole(&data));
+        }
+        if let Ok(mut data) = Dataset::of_texts("texts", &["a".into()]) {
+            let (id, question, context) = (String::new(), text.to_string(), text.repeat(8));
+            data.records[0].input = Input::Question { id, question, context };
+            let _ = tokenizer.encode_questions(&data, 3);
+            let (text, seconds) = (text.repeat(8), vec![text.to_string(), String::new()]);
+            data.records[0].input = Input::Choices { text, choices: vec![], seconds };
+            let _ = tokenizer.encode_choices(&data);
         }
     }
     true

@@ -37,8 +37,8 @@ impl Files {
 
 fn add(known: &mut BTreeSet<String>, record: &Record) {
     for label in record.labels() {
-        if !known.contains(label) {
-            known.insert(label.into());
+        if !known.contains(&*label) {
+            known.insert(label.into_owned());
         }
     }
 }

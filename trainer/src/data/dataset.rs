@@ -3,8 +3,9 @@ use super::columns::Columns;
 use super::lines::{Lines, Notes};
 use super::name::Name;
 use super::reading::Reading;
-use super::record::{Chosen, Input, Label, NO_NUMBER, Record, Want};
+use super::record::{Chosen, Input, Label, NO_NUMBER, Record, Span, Want};
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -96,11 +97,17 @@ impl Dataset {
             let input = match &record.input {
                 Input::Text { text, pair } => text.capacity() + pair.as_ref().map_or(0, String::capacity),
                 Input::Words(words) => words.iter().map(text).sum(),
+                Input::Question { id, question, context } => {
+                    id.capacity() + question.capacity() + context.capacity()
+                }
+                Input::Choices { text: one, choices, seconds } => {
+                    one.capacity() + choices.iter().chain(seconds).map(text).sum::<usize>()
+                }
             };
             let name = |name: &Name| size_of::<Option<Name>>() + name.exact().len();
             let label = match &record.label {
-                Label::None => 0,
-                Label::Value(_) => 0,
+                Label::None | Label::Value(_) | Label::Choice(_) => 0,
+                Label::Spans(answers) => answers.iter().map(|a| size_of::<Span>() + a.text.capacity()).sum(),
                 Label::One(label) => label.exact().len(),
                 Label::Set(labels) => labels.iter().map(|l| size_of::<Name>() + l.exact().len()).sum(),
                 Label::Text(text) => text.capacity(),
@@ -120,6 +127,6 @@ impl Dataset {
 
     /// The names of all labels.
     pub fn names(&self) -> BTreeSet<String> {
-        self.records.iter().flat_map(Record::labels).map(Into::into).collect()
+        self.records.iter().flat_map(Record::labels).map(Cow::into_owned).collect()
     }
 }

@@ -98,8 +98,8 @@ impl Files {
             let part = part?;
             seeing.add(&part);
             for label in part.records.iter().flat_map(Record::labels) {
-                if !names.contains(label) {
-                    names.insert(label.to_string());
+                if !names.contains(&*label) {
+                    names.insert(label.into_owned());
                 }
             }
         }

@@ -2,13 +2,23 @@
 use super::format::Format;
 use super::lines::{STDIN, is_gz};
 use super::record::Content;
-use super::{conll, conllu, documents, jsonl, table, words};
+use super::{choices, conll, conllu, documents, jsonl, questions, squad, table, words};
 use crate::error::{Error, Result};
 use std::path::Path;
 
 /// Every format of data files.
-pub const FORMATS: &[Format] =
-    &[table::TSV, table::CSV, jsonl::FORMAT, words::FORMAT, conll::FORMAT, conllu::FORMAT, documents::FORMAT];
+pub const FORMATS: &[Format] = &[
+    table::TSV,
+    table::CSV,
+    jsonl::FORMAT,
+    words::FORMAT,
+    questions::FORMAT,
+    squad::FORMAT,
+    choices::FORMAT,
+    conll::FORMAT,
+    conllu::FORMAT,
+    documents::FORMAT,
+];
 
 /// The format in which the file at `path` holds what is wanted of it: the one that is asked for,
 /// else the one that its extension stands for, in front of `.gz`.

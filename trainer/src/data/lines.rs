@@ -87,6 +87,22 @@ impl Lines {
         }
     }
 
+    /// What there is to say about the files of the data set.
+    pub(super) fn notes(&self) -> Notes {
+        self.notes.clone()
+    }
+
+    /// Some of the bytes that come next, for a format that is not made of lines; none at the end.
+    /// They are counted as read when [`Lines::skip`] is told.
+    pub(super) fn bytes(&mut self) -> Result<&[u8]> {
+        self.reader.fill_buf().map_err(|e| unreadable(&self.path, e, true))
+    }
+
+    /// So many of these bytes were read.
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
+    }
+
     /// The file.
     pub fn path(&self) -> &Arc<Path> {
         &self.path

@@ -10,7 +10,8 @@
 //! |---|---|
 //! | `.tsv` | cells split at tabs; quotes are ordinary characters and nothing is escaped, as in the GLUE files, unless asked for ([`Quotes`]) |
 //! | `.csv` | RFC 4180: cells split at commas, quoted where they hold commas, quotes or line breaks |
-//! | `.jsonl`, `.ndjson` | one JSON object a line; a label may be a string, a number or a boolean, words and their labels are lists |
+//! | `.jsonl`, `.ndjson` | one JSON object a line; a label may be a string, a number or a boolean, words and their labels are lists, as are choices |
+//! | `.json` | questions as SQuAD has them: articles with paragraphs, or a list of objects |
 //! | `.conll` and others | a word a line with its tags, for words |
 //! | `.conllu` | Universal Dependencies, for words |
 //! | `.txt` | a document a line, or documents apart by blank lines; for words the same as `.conll` |
@@ -20,11 +21,13 @@
 
 mod by_adapter;
 mod cells;
+mod choices;
 mod columns;
 mod conll;
 mod conllu;
 mod dataset;
 mod documents;
+mod elements;
 mod files;
 mod finder;
 mod format;
@@ -35,8 +38,10 @@ mod labels;
 mod lines;
 mod name;
 mod object;
+mod questions;
 mod reading;
 mod record;
+mod squad;
 mod survey;
 mod table;
 mod words;
@@ -50,7 +55,7 @@ pub use formats::FORMATS;
 pub use labels::Labels;
 pub use lines::{Lines, Notes, STDIN};
 pub use name::Name;
-pub use record::{Chosen, Content, Input, Label, NO_NUMBER, Record, Want};
+pub use record::{Chosen, Content, Input, Label, NO_NUMBER, Record, Span, Want};
 pub(crate) use survey::Seeing;
 pub use survey::{Seen, Survey};
 

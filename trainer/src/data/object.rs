@@ -49,8 +49,18 @@ impl<'a> Object<'a> {
         Error::line(self.path, self.line, why)
     }
 
+    /// The file.
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+
+    /// Where it stands.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
     /// The text of a field's value: of a name that stands twice the last one, as Python takes it.
-    fn raw(&self, name: &str) -> Result<&str> {
+    pub fn raw(&self, name: &str) -> Result<&str> {
         let found = self.fields.iter().rev().find(|(have, _)| have == name);
         found
             .map(|(_, value)| value.get())
@@ -58,7 +68,7 @@ impl<'a> Object<'a> {
     }
 
     /// A field's value.
-    fn value(&self, name: &str) -> Result<Value> {
+    pub fn value(&self, name: &str) -> Result<Value> {
         self.parsed(name, self.raw(name)?)
     }
 
@@ -150,7 +160,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 }
 
 /// What serde_json says, without the place, which is said otherwise.
-fn why(error: &serde_json::Error) -> String {
+pub(super) fn why(error: &serde_json::Error) -> String {
     error.to_string().split(" at line ").next().unwrap_or_default().into()
 }
 

@@ -1,6 +1,7 @@
 //! What one place of a data file says: texts or words, perhaps with labels.
 use super::name::Name;
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -19,6 +20,10 @@ pub enum Content {
     Documents,
     /// A text and what it is answered with.
     Answers,
+    /// A question about a text, which says the answer.
+    Questions,
+    /// A text, and choices of which one goes with it.
+    Choices,
 }
 
 impl Content {
@@ -50,6 +55,34 @@ pub enum Input {
     },
     /// The words of a sentence: one at least, and none of them empty.
     Words(Vec<String>),
+    /// A question about a text, neither of them empty.
+    Question {
+        /// What it is called.
+        id: String,
+        /// The question.
+        question: String,
+        /// The text.
+        context: String,
+    },
+    /// A text, never empty, and choices: one at least, and none of them empty.
+    Choices {
+        /// The text.
+        text: String,
+        /// The choices, as they stand in the file.
+        choices: Vec<String>,
+        /// What is read beside the text for each of them.
+        seconds: Vec<String>,
+    },
+}
+
+/// A part of a text that answers a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The answer.
+    pub text: String,
+    /// Where it stands: from its first code point to the one behind its last. None if it does not
+    /// stand where the file says.
+    pub range: Option<(usize, usize)>,
 }
 
 /// The number of no class.
@@ -68,6 +101,10 @@ pub enum Label {
     Value(f32),
     /// A text, never empty.
     Text(String),
+    /// The answers of a question, of which each is right; none if its text does not say it.
+    Spans(Vec<Span>),
+    /// The number of the choice that is right, counted from zero.
+    Choice(usize),
     /// One for each word; `None` where a word has none.
     Each(Vec<Option<Name>>),
     /// The same as numbers of classes, [`NO_NUMBER`] where a word has none: what an evaluation
@@ -154,10 +191,11 @@ impl Record {
             _ => Ok(Record { adapter: name.map(String::from), ..self }),
         }
     }
-    /// The text; of words, all of them with spaces between.
-    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+    /// The text, or the question; of words, all of them with spaces between.
+    pub fn text(&self) -> Cow<'_, str> {
         match &self.input {
-            Input::Text { text, .. } => text.into(),
+            Input::Text { text, .. } | Input::Choices { text, .. } => text.into(),
+            Input::Question { question, .. } => question.into(),
             Input::Words(words) => words.join(" ").into(),
         }
     }
@@ -166,13 +204,18 @@ impl Record {
         match &self.input {
             Input::Text { text, .. } => text.len(),
             Input::Words(words) => words.iter().map(|word| word.len() + 1).sum::<usize>().saturating_sub(1),
+            Input::Question { question, .. } => question.len(),
+            Input::Choices { text, seconds, .. } => {
+                text.len() + seconds.iter().map(String::len).sum::<usize>()
+            }
         }
     }
-    /// The second text of a pair.
+    /// The second text of a pair; of a question the text that it is about.
     pub fn pair(&self) -> Option<&str> {
         match &self.input {
             Input::Text { pair, .. } => pair.as_deref(),
-            Input::Words(_) => None,
+            Input::Question { context, .. } => Some(context),
+            Input::Words(_) | Input::Choices { .. } => None,
         }
     }
     /// The text that is to be found; empty where there is none.
@@ -181,20 +224,20 @@ impl Record {
     }
     /// The words of a sentence; none of a text.
     pub fn words(&self) -> &[String] {
-        match &self.input {
-            Input::Text { .. } => &[],
-            Input::Words(words) => words,
-        }
+        if let Input::Words(words) = &self.input { words } else { &[] }
     }
-    /// The names of all its labels, as they are taken.
-    pub fn labels(&self) -> impl Iterator<Item = &str> {
-        let (whole, each) = match &self.label {
-            Label::None | Label::Value(_) | Label::Text(_) | Label::Numbers(_) => (&[][..], &[][..]),
-            Label::One(label) => (std::slice::from_ref(label), &[][..]),
-            Label::Set(labels) => (&labels[..], &[][..]),
-            Label::Each(labels) => (&[][..], &labels[..]),
+    /// The names of all its labels, as they are taken; of choices those that the library gives as
+    /// many as there are.
+    pub fn labels(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let (whole, each, choices) = match (&self.label, &self.input) {
+            (Label::Choice(_), Input::Choices { choices, .. }) => (&[][..], &[][..], choices.len()),
+            (Label::One(label), _) => (std::slice::from_ref(label), &[][..], 0),
+            (Label::Set(labels), _) => (&labels[..], &[][..], 0),
+            (Label::Each(labels), _) => (&[][..], &labels[..], 0),
+            _ => (&[][..], &[][..], 0),
         };
-        whole.iter().chain(each.iter().flatten()).map(Name::taken)
+        let names = whole.iter().chain(each.iter().flatten()).map(|name| Cow::from(name.taken()));
+        names.chain((0..choices).map(|i| Cow::from(format!("LABEL_{i}"))))
     }
 }
 

@@ -52,6 +52,14 @@ impl Seeing {
                 pair.iter().for_each(|pair| self.part(b'p', pair));
             }
             Input::Words(words) => words.iter().for_each(|word| self.part(b'w', word)),
+            Input::Question { question, context, .. } => {
+                self.part(b'q', question);
+                self.part(b'c', context);
+            }
+            Input::Choices { text, seconds, .. } => {
+                self.part(b't', text);
+                seconds.iter().for_each(|second| self.part(b'o', second));
+            }
         }
         match &record.label {
             Label::None | Label::Numbers(_) => {} // numbers stand in no file
@@ -62,6 +70,14 @@ impl Seeing {
             }
             Label::Value(value) => self.part(b'v', &value.to_string()),
             Label::Text(text) => self.part(b'y', text),
+            Label::Choice(number) => self.part(b'k', &number.to_string()),
+            Label::Spans(answers) => {
+                self.part(b's', "");
+                for answer in answers {
+                    self.part(b'a', &answer.text);
+                    answer.range.iter().for_each(|(start, _)| self.part(b'@', &start.to_string()));
+                }
+            }
             Label::Each(labels) => {
                 for label in labels {
                     let (kind, name) = label.as_ref().map_or((b'n', ""), |label| (b'e', label.exact()));

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use super::cells::{Line, Quoted, plain};
+use super::choices;
 use super::columns::{Columns, Quotes};
 use super::finder::{Finder, Indices};
 use super::format::{Format, Records, records};
@@ -11,9 +12,16 @@ use super::header;
 use super::lines::Lines;
 use super::record::{Chosen, Content, Label, Record, Want};
 use crate::error::{Error, Result};
+use serde_json::Value;
 
-const CONTENTS: &[Content] =
-    &[Content::Texts, Content::LabelSets, Content::Values, Content::Documents, Content::Answers];
+const CONTENTS: &[Content] = &[
+    Content::Texts,
+    Content::LabelSets,
+    Content::Values,
+    Content::Documents,
+    Content::Answers,
+    Content::Choices,
+];
 /// TSV's row in the registry.
 pub(super) const TSV: Format = Format {
     extensions: &["tsv"],
@@ -56,6 +64,14 @@ impl Cells {
     }
 }
 
+/// How a row is read.
+enum Form {
+    /// Each of some cells is something.
+    Cells(Indices),
+    /// Several cells are choices.
+    Choices(choices::Form),
+}
+
 /// Finds the columns, then reads every row by them.
 fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     let path = cells.path().to_path_buf();
@@ -85,7 +101,17 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
         (0..width).map(|i| i.to_string()).collect()
     };
     let find = Finder { path: &path, names: &names, what: "column" };
-    let indices = if headed { find.with_header(columns, want)? } else { find.without_header(columns, want)? };
+    let form = match (want.content, headed) {
+        (Content::Choices, false) => {
+            return Err(Error::file(
+                &path,
+                "choices are found by the names of their columns: it needs a header",
+            ));
+        }
+        (Content::Choices, true) => Form::Choices(choices::Form::find(&path, &names, columns, want)?),
+        (_, true) => Form::Cells(find.with_header(columns, want)?),
+        (_, false) => Form::Cells(find.without_header(columns, want)?),
+    };
     if headed && ahead.is_empty() {
         return Err(Error::file(&path, "the file has a header but no rows"));
     }
@@ -93,9 +119,11 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
         ahead.push_front(Ok(first));
     }
     let show = |index: usize| if headed { format!("`{}`", names[index]) } else { format!("column {index}") };
-    let chosen =
-        Chosen { text: show(indices.text), pair: indices.pair.map(show), label: indices.label.map(show) };
-    let shape = Shape { width, indices, content: want.content, separator: columns.separator() };
+    let chosen = match &form {
+        Form::Cells(at) => Chosen { text: show(at.text), pair: at.pair.map(show), label: at.label.map(show) },
+        Form::Choices(form) => form.chosen(),
+    };
+    let shape = Shape { names, form, content: want.content, separator: columns.separator() };
     let next = move || {
         let line = match ahead.pop_front() {
             Some(line) => Some(line?),
@@ -108,8 +136,8 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
 
 /// What every row is like.
 struct Shape {
-    width: usize,
-    indices: Indices,
+    names: Vec<String>,
+    form: Form,
     content: Content,
     /// What stands between the labels of a cell.
     separator: String,
@@ -117,8 +145,9 @@ struct Shape {
 
 impl Shape {
     fn record(&self, path: &Path, row: &Line) -> Result<Record> {
-        let Shape { width, indices, content, separator } = self;
-        if row.cells.len() != *width {
+        let Shape { names, form, content, separator } = self;
+        let width = names.len();
+        if row.cells.len() != width {
             let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });
             let mut why = format!("{} where the first row has {width}", many(row.cells.len()));
             if row.is_cut_off {
@@ -126,6 +155,16 @@ impl Shape {
             }
             return Err(Error::line(path, row.line, why));
         }
+        let indices = match form {
+            Form::Cells(indices) => indices,
+            Form::Choices(form) => {
+                let cell = |name: &str| {
+                    let at = names.iter().position(|have| have == name);
+                    Value::from(at.and_then(|at| row.cells.get(at)).map_or("", String::as_str))
+                };
+                return form.record(path, row.line, &|name| Ok(cell(name)));
+            }
+        };
         let cell = |index: usize| row.cells[index].as_str();
         let (text, label) = (cell(indices.text), indices.label.map(cell));
         let record = match content {

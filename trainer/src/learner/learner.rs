@@ -8,7 +8,7 @@ use crate::{
     Error, Result,
     run::adapter_drop::AdapterDrop,
     tasks::{Answer, Task, Top},
-    text::{batch::Batch, example::Reads},
+    text::batch::Batch,
 };
 use engraft_adapters::{Active, AdapterSet, Compat, Fusion, Head, Setup, Shares, export::composition};
 use engraft_engine::{
@@ -163,9 +163,9 @@ impl Learner {
     }
     /// What answers the model's hooks for a batch.
     pub(super) fn active(&self, batch: &Batch) -> Result<Active<'_>> {
-        self.active_above(batch.len(), 0)
+        self.active_above(batch.input.lengths.len(), 0)
     }
-    /// The same for so many texts, without the adapters of so many lower layers.
+    /// The same for so many sequences, without the adapters of so many lower layers.
     pub(crate) fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
         let active = self.adapters.activate_like(self.compat, &self.setup, items)?;
         match dropped == 0 && self.skipped.is_empty() {
@@ -250,7 +250,7 @@ impl Learner {
         ];
         setting.extend(hashes_of_tokenizer(b.directory())?);
         // behind the last layer only the row that is read is kept, if it is the same in every text
-        let summary = self.task.sample(vec![0], &mut |_| 0).reads == Reads::Summary;
+        let summary = self.task.sample(vec![0], &mut |_| 0).reads.is_summary();
         let keeps = if summary { Keeps::Summary(model.info().summary.clone()) } else { Keeps::All };
         let at = (from, model.info().channels);
         self.prefix = Some(Arc::new(Prefix::open(directory, &setting, precision, at, keeps, b.device())?));
@@ -305,7 +305,7 @@ impl Learner {
     ) -> Result<(f64, Vec<usize>)> {
         let device = self.backbone.device();
         device.install(|| {
-            let active = self.active_above(batch.len(), dropped)?;
+            let active = self.active_above(batch.input.lengths.len(), dropped)?;
             let mut cx = Cx::new(device, &active, pass).with_activations(policy);
             let x = self.hidden(&mut cx, batch, pass, below)?;
             let loss = self.task.loss(&mut cx, self.top(), &x, batch)?;

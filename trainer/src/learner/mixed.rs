@@ -12,7 +12,8 @@ pub fn answers_of_each(learners: &[&Learner], of_item: &[usize], batch: &Batch) 
     let (lowest, pass) = (lowest(learners, of_item, batch)?, Pass::infer());
     let device = lowest.backbone().device();
     device.install(|| {
-        let active = active(learners, of_item)?;
+        let of_sequence = batch.of_sequences(of_item);
+        let active = active(learners, &of_sequence)?;
         let mut cx = Cx::new(device, &active, pass);
         let x = lowest.hidden(&mut cx, batch, pass, (&mut Below::default(), false))?;
         let mut answers = vec![Answer::default(); batch.len()];
@@ -21,7 +22,7 @@ pub fn answers_of_each(learners: &[&Learner], of_item: &[usize], batch: &Batch) 
             if own.is_empty() {
                 continue;
             }
-            let rows = cx.take_sequences(&x, &own)?;
+            let rows = cx.take_sequences(&x, &of_number(&of_sequence, n))?;
             let found = learner.task().answers(&mut cx, learner.top(), &rows, &batch.select(&own))?;
             own.iter().zip(found).for_each(|(i, answer)| answers[*i] = answer);
         }
@@ -44,7 +45,8 @@ pub(crate) fn learn_of_each(
     let lowest = lowest(learners, &batch.whose, batch)?;
     let device = lowest.backbone().device();
     device.install(|| {
-        let active = active(learners, &batch.whose)?;
+        let of_sequence = batch.of_sequences(&batch.whose);
+        let active = active(learners, &of_sequence)?;
         let mut cx = Cx::new(device, &active, pass).with_activations(policy);
         let x = lowest.hidden(&mut cx, batch, pass, (&mut Below::default(), false))?;
         let (mut sums, mut losses, mut dy) = (vec![0.0; learners.len()], vec![], vec![]);
@@ -55,7 +57,7 @@ pub(crate) fn learn_of_each(
             if part.labelled() == 0 {
                 continue;
             }
-            let rows = cx.take_sequences(&x, &own)?;
+            let rows = cx.take_sequences(&x, &of_number(&of_sequence, n))?;
             let loss = learner.task().loss(&mut cx, learner.top(), &rows, &part)?;
             let value = loss.read()?.first().copied().unwrap_or_default();
             sums[n] = f64::from(value);
@@ -96,11 +98,11 @@ pub fn losses_of_each(
 }
 
 /// The places of what has a number.
-pub(crate) fn of_number(of_item: &[usize], n: usize) -> Vec<usize> {
+fn of_number(of_item: &[usize], n: usize) -> Vec<usize> {
     (0..of_item.len()).filter(|i| of_item[*i] == n).collect()
 }
 
-/// What answers the model's hooks.
+/// What answers the model's hooks, from whose each sequence is.
 fn active<'a>(learners: &[&'a Learner], of_item: &[usize]) -> Result<Active<'a>> {
     let each = learners.iter().map(|l| l.active_above(1, 0)).collect::<Result<Vec<_>>>()?;
     Ok(Active::mixed(&each, of_item)?)

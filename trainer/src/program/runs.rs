@@ -272,6 +272,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     }
     if let Some(stream) = &stream {
         note(were_cut(stream.cut(), &stream.files().name(), &task.limits(max_length)), is_quiet);
+        note(stream.notes(), is_quiet);
     }
     let ended: Vec<_> = names.into_iter().zip(outcomes).collect();
     if let Some((home, _)) = &mut home {

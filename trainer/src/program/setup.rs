@@ -87,9 +87,10 @@ pub fn files(task: &TaskType, paths: &[PathBuf], columns: &Columns, purpose: Pur
     Files::new(paths, columns, Want { content: task.content, labels })
 }
 
-/// What to say if texts of a data set were cut.
-pub fn was_cut(encoded: &Encoded, task: &dyn Task, max_length: usize) -> Option<String> {
-    were_cut((encoded.cut, encoded.data.len()), &encoded.data.path, &task.limits(max_length))
+/// What to say of how a data set was read: whether texts of it were cut, and what the task says.
+pub fn was_cut(encoded: &Encoded, task: &dyn Task, max_length: usize) -> Vec<String> {
+    let cut = were_cut((encoded.cut, encoded.data.len()), &encoded.data.path, &task.limits(max_length));
+    cut.into_iter().chain(encoded.notes.iter().cloned()).collect()
 }
 /// What to say if so many texts were cut, of so many in a file: `limits` says to what.
 pub fn were_cut((cut, all): (usize, usize), file: &Path, limits: &str) -> Option<String> {

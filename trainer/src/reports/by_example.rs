@@ -31,12 +31,14 @@ pub struct ExamplePrediction {
     /// The adapter that answered, where each row has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// What was read: a text, an object of the two texts of a pair, a list of words.
+    /// What was read: a text, an object of the two texts of a pair, of a question and its text or of
+    /// a text and its choices, a list of words.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub input: Value,
-    /// What is true: the name of a class, a list of tags, a text; null where nothing is said.
+    /// What is true: the name of a class, a list of tags, a text, the number of a choice, counted from
+    /// zero, a list of all right answers; null where nothing is said.
     pub truth: Value,
-    /// What was predicted, in the same form.
+    /// What was predicted, in the same form; of answers one.
     pub prediction: Value,
     /// The mean loss of what has a label in it, in nats; none where nothing has, or it is no
     /// number.

@@ -36,6 +36,10 @@ impl<'a> Encoding<'a> {
     pub fn cut(&self) -> (usize, usize) {
         (self.carry.cut, self.records)
     }
+    /// What else there is to say so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.carry.notes.iter().cloned().collect()
+    }
     /// What is left behind the last part.
     pub fn rest(self) -> Option<Example> {
         self.task.rest(self.carry)

@@ -29,6 +29,8 @@ pub struct Encoded {
     pub examples: Examples,
     /// Texts that have more tokens than were kept.
     pub cut: usize,
+    /// What else there is to say about how they were read.
+    pub notes: Vec<String>,
     /// Whether an evaluation says something of each example: then all records are there.
     pub by_example: bool,
 }
@@ -62,13 +64,13 @@ impl Encoded {
         encoding: Encoding<'_>,
         purpose: Purpose,
     ) -> Result<Encoded> {
-        let (cut, _) = encoding.cut();
+        let ((cut, _), notes) = (encoding.cut(), encoding.notes());
         examples.extend(encoding.rest());
         examples.shrink();
         if purpose != Purpose::Predict && !examples.iter().any(|e| e.is_labelled()) {
             return Err(Error::file(&data.path, "there is no label in it that belongs to a token"));
         }
-        Ok(Encoded { data, examples, cut, by_example: false })
+        Ok(Encoded { data, examples, cut, notes, by_example: false })
     }
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {
@@ -247,7 +249,7 @@ fn answers_mixed(of: &[&Learner], on: &[&Encoded], size: BatchSize, mode: Mode) 
         let answers = answers_of_each(of, &batch.whose, &batch)?;
         let places = batch.whose.iter().zip(&batch.items);
         places.zip(answers).for_each(|((n, i), answer)| found[*n].push((*i, answer)));
-        batch.input.lengths.iter().for_each(|tokens| progress.step(None, *tokens as u64));
+        batch.lengths().for_each(|tokens| progress.step(None, tokens as u64));
     }
     progress.finish();
     Ok(found.into_iter().map(put_back).collect())

@@ -7,7 +7,7 @@
 use super::step::{Step, Stepping};
 use crate::{
     Error, Result,
-    learner::{Learner, learn_of_each, of_number},
+    learner::{Learner, learn_of_each},
     text::{batch::Batch, example::IGNORED},
 };
 use engraft_engine::{Gradients, kernels::profile::Mark};
@@ -136,7 +136,6 @@ pub(super) fn labels_of_each(batches: &[Batch], learners: usize) -> Result<Vec<u
 
 /// How many examples one learner has, and how many tokens they have.
 pub(super) fn size_of_each(batches: &[Batch], n: usize) -> (usize, usize) {
-    let of = |b: &Batch| of_number(&b.whose, n).into_iter().map(|i| b.input.lengths[i]).collect::<Vec<_>>();
-    let lengths: Vec<usize> = batches.iter().flat_map(of).collect();
-    (lengths.len(), lengths.iter().sum())
+    let own = batches.iter().flat_map(|b| b.lengths().zip(&b.whose)).filter(|(_, whose)| **whose == n);
+    own.fold((0, 0), |(examples, all), (tokens, _)| (examples + 1, all + tokens))
 }

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 use engraft_engine::{Activations, AdamW, Keep};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 /// Batches of one kind that are priced: more than that are never needed, as small ones cost less
 /// than large ones.
@@ -34,9 +34,9 @@ const MOST: usize = 4096;
 /// Batches of one kind with which plans are compared before one is priced with all.
 const FEW: usize = 16;
 
-/// What memory depends on in an example: whose it is, tokens, rows that are read, labels among
-/// them.
-type Shape = (usize, usize, usize, usize);
+/// What memory depends on in an example: whose it is, tokens of its sequences, rows that are read,
+/// labels among them.
+type Shape = (usize, Vec<usize>, usize, usize);
 
 /// Different batches, as the shapes of their examples in order of size; those with most tokens, if
 /// there are too many.
@@ -52,13 +52,12 @@ impl Batches {
     fn add(&mut self, batch: &Batch) {
         let mut labels = batch.labels.as_slice();
         let whose = batch.whose.iter().copied().chain(std::iter::repeat(0));
-        let shape = |((tokens, rows), whose): ((&usize, usize), usize)| {
-            let (own, rest) = labels.split_at(rows.min(labels.len()));
-            labels = rest;
-            (whose, *tokens, rows, own.iter().filter(|label| **label != IGNORED).count())
+        let shape = |((own, rows), whose): ((Range<usize>, usize), usize)| {
+            let of_rows = labels.split_off(..rows.min(labels.len())).unwrap_or_default();
+            let labelled = of_rows.iter().filter(|label| **label != IGNORED).count();
+            (whose, batch.input.lengths[own].to_vec(), rows, labelled)
         };
-        let lengths = batch.input.lengths.iter();
-        let mut shapes: Vec<Shape> = lengths.zip(batch.counts()).zip(whose).map(shape).collect();
+        let mut shapes: Vec<Shape> = batch.sequences().zip(batch.counts()).zip(whose).map(shape).collect();
         shapes.sort_unstable();
         self.is_mixed = !batch.whose.is_empty();
         self.reads = batch.reads.first().cloned().unwrap_or_default();
@@ -72,9 +71,11 @@ impl Batches {
     }
     /// A batch of these shapes: of the token 0, and of the label 0 in front of rows without one.
     fn blank(&self, shapes: &[Shape]) -> Batch {
-        let example = |&(_, tokens, rows, labels): &Shape| {
+        let example = |(_, lengths, rows, labels): &Shape| {
+            let (tokens, rows, labels) = (lengths.iter().sum(), *rows, *labels);
             let reads = match &self.reads {
                 Reads::These(_) => Reads::These((0..rows).collect()),
+                Reads::Choices(_) => Reads::Choices(lengths.clone()),
                 Reads::Decoded { .. } => {
                     Reads::Decoded { start: None, tokens: vec![0; rows.saturating_sub(1)] }
                 }
@@ -90,7 +91,7 @@ impl Batches {
     }
     /// A batch as small as can be, for each of these learners.
     fn least(&self, whose: impl IntoIterator<Item = usize>) -> Batch {
-        self.blank(&whose.into_iter().map(|n| (n, 1, 1, 1)).collect::<Vec<_>>())
+        self.blank(&whose.into_iter().map(|n| (n, vec![1], 1, 1)).collect::<Vec<_>>())
     }
 }
 
@@ -373,10 +374,11 @@ mod tests {
         let examples: Examples = (1..=7).map(example).collect();
         let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
         let data = Dataset::of_texts("--text", &["a".into()]).unwrap();
-        let eval = Encoded { data, examples: examples.iter().take(3).collect(), cut: 0, by_example: false };
+        let few = examples.iter().take(3).collect();
+        let eval = Encoded { data, examples: few, cut: 0, notes: vec![], by_example: false };
         let work = Work::of_run(&s, &examples, Some(&eval)).unwrap();
         let of = |b: &Batches| {
-            let lengths = |shapes: &[Shape]| shapes.iter().map(|s| s.1).collect::<Vec<_>>();
+            let lengths = |shapes: &[Shape]| shapes.iter().flat_map(|s| s.1.clone()).collect::<Vec<_>>();
             b.shapes.iter().map(|(_, shapes)| lengths(shapes)).collect::<Vec<_>>()
         };
         assert_eq!(work.first.iter().map(|b| b.input.lengths.clone()).collect::<Vec<_>>(), [[1, 2], [3, 4]]);
@@ -392,7 +394,7 @@ mod tests {
     #[test]
     fn of_too_many_batches_the_largest_are_kept() {
         let mut b = Batches::default();
-        (1..=MOST + 9).for_each(|n| b.add(&Batches::default().blank(&[(0, n, 1, 1)])));
+        (1..=MOST + 9).for_each(|n| b.add(&Batches::default().blank(&[(0, vec![n], 1, 1)])));
         assert_eq!((b.shapes.len(), b.largest(1).next().unwrap().tokens()), (MOST, MOST + 9));
     }
 }

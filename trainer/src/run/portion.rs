@@ -195,6 +195,6 @@ impl Encoded {
             true => Dataset { count: which.len(), ..self.data.clone() },
             false => self.data.part(&which),
         };
-        Encoded { data, examples, cut: self.cut, by_example: self.by_example }
+        Encoded { data, examples, cut: self.cut, notes: self.notes.clone(), by_example: self.by_example }
     }
 }

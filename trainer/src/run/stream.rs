@@ -21,7 +21,7 @@ use crate::{
         tokenizer::Tokenizer,
     },
 };
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// Tokens of the buffer for each of its examples, if they are longer than that.
 const TOKENS: usize = 256;
@@ -47,6 +47,8 @@ pub struct Stream<'a> {
     len: Cell<Option<u64>>,
     /// Texts that were cut in the epoch under way or the last one, and all that were read in it.
     cut: Cell<(usize, usize)>,
+    /// What else there is to say.
+    notes: RefCell<Vec<String>>,
 }
 
 impl<'a> Stream<'a> {
@@ -64,7 +66,8 @@ impl<'a> Stream<'a> {
         let survey = survey.map_or_else(|| files.survey(), Ok)?;
         let room = Room { examples: buffer, tokens: buffer.saturating_mul(TOKENS) };
         let (sample, len, cut) = (Examples::default(), Cell::default(), Cell::default());
-        let mut stream = Stream { files, survey, task, tokenizer, room, sample, len, cut };
+        let notes = RefCell::default();
+        let mut stream = Stream { files, survey, task, tokenizer, room, sample, len, cut, notes };
         let (mut sample, mut is_labelled) = (Examples::default(), false);
         for example in stream.examples() {
             let (_, example) = example?;
@@ -95,6 +98,10 @@ impl<'a> Stream<'a> {
     pub fn cut(&self) -> (usize, usize) {
         self.cut.get()
     }
+    /// What else the task had to say of them in that epoch.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
+    }
     /// All examples in the order of the files.
     fn examples(&self) -> impl Iterator<Item = Result<Numbered>> + '_ {
         let mut parts = self.files.parts();
@@ -112,6 +119,7 @@ impl<'a> Stream<'a> {
                     seeing.add(&part);
                     let examples = encoding.examples(&part)?;
                     self.cut.set(encoding.cut());
+                    self.notes.replace(encoding.notes());
                     under_way = Some((seeing, encoding));
                     examples
                 }
@@ -156,10 +164,11 @@ impl<'a> Stream<'a> {
 }
 
 impl Stream<'_> {
-    /// How rows are read; what a decoder reads is as long as it may be.
+    /// How rows are read; what a decoder reads is as long as it may be, and there are as many choices
+    /// as there may be.
     fn reads(&self) -> Reads {
         match self.sample.get(0).reads {
-            Reads::Decoded { .. } => self.task.sample(vec![0], &mut |_| 0).reads,
+            Reads::Decoded { .. } | Reads::Choices(_) => self.task.sample(vec![0], &mut |_| 0).reads,
             other => other,
         }
     }
@@ -172,13 +181,17 @@ fn held(example: Example) -> Examples {
     one
 }
 
-/// An example of so many tokens, of which everything is read and has a label that may be; what a
+/// An example of so many tokens, in several sequences the same number in each, of which everything is read and has a label that may be; what a
 /// decoder says beside them is as long as that of this one.
 fn full(tokens: usize, reads: &Reads) -> Example {
     let (reads, labels) = match reads {
         Reads::Summary => (Reads::Summary, 1),
         Reads::All => (Reads::All, tokens),
         Reads::These(_) => (Reads::These((0..tokens).collect()), tokens),
+        Reads::Choices(all) => {
+            let n = all.len().max(1);
+            (Reads::Choices((0..n).map(|i| tokens * (i + 1) / n - tokens * i / n).collect()), 1)
+        }
         Reads::Decoded { .. } => return Example::said(vec![0; tokens], vec![0; reads.decoded()]),
     };
     Example::new(vec![0; tokens], reads, vec![0; labels])
@@ -211,7 +224,7 @@ impl Source for Stream<'_> {
     /// Those of a full buffer.
     fn bytes(&self) -> usize {
         let reads = self.reads();
-        let longest = self.tokenizer.max_length() + reads.decoded();
+        let longest = self.tokenizer.max_length() * reads.sequences() + reads.decoded();
         let tokens = self.room.examples.saturating_mul(longest).min(self.room.tokens.saturating_add(longest));
         // an id and a type; a label and a row
         let each = 5 + if reads == Reads::Summary { 0 } else { 8 };
@@ -222,8 +235,8 @@ impl Source for Stream<'_> {
     /// may be, with one of that length and without.
     fn largest(&self, size: BatchSize) -> Option<Vec<Batch>> {
         let reads = self.reads();
-        let longest = self.tokenizer.max_length();
-        let shortest = self.tokenizer.special_tokens().max(1);
+        let longest = self.tokenizer.max_length() * reads.sequences();
+        let shortest = self.tokenizer.special_tokens().max(1) * reads.sequences();
         let of = |lengths: Vec<usize>| lengths.into_iter().map(|n| full(n, &reads)).collect::<Batch>();
         let cut = |tokens: usize, length: usize| {
             let rest = Some(tokens % length).filter(|rest| *rest > 0);

@@ -113,6 +113,10 @@ impl Service {
         let learner = self.bank.get(name)?;
         let data = match learner.task().content() {
             Content::Words => Dataset::of_sentences("text", texts)?,
+            Content::Questions | Content::Choices => {
+                let name = learner.task().name();
+                return Err(Error::Model(format!("the task {name} reads more than a text: ask for answers")));
+            }
             _ => Dataset::of_texts("text", texts)?,
         };
         let encoded = Encoded::new(data, &learner, tokenizer, Purpose::Predict)?;

@@ -85,7 +85,7 @@ pub fn mean_loss(answers: &[Answer]) -> f64 {
 }
 
 /// log Σ exp of one row, in double precision.
-fn log_sum_exp(logits: &[f32]) -> f64 {
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
     let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     top + logits.iter().map(|x| (f64::from(*x) - top).exp()).sum::<f64>().ln()
 }

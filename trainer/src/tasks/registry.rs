@@ -1,6 +1,6 @@
 //! Every task.
 use super::{
-    causal_lm, classification, multi_label, regression, seq2seq, tagging,
+    causal_lm, classification, multi_label, multiple_choice, question_answering, regression, seq2seq, tagging,
     task::{TaskType, Told},
 };
 use crate::error::{Error, Result};
@@ -15,6 +15,8 @@ pub const TASKS: &[&TaskType] = &[
     &tagging::TASK,
     &causal_lm::TASK,
     &seq2seq::TASK,
+    &question_answering::TASK,
+    &multiple_choice::TASK,
 ];
 
 impl TaskType {

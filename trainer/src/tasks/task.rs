@@ -34,6 +34,8 @@ pub struct Carry {
     pub ids: Vec<u32>,
     /// How many texts were cut so far.
     pub cut: usize,
+    /// What else there is to say about the data, once for all of it.
+    pub notes: BTreeSet<String>,
 }
 
 /// What was computed for one example without dropout.

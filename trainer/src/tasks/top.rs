@@ -2,7 +2,7 @@
 use crate::Result;
 use engraft_adapters::Head;
 use engraft_engine::{Act, Cx, LinearRef, Site};
-use engraft_models::Model;
+use engraft_models::{Kind, Model};
 
 /// A head on a model, or the model's own language-modelling head.
 #[derive(Clone, Copy)]
@@ -26,8 +26,13 @@ impl<'m> Top<'m> {
             let own = if self.model.info().predicts_next() { self.model.to_vocabulary(cx, x)? } else { None };
             return own.ok_or_else(missing);
         };
+        let info = self.model.info();
+        let is_scaled = info.is_tied && matches!(info.kind, Kind::EncoderDecoder { .. });
         let pooled = match head.config().use_pooler() {
             true => self.model.pool(cx, x)?,
+            false if is_scaled && head.config().reads_scaled() => {
+                cx.scale(x.clone(), (info.channels as f32).sqrt().recip())?
+            }
             false => x.clone(),
         };
         let features = head.features(cx, &pooled, self.model.info().head_dropout)?;

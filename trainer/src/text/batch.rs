@@ -47,13 +47,14 @@ impl Batch {
         let ranges = |counts: &mut dyn Iterator<Item = usize>| -> Vec<Range<usize>> {
             counts.scan(0, |end, n| Some(std::mem::replace(end, *end + n)..*end)).collect()
         };
-        let (tokens, rows) = (ranges(&mut self.input.lengths.iter().copied()), ranges(&mut self.counts()));
+        let (tokens, rows) = (ranges(&mut self.lengths()), ranges(&mut self.counts()));
+        let sequences: Vec<Range<usize>> = self.sequences().collect();
         let mut part = Self::default();
         for &i in which {
             let (of, rows) = (tokens[i].clone(), rows[i].clone());
             part.input.ids.extend(&self.input.ids[of.clone()]);
             part.input.types.extend(&self.input.types[of.clone()]);
-            part.input.lengths.push(of.len());
+            part.input.lengths.extend(&self.input.lengths[sequences[i].clone()]);
             part.labels.extend(&self.labels[rows]);
             part.reads.push(self.reads[i].clone());
             part.values.push(self.values[i].clone());
@@ -81,7 +82,7 @@ impl Batch {
     /// The rows that are read, as a model is told them.
     pub fn rows(&self, model: &ModelInfo) -> Rows {
         match self.reads.first() {
-            Some(Reads::Summary) => model.summary.clone(),
+            Some(Reads::Summary | Reads::Choices(_)) => model.summary.clone(),
             Some(Reads::All | Reads::Decoded { .. }) | None => Rows::All,
             Some(Reads::These(_)) => {
                 let chosen = |reads: &Reads| match reads {
@@ -95,7 +96,7 @@ impl Batch {
 
     /// How many rows of each example are read.
     pub fn counts(&self) -> impl Iterator<Item = usize> + '_ {
-        self.reads.iter().zip(&self.input.lengths).map(|(reads, tokens)| reads.count(*tokens))
+        self.reads.iter().zip(self.lengths()).map(|(reads, tokens)| reads.count(tokens))
     }
 
     /// Rows that have a label.
@@ -119,7 +120,10 @@ impl FromIterator<(usize, Example)> for Batch {
             let rows = example.rows();
             batch.input.ids.extend(&example.ids);
             batch.input.types.extend(&example.types);
-            batch.input.lengths.push(example.ids.len());
+            match &example.reads {
+                Reads::Choices(lengths) => batch.input.lengths.extend(lengths),
+                _ => batch.input.lengths.push(example.ids.len()),
+            }
             batch.labels.extend((0..rows).map(|i| example.labels.get(i).copied().unwrap_or(IGNORED)));
             batch.reads.push(example.reads);
             batch.values.push(example.values);

@@ -16,6 +16,8 @@ enum Kind {
     Next,
     All,
     These,
+    /// Several sequences, whose lengths stand in the place of rows.
+    Choices,
     /// A decoder that says its labels: nothing else is stored.
     Said,
     /// A decoder that reads other tokens, which stand in the place of rows.
@@ -51,6 +53,8 @@ pub struct Examples {
     values: Vec<f32>,
     /// Where the values of each example end, or none as long as there are no values.
     value_ends: Vec<usize>,
+    /// How many parts each row has: one, unless the first example that has some says otherwise.
+    parts_of_row: usize,
 }
 
 impl Examples {
@@ -102,6 +106,10 @@ impl Examples {
             false => self.types.get(tokens),
         };
         let kept = |ints: &Ints, are_there: bool| if are_there { ints.get(reads.clone()) } else { vec![] };
+        let parts = match end.has_parts {
+            true => self.parts.get(reads.start * self.parts_of_row..reads.end * self.parts_of_row),
+            false => vec![],
+        };
         let labels = match end.kind {
             Kind::Next => next_tokens(&ids),
             _ => self.labels.get(reads.clone()),
@@ -113,6 +121,9 @@ impl Examples {
                 Kind::These => {
                     Reads::These(kept(&self.rows, true).into_iter().map(|row| row as usize).collect())
                 }
+                Kind::Choices => {
+                    Reads::Choices(kept(&self.rows, true).into_iter().map(|n| n as usize).collect())
+                }
                 Kind::Said => Example::said(vec![], labels.clone()).reads,
                 Kind::Decoded => {
                     let tokens = kept(&self.rows, true);
@@ -122,7 +133,7 @@ impl Examples {
             },
             labels,
             values: self.values(item).to_vec(),
-            parts: kept(&self.parts, end.has_parts),
+            parts,
             record: end.record as usize,
             ids,
             types,
@@ -134,7 +145,8 @@ impl Examples {
         (0..self.len()).map(|item| self.get(item))
     }
 
-    /// Adds an example. Of its labels and parts as many count as rows are read.
+    /// Adds an example. Of its labels as many count as rows are read, and of its parts as many for
+    /// each row as the first example has that has some.
     pub fn push(&mut self, example: Example) {
         let count = example.rows();
         let Example { ids, types, reads, mut labels, values, record, mut parts } = example;
@@ -143,6 +155,7 @@ impl Examples {
             Reads::All if parts.is_empty() && labels == next_tokens(&ids) => Kind::Next,
             Reads::All => Kind::All,
             Reads::These(_) => Kind::These,
+            Reads::Choices(_) => Kind::Choices,
             Reads::Decoded { .. } if Example::said(vec![], labels.clone()).reads == reads => Kind::Said,
             Reads::Decoded { .. } => Kind::Decoded,
         };
@@ -158,7 +171,7 @@ impl Examples {
             self.labels.extend(&labels);
         }
         let rows: Option<Vec<u32>> = match reads {
-            Reads::These(rows) => Some(rows.into_iter().map(|row| row as u32).collect()),
+            Reads::These(rows) | Reads::Choices(rows) => Some(rows.into_iter().map(|n| n as u32).collect()),
             Reads::Decoded { start, tokens } if kind == Kind::Decoded => {
                 Some(std::iter::once(start.unwrap_or(MODELS)).chain(tokens).collect())
             }
@@ -170,9 +183,12 @@ impl Examples {
         } else if !self.rows.is_empty() {
             self.rows.fill_up(self.labels.len());
         }
-        if has_parts || !self.parts.is_empty() {
-            parts.resize(self.labels.len() - from, 0);
-            self.parts.fill_up(from);
+        if self.parts_of_row == 0 && has_parts {
+            self.parts_of_row = (parts.len() / count.max(1)).max(1);
+        }
+        if self.parts_of_row > 0 {
+            parts.resize((self.labels.len() - from) * self.parts_of_row, 0);
+            self.parts.fill_up(from * self.parts_of_row);
             self.parts.extend(&parts);
         }
         if !values.is_empty() || !self.value_ends.is_empty() {
@@ -223,16 +239,17 @@ mod tests {
     use crate::text::example::IGNORED;
     use proptest::prelude::*;
 
-    fn any_example() -> impl Strategy<Value = Example> {
+    fn any_example(parts_of_row: u32) -> impl Strategy<Value = Example> {
         let ids = prop::collection::vec(prop_oneof![0u32..9, 0u32..70_000], 0..6);
-        (ids, 0..7u8, any::<bool>(), any::<bool>(), 0usize..1000, 0u32..300).prop_map(
-            |(ids, kind, two, parts, record, label)| {
+        (ids, 0..8u8, any::<bool>(), any::<bool>(), 0usize..1000, 0u32..300).prop_map(
+            move |(ids, kind, two, parts, record, label)| {
                 let values = vec![label as f32 + 0.5; if record % 5 == 0 { record % 4 } else { 0 }];
                 let rows: Vec<usize> = (0..ids.len()).step_by(2).collect();
                 let reads = match kind {
                     0 => Reads::Summary,
                     1 | 2 => Reads::All,
                     3 => Reads::These(rows),
+                    7 => Reads::Choices(vec![0, ids.len()]),
                     4 => {
                         let said = Example::said(ids, vec![label; 1 + record % 4]);
                         return Example { record, values, ..said };
@@ -248,7 +265,7 @@ mod tests {
                     _ => (0..count as u32).map(|i| if i == 1 { IGNORED } else { label + i }).collect(),
                 };
                 let types = ids.iter().map(|id| u32::from(two && id % 2 == 1)).collect();
-                let parts = if parts { (0..count as u32).collect() } else { vec![] };
+                let parts = if parts { (0..parts_of_row * count as u32).collect() } else { vec![] };
                 Example { ids, types, reads, labels, values, record, parts }
             },
         )
@@ -256,7 +273,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn examples_come_back(all in prop::collection::vec(any_example(), 0..12)) {
+        fn examples_come_back(
+            all in (1u32..3).prop_flat_map(|n| prop::collection::vec(any_example(n), 0..12)),
+        ) {
             let examples: Examples = all.iter().cloned().collect();
             prop_assert_eq!(examples.iter().collect::<Vec<_>>(), all.clone());
             prop_assert_eq!(examples.tokens(), all.iter().map(|e| e.ids.len() + e.reads.decoded()).sum::<usize>());

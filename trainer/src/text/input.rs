@@ -20,7 +20,8 @@ impl Batch {
         };
         let missing = |field: &str| Error::Model(format!("the model's config.json has no `{field}`"));
         let (mut target, mut inputs) = (Target::default(), &self.input.ids[..]);
-        for (reads, n) in self.reads.iter().zip(&self.input.lengths) {
+        let reads = self.reads.iter().flat_map(|reads| std::iter::repeat_n(reads, reads.sequences()));
+        for (reads, n) in reads.zip(&self.input.lengths) {
             let (input, rest) = inputs.split_at(*n);
             inputs = rest;
             let (start, tokens) = match reads {

@@ -44,9 +44,11 @@ pub struct Words {
 /// A tokenizer that fits its model.
 pub struct Tokenizer {
     pub(super) inner: tokenizers::Tokenizer,
-    /// The same without a limit, made when it is needed: for whole documents, and for words.
+    /// The same without a limit, made when it is needed: for whole documents, words, and parts of
+    /// pairs.
     pub(super) whole: OnceLock<Result<tokenizers::Tokenizer, String>>,
     words: OnceLock<Result<tokenizers::Tokenizer, String>>,
+    pub(super) bare: OnceLock<Result<tokenizers::Tokenizer, String>>,
     splits: OnceLock<Splits>,
     pub(super) name: String,
     model: String,
@@ -99,6 +101,7 @@ impl Tokenizer {
             inner,
             whole: OnceLock::new(),
             words: OnceLock::new(),
+            bare: OnceLock::new(),
             splits: OnceLock::new(),
             name: path.display().to_string(),
             model: fit.model.into(),
@@ -120,7 +123,6 @@ impl Tokenizer {
     pub fn special_tokens(&self) -> usize {
         self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
     }
-
     /// Encodes one text or pair.
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<TokenizedText> {
         let encoding = self.ask(|| self.inner.encode_fast(input(text, pair), true))?;
@@ -157,13 +159,11 @@ impl Tokenizer {
             false => Ok((text, pair)),
         }
     }
-
     /// How many tokens a text has, without special tokens.
     fn count(&self, text: &str) -> Result<usize> {
         let whole = self.unlimited(&self.whole, false)?;
         Ok(self.ask(|| whole.encode_fast(text, false))?.len())
     }
-
     /// Where a text may be split without a change of its tokens.
     pub(super) fn splits(&self) -> &Splits {
         self.splits.get_or_init(|| Splits::of(&self.inner))
@@ -255,7 +255,6 @@ impl Tokenizer {
         };
         Ok(TokenizedText { ids, types, is_cut: !encoding.get_overflowing().is_empty() })
     }
-
     /// An id that the model has.
     fn checked(&self, id: u32) -> Result<u32> {
         match (id as usize) < self.vocabulary {

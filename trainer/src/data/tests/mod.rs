@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use std::borrow::Cow;
 use std::io::Write;
 
 use super::*;
@@ -17,11 +18,16 @@ fn parse(name: &str, text: impl AsRef<[u8]>, columns: &Columns, want: Want) -> R
 pub(super) fn parse_words(name: &str, text: &str, columns: &Columns, labels: bool) -> Result<Dataset> {
     Dataset::parse(name, text.as_bytes(), columns, Want { content: Content::Words, labels })
 }
+/// A label that stands in the file.
+fn as_written(label: Cow<'_, str>) -> &str {
+    let Cow::Borrowed(label) = label else { panic!("{label} is made up") };
+    label
+}
 /// Words and labels of every sentence; each word must have one.
 pub(super) fn sentences(data: &Dataset) -> Vec<(Vec<&str>, Vec<&str>)> {
     data.records
         .iter()
-        .map(|r| (r.words().iter().map(String::as_str).collect(), r.labels().collect()))
+        .map(|r| (r.words().iter().map(String::as_str).collect(), r.labels().map(as_written).collect()))
         .collect()
 }
 
@@ -42,8 +48,8 @@ fn seen(data: &Dataset) -> Vec<(&str, Option<&str>, usize)> {
     let mut all = vec![];
     for r in &data.records {
         match &r.input {
-            Input::Text { text, .. } => all.push((text.as_str(), r.labels().next(), r.line)),
-            Input::Words(words) => panic!("{words:?} are no text"),
+            Input::Text { text, .. } => all.push((text.as_str(), r.labels().next().map(as_written), r.line)),
+            other => panic!("{other:?} is no text"),
         }
     }
     all

@@ -206,12 +206,39 @@ pub struct Reading {
     /// adapter if not given, else 0.5
     #[arg(long, value_name = "P")]
     pub threshold: Option<f64>,
+    #[command(flatten)]
+    pub extracting: Extracting,
     /// Texts in a batch [default: 64]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub batch_size: Option<usize>,
     /// Instead: tokens in a batch at most; a longer text is a batch of its own
     #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "batch_size")]
     pub batch_tokens: Option<usize>,
+}
+
+/// How answers are found in texts (question-answering); as in the run.toml beside the adapter if not
+/// given.
+#[derive(Debug, Args)]
+pub struct Extracting {
+    /// How many tokens windows of a text share that follow each other (question-answering); a third
+    /// of --max-length if nothing says so
+    #[arg(long, value_name = "N")]
+    pub doc_stride: Option<usize>,
+    /// How many answers are kept of a question (question-answering), else 20
+    #[arg(long, value_name = "N")]
+    pub n_best: Option<usize>,
+    /// The most tokens of an answer (question-answering), else 30
+    #[arg(long, value_name = "N")]
+    pub max_answer_length: Option<usize>,
+    /// By how much "no answer" must be better than the best answer to be given (question-answering),
+    /// else 0
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub null_score_diff_threshold: Option<f64>,
+    /// Questions may have no answer, as in SQuAD 2.0 (question-answering); an evaluation finds it in
+    /// its data if nothing says so
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          hide_possible_values = true)]
+    pub version_2: Option<bool>,
 }
 
 impl Reading {
@@ -237,6 +264,11 @@ impl Reading {
             source_prefix: self.source_prefix.clone(),
             threshold: self.threshold,
             max_target_length: self.max_target_length,
+            doc_stride: self.extracting.doc_stride,
+            n_best: self.extracting.n_best,
+            max_answer_length: self.extracting.max_answer_length,
+            null_score_diff_threshold: self.extracting.null_score_diff_threshold,
+            version_2: self.extracting.version_2,
             ..Options::default()
         }
     }

@@ -55,6 +55,8 @@ pub fn run(e: &Eval) -> Result<()> {
             Content::Words => "sentences",
             Content::Documents => "documents",
             Content::Answers => "texts with their targets",
+            Content::Questions => "questions",
+            Content::Choices => "texts with choices",
         },
         first.unwrap_or_default(),
         scores.get("loss").unwrap_or(f64::NAN)

@@ -27,6 +27,9 @@ pub fn run(p: &Predict) -> Result<()> {
     }
     let data = match (&p.input[..], task.content) {
         ([], Content::Words) => Some(Dataset::of_sentences("--text", &p.text)?),
+        ([], Content::Questions | Content::Choices) => {
+            bail!("the task {} reads more than a text: give a file, with --input", task.name)
+        }
         ([], _) => Some(Dataset::of_texts("--text", &p.text)?),
         _ => None,
     };

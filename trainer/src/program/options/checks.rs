@@ -336,6 +336,8 @@ impl Settings {
         below_one("adam-beta2", self.adam_beta2)?;
         self.dropout.map_or(Ok(()), |x| below_one("dropout", x))?;
         self.adapter_dropout.map_or(Ok(()), |x| below_one("adapter-dropout", x))?;
+        let finite = |x: f64| check("null-score-diff-threshold", x, x.is_finite(), "it is a number");
+        self.null_score_diff_threshold.map_or(Ok(()), finite)?;
         let share = |x: f64| check("warmup-ratio", x, (0.0..=1.0).contains(&x), "it is from 0 to 1");
         self.warmup_ratio.map_or(Ok(()), share)?;
 

@@ -41,7 +41,8 @@ options! {
         /// approximation, and two to three times faster where the processor has VNNI
         [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use;
         /// Training data: for texts .tsv, .csv or .jsonl files, for words .conll, .conllu or
-        /// .jsonl, for documents .txt or a column of texts, each perhaps packed as .gz; names,
+        /// .jsonl, for documents .txt or a column of texts, for questions SQuAD's .json or .jsonl,
+        /// for choices .jsonl or tables, each perhaps packed as .gz; names,
         /// patterns such as 'data/*.tsv', or - for the standard input; the built-in demonstration
         /// if there is none
         [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"];
@@ -49,12 +50,13 @@ options! {
         [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
-        /// The column of the text, of the words or of the sources, by name or counted from 0; found
+        /// The column of the text, the words, the sources or the questions, by name or counted from 0; found
         /// by its usual name if not given
         [value_name = "COLUMN", visible_alias = "source-column"] text_column: Column, Use;
-        /// The second text's column, for pairs
+        /// The second text's column, for pairs; for questions that of their texts, for choices that of
+        /// what is asked
         [value_name = "COLUMN"] text_pair_column: Column, Use;
-        /// The column of the label, of the words' labels or of the targets; in .conllu upos, xpos,
+        /// The column of the label, the words' labels, the targets or the answers; in .conllu upos, xpos,
         /// deprel, feats or misc:KEY
         [value_name = "COLUMN", visible_alias = "target-column"] label_column: Column, Use;
         /// Whether the first row of a .tsv or .csv file names the columns
@@ -101,6 +103,22 @@ options! {
         /// How probable a label must be to be predicted, where each is there or not by itself
         /// (multi-label); 0.5 if not given
         [value_name = "P"] threshold: f64, Use, Task;
+        /// How many tokens windows of a text share that follow each other (question-answering); a
+        /// third of --max-length if not given, which is 128 of 384
+        [value_name = "N"] doc_stride: usize, Use, Task;
+        /// How many answers are kept of a question, and how many starts and ends of a window are
+        /// looked at (question-answering); 20 if not given
+        [value_name = "N"] n_best: usize, Use, Task;
+        /// The most tokens of an answer (question-answering); 30 if not given
+        [value_name = "N"] max_answer_length: usize, Use, Task;
+        /// By how much "no answer" must be better than the best answer to be given
+        /// (question-answering); 0 if not given
+        [value_name = "X"] null_score_diff_threshold: f64, Use, Task;
+        /// Questions may have no answer, as in SQuAD 2.0 (question-answering); an evaluation finds it
+        /// in its data if not given
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        version_2: bool, Use, Task;
         /// The most tokens of a sequence, special tokens included: longer texts are cut, longer
         /// sentences read in windows, documents in blocks. 128, or as many as the model takes, if
         /// not given
