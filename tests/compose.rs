@@ -224,8 +224,8 @@ fn adapters_in_different_places_are_not_fused() {
     let said =
         |of: &[&Adapter], words: &[&str]| faults::says(fuse(of).map(drop).map_err(|e| e.to_string()), words);
     said(&[&a, &d], &["`a` and `d`", "mh_adapter"]);
-    said(&[&a, &l], &["`a` and `l`"]);
-    said(&[&l], &["none of l is a bottleneck"]);
+    said(&[&a, &l], &["`l` is no bottleneck adapter"]);
+    said(&[&l], &["`l` is no bottleneck adapter"]);
     assert_eq!(fuse(&[&a, &a]).unwrap().mixers().count(), 3);
 }
 

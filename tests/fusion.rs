@@ -199,6 +199,32 @@ fn what_is_not_chosen_is_not_computed() {
 }
 
 #[test]
+fn no_choice_takes_more_bytes_than_are_foretold() {
+    let most = |device: Device, text: &str, bias: [f32; 3]| {
+        let mut w = world_on(device, text).unwrap();
+        w.set.visit_mut(&mut |p: &mut Param| {
+            if p.name().ends_with("gate.bias") {
+                p.buffer_mut().write(&bias).unwrap();
+            }
+        });
+        w.device.ledger().reset_peak();
+        let active = w.set.activate(&Setup::fuse(ADAPTERS), 3).unwrap();
+        let mut cx = Cx::new(&w.device, &active, Pass::gradients());
+        let y = w.model.forward(&mut cx, &tokens(), &Rows::All).unwrap();
+        let dy = w.device.upload(Class::Scratch, &vec![1f32; y.rows() * y.cols()]).unwrap();
+        cx.backward(&y, dy, &mut Gradients::new()).unwrap();
+        w.device.ledger().usage().peak_total()
+    };
+    for text in ["gating[top_k=1]", "gating[top_k=2]", "gating[top_k=2,function=sigmoid]"] {
+        let foretold = most(Device::null(2), text, [0.0; 3]);
+        for bias in [[0.0; 3], [1e4, 0.0, 0.0], [0.0, 1e4, 0.0], [0.0, 1e4, 1e4], [1e4, 0.0, 1e4]] {
+            let found = most(cpu(), text, bias);
+            assert!(found <= foretold, "{text} {bias:?}: {found} of {foretold}");
+        }
+    }
+}
+
+#[test]
 fn the_penalty_pulls_values_to_the_identity() {
     let mut w = world("attention[value_initialized=False]").unwrap();
     let mut g = Gradients::new();

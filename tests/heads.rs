@@ -2,6 +2,7 @@
 mod support;
 use engraft_adapters::{
     Adapter, Head, Host,
+    export::directory,
     heads::{CausalLm, Classification, HEADS, Tagging},
 };
 use engraft_engine::checkpoint::{TensorData, save};
@@ -10,7 +11,7 @@ use engraft_engine::{
 };
 use engraft_models::{Holding, Tokens};
 use serde_json::Value;
-use support::{Expected, cpu, faults::json_of, files::tensors, fixture, relative};
+use support::{Expected, cpu, faults::json_of, files::tensors, fixture, host_of, relative};
 
 #[test]
 fn tags_of_tokens() {
@@ -19,10 +20,11 @@ fn tags_of_tokens() {
         ("tagging/lora-two-layers", "bert/model"),
         ("tagging/gpt2-houlsby", "gpt2/model"),
         ("tagging/peft", "bert/model"),
+        ("tagging/llama-peft", "llama/model"),
     ] {
         let (device, mut set, dir) = (cpu(), ParamSet::new(), fixture(name));
         let model = engraft_models::load_frozen(&fixture(model), &device, Holding::default()).unwrap().model;
-        let host = host(model.info().family);
+        let host = host_of(&*model);
         let adapter = Adapter::load(&dir, &host, model.sites(), &device, &mut set).unwrap();
         let head = Head::load(&dir, &host, &device, &mut set).unwrap();
         assert!(head.config().is::<Tagging>().is_some() && !head.config().use_pooler());
@@ -59,6 +61,12 @@ fn tags_of_tokens() {
         adapter.visit(&mut compare);
         head.visit(&mut compare);
         assert_eq!(compared, want.gradients().len(), "{name}: every gradient of the library");
+        // the head goes back to where it was
+        let files = directory(Some(&adapter), Some(&head), None, &host).unwrap();
+        let file = adapter.format().tensors();
+        let to = tempfile::tempdir().unwrap();
+        std::fs::write(to.path().join(file), &files.iter().find(|(n, _)| n == file).unwrap().1).unwrap();
+        assert!(tensors(&to.path().join(file)).keys().eq(tensors(&dir.join(file)).keys()), "{name}");
     }
 }
 fn host(family: &str) -> Host {

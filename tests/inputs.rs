@@ -14,7 +14,7 @@ use support::{
     fixture, relative,
 };
 
-const CASES: [&str; 23] = [
+const CASES: [&str; 26] = [
     "bert-prefix",
     "bert-prefix-flat",
     "bert-prefix-gates",
@@ -31,6 +31,9 @@ const CASES: [&str; 23] = [
     "bert-invertible",
     "gpt2-invertible",
     "gpt2-invertible-head",
+    "bert-glow",
+    "gpt2-glow",
+    "gpt2-glow-head",
     "bert-loreft",
     "bert-loreft-tied",
     "bert-noreft",
@@ -41,7 +44,7 @@ const CASES: [&str; 23] = [
 ];
 
 /// Numbers that train.
-const COUNTS: [(&str, usize); 7] = [
+const COUNTS: [(&str, usize); 8] = [
     ("prefix_tuning", 9_872_384),
     ("prompt_tuning", 7_680),
     ("loreft", 36_888),
@@ -49,6 +52,7 @@ const COUNTS: [(&str, usize); 7] = [
     ("direft", 36_888),
     ("mam", 22_493_984),
     ("seq_bn_inv", 894_528 + 2 * (2 * 384 * 192 + 192 + 384)),
+    ("seq_bn_inv[inv_adapter=glow]", 894_528 + 2 * (3 * 384 * 192 + 192 + 2 * 384)),
 ];
 /// What cannot be, and what its refusal says.
 const REFUSED: &[(&str, &[&str])] = &[
@@ -64,8 +68,11 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("prompt_tuning[prompt_init=from_string]", &["`prompt_init`", "`random_uniform`"]),
     ("prompt_tuning[combine=suffix]", &["unknown variant `suffix`"]),
     ("prompt_tuning[combine=prefix_after_bos,has_positions=True]", &["`combine`", "`prefix`"]),
-    ("seq_bn_inv[inv_adapter=glow]", &["`inv_adapter` is `glow`", "AdapterHub itself cannot"]),
-    ("seq_bn_inv[inv_adapter=other]", &["`inv_adapter` is `other`", "`nice`"]),
+    ("seq_bn_inv[inv_adapter=other]", &["`inv_adapter` is `other`", "`nice` and `glow`"]),
+    (
+        "seq_bn_inv[inv_adapter=glow,inv_adapter_reduction_factor=None]",
+        &["`inv_adapter_reduction_factor` is missing"],
+    ),
     ("seq_bn_inv[inv_adapter_reduction_factor=0]", &["`inv_adapter_reduction_factor` is 0"]),
     ("seq_bn_inv[inv_adapter_reduction_factor=100]", &["makes 0 channels of 16"]),
     ("loreft[r=0]", &["`r` is 0"]),
@@ -173,11 +180,16 @@ fn adapterhubs_prompts_need_a_norm_of_the_embeddings() {
     says(made("prompt_tuning", "gpt2", &cpu()).map(drop), &["has_positions"]);
     made("prompt_tuning[has_positions=True]", "gpt2", &cpu()).unwrap();
 }
-/// y = NICE(x), and back.
+/// y = NICE(x) or GLOW(x), and back.
 #[test]
 fn an_invertible_adapter_is_undone() {
     let device = cpu();
-    for text in ["seq_bn_inv[non_linearity=gelu]", "double_seq_bn_inv[inv_adapter_reduction_factor=5]"] {
+    for text in [
+        "seq_bn_inv[non_linearity=gelu]",
+        "double_seq_bn_inv[inv_adapter_reduction_factor=5]",
+        "seq_bn_inv[inv_adapter=glow]",
+        "double_seq_bn_inv[inv_adapter=glow,inv_adapter_reduction_factor=3,non_linearity=tanh]",
+    ] {
         let adapter = made(text, "gpt2", &device).unwrap();
         let x = support::noise(4, 7 * 32);
         let mut cx = Cx::new(&device, &adapter, Pass::infer());

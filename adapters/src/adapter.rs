@@ -3,6 +3,7 @@
 use crate::{
     Base, Common, Config, Error, Fields, Here, Host, Loading, Module, Place, Result,
     files::{CONFIG, Card, Format, Paths, nothing_left, object, older, own, peft, write},
+    heads,
 };
 use engraft_engine::{
     Checkpoint, Device, Fresh, Load, Param, ParamSet, Parameters, Site, SiteInfo, Source, Tensor,
@@ -126,7 +127,7 @@ impl Adapter {
             other => other,
         })?;
         if format == Format::Peft {
-            peft::mark_heads(&mut load);
+            heads::mark(&mut load);
         }
         // what stands in layers that are left out has no place any more
         let out: Vec<&SiteInfo> = base.sites.iter().filter(|i| how.is_left_out(i)).collect();
@@ -267,13 +268,14 @@ impl Adapter {
     }
     /// What PEFT's files say of it: the fields of its configuration, and its tensors.
     pub(crate) fn peft(&self) -> Result<(Fields, Vec<(String, TensorData<'_>)>)> {
+        let fields = self.config.peft(&self.sites)?;
         let mut all = self.config.peft_tensors(&self.common)?;
         for (info, module) in self.modules() {
             let named = module.peft()?.into_iter();
             let path = info.in_model(module.home(info));
             all.extend(named.map(|(t, data)| (format!("{}{path}.{t}", peft::ROOT), data)));
         }
-        Ok((self.config.peft(&self.sites)?, all))
+        Ok((fields, all))
     }
     /// Saves [`Self::files`] into a directory, which is made where it is missing.
     pub fn save(&self, directory: &Path, host: &Host) -> Result<()> {

@@ -11,8 +11,9 @@ use crate::{
         HEAD_CONFIG, SETUP, VERSION, json, object,
         peft::{OUTER, ROOT, files},
     },
+    heads::in_peft,
 };
-use engraft_engine::{Device, ParamSet, Storage, checkpoint::TensorData};
+use engraft_engine::{Device, ParamSet, Storage};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -178,14 +179,11 @@ impl Composition {
 /// An adapter's files, with the head among its tensors if transformers has such a one.
 fn peft(adapter: &Adapter, head: Option<&Head>, host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
     let (mut fields, mut all) = adapter.peft()?;
-    if let Some((head, (module, task))) = head.and_then(|h| Some((h, h.config().transformers()?))) {
+    if let Some((task, modules, tensors)) = head.map_or(Ok(None), |head| in_peft(head, host))? {
         let root = if fields.contains_key("num_virtual_tokens") { OUTER } else { ROOT };
         fields.insert("task_type".into(), task.into());
-        fields.insert("modules_to_save".into(), vec![module].into());
-        for (name, t) in head.named() {
-            let tensor = name.rsplit('.').next().unwrap_or_default();
-            all.push((format!("{root}{module}.{tensor}"), TensorData::f32(&t.to_f32()?, t.shape())));
-        }
+        fields.insert("modules_to_save".into(), modules.into_iter().collect());
+        all.extend(tensors.into_iter().map(|(name, t)| (format!("{root}{name}"), t)));
     }
     files(&fields, &all, host)
 }

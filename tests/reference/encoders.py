@@ -1,6 +1,6 @@
 """Writes tests/fixtures/encoders: what tiny random RoBERTas, DistilBERTs, ELECTRAs, ALBERTs and ModernBERTs do.
 
-The oracles are `transformers`, `adapters` and, for ModernBERT, which that library does not have, `peft`. A family is an entry of
+The oracles are `transformers`, `adapters` and `peft`. A family is an entry of
 FAMILIES; its variants are models of their own for the branches of its configuration. common.py says how numbers are computed.
 """
 
@@ -31,6 +31,8 @@ BERT = COMMON | dict(hidden_size=20, num_hidden_layers=2, num_attention_heads=4,
                      max_position_embeddings=LONGEST, type_vocab_size=2)
 SMALL = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=4, intermediate_size=9)
 
+CASES = ("houlsby", "pfeiffer", "parallel", "lora", "prefix", "invertible", "fusion")
+
 
 @dataclass
 class Family:
@@ -42,7 +44,8 @@ class Family:
     variants: dict = field(default_factory=dict)
     types: bool = True
     pooler: bool = True
-    cases: tuple = ("houlsby", "pfeiffer", "parallel", "lora", "prefix", "invertible", "fusion")
+    cases: tuple = CASES
+    peft: dict = None  # where its LoRA stands, and what else of the head it saves
     interface: AdapterModelInterface = None  # what `adapters` is told of a model for which it has no class
 
     def config(self, **more):
@@ -90,7 +93,7 @@ FAMILIES = {
     "bert": Family("Bert", "bert", BERT, cases=(), variants={  # bert.py has the rest
         "untied": dict(tie_word_embeddings=False, hidden_act="relu", layer_norm_eps=1e-3, **SMALL),
     }),
-    "roberta": Family("Roberta", "roberta", ROBERTA, variants={
+    "roberta": Family("Roberta", "roberta", ROBERTA, cases=(*CASES, "peft"), peft=dict(target_modules=["query", "value"]), variants={
         "types": dict(type_vocab_size=3, hidden_act="relu", layer_norm_eps=1e-3, **SMALL),
         "padding-0": dict(pad_token_id=0, max_position_embeddings=LONGEST + 1, hidden_act="gelu_new", **SMALL),
         "padding-7": dict(pad_token_id=7, max_position_embeddings=LONGEST + 8, tie_word_embeddings=False, **SMALL),
@@ -98,11 +101,15 @@ FAMILIES = {
     "xlm-roberta": Family("XLMRoberta", "roberta", ROBERTA, cases=("houlsby",), variants={  # the same code as RoBERTa's
         "types": dict(type_vocab_size=2, tie_word_embeddings=False, **SMALL),
     }),
-    "distilbert": Family("DistilBert", "distilbert", DISTILBERT, types=False, pooler=False, variants={
+    "distilbert": Family("DistilBert", "distilbert", DISTILBERT, types=False, pooler=False, cases=(*CASES, "peft"), peft=dict(
+        target_modules=["q_lin", "lin1"], modules_to_save=["pre_classifier"],
+    ), variants={
         "sinusoidal": dict(dim=12, n_layers=1, hidden_dim=9, sinusoidal_pos_embds=True),
         "untied": dict(dim=12, n_layers=1, hidden_dim=9, activation="relu", tie_word_embeddings=False),
     }),
-    "electra": Family("Electra", "electra", BERT | dict(embedding_size=8), pooler=False, variants={
+    "electra": Family("Electra", "electra", BERT | dict(embedding_size=8), pooler=False, cases=(*CASES, "peft"), peft=dict(
+        target_modules=["value", "attention.output.dense"],
+    ), variants={
         "same-width": SMALL | dict(embedding_size=12, hidden_act="gelu_new", layer_norm_eps=1e-3),
         "untied": SMALL | dict(embedding_size=16, type_vocab_size=1, tie_word_embeddings=False),
     }),
@@ -122,6 +129,7 @@ FAMILIES = {
                 rope_type="yarn", factor=3.0, original_max_position_embeddings=6)),
             "global": NARROW | dict(global_attn_every_n_layers=1, hidden_activation="gelu_new"),
         }, cases=("houlsby", "pfeiffer", "parallel", "lora", "invertible", "fusion", "peft"),
+        peft=dict(target_modules=["Wqkv", "Wi", "Wo"]),
     ),
 }
 BODIES = {family.name + "Model" for family in FAMILIES.values()}
@@ -302,8 +310,7 @@ def own_case(key, family, tensors, name):
 def peft_case(key, family, tensors):
     folder = fresh(OUT / key / "peft")
     model = of_class(family, "ForSequenceClassification", tensors, num_labels=LABELS)
-    options = LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=5, target_modules=["Wqkv", "Wi", "Wo"])
-    model = get_peft_model(model, options)
+    model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=5, **family.peft))
     randomize(model, (key, "peft"), ["lora_", "modules_to_save"])
     rename = save_peft(model, folder)
     record(folder, model, labelled(family, "peft", model.config), classify, rename)

@@ -1,18 +1,22 @@
 """Writes tests/fixtures/tagging and tests/fixtures/heads.
 
-`tagging` holds cases on the tiny models of tests/fixtures/{bert,gpt2}/model whose head gives every token a label. The loss is
+`tagging` holds cases on the tiny models of tests/fixtures/{bert,gpt2,llama}/model whose head gives every token a label. The loss is
 the mean over the tokens that have one. `heads` holds nothing but files of heads, as `adapters` writes them for language models.
 """
 
+from functools import partial
+from types import SimpleNamespace
+
 import torch
 from safetensors.torch import load_file
-from transformers import BertForTokenClassification, GPT2LMHeadModel
+from transformers import BertForTokenClassification, GPT2LMHeadModel, LlamaForTokenClassification
 
 import adapters
 from adapters import BertAdapterModel, DoubleSeqBnConfig, GPT2AdapterModel, LoRAConfig
 from peft import LoraConfig, get_peft_model
 
 import bert
+import decoders
 import gpt2
 from common import FIXTURES, IGNORED, NAME, class_loss, fresh, load, randomize, record, rng, save_peft, sizes
 
@@ -61,6 +65,24 @@ def peft_case(name, tensors):
     record(folder, model, inputs(bert, name, len(TAGS)), forwards(bert), rename)
 
 
+def peft_llama(name, tensors):
+    """The head of LLaMA's kin is called `score`."""
+    folder, of = fresh(TAGGING / name), decoders.FAMILIES["llama"]
+    body = {k: v for k, v in tensors.items() if not k.startswith("lm_head")}
+    model = load(LlamaForTokenClassification(of["config"](num_labels=4)), body)
+    model = get_peft_model(model, LoraConfig(task_type="TOKEN_CLS", r=2, lora_alpha=3, target_modules=["q_proj", "down_proj"]))
+    randomize(model, name, ["lora_", "modules_to_save"])
+    rename = save_peft(model, folder)
+
+    def forward(model, batch):
+        hidden, out = decoders.run(of, model, batch)
+        logits = torch.cat([o.logits[0] for o in out])
+        return hidden, logits, class_loss(logits, sum(batch["labels"], []))
+
+    batch = inputs(SimpleNamespace(inputs=partial(gpt2.inputs, vocab=decoders.VOCAB)), name, 4)
+    record(folder, model, batch, forward, rename)
+
+
 def heads(tensors):
     """Heads of GPT-2 language models. The built-in one is the token embedding, whose weights tests/fixtures/gpt2/model holds."""
     model = load(GPT2LMHeadModel(gpt2.config()), tensors)
@@ -88,6 +110,7 @@ def main():
          dict(num_labels=3, layers=2, activation_function="gelu"))
     case("gpt2-houlsby", gpt2, on_gpt2(), DoubleSeqBnConfig(reduction_factor=8), dict(num_labels=4))
     peft_case("peft", frozen)
+    peft_llama("llama-peft", load_file(FIXTURES / "llama" / "model" / "model.safetensors"))
     heads(decoder)
     sizes(TAGGING)
     sizes(HEADS)

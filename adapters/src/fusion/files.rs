@@ -62,6 +62,10 @@ impl Fusion {
         let all = adapters.iter().map(|a| closed(a)).collect::<Vec<_>>();
         let parts = |sites: &BTreeSet<Site>| sites.iter().map(|s| s.part).collect::<BTreeSet<Part>>();
         for (name, sites) in names.iter().zip(&all) {
+            if sites.is_empty() {
+                let what = format!("`{name}` is no bottleneck adapter, and nothing else can be fused");
+                return Err(Error::Config(what));
+            }
             if parts(sites) != parts(&all[0]) {
                 return Err(Error::Config(format!(
                     "`{}` and `{name}` cannot be fused: they do not stand behind the same sub-layers (`mh_adapter`, \
@@ -71,12 +75,6 @@ impl Fusion {
             }
         }
         let sites: BTreeSet<Site> = all.into_iter().flatten().collect();
-        if sites.is_empty() {
-            return Err(Error::Config(format!(
-                "none of {} is a bottleneck, and nothing else can be fused",
-                names.join(", ")
-            )));
-        }
         let mut fusion = Fusion::empty(name.into(), names, config, base);
         let from = &mut Source::New(&mut Fresh::new(device, set, seed));
         fusion.build(base, &Paths::default(), |s, _| sites.contains(&s), true, from)?;

@@ -5,6 +5,9 @@
 //! `top_k`          x is the mean over the tokens of a sequence; the k adapters with the highest scores are computed for the
 //!                  sequence, and no others; a softmax goes over those k
 //! ```
+//! Which adapters are computed for which sequences decides the shapes of what follows, so the scores
+//! of `top_k` are read in the middle of a pass: a number for each sequence and adapter. The Null
+//! device has no scores; there the choice is one that takes as many bytes as any.
 use super::{
     Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
     space::{Space, columns, constant},
@@ -152,8 +155,11 @@ impl<P: Weight> Mixer for Gating<P> {
         let mut sequences = vec![vec![]; self.gate.get().dims().1];
         for (s, row) in scores.read()?.chunks(n.max(1)).enumerate() {
             let mut order: Vec<usize> = (0..n).collect();
-            // of equal scores that of the first adapter
-            order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+            match cx.device().is_null() {
+                true => order.rotate_left(s * k % n.max(1)),
+                // of equal scores that of the first adapter
+                false => order.sort_by(|a, b| row[*b].total_cmp(&row[*a])),
+            }
             for i in order.into_iter().take(k) {
                 mask[s * n + i] = 1.0;
                 sequences[adapters[i]].push(s);

@@ -14,6 +14,7 @@ pub(super) const HEAD: HeadType = HeadType {
     built_in: &[
         ONE_LAYER,
         BuiltIn { class: "AlbertForSequenceClassification", ..ONE_LAYER },
+        BuiltIn { class: "ModernBertForSequenceClassification", ..ONE_LAYER },
         TWO_LAYERS,
         BuiltIn { class: "XLMRobertaForSequenceClassification", ..TWO_LAYERS },
         BuiltIn {
@@ -118,10 +119,6 @@ impl Classification {
             ..Classification::new(labels)
         }
     }
-    /// One layer to labels without names.
-    pub(super) fn of_shape(labels: usize, bias: bool, pooler: bool) -> Classification {
-        Classification { label2id: None, num_labels: labels, bias, ..Classification::linear(&[], pooler) }
-    }
     fn prediction(&self) -> fields::Prediction<'_> {
         fields::Prediction {
             act: self.activation_function.as_ref(),
@@ -151,13 +148,5 @@ impl HeadConfig for Classification {
     }
     fn use_pooler(&self) -> bool {
         self.use_pooler
-    }
-    fn transformers(&self) -> Option<(&'static str, &'static str)> {
-        let module = match (self.layers, self.use_pooler, self.bias) {
-            (1, true, true) => "classifier",
-            (1, false, false) => "score",
-            _ => return None,
-        };
-        Some((module, "SEQ_CLS"))
     }
 }

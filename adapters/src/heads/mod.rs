@@ -16,6 +16,7 @@ mod stack;
 mod tagging;
 
 pub use built_in::BuiltIn;
+pub(crate) use built_in::{in_peft, mark};
 pub use causal_lm::CausalLm;
 pub use classification::Classification;
 pub use multilabel_classification::MultiLabelClassification;
@@ -29,10 +30,7 @@ use reading::{adapter_name, read};
 
 use crate::{
     Error, Host, Result,
-    files::{
-        CONFIG as ADAPTER_CONFIG, Card, Format, HEAD_CONFIG as CONFIG, HEAD_TENSORS, nothing_left, object,
-        peft, tensors, write,
-    },
+    files::{Card, HEAD_CONFIG as CONFIG, HEAD_TENSORS, nothing_left, peft, tensors, write},
     grammar::Fields,
 };
 use engraft_engine::{
@@ -77,11 +75,6 @@ pub trait HeadConfig: fmt::Debug + Send + Sync + Any {
     /// Names of the classes by number; none if it predicts no classes.
     fn labels(&self) -> Result<Vec<String>> {
         Ok(vec![])
-    }
-    /// The head of transformers' models for tasks that is the same (`classifier`, `score`), and
-    /// PEFT's name of the task.
-    fn transformers(&self) -> Option<(&'static str, &'static str)> {
-        None
     }
     /// True if it tells the tokens of the vocabulary apart: then what the model does in front of its
     /// own head is done in front of the last layer.
@@ -188,7 +181,7 @@ impl Head {
     pub fn find(directory: &Path, host: &Host, device: &Device, set: &mut ParamSet) -> Result<Option<Head>> {
         match directory.join(CONFIG).exists() {
             true => Head::load(directory, host, device, set).map(Some),
-            false => Head::of_peft(directory, host, device, set, true),
+            false => built_in::of_peft(directory, host, device, set, true),
         }
     }
     /// The same for a head that does not train.
@@ -206,19 +199,18 @@ impl Head {
         let (trains, mut none) = (set.is_some(), ParamSet::new());
         let set = set.unwrap_or(&mut none);
         if !directory.join(CONFIG).exists()
-            && let Some(head) = Head::of_peft(directory, host, device, &mut *set, trains)?
+            && let Some(head) = built_in::of_peft(directory, host, device, &mut *set, trains)?
         {
             return Ok(head);
         }
         let path = directory.join(CONFIG);
         let bad = |what: String| Error::File { path: path.clone(), what };
         let card = Card::read(&path, host)?;
-        let all: Vec<_> = types.iter().flat_map(|t| t.built_in.iter().map(|b| (t.name, b))).collect();
-        let built_in = match &card.config {
-            Value::Null => Some(built_in::config(&all, &card).map_err(|e| bad(e.to_string()))?),
+        let own = match &card.config {
+            Value::Null => Some(built_in::taken_over(types, &card).map_err(|e| bad(e.to_string()))?),
             _ => None,
         };
-        let (fields, modules) = built_in.unwrap_or((card.config, &[]));
+        let (fields, modules) = own.unwrap_or((card.config, &[]));
         let config = read(types, fields, host).map_err(|e| bad(e.to_string()))?;
         config.check().map_err(|e| bad(e.to_string()))?;
         let name = match card.name {
@@ -233,42 +225,6 @@ impl Head {
         let head = Head::build(config, &place, &mut Source::File(&mut load))?;
         nothing_left(&load, checkpoint.path(), "head")?;
         Ok(head)
-    }
-    /// The head among the tensors of an adapter of PEFT's, if there is one.
-    fn of_peft(
-        directory: &Path,
-        host: &Host,
-        device: &Device,
-        set: &mut ParamSet,
-        trains: bool,
-    ) -> Result<Option<Head>> {
-        let path = directory.join(ADAPTER_CONFIG);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let fields = object(&path)?;
-        if Format::of(&fields) != Format::Peft {
-            return Ok(None);
-        }
-        let checkpoint = Checkpoint::open_first(directory, &Format::Peft.readable())?;
-        let Some((at, module, _)) = checkpoint.names().find_map(peft::head_of) else {
-            return Ok(None);
-        };
-        let classes = checkpoint.shape(&format!("{at}.weight")).and_then(|s| s.first().copied()).unwrap_or(0);
-        let bias = checkpoint.has(&format!("{at}.bias"));
-        let config: Box<dyn HeadConfig> = match fields.get("task_type").and_then(Value::as_str) {
-            // the head of a model with a pooler reads it; that of one with `score` the last token
-            Some("SEQ_CLS") => Box::new(Classification::of_shape(classes, bias, module == "classifier")),
-            Some("TOKEN_CLS") => Box::new(Tagging::of_shape(classes)),
-            Some("QUESTION_ANS") => Box::new(QuestionAnswering::default()),
-            other => {
-                let what = format!("`task_type` is {other:?}: what `{module}` is for is not known");
-                return Err(Error::File { path, what });
-            }
-        };
-        let mut load = Load::new(&checkpoint, device, set);
-        let place = HeadPlace { name: peft::NAME, host, modules: &[None, Some(&at)], trains };
-        Head::build(config, &place, &mut Source::File(&mut load)).map(Some)
     }
     /// Trains no more.
     pub fn freeze(self) -> Head {

@@ -37,7 +37,4 @@ impl HeadConfig for MultiLabelClassification {
     fn use_pooler(&self) -> bool {
         self.0.use_pooler
     }
-    fn transformers(&self) -> Option<(&'static str, &'static str)> {
-        self.0.transformers()
-    }
 }

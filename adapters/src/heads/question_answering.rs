@@ -98,7 +98,4 @@ impl HeadConfig for QuestionAnswering {
     fn reads_scaled(&self) -> bool {
         true
     }
-    fn transformers(&self) -> Option<(&'static str, &'static str)> {
-        (self.layers == 1).then_some(("qa_outputs", "QUESTION_ANS"))
-    }
 }

@@ -62,10 +62,6 @@ impl Tagging {
             num_labels: labels.len(),
         }
     }
-    /// One layer to labels without names.
-    pub(super) fn of_shape(labels: usize) -> Tagging {
-        Tagging { activation_function: None, label2id: None, num_labels: labels, ..Tagging::new(&[]) }
-    }
     fn prediction(&self) -> fields::Prediction<'_> {
         fields::Prediction {
             act: self.activation_function.as_ref(),
@@ -89,9 +85,6 @@ impl HeadConfig for Tagging {
     }
     fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
         self.prediction().build(place, from)
-    }
-    fn transformers(&self) -> Option<(&'static str, &'static str)> {
-        (self.layers == 1).then_some(("classifier", "TOKEN_CLS"))
     }
     fn labels(&self) -> Result<Vec<String>> {
         fields::names(&self.label2id, self.num_labels)

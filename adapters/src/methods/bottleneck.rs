@@ -123,7 +123,7 @@ mod tests {
     fn what_is_not_computed_is_refused() {
         let base = serde_json::to_value(BnConfig::houlsby()).unwrap();
         for (field, value) in [
-            ("inv_adapter", serde_json::json!("glow")),
+            ("inv_adapter", serde_json::json!("realnvp")),
             ("stochastic_depth", serde_json::json!(1.0)),
             ("stochastic_depth", serde_json::json!(-0.1)),
             ("non_linearity", serde_json::json!("xielu")),

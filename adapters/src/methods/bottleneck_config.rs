@@ -118,7 +118,7 @@ pub struct BnConfig {
     /// The library's seed for new weights; it says nothing about loaded ones.
     #[serde(default)]
     pub init_weights_seed: Option<u64>,
-    /// Invertible adapters behind the embeddings: `nice`.
+    /// Invertible adapters behind the embeddings: `nice` or `glow`.
     #[serde(default)]
     pub inv_adapter: Option<String>,
     /// How much narrower the networks of invertible adapters are than their halves; unused without

@@ -211,7 +211,7 @@ pub trait Config: fmt::Debug + Send + Sync {
     /// The `adapter_config.json` of PEFT on a model with these sites; an error if its format cannot
     /// say it.
     fn peft(&self, _sites: &[SiteInfo]) -> Result<Fields> {
-        Err(Error::Config("this method cannot be written in PEFT's format".into()))
+        Err(Error::Config("PEFT has no such method: its format cannot say it".into()))
     }
     /// The tensors of PEFT's checkpoint that stand for the whole model, made of the weights that
     /// its modules share.

@@ -191,13 +191,18 @@ impl Config for PeftLora {
             "attn_matrices": matrices,
             "composition_mode": "add",
             "dropout": self.known.lora_dropout,
+            "dtype": null,
             "init_weights": "lora",
+            "init_weights_seed": null,
             "intermediate_lora": feed_forward[0],
             "leave_out": layers.difference(&adapted).collect::<Vec<_>>(),
             "output_lora": feed_forward[1],
             "r": r,
             "selfattn_lora": !matrices.is_empty(),
+            "use_dora": self.known.use_dora,
             "use_gating": false,
+            "vera_b": null,
+            "vera_d": null,
         });
         written(&fields)
     }

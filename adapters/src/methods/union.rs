@@ -22,9 +22,13 @@ pub(super) const METHOD: Method = Method {
         }))
     },
     // its members are read by whoever knows all methods
-    read: |_, _| Err(Error::Config("a union within a union is not supported".into())),
+    read: |_, _| Err(nested()),
     peft: None,
 };
+
+fn nested() -> Error {
+    Error::Config("a union within a union is not supported: write its members, with `|` between them".into())
+}
 
 /// Several configurations as one.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl Union {
         }
         let is_nested = |m: &Value| m["architecture"] == ARCHITECTURE;
         if members.iter().any(is_nested) {
-            return Err(Error::Config("a union within a union is not supported".into()));
+            return Err(nested());
         }
         Union::new(members.into_iter().map(|m| methods.read(m, version)).collect::<Result<_>>()?)
     }
@@ -71,7 +75,7 @@ impl Config for Union {
             c.adapterhub().is_ok_and(|f| f.get("architecture") == Some(&ARCHITECTURE.into()))
         };
         match self.0.iter().any(|c| is_union(&**c)) {
-            true => Err(Error::Config("a union within a union is not supported".into())),
+            true => Err(nested()),
             false => self.0.iter().try_for_each(|c| c.check()),
         }
     }

@@ -26,8 +26,13 @@ fn case(f: Activation, n: usize, back: bool, timed: bool) -> Case {
     let cost = cost(n, back) + Cost::copy(if back { 4 * n } else { 0 });
     Case {
         label: format!("{f:?} {} {n}", if back { "backward" } else { "forward" }),
-        // its argument is rounded before its steepest part
-        tolerance: if f == Activation::Laplace { 2e-6 } else { 4e-7 },
+        tolerance: match f {
+            // its argument is rounded before its steepest part
+            Activation::Laplace => 2e-6,
+            // its exponent is rounded
+            Activation::SoftExp => 1e-6,
+            _ => 4e-7,
+        },
         flops: cost.flops,
         bytes: cost.bytes,
         timed,

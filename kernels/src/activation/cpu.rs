@@ -27,6 +27,7 @@ macro_rules! with_curve {
             Activation::Sigmoid => $go::<curves::Sigmoid, S>($($arg),*),
             Activation::Tanh => $go::<curves::Tanh, S>($($arg),*),
             Activation::Laplace => $go::<curves::Laplace, S>($($arg),*),
+            Activation::SoftExp => $go::<curves::SoftExp, S>($($arg),*),
             Activation::Linear => $go::<curves::Linear, S>($($arg),*),
         }
     };

@@ -81,7 +81,21 @@ curves! {
         let gaussian = math::normal((x + -super::LAPLACE_MU) * (1.0 / super::LAPLACE_SIGMA)).1;
         gaussian * (DENSITY / super::LAPLACE_SIGMA)
     }
+    SoftExp: |x| { soft_exp(x).0 }, {
+        let (y, slope) = soft_exp(x);
+        y * slope
+    }
     Linear: |x| { x }, { x.all(1.0) }
+}
+
+/// (f(x), f'(x) / f(x)) of `SoftExp`.
+#[inline(always)]
+fn soft_exp<V: F32s>(x: V) -> (V, V) {
+    let [bound, rate] = super::SOFT_EXP;
+    let u = x * (1.0 / bound);
+    let y = math::exp(math::atan(u) * (bound * rate));
+    let t = u.clamp(-1e18, 1e18); // whose square is a number
+    (y, t.fma(t, x.all(1.0)).recip() * rate)
 }
 
 /// With e = eˣ and n = e (e + 2): tanh(log(1 + e)) = n / (n + 2), one minus its square,

@@ -46,6 +46,9 @@ pub enum Activation {
     /// 0.5 (1 + erf((x - μ) / (σ √2))), μ = 0.707107, σ = 0.282095 (Ma et al. 2022; √½ and √(1 /
     /// 4π), as Hugging Face rounds them).
     Laplace,
+    /// exp(5 · 0.636 atan(x / 5)), within e⁻⁵ and e⁵: what GLOW couplings multiply by (Ardizzone et al.
+    /// 2019). It has no name as a layer's non-linearity.
+    SoftExp,
     /// x.
     Linear,
 }
@@ -53,14 +56,16 @@ pub enum Activation {
 #[allow(clippy::approx_constant)] // √½ as Hugging Face rounds it
 const LAPLACE_MU: f32 = 0.707_107;
 const LAPLACE_SIGMA: f32 = 0.282_095;
+/// What bounds the exponent of `SoftExp`, and its slope at 0: 2/π as FrEIA and AdapterHub round it.
+const SOFT_EXP: [f32; 2] = [5.0, 0.636];
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Activation; 14] = {
+    pub const ALL: [Activation; 15] = {
         use Activation::*;
         [
             Gelu, GeluTanh, Gelu10, QuickGelu, Relu, Relu6, Relu2, LeakyRelu, Silu, Mish, Sigmoid, Tanh,
-            Laplace, Linear,
+            Laplace, SoftExp, Linear,
         ]
     };
     /// The non-linearity that Hugging Face or AdapterHub call `name`, if it has no

@@ -1,5 +1,5 @@
 //! The formulas, one number at a time, in double precision: the reference.
-use super::{Activation, LAPLACE_MU, LAPLACE_SIGMA};
+use super::{Activation, LAPLACE_MU, LAPLACE_SIGMA, SOFT_EXP};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 fn phi(x: f64) -> f64 {
@@ -20,6 +20,10 @@ fn normal(x: f64) -> f64 {
 /// What the normal distribution of `Laplace` is a function of.
 fn laplace(x: f64) -> f64 {
     (x - f64::from(LAPLACE_MU)) / f64::from(LAPLACE_SIGMA)
+}
+/// What bounds the exponent of `SoftExp`, and its slope at 0.
+fn soft_exp() -> [f64; 2] {
+    SOFT_EXP.map(f64::from)
 }
 
 /// f(x).
@@ -44,6 +48,10 @@ pub fn value(f: Activation, x: f64) -> f64 {
         Activation::Sigmoid => sigmoid(x),
         Activation::Tanh => x.tanh(),
         Activation::Laplace => phi(laplace(x)),
+        Activation::SoftExp => {
+            let [bound, rate] = soft_exp();
+            (bound * rate * (x / bound).atan()).exp()
+        }
         Activation::Linear => x,
     }
 }
@@ -100,6 +108,10 @@ pub fn derivative(f: Activation, x: f64) -> f64 {
         Activation::Sigmoid => sigmoid(x) * (1.0 - sigmoid(x)),
         Activation::Tanh => 1.0 - x.tanh() * x.tanh(),
         Activation::Laplace => normal(laplace(x)) / f64::from(LAPLACE_SIGMA),
+        Activation::SoftExp => {
+            let [bound, rate] = soft_exp();
+            value(f, x) * rate / (1.0 + (x / bound) * (x / bound))
+        }
         Activation::Linear => 1.0,
     }
 }

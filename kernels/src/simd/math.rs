@@ -1,4 +1,4 @@
-//! exp, the normal distribution, tanh and the logistic function, by polynomials. NaN gives NaN. The
+//! exp, the normal distribution, tanh, the logistic function and atan, by polynomials. NaN gives NaN. The
 //! errors stated are relative, against double precision over all floats, and tested.
 use super::{F32s, Simd};
 use std::f32::consts::LOG2_E;
@@ -131,6 +131,27 @@ pub(crate) fn tanh<V: F32s>(x: V) -> (V, V) {
     let near = (p * square).fma(x, x);
     let far = (x.all(1.0) - e) * r;
     (a.if_less(0.625, near, far).copysign(x), e * r * r * 4.0)
+}
+
+/// atan x to 3e-7: of |x|, or what its reciprocal's leaves to π/2.
+#[inline(always)]
+pub(crate) fn atan<V: F32s>(x: V) -> V {
+    let (a, one) = (x.abs(), x.all(1.0));
+    let u = one.min(a) / one.max(a);
+    let square = u * u;
+    let p = square.polynomial([
+        -2.386_997_3e-3,
+        1.350_777_1e-2,
+        -3.587_154e-2,
+        6.250_169_4e-2,
+        -8.656_880_4e-2,
+        1.103_376_4e-1,
+        -1.427_856_9e-1,
+        1.999_973_9e-1,
+        -3.333_333_2e-1,
+    ]);
+    let p = (p * square).fma(u, u);
+    a.if_less(1.0, p, x.all(std::f32::consts::FRAC_PI_2) - p).copysign(x)
 }
 
 /// The largest of scale · x, -∞ for none; NaN may be passed over.

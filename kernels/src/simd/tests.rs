@@ -1,5 +1,6 @@
 //! The functions against double precision, over all floats.
 use super::{F32s, Level, check, math, simd};
+use std::f32::consts::FRAC_PI_2;
 
 /// Which function of `math`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,6 +12,7 @@ enum F {
     NotSigmoid,
     Tanh,
     NotTanh2,
+    Atan,
 }
 simd! {
     fn apply<S>(s, f: F, x: &[f32], y: &mut [f32]) {
@@ -24,6 +26,7 @@ simd! {
                 F::NotSigmoid => math::sigmoid(x).1,
                 F::Tanh => math::tanh(x).0,
                 F::NotTanh2 => math::tanh(x).1,
+                F::Atan => math::atan(x),
             };
             v.store_part(y);
         }
@@ -38,6 +41,7 @@ fn truth(f: F, x: f64) -> f64 {
         F::NotSigmoid => 1.0 / (1.0 + x.exp()),
         F::Tanh => x.tanh(),
         F::NotTanh2 => 1.0 / (x.cosh() * x.cosh()),
+        F::Atan => x.atan(),
     }
 }
 /// Floats of every exponent and sign, and densely those around which the functions change.
@@ -59,6 +63,7 @@ fn functions_keep_their_stated_errors() {
         (F::NotSigmoid, 3e-7),
         (F::Tanh, 3e-7),
         (F::NotTanh2, 5e-7),
+        (F::Atan, 3e-7),
     ];
     check::levels(|level| {
         for (f, limit) in limits {
@@ -76,11 +81,12 @@ fn functions_keep_their_stated_errors() {
                     continue;
                 }
                 // close to the smallest normal number and below it, results may be 0
-                if t.abs() < 8.0 * f64::from(f32::MIN_POSITIVE) && f != F::Tanh {
+                let odd = [F::Tanh, F::Atan].contains(&f);
+                if t.abs() < 8.0 * f64::from(f32::MIN_POSITIVE) && !odd {
                     assert!((0.0..=1.01 * t + 1e-45).contains(&f64::from(*y)), "{level:?} {f:?}({x}) = {y}");
                     continue;
                 }
-                let floor = if f == F::Tanh { f64::from(f32::MIN_POSITIVE) } else { 0.0 };
+                let floor = if odd { f64::from(f32::MIN_POSITIVE) } else { 0.0 };
                 let error = (f64::from(*y) - t).abs() / t.abs().max(floor);
                 if error > worst.0 || error.is_nan() {
                     worst = (error, *x, *y);
@@ -108,6 +114,7 @@ fn ends_and_not_a_number() {
         (F::NotSigmoid, [0.0, 1.0, f32::NAN, 0.5, 0.5]),
         (F::Tanh, [1.0, -1.0, f32::NAN, 0.0, -0.0]),
         (F::NotTanh2, [0.0, 0.0, f32::NAN, 1.0, 1.0]),
+        (F::Atan, [FRAC_PI_2, -FRAC_PI_2, f32::NAN, 0.0, -0.0]),
     ];
     check::levels(|level| {
         for (f, want) in expect {
