@@ -84,6 +84,30 @@ fn first_rows_are_those_of_prompts_unless_they_stand_behind() {
 }
 
 #[test]
+fn each_sequence_has_rows_of_a_kind_of_its_own() {
+    let seqs: Arc<[Seq]> = [seq(0, 3, 0, 1), seq(3, 3, 1, 0), seq(6, 2, 2, 2), seq(8, 4, 3, 1)].into();
+    let these = Rows::These([vec![], vec![], vec![], vec![2, 0]].into());
+    let each = Rows::Each([Rows::All, Rows::Last, Rows::First, these.clone()].into());
+    assert!(!each.are_in_line() && Rows::Each([Rows::All, Rows::Last].into()).are_in_line());
+    let begin = |rows: &Rows| seqs.iter().map(|s| rows.begin(s)).collect::<Vec<_>>();
+    assert_eq!(begin(&each), [Some(1), Some(2), Some(0), None]);
+    plain(
+        "rows of each kind",
+        &[leaf(1, &[12, 3])],
+        |cx, w| {
+            let x = input(cx, w[0].clone(), &seqs);
+            let few = Rows::Each([Rows::All, Rows::Last].into());
+            assert!(cx.take_rows(&x, &few).is_err());
+            assert!(cx.take_rows(&x, &Rows::Each([Rows::All, few, Rows::All, Rows::All].into())).is_err());
+            let y = cx.take_rows(&x, &each).unwrap();
+            assert_eq!(y.seqs().iter().map(|s| s.len).collect::<Vec<_>>(), [2, 1, 1, 2]);
+            y
+        },
+        |x| rows_of(&x[0], 3, [1, 2, 5, 6, 11, 9]),
+    );
+}
+
+#[test]
 fn rows_that_are_used_twice_get_both_gradients() {
     let (chosen, seqs) = (Rows::These([vec![2, 0, 2], vec![1]].into()), pack([3, 2]));
     plain(

@@ -10,8 +10,8 @@ use std::ops::Range;
 /// Layers `range` of `of`, and behind the last one the norm: the last hidden states of these rows.
 ///
 /// The last layer computes no others where its mask, the one handed over, knows the places of the
-/// queries: without a mask they make no difference, and of `All`, `First` and `Last` they are known.
-/// Others are taken afterwards, and so they are where an adapter reads places.
+/// queries: without a mask they make no difference, and of rows that follow one another they are
+/// known. Others are taken afterwards, and so they are where an adapter reads places.
 pub(crate) fn run<'m>(
     cx: &mut Cx<'m>,
     (range, of): (Range<usize>, usize),
@@ -24,7 +24,7 @@ pub(crate) fn run<'m>(
     let mut late = false;
     for l in range {
         let is_last = l + 1 == of;
-        let knows = mask == Mask::None || !matches!(rows, Rows::These(_));
+        let knows = mask == Mask::None || rows.are_in_line();
         let early = (is_last && knows && !cx.reads_places(l)).then(|| rows.clone());
         late = is_last && early.is_none();
         let layer = layer.clone();
@@ -42,13 +42,7 @@ pub(crate) fn run<'m>(
 
 /// The place in its sequence of the first of these rows; none: of all rows.
 pub(crate) fn first_of(rows: Option<&Rows>, seqs: &[Seq]) -> Vec<usize> {
-    let first = |s: &Seq| match rows {
-        Some(Rows::All) => s.extra,
-        Some(Rows::First) => s.first,
-        Some(Rows::Last) => s.len.saturating_sub(1),
-        Some(Rows::These(_)) | None => 0,
-    };
-    seqs.iter().map(first).collect()
+    seqs.iter().map(|s| rows.and_then(|rows| rows.begin(s)).unwrap_or(0)).collect()
 }
 
 /// What logits are a product with.

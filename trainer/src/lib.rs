@@ -52,6 +52,7 @@ pub mod generation;
 pub mod hub;
 pub mod learner;
 pub mod reports;
+pub mod routing;
 pub mod run;
 pub mod search;
 pub mod serving;

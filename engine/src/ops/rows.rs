@@ -20,8 +20,37 @@ pub enum Rows {
     Last,
     /// For each item of the batch these tokens, counted from 0 within its sequence.
     These(Arc<[Vec<usize>]>),
+    /// For each item of the batch rows of a kind of its own.
+    Each(Arc<[Rows]>),
 }
 impl Rows {
+    /// Of how many items of the batch it is said.
+    fn items(&self) -> usize {
+        match self {
+            Rows::All | Rows::First | Rows::Last => usize::MAX,
+            Rows::These(all) => all.len(),
+            Rows::Each(all) => all.iter().map(Rows::items).fold(all.len(), usize::min),
+        }
+    }
+    /// The place in a sequence of the first of these rows, from which they follow one another; none
+    /// where they need not.
+    pub fn begin(&self, s: &Seq) -> Option<usize> {
+        match self {
+            Rows::All => Some(s.extra),
+            Rows::First => Some(s.first),
+            Rows::Last => Some(s.len.saturating_sub(1)),
+            Rows::These(_) => None,
+            Rows::Each(all) => all.get(s.item)?.begin(s),
+        }
+    }
+    /// Whether the rows of every sequence follow one another.
+    pub fn are_in_line(&self) -> bool {
+        match self {
+            Rows::All | Rows::First | Rows::Last => true,
+            Rows::These(_) => false,
+            Rows::Each(all) => all.iter().all(Rows::are_in_line),
+        }
+    }
     /// The rows of one sequence, as places among its rows.
     fn of(&self, s: &Seq) -> Vec<usize> {
         let tokens = s.extra.min(s.len)..s.len;
@@ -30,6 +59,7 @@ impl Rows {
             Rows::First => (s.first..s.len).take(1).collect(),
             Rows::Last => tokens.rev().take(1).collect(),
             Rows::These(rows) => rows.get(s.item).into_iter().flatten().map(|t| tokens.start + t).collect(),
+            Rows::Each(rows) => rows.get(s.item).map(|rows| rows.of(s)).unwrap_or_default(),
         }
     }
 }
@@ -70,10 +100,9 @@ impl<'m> Cx<'m> {
     /// sequence none of whose rows are chosen stays, with no rows. Where every row is chosen x is
     /// given back as it is.
     pub fn take_rows(&mut self, x: &Act, rows: &Rows) -> Result<Act> {
-        if let Rows::These(chosen) = rows
-            && let Some(s) = x.seqs.iter().find(|s| s.item >= chosen.len())
-        {
-            return Err(Error::Shape { op: "take_rows", left: vec![s.item], right: vec![chosen.len()] });
+        let items = rows.items();
+        if let Some(s) = x.seqs.iter().find(|s| s.item >= items) {
+            return Err(Error::Shape { op: "take_rows", left: vec![s.item], right: vec![items] });
         }
         let (index, seqs) = rows.index("take_rows", x)?;
         self.take_indexed("take_rows", x, &index, seqs)

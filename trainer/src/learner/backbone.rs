@@ -178,9 +178,16 @@ impl Backbone {
     }
     /// The same with an adapter on it.
     pub fn hidden_states_with(&self, hooks: &dyn Hooks, tokens: &Tokens) -> Result<Array2<f32>> {
+        self.rows_with(hooks, tokens, &Rows::All)
+    }
+    /// Those of the plain model of some rows, (rows, channels).
+    pub fn hidden_rows(&self, tokens: &Tokens, rows: &Rows) -> Result<Array2<f32>> {
+        self.rows_with(&Plain, tokens, rows)
+    }
+    fn rows_with(&self, hooks: &dyn Hooks, tokens: &Tokens, rows: &Rows) -> Result<Array2<f32>> {
         self.device.install(|| {
             let mut cx = Cx::new(&self.device, hooks, Pass::infer());
-            Ok(self.model.forward(&mut cx, tokens, &Rows::All)?.to_array()?)
+            Ok(self.model.forward(&mut cx, tokens, rows)?.to_array()?)
         })
     }
     /// Refuses a head that reads what the model does not have.

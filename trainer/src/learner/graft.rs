@@ -1,5 +1,9 @@
 //! What is grafted onto a backbone, new or saved.
-use super::{backbone::Backbone, learner::Learner};
+use super::{
+    backbone::Backbone,
+    learner::Learner,
+    part::{NewPart, Part, check},
+};
 use crate::{Error, Result, tasks::Task};
 use engraft_adapters::{
     Adapter, AdapterSet, Base, Config, Fusion, Head, HeadConfig, Loading, Setup, export::Composition, fusion,
@@ -106,14 +110,35 @@ impl Backbone {
         let one = |(graft, task)| self.clone().grafted(graft, task, &mut params);
         all.into_iter().map(one).collect()
     }
+    /// A new learner of several tasks, each with a head of its own, and one adapter for all of
+    /// them: it learns from batches that say of every example which task it is of, by number
+    /// ([`step_mixed`](crate::run::mixed::step_mixed)). The graft has no head. A backbone that
+    /// trains is refused.
+    pub fn learner_of(self, graft: Graft, parts: Vec<NewPart>) -> Result<Learner> {
+        check(&parts)?;
+        if self.trains.is_some() || graft.head.is_some() {
+            return Err(Error::Model("several tasks have heads of their own, on a frozen model".into()));
+        }
+        let (mut params, seed) = (ParamSet::new(), graft.seed);
+        let named = self.model().named();
+        let grafted = graft.adapters(&self, self.base(&named), &mut params)?;
+        drop(named);
+        let mut all = vec![];
+        for NewPart { name, head, task, weight } in parts {
+            self.check_head(head.as_deref())?;
+            let head = self.new_head(&name, head, &mut params, seed)?;
+            all.push(Part { name, head, task, weight });
+        }
+        Learner::new(self, grafted, all)
+    }
     fn grafted(self, mut graft: Graft, task: Box<dyn Task>, params: &mut ParamSet) -> Result<Learner> {
         self.check_head(graft.head.as_deref())?;
         let (name, seed, head) = (graft.name.clone(), graft.seed, graft.head.take());
         let named = self.model().named();
-        let (set, setup) = graft.adapters(&self, self.base(&named), params)?;
+        let grafted = graft.adapters(&self, self.base(&named), params)?;
         drop(named);
         let head = self.new_head(&name, head, params, seed)?;
-        Learner::new(self, (set, setup), head, task)
+        Learner::new(self, grafted, vec![Part { name, head, task, weight: 1.0 }])
     }
     /// A learner that starts from what was saved, without the adapter's modules in some layers,
     /// with a new head for a task of its own; none where the model's own serves.
@@ -132,7 +157,7 @@ impl Backbone {
         let how = without(leave_out);
         let (set, setup, _) = self.saved(directory, &how, Some(&mut params))?;
         let head = self.new_head(setup.last().unwrap_or_default(), head, &mut params, seed)?;
-        Learner::new(self, (set, setup), head, task)
+        Learner::new(self, (set, setup), vec![Part::saved(head, task)])
     }
     /// What was saved by [`Learner::save`], AdapterHub or PEFT: adapters with a head or without, or
     /// a head alone. `task` makes the task from the type of the head and its labels.
@@ -161,7 +186,7 @@ impl Backbone {
         };
         self.check_head(head.as_ref().map(Head::config))?;
         let task = task(head.as_ref())?;
-        Learner::new(self, (set, setup), head, task)
+        Learner::new(self, (set, setup), vec![Part::saved(head, task)])
     }
     /// The same of a learner that answers and learns no more: any number of them share one model.
     /// The matrices of its adapters are stored like that, as they are in their files if it is
@@ -180,7 +205,22 @@ impl Backbone {
         let head = at.map(find).transpose()?.flatten().map(Head::freeze);
         self.check_head(head.as_ref().map(Head::config))?;
         let task = task(head.as_ref())?;
-        Learner::new(self, (set, setup), head, task)
+        Learner::new(self, (set, setup), vec![Part::saved(head, task)])
+    }
+    /// The same of an adapter of one directory with the head of another.
+    pub fn load_with_head(
+        self,
+        adapter: impl AsRef<Path>,
+        head: impl AsRef<Path>,
+        task: impl FnOnce(Option<&Head>) -> Result<Box<dyn Task>>,
+    ) -> Result<Learner> {
+        let (adapter, head) = (adapter.as_ref(), head.as_ref());
+        let (_adapter, _head) = (output::reading(adapter)?, output::reading(head)?);
+        let (set, setup, _) = self.saved(adapter, &Loading::default(), None)?;
+        let head = Head::find(head, self.host(), self.device(), &mut ParamSet::new())?.map(Head::freeze);
+        self.check_head(head.as_ref().map(Head::config))?;
+        let task = task(head.as_ref())?;
+        Learner::new(self, (set, setup), vec![Part::saved(head, task)])
     }
     /// The adapters of a directory, which train if there is a set for their weights, and where its
     /// head is.

@@ -2,6 +2,7 @@
 use super::{
     backbone::Backbone,
     below::Below,
+    part::Part,
     prefix::{Keeps, Precision, Prefix, hash_of, hashes_of_tokenizer},
 };
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
 };
 use engraft_adapters::{Active, AdapterSet, Compat, Fusion, Head, Setup, Shares, export::composition};
 use engraft_engine::{
-    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Part,
-    Pass, Plain, Rows, Site, first_touched, kernels, output::Commit,
+    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
+    Plain, Rows, Site, first_touched, kernels, output::Commit,
 };
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -26,13 +27,12 @@ pub struct ParameterCount {
     pub total: usize,
 }
 
-/// A backbone with what is grafted onto it, and the task that it learns.
+/// A backbone with what is grafted onto it, and the task that it learns, or several of them.
 pub struct Learner {
     backbone: Backbone,
     adapters: AdapterSet,
     setup: Setup,
-    head: Option<Head>,
-    task: Box<dyn Task>,
+    parts: Vec<Part>,
     prefix: Option<Arc<Prefix>>,
     compat: Compat,
     /// Layers whose adapters do not answer.
@@ -43,15 +43,16 @@ impl Learner {
     pub(super) fn new(
         backbone: Backbone,
         (adapters, setup): (AdapterSet, Setup),
-        head: Option<Head>,
-        task: Box<dyn Task>,
+        parts: Vec<Part>,
     ) -> Result<Learner> {
-        task.suits(backbone.model().info()).map_err(|why| {
-            let (at, task) = (backbone.directory().display(), task.name());
-            Error::Model(format!("{at} is not for the task {task}: {why}"))
-        })?;
+        for Part { task, .. } in &parts {
+            task.suits(backbone.model().info()).map_err(|why| {
+                let (at, task) = (backbone.directory().display(), task.name());
+                Error::Model(format!("{at} is not for the task {task}: {why}"))
+            })?;
+        }
         let (prefix, compat, skipped) = (None, Compat::default(), vec![]);
-        Ok(Learner { backbone, adapters, setup, head, task, prefix, compat, skipped })
+        Ok(Learner { backbone, adapters, setup, parts, prefix, compat, skipped })
     }
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
@@ -95,7 +96,7 @@ impl Learner {
     pub(crate) fn check_adapter_drop(&self, drop: Option<AdapterDrop>) -> Result<()> {
         let Some(drop) = drop else { return Ok(()) };
         let active = self.active_above(self.setup.items().unwrap_or(1), 0)?;
-        let is_layer = |s: &Site| !matches!(s.part, Part::Embed | Part::Head);
+        let is_layer = |s: &Site| !matches!(s.part, engraft_engine::Part::Embed | engraft_engine::Part::Head);
         let sites = self.backbone.model.sites().iter().map(|i| i.site).filter(is_layer);
         let last = sites.filter(|s| active.touches(*s)).map(|s| s.layer).max();
         let why = match last {
@@ -107,13 +108,24 @@ impl Learner {
         };
         Err(Error::Option { option: "adapter-drop", value: drop.to_string(), why })
     }
-    /// The head, if it has one of its own.
-    pub fn head(&self) -> Option<&Head> {
-        self.head.as_ref()
+    /// What it learns, at least one: of several tasks each with a head of its own.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
     }
-    /// What it learns.
+    /// The first of them.
+    fn part(&self) -> &Part {
+        &self.parts[0]
+    }
+    /// The head, if it has one of its own; of several tasks that of the first.
+    pub fn head(&self) -> Option<&Head> {
+        self.part().head()
+    }
+    /// What it learns; the first of several.
     pub fn task(&self) -> &dyn Task {
-        &*self.task
+        self.part().task()
+    }
+    fn heads(&self) -> impl Iterator<Item = &Head> {
+        self.parts.iter().filter_map(Part::head)
     }
     /// True if the model's own weights train.
     pub fn is_full(&self) -> bool {
@@ -129,14 +141,14 @@ impl Learner {
     pub fn named(&self) -> Vec<(String, &engraft_engine::Tensor)> {
         let mut named = self.backbone.model.named();
         named.extend(self.adapters.named());
-        named.extend(self.head.iter().flat_map(|h| h.named()));
+        named.extend(self.heads().flat_map(|h| h.named()));
         named
     }
     /// Calls `f` on everything that trains.
     pub fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {
         self.backbone.model.visit(f);
         self.adapters.visit(f);
-        self.head.iter().for_each(|h| h.visit(f));
+        self.heads().for_each(|h| h.visit(f));
     }
     /// The name of a trained tensor that holds a number which is not finite, if there is one.
     pub fn not_finite(&self) -> Result<Option<String>> {
@@ -158,7 +170,8 @@ impl Learner {
             v.push(Arc::get_mut(&mut self.backbone.model).ok_or_else(shared)?);
         }
         v.push(&mut self.adapters);
-        v.extend(self.head.as_mut().map(|h| h as &mut dyn Parameters));
+        let heads = self.parts.iter_mut().filter_map(|part| part.head.as_mut());
+        v.extend(heads.map(|h| h as &mut dyn Parameters));
         Ok(v)
     }
     /// What answers the model's hooks for a batch.
@@ -174,7 +187,11 @@ impl Learner {
         }
     }
     pub(crate) fn top(&self) -> Top<'_> {
-        Top::new(&*self.backbone.model, self.head.as_ref())
+        self.top_of(self.part())
+    }
+    /// What stands on the last hidden states for one of its parts.
+    pub(crate) fn top_of<'m>(&'m self, part: &'m Part) -> Top<'m> {
+        Top::new(&*self.backbone.model, part.head())
     }
     /// The first layer that is not the plain model's, or is not frozen, and behind the last one
     /// where there is none: what lies below is the same for all learners on this model.
@@ -250,7 +267,8 @@ impl Learner {
         ];
         setting.extend(hashes_of_tokenizer(b.directory())?);
         // behind the last layer only the row that is read is kept, if it is the same in every text
-        let summary = self.task.sample(vec![0], &mut |_| 0).reads.is_summary();
+        let summary = |part: &Part| part.task().sample(vec![0], &mut |_| 0).reads.is_summary();
+        let summary = self.parts.iter().all(summary);
         let keeps = if summary { Keeps::Summary(model.info().summary.clone()) } else { Keeps::All };
         let at = (from, model.info().channels);
         self.prefix = Some(Arc::new(Prefix::open(directory, &setting, precision, at, keeps, b.device())?));
@@ -278,7 +296,7 @@ impl Learner {
             let (active, pass) = (self.active(batch)?, Pass::infer());
             let mut cx = Cx::new(device, &active, pass);
             let x = self.hidden(&mut cx, batch, pass, below)?;
-            self.task.answers(&mut cx, self.top(), &x, batch)
+            self.task().answers(&mut cx, self.top(), &x, batch)
         })
     }
     /// Adds to `shares` what the fusions mix of every token of a batch, without dropout.
@@ -308,7 +326,7 @@ impl Learner {
             let active = self.active_above(batch.input.lengths.len(), dropped)?;
             let mut cx = Cx::new(device, &active, pass).with_activations(policy);
             let x = self.hidden(&mut cx, batch, pass, below)?;
-            let loss = self.task.loss(&mut cx, self.top(), &x, batch)?;
+            let loss = self.task().loss(&mut cx, self.top(), &x, batch)?;
             drop(x);
             let value = loss.read()?.first().copied().unwrap_or_default();
             let kept = cx.kept_by_layer().to_vec();
@@ -331,13 +349,20 @@ impl Learner {
     }
     /// The files of the learner, by name: adapter and head in the format that they were loaded
     /// from, AdapterHub's for new ones; after full fine-tuning the model with its tokenizer, and
-    /// the head.
+    /// the head. Of several tasks each has a folder of its name, with the adapter and its head.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let host = match self.adapters.is_empty() {
             true => self.backbone.host().clone(),
             false => self.backbone.recorded_host()?,
         };
-        let mut files = composition(&self.adapters, &self.setup, self.head.as_ref(), &host)?;
+        let mut files = vec![];
+        for part in &self.parts {
+            let own = composition(&self.adapters, &self.setup, part.head(), &host)?;
+            match self.parts.len() {
+                1 => files = own,
+                _ => files.extend(own.into_iter().map(|(n, bytes)| (format!("{}/{n}", part.name), bytes))),
+            }
+        }
         if self.is_full() {
             files.push(("model.safetensors".into(), self.backbone.weights(None)?));
             files.extend(self.backbone.companions()?);

@@ -7,6 +7,7 @@ pub mod graft;
 pub mod learner;
 mod mixed;
 pub mod opening;
+mod part;
 pub mod places;
 pub mod prefix;
 
@@ -15,8 +16,9 @@ pub(crate) use below::Below;
 pub use examine::Output;
 pub use graft::Graft;
 pub use learner::{Learner, ParameterCount};
-pub(crate) use mixed::learn_of_each;
 pub use mixed::{answers_of_each, losses_of_each};
+pub(crate) use mixed::{learn_of_each, numbered};
 pub use opening::Opening;
+pub use part::{NewPart, Part};
 pub use places::Places;
 pub use prefix::Prefix;

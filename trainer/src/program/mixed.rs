@@ -151,7 +151,7 @@ fn is_saved(directory: &Path) -> bool {
 }
 
 /// The adapters that arguments name, and those in the directories that they name.
-fn known(arguments: &[String]) -> engraft::Result<BTreeMap<String, PathBuf>> {
+pub(super) fn known(arguments: &[String]) -> engraft::Result<BTreeMap<String, PathBuf>> {
     let mut known = BTreeMap::new();
     let mut add = |name: String, directory: PathBuf| match known.insert(name.clone(), directory) {
         None => Ok(()),

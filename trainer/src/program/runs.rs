@@ -123,13 +123,11 @@ fn learners(
 /// What a run did, with its name if it is one of several.
 pub type Ended = (Option<String>, Result<Outcome>);
 
-/// The reports of several runs in one file, as `what` they are and by their names.
-pub(super) fn report_of_all(
-    what: &str,
+/// The reports of several runs by their names; of those that failed the error.
+pub(super) fn reports(
     runs: impl IntoIterator<Item = (Option<String>, Settings)>,
-    home: &Path,
     ended: &[Ended],
-) -> Result<File> {
+) -> Result<Map<String, Value>> {
     let mut all = Map::new();
     for (name, settings) in runs {
         let failed = ended.iter().find(|(n, _)| *n == name).and_then(|(_, outcome)| outcome.as_ref().err());
@@ -139,7 +137,7 @@ pub(super) fn report_of_all(
         };
         all.insert(name.unwrap_or_default(), report);
     }
-    report_file(&json!({what: Value::from(all)}), home)
+    Ok(all)
 }
 /// The report that a run left in its directory.
 pub(super) fn report_in<T: DeserializeOwned>(directory: &Path) -> Result<T> {
@@ -162,6 +160,8 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     // where nothing was saved yet the settings alone are what there is to go on from
     let goes_on = going.resume && !s.out.join(BEGUN).exists();
     let mut home = s.variant.is_some().then(|| take(s, goes_on)).transpose()?;
+    let report_of_all =
+        |ended: &[Ended]| report_file(&json!({VARIANTS: Value::from(reports(s.runs()?, ended)?)}), &s.out);
     let mut parts = vec![];
     for (name, settings) in s.runs()? {
         if home.is_none() || !(goes_on && is_done(&settings)) {
@@ -171,7 +171,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
         }
     }
     if let (Some((home, _)), true) = (&mut home, parts.is_empty()) {
-        home.save(None, &[report_of_all(VARIANTS, s.runs()?, &s.out, &[])?], None, &[])?; // it was stopped behind the last of them
+        home.save(None, &[report_of_all(&[])?], None, &[])?; // it was stopped behind the last of them
         return Ok(vec![]);
     }
     let backbone = common.backbone(s)?;
@@ -260,7 +260,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
         let (task, model_commit) = (Some(kind.name.into()), commit.clone());
         directory.set_settings(Settings { task, model_commit, ..settings }.file());
         names.push(name.clone());
-        entries.push(Entry { name, recipe, directory, learner, from });
+        entries.push(Entry { name, from, ..Entry::new(recipe, directory, learner) });
     }
     if let Some((home, _)) = &mut home {
         home.set_settings(Settings { model_commit: commit, ..s.clone() }.file());
@@ -276,7 +276,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     }
     let ended: Vec<_> = names.into_iter().zip(outcomes).collect();
     if let Some((home, _)) = &mut home {
-        home.save(None, &[report_of_all(VARIANTS, s.runs()?, &s.out, &ended)?], None, &[])?;
+        home.save(None, &[report_of_all(&ended)?], None, &[])?;
     }
     Ok(ended)
 }

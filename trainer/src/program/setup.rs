@@ -5,7 +5,7 @@ use super::print::warn_of_strangers;
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
-    data::{Columns, Files, Survey, Want},
+    data::{Columns, Dataset, Files, Survey, Want},
     hub,
     learner::{Backbone, Graft, Learner, Opening},
     reports::progress::Mode,
@@ -85,6 +85,19 @@ pub fn needed(option: &'static str) -> Error {
 pub fn files(task: &TaskType, paths: &[PathBuf], columns: &Columns, purpose: Purpose) -> Result<Files> {
     let labels = task.labelled && purpose != Purpose::Predict;
     Files::new(paths, columns, Want { content: task.content, labels })
+}
+
+/// All records of files.
+pub fn whole(files: &Files) -> Result<Dataset> {
+    let mut all = None::<Dataset>;
+    for part in files.parts() {
+        match &mut all {
+            Some(all) => all.append(part?),
+            none => *none = Some(part?),
+        }
+    }
+    let all = all.ok_or_else(|| Error::file(&files.name(), "the file is empty"))?;
+    Ok(Dataset { path: files.name(), ..all })
 }
 
 /// What to say of how a data set was read: whether texts of it were cut, and what the task says.

@@ -25,3 +25,4 @@ pub mod scores;
 pub mod shares;
 pub mod side_by_side;
 pub mod spread;
+pub mod transfer;

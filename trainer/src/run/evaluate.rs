@@ -3,14 +3,14 @@ use super::{encoding::Encoding, mixture::evaluated, step::upwards};
 use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
-    learner::{Below, Learner, answers_of_each},
+    learner::{Below, Learner, answers_of_each, numbered},
     reports::{
         by_example::ExamplePrediction,
         history::Evaluation,
         metrics::Metrics,
         progress::{Mode, Progress},
     },
-    tasks::{Answer, Evaluated, Prediction, Purpose},
+    tasks::{Answer, Evaluated, Prediction, Purpose, Task},
     text::{
         batch::{Batch, BatchSize, Batches, Order, put_back},
         examples::Examples,
@@ -50,11 +50,20 @@ impl Encoded {
         tokenizer: &Tokenizer,
         purpose: Purpose,
     ) -> Result<Encoded> {
-        Growing::new(learner, tokenizer, purpose).all(files)
+        Encoded::read_for(files, learner.task(), tokenizer, purpose)
+    }
+    /// The same for a task by itself.
+    pub fn read_for(
+        files: &Files,
+        task: &dyn Task,
+        tokenizer: &Tokenizer,
+        purpose: Purpose,
+    ) -> Result<Encoded> {
+        Growing::new(task, tokenizer, purpose).all(files)
     }
     /// Reads files for an evaluation that says something of each example: all records are kept.
     pub fn read_by_example(files: &Files, learner: &Learner, tokenizer: &Tokenizer) -> Result<Encoded> {
-        let growing = Growing::new(learner, tokenizer, Purpose::Evaluate);
+        let growing = Growing::new(learner.task(), tokenizer, Purpose::Evaluate);
         let read = Growing { needs_records: true, ..growing }.all(files)?;
         Ok(Encoded { by_example: true, ..read })
     }
@@ -90,8 +99,7 @@ pub(super) struct Growing<'a> {
     records: usize,
 }
 impl<'a> Growing<'a> {
-    pub fn new(learner: &'a Learner, tokenizer: &'a Tokenizer, purpose: Purpose) -> Growing<'a> {
-        let task = learner.task();
+    pub fn new(task: &'a dyn Task, tokenizer: &'a Tokenizer, purpose: Purpose) -> Growing<'a> {
         let labels = Labels::from_names(task.labels().to_vec()).ok();
         let (encoding, examples) = (Encoding::new(task, tokenizer, purpose), Examples::default());
         let needs_records = task.needs_records();
@@ -196,9 +204,9 @@ pub struct Found {
     pub seconds: f64,
 }
 impl Found {
-    fn of(l: &Learner, on: &Encoded, answers: &[Answer], (size, began): (BatchSize, Instant)) -> Found {
-        let Evaluated { metrics, lines } = l.task().evaluate(&on.data, &on.examples, answers);
-        let by_example = || l.task().by_example(&on.data, &on.examples, answers);
+    fn of(task: &dyn Task, on: &Encoded, answers: &[Answer], (size, began): (BatchSize, Instant)) -> Found {
+        let Evaluated { metrics, lines } = task.evaluate(&on.data, &on.examples, answers);
+        let by_example = || task.by_example(&on.data, &on.examples, answers);
         let examples = if on.by_example { by_example() } else { vec![] };
         let batches = Batches::new(&on.examples, size, Order::Longest).len() as u64;
         Found { metrics, lines, examples, batches, seconds: began.elapsed().as_secs_f64() }
@@ -229,7 +237,7 @@ pub fn evaluate_together(
     }
     let (size, began) = (size.into(), Instant::now());
     let answers = answers(of, &on.examples, size, mode)?;
-    let one = |(l, answers): (&&Learner, Vec<Answer>)| Found::of(l, on, &answers, (size, began));
+    let one = |(l, answers): (&&Learner, Vec<Answer>)| Found::of(l.task(), on, &answers, (size, began));
     Ok(of.iter().zip(answers).map(one).collect())
 }
 
@@ -239,13 +247,12 @@ pub fn predict(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode
     Ok(answers.iter().flat_map(|a| l.task().predictions(&on.data, &on.examples, a)).collect())
 }
 
-/// What learners on one model compute for data sets of their own, in mixed batches: in the order of
-/// each data set.
-fn answers_mixed(of: &[&Learner], on: &[&Encoded], size: BatchSize, mode: Mode) -> Result<Vec<Vec<Answer>>> {
-    let examples: Vec<&Examples> = on.iter().map(|e| &e.examples).collect();
-    let all: usize = examples.iter().map(|e| e.len()).sum();
-    let (mut found, mut progress) = (vec![vec![]; of.len()], Progress::new(mode, "predict", all as u64));
-    for batch in evaluated(&examples, size) {
+/// What is computed for data sets each of which has a number in mixed batches: in the order of each
+/// data set.
+fn answers_mixed(of: &[&Learner], on: &[&Examples], size: BatchSize, mode: Mode) -> Result<Vec<Vec<Answer>>> {
+    let all: usize = on.iter().map(|e| e.len()).sum();
+    let (mut found, mut progress) = (vec![vec![]; on.len()], Progress::new(mode, "predict", all as u64));
+    for batch in evaluated(on, size) {
         let answers = answers_of_each(of, &batch.whose, &batch)?;
         let places = batch.whose.iter().zip(&batch.items);
         places.zip(answers).for_each(|((n, i), answer)| found[*n].push((*i, answer)));
@@ -265,7 +272,8 @@ pub fn predict_mixed(
     size: impl Into<BatchSize>,
     mode: Mode,
 ) -> Result<Vec<Prediction>> {
-    let answers = answers_mixed(of, &on.iter().collect::<Vec<_>>(), size.into(), mode)?;
+    let examples: Vec<&Examples> = on.iter().map(|e| &e.examples).collect();
+    let answers = answers_mixed(of, &examples, size.into(), mode)?;
     let one = |((l, on), answers): ((&&Learner, &Encoded), Vec<Answer>)| {
         l.task().predictions(&on.data, &on.examples, &answers).into_iter()
     };
@@ -274,15 +282,21 @@ pub fn predict_mixed(
     of_record.iter().map(|n| each.get_mut(*n).and_then(Iterator::next).ok_or_else(missing)).collect()
 }
 
-/// How good learners are on data sets of their own, computed in mixed batches.
+/// How good learners are on data sets of their own, computed in mixed batches: one for each of the
+/// parts of the learners in their order, if there is something for it.
 pub fn evaluate_mixed(
     of: &[&Learner],
-    on: &[&Encoded],
+    on: &[Option<&Encoded>],
     size: impl Into<BatchSize>,
     mode: Mode,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<Option<Found>>> {
     let (size, began) = (size.into(), Instant::now());
-    let answers = answers_mixed(of, on, size, mode)?;
-    let one = |((l, on), a): ((&&Learner, &&Encoded), Vec<Answer>)| Found::of(l, on, &a, (size, began));
-    Ok(of.iter().zip(on).zip(answers).map(one).collect())
+    let none = Examples::default();
+    let examples: Vec<&Examples> = on.iter().map(|e| e.map_or(&none, |e| &e.examples)).collect();
+    let answers = answers_mixed(of, &examples, size, mode)?;
+    let tasks: Vec<&dyn Task> = numbered(of).map(|(_, _, part)| part.task()).collect();
+    let one = |((task, on), answers): ((&dyn Task, &Option<&Encoded>), Vec<Answer>)| {
+        on.map(|on| Found::of(task, on, &answers, (size, began)))
+    };
+    Ok(tasks.into_iter().zip(on).zip(answers).map(one).collect())
 }

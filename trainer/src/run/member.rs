@@ -1,6 +1,7 @@
 //! One run among those that go over the same batches: where it stands, what it saves, what it
 //! leaves.
 use super::{
+    aim::Aim,
     directory::{Directory, File, Writer},
     evaluate::Found,
     log::{Taken, every},
@@ -16,7 +17,7 @@ use crate::{
         architecture::Architecture,
         history::Evaluation,
         left::REPORT,
-        metrics::{Metric, Metrics},
+        metrics::Metrics,
         process::peak_rss_bytes,
         profile::{Recorded, Recording},
         report::{Epoch, Report},
@@ -24,7 +25,7 @@ use crate::{
     },
     text::batch::BatchSize,
 };
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 /// A run that is about to begin, or to go on.
 pub struct Entry {
@@ -36,6 +37,8 @@ pub struct Entry {
     pub directory: Directory,
     /// Who learns.
     pub learner: Learner,
+    /// Files that are saved beside what was learned.
+    pub beside: Vec<File>,
     /// Where it goes on, if it is not new.
     pub from: Option<Saved>,
 }
@@ -43,7 +46,7 @@ pub struct Entry {
 impl Entry {
     /// A new run by itself.
     pub fn new(recipe: Recipe, directory: Directory, learner: Learner) -> Entry {
-        Entry { name: None, recipe, directory, learner, from: None }
+        Entry { name: None, recipe, directory, learner, beside: vec![], from: None }
     }
 }
 
@@ -63,12 +66,13 @@ pub(super) struct Member {
     pub recipe: Recipe,
     directory: Directory,
     pub learner: Learner,
+    beside: Vec<File>,
     trainer: Trainer,
     pub state: State,
     /// The hash of what it learns from and is evaluated on.
     data: String,
     /// What the best is best at.
-    metric: Metric,
+    aim: Aim,
     /// Optimiser steps in all.
     pub total: u64,
     /// Examples of an epoch, if that is known.
@@ -83,10 +87,15 @@ pub(super) struct Member {
 
 impl Member {
     /// A run of so many optimiser steps in all, on data with a hash, of which an epoch has so many
-    /// examples if that is known.
-    pub fn new(entry: Entry, total: u64, data: &str, samples: Option<u64>) -> Result<Member> {
-        let Entry { name, recipe, directory, mut learner, from } = entry;
-        let metric = metric(&recipe, &learner)?;
+    /// examples if that is known; some of its parts are evaluated.
+    pub fn new(
+        entry: Entry,
+        total: u64,
+        (data, samples): (&str, Option<u64>),
+        is_evaluated: impl Fn(usize) -> bool,
+    ) -> Result<Member> {
+        let Entry { name, recipe, directory, mut learner, beside, from } = entry;
+        let aim = Aim::new(recipe.metric.as_deref(), learner.parts(), is_evaluated)?;
         learner.check_adapter_drop(recipe.adapter_drop)?;
         let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_adapter_drop(recipe.adapter_drop);
         let mut trainer = trainer.with_activations(recipe.activations.clone());
@@ -101,10 +110,11 @@ impl Member {
             recipe,
             directory,
             learner,
+            beside,
             trainer,
             state,
             data,
-            metric,
+            aim,
             total,
             samples,
             began,
@@ -168,14 +178,29 @@ impl Member {
     pub fn is_unchecked(&self) -> bool {
         self.state.evaluated != self.steps() && (self.recipe.eval_every.is_none() || self.is_over())
     }
-    /// Notes an evaluation.
-    pub fn judge(&mut self, found: Found) -> Result<()> {
-        let (step, epoch, scores) = (self.steps(), self.progress(), found.metrics.scores.clone());
-        if scores.get("loss").is_some_and(|loss| !loss.is_finite()) {
+    /// What was found of each of its parts, as one.
+    fn together(&self, found: Vec<Option<Found>>) -> Option<Found> {
+        let parts = self.learner.parts();
+        if parts.len() == 1 {
+            return found.into_iter().next()?;
+        }
+        let (mut batches, mut seconds, mut all) = (0, 0.0, vec![]);
+        for one in found {
+            batches += one.as_ref().map_or(0, |found| found.batches);
+            seconds = one.as_ref().map_or(seconds, |found| found.seconds.max(seconds));
+            all.push(one.map(|found| found.metrics));
+        }
+        Some(Found { metrics: self.aim.all(parts, all)?, batches, seconds, ..Found::default() })
+    }
+    /// Notes an evaluation: what was found of each of its parts.
+    pub fn judge(&mut self, found: Vec<Option<Found>>) -> Result<()> {
+        let (step, epoch) = (self.steps(), self.progress());
+        let Some(found) = self.together(found) else { return Ok(()) };
+        let scores = found.metrics.scores.clone();
+        if Aim::has_diverged(self.learner.parts(), &scores) {
             return Err(Error::NotFinite { step, what: "the held-out loss".into() });
         }
-        let of = |m: &Metrics| m.scores.get(self.metric.name).unwrap_or(f64::NAN);
-        let better = |best: &Metrics| self.metric.is_better(of(&found.metrics), of(best));
+        let better = |best: &Metrics| self.aim.is_better(&scores, &best.scores);
         let is_best = self.state.best.as_ref().is_none_or(better);
         let state = &mut self.state;
         state.evaluated = step;
@@ -198,7 +223,7 @@ impl Member {
         epoch.loss /= std::mem::take(&mut state.seen).max(1) as f64;
         state.taken = 0;
         state.log.end_epoch(self.samples);
-        let line = line(self.name.as_deref(), number, &epoch, &self.metric);
+        let line = line(self.name.as_deref(), number, &epoch, &self.aim);
         state.epochs.push(epoch);
         line
     }
@@ -211,14 +236,14 @@ impl Member {
         if let Some(name) = self.learner.not_finite()? {
             return Err(Error::NotFinite { step: self.steps(), what: format!("`{name}`") });
         }
-        self.learner.files().map(Some)
+        let mut files = self.learner.files()?;
+        files.extend(self.beside.iter().cloned());
+        Ok(Some(files))
     }
     /// Where the run stands, for whatever reads logs of transformers.
     fn standing(&self) -> Standing {
         let State { log, epochs, epoch, .. } = &self.state;
-        let score = |(step, e): &(u64, Evaluation)| {
-            (*step, e.scores.get(self.metric.name).unwrap_or(f64::NAN), e.clone())
-        };
+        let score = |(step, e): &(u64, Evaluation)| (*step, self.aim.value(&e.scores), e.clone());
         Standing {
             step: self.steps(),
             total: self.total,
@@ -277,11 +302,12 @@ impl Member {
         let (train_seconds, learned, standing) = (self.seconds(), self.learned()?, self.standing());
         let recorded = recording.and_then(|r| r.end(self.trainer.steps()));
         let size = self.learner.size();
+        let tasks: BTreeSet<&str> = self.learner.parts().iter().map(|part| part.task().name()).collect();
         let State { epochs, best, log, .. } = self.state;
         let (tokens, seconds) = epochs.iter().fold((0, 0.0), |(t, s), e| (t + e.tokens, s + e.seconds));
         let out = self.directory.path().to_path_buf();
         let report = Report {
-            task: self.learner.task().name().into(),
+            task: Vec::from_iter(tasks).join(", "),
             metrics: best,
             epochs,
             train_seconds,
@@ -324,24 +350,10 @@ fn computing(learner: &Learner) -> u64 {
     drawn.sections.iter().filter(|s| s.name != "embeddings").map(|s| s.size.parameters as u64).sum()
 }
 
-/// What the best checkpoint is best at: what the recipe says, which must be a score of the task.
-fn metric(recipe: &Recipe, learner: &Learner) -> Result<Metric> {
-    let all = learner.task().metrics();
-    let Some(name) = &recipe.metric else {
-        return all.first().copied().ok_or_else(|| Error::Model("the task computes no score".into()));
-    };
-    all.iter().find(|m| m.name == name.as_str()).copied().ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|m| m.name).collect();
-        let why = format!("{} computes {}", learner.task().name(), names.join(", "));
-        Error::Option { option: "metric", value: format!("`{name}`"), why }
-    })
-}
-
-fn line(name: Option<&str>, number: u64, e: &Epoch, metric: &Metric) -> String {
+fn line(name: Option<&str>, number: u64, e: &Epoch, aim: &Aim) -> String {
     let scores = e.metrics.as_ref().map(|scores| {
         let loss = scores.get("loss").map(|loss| format!(", held-out loss {loss:.4}")).unwrap_or_default();
-        let other = Some(metric).filter(|m| m.name != "loss").and_then(|m| Some(m.show(scores.get(m.name)?)));
-        loss + &other.map(|m| format!(", {m}")).unwrap_or_default()
+        aim.show(scores).into_iter().fold(loss, |line, shown| line + ", " + &shown)
     });
     format!(
         "{}epoch {number}: loss {:.4}{} ({:.1} s, {:.0} tokens/s)",

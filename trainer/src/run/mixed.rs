@@ -4,6 +4,10 @@
 //! A learner takes the step that it takes from its own examples alone: of its mean loss over their
 //! labels, with its own optimiser. One without a label in a step takes none, and nothing of it
 //! changes. Only what is dropped out differs: it is drawn by where a row stands in the whole batch.
+//!
+//! A learner of several tasks has a number for each of them. Its loss is the sum over its tasks
+//! w_t L_t, where L_t is the mean over the labels that the step has of task t: a task of which there
+//! are few does not vanish beside another.
 use super::step::{Step, Stepping};
 use crate::{
     Error, Result,
@@ -11,9 +15,10 @@ use crate::{
     text::{batch::Batch, example::IGNORED},
 };
 use engraft_engine::{Gradients, kernels::profile::Mark};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
-/// A number of a mixed batch, and what its learner has to do with a step.
+/// A learner in mixed batches, which has a number in them for each of its parts, and what it has to
+/// do with a step.
 pub enum Seat<'a> {
     /// It learns from its examples.
     Learns(Stepping<'a>),
@@ -29,15 +34,22 @@ impl Seat<'_> {
     }
 }
 
+/// The numbers of each of some learners with so many parts.
+pub(super) fn numbers_of(parts: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
+    let one = |end: &mut usize, n| Some(std::mem::replace(end, *end + n)..*end);
+    parts.into_iter().scan(0, one).collect()
+}
+
 /// One update of each learner that has a label in the batches, from its own examples in all of
 /// them. There is a result for each seat, `None` where no step is taken; an error of one, whose
 /// loss is no number, is none of the others.
 ///
-/// The learners come from [`Backbone::learners`](crate::learner::Backbone::learners) and have gone
-/// through the same batches so far; the first of them that learns says what is dropped out and what
-/// layers keep.
+/// The learners come from [`Backbone::learners`](crate::learner::Backbone::learners), or are one of
+/// several tasks, and have gone through the same batches so far; the first of them that learns says
+/// what is dropped out and what layers keep.
 pub fn step_mixed(mut seats: Vec<Seat<'_>>, batches: &[Batch]) -> Result<Vec<Option<Result<Step>>>> {
-    let labels = labels_of_each(batches, seats.len())?;
+    let numbers = numbers_of(seats.iter().map(|seat| seat.learner().parts().len()));
+    let labels = labels_of_each(batches, numbers.last().map_or(0, |last| last.end))?;
     if labels.iter().all(|n| *n == 0) {
         let what = "there is nothing to learn from: no example of the step has a label";
         return Err(Error::Labels(what.into()));
@@ -45,12 +57,15 @@ pub fn step_mixed(mut seats: Vec<Seat<'_>>, batches: &[Batch]) -> Result<Vec<Opt
     check(&seats)?;
     let device = seats[0].learner().backbone().device().clone();
     device.install(|| {
-        let mut weights = vec![None; seats.len()];
-        for ((weight, seat), labels) in weights.iter_mut().zip(&seats).zip(&labels) {
-            let learns = matches!(seat, Seat::Learns(_)) && *labels > 0;
-            *weight = learns.then_some((1.0 / *labels as f64) as f32);
+        let mut shares = vec![None; labels.len()];
+        for (seat, own) in seats.iter().zip(&numbers) {
+            for (part, n) in seat.learner().parts().iter().zip(own.clone()) {
+                let learns = matches!(seat, Seat::Learns(_)) && labels[n] > 0;
+                shares[n] = learns.then(|| part.weight() / labels[n] as f64);
+            }
         }
-        let (mut gradients, mut losses) = (Gradients::new(), vec![0.0; seats.len()]);
+        let weights: Vec<Option<f32>> = shares.iter().map(|share| share.map(|s| s as f32)).collect();
+        let (mut gradients, mut losses) = (Gradients::new(), vec![0.0; labels.len()]);
         for batch in batches {
             let mut first = None;
             for (n, seat) in seats.iter_mut().enumerate() {
@@ -64,20 +79,20 @@ pub fn step_mixed(mut seats: Vec<Seat<'_>>, batches: &[Batch]) -> Result<Vec<Opt
             };
             let learners: Vec<&Learner> = seats.iter().map(Seat::learner).collect();
             let (sums, kept) = learn_of_each(&learners, &weights, batch, pass, &policy, &mut gradients)?;
-            losses.iter_mut().zip(&sums).zip(&labels).for_each(|((loss, sum), labels)| {
-                *loss += sum / (*labels).max(1) as f64;
+            losses.iter_mut().zip(&sums).zip(&shares).for_each(|((loss, sum), share)| {
+                *loss += sum * share.unwrap_or(0.0);
             });
             if let Seat::Learns(s) = &mut seats[n] {
                 s.trainer.keeps(kept);
             }
         }
         let mut done = vec![];
-        for (n, seat) in seats.iter_mut().enumerate() {
+        for (seat, own) in seats.iter_mut().zip(numbers) {
+            let (labels, loss): (usize, f64) = (labels[own.clone()].iter().sum(), losses[own].iter().sum());
             done.push(match seat {
-                Seat::Learns(s) if weights[n].is_some() => {
+                Seat::Learns(s) if labels > 0 => {
                     let _span = device.mark(Mark::Step(s.trainer.steps() + 1));
-                    let updated = s.trainer.update(s.learner, &mut gradients, losses[n], labels[n], s.lr);
-                    match updated {
+                    match s.trainer.update(s.learner, &mut gradients, loss, labels, s.lr) {
                         Err(e) if !e.has_diverged() => return Err(e),
                         own => Some(own),
                     }
@@ -134,8 +149,9 @@ pub(super) fn labels_of_each(batches: &[Batch], learners: usize) -> Result<Vec<u
     Ok(labels)
 }
 
-/// How many examples one learner has, and how many tokens they have.
-pub(super) fn size_of_each(batches: &[Batch], n: usize) -> (usize, usize) {
-    let own = batches.iter().flat_map(|b| b.lengths().zip(&b.whose)).filter(|(_, whose)| **whose == n);
+/// How many examples have some numbers, and how many tokens they have.
+pub(super) fn size_of_each(batches: &[Batch], numbers: Range<usize>) -> (usize, usize) {
+    let all = batches.iter().flat_map(|b| b.lengths().zip(&b.whose));
+    let own = all.filter(|(_, whose)| numbers.contains(whose));
     own.fold((0, 0), |(examples, all), (tokens, _)| (examples + 1, all + tokens))
 }

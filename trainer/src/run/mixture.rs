@@ -12,7 +12,7 @@ use crate::{
         examples::Examples,
     },
 };
-use std::{cmp::Reverse, iter::Peekable, vec::IntoIter};
+use std::{cmp::Reverse, iter::Peekable, ops::Range, vec::IntoIter};
 
 /// The examples of several learners.
 ///
@@ -68,18 +68,25 @@ impl Mixture {
             (!batch.is_empty()).then_some(batch)
         })
     }
-    fn example(&self, at: usize) -> (usize, Example) {
-        let (n, item) = self.places[at];
-        (at, self.of_each[n as usize].get(item as usize))
-    }
+}
+
+/// A batch of examples, each with its place in the data, its number, and the place among those of
+/// that number.
+pub(super) fn packed(of_each: &[Examples], all: impl Iterator<Item = (usize, usize, usize)>) -> Batch {
+    let mut whose = vec![];
+    let one = |(at, n, item): (usize, usize, usize)| {
+        whose.push(n);
+        (at, of_each[n].get(item))
+    };
+    let batch: Batch = all.map(one).collect();
+    Batch { whose, ..batch }
 }
 
 impl Source for Mixture {
     fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
-        Box::new(self.items(size, order).map(|items| {
-            let whose = items.iter().map(|at| self.places[*at].0 as usize).collect();
-            Ok(Batch { whose, ..items.into_iter().map(|at| self.example(at)).collect() })
-        }))
+        let place = |at: usize| (at, self.places[at].0 as usize, self.places[at].1 as usize);
+        let batches = self.items(size, order);
+        Box::new(batches.map(move |items| Ok(packed(&self.of_each, items.into_iter().map(place)))))
     }
     fn count(&self, size: BatchSize, order: Order) -> Result<u64> {
         match size {
@@ -101,10 +108,11 @@ impl Source for Mixture {
     }
 }
 
-/// How many steps each of some learners takes in a run on mixed batches: those in which it has a
-/// label.
-pub fn steps_of_each(recipe: &Recipe, source: &dyn Source, learners: usize) -> Result<Vec<u64>> {
-    let (mut of_each, mut taken) = (vec![0; learners], 0);
+/// How many steps each of some learners, with these numbers, takes in a run on mixed batches: those
+/// in which it has a label.
+pub fn steps_of_each(recipe: &Recipe, source: &dyn Source, numbers: &[Range<usize>]) -> Result<Vec<u64>> {
+    let (mut of_each, mut taken) = (vec![0; numbers.len()], 0);
+    let all = numbers.last().map_or(0, |last| last.end);
     let most = recipe.max_steps.unwrap_or(u64::MAX);
     for epoch in 0..recipe.epochs.unwrap_or(u64::MAX) {
         let before = taken;
@@ -112,8 +120,9 @@ pub fn steps_of_each(recipe: &Recipe, source: &dyn Source, learners: usize) -> R
             if taken == most {
                 return Ok(of_each);
             }
-            let labels = labels_of_each(&step?, learners)?;
-            of_each.iter_mut().zip(labels).for_each(|(n, labels)| *n += u64::from(labels > 0));
+            let labels = labels_of_each(&step?, all)?;
+            let learns = |own: &Range<usize>| labels[own.clone()].iter().any(|n| *n > 0);
+            of_each.iter_mut().zip(numbers).for_each(|(n, own)| *n += u64::from(learns(own)));
             taken += 1;
         }
         if taken == before {
@@ -183,12 +192,13 @@ mod tests {
 
     #[test]
     fn a_learner_takes_the_steps_in_which_it_has_a_label() {
-        let of = |recipe| steps_of_each(&recipe, &mixture(), 3).unwrap();
+        let of = |recipe| steps_of_each(&recipe, &mixture(), &[0..1, 1..2, 2..3]).unwrap();
         let recipe = Recipe { batch: 2.into(), shuffle: false, epochs: Some(2), ..Recipe::default() };
         assert_eq!(of(recipe.clone()), [6, 4, 2]);
         assert_eq!(of(Recipe { accumulation: 2, ..recipe.clone() }), [4, 4, 2]);
         assert_eq!(of(Recipe { max_steps: Some(4), ..recipe.clone() }), [4, 3, 1]);
-        assert_eq!(of(Recipe { max_steps: Some(1), epochs: None, ..recipe }), [1, 1, 0]);
+        assert_eq!(of(Recipe { max_steps: Some(1), epochs: None, ..recipe.clone() }), [1, 1, 0]);
+        assert_eq!(steps_of_each(&recipe, &mixture(), &[0..1, 1..3]).unwrap(), [6, 6]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Runs: steps of training, their plan and their price, evaluation.
 pub mod account;
 pub mod adapter_drop;
+pub mod aim;
 pub mod directory;
 mod encoding;
 pub mod evaluate;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod portion;
 pub mod profile;
 pub mod recipe;
+pub mod sampling;
 pub mod schedule;
 pub mod source;
 pub mod state;

@@ -38,7 +38,7 @@ pub fn read_each(
     let numbers: BTreeMap<&str, usize> =
         named.iter().enumerate().map(|(n, (name, _))| (&**name, n)).collect();
     let mut all: Vec<Growing<'_>> =
-        named.iter().map(|(_, learner)| Growing::new(learner, tokenizer, purpose)).collect();
+        named.iter().map(|(_, learner)| Growing::new(learner.task(), tokenizer, purpose)).collect();
     let mut whose = vec![];
     for part in files.parts() {
         let part = part?;

@@ -26,7 +26,10 @@ use crate::{
     },
 };
 use engraft_engine::{Activations, AdamW, Keep};
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 /// Batches of one kind that are priced: more than that are never needed, as small ones cost less
 /// than large ones.
@@ -43,8 +46,8 @@ type Shape = (usize, Vec<usize>, usize, usize);
 #[derive(Clone, Debug, Default)]
 struct Batches {
     shapes: BTreeSet<(usize, Vec<Shape>)>,
-    /// Which kind of rows is read.
-    reads: Reads,
+    /// Which kind of rows is read of whose examples.
+    reads: BTreeMap<usize, Reads>,
     /// Whether each example has a learner of its own.
     is_mixed: bool,
 }
@@ -60,7 +63,9 @@ impl Batches {
         let mut shapes: Vec<Shape> = batch.sequences().zip(batch.counts()).zip(whose).map(shape).collect();
         shapes.sort_unstable();
         self.is_mixed = !batch.whose.is_empty();
-        self.reads = batch.reads.first().cloned().unwrap_or_default();
+        for (n, reads) in batch.reads.iter().enumerate() {
+            self.reads.entry(batch.whose.get(n).copied().unwrap_or(0)).or_insert_with(|| reads.clone());
+        }
         self.shapes.insert((batch.tokens(), shapes));
         if self.shapes.len() > MOST {
             self.shapes.pop_first();
@@ -71,15 +76,15 @@ impl Batches {
     }
     /// A batch of these shapes: of the token 0, and of the label 0 in front of rows without one.
     fn blank(&self, shapes: &[Shape]) -> Batch {
-        let example = |(_, lengths, rows, labels): &Shape| {
+        let example = |(whose, lengths, rows, labels): &Shape| {
             let (tokens, rows, labels) = (lengths.iter().sum(), *rows, *labels);
-            let reads = match &self.reads {
+            let reads = match self.reads.get(whose).cloned().unwrap_or_default() {
                 Reads::These(_) => Reads::These((0..rows).collect()),
                 Reads::Choices(_) => Reads::Choices(lengths.clone()),
                 Reads::Decoded { .. } => {
                     Reads::Decoded { start: None, tokens: vec![0; rows.saturating_sub(1)] }
                 }
-                other => other.clone(),
+                other => other,
             };
             Example::new(vec![0; tokens], reads, vec![0; labels])
         };
@@ -206,8 +211,8 @@ impl Work {
             let trainer = Trainer::new(AdamW::new(0.0).clipping(1.0), seed).with_adapter_drop(self.dropped);
             trainer.with_activations(policy.clone())
         };
-        let all = 0..learners.len();
-        let mut trainers: Vec<Trainer> = all.clone().map(new).collect();
+        let mut trainers: Vec<Trainer> = (0..learners.len()).map(new).collect();
+        let all = 0..learners.iter().map(|l| l.parts().len()).sum();
         let is_mixed = self.first.iter().any(|b| !b.whose.is_empty());
         let mut step = |trainers: &mut [Trainer], batches: &[Batch]| {
             let both = trainers.iter_mut().zip(learners.iter_mut());

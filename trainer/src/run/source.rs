@@ -44,6 +44,14 @@ pub(super) fn steps<'a>(
     })
 }
 
+/// A hash of some bytes, as text.
+pub(super) fn hash_of(bytes: impl Iterator<Item = u8>) -> String {
+    text_of(Sha256::new_with_prefix(bytes.collect::<Vec<u8>>()))
+}
+fn text_of(hash: Sha256) -> String {
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
 impl Source for Examples {
     fn batches(&self, size: BatchSize, order: Order) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
         Box::new(Batches::new(self, size, order).map(Ok))
@@ -63,7 +71,7 @@ impl Source for Examples {
                 values.iter().for_each(|v| h.update(v.to_le_bytes()));
             }
         }
-        h.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        text_of(h)
     }
     fn bytes(&self) -> usize {
         Examples::bytes(self)

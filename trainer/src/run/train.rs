@@ -13,7 +13,7 @@ use super::{
     evaluate::{Encoded, evaluate_mixed, evaluate_together},
     log::Taken,
     member::Member,
-    mixed::{Seat, size_of_each, step_mixed},
+    mixed::{Seat, numbers_of, size_of_each, step_mixed},
     mixture::steps_of_each,
     recipe::Recipe,
     source::{Source, steps},
@@ -31,6 +31,7 @@ use crate::{
     text::batch::Batch,
 };
 use std::{
+    ops::Range,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Instant,
@@ -60,17 +61,27 @@ enum Way<'a> {
     /// Each learns from its own examples, and is evaluated on data of its own if there is some.
     Mixed {
         eval: &'a [Option<Encoded>],
+        /// The numbers of each.
+        numbers: Vec<Range<usize>>,
         /// Who answers for the examples of a run that is over, where it left no outcome.
         idle: Vec<Option<Learner>>,
     },
 }
 
-/// What has a number in mixed batches.
+/// What has a number in mixed batches, or if it learns several tasks one for each.
 pub enum Place {
     /// A run that is about to begin, or to go on.
     Run(Box<Entry>),
     /// A run that came to its end before: somebody like its learner answers for its examples.
     Over(Box<Learner>),
+}
+impl Place {
+    fn learner(&self) -> &Learner {
+        match self {
+            Place::Run(entry) => &entry.learner,
+            Place::Over(learner) => learner,
+        }
+    }
 }
 
 /// Runs under way.
@@ -118,7 +129,7 @@ pub fn train_together(
     let data = hash(source, [eval]);
     let member = |e: Entry| {
         let total = e.recipe.steps(source)?;
-        Member::new(e, total, &data, source.examples()).map(Some)
+        Member::new(e, total, (&data, source.examples()), |_| true).map(Some)
     };
     let members: Vec<Option<Member>> = entries.into_iter().map(member).collect::<Result<_>>()?;
     let total = members.iter().flatten().map(|m| m.total).max().unwrap_or(0);
@@ -127,9 +138,10 @@ pub fn train_together(
 }
 
 /// Trains several learners on mixed batches, each from the examples that have its number, its place
-/// in `places`. They come from [`Backbone::learners`](crate::learner::Backbone::learners), and
-/// `eval` has for each of them what it is evaluated on; where there is nothing the last is saved,
-/// not the best. There is an outcome for each run that was not over before.
+/// in `places`; a learner of several tasks has as many numbers. They come from
+/// [`Backbone::learners`](crate::learner::Backbone::learners), or there is one of several tasks, and
+/// `eval` has for each number what is evaluated; where a run has nothing the last is saved, not the
+/// best. There is an outcome for each run that was not over before.
 ///
 /// The seed of the recipes decides what is dropped out, the same for all of them.
 pub fn train_mixed(
@@ -141,10 +153,15 @@ pub fn train_mixed(
     let recipes = || places.iter().filter_map(|p| if let Place::Run(e) = p { Some(&e.recipe) } else { None });
     let Some(recipe) = recipes().next().cloned() else { return Ok(places.iter().map(|_| None).collect()) };
     recipes().try_for_each(|r| recipe.check_together(r))?;
-    let (total, of_each) = (recipe.steps(source)?, steps_of_each(&recipe, source, places.len())?);
+    let numbers = numbers_of(places.iter().map(|place| place.learner().parts().len()));
+    if eval.len() != numbers.last().map_or(0, |last| last.end) {
+        let what = "there is something to evaluate on, or nothing, for each number of mixed batches";
+        return Err(Error::Model(what.into()));
+    }
+    let (total, of_each) = (recipe.steps(source)?, steps_of_each(&recipe, source, &numbers)?);
     let data = hash(source, eval.iter().map(Option::as_ref));
     let (mut members, mut idle) = (vec![], vec![]);
-    for (place, steps) in places.into_iter().zip(of_each) {
+    for ((place, steps), own) in places.into_iter().zip(of_each).zip(&numbers) {
         let (member, other) = match place {
             Place::Run(entry) if steps == 0 => {
                 let name = entry.name.unwrap_or_default();
@@ -152,13 +169,16 @@ pub fn train_mixed(
                 let value = recipe.max_steps.map_or("given".into(), |n| n.to_string());
                 return Err(Error::Option { option: "max-steps", value, why });
             }
-            Place::Run(entry) => (Some(Member::new(*entry, steps, &data, None)?), None),
+            Place::Run(entry) => {
+                let is_evaluated = |part: usize| eval[own.start + part].is_some();
+                (Some(Member::new(*entry, steps, (&data, None), is_evaluated)?), None)
+            }
             Place::Over(learner) => (None, Some(*learner)),
         };
         members.push(member);
         idle.push(other);
     }
-    Runs::new(members, (source, Way::Mixed { eval, idle }), recipe, total, around).go()
+    Runs::new(members, (source, Way::Mixed { eval, numbers, idle }), recipe, total, around).go()
 }
 
 impl<'a> Runs<'a> {
@@ -219,8 +239,8 @@ impl Runs<'_> {
         let all: usize = batches.iter().map(Batch::tokens).sum();
         let (seconds, bytes, mut losses) = (began.elapsed().as_secs_f64(), self.held(), vec![]);
         for (i, done) in done {
-            let (examples, tokens) = match self.way {
-                Way::Mixed { .. } => size_of_each(batches, i),
+            let (examples, tokens) = match &self.way {
+                Way::Mixed { numbers, .. } => size_of_each(batches, numbers[i].clone()),
                 Way::Alike(_) => (batches.iter().map(|b| b.items.len()).sum(), all),
             };
             let taken = Taken { examples: examples as u64, tokens: tokens as u64, seconds, bytes };
@@ -306,7 +326,7 @@ impl Runs<'_> {
             .copied()
             .filter(|i| match &self.way {
                 Way::Alike(eval) => eval.is_some(),
-                Way::Mixed { eval, .. } => matches!(eval.get(*i), Some(Some(_))),
+                Way::Mixed { eval, numbers, .. } => eval[numbers[*i].clone()].iter().any(Option::is_some),
             })
             .collect();
         if which.is_empty() {
@@ -318,15 +338,21 @@ impl Runs<'_> {
         let size = self.recipe.eval_batch;
         let found = match &self.way {
             Way::Alike(None) => return Ok(()),
-            Way::Alike(Some(eval)) => evaluate_together(&learners, eval, size, Mode::Quiet)?,
-            Way::Mixed { eval, .. } => {
-                let own: Vec<&Encoded> = which.iter().filter_map(|i| eval.get(*i)?.as_ref()).collect();
-                evaluate_mixed(&learners, &own, size, Mode::Quiet)?
+            Way::Alike(Some(eval)) => {
+                let found = evaluate_together(&learners, eval, size, Mode::Quiet)?;
+                found.into_iter().map(Some).collect()
+            }
+            Way::Mixed { eval, numbers, .. } => {
+                let own = which.iter().flat_map(|i| &eval[numbers[*i].clone()]).map(Option::as_ref);
+                evaluate_mixed(&learners, &own.collect::<Vec<_>>(), size, Mode::Quiet)?
             }
         };
         self.progress.resume();
-        for (i, found) in which.into_iter().zip(found) {
-            let judged = self.members[i].as_mut().map_or(Ok(()), |m| m.judge(found));
+        let mut found = found.into_iter();
+        for i in which {
+            let Some(member) = &mut self.members[i] else { continue };
+            let own: Vec<_> = found.by_ref().take(member.learner.parts().len()).collect();
+            let judged = member.judge(own);
             self.unless_diverged(i, judged)?;
         }
         Ok(())

@@ -28,9 +28,9 @@ use crate::{
     },
     text::{
         batch::Batch,
+        beside::TextWindow,
         example::{Example, IGNORED, Reads},
         examples::Examples,
-        beside::TextWindow,
         tokenizer::Tokenizer,
     },
 };

@@ -1,6 +1,7 @@
 //! Every task.
 use super::{
-    causal_lm, classification, multi_label, multiple_choice, question_answering, regression, seq2seq, tagging,
+    causal_lm, classification, multi_label, multiple_choice, question_answering, regression, seq2seq,
+    tagging,
     task::{TaskType, Told},
 };
 use crate::error::{Error, Result};

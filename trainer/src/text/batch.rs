@@ -8,6 +8,7 @@ use super::examples::Examples;
 use super::shuffle::{numbers, shuffle};
 use engraft_engine::Rows;
 use engraft_models::{ModelInfo, Tokens};
+use std::cell::LazyCell;
 use std::iter::Peekable;
 use std::ops::Range;
 
@@ -17,8 +18,7 @@ pub struct Batch {
     /// The tokens of all examples, one after the other; what a decoder reads beside them is in
     /// `reads`.
     pub input: Tokens,
-    /// Which rows of the last hidden states of each example are read: the same kind for all of
-    /// them, (examples,).
+    /// Which rows of the last hidden states of each example are read, (examples,).
     pub reads: Vec<Reads>,
     /// Of each row that is read the label, or [`IGNORED`], (rows,).
     pub labels: Vec<u32>,
@@ -81,15 +81,23 @@ impl Batch {
 
     /// The rows that are read, as a model is told them.
     pub fn rows(&self, model: &ModelInfo) -> Rows {
-        match self.reads.first() {
-            Some(Reads::Summary | Reads::Choices(_)) => model.summary.clone(),
-            Some(Reads::All | Reads::Decoded { .. }) | None => Rows::All,
-            Some(Reads::These(_)) => {
-                let chosen = |reads: &Reads| match reads {
-                    Reads::These(rows) => rows.clone(),
-                    _ => vec![],
-                };
-                Rows::These(self.reads.iter().map(chosen).collect())
+        let chosen = |reads: &Reads| match reads {
+            Reads::These(rows) => rows.clone(),
+            _ => vec![],
+        };
+        let these = LazyCell::new(|| Rows::These(self.reads.iter().map(chosen).collect()));
+        let one = |reads: &Reads| match reads {
+            Reads::Summary | Reads::Choices(_) => model.summary.clone(),
+            Reads::All | Reads::Decoded { .. } => Rows::All,
+            Reads::These(_) => these.clone(),
+        };
+        let Some(first) = self.reads.first().map(one) else { return Rows::All };
+        match self.reads.iter().all(|reads| one(reads) == first) {
+            true => first,
+            false => {
+                let of_sequences =
+                    |(reads, own): (&Reads, Range<usize>)| std::iter::repeat_n(one(reads), own.len());
+                Rows::Each(self.reads.iter().zip(self.sequences()).flat_map(of_sequences).collect())
             }
         }
     }

@@ -1,6 +1,7 @@
 //! From texts and words to batches of tokens.
 mod added;
 pub mod batch;
+pub mod beside;
 pub mod blocks;
 mod charsmap;
 pub mod companions;
@@ -13,7 +14,6 @@ mod fields;
 mod guarded;
 mod input;
 pub mod ints;
-pub mod beside;
 mod pairs;
 mod sequences;
 pub mod shuffle;

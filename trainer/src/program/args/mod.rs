@@ -5,9 +5,11 @@ mod compare;
 mod forward;
 mod generate;
 mod memory;
+mod predict;
 mod profile;
 mod prune;
 mod report;
+mod route;
 mod search;
 mod shared;
 mod texts;
@@ -17,9 +19,11 @@ pub use compare::Compare;
 pub use forward::Forward;
 pub use generate::Generate;
 pub use memory::Memory;
+pub use predict::Predict;
 pub use profile::Profile;
 pub use prune::{Parts, Prune, Worth};
 pub use report::Report;
+pub use route::Route;
 pub use search::Search;
 pub use shared::{Grafted, Labels, Reading, RunArgs, StorageArgs, skipped};
 
@@ -57,12 +61,16 @@ pub enum Command {
     Fuse(Box<Train>),
     /// Try options of training, and keep the best run
     Search(Box<Search>),
+    /// Learn tasks one after the other and say what is forgotten: `train` with an --order of its --tasks
+    Continual(Box<Train>),
     /// Evaluate a saved adapter and head
     Eval(Eval),
     /// Say whether evaluations of the same examples differ by more than chance
     Compare(Compare),
     /// Predict the labels of texts, or how probable they are
     Predict(Predict),
+    /// Make a router, which tells of a text what task it is of
+    Route(Route),
     /// Show how much each adapter of a fusion contributes, layer by layer
     Shares(Shares),
     /// Draw a model: layers, sites, parameters, bytes, and what an adapter adds or would add where
@@ -155,28 +163,6 @@ pub struct Eval {
     /// How labels are read.
     #[command(flatten)]
     pub labels: Labels,
-    /// How the file is read.
-    #[command(flatten)]
-    pub reading: Reading,
-    /// How to run.
-    #[command(flatten)]
-    pub run: RunArgs,
-}
-
-/// `engraft predict`.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("texts").required(true).args(["text", "input"]))]
-pub struct Predict {
-    /// The model.
-    #[command(flatten)]
-    pub grafted: Grafted,
-    /// Texts, one an argument; words are split at spaces. What looks like a flag is a text as in
-    /// --text=--flag
-    #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["text_column", "text_pair_column", "adapter_column"])]
-    pub text: Vec<String>,
-    /// Texts in files, as `engraft train` takes them
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub input: Vec<PathBuf>,
     /// How the file is read.
     #[command(flatten)]
     pub reading: Reading,

@@ -35,7 +35,7 @@ impl StorageArgs {
 
 /// The model and what is grafted on it.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("answering").args(["adapter", "adapter_column"]))]
+#[command(group = clap::ArgGroup::new("answering").args(["adapter", "adapter_column", "route"]))]
 pub struct Grafted {
     /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a model of
     /// the Hugging Face hub
@@ -46,12 +46,12 @@ pub struct Grafted {
     pub stored: StorageArgs,
     /// The adapter and the head: a directory that `engraft train`, AdapterHub's `adapters` or PEFT
     /// wrote; none for the backbone alone, where a --task goes without them
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["task", "adapter_column"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["task", "adapter_column", "route"])]
     pub adapter: Option<PathBuf>,
     /// What is learned; as its head or the run.toml beside the adapter says if not given
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
-    /// Of several adapters only these, by their names. With --adapter-column saved adapters:
+    /// Of several adapters only these, by their names. With --adapter-column and --route saved adapters:
     /// directories, each perhaps with another name as in NAME=DIR, and directories that hold many,
     /// each by the name of its folder
     #[arg(long, value_name = "NAMES", num_args = 1.., requires = "answering")]
@@ -60,6 +60,11 @@ pub struct Grafted {
     /// batches, each as by itself
     #[arg(long, value_name = "COLUMN", requires = "adapters")]
     pub adapter_column: Option<Column>,
+    /// A router that `engraft route` made: it says of each text which of --adapters answers, by the
+    /// names of its tasks. They answer in mixed batches, each as by itself; of a text that is like
+    /// none of the tasks nothing is said (predict)
+    #[arg(long, value_name = "DIR", requires = "adapters", conflicts_with = "task")]
+    pub route: Option<PathBuf>,
     /// With --adapter-column: what the matrices of the adapters are held in; bf16 takes half the
     /// bytes, and rounds them
     #[arg(long, value_name = "TYPE", value_parser = one_of::<AdapterDtype>(), default_value = "f32", requires = "adapter_column")]

@@ -69,12 +69,13 @@ fn mixed(e: &Eval) -> Result<()> {
     let reading = e.labels.over(e.reading.options());
     let mut m = Mixed::load(&e.grafted, reading, &e.data, Purpose::Evaluate, &e.run)?;
     m.encoded.iter_mut().for_each(|encoded| encoded.by_example = e.predictions.is_some());
-    let mut found = evaluate_mixed(
+    let found = evaluate_mixed(
         &m.learners(),
-        &m.encoded.iter().collect::<Vec<_>>(),
+        &m.encoded.iter().map(Some).collect::<Vec<_>>(),
         e.reading.batch(),
         Mode::detect(e.run.quiet),
     )?;
+    let mut found: Vec<Found> = found.into_iter().flatten().collect();
     if let Some(file) = &e.predictions {
         let mut each: Vec<_> =
             found.iter_mut().map(|f| std::mem::take(&mut f.examples).into_iter()).collect();

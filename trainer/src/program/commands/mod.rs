@@ -12,6 +12,7 @@ mod profile;
 mod prune;
 mod quantize;
 mod report;
+mod route;
 mod search;
 mod shares;
 mod train;
@@ -23,7 +24,9 @@ use super::{
     setup::{max_length, open, open_backbone, saved, task, tokenizer},
 };
 use anyhow::Result;
-use engraft::{data::Columns, engine::output, learner::Learner, tasks::TaskType, text::tokenizer::Tokenizer};
+use engraft::{
+    Error, data::Columns, engine::output, learner::Learner, tasks::TaskType, text::tokenizer::Tokenizer,
+};
 use std::{path::Path, process::ExitCode};
 
 pub fn run() -> Result<ExitCode> {
@@ -32,10 +35,12 @@ pub fn run() -> Result<ExitCode> {
         Command::Fold(f) => fold::run(&f),
         Command::Train(t) => train::run(&t),
         Command::Fuse(t) => train::fuse(&t),
+        Command::Continual(t) => train::continual(&t),
         Command::Search(s) => search::run(&s),
         Command::Eval(e) => eval::run(&e),
         Command::Compare(c) => compare::run(&c),
         Command::Predict(p) => predict::run(&p),
+        Command::Route(r) => route::run(&r),
         Command::Shares(s) => shares::run(&s),
         Command::Inspect(i) => inspect::run(&i),
         Command::Memory(m) => memory::run(&m),
@@ -74,6 +79,10 @@ fn hold(directory: Option<&Path>) -> Result<Option<output::Lock>> {
 /// Texts are read as they were in training, and the backbone's products computed as they were
 /// there, unless said otherwise.
 fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
+    if let Some(directory) = &g.route {
+        let why = "it says which adapter answers for a text of `engraft predict`".into();
+        return Err(Error::Option { option: "route", value: directory.display().to_string(), why }.into());
+    }
     let directory = g.adapter.as_deref();
     let _held = hold(directory)?;
     let given = Options {

@@ -4,6 +4,7 @@ use crate::program::{
     args::Predict,
     mixed::Mixed,
     print::{note, say},
+    routed::Routing,
     setup::{files, was_cut},
 };
 use anyhow::{Result, bail};
@@ -13,11 +14,15 @@ use engraft::{
     run::evaluate::{Encoded, predict, predict_mixed},
     tasks::{Prediction, Purpose, one_line},
 };
-use serde_json::Map;
+use serde_json::{Map, json};
+use std::path::Path;
 
 pub fn run(p: &Predict) -> Result<()> {
     if p.grafted.adapter_column.is_some() {
         return mixed(p);
+    }
+    if let Some(directory) = &p.grafted.route {
+        return routed(p, directory);
     }
     let Loaded { learner, task, tokenizer, columns } = load(&p.grafted, p.reading.options(), &p.run)?;
     if let (true, Some(pair)) = (p.input.is_empty(), &columns.pair) {
@@ -67,4 +72,33 @@ fn mixed(p: &Predict) -> Result<()> {
         return say(&json_line(&serde_json::json!({"task": task, "predictions": all})));
     }
     named.into_iter().try_for_each(|(name, x)| say(&format!("{}\t{}", one_line(name), x.text)))
+}
+
+/// Each text by the adapter of the task that it is like.
+fn routed(p: &Predict, directory: &Path) -> Result<()> {
+    let r = Routing::load(p, directory)?;
+    let mode = Mode::detect(p.run.quiet);
+    let said = predict_mixed(&r.learners(), &r.of_text, &r.encoded, p.reading.batch(), mode)?;
+    let mut said = said.into_iter();
+    let mut all = vec![];
+    for (text, routed) in r.texts.iter().zip(&r.routed) {
+        let name = &r.router.names()[routed.nearest];
+        let adapter = Some(name).filter(|_| !routed.is_unknown);
+        let answer = adapter.and_then(|_| said.next());
+        if p.run.json {
+            let head = json!({"adapter": adapter, "nearest": name, "distance": routed.distance});
+            let mut one = head.as_object().cloned().unwrap_or_default();
+            one.extend(answer.and_then(|x| x.json.as_object().cloned()).unwrap_or_default());
+            all.push(one);
+            continue;
+        }
+        match answer {
+            Some(answer) => say(&format!("{}\t{}", one_line(name), answer.text))?,
+            None => say(&format!("unknown\t{}", one_line(text)))?,
+        }
+    }
+    if p.run.json {
+        say(&json_line(&json!({"predictions": all})))?;
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 use crate::program::{
     args::Train,
     common::Common,
+    continual::train_continually,
     demo,
     mixed_runs::train_mixed,
     options::{AdapterChoice, Options, Settings},
@@ -10,24 +11,30 @@ use crate::program::{
     series::{Series, train_series},
     setup::open,
     signals::Signals,
+    task_runs::train_tasks,
 };
 use anyhow::Result;
 use engraft::{
     Error,
     data::expand,
     demo::{unpack, unpack_backbone},
+    learner::{Learner, Part},
     reports::{
         left::REPORT,
+        metrics::Metric,
         progress::Mode,
         report::{Report, json_line},
     },
-    run::train::Outcome,
-    tasks::Task,
+    run::{aim::key, train::Outcome},
 };
 use engraft_engine::Storage;
 use std::path::PathBuf;
 
 pub fn run(t: &Train) -> Result<()> {
+    run_with(t, |_| Ok(()))
+}
+/// Trains as arguments say once they are settled.
+fn run_with(t: &Train, settle: impl FnOnce(&mut Settings) -> engraft::Result<()>) -> Result<()> {
     let signals = Signals::install()?;
     let resumed = t.resumed()?;
     let going = Going { resume: resumed.is_some(), stop: signals.stop(), until: None };
@@ -35,10 +42,11 @@ pub fn run(t: &Train) -> Result<()> {
         Some(s) => s,
         None => t.settings(Options::default())?,
     };
+    settle(&mut s)?;
     if going.resume && is_complete(&s.out) {
         return say(&format!("the run in {} is complete: there is nothing to go on with", s.out.display()));
     }
-    let is_demo = s.train.is_none();
+    let is_demo = s.train.is_none() && s.tasks.is_none();
     if is_demo {
         let out = t.out()?.unwrap_or_else(|| demo::OUT.into());
         s = t.settings(demo::options(&out))?;
@@ -71,14 +79,28 @@ pub fn run(t: &Train) -> Result<()> {
     if let Some(runs) = s.series() {
         return series(&s, train_series(&s, runs, mode, going)?);
     }
-    let mut ended = train(&s, mode, going, &mut common)?;
+    if let Some(order) = &s.order {
+        let done = train_continually(&s, order, mode, going)?;
+        if !s.quiet {
+            done.transfer.lines().iter().try_for_each(|line| say(line))?;
+            say(&format!("saved in {}", s.out.display()))?;
+        }
+        return if s.json { say(&json_line(&done.report)) } else { Ok(()) };
+    }
+    let mut ended = match s.tasks.is_some() {
+        true => train_tasks(&s, mode, going)?,
+        false => train(&s, mode, going, &mut common)?,
+    };
     if s.variant.is_some() {
         return several(&s, "variant", ended);
+    }
+    if s.tasks.is_some() && !s.shared {
+        return several(&s, "task", ended);
     }
     let Outcome { report, learner, .. } = the_one(&mut ended)?;
     if !s.quiet {
         note_unused(learner.backbone());
-        summarise(&s, &report, learner.task(), head_only.as_ref())?;
+        summarise(&s, &report, &learner, head_only.as_ref())?;
     }
     if s.json {
         say(&json_line(&report))?;
@@ -103,7 +125,7 @@ fn several(s: &Settings, what: &'static str, ended: Vec<Ended>) -> Result<()> {
         match outcome {
             Ok(o) if !s.quiet => {
                 let loss = o.report.epochs.last().map_or(f64::NAN, |e| e.loss);
-                let shown = held_out(&o.report, o.learner.task()).unwrap_or_default();
+                let shown = held_out(&o.report, &o.learner).unwrap_or_default();
                 let shown = if shown.is_empty() { shown } else { format!(", held-out: {shown}") };
                 say(&format!("{name}: loss {loss:.4}{shown}; saved in {}", o.report.out.display()))?;
             }
@@ -130,11 +152,21 @@ fn series(s: &Settings, done: Series) -> Result<()> {
     done.failed.map_or(Ok(()), |e| Err(e.into()))
 }
 
-/// The scores of an evaluation, as they are shown; none if there was none.
-fn held_out(r: &Report, task: &dyn Task) -> Option<String> {
-    let m = r.metrics.as_ref()?;
-    let shown = task.metrics().iter().filter_map(|metric| Some(metric.show(m.scores.get(metric.name)?)));
-    Some(shown.collect::<Vec<_>>().join(", "))
+/// The scores of an evaluation, as they are shown, of several tasks each with its name; none if
+/// there was none.
+fn held_out(r: &Report, learner: &Learner) -> Option<String> {
+    let (m, parts) = (r.metrics.as_ref()?, learner.parts());
+    let of = |part: &Part| -> Vec<String> {
+        let one = |metric: &Metric| match parts.len() {
+            1 => Some(metric.show(m.scores.get(metric.name)?)),
+            _ => {
+                let value = m.scores.get(&key(part.name(), metric.name))?;
+                Some(format!("{} {}", part.name(), metric.show(value)))
+            }
+        };
+        part.task().metrics().iter().filter_map(one).collect()
+    };
+    Some(parts.iter().flat_map(of).collect::<Vec<_>>().join(", "))
 }
 
 /// `engraft fuse`.
@@ -144,6 +176,18 @@ pub fn fuse(t: &Train) -> Result<()> {
         true => run(t),
         false => Err(Error::Needs { option: "fuse", needs: "adapters" }.into()),
     }
+}
+
+/// `engraft continual`: in the order of the tasks' names, unless another is given.
+pub fn continual(t: &Train) -> Result<()> {
+    run_with(t, |s| {
+        let tasks = s.tasks.as_ref().ok_or(Error::Needs { option: "continual", needs: "tasks" })?;
+        if s.order.is_none() {
+            s.order = Some(tasks.iter().map(|task| task.name.clone()).collect());
+            *s = s.to_options().resolve()?;
+        }
+        Ok(())
+    })
 }
 
 /// What the demonstration compares.
@@ -158,11 +202,19 @@ fn heading(s: &Settings) -> String {
     let what = match (&s.variant, &s.adapter) {
         (Some(variants), _) => format!("{} variants at once", variants.len()),
         _ if s.adapter_column.is_some() => "the adapters that its rows name".into(),
+        _ if s.order.is_some() => "tasks one after the other".into(),
+        _ if s.shared => "an adapter for several tasks".into(),
+        _ if s.tasks.is_some() => "several tasks".into(),
         (None, Some(AdapterChoice::None)) if s.adapters.is_some() => "what stands on saved adapters".into(),
         (None, Some(AdapterChoice::None)) => "the head alone".into(),
         (None, Some(AdapterChoice::Full)) => "the whole backbone".into(),
         (None, Some(AdapterChoice::Of(_))) => "an adapter".into(),
         (None, None) => "what was saved".into(),
+    };
+    let files = if let Some(tasks) = &s.tasks {
+        tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ")
+    } else {
+        files
     };
     format!("training {what} on {} with {files}", show(s.model.as_ref()))
 }
@@ -179,7 +231,7 @@ fn head_only(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     Ok(the_one(&mut train(&plain, mode, going, common)?)?.report)
 }
 
-fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Report>) -> Result<()> {
+fn summarise(s: &Settings, r: &Report, learner: &Learner, head_only: Option<&Report>) -> Result<()> {
     let share = 100.0 * r.trainable_parameters as f64 / r.total_parameters.max(1) as f64;
     say(&format!(
         "trained {} of {} parameters ({share:.2} %)",
@@ -194,7 +246,7 @@ fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Repor
             let (plain, adapter) = (100.0 * plain, 100.0 * adapter);
             say(&format!("held-out accuracy: head only {plain:.1} %, adapter {adapter:.1} %"))?;
         } else {
-            say(&format!("held-out: {}", held_out(r, task).unwrap_or_default()))?;
+            say(&format!("held-out: {}", held_out(r, learner).unwrap_or_default()))?;
         }
     }
     say(&format!(
@@ -209,6 +261,10 @@ fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Repor
     if let Some(model) = &s.model {
         let program = std::env::args().next().unwrap_or_else(|| "engraft".into());
         let model = if s.adapter == Some(AdapterChoice::Full) { &s.out } else { model };
+        let at = match learner.parts() {
+            [_] => r.out.clone(),
+            several => r.out.join(several[0].name()),
+        };
         let text = if head_only.is_some() { demo::SAMPLE } else { "..." };
         say("next:")?;
         let stored = match s.backbone_dtype {
@@ -220,7 +276,7 @@ fn summarise(s: &Settings, r: &Report, task: &dyn Task, head_only: Option<&Repor
         say(&format!(
             "  {program} predict --model {} --adapter {}{stored} --text \"{text}\"",
             model.display(),
-            r.out.display()
+            at.display()
         ))?;
     }
     Ok(())

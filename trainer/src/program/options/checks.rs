@@ -131,42 +131,51 @@ impl Options {
             // what a cached step holds depends on what was cached before
             return Err(Error::Exclusive { one: "memory-budget", other: "cache-prefix" });
         }
-        if let Some(variants) = &self.variant {
-            let mut names: Vec<&str> = variants.iter().map(|v| v.name.as_str()).collect();
+        for (option, all) in [("variant", &self.variant), ("tasks", &self.tasks)] {
+            let Some(all) = all else { continue };
+            let mut names: Vec<&str> = all.iter().map(|v| v.name.as_str()).collect();
             names.sort_unstable();
             if let Some(name) = names.windows(2).find(|w| w[0] == w[1]).map(|w| w[0]) {
-                return Err(refused("variant", format!("`{name}` twice"), "a name stands for one run"));
+                return Err(refused(option, format!("`{name}` twice"), "a name stands for one"));
             }
             if names.is_empty() {
-                return Err(refused("variant", "empty", "it names runs"));
+                return Err(refused(option, "empty", "it names some"));
             }
             if self.profile.is_some() {
-                return Err(Error::Exclusive { one: "variant", other: "profile" });
+                return Err(Error::Exclusive { one: option, other: "profile" });
             }
         }
         self.check_mixed()?;
         self.check_series()?;
+        self.check_tasks()?;
         let streams = self.stream == Some(true);
         if streams && self.cache_prefix.is_some() {
             // the cache knows every text by its hash, in memory
             return Err(Error::Exclusive { one: "stream", other: "cache-prefix" });
         }
+        // those of tasks are their own
+        let is_one = self.train.is_some() && self.tasks.is_none();
+        let has_data = self.train.is_some() || self.tasks.is_some();
         let needs = [
             ("model-commit", self.model_commit.is_some(), "model", self.model.is_some()),
-            ("eval", self.eval.is_some(), "train", self.train.is_some()),
+            ("eval", self.eval.is_some(), "train", has_data),
             ("adapter-column", self.adapter_column.is_some(), "train", self.train.is_some()),
-            ("text-column", self.text_column.is_some(), "train", self.train.is_some()),
-            ("text-pair-column", self.text_pair_column.is_some(), "train", self.train.is_some()),
-            ("label-column", self.label_column.is_some(), "train", self.train.is_some()),
-            ("format", self.format.is_some(), "train", self.train.is_some()),
+            ("text-column", self.text_column.is_some(), "train", has_data),
+            ("text-pair-column", self.text_pair_column.is_some(), "train", has_data),
+            ("label-column", self.label_column.is_some(), "train", has_data),
+            ("format", self.format.is_some(), "train", has_data),
             ("fusion", self.fusion.is_some(), "adapters", self.adapters.is_some()),
             ("scheme-from", self.scheme_from.is_some(), "scheme-to", self.scheme_to.is_some()),
             ("scheme-to", self.scheme_to.is_some(), "scheme-from", self.scheme_from.is_some()),
             ("joint", self.joint == Some(true), "adapters", self.adapters.is_some()),
             ("stream-buffer", self.stream_buffer.is_some(), "stream", streams),
             // The built-in demonstration brings data to evaluate on.
-            ("eval-every", self.eval_every.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
-            ("patience", self.patience.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
+            ("eval-every", self.eval_every.is_some() && is_one, "eval", self.is_evaluated()),
+            ("patience", self.patience.is_some() && is_one, "eval", self.is_evaluated()),
+            ("shared", self.shared == Some(true), "tasks", self.tasks.is_some()),
+            ("sampling", self.sampling.is_some(), "tasks", self.tasks.is_some()),
+            ("order", self.order.is_some(), "tasks", self.tasks.is_some()),
+            ("task-weight", self.task_weight.is_some(), "tasks", self.tasks.is_some()),
         ];
         if let Some((option, _, needs, _)) = needs.into_iter().find(|(_, given, _, there)| *given && !*there)
         {
@@ -200,11 +209,15 @@ impl Options {
 }
 
 impl Options {
-    /// Checks what rows that name their adapters go with: new adapters, all of one kind.
+    /// Checks what several tasks, or rows that name their adapters, go with: new adapters, all of
+    /// one kind.
     fn check_mixed(&self) -> Result<()> {
-        if self.adapter_column.is_none() {
-            return Ok(());
-        }
+        let one = match (&self.adapter_column, &self.tasks) {
+            (None, None) => return Ok(()),
+            (Some(_), Some(_)) => return Err(Error::Exclusive { one: "tasks", other: "adapter-column" }),
+            (Some(_), None) => "adapter-column",
+            (None, Some(_)) => "tasks",
+        };
         let others = [
             ("variant", self.variant.is_some()),
             ("init", self.init.is_some()),
@@ -217,7 +230,7 @@ impl Options {
             ("profile", self.profile.is_some()),
         ];
         if let Some((other, _)) = others.into_iter().find(|(_, given)| *given) {
-            return Err(Error::Exclusive { one: "adapter-column", other });
+            return Err(Error::Exclusive { one, other });
         }
         match self.adapter {
             Some(AdapterChoice::Full) => {
@@ -247,6 +260,7 @@ impl Options {
             (given(&series), "variant", self.variant.is_some()),
             (given(&series), "profile", self.profile.is_some()),
             (given(&series).or(given(&parts)), "adapter-column", self.adapter_column.is_some()),
+            (given(&series).or(given(&parts)), "tasks", self.tasks.is_some()),
             (given(&parts), "stream", self.stream == Some(true)),
             (self.folds.map(|_| "folds"), "fold", self.fold.is_some()),
             (self.folds.map(|_| "folds"), "eval", self.eval.is_some()),
@@ -321,6 +335,9 @@ impl Settings {
         least("eval-every", self.eval_every, 1)?;
         least("patience", self.patience, 1)?;
         least("log-every", self.log_every, 1)?;
+        self.task_weight.map_or(Ok(()), |w| {
+            check("task-weight", w, w > 0.0 && w.is_finite(), "it is a number above 0")
+        })?;
 
         let above = |option, x: f64| check(option, x, x > 0.0 && x.is_finite(), "it is a number above 0");
         let from = |option, x: f64| check(option, x, x >= 0.0 && x.is_finite(), "it is a number from 0");
@@ -363,6 +380,6 @@ fn check(option: &'static str, value: f64, good: bool, why: &str) -> Result<()> 
     if good { Ok(()) } else { Err(refused(option, value, why)) }
 }
 
-fn refused(option: &'static str, value: impl ToString, why: impl Into<String>) -> Error {
+pub(super) fn refused(option: &'static str, value: impl ToString, why: impl Into<String>) -> Error {
     Error::Option { option, value: value.to_string(), why: why.into() }
 }

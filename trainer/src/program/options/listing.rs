@@ -19,6 +19,8 @@ pub enum Mark {
     Own,
     /// What only some tasks know: a task is told, and refuses what it does not know.
     Task,
+    /// What each of several tasks may have for itself, besides what only some tasks know.
+    Each,
 }
 
 /// Whether an option has a mark.

@@ -21,6 +21,7 @@ mod grafted;
 mod listing;
 mod paths;
 mod table;
+mod tasks;
 mod texts;
 mod variant;
 
@@ -117,23 +118,34 @@ impl Options {
             let settled = variants.iter().map(settle).collect::<Result<_>>()?;
             self = Self { variant: Some(settled), ..self.without(Mark::Own) };
         }
-        self.settle()
+        let settings = self.settle()?;
+        if settings.name.is_none() {
+            settings.tasks()?;
+        }
+        Ok(settings)
     }
 
     /// These options with what is a run's own among several; it may have `more` than a variant.
     pub fn with(&self, own: &toml::Table, more: &[&str]) -> Result<Self> {
-        let own: Self =
-            own.clone().try_into().map_err(|e: toml::de::Error| Error::Model(why(e.message())))?;
-        let shared = own.without(Mark::Own).keys_given();
-        if let Some(key) = shared.iter().find(|key| !more.contains(&key.as_str())) {
-            let own = Self::keys_of(Mark::Own).join(", ");
-            return Err(Error::Model(format!("`{key}` is the same for all; a run may have its own {own}")));
-        }
+        let own = Self::own(own, &[Mark::Own], more)?;
         if own.adapter == Some(AdapterChoice::Full) {
             let why = "a backbone that trains serves one run by itself".into();
             return Err(Error::Option { option: "adapter", value: "full".into(), why });
         }
         Ok(own.over(Self { variant: None, ..self.clone() }))
+    }
+
+    /// What is one's own among several: options all of which have one of these marks, or `more`.
+    fn own(own: &toml::Table, marks: &[Mark], more: &[&str]) -> Result<Self> {
+        let own: Self =
+            own.clone().try_into().map_err(|e: toml::de::Error| Error::Model(why(e.message())))?;
+        let shared = marks.iter().fold(own.clone(), |own, mark| own.without(*mark)).keys_given();
+        if let Some(key) = shared.iter().find(|key| !more.contains(&key.as_str())) {
+            let own: Vec<String> = marks.iter().flat_map(|mark| Self::keys_of(*mark)).collect();
+            let own = own.join(", ");
+            return Err(Error::Model(format!("`{key}` is the same for all; each may have its own {own}")));
+        }
+        Ok(own)
     }
 
     /// Fills in the defaults for who does not train; what goes together there is theirs to say.

@@ -18,7 +18,7 @@ use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
 use engraft::reports::scores::schemes::Scheme;
-use engraft::run::{adapter_drop::AdapterDrop, portion::Fold, schedule::Decay};
+use engraft::run::{adapter_drop::AdapterDrop, portion::Fold, sampling::Sampling, schedule::Decay};
 
 /// How a model is named, as help shows it.
 pub const MODEL: &str = "DIR|hf:OWNER/NAME[@REVISION]";
@@ -26,7 +26,7 @@ pub const MODEL: &str = "DIR|hf:OWNER/NAME[@REVISION]";
 options! {
     "Model and data" {
         /// What is learned; that of the saved head with --init
-        [value_name = "TASK"] task: String, Use;
+        [value_name = "TASK"] task: String, Use, Each;
         /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a
         /// model of the Hugging Face hub, which is downloaded into the usual cache unless it is
         /// there (HF_HOME, HF_TOKEN and HF_HUB_OFFLINE count); the small one that is built in if
@@ -45,45 +45,45 @@ options! {
         /// for choices .jsonl or tables, each perhaps packed as .gz; names,
         /// patterns such as 'data/*.tsv', or - for the standard input; the built-in demonstration
         /// if there is none
-        [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"];
+        [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"], Each;
         /// Data to evaluate on while training
-        [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run;
+        [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run, Each;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
         /// The column of the text, the words, the sources or the questions, by name or counted from 0; found
         /// by its usual name if not given
-        [value_name = "COLUMN", visible_alias = "source-column"] text_column: Column, Use;
+        [value_name = "COLUMN", visible_alias = "source-column"] text_column: Column, Use, Each;
         /// The second text's column, for pairs; for questions that of their texts, for choices that of
         /// what is asked
-        [value_name = "COLUMN"] text_pair_column: Column, Use;
+        [value_name = "COLUMN"] text_pair_column: Column, Use, Each;
         /// The column of the label, the words' labels, the targets or the answers; in .conllu upos, xpos,
         /// deprel, feats or misc:KEY
-        [value_name = "COLUMN", visible_alias = "target-column"] label_column: Column, Use;
+        [value_name = "COLUMN", visible_alias = "target-column"] label_column: Column, Use, Each;
         /// Whether the first row of a .tsv or .csv file names the columns
-        [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use;
+        [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use, Each;
         /// What quotes mean in a .tsv file; in a .csv file they always stand around cells
-        [value_parser = one_of::<Quotes>()] quotes: Quotes = Quotes::Literal, Use;
+        [value_parser = one_of::<Quotes>()] quotes: Quotes = Quotes::Literal, Use, Each;
         /// What is put between the texts of a pair, which are one text then; needed where the
         /// tokenizer puts nothing there itself, as GPT-2's
         [value_name = "TEXT"] pair_separator: String, Use;
         /// What stands between the labels in a cell of a .tsv or .csv file, where a text has any
         /// number of them (multi-label); `|` if not given
-        [value_name = "TEXT"] label_separator: String, Use;
+        [value_name = "TEXT"] label_separator: String, Use, Each;
         /// Leave out texts whose label is empty, null or -1, and say how many there are
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        skip_unlabelled: bool = false, Use;
+        skip_unlabelled: bool = false, Use, Each;
         /// The scheme in which words are tagged, where --scheme-to asks for another one: iob2, iob1,
         /// ioe2, iobes or bilou. What breaks it is read leniently: no word leaves its entity
-        [value_name = "SCHEME"] scheme_from: Scheme, Use;
+        [value_name = "SCHEME"] scheme_from: Scheme, Use, Each;
         /// The scheme in which the tags of words are learned
-        [value_name = "SCHEME"] scheme_to: Scheme, Use;
+        [value_name = "SCHEME"] scheme_to: Scheme, Use, Each;
         /// Count entities strictly, as seqeval does in a scheme (tagging): what breaks the scheme is
         /// no entity. As conlleval does if not given: an entity begins wherever its type does
         [value_name = "SCHEME"] strict: Scheme, Use, Task;
         /// How files are written, by an extension that stands for it as in `jsonl`; as their names
         /// say if not given
-        [value_name = "EXTENSION"] format: String;
+        [value_name = "EXTENSION"] format: String, Each;
         /// Do not hold the training data in memory: read it again in every epoch, and shuffle it in
         /// a buffer. Files may be larger than memory; the standard input cannot be read again
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -92,7 +92,7 @@ options! {
         /// The most examples in that buffer, and 256 times as many tokens; 4096 if not given
         [value_name = "N"] stream_buffer: usize, Run;
         /// Where a document of a .txt file ends
-        [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use;
+        [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use, Each;
         /// What stands in front of every source of seq2seq, such as `summarize: `
         [value_name = "TEXT"] source_prefix: String, Use, Task;
         /// The most tokens of a target of seq2seq, special tokens included; 128 if not given
@@ -182,7 +182,7 @@ options! {
         /// Compute compositions as a library does where it is not what it documents
         [value_parser = one_of::<CompatChoice>()] compat: CompatChoice = CompatChoice::Documented, Use;
         /// The head over the backbone; AdapterHub's for the task if not given
-        [value_parser = one_of::<Head>()] head: Head, Own;
+        [value_parser = one_of::<Head>()] head: Head, Own, Each;
     }
     "Training" {
         /// Passes over the training data; no limit if only --max-steps is given
@@ -239,7 +239,7 @@ options! {
         [value_name = "N"] eval_batch_size: usize = 64, Run;
         /// The score that the best checkpoint is best at, such as accuracy, macro_f1, f1,
         /// perplexity or loss; the task's own if not given
-        [value_name = "SCORE"] metric: String, Run, Own;
+        [value_name = "SCORE"] metric: String, Run, Own, Each;
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64, Run, Own;
     }
@@ -304,5 +304,25 @@ options! {
         /// Learn from so many of the examples only: drawn at random with --seed, as large a share of
         /// each class as in the whole
         [value_name = "N"] train_examples: usize, Run;
+        /// Several tasks in one, in mixed batches: a name and what is its own in task, data, head,
+        /// metric and task-weight, as in `mood: train=a.tsv, eval=b.tsv, label-column=mood`; the rest is
+        /// the same for all. Each has an adapter of its own, and is saved in a directory of its name
+        /// in --out
+        [value_name = "NAME: KEY=VALUE, ..", num_args = 1..] tasks: Vec<Variant>, [with "super::variant"], Run;
+        /// With --tasks: one adapter for all of them, each with a head of its own. The best is best
+        /// at the mean of the tasks' scores, or at `TASK.SCORE` with --metric
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        shared: bool = false, Run;
+        /// With --tasks: how often each is drawn, by its number of examples: `proportional`,
+        /// `uniform`, `temperature=T` (their T-th roots), `capped=K` (at most K count), or
+        /// `capped=K,temperature=T`; proportional if not given
+        [value_name = "HOW"] sampling: Sampling, Run;
+        /// With --tasks: one after the other in this order, instead of all at once, and how good each is
+        /// behind each of them (`engraft continual`); with --shared one adapter goes on from task to
+        /// task
+        [value_name = "NAME", value_delimiter = ','] order: Vec<String>, Run;
+        /// Of a task in --tasks with --shared: what its mean loss counts in a step; 1 if not given
+        [value_name = "W"] task_weight: f64, Run, Each;
     }
 }

@@ -1,10 +1,10 @@
-//! Several runs over the same batches: their names, and what is each one's own.
+//! Several runs over the same batches, or several tasks: their names, and what is each one's own.
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use toml::{Table, Value};
 
-/// One of several runs.
+/// One of several runs or tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variant {
     /// Its name, and that of its directory.
@@ -43,7 +43,7 @@ impl Variant {
     fn named(name: &str, own: Table) -> Result<Self, String> {
         match names_a_directory(name) {
             true => Ok(Self { name: name.into(), own }),
-            false => Err(format!("`{name}` cannot be the name of a variant, which is that of its directory")),
+            false => Err(format!("`{name}` cannot be a name here, where it is that of a directory too")),
         }
     }
 }
