@@ -47,6 +47,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         family: FAMILY.name,
         kind: Kind::Encoder,
         channels: config.count_or("dim", 768)?,
+        embedding: config.count_or("dim", 768)?,
         layers: config.layers("n_layers", 6)?,
         vocabulary: config.count_or("vocab_size", 30522)?,
         positions: Some(config.count_or("max_position_embeddings", 512)?),

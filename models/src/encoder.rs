@@ -148,6 +148,7 @@ impl Encoder {
             family,
             kind: Kind::Encoder,
             channels: config.count_or("hidden_size", d.channels)?,
+            embedding: config.count_or("hidden_size", d.channels)?,
             layers: config.layers("num_hidden_layers", d.layers)?,
             vocabulary: config.count_or("vocab_size", d.vocabulary)?,
             positions: Some(config.count_or("max_position_embeddings", 512)?),

@@ -86,6 +86,7 @@ impl<P: Weight> Gpt2<P> {
             family: FAMILY.name,
             kind: Kind::Decoder,
             channels: c,
+            embedding: c,
             layers: config.layers("n_layer", 12)?,
             vocabulary: config.count_or("vocab_size", 50257)?,
             positions: Some(config.count_or("n_positions", 1024)?),

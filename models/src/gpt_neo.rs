@@ -106,6 +106,7 @@ impl<P: Weight> GptNeo<P> {
             family: FAMILY.name,
             kind: Kind::Decoder,
             channels: c,
+            embedding: c,
             layers: masks.len(),
             vocabulary: config.count_or("vocab_size", 50257)?,
             positions: Some(config.count_or("max_position_embeddings", 2048)?),

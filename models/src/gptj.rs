@@ -86,6 +86,7 @@ impl<P: Weight> GptJ<P> {
             family: FAMILY.name,
             kind: Kind::Decoder,
             channels: c,
+            embedding: c,
             layers: config.layers("n_layer", 28)?,
             vocabulary: config.count_or("vocab_size", 50400)?,
             positions: Some(positions),

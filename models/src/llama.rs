@@ -144,6 +144,7 @@ impl<P: Weight> Llama<P> {
             family: kin.family,
             kind: Kind::Decoder,
             channels: c,
+            embedding: c,
             layers: kin.windows.len(),
             vocabulary: config.count_or("vocab_size", kin.defaults.vocab_size)?,
             positions: Some(rope.scaling.positions),

@@ -7,7 +7,7 @@ use crate::{
     ModelInfo, Result,
     weights::{Id, Layout, LinearId, NormId, Weights},
 };
-use engraft_engine::{Act, Activation, Cx, LinearForm, LinearRef, NormKind, Site, SiteKind, Weight};
+use engraft_engine::{Act, Activation, Cx, LinearForm, LinearRef, NormKind, Site, Weight};
 
 /// What a family says of the head.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,6 @@ impl MaskedLm {
         info: &ModelInfo,
         dims: (usize, usize),
         word: Id,
-        root: &str,
     ) -> Result<Option<MaskedLm>> {
         let own = format!("{}.weight", about.decoder);
         // two names of the same tensor, of which files have one or both
@@ -107,8 +106,18 @@ impl MaskedLm {
             bias = Some(at.vector_as(name, file, info.vocabulary)?);
             [name, &*second].iter().for_each(|n| at.ignore(n));
         }
-        at.site(Site::head(), SiteKind::Stream { channels: dims.1 }, root);
         Ok(Some(MaskedLm { transform, decoder, bias }))
+    }
+    /// That of another head, which shares E, as x (rows, E) and E.
+    pub fn of_embeddings<'m, P: Weight>(
+        cx: &mut Cx<'m>,
+        x: &Act,
+        word: Id,
+        m: &'m Weights<P>,
+    ) -> Result<(Act, LinearRef<'m>)> {
+        cx.enter(Site::head());
+        let x = cx.stream(Site::head(), x.clone())?;
+        Ok((x, LinearRef { w: m.get(word), b: None, in_out: false }))
     }
     /// What E is multiplied with, (rows, E), and E with c.
     pub fn forward<'m, P: Weight>(

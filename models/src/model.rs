@@ -186,6 +186,8 @@ pub struct ModelInfo {
     pub kind: Kind,
     /// Channels of the residual stream.
     pub channels: usize,
+    /// Channels of the embeddings of words.
+    pub embedding: usize,
     /// Layers.
     pub layers: usize,
     /// Token ids.
@@ -294,4 +296,11 @@ pub trait Model: Parameters + Send + Sync {
     /// vocabulary, and that product's weight: (rows, channels) and a layer from channels to the
     /// vocabulary. None for a model without such a head.
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>>;
+    /// The same of an encoder for a head that is not its own and shares its embeddings: what is
+    /// changed behind them is undone in x, and their table is the layer. (rows, E) and a layer from E
+    /// to the vocabulary; none for other models.
+    fn to_embeddings<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
+        let _ = (cx, x);
+        Ok(None)
+    }
 }

@@ -123,6 +123,7 @@ impl<P: Weight> ModernBert<P> {
             family: FAMILY.name,
             kind: Kind::Encoder,
             channels: c,
+            embedding: c,
             layers: config.layers("num_hidden_layers", 22)?,
             vocabulary: config.count_or("vocab_size", 50368)?,
             positions: Some(ropes[0].scaling.positions),
@@ -198,7 +199,7 @@ impl<P: Weight> ModernBert<P> {
         let last_ln = norm(&mut at, Some(Site::LAST_NORM), "model.final_norm")?;
         // a classifier of transformers has the same layers in front of its last one
         let masked_lm = match is_masked_lm {
-            true => MaskedLm::load(&head, &mut at, &info, (c, c), word, "model")?,
+            true => MaskedLm::load(&head, &mut at, &info, (c, c), word)?,
             false => None,
         };
         let head = match &masked_lm {
@@ -206,6 +207,7 @@ impl<P: Weight> ModernBert<P> {
             None => Transform::load(&head, &mut at, &info, (c, c))?,
         };
         (info.has_lm_head, info.has_pooler) = (masked_lm.is_some(), head.is_some() && pooling == "cls");
+        at.site(Site::head(), stream, "model");
         let weights = at.finish();
         Ok(ModernBert { weights, word, ln, layers, last_ln, head, masked_lm, info, settings, ropes })
     }
@@ -319,6 +321,9 @@ impl<P: Weight> Model for ModernBert<P> {
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
         let Some(head) = &self.masked_lm else { return Ok(None) };
         Ok(Some(head.forward(cx, x, &self.weights)?))
+    }
+    fn to_embeddings<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
+        MaskedLm::of_embeddings(cx, x, self.word, &self.weights).map(Some)
     }
 }
 impl<P: Weight> Parameters for ModernBert<P> {

@@ -99,10 +99,13 @@ impl<P: Weight> PostNorm<P> {
         let pooler = names.pooler.map(&p).filter(|path| at.has(&format!("{path}.weight")));
         let pooler = pooler.map(|path| at.plain_linear(&path, (c, c), plain)).transpose()?;
         let masked_lm = match &about.masked_lm {
-            Some(head) => MaskedLm::load(head, &mut at, info, (c, e), word, names.root)?,
+            Some(head) => MaskedLm::load(head, &mut at, info, (c, e), word)?,
             None => None,
         };
+        // a head of its own, or another one
+        at.site(Site::head(), SiteKind::Stream { channels: e }, names.root);
         let weights = at.finish();
+        about.info.embedding = e;
         about.info.has_pooler = pooler.is_some();
         about.info.has_lm_head = masked_lm.is_some();
         Ok(PostNorm {
@@ -214,6 +217,9 @@ impl<P: Weight> Model for PostNorm<P> {
     fn to_vocabulary<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
         let Some(head) = &self.masked_lm else { return Ok(None) };
         Ok(Some(head.forward(cx, x, &self.weights)?))
+    }
+    fn to_embeddings<'m>(&'m self, cx: &mut Cx<'m>, x: &Act) -> Result<Option<(Act, LinearRef<'m>)>> {
+        MaskedLm::of_embeddings(cx, x, self.word, &self.weights).map(Some)
     }
 }
 impl<P: Weight> Parameters for PostNorm<P> {

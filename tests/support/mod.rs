@@ -105,6 +105,7 @@ pub fn relative_gradient(got: &[f32], want: &[f32]) -> f64 {
 pub fn host() -> Host {
     Host {
         hidden_size: 32,
+        embedding_size: 32,
         vocabulary: 61,
         model_class: "BertAdapterModel".into(),
         model_name: String::new(),
@@ -120,6 +121,7 @@ pub fn host_of(model: &dyn Model) -> Host {
     let info = model.info();
     Host {
         hidden_size: info.channels,
+        embedding_size: info.embedding,
         vocabulary: info.vocabulary,
         model_class: info.class.into(),
         model_name: String::new(),

@@ -110,7 +110,8 @@ fn every_storage_and_adapters_that_read_whole_sequences() {
         let work = Work::empty();
         work.copy(&fixtures.join(name), "a"); // without the head that some of them have
         let _ = std::fs::remove_file(work.path("a/head_config.json"));
-        let learner = backbone.load_frozen_learner(work.path("a"), None, |_| Ok(Box::new(CausalLm)));
+        let learner =
+            backbone.load_frozen_learner(work.path("a"), None, |_| Ok(Box::new(CausalLm::default())));
         let learner = learner.unwrap();
         let s = Settings { max_new_tokens: Some(8), ..s.clone() };
         let prompts = [vec![3, 1, 4], vec![1], vec![5, 9, 2, 6, 5]];

@@ -150,13 +150,13 @@ fn language_models_learn_in_company_too() {
     let backbone = open("gpt2", Some(0.0));
     let graft = |n: usize, method: &str| {
         let adapter = Some(parse(method, &Fields::new()).unwrap());
-        let task: Box<dyn Task> = Box::new(CausalLm);
+        let task: Box<dyn Task> = Box::new(CausalLm::default());
         (Graft { name: format!("a{n}"), adapter, seed: n as u64, ..Graft::default() }, task)
     };
     let methods = ["houlsby", "lora[r=4]"];
     let grafts: Vec<_> = methods.iter().enumerate().map(|(n, m)| graft(n, m)).collect();
     let learners = backbone.clone().learners(grafts).unwrap();
-    let text = |seed: usize| CausalLm.sample(example(seed, 2).ids, &mut |_| 0);
+    let text = |seed: usize| CausalLm::default().sample(example(seed, 2).ids, &mut |_| 0);
     let batch = Batch { whose: vec![0, 0, 1], ..(0..3).map(text).collect() };
     let mut g = Gradients::new();
     let losses = losses_of_each(&learners.iter().collect::<Vec<_>>(), &batch, &mut g).unwrap();

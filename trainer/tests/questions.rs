@@ -224,7 +224,7 @@ fn what_is_wrong_with_questions_is_said() {
     assert!(long.stderr.contains("--doc-stride"), "{}", long.stderr);
     work.run("eval --model MODEL --adapter out --data squad.json --max-length 4").fails(&["max-length"]);
     for (text, words) in [
-        (good.replace("\"paragraphs\"", "\"sections\""), "no field `question`"),
+        (good.replace("\"paragraphs\"", "\"sections\""), "no field `answers`"),
         (good.replace("\"qas\"", "\"questions\""), "`paragraphs` are not SQuAD's"),
         (good.replace("0-where", "0-who"), "a second question with the id `0-who`"),
         (good.replace("Where is the town?", " "), "the question `0-where` is empty"),

@@ -56,7 +56,16 @@ fn a_translation_is_learnt() {
         .filter(|(row, said)| row.ends_with(said))
         .count();
     assert!(right >= 16, "{right} of 20: {said}");
-    work.run("predict --model out --task seq2seq --text w3").fails(&["engraft generate"]);
+    // a prediction says the same, and an evaluation compares it
+    let predicted = work.run("predict --model out --task seq2seq --input eval.tsv --max-new-tokens 6").good();
+    assert_eq!(predicted.stdout, said);
+    assert!(number(&again["rouge1"]) > 80.0 && number(&again["bleu"]) > 50.0, "{again}");
+    assert_eq!(again["generated"], json!(20));
+    let one = work.run("predict --model out --task seq2seq --json --text w3").json();
+    assert_eq!(one["predictions"][0]["text"], json!("w3"));
+    let without = "eval --model out --task seq2seq --data eval.tsv --json --predict-with-generate=false";
+    let without = work.run(without).evaluation();
+    assert_eq!((&without["loss"], &without["rouge1"]), (&again["loss"], &serde_json::Value::Null));
 }
 
 #[test]
@@ -163,7 +172,7 @@ fn several_ways_to_write_it_are_one() {
     let read = |name: &str, text: &str, columns: &Columns, labels: bool| {
         let want = Want { content: Content::Answers, labels };
         Dataset::parse(name, text.as_bytes(), columns, want).map(|data| {
-            let one = |r: &engraft::data::Record| (r.text().into_owned(), r.answer().to_string());
+            let one = |r: &engraft::data::Record| (r.text().into_owned(), r.answers().join("|"));
             data.records.iter().map(one).collect::<Vec<_>>()
         })
     };
@@ -174,10 +183,23 @@ fn several_ways_to_write_it_are_one() {
         ("a.csv", "MR,Ref\n\"a b\",c\n"),
         ("a.jsonl", "{\"summary\": \"c\", \"document\": \"a b\"}\n"),
         ("a.jsonl", "{\"text\": \"a b\", \"target\": \"c\", \"other\": 1}\n"),
+        ("a.jsonl", "{\"source\": [\"a\", \"b\"], \"target\": [\"c\"]}\n"),
     ] {
         assert_eq!(read(name, text, &usual, true).unwrap(), want, "{name} {text}");
         let sources = read(name, text, &usual, false).unwrap();
         assert_eq!((sources[0].0.as_str(), sources[0].1.as_str()), ("a b", ""), "{name} {text}");
+    }
+    let several = "{\"source\": \"a b\", \"target\": [\"c\", \"d\"]}\n";
+    assert_eq!(read("a.jsonl", several, &usual, true).unwrap(), [("a b".to_string(), "c|d".to_string())]);
+    for (bad, why) in [
+        ("{\"source\": \"a\", \"target\": []}", "a.jsonl:1: there is no target in the list"),
+        ("{\"source\": \"a\", \"target\": [\"b\", \" \"]}", "a.jsonl:1: target 2 is empty"),
+        ("{\"source\": [], \"target\": \"b\"}", "a.jsonl:1: the text is empty"),
+        ("{\"source\": \"a\", \"target\": [\"b\", 1]}", "list of strings, and there is a number in it"),
+        ("{\"source\": null, \"target\": \"b\"}", "a string or a list of strings, not null"),
+    ] {
+        let error = read("a.jsonl", bad, &usual, true).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
     }
     let without = Columns { header: Header::No, ..Columns::default() };
     assert_eq!(read("a.tsv", "a b\tc\n", &without, true).unwrap(), want);
@@ -199,5 +221,5 @@ fn several_ways_to_write_it_are_one() {
         Want { content: Content::Answers, labels: true },
     )
     .unwrap();
-    assert_eq!(data.records[0].label, Label::Text("b".into()));
+    assert_eq!(data.records[0].label, Label::Texts(vec!["b".into()]));
 }

@@ -42,7 +42,7 @@ fn tasks(family: &str) -> Vec<Box<dyn Task>> {
     let classes = |n| Box::new(Classification::new(names(n)).unwrap());
     match family {
         "bert" => vec![classes(2), Box::new(Tagging::new(names(5)).unwrap()), classes(3)],
-        "gpt2" => vec![classes(2), Box::new(Tagging::new(names(5)).unwrap()), Box::new(CausalLm)],
+        "gpt2" => vec![classes(2), Box::new(Tagging::new(names(5)).unwrap()), Box::new(CausalLm::default())],
         _ => vec![classes(2), Box::new(Seq2Seq::default()), classes(4)],
     }
 }
@@ -269,7 +269,7 @@ fn tasks_with_adapters_of_their_own_are_runs_of_their_own() {
         };
         let encoded = |n: usize| {
             let data = Dataset::of_texts("held-out", &vec!["text".into(); 4]).unwrap();
-            Encoded { data, examples: examples(n, 4, 100), cut: 0, notes: vec![], by_example: false }
+            Encoded { data, examples: examples(n, 4, 100), cut: 0, notes: vec![], by_example: false, generating: None }
         };
         let eval: Vec<Option<Encoded>> = vec![Some(encoded(0)), None, Some(encoded(2))];
         let dir = tempfile::tempdir().unwrap();

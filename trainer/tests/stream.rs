@@ -115,7 +115,7 @@ fn every_epoch_has_everything_once_in_an_order_of_its_own() {
     work.write("rows.tsv", rows(200)).write("texts.txt", documents(300));
     let tokenizer = tokenizer(24);
     let task = Classification::new(["bad", "good"]).unwrap();
-    let cases: [(&str, &dyn Task); 2] = [("rows.tsv", &task), ("texts.txt", &CausalLm)];
+    let cases: [(&str, &dyn Task); 2] = [("rows.tsv", &task), ("texts.txt", &CausalLm::default())];
     for (name, task) in cases {
         for (buffer, size) in [
             (1, BatchSize::Examples(7)),
@@ -126,7 +126,7 @@ fn every_epoch_has_everything_once_in_an_order_of_its_own() {
             let stream =
                 Stream::new(files(&work.path(name), task.content()), None, task, &tokenizer, buffer).unwrap();
             let batches = |order| -> Vec<Batch> { stream.batches(size, order).map(Result::unwrap).collect() };
-            let in_order = batches(Order::File);
+            let in_order = batches(Order::File { epoch: 0 });
             let items = |batches: &[Batch]| batches.iter().flat_map(|b| b.items.clone()).collect::<Vec<_>>();
             let all: Vec<usize> = (0..items(&in_order).len()).collect();
             assert_eq!(items(&in_order), all);
@@ -173,7 +173,9 @@ fn files_that_change_while_they_are_read_are_an_error() {
     let (tokenizer, task) = (tokenizer(24), Classification::new(["bad", "good"]).unwrap());
     let open = || Stream::new(files(&work.path("rows.tsv"), Content::Texts), None, &task, &tokenizer, 8);
     let stream = open().unwrap();
-    let last = |stream: &Stream<'_>| stream.batches(BatchSize::Examples(4), Order::File).last().unwrap();
+    let last = |stream: &Stream<'_>| {
+        stream.batches(BatchSize::Examples(4), Order::File { epoch: 0 }).last().unwrap()
+    };
     assert!(last(&stream).is_ok());
     work.write("rows.tsv", rows(40).replace("train 39", "coach 39"));
     let error = last(&stream).unwrap_err().to_string();

@@ -14,6 +14,8 @@ pub(crate) const VERSION: &str = "adapters.1.3.0";
 pub struct Host {
     /// Channels of the residual stream.
     pub hidden_size: usize,
+    /// Channels of the embeddings of words.
+    pub embedding_size: usize,
     /// The library's class of the model.
     pub model_class: String,
     /// Tokens of its vocabulary.

@@ -13,7 +13,7 @@ pub(super) const HEAD: HeadType = HeadType {
     name: NAME,
     read: |mut fields, host| {
         // what is not said is the model's
-        for (name, own) in [("vocab_size", host.vocabulary), ("embedding_size", host.hidden_size)] {
+        for (name, own) in [("vocab_size", host.vocabulary), ("embedding_size", host.embedding_size)] {
             if fields.get(name).is_none_or(Value::is_null) {
                 fields.insert(name.into(), own.into());
             }
@@ -101,10 +101,13 @@ impl HeadConfig for CausalLm {
     fn build(&self, place: &HeadPlace<'_>, from: &mut Source<'_, '_>) -> Result<Box<dyn HeadLayers>> {
         let act = fields::activation(self.activation_function.as_ref())?;
         let (channels, width) = (place.host.hidden_size, self.embedding_size);
-        if (self.layers == 1 || place.host.tied) && width != channels {
-            return Err(Error::Config(format!(
-                "`embedding_size` is {width}; the model has {channels} channels"
-            )));
+        let expected = match (self.layers, place.host.tied) {
+            (1, _) => channels, // the last layer is the first one
+            (_, true) => place.host.embedding_size,
+            (_, false) => width,
+        };
+        if width != expected {
+            return Err(Error::Config(format!("`embedding_size` is {width}, expected {expected}")));
         }
         let stride = 1 + usize::from(act.is_some()) + usize::from(self.layer_norm);
         let layer = |l: usize| {

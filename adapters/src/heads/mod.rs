@@ -7,6 +7,7 @@ mod built_in;
 mod causal_lm;
 mod classification;
 mod fields;
+mod masked_lm;
 mod multilabel_classification;
 mod multiple_choice;
 mod question_answering;
@@ -19,6 +20,7 @@ pub use built_in::BuiltIn;
 pub(crate) use built_in::{in_peft, mark};
 pub use causal_lm::CausalLm;
 pub use classification::Classification;
+pub use masked_lm::MaskedLm;
 pub use multilabel_classification::MultiLabelClassification;
 pub use multiple_choice::MultipleChoice;
 pub use question_answering::QuestionAnswering;
@@ -55,6 +57,7 @@ pub struct HeadType {
 pub const HEADS: &[&HeadType] = &[
     &causal_lm::HEAD,
     &classification::HEAD,
+    &masked_lm::HEAD,
     &multilabel_classification::HEAD,
     &multiple_choice::HEAD,
     &question_answering::HEAD,

@@ -70,6 +70,9 @@ impl<P: Weight> Stack<P> {
         let (mut inner, mut last) = (vec![], Last::Tied(None));
         for (i, l) in layout.layers.iter().enumerate() {
             let path = place.layer(l.index);
+            if let Some(parent) = path.strip_suffix(".decoder") {
+                from.mark(&format!("{parent}.bias")); // transformers has that of a vocabulary twice
+            }
             if i + 1 < layout.layers.len() {
                 let linear = from.linear(&path, (l.input, l.output), weight, l.bias.then_some(zero))?;
                 let eps = place.host.norm_eps;

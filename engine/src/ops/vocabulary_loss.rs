@@ -87,7 +87,7 @@ impl<'m> Cx<'m> {
         let mut dx = room(x.node.is_some(), count * x.cols)?;
         let mut lse = room(trains, count)?;
         let to = dx.as_mut().map(|dx| ViewMut::of(dx, count, x.cols)).transpose()?;
-        let out = Outputs { losses: &mut losses, lse: lse.as_mut(), dx: to };
+        let out = Outputs { losses: &mut losses, hits: None, lse: lse.as_mut(), dx: to };
         let rows = View::of(&of.x, count, x.cols)?;
         let smoothed = Labels { of: &of.labels, smoothing };
         vocabulary_loss::forward(self.device(), rows, smoothed, layer(&w), out)?;
@@ -112,23 +112,29 @@ impl<'m> Cx<'m> {
         index.iter().for_each(|i| i.set_class(Class::Saved));
         Ok((self.record(y, Op { w, trained, dx, index, rows: x.rows, x: x.node }), count))
     }
-    /// -log softmax(x Wᵀ + b) at the label of every row of x (T, C); 0 where there is
-    /// none: for evaluation.
-    pub fn linear_cross_entropies(&mut self, x: &Act, w: &LinearRef<'m>, labels: &[u32]) -> Result<Vec<f32>> {
+    /// -log softmax(x Wᵀ + b) at the label of every row of x (T, C), and whether no output is larger
+    /// than that of the label; 0 and false where there is none: for evaluation.
+    pub fn linear_cross_entropies(
+        &mut self,
+        x: &Act,
+        w: &LinearRef<'m>,
+        labels: &[u32],
+    ) -> Result<Vec<(f32, bool)>> {
         let count = check(x, w, labels)?;
         let mut losses = match w.in_out {
             true => losses_of(&self.matmul(x, w.clone())?, labels)?,
             false => {
                 let of = self.labelled(x, labels, count)?;
-                let mut losses = self.alloc(count)?;
-                let out = Outputs { losses: &mut losses, lse: None, dx: None };
+                let (mut losses, mut hits) = (self.alloc(count)?, self.alloc(count)?);
+                let out = Outputs { losses: &mut losses, hits: Some(&mut hits), lse: None, dx: None };
                 let rows = View::of(&of.x, count, x.cols)?;
                 vocabulary_loss::forward(self.device(), rows, Labels::plain(&of.labels), layer(w), out)?;
-                losses.read::<f32>()?
+                let hits = hits.read::<f32>()?.into_iter().map(|hit| hit > 0.0);
+                losses.read::<f32>()?.into_iter().zip(hits).collect()
             }
         }
         .into_iter();
-        let one = |l: &u32| if *l == IGNORED { 0.0 } else { losses.next().unwrap_or_default() };
+        let one = |l: &u32| if *l == IGNORED { (0.0, false) } else { losses.next().unwrap_or_default() };
         Ok(labels.iter().map(one).collect())
     }
     fn labelled(&self, x: &Act, labels: &[u32], count: usize) -> Result<Labelled> {
@@ -145,7 +151,7 @@ impl<'m> Cx<'m> {
     }
 }
 /// The same of the logits z (T, classes), one after the other for the rows that have a label.
-fn losses_of(z: &Act, labels: &[u32]) -> Result<Vec<f32>> {
+fn losses_of(z: &Act, labels: &[u32]) -> Result<Vec<(f32, bool)>> {
     let values = z.read()?;
     let rows = values.chunks_exact(z.cols.max(1)).zip(labels).filter(|(_, label)| **label != IGNORED);
     rows.map(|(row, label)| {
@@ -157,7 +163,7 @@ fn losses_of(z: &Act, labels: &[u32]) -> Result<Vec<f32>> {
             right: vec![*label as usize],
         };
         let of_label = row.get(*label as usize).ok_or_else(beyond)?;
-        Ok((f64::from(top - of_label) + sum.ln()) as f32)
+        Ok(((f64::from(top - of_label) + sum.ln()) as f32, *of_label >= top))
     })
     .collect()
 }

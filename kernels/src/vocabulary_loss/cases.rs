@@ -95,7 +95,7 @@ impl Inputs {
         };
         if c.what == What::Layer {
             let (mut lse, mut losses) = (up(&vec![0.0; rows])?, up(&vec![0.0; rows])?);
-            let out = Outputs { losses: &mut losses, lse: Some(&mut lse), dx: None };
+            let out = Outputs { losses: &mut losses, hits: None, lse: Some(&mut lse), dx: None };
             forward(d, View::of(&inputs.x, rows, cols)?, inputs.labels(), inputs.layer(), out)?;
             inputs.lse = lse;
         }
@@ -122,7 +122,7 @@ impl Inputs {
             }
             (_, [losses, dx @ ..]) => {
                 let dx = dx.first_mut().map(|dx| ViewMut::of(dx, rows, cols)).transpose()?;
-                forward(d, x, self.labels(), self.layer(), Outputs { losses, lse: None, dx })
+                forward(d, x, self.labels(), self.layer(), Outputs { losses, hits: None, lse: None, dx })
             }
             _ => unreachable!("a launch has outputs"),
         }

@@ -147,7 +147,7 @@ fn add_bias<S: Simd>(s: S, z: &mut [f32], bias: Option<&[f32]>) {
     }
 }
 
-/// The losses, the sums' logarithms, and dx / sum - (1 - ε) W_label + `shared`.
+/// The losses, what hits, the sums' logarithms, and dx / sum - (1 - ε) W_label + `shared`.
 pub(super) fn finish(
     d: &Cpu,
     w: Matrix<'_>,
@@ -163,6 +163,11 @@ pub(super) fn finish(
             l += smoothing * (f64::from(run.at) - run.all / outputs);
         }
         *loss = l as f32;
+    }
+    if let Some(hits) = out.hits {
+        for (hit, run) in hits.host_mut::<f32>()?.iter_mut().zip(running) {
+            *hit = if run.at >= run.top { 1.0 } else { 0.0 };
+        }
     }
     if let Some(lse) = out.lse {
         for (lse, run) in lse.host_mut::<f32>()?.iter_mut().zip(running) {

@@ -74,6 +74,8 @@ impl<'a> Labels<'a> {
 pub struct Outputs<'a> {
     /// The loss of each row (n).
     pub losses: &'a mut Buffer,
+    /// 1 where no output is larger than that of the label, else 0 (n).
+    pub hits: Option<&'a mut Buffer>,
     /// The logarithm of the sum of each row's exponentials (n), which [`backward`] reads.
     pub lse: Option<&'a mut Buffer>,
     /// The gradient of the sum of the losses (n, C).
@@ -137,7 +139,9 @@ pub fn forward(
     layer.check(device, x, labels)?;
     let (rows, cols) = (labels.len(), layer.w.cols);
     check_buffer::<f32>(NAME, device, "losses", out.losses, rows)?;
-    out.lse.as_ref().map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, "lse", b, rows))?;
+    for (name, b) in [("lse", &out.lse), ("hits", &out.hits)] {
+        b.as_ref().map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, name, b, rows))?;
+    }
     out.dx.as_ref().map_or(Ok(()), |dx| dx.view().expect::<f32>(NAME, device, "dx", (rows, cols)))?;
     let d = runs_on(device, labels, layer)?;
     let dx = if out.dx.is_some() { rows * cols } else { 0 };

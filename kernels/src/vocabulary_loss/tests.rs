@@ -37,7 +37,8 @@ fn run(d: &Device, x: &[f32], labels: &[u32], w: &[f32], storage: Storage, integ
     let [mut losses, mut lse, mut dx] =
         [labels.len(), labels.len(), x.len()].map(|n| d.alloc::<f32>(Class::Scratch, n).unwrap());
     let to = ViewMut::of(&mut dx, labels.len(), cols).unwrap();
-    let (up, out) = (check::up(d, x), Outputs { losses: &mut losses, lse: Some(&mut lse), dx: Some(to) });
+    let (up, out) =
+        (check::up(d, x), Outputs { losses: &mut losses, hits: None, lse: Some(&mut lse), dx: Some(to) });
     forward(
         d,
         View::of(&up, labels.len(), cols).unwrap(),
@@ -106,6 +107,27 @@ fn far_logits() {
 }
 
 #[test]
+fn the_label_hits_where_no_output_is_larger() {
+    check::levels(|_| {
+        let d = Device::cpu(2).unwrap();
+        let mut w = vec![0.5; BLOCK + 3];
+        (w[1], w[BLOCK + 1]) = (3.0, 2.0);
+        let go = |x: &[f32], labels: &[u32]| {
+            let (x, labels, w) = (check::up(&d, x), check::indices(&d, labels), check::up(&d, &w));
+            let w = Matrix::plain(&w, BLOCK + 3, 1);
+            let layer = Layer { w, bias: None, integer_logits: false, integer_dx: false };
+            let [mut losses, mut hits] = [labels.len(); 2].map(|n| check::up(&d, &vec![7.0; n]));
+            let out = Outputs { losses: &mut losses, hits: Some(&mut hits), lse: None, dx: None };
+            forward(&d, View::of(&x, labels.len(), 1).unwrap(), Labels::plain(&labels), layer, out).unwrap();
+            hits.read::<f32>().unwrap()
+        };
+        let last = BLOCK as u32 + 1;
+        assert_eq!(go(&[1.0, 1.0, 1.0, -1.0, -1.0, 0.0], &[1, 0, last, 1, 0, 2]), [1., 0., 0., 0., 1., 1.]);
+        assert_eq!(go(&[f32::NAN], &[0]), [0.0]);
+    });
+}
+
+#[test]
 fn parts_of_matrices() {
     let (rows, outputs, cols) = (5, BLOCK + 40, 7);
     let [x, w] = [rows * cols, outputs * cols].map(|n| noise(n as u64, n));
@@ -125,7 +147,7 @@ fn parts_of_matrices() {
         let (mut to_losses, mut to) = (check::up(&d, &vec![0.0; rows]), check::up(&d, &padded));
         let to_dx = ViewMut::of(&mut to, rows + 2, 11).unwrap().rows_of(1..rows + 1).unwrap();
         let to_dx = to_dx.cols_of(3..3 + cols).unwrap();
-        let out = Outputs { losses: &mut to_losses, lse: None, dx: Some(to_dx) };
+        let out = Outputs { losses: &mut to_losses, hits: None, lse: None, dx: Some(to_dx) };
         forward(&d, part.unwrap(), Labels::plain(&check::indices(&d, &labels)), layer, out).unwrap();
         assert!(check::same(&to_losses.read::<f32>().unwrap(), &losses));
         for (i, x) in to.read::<f32>().unwrap().into_iter().enumerate() {
@@ -143,7 +165,7 @@ fn refusals() {
     let layer = Layer { w: Matrix::plain(&w, 3, 3), bias: None, integer_logits: false, integer_dx: false };
     let mut losses = check::up(&d, &[0.0; 2]);
     let mut go = |labels: &Buffer, layer: Layer<'_>| {
-        let out = Outputs { losses: &mut losses, lse: None, dx: None };
+        let out = Outputs { losses: &mut losses, hits: None, lse: None, dx: None };
         forward(&d, View::of(&x, 2, 3).unwrap(), Labels::plain(labels), layer, out).unwrap_err()
     };
     let (good, bad) = (check::indices(&d, &[0, 2]), check::indices(&d, &[0, 3]));

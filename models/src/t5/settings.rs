@@ -95,6 +95,7 @@ impl Read {
             family: or.family,
             kind: Kind::EncoderDecoder { encoder, start, padding },
             channels: shape.c,
+            embedding: shape.c,
             layers: encoder + decoder,
             vocabulary: config.count_or("vocab_size", or.vocabulary)?,
             positions: None,

@@ -27,6 +27,7 @@ fn build<P: Weight>(config: &Config, load: &mut Load<'_>) -> Result<Box<dyn Mode
         family: FAMILY.name,
         kind: Kind::Encoder,
         channels: config.count("channels")?,
+        embedding: config.count("channels")?,
         layers: config.count("layers")?,
         vocabulary: config.count("vocab_size")?,
         positions: None,

@@ -87,7 +87,7 @@ impl Task for LeastSquares {
             let distance = row.iter().zip(self.targets(*label)).map(|(z, t)| f64::from(z - t).powi(2)).sum();
             let best = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(0) as u32;
             let count = if *label == IGNORED { 0.0 } else { 1.0 };
-            Answer { loss: distance, count, chosen: vec![best], scores: row.to_vec() }
+            Answer { loss: distance, count, chosen: vec![best], scores: row.to_vec(), ..Answer::default() }
         };
         Ok(z.rows().into_iter().zip(&batch.labels).map(one).collect())
     }

@@ -110,7 +110,7 @@ impl Dataset {
                 Label::Spans(answers) => answers.iter().map(|a| size_of::<Span>() + a.text.capacity()).sum(),
                 Label::One(label) => label.exact().len(),
                 Label::Set(labels) => labels.iter().map(|l| size_of::<Name>() + l.exact().len()).sum(),
-                Label::Text(text) => text.capacity(),
+                Label::Texts(texts) => texts.iter().map(text).sum(),
                 Label::Each(labels) => labels.iter().flatten().map(name).sum(),
                 Label::Numbers(numbers) => size_of::<u32>() * numbers.capacity(),
             };

@@ -37,12 +37,13 @@ fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)
         },
         move |fields, path, line, object| {
             let adapter = fields.adapter.as_ref().map(|name| object.string(name)).transpose()?;
-            let text = object.string(&fields.text)?;
             if want.content == Content::Answers {
-                let target = fields.label.as_ref().map(|name| object.string(name)).transpose()?;
-                let record = Record::answered(path, line, &text, target.as_deref())?;
-                return record.of_adapter(path, adapter.as_deref());
+                // sentences of a source, and targets that are as good
+                let source = object.strings(&fields.text)?.join(" ");
+                let targets = fields.label.as_ref().map(|name| object.strings(name)).transpose()?;
+                return Record::answered(path, line, &source, targets)?.of_adapter(path, adapter.as_deref());
             }
+            let text = object.string(&fields.text)?;
             let pair = fields.pair.as_ref().map(|name| object.string(name)).transpose()?;
             let label = fields.label.as_ref().map(|name| object.label_of(want.content, name)).transpose()?;
             let label = label.unwrap_or(Label::None);

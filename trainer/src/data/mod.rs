@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `.tsv` | cells split at tabs; quotes are ordinary characters and nothing is escaped, as in the GLUE files, unless asked for ([`Quotes`]) |
 //! | `.csv` | RFC 4180: cells split at commas, quoted where they hold commas, quotes or line breaks |
-//! | `.jsonl`, `.ndjson` | one JSON object a line; a label may be a string, a number or a boolean, words and their labels are lists, as are choices |
+//! | `.jsonl`, `.ndjson` | one JSON object a line; a label may be a string, a number or a boolean, words and their labels are lists, as are choices; a source may be a list of sentences, which spaces join, and a target a list of references |
 //! | `.json` | questions as SQuAD has them: articles with paragraphs, or a list of objects |
 //! | `.conll` and others | a word a line with its tags, for words |
 //! | `.conllu` | Universal Dependencies, for words |

@@ -85,6 +85,25 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// A field that is a string or a list of strings.
+    pub fn strings(&self, name: &str) -> Result<Vec<String>> {
+        let one = |value| match value {
+            Value::String(text) => Ok(text),
+            other => Err(self.bad(format!(
+                "field `{name}` must be a list of strings, and there is {} in it",
+                kind(&other)
+            ))),
+        };
+        match self.value(name)? {
+            Value::String(text) => Ok(vec![text]),
+            Value::Array(all) => all.into_iter().map(one).collect(),
+            other => {
+                let what = kind(&other);
+                Err(self.bad(format!("field `{name}` must be a string or a list of strings, not {what}")))
+            }
+        }
+    }
+
     /// A field that is a list.
     pub fn list(&self, name: &str) -> Result<Vec<Value>> {
         match self.value(name)? {

@@ -99,8 +99,9 @@ pub enum Label {
     Set(Vec<Name>),
     /// A number, which is finite.
     Value(f32),
-    /// A text, never empty.
-    Text(String),
+    /// One text or several that are as good, none of them empty: the first is learned from, all of
+    /// them are compared with.
+    Texts(Vec<String>),
     /// The answers of a question, of which each is right; none if its text does not say it.
     Spans(Vec<Span>),
     /// The number of the choice that is right, counted from zero.
@@ -174,13 +175,22 @@ impl Record {
         let input = Input::Text { text: text.into(), pair: pair.map(Into::into) };
         Ok(Record { input, label, adapter: None, line })
     }
-    /// A source with its target, if that is read.
-    pub(super) fn answered(path: &Path, line: usize, source: &str, target: Option<&str>) -> Result<Record> {
+    /// A source with its targets, if they are read.
+    pub(super) fn answered(
+        path: &Path,
+        line: usize,
+        source: &str,
+        targets: Option<Vec<String>>,
+    ) -> Result<Record> {
         let record = Record::row(path, line, source, None, Label::None)?;
-        match target {
-            Some(target) if target.trim().is_empty() => Err(Error::line(path, line, "the target is empty")),
-            Some(target) => Ok(Record { label: Label::Text(target.into()), ..record }),
-            None => Ok(record),
+        let Some(targets) = targets else { return Ok(record) };
+        if targets.is_empty() {
+            return Err(Error::line(path, line, "there is no target in the list"));
+        }
+        match targets.iter().position(|target| target.trim().is_empty()) {
+            None => Ok(Record { label: Label::Texts(targets), ..record }),
+            Some(0) => Err(Error::line(path, line, "the target is empty")),
+            Some(n) => Err(Error::line(path, line, format!("target {} is empty", n + 1))),
         }
     }
     /// The same with the name of its adapter, which is not empty.
@@ -218,9 +228,9 @@ impl Record {
             Input::Words(_) | Input::Choices { .. } => None,
         }
     }
-    /// The text that is to be found; empty where there is none.
-    pub fn answer(&self) -> &str {
-        if let Label::Text(text) = &self.label { text } else { "" }
+    /// The texts that are to be found, the one to learn from first; none where there are none.
+    pub fn answers(&self) -> &[String] {
+        if let Label::Texts(texts) = &self.label { texts } else { &[] }
     }
     /// The words of a sentence; none of a text.
     pub fn words(&self) -> &[String] {

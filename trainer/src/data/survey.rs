@@ -69,7 +69,7 @@ impl Seeing {
                 labels.iter().for_each(|label| self.part(b'l', label.exact()));
             }
             Label::Value(value) => self.part(b'v', &value.to_string()),
-            Label::Text(text) => self.part(b'y', text),
+            Label::Texts(texts) => texts.iter().for_each(|text| self.part(b'y', text)),
             Label::Choice(number) => self.part(b'k', &number.to_string()),
             Label::Spans(answers) => {
                 self.part(b's', "");

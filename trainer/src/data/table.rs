@@ -168,7 +168,9 @@ impl Shape {
         let cell = |index: usize| row.cells[index].as_str();
         let (text, label) = (cell(indices.text), indices.label.map(cell));
         let record = match content {
-            Content::Answers => Record::answered(path, row.line, text, label)?,
+            Content::Answers => {
+                Record::answered(path, row.line, text, label.map(|target| vec![target.into()]))?
+            }
             _ => {
                 let label = label.map(|label| Label::of_cell(*content, label, separator)).transpose();
                 let label = label.map_err(|why| Error::line(path, row.line, why))?;

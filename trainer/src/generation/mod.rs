@@ -17,7 +17,7 @@
 //! # let dir = tempfile::tempdir()?;
 //! # let directory = demo::unpack_backbone(dir.path())?;
 //! # let backbone = Backbone::open(&directory, &Device::cpu(1)?, Opening::default())?;
-//! # let learner = backbone.learner(Graft::default(), Box::new(CausalLm))?;
+//! # let learner = backbone.learner(Graft::default(), Box::new(CausalLm::default()))?;
 //! let mut settings = Settings::read(learner.backbone().directory())?;
 //! settings.max_new_tokens = Some(8);
 //! let said = generate(&learner, &[vec![5, 6, 7], vec![8]], &settings, &mut |_| Ok(()));

@@ -64,6 +64,7 @@ impl Backbone {
         }
         let host = Host {
             hidden_size: loaded.model.info().channels,
+            embedding_size: loaded.model.info().embedding,
             model_class: loaded.model.info().class.into(),
             vocabulary: loaded.model.info().vocabulary,
             model_name: name,

@@ -191,7 +191,7 @@ impl Learner {
     }
     /// What stands on the last hidden states for one of its parts.
     pub(crate) fn top_of<'m>(&'m self, part: &'m Part) -> Top<'m> {
-        Top::new(&*self.backbone.model, part.head())
+        Top::new(&*self.backbone.model, part.head()).filling(part.task().fills())
     }
     /// The first layer that is not the plain model's, or is not frozen, and behind the last one
     /// where there is none: what lies below is the same for all learners on this model.

@@ -28,7 +28,7 @@ pub fn train_mixed(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<End
         return Err(Error::Option { option: "name", value: format!("`{name}`"), why: why.into() });
     }
     let kind = task(s.task.as_ref())?.unwrap_or(TASKS[0]);
-    let open_files = |paths: &[PathBuf], purpose| files(kind, paths, &s.columns(), purpose);
+    let open_files = |paths: &[PathBuf], purpose| files((kind, &s.told()), paths, &s.columns(), purpose);
     let named = || {
         let learned = open_files(paths, Purpose::Train)?;
         let mut all = vec![];

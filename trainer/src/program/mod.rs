@@ -1,5 +1,6 @@
 //! The program: options and arguments, what each command does, and what it prints.
-pub mod args;
+pub mod answering;
+mod args;
 pub mod choose;
 pub mod commands;
 mod common;

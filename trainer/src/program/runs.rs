@@ -1,4 +1,5 @@
 //! Training: one run, or several that go over the same batches, from settings to what they leave.
+use super::answering::Answering;
 use super::common::Common;
 use super::options::{self, Options, Settings};
 use super::print::{many_classes, note, tell};
@@ -17,6 +18,7 @@ use engraft::{
         progress::{Mode, Progress},
     },
     run::{
+        anew::MadeAnew,
         directory::{BEGUN, Directory, File},
         evaluate::Encoded,
         plan::{Work, plan},
@@ -35,7 +37,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 /// What several runs are called in it.
@@ -120,6 +122,23 @@ fn learners(
     Ok((all, kind))
 }
 
+/// Refuses what needs the same examples in every epoch, or in several runs, where they are made
+/// anew.
+fn check_anew(s: &Settings, recipes: &[Recipe]) -> Result<()> {
+    if let Some(directory) = &s.cache_prefix {
+        let why = "the task hides other tokens in every epoch, so nothing could be read again".into();
+        let value = directory.display().to_string();
+        return Err(Error::Option { option: "cache-prefix", value, why });
+    }
+    match recipes.iter().find(|r| r.seed != s.seed) {
+        None => Ok(()),
+        Some(other) => {
+            let why = "the seed decides which tokens are hidden, and the runs read the same batches".into();
+            Err(Error::Option { option: "seed", value: other.seed.to_string(), why })
+        }
+    }
+}
+
 /// What a run did, with its name if it is one of several.
 pub type Ended = (Option<String>, Result<Outcome>);
 
@@ -180,9 +199,10 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     let roofline = s.profile.as_ref().map(|_| measure(&device)).transpose()?;
     let commit = backbone.commit().map(String::from);
     let max_length = max_length(s.max_length, &backbone);
-    let tokenizer = tokenizer(&backbone, max_length, s)?;
+    let tokenizer = Arc::new(tokenizer(&backbone, max_length, s)?);
     let (told, mut survey, mut labels) = (s.told(), None, None);
-    let open_files = |kind: &TaskType, paths: &[PathBuf], purpose| files(kind, paths, &s.columns(), purpose);
+    let open_files =
+        |kind: &TaskType, paths: &[PathBuf], purpose| files((kind, &told), paths, &s.columns(), purpose);
     let is_quiet = mode == Mode::Quiet;
     let (mut learners, kind) = learners(&parts, backbone, |kind| {
         if let Some(labels) = &labels {
@@ -236,8 +256,18 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     if let Some(n) = s.train_examples {
         examples = some(&examples, n, s.seed)?;
     }
+    if let (Some(eval), Some(true)) = (&mut eval, s.predict_with_generate) {
+        let (num_beams, max_new_tokens) = (s.num_beams, s.max_new_tokens);
+        let how = Answering { num_beams, max_new_tokens, ..Answering::default() };
+        eval.generating = Some(how.generating(learners[0].backbone(), &tokenizer)?);
+    }
     let source: &dyn Source = stream.as_ref().map_or(&examples, |stream| stream);
-    common.cache(s, &mut learners, max_length, &examples)?;
+    let anew = task.anew(&tokenizer)?.map(|by| MadeAnew::new(source, by, s.seed));
+    match &anew {
+        Some(_) => check_anew(s, &recipes)?,
+        None => common.cache(s, &mut learners, max_length, &examples)?,
+    }
+    let source: &dyn Source = anew.as_ref().map_or(source, |anew| anew);
     if let Some(budget) = s.memory_budget {
         let s = Settings { model_commit: commit.clone(), ..s.clone() };
         let null = open_backbone(&s, &Device::null(device.threads()))?;

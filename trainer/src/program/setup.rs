@@ -5,7 +5,7 @@ use super::print::warn_of_strangers;
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
-    data::{Columns, Dataset, Files, Survey, Want},
+    data::{Columns, Content, Dataset, Files, Survey, Want},
     hub,
     learner::{Backbone, Graft, Learner, Opening},
     reports::progress::Mode,
@@ -82,9 +82,15 @@ pub fn needed(option: &'static str) -> Error {
 }
 
 /// Files, as a task reads them.
-pub fn files(task: &TaskType, paths: &[PathBuf], columns: &Columns, purpose: Purpose) -> Result<Files> {
-    let labels = task.labelled && purpose != Purpose::Predict;
-    Files::new(paths, columns, Want { content: task.content, labels })
+pub fn files(
+    (task, told): (&TaskType, &Told),
+    paths: &[PathBuf],
+    columns: &Columns,
+    purpose: Purpose,
+) -> Result<Files> {
+    let content = task.content_for(told);
+    let labels = (task.labelled || content == Content::Answers) && purpose != Purpose::Predict;
+    Files::new(paths, columns, Want { content, labels })
 }
 
 /// All records of files.
@@ -149,7 +155,14 @@ fn saved_without(
         return Ok((backbone.learner(bare, (kind.known)(vec![], told)?)?, kind));
     };
     let info = backbone.model().info().clone();
+    // the model's own head says which tokens are hidden, if that is asked for
+    let fills = |t: &&TaskType| info.has_lm_head && (t.known)(vec![], told).is_ok_and(|task| task.fills());
+    let filling = asked.filter(fills);
     let learner = backbone.load_learner_without(directory, leave_out, |head| {
+        if let (None, Some(asked)) = (head, filling) {
+            found = Some(asked);
+            return (asked.known)(vec![], told);
+        }
         if head.is_none() && !info.predicts_next() {
             let shown = directory.display();
             let why =

@@ -83,12 +83,21 @@ pub struct Ground {
     device: Device,
 }
 impl Ground {
-    pub fn open(s: &Settings) -> Result<Ground> {
+    /// An error if a task is none for mixed batches: what is drawn anew in every epoch needs runs of
+    /// its own.
+    pub fn open(s: &Settings, named: &[Named]) -> Result<Ground> {
         let device = open(s.device, s.threads)?;
         let backbone = open_backbone(s, &device)?;
         let commit = backbone.commit().map(String::from);
         let max_length = max_length(s.max_length, &backbone);
         let tokenizer = tokenizer(&backbone, max_length, s)?;
+        for one in named {
+            if one.task()?.anew(&tokenizer)?.is_some() {
+                let why = "its examples are made anew in every epoch, so that it trains by itself";
+                let value = format!("{} (`{}`)", one.kind.name, one.name);
+                return Err(Error::Option { option: "task", value, why: why.into() });
+            }
+        }
         Ok(Ground { backbone, tokenizer, max_length, commit, device })
     }
     /// What layers keep so that a run fits into its budget, if it has one.
@@ -140,7 +149,7 @@ pub fn train_named(
         home.save(None, &[report(&[])?], None, &[])?; // it was stopped behind the last of them
         return Ok(vec![]);
     }
-    let ground = Ground::open(s)?;
+    let ground = Ground::open(s, &named)?;
     let of_each = |backbone| learners(&named, word, backbone);
     let mut learners = of_each(ground.backbone.clone())?;
     let read = read(&ground, &named, &learners)?;

@@ -59,7 +59,8 @@ fn open(kind: &TaskType, s: &Settings, purpose: Purpose) -> Result<Files> {
         Purpose::Train => (&s.train, "train"),
         Purpose::Evaluate | Purpose::Predict => (&s.eval, "eval"),
     };
-    files(kind, &expand(paths.as_deref().ok_or_else(|| needed(option))?)?, &s.columns(), purpose)
+    let paths = expand(paths.as_deref().ok_or_else(|| needed(option))?)?;
+    files((kind, &s.told()), &paths, &s.columns(), purpose)
 }
 
 /// What a task is evaluated on.
@@ -115,7 +116,8 @@ fn check_cache(s: &Settings, named: &[Named], learned: &[Examples]) -> Result<()
 fn train_shared(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Option<Ended>> {
     let goes_on = going.resume && !s.out.join(BEGUN).exists();
     let (mut home, from) = take(s, goes_on)?;
-    let (named, ground) = (named(s)?, Ground::open(s)?);
+    let named = named(s)?;
+    let ground = Ground::open(s, &named)?;
     let learner = |backbone: Backbone| {
         let (mut parts, mut grafted) = (vec![], None);
         for one in &named {

@@ -161,7 +161,7 @@ impl Architecture {
             sections.push(Section::new(name, b.alike(range), b.sited(&is_end)));
         }
         let is_head = |s: Site| s.part == Part::Head && s.point != Point::Norm;
-        let mut head = b.loose(&is_head, true);
+        let mut head = if info.has_lm_head { b.loose(&is_head, true) } else { vec![] };
         if info.has_lm_head && info.is_tied {
             head.push(Row::without_weights("logits", "the table of embeddings again"));
         }

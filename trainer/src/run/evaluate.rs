@@ -1,5 +1,5 @@
 //! Evaluation and prediction, in the order of the data.
-use super::{encoding::Encoding, mixture::evaluated, step::upwards};
+use super::{encoding::Encoding, generating::Generating, mixture::evaluated, step::upwards};
 use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 use engraft_adapters::Shares;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// A data set, and the examples that a task makes of it.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Encoded {
     pub notes: Vec<String>,
     /// Whether an evaluation says something of each example: then all records are there.
     pub by_example: bool,
+    /// How texts are generated that answer it; none: they are not.
+    pub generating: Option<Arc<Generating>>,
 }
 impl Encoded {
     /// Makes the examples.
@@ -79,7 +81,7 @@ impl Encoded {
         if purpose != Purpose::Predict && !examples.iter().any(|e| e.is_labelled()) {
             return Err(Error::file(&data.path, "there is no label in it that belongs to a token"));
         }
-        Ok(Encoded { data, examples, cut, notes, by_example: false })
+        Ok(Encoded { data, examples, cut, notes, by_example: false, generating: None })
     }
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {
@@ -161,6 +163,20 @@ pub fn answers(
     Ok(found.into_iter().map(put_back).collect())
 }
 
+/// What is generated for a data set is added to the answers of a learner.
+fn with_texts(
+    l: &Learner,
+    on: &Encoded,
+    mut answers: Vec<Answer>,
+    size: BatchSize,
+    mode: Mode,
+) -> Result<Vec<Answer>> {
+    if let Some(generating) = &on.generating {
+        generating.answer(l, (&on.data, &on.examples), size, mode, &mut answers)?;
+    }
+    Ok(answers)
+}
+
 /// The same of one batch.
 pub(super) fn answers_together(of: &[&Learner], batch: &Batch) -> Result<Vec<Vec<Answer>>> {
     let (order, mut below) = (upwards(of)?, Below::default());
@@ -237,14 +253,26 @@ pub fn evaluate_together(
     }
     let (size, began) = (size.into(), Instant::now());
     let answers = answers(of, &on.examples, size, mode)?;
-    let one = |(l, answers): (&&Learner, Vec<Answer>)| Found::of(l.task(), on, &answers, (size, began));
-    Ok(of.iter().zip(answers).map(one).collect())
+    let one = |(l, answers): (&&Learner, Vec<Answer>)| {
+        let answers = with_texts(l, on, answers, size, mode)?;
+        Ok(Found::of(l.task(), on, &answers, (size, began)))
+    };
+    of.iter().zip(answers).map(one).collect()
 }
 
-/// What a learner says of every record.
+/// What a learner says of every record; an error if that is to be generated and nothing says how.
 pub fn predict(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mode) -> Result<Vec<Prediction>> {
-    let answers = answers(&[l], &on.examples, size, mode)?;
-    Ok(answers.iter().flat_map(|a| l.task().predictions(&on.data, &on.examples, a)).collect())
+    let (task, size) = (l.task(), size.into());
+    let found = match (task.generates(usize::MAX), &on.generating) {
+        (None, _) => answers(&[l], &on.examples, size, mode)?.pop().unwrap_or_default(),
+        (Some(_), Some(_)) => with_texts(l, on, vec![Answer::default(); on.examples.len()], size, mode)?,
+        (Some(_), None) => return Err(cannot_say(task)),
+    };
+    Ok(task.predictions(&on.data, &on.examples, &found))
+}
+/// Where texts are not generated.
+pub(crate) fn cannot_say(task: &dyn Task) -> Error {
+    Error::Model(format!("what {} answers is generated, and nothing says how", task.name()))
 }
 
 /// What is computed for data sets each of which has a number in mixed batches: in the order of each
@@ -294,9 +322,11 @@ pub fn evaluate_mixed(
     let none = Examples::default();
     let examples: Vec<&Examples> = on.iter().map(|e| e.map_or(&none, |e| &e.examples)).collect();
     let answers = answers_mixed(of, &examples, size, mode)?;
-    let tasks: Vec<&dyn Task> = numbered(of).map(|(_, _, part)| part.task()).collect();
-    let one = |((task, on), answers): ((&dyn Task, &Option<&Encoded>), Vec<Answer>)| {
-        on.map(|on| Found::of(task, on, &answers, (size, began)))
+    let parts: Vec<(&Learner, &dyn Task)> = numbered(of).map(|(_, l, part)| (l, part.task())).collect();
+    let one = |(((l, task), on), answers): (((&Learner, &dyn Task), &Option<&Encoded>), Vec<Answer>)| {
+        let Some(on) = on else { return Ok(None) };
+        let answers = with_texts(l, on, answers, size, mode)?;
+        Ok(Some(Found::of(task, on, &answers, (size, began))))
     };
-    Ok(tasks.into_iter().zip(on).zip(answers).map(one).collect())
+    parts.into_iter().zip(on).zip(answers).map(one).collect()
 }

@@ -170,7 +170,7 @@ mod tests {
     fn a_batch_has_the_examples_of_one_learner_together() {
         let m = mixture();
         let batches = |size, order| -> Vec<Batch> { m.batches(size, order).map(Result::unwrap).collect() };
-        let of_file = batches(BatchSize::Examples(3), Order::File);
+        let of_file = batches(BatchSize::Examples(3), Order::File { epoch: 0 });
         assert_eq!(
             of_file.iter().map(said).collect::<Vec<_>>(),
             [vec![(0, 0), (0, 2), (1, 1)], vec![(0, 5), (1, 4), (2, 3)]]
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(of_file[1].input.lengths, [3, 2, 1]);
         assert_eq!(of_file[1].input.ids, [2, 2, 2, 11, 11, 20]);
         for size in [BatchSize::Examples(4), BatchSize::Tokens(5)] {
-            for order in [Order::File, Order::Longest, Order::Shuffled { seed: 1, epoch: 2 }] {
+            for order in [Order::File { epoch: 0 }, Order::Longest, Order::Shuffled { seed: 1, epoch: 2 }] {
                 let all = batches(size, order);
                 assert_eq!(m.count(size, order).unwrap(), all.len() as u64);
                 let mut items: Vec<usize> = all.iter().flat_map(|b| b.items.clone()).collect();

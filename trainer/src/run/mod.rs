@@ -2,9 +2,11 @@
 pub mod account;
 pub mod adapter_drop;
 pub mod aim;
+pub mod anew;
 pub mod directory;
 mod encoding;
 pub mod evaluate;
+pub mod generating;
 pub mod log;
 mod member;
 pub mod mixed;

@@ -380,7 +380,8 @@ mod tests {
         let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
         let data = Dataset::of_texts("--text", &["a".into()]).unwrap();
         let few = examples.iter().take(3).collect();
-        let eval = Encoded { data, examples: few, cut: 0, notes: vec![], by_example: false };
+        let (notes, generating) = (vec![], None);
+        let eval = Encoded { data, examples: few, cut: 0, notes, by_example: false, generating };
         let work = Work::of_run(&s, &examples, Some(&eval)).unwrap();
         let of = |b: &Batches| {
             let lengths = |shapes: &[Shape]| shapes.iter().flat_map(|s| s.1.clone()).collect::<Vec<_>>();

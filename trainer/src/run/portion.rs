@@ -195,6 +195,7 @@ impl Encoded {
             true => Dataset { count: which.len(), ..self.data.clone() },
             false => self.data.part(&which),
         };
-        Encoded { data, examples, cut: self.cut, notes: self.notes.clone(), by_example: self.by_example }
+        let (notes, by_example) = (self.notes.clone(), self.by_example);
+        Encoded { data, examples, cut: self.cut, notes, by_example, generating: self.generating.clone() }
     }
 }

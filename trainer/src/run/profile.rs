@@ -1,5 +1,5 @@
 //! Some steps of training, for their times alone: nothing is evaluated and nothing saved.
-use super::{recipe::Recipe, step::Trainer};
+use super::{recipe::Recipe, source::Source, step::Trainer};
 use crate::{
     Error, Result,
     learner::Learner,
@@ -9,8 +9,7 @@ use crate::{
     },
     tasks::Task,
     text::{
-        batch::{Batch, BatchSize, Batches},
-        examples::Examples,
+        batch::{Batch, BatchSize},
         shuffle::below,
     },
 };
@@ -31,7 +30,7 @@ pub struct StepCount {
 pub fn run(
     recipe: &Recipe,
     learner: &mut Learner,
-    mut batches: impl Iterator<Item = Batch>,
+    mut batches: impl Iterator<Item = Result<Batch>>,
     roofline: Roofline,
     steps: &StepCount,
     mode: Mode,
@@ -44,7 +43,7 @@ pub fn run(
     let mut progress = Progress::new(mode, "profile", total);
     let mut recording = None;
     while trainer.steps() < total {
-        let step: Vec<Batch> = batches.by_ref().take(recipe.accumulation).collect();
+        let step = batches.by_ref().take(recipe.accumulation).collect::<Result<Vec<Batch>>>()?;
         if trainer.steps() == steps.warmup {
             recording = Some(Recording::start(&device, roofline, trainer.steps())?);
         }
@@ -61,8 +60,11 @@ pub fn run(
 }
 
 /// The batches of training, epoch after epoch.
-pub fn batches_of<'a>(recipe: &'a Recipe, examples: &'a Examples) -> impl Iterator<Item = Batch> + 'a {
-    (0..).flat_map(move |epoch| Batches::new(examples, recipe.batch, recipe.order(epoch)))
+pub fn batches_of<'a>(
+    recipe: &'a Recipe,
+    source: &'a dyn Source,
+) -> impl Iterator<Item = Result<Batch>> + 'a {
+    (0..).flat_map(move |epoch| source.batches(recipe.batch, recipe.order(epoch)))
 }
 
 /// Batches of random sequences of `length` tokens out of `vocabulary`, with labels as the task has
@@ -72,7 +74,7 @@ pub fn random_batches<'a>(
     task: &'a dyn Task,
     length: usize,
     vocabulary: usize,
-) -> impl Iterator<Item = Batch> + 'a {
+) -> impl Iterator<Item = Result<Batch>> + 'a {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     let texts = match recipe.batch {
         BatchSize::Examples(n) => n,
@@ -82,5 +84,5 @@ pub fn random_batches<'a>(
         let ids = (0..length).map(|_| below(&mut rng, vocabulary as u64) as u32).collect();
         task.sample(ids, &mut |n| below(&mut rng, n.max(1) as u64) as u32)
     };
-    std::iter::repeat_with(move || (0..texts).map(|_| one()).collect())
+    std::iter::repeat_with(move || Ok((0..texts).map(|_| one()).collect()))
 }

@@ -73,7 +73,7 @@ pub struct Reports {
 impl Recipe {
     /// The order of an epoch, counted from 0.
     pub fn order(&self, epoch: u64) -> Order {
-        if self.shuffle { Order::Shuffled { seed: self.seed, epoch } } else { Order::File }
+        if self.shuffle { Order::Shuffled { seed: self.seed, epoch } } else { Order::File { epoch } }
     }
     /// Refuses a recipe that reads other batches, in training or evaluation, or reads them in
     /// another order.

@@ -151,7 +151,7 @@ impl Drawn {
     /// The draws of an epoch.
     fn draws(&self, order: Order) -> Vec<Draw> {
         match order {
-            Order::File => self.evenly(),
+            Order::File { .. } => self.evenly(),
             Order::Longest => {
                 let mut all = self.evenly();
                 all.sort_by_key(|draw| Reverse(self.tokens(*draw)));

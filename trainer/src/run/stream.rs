@@ -134,7 +134,7 @@ impl<'a> Stream<'a> {
     }
     fn in_order(&self, order: Order) -> Reading<'_> {
         match order {
-            Order::File => Box::new(self.examples()),
+            Order::File { .. } => Box::new(self.examples()),
             Order::Shuffled { seed, epoch } => {
                 // an example alone takes as few bytes as among others
                 let small = |one: Result<Numbered>| {

@@ -4,7 +4,7 @@ use crate::{
     Error, Result,
     data::{Content, Dataset},
     learner::Learner,
-    run::evaluate::Encoded,
+    run::evaluate::{Encoded, cannot_say},
     tasks::{Answer, Prediction, Purpose},
     text::{
         batch::{Batch, BatchSize, fill},
@@ -111,6 +111,9 @@ impl Service {
     /// split at spaces.
     pub fn predict(&self, name: &str, texts: &[String], tokenizer: &Tokenizer) -> Result<Vec<Prediction>> {
         let learner = self.bank.get(name)?;
+        if learner.task().generates(tokenizer.max_length()).is_some() {
+            return Err(cannot_say(learner.task()));
+        }
         let data = match learner.task().content() {
             Content::Words => Dataset::of_sentences("text", texts)?,
             Content::Questions | Content::Choices => {

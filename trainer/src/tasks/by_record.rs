@@ -39,7 +39,10 @@ fn truth(label: &Label) -> Value {
         Label::One(name) => name.taken().into(),
         Label::Set(names) => names.iter().map(Name::taken).collect(),
         Label::Value(value) => json!(value),
-        Label::Text(text) => text.as_str().into(),
+        Label::Texts(texts) => match &texts[..] {
+            [one] => one.as_str().into(),
+            several => json!(several),
+        },
         Label::Each(names) => names.iter().map(|name| name.as_ref().map(Name::taken)).collect(),
         Label::Numbers(numbers) => json!(numbers),
         Label::Spans(answers) => answers.iter().map(|answer| answer.text.as_str()).collect(),

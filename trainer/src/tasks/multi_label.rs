@@ -173,6 +173,7 @@ impl Task for MultiLabel {
                 count: if values.is_empty() { 0.0 } else { 1.0 },
                 chosen: row.iter().zip(0..).filter(is_there).map(|(_, label)| label).collect(),
                 scores: row.to_vec(),
+                ..Answer::default()
             }
         };
         Ok(logits.rows().into_iter().zip(&batch.values).map(one).collect())

@@ -1,7 +1,7 @@
 //! Every task.
 use super::{
-    causal_lm, classification, multi_label, multiple_choice, question_answering, regression, seq2seq,
-    tagging,
+    causal_lm, classification, masked_lm, multi_label, multiple_choice, question_answering, regression,
+    seq2seq, tagging,
     task::{TaskType, Told},
 };
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ pub const TASKS: &[&TaskType] = &[
     &seq2seq::TASK,
     &question_answering::TASK,
     &multiple_choice::TASK,
+    &masked_lm::TASK,
 ];
 
 impl TaskType {

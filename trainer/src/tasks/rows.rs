@@ -39,7 +39,7 @@ pub fn answers<'m>(
         });
         let (chosen, scores) = keep(&columns);
         let (loss, count) = if count > 0.0 { (loss / columns.len() as f64, 1.0) } else { (0.0, 0.0) };
-        Answer { loss, count, chosen, scores }
+        Answer { loss, count, chosen, scores, ..Answer::default() }
     };
     Ok(batch.counts().map(one).collect())
 }

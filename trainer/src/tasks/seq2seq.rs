@@ -4,8 +4,10 @@
 //!
 //! A source is cut at the greatest length and a target at its own, both with their special tokens.
 //! The loss is the mean over the tokens of targets, with labels smoothed in training if that is
-//! asked for; scores are those of plain labels.
+//! asked for; scores are those of plain labels. What is generated is compared with all targets of a
+//! source ([`said`]).
 use super::{
+    said,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
     tokens,
     top::Top,
@@ -13,10 +15,7 @@ use super::{
 use crate::{
     Error, Result,
     data::{Content, Dataset, Input},
-    reports::{
-        by_example::{ExamplePrediction, Statistic},
-        metrics::{Metric, Metrics},
-    },
+    reports::{by_example::ExamplePrediction, metrics::Metric},
     text::{
         batch::Batch,
         example::{Example, Reads},
@@ -28,7 +27,6 @@ use engraft_adapters::HeadConfig;
 use engraft_engine::{Act, Cx};
 use engraft_models::{Kind, ModelInfo};
 use serde::Deserialize;
-use serde_json::{Map, json};
 use std::borrow::Cow;
 
 /// The registry row.
@@ -44,7 +42,6 @@ pub(super) const TASK: TaskType = TaskType {
     known: |_, told| Ok(Box::new(told.read::<Seq2Seq>(NAME)?.checked()?)),
 };
 const NAME: &str = "seq2seq";
-const METRICS: &[Metric] = &[Metric::loss("perplexity"), Metric::loss("loss")];
 
 /// A text from a text.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -56,23 +53,32 @@ pub struct Seq2Seq {
     pub max_target_length: usize,
     /// The share of what is expected that is spread over the vocabulary: 0 to below 1.
     pub label_smoothing: f64,
+    /// Records that follow each other with the same source have one answer, which is compared with
+    /// the targets of all of them.
+    pub group_targets: bool,
+    /// Evaluations during training generate, so that their scores can say what is best.
+    pub predict_with_generate: bool,
 }
 impl Default for Seq2Seq {
     /// No prefix, targets of at most 128 tokens, plain labels.
     fn default() -> Self {
-        Self { source_prefix: String::new(), max_target_length: 128, label_smoothing: 0.0 }
+        Self {
+            source_prefix: String::new(),
+            max_target_length: 128,
+            label_smoothing: 0.0,
+            group_targets: false,
+            predict_with_generate: false,
+        }
     }
 }
 impl Seq2Seq {
     fn checked(self) -> Result<Self> {
         let wrong = |option, value: String, why: &str| Err(Error::Option { option, value, why: why.into() });
-        if !(0.0..1.0).contains(&self.label_smoothing) {
-            return wrong("label-smoothing", self.label_smoothing.to_string(), "it is 0 to below 1");
+        tokens::check_smoothing(self.label_smoothing)?;
+        match self.max_target_length {
+            0 => wrong("max-target-length", "0".into(), "a target has one token at least"),
+            _ => Ok(self),
         }
-        if self.max_target_length == 0 {
-            return wrong("max-target-length", "0".into(), "a target has one token at least");
-        }
-        Ok(self)
     }
     /// The data set with the prefix in front of every source.
     fn prefixed<'a>(&self, data: &'a Dataset) -> Cow<'a, Dataset> {
@@ -97,13 +103,15 @@ impl Task for Seq2Seq {
         TASK.content
     }
     fn metrics(&self) -> &[Metric] {
-        METRICS
+        if self.predict_with_generate { said::OF_TEXTS } else { said::OF_TOKENS }
     }
     fn suits(&self, model: &ModelInfo) -> Result<(), String> {
         match model.kind {
             Kind::EncoderDecoder { .. } => Ok(()),
             Kind::Encoder => Err(format!("{} has no decoder", model.family)),
-            Kind::Decoder => Err(format!("{} has no encoder; causal-lm is for it", model.family)),
+            Kind::Decoder => {
+                Err(format!("{} has no encoder; causal-lm with a prompt-template is for it", model.family))
+            }
         }
     }
     fn head(&self, _: &ModelInfo, _: bool) -> Option<Box<dyn HeadConfig>> {
@@ -120,11 +128,17 @@ impl Task for Seq2Seq {
         purpose: Purpose,
         carry: &mut Carry,
     ) -> Result<Vec<Example>> {
-        if purpose == Purpose::Predict {
-            let what = "what is said of a text comes token by token: `engraft generate` says it";
-            return Err(Error::Model(what.into()));
-        }
         let sources = tokenizer.encode_all(&self.prefixed(data))?;
+        if purpose == Purpose::Predict {
+            carry.cut += sources.iter().filter(|s| s.is_cut).count();
+            let nothing = Reads::Decoded { start: None, tokens: vec![] };
+            let example = |(record, s): (usize, TokenizedText)| Example {
+                types: s.types,
+                record,
+                ..Example::new(s.ids, nothing.clone(), vec![])
+            };
+            return Ok(sources.into_iter().enumerate().map(example).collect());
+        }
         let targets = tokenizer.encode_targets(data, self.max_target_length)?;
         carry.cut += sources.iter().zip(&targets).filter(|(s, t)| s.is_cut || t.is_cut).count();
         let both = sources.into_iter().zip(targets).enumerate();
@@ -158,23 +172,23 @@ impl Task for Seq2Seq {
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         tokens::answers(cx, top, x, batch)
     }
-    fn evaluate(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Evaluated {
-        let (sum, tokens) = Answer::total(answers);
-        let loss = sum / f64::max(tokens, 1.0);
-        let scores = [("loss", loss), ("perplexity", loss.exp())];
-        let details = Map::from_iter([("scored_tokens".to_string(), json!(tokens as u64))]);
-        let lines = vec![format!("perplexity {:.4}, {tokens} tokens of targets scored", loss.exp())];
-        Evaluated { metrics: Metrics { scores: scores.into(), examples: data.len() as u64, details }, lines }
+    fn generates(&self, _: usize) -> Option<usize> {
+        Some(self.max_target_length)
+    }
+    fn prompts(&self, data: &Dataset, examples: &Examples) -> Vec<Option<Vec<u32>>> {
+        said::prompts(data, examples, self.group_targets, |e| e.ids)
+    }
+    fn needs_records(&self) -> bool {
+        true
+    }
+    fn evaluate(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Evaluated {
+        said::evaluate(data, examples, answers, self.group_targets)
     }
     fn by_example(&self, data: &Dataset, examples: &Examples, answers: &[Answer]) -> Vec<ExamplePrediction> {
-        let all = Answer::by_record(data, examples, answers);
-        let perplexity = |(e, a): (ExamplePrediction, &Answer)| {
-            e.adding("perplexity", Statistic::exp_mean(a.loss, a.count))
-        };
-        all.into_iter().zip(answers).map(perplexity).collect()
+        said::by_example(data, examples, answers, self.group_targets)
     }
-    fn predictions(&self, _: &Dataset, _: &Examples, _: &[Answer]) -> Vec<Prediction> {
-        vec![] // nothing is encoded for a prediction
+    fn predictions(&self, data: &Dataset, _: &Examples, answers: &[Answer]) -> Vec<Prediction> {
+        said::predictions(data, answers, self.group_targets)
     }
 }
 
@@ -182,6 +196,7 @@ impl Task for Seq2Seq {
 mod tests {
     use super::*;
     use crate::{tasks::Told, text::example::IGNORED};
+    use serde_json::json;
 
     #[test]
     fn what_it_is_told() {

@@ -36,6 +36,8 @@ pub struct Carry {
     pub cut: usize,
     /// What else there is to say about the data, once for all of it.
     pub notes: BTreeSet<String>,
+    /// How many texts are behind, if the task counts them.
+    pub texts: usize,
 }
 
 /// What was computed for one example without dropout.
@@ -49,6 +51,19 @@ pub struct Answer {
     pub chosen: Vec<u32>,
     /// Numbers of each class, if the task keeps them.
     pub scores: Vec<f32>,
+    /// Labelled rows on which the label was the most probable class, if the task counts them.
+    pub right: f64,
+    /// What was generated, if something was.
+    pub said: Option<Said>,
+}
+
+/// A text that was generated as an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The text, without special tokens and white space around it.
+    pub text: String,
+    /// Its tokens, with the one that ends it and without padding.
+    pub tokens: usize,
 }
 
 impl Answer {
@@ -107,6 +122,13 @@ pub enum Given {
     Values(Vec<f32>),
 }
 
+/// What makes the examples of an epoch of those that were encoded, where each epoch has its own.
+pub trait Anew: Send + Sync {
+    /// What one of them becomes; `draw(n)` gives a number below n that the run's seed, the epoch and
+    /// the place of the example decide.
+    fn example(&self, example: Example, draw: &mut dyn FnMut(u64) -> u64) -> Example;
+}
+
 /// Something to learn.
 pub trait Task: Send + Sync {
     /// Its name, in options and reports.
@@ -142,6 +164,16 @@ pub trait Task: Send + Sync {
         purpose: Purpose,
         carry: &mut Carry,
     ) -> Result<Vec<Example>>;
+    /// What makes the examples of an epoch of those that were encoded to learn from; none where they
+    /// are the same in every one.
+    fn anew(&self, tokenizer: &Tokenizer) -> Result<Option<Box<dyn Anew>>> {
+        let _ = tokenizer;
+        Ok(None)
+    }
+    /// Whether it says which tokens are hidden, as the head of a masked language model does.
+    fn fills(&self) -> bool {
+        false
+    }
     /// Whether every record to learn from makes one example and no more, so that they are counted
     /// without a tokenizer.
     fn is_one_to_one(&self) -> bool {
@@ -161,6 +193,18 @@ pub trait Task: Send + Sync {
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act>;
     /// What is computed for each example of a batch, without dropout.
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
+    /// The most tokens of a text that answers an example, where texts are cut at `max_length`
+    /// tokens; none if the answers are no texts that are generated.
+    fn generates(&self, max_length: usize) -> Option<usize> {
+        let _ = max_length;
+        None
+    }
+    /// What the answer to each example is generated from: what a decoder goes on from, or what an
+    /// encoder reads; none where nothing is generated.
+    fn prompts(&self, data: &Dataset, examples: &Examples) -> Vec<Option<Vec<u32>>> {
+        let _ = data;
+        vec![None; examples.len()]
+    }
     /// Whether an evaluation looks into the records themselves, which are held in memory for it.
     fn needs_records(&self) -> bool {
         false
@@ -194,6 +238,16 @@ impl Told {
         options.retain(|_, value| !value.is_null());
         Told(options)
     }
+    /// The same, and these.
+    pub fn and(mut self, more: &Map<String, Value>) -> Told {
+        self.0.extend(more.clone());
+        self
+    }
+    /// Whether it is told how a prompt is made of a source: then it reads sources with targets,
+    /// whatever it reads else.
+    pub fn reads_answers(&self) -> bool {
+        self.0.contains_key("prompt-template")
+    }
     /// What a task can be told. An error names an option that is none of the task's.
     pub fn read<T: DeserializeOwned>(&self, task: &str) -> Result<T> {
         let wrong = |e: serde_json::Error| Error::Model(format!("task {task}: {e}"));
@@ -213,6 +267,13 @@ impl Told {
 
 /// Makes the task of a head that has these labels, from them and from what the task is told.
 pub type Known = fn(Vec<String>, &Told) -> Result<Box<dyn Task>>;
+
+impl TaskType {
+    /// What it reads of a data file, being told this.
+    pub fn content_for(&self, told: &Told) -> Content {
+        if told.reads_answers() { Content::Answers } else { self.content }
+    }
+}
 
 /// A row of the registry.
 #[derive(Debug)]

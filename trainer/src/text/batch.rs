@@ -145,7 +145,10 @@ impl FromIterator<(usize, Example)> for Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// As they stand in the file.
-    File,
+    File {
+        /// The epoch: what is made anew in each is made by its number.
+        epoch: u64,
+    },
     /// At random, each order as likely as any other.
     Shuffled {
         /// The run's seed.
@@ -159,6 +162,13 @@ pub enum Order {
 }
 
 impl Order {
+    /// The number of the epoch.
+    pub fn epoch(self) -> u64 {
+        match self {
+            Self::File { epoch } | Self::Shuffled { epoch, .. } => epoch,
+            Self::Longest => 0,
+        }
+    }
     /// The examples' places in the data, in the order of the visit.
     pub fn of(self, examples: &Examples) -> Vec<usize> {
         self.places(examples.len(), |i| examples.length(i))
@@ -168,7 +178,7 @@ impl Order {
     pub(crate) fn places(self, examples: usize, tokens: impl Fn(usize) -> usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..examples).collect();
         match self {
-            Self::File => {}
+            Self::File { .. } => {}
             Self::Shuffled { seed, epoch } => shuffle(&mut order, &mut numbers(seed, epoch)),
             Self::Longest => order.sort_by_key(|&i| std::cmp::Reverse(tokens(i))),
         }
@@ -293,7 +303,7 @@ mod tests {
     #[test]
     fn batches_hold_everything_once() {
         let examples = examples(10);
-        for order in [Order::File, Order::Longest, Order::Shuffled { seed: 1, epoch: 0 }] {
+        for order in [Order::File { epoch: 0 }, Order::Longest, Order::Shuffled { seed: 1, epoch: 0 }] {
             let batches = Batches::new(&examples, 4, order);
             assert_eq!(batches.len(), 3);
             let batches: Vec<Batch> = batches.collect();
@@ -314,7 +324,7 @@ mod tests {
         let lengths: Vec<usize> =
             Batches::new(&examples, 3, Order::Longest).flat_map(|batch| batch.input.lengths).collect();
         assert!(lengths.is_sorted_by(|a, b| a >= b));
-        assert_eq!(Batches::new(&Examples::default(), 3, Order::File).count(), 0);
+        assert_eq!(Batches::new(&Examples::default(), 3, Order::File { epoch: 0 }).count(), 0);
     }
 
     #[test]
@@ -332,11 +342,11 @@ mod tests {
             batches.into_iter().map(|b| b.items).collect()
         };
         assert_eq!(
-            items(9, Order::File),
+            items(9, Order::File { epoch: 0 }),
             [vec![0, 1], vec![2, 3], vec![4], vec![5, 6], vec![7], vec![8], vec![9]]
         );
-        assert_eq!(items(1, Order::File).len(), 10, "longer texts stand alone");
-        assert_eq!(items(55, Order::File).len(), 1);
+        assert_eq!(items(1, Order::File { epoch: 0 }).len(), 10, "longer texts stand alone");
+        assert_eq!(items(55, Order::File { epoch: 0 }).len(), 1);
         assert_eq!(items(1000, Order::Longest).len(), 1);
         for most in [1, 9, 10, 17, 54, 55] {
             let mut counts = vec![];
@@ -349,10 +359,10 @@ mod tests {
             assert!(most != 17 || counts.iter().any(|n| *n != counts[0]), "{counts:?}");
         }
         let empty = Examples::default();
-        let none = Batches::new(&empty, BatchSize::Tokens(3), Order::File);
+        let none = Batches::new(&empty, BatchSize::Tokens(3), Order::File { epoch: 0 });
         assert_eq!((none.len(), none.count()), (0, 0));
         // what is left is counted while batches are taken
-        let mut batches = Batches::new(&examples, BatchSize::Tokens(9), Order::File);
+        let mut batches = Batches::new(&examples, BatchSize::Tokens(9), Order::File { epoch: 0 });
         batches.next();
         assert_eq!(batches.len(), 6);
     }

@@ -26,6 +26,31 @@ pub fn blocks(
     found
 }
 
+/// Documents in groups of a thousand: those of a group one after the other, with nothing between
+/// them, cut into blocks of `length` tokens; what does not fill a block goes with its group. `rest`
+/// and `behind` hold what is left of the group under way, and how many documents of it there were.
+pub fn groups(
+    documents: &[Vec<u32>],
+    length: usize,
+    rest: &mut Vec<u32>,
+    behind: &mut usize,
+) -> Vec<(usize, Vec<u32>)> {
+    const GROUP: usize = 1000;
+    let (mut found, mut first) = (vec![], 0);
+    while first < documents.len() {
+        let end = documents.len().min(first + GROUP - *behind);
+        let group = blocks(&documents[first..end], None, length, rest);
+        found.extend(group.into_iter().map(|(number, ids)| (first + number, ids)));
+        *behind += end - first;
+        if *behind == GROUP {
+            *behind = 0;
+            rest.clear();
+        }
+        first = end;
+    }
+    found
+}
+
 /// One document in pieces of at most `length` tokens. Each piece begins with the last token of the
 /// one before, so that every token but the first is predicted once.
 pub fn pieces(document: &[u32], length: usize) -> Vec<Vec<u32>> {

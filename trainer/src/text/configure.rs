@@ -12,7 +12,7 @@ use tokenizers::{ModelWrapper, PreTokenizerWrapper, TruncationDirection};
 use super::added::{Added, Named};
 use super::charsmap::check_within;
 use super::companions::{Files, Merged, TOKENIZER};
-use super::fields::{Fields, Side, Special};
+use super::fields::{Fields, Side, Special as Tokens};
 use super::guarded::guarded;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
@@ -29,8 +29,21 @@ pub(super) struct Configured {
     pub types: bool,
     /// Whether words that stand alone begin as after a space.
     pub spaced_words: bool,
+    /// Special tokens that have a name of their own.
+    pub special: Special,
+}
+
+/// Special tokens that have a name of their own.
+#[derive(Debug)]
+pub(super) struct Special {
     /// What stands at the end of a text.
     pub end: End,
+    /// What stands in front of it.
+    pub begin: Option<u32>,
+    /// What stands where a token is hidden.
+    pub mask: Option<u32>,
+    /// All of them, of the named kinds and of others.
+    pub all: Vec<u32>,
 }
 
 /// What stands at the end of a text.
@@ -58,8 +71,8 @@ pub(super) fn configure(files: &Files) -> Result<Configured> {
             return Err(Error::file(&path, why));
         }
         let tokenizer = parse(&path, files.content(TOKENIZER))?;
-        let (direction, end) = (own(&tokenizer), End::Usual(None, None));
-        return Ok(Configured { tokenizer, path, direction, types: true, spaced_words: true, end });
+        let (direction, special) = (own(&tokenizer), Special::of(&tokenizer, &[], End::Usual(None, None)));
+        return Ok(Configured { tokenizer, path, direction, types: true, spaced_words: true, special });
     };
     let vocabulary = merged.vocabulary(files);
     let Merged { class, mut fields, added } = merged;
@@ -97,7 +110,24 @@ pub(super) fn configure(files: &Files) -> Result<Configured> {
         Some(id) if has_end => End::Named(id),
         id => End::Usual(id, files.end_of_model()),
     };
-    Ok(Configured { tokenizer, path, direction, types, spaced_words: class.spaced_words, end })
+    let special = Special::of(&tokenizer, &special, end);
+    Ok(Configured { tokenizer, path, direction, types, spaced_words: class.spaced_words, special })
+}
+
+impl Special {
+    fn of(tokenizer: &tokenizers::Tokenizer, named: &[(String, Vec<Named>)], end: End) -> Special {
+        let id = |field: &str| {
+            let (_, tokens) = named.iter().find(|(name, _)| name == field)?;
+            tokenizer.token_to_id(tokens.first()?.content())
+        };
+        let named = named.iter().flat_map(|(_, tokens)| tokens);
+        let added = tokenizer.get_added_tokens_decoder();
+        let mut all: Vec<u32> = named.filter_map(|token| tokenizer.token_to_id(token.content())).collect();
+        all.extend(added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id));
+        all.sort_unstable();
+        all.dedup();
+        Special { end, begin: id("bos_token"), mask: id("mask_token"), all }
+    }
 }
 
 /// The tokenizer of `tokenizer.json` or of a vocabulary, with the path of that file, and the special
@@ -107,7 +137,7 @@ fn base(
     vocabulary: Option<&Vocabulary>,
     fields: &mut Fields,
     added: &BTreeMap<i64, Added>,
-) -> Result<(PathBuf, tokenizers::Tokenizer, Special)> {
+) -> Result<(PathBuf, tokenizers::Tokenizer, Tokens)> {
     if let Some(vocabulary) = vocabulary {
         let mut special = fields.special()?;
         // the slow tokenizer has decided what was still open
@@ -155,7 +185,7 @@ fn refuse(fields: &Fields, has_tokenizer: bool) -> Result<()> {
 fn add(
     tokenizer: &mut tokenizers::Tokenizer,
     mut tokens: Vec<Added>,
-    special: &Special,
+    special: &Tokens,
 ) -> Result<(), String> {
     let mut names: HashSet<&str> = HashSet::new();
     let mut all: Vec<&Named> = vec![];

@@ -14,6 +14,15 @@ pub(crate) fn numbers(seed: u64, epoch: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
+/// The random numbers of one example in an epoch, by its place in the data.
+pub(crate) fn numbers_of(seed: u64, epoch: u64, place: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    for (part, number) in key.chunks_mut(8).zip([seed, epoch, place, 1]) {
+        part.copy_from_slice(&number.to_le_bytes()); // the last one sets them apart from an epoch's
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
 /// Fisher and Yates, from the end.
 pub(crate) fn shuffle<T>(order: &mut [T], rng: &mut ChaCha8Rng) {
     for last in (1..order.len()).rev() {

@@ -14,7 +14,7 @@ use tokenizers::{
 };
 
 use super::companions::Files;
-use super::configure::{Configured, End, begin_with_space, configure};
+use super::configure::{Configured, Special, begin_with_space, configure};
 use super::cut;
 use super::guarded::guarded;
 use super::splits::Splits;
@@ -52,12 +52,12 @@ pub struct Tokenizer {
     splits: OnceLock<Splits>,
     pub(super) name: String,
     model: String,
-    vocabulary: usize,
+    pub(super) vocabulary: usize,
     max_length: usize,
     types: bool,
     spaced_words: bool,
-    end: End,
     pub(super) separator: Option<String>,
+    pub(super) special: Special,
 }
 
 /// What a tokenizer must fit.
@@ -82,16 +82,16 @@ impl Tokenizer {
     /// Makes a tokenizer of the content of its files. An error names the file, and the field that
     /// is damaged or not supported; fields that make no difference to token ids are passed over.
     pub fn of(files: &Files, fit: Fit<'_>) -> Result<Self> {
-        let Configured { tokenizer: mut inner, path, direction, types, spaced_words, end } =
+        let Configured { tokenizer: mut inner, path, direction, types, spaced_words, special } =
             configure(files)?;
         let too = |why| Error::Option { option: "max-length", value: fit.max_length.to_string(), why };
         if let Some(positions) = fit.positions.filter(|&positions| fit.max_length > positions) {
             return Err(too(format!("{} has {positions} positions", fit.model)));
         }
         let added = |pair| inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair));
-        let special = added(true).max(added(false));
-        if fit.max_length <= special {
-            return Err(too(format!("{} adds {special} special tokens to a pair", path.display())));
+        let around = added(true).max(added(false));
+        if fit.max_length <= around {
+            return Err(too(format!("{} adds {around} special tokens to a pair", path.display())));
         }
         let strategy = TruncationStrategy::LongestFirst;
         let truncation = TruncationParams { direction, max_length: fit.max_length, strategy, stride: 0 };
@@ -109,8 +109,8 @@ impl Tokenizer {
             max_length: fit.max_length,
             types,
             spaced_words,
-            end,
             separator: None,
+            special,
         })
     }
 
@@ -215,18 +215,6 @@ impl Tokenizer {
         self.ask(|| tokenizer.encode(input, false))
     }
 
-    /// The token behind a text: `eos_token` of the tokenizer's files, that of its class, or
-    /// `eos_token_id` of `config.json`. An error if the model has no room for the one that is named.
-    pub fn end_of_text(&self) -> Result<Option<u32>> {
-        match self.end {
-            End::Named(id) => self.checked(id).map(Some),
-            End::Usual(class, model) => {
-                let fits = |id: &u32| (*id as usize) < self.vocabulary;
-                Ok(class.filter(fits).or(model.filter(fits)))
-            }
-        }
-    }
-
     /// The tokenizer without a limit of length; for words that stand alone, which begin as after a
     /// space where transformers takes no others.
     pub(super) fn unlimited<'a>(
@@ -256,7 +244,7 @@ impl Tokenizer {
         Ok(TokenizedText { ids, types, is_cut: !encoding.get_overflowing().is_empty() })
     }
     /// An id that the model has.
-    fn checked(&self, id: u32) -> Result<u32> {
+    pub(super) fn checked(&self, id: u32) -> Result<u32> {
         match (id as usize) < self.vocabulary {
             true => Ok(id),
             false => Err(Error::Vocabulary {

@@ -27,12 +27,13 @@ pub use route::Route;
 pub use search::Search;
 pub use shared::{Grafted, Labels, Reading, RunArgs, StorageArgs, skipped};
 
-use shared::at_least_one;
+pub use shared::at_least_one;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::answering::Answering;
 use super::choose::one_of;
 use super::options::{BackboneDtype, FILE, MODEL, Mark, Options, Settings};
 use engraft::adapters::{arithmetic::STRATEGIES, fusion::METHODS as FUSIONS, methods::METHODS};
@@ -163,6 +164,14 @@ pub struct Eval {
     /// How labels are read.
     #[command(flatten)]
     pub labels: Labels,
+    /// Generate an answer to every source where the task is one of texts from texts, and compare it
+    /// with the targets: ROUGE, BLEU and chrF
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          help_heading = "Generated answers")]
+    pub predict_with_generate: Option<bool>,
+    /// How to generate.
+    #[command(flatten)]
+    pub answering: Answering,
     /// How the file is read.
     #[command(flatten)]
     pub reading: Reading,

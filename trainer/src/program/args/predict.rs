@@ -3,7 +3,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{Grafted, Reading, RunArgs};
+use super::Answering;
+use super::shared::{Grafted, Reading, RunArgs, at_least_one};
 
 /// `engraft predict`.
 #[derive(Debug, Args)]
@@ -19,6 +20,12 @@ pub struct Predict {
     /// Texts in files, as `engraft train` takes them
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub input: Vec<PathBuf>,
+    /// Tokens that are named for each one that is hidden (masked-lm) [default: 5]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub best: Option<usize>,
+    /// How to generate.
+    #[command(flatten)]
+    pub answering: Answering,
     /// How the file is read.
     #[command(flatten)]
     pub reading: Reading,

@@ -10,6 +10,7 @@ use crate::program::options::{
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
 use engraft::reports::scores::schemes::Scheme;
+use engraft::tasks::Blocks;
 use engraft::text::batch::BatchSize;
 
 /// How the backbone is stored in memory, and how it computes.
@@ -203,8 +204,28 @@ pub struct Reading {
     /// given
     #[arg(long, value_name = "TEXT")]
     pub source_prefix: Option<String>,
-    /// The most tokens of a target (seq2seq); as in the run.toml beside the adapter if not given,
-    /// else 128
+    /// What a language model goes on from (causal-lm): a text with {source} in it; as in the
+    /// run.toml beside the adapter if not given
+    #[arg(long, value_name = "TEXT")]
+    pub prompt_template: Option<String>,
+    /// How documents become the sequences of causal-lm; as in the run.toml beside the adapter if not
+    /// given, else one stream
+    #[arg(long, value_parser = one_of::<Blocks>())]
+    pub blocks: Option<Blocks>,
+    /// The share of tokens that masked-lm hides, or of words with --whole-words; as in the run.toml
+    /// beside the adapter if not given, else 0.15
+    #[arg(long, value_name = "SHARE")]
+    pub mlm_probability: Option<f64>,
+    /// Hide all tokens of a word together (masked-lm); as in the run.toml beside the adapter if not
+    /// given
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub whole_words: Option<bool>,
+    /// Rows that follow each other with the same source have one answer, which is compared with the
+    /// targets of all of them; as in the run.toml beside the adapter if not given
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub group_targets: Option<bool>,
+    /// The most tokens of a target; as in the run.toml beside the adapter if not given, else 128, and
+    /// of a prompted causal-lm at most half of --max-length
     #[arg(long, value_name = "N")]
     pub max_target_length: Option<usize>,
     /// How probable a label must be to be predicted (multi-label); as in the run.toml beside the
@@ -274,6 +295,11 @@ impl Reading {
             max_answer_length: self.extracting.max_answer_length,
             null_score_diff_threshold: self.extracting.null_score_diff_threshold,
             version_2: self.extracting.version_2,
+            prompt_template: self.prompt_template.clone(),
+            blocks: self.blocks,
+            mlm_probability: self.mlm_probability,
+            whole_words: self.whole_words,
+            group_targets: self.group_targets,
             ..Options::default()
         }
     }

@@ -8,7 +8,9 @@ use crate::program::{
 };
 use anyhow::Result;
 use engraft::{
+    Error,
     data::{Content, expand},
+    learner::Learner,
     reports::{
         by_example::{self, ExamplePrediction},
         place::check_file,
@@ -16,10 +18,15 @@ use engraft::{
         progress::Mode,
         report::{Evaluation, json_line},
     },
-    run::evaluate::{Encoded, Found, evaluate, evaluate_mixed},
+    run::{
+        evaluate::{Encoded, Found, evaluate, evaluate_mixed},
+        generating::Generating,
+    },
     tasks::Purpose,
+    text::tokenizer::Tokenizer,
 };
 use serde_json::{Map, json};
+use std::sync::Arc;
 
 pub fn run(e: &Eval) -> Result<()> {
     e.predictions.as_ref().map_or(Ok(()), |file| check_file(file))?;
@@ -27,12 +34,14 @@ pub fn run(e: &Eval) -> Result<()> {
         return mixed(e);
     }
     let reading = e.labels.over(e.reading.options());
-    let Loaded { learner, task, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
-    let files = files(task, &expand(&e.data)?, &columns, Purpose::Evaluate)?;
+    let Loaded { learner, task, told, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
+    let generating = e.generating(&learner, &tokenizer)?;
+    let files = files((task, &told), &expand(&e.data)?, &columns, Purpose::Evaluate)?;
     let encoded = match e.predictions {
         Some(_) => Encoded::read_by_example(&files, &learner, &tokenizer)?,
         None => Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?,
     };
+    let encoded = Encoded { generating, ..encoded };
     note(files.notes(), e.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), e.run.quiet);
     let found = evaluate(&learner, &encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
@@ -50,7 +59,7 @@ pub fn run(e: &Eval) -> Result<()> {
     say(&format!(
         "{} {} in {seconds:.1} s ({tokens_per_second:.0} tokens/s): {}, loss {:.4}",
         done.metrics.examples,
-        match task.content {
+        match learner.task().content() {
             Content::Texts | Content::LabelSets | Content::Values => "texts",
             Content::Words => "sentences",
             Content::Documents => "documents",
@@ -64,8 +73,32 @@ pub fn run(e: &Eval) -> Result<()> {
     found.lines.iter().try_for_each(|line| say(line))
 }
 
+impl Eval {
+    /// What generates the answers that are compared with targets; it does unless something else is
+    /// said.
+    fn generating(
+        &self,
+        learner: &Learner,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> engraft::Result<Option<Arc<Generating>>> {
+        let is_off = self.predict_with_generate == Some(false);
+        match self.answering.given().filter(|_| is_off) {
+            Some((option, _)) => return Err(Error::Needs { option, needs: "predict-with-generate" }),
+            None if is_off => return Ok(None),
+            None => {}
+        }
+        let found = self.answering.of(learner, tokenizer)?;
+        if found.is_none() && self.predict_with_generate.is_some() {
+            let why = format!("the task {} generates no answers", learner.task().name());
+            return Err(Error::Option { option: "predict-with-generate", value: "true".into(), why });
+        }
+        Ok(found)
+    }
+}
+
 /// Each adapter on the rows that name it.
 fn mixed(e: &Eval) -> Result<()> {
+    e.answering.refuse_mixed()?;
     let reading = e.labels.over(e.reading.options());
     let mut m = Mixed::load(&e.grafted, reading, &e.data, Purpose::Evaluate, &e.run)?;
     m.encoded.iter_mut().for_each(|encoded| encoded.by_example = e.predictions.is_some());

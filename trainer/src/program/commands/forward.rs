@@ -127,7 +127,9 @@ pub fn run(f: &Forward) -> Result<()> {
         }
         e => e.into(),
     };
-    let without_head = f.adapter.as_ref().map(|d| bare(&backbone, d)).transpose()?.flatten();
+    let fills = asked.is_some_and(|t| (t.known)(vec![], &s.told()).is_ok_and(|task| task.fills()));
+    let headless = f.adapter.as_ref().filter(|_| !(fills && backbone.model().info().has_lm_head));
+    let without_head = headless.map(|d| bare(&backbone, d)).transpose()?.flatten();
     if (f.adapter.is_none() && !alone) || without_head.is_some() {
         if f.grad || input.labels.is_some() {
             bail!("`labels` and --grad need a head: pass --adapter with a directory that has one");

@@ -13,7 +13,7 @@ use engraft::{
     generation::{self, Generated, Said, can_generate, generate},
     learner::{Backbone, Learner},
     reports::report::json_line,
-    tasks::{Purpose, TaskType, one_line},
+    tasks::{Purpose, TaskType, Told, one_line},
     text::tokenizer::Tokenizer,
 };
 use engraft_models::Kind;
@@ -110,7 +110,8 @@ fn prompts(g: &Generate, s: &Settings, kind: &TaskType, backbone: &Backbone) -> 
         true => g.prompt.clone(),
         false => {
             let columns = Columns { pair: None, label: None, ..s.columns() };
-            let data = files(kind, &expand(&g.input)?, &columns, Purpose::Predict)?.read()?;
+            let data =
+                files((kind, &Told::default()), &expand(&g.input)?, &columns, Purpose::Predict)?.read()?;
             data.records.iter().map(|r| r.text().into_owned()).collect()
         }
     };

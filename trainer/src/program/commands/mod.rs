@@ -25,9 +25,15 @@ use super::{
 };
 use anyhow::Result;
 use engraft::{
-    Error, data::Columns, engine::output, learner::Learner, tasks::TaskType, text::tokenizer::Tokenizer,
+    Error,
+    data::Columns,
+    engine::output,
+    learner::Learner,
+    tasks::{TaskType, Told},
+    text::tokenizer::Tokenizer,
 };
-use std::{path::Path, process::ExitCode};
+use serde_json::{Map, Value};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 pub fn run() -> Result<ExitCode> {
     match Arguments::from_env().command.unwrap_or_else(|| Command::Train(Box::default())) {
@@ -58,7 +64,8 @@ pub fn run() -> Result<ExitCode> {
 struct Loaded {
     learner: Learner,
     task: &'static TaskType,
-    tokenizer: Tokenizer,
+    told: Told,
+    tokenizer: Arc<Tokenizer>,
     columns: Columns,
 }
 
@@ -79,6 +86,10 @@ fn hold(directory: Option<&Path>) -> Result<Option<output::Lock>> {
 /// Texts are read as they were in training, and the backbone's products computed as they were
 /// there, unless said otherwise.
 fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
+    load_telling(g, reading, &Map::new(), run)
+}
+/// The same, and the task is told more.
+fn load_telling(g: &Grafted, reading: Options, more: &Map<String, Value>, run: &RunArgs) -> Result<Loaded> {
     if let Some(directory) = &g.route {
         let why = "it says which adapter answers for a text of `engraft predict`".into();
         return Err(Error::Option { option: "route", value: directory.display().to_string(), why }.into());
@@ -98,8 +109,9 @@ fn load(g: &Grafted, reading: Options, run: &RunArgs) -> Result<Loaded> {
     }
     directory.map_or(Ok(()), |d| warn_of_strangers(&backbone, d, run.quiet))?;
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone), &s)?;
-    let (mut learner, task) = saved(backbone, directory, task(s.task.as_ref())?, &s.told())?;
+    let told = s.told().and(more);
+    let (mut learner, task) = saved(backbone, directory, task(s.task.as_ref())?, &told)?;
     learner.set_compat(s.compat.into());
     g.compose(&mut learner)?;
-    Ok(Loaded { learner, task, tokenizer, columns: s.columns() })
+    Ok(Loaded { learner, task, told, tokenizer: Arc::new(tokenizer), columns: s.columns() })
 }

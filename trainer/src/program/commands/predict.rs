@@ -1,5 +1,5 @@
 //! `engraft predict`.
-use super::{Loaded, load};
+use super::{Loaded, load_telling};
 use crate::program::{
     args::Predict,
     mixed::Mixed,
@@ -9,12 +9,13 @@ use crate::program::{
 };
 use anyhow::{Result, bail};
 use engraft::{
+    Error,
     data::{Content, Dataset, expand},
     reports::{progress::Mode, report::json_line},
     run::evaluate::{Encoded, predict, predict_mixed},
     tasks::{Prediction, Purpose, one_line},
 };
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 pub fn run(p: &Predict) -> Result<()> {
@@ -24,13 +25,15 @@ pub fn run(p: &Predict) -> Result<()> {
     if let Some(directory) = &p.grafted.route {
         return routed(p, directory);
     }
-    let Loaded { learner, task, tokenizer, columns } = load(&p.grafted, p.reading.options(), &p.run)?;
+    let Loaded { learner, task, told, tokenizer, columns } =
+        load_telling(&p.grafted, p.reading.options(), &told(p), &p.run)?;
     if let (true, Some(pair)) = (p.input.is_empty(), &columns.pair) {
         bail!(
             "what was learned reads pairs of texts (`text-pair-column` is {pair}): give them in a file, with --input"
         );
     }
-    let data = match (&p.input[..], task.content) {
+    let generating = p.answering.of(&learner, &tokenizer)?;
+    let data = match (&p.input[..], task.content_for(&told)) {
         ([], Content::Words) => Some(Dataset::of_sentences("--text", &p.text)?),
         ([], Content::Questions | Content::Choices) => {
             bail!("the task {} reads more than a text: give a file, with --input", task.name)
@@ -41,12 +44,13 @@ pub fn run(p: &Predict) -> Result<()> {
     let encoded = match data {
         Some(data) => Encoded::new(data, &learner, &tokenizer, Purpose::Predict)?,
         None => {
-            let files = files(task, &expand(&p.input)?, &columns, Purpose::Predict)?;
+            let files = files((task, &told), &expand(&p.input)?, &columns, Purpose::Predict)?;
             let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
             note(files.notes(), p.run.quiet);
             encoded
         }
     };
+    let encoded = Encoded { generating, ..encoded };
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), p.run.quiet);
     let predictions = predict(&learner, &encoded, p.reading.batch(), Mode::detect(p.run.quiet))?;
     if p.run.json {
@@ -56,8 +60,17 @@ pub fn run(p: &Predict) -> Result<()> {
     predictions.iter().try_for_each(|x| say(&x.text))
 }
 
+/// What the task is told besides what others are.
+fn told(p: &Predict) -> Map<String, Value> {
+    p.best.map(|n| ("best".to_string(), n.into())).into_iter().collect()
+}
+
 /// Each row by the adapter that it names.
 fn mixed(p: &Predict) -> Result<()> {
+    p.answering.refuse_mixed()?;
+    if p.best.is_some() {
+        return Err(Error::Exclusive { one: "best", other: "adapter-column" }.into());
+    }
     let m = Mixed::load(&p.grafted, p.reading.options(), &p.input, Purpose::Predict, &p.run)?;
     let (mode, task) = (Mode::detect(p.run.quiet), m.named[0].1.task().name());
     let predictions = predict_mixed(&m.learners(), &m.of_record, &m.encoded, p.reading.batch(), mode)?;

@@ -16,8 +16,10 @@ use engraft::{
         report::json_line,
     },
     run::{
+        anew::MadeAnew,
         evaluate::Encoded,
         profile::{StepCount, batches_of, random_batches, run as profile},
+        source::Source,
     },
     tasks::{Purpose, TaskType},
 };
@@ -70,10 +72,12 @@ fn take(s: &Settings, p: &Profile) -> engraft::Result<Recorded> {
         return profile(&recipe, &mut learner, batches, roofline, &steps, mode);
     };
     let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone), s)?;
-    let open = |kind: &TaskType| files(kind, paths, &s.columns(), Purpose::Train);
+    let open = |kind: &TaskType| files((kind, &s.told()), paths, &s.columns(), Purpose::Train);
     let (mut learner, kind) = learner(s, backbone, |kind| Ok(learn(kind, &open(kind)?, &s.told())?.0))?;
     let files = open(kind)?;
     let Encoded { examples, .. } = Encoded::read(&files, &learner, &tokenizer, Purpose::Train)?;
-    let recipe = s.recipe();
-    profile(&recipe, &mut learner, batches_of(&recipe, &examples), roofline, &steps, mode)
+    let (recipe, task) = (s.recipe(), (kind.known)(learner.task().labels().to_vec(), &s.told())?);
+    let anew = task.anew(&tokenizer)?.map(|by| MadeAnew::new(&examples, by, s.seed));
+    let source: &dyn Source = anew.as_ref().map_or(&examples, |anew| anew);
+    profile(&recipe, &mut learner, batches_of(&recipe, source), roofline, &steps, mode)
 }

@@ -47,8 +47,8 @@ pub fn run(p: &Prune) -> Result<()> {
         return Err(Error::Option { option: "shares", value: share.to_string(), why }.into());
     }
     let reading = Options { label_column: p.label_column.clone(), ..p.reading.options() };
-    let Loaded { learner, task, tokenizer, columns } = load(&p.grafted, reading, &p.run)?;
-    let files = files(task, &expand(&p.data)?, &columns, Purpose::Evaluate)?;
+    let Loaded { learner, task, told, tokenizer, columns } = load(&p.grafted, reading, &p.run)?;
+    let files = files((task, &told), &expand(&p.data)?, &columns, Purpose::Evaluate)?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?;
     note(files.notes(), p.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), p.run.quiet);

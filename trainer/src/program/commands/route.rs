@@ -99,7 +99,7 @@ impl Texts<'_> {
     }
     fn data(&self, of: &Settings, paths: &[PathBuf]) -> engraft::Result<Dataset> {
         let kind = task(of.task.as_ref())?.unwrap_or(TASKS[0]);
-        let files = files(kind, &expand(paths)?, &of.columns(), Purpose::Predict)?;
+        let files = files((kind, &of.told()), &expand(paths)?, &of.columns(), Purpose::Predict)?;
         let all = whole(&files)?;
         note(files.notes(), self.r.run.quiet);
         Ok(all)

@@ -19,11 +19,11 @@ pub fn run(s: &Shares) -> Result<()> {
     if let Some(file) = s.picture.as_ref().filter(|f| f.extension().is_none_or(|e| e != "svg")) {
         bail!("--picture {}: pictures are written as .svg", file.display());
     }
-    let Loaded { learner, task, tokenizer, columns } = load(&s.grafted, s.reading.options(), &s.run)?;
+    let Loaded { learner, task, told, tokenizer, columns } = load(&s.grafted, s.reading.options(), &s.run)?;
     if learner.setup().fusions().is_empty() {
         bail!("there is no fusion in `{}`, and so no shares of adapters", learner.setup());
     }
-    let files = files(task, &expand(&s.data)?, &columns, Purpose::Predict)?;
+    let files = files((task, &told), &expand(&s.data)?, &columns, Purpose::Predict)?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
     note(files.notes(), s.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), s.run.quiet);

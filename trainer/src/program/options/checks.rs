@@ -156,6 +156,11 @@ impl Options {
         // those of tasks are their own
         let is_one = self.train.is_some() && self.tasks.is_none();
         let has_data = self.train.is_some() || self.tasks.is_some();
+        let generates = self.predict_with_generate == Some(true);
+        if generates && self.memory_budget.is_some() {
+            // what a generation holds depends on what is said
+            return Err(Error::Exclusive { one: "memory-budget", other: "predict-with-generate" });
+        }
         let needs = [
             ("model-commit", self.model_commit.is_some(), "model", self.model.is_some()),
             ("eval", self.eval.is_some(), "train", has_data),
@@ -176,6 +181,9 @@ impl Options {
             ("sampling", self.sampling.is_some(), "tasks", self.tasks.is_some()),
             ("order", self.order.is_some(), "tasks", self.tasks.is_some()),
             ("task-weight", self.task_weight.is_some(), "tasks", self.tasks.is_some()),
+            ("predict-with-generate", generates, "eval", self.is_evaluated()),
+            ("num-beams", self.num_beams.is_some(), "predict-with-generate", generates),
+            ("max-new-tokens", self.max_new_tokens.is_some(), "predict-with-generate", generates),
         ];
         if let Some((option, _, needs, _)) = needs.into_iter().find(|(_, given, _, there)| *given && !*there)
         {
@@ -338,6 +346,8 @@ impl Settings {
         self.task_weight.map_or(Ok(()), |w| {
             check("task-weight", w, w > 0.0 && w.is_finite(), "it is a number above 0")
         })?;
+        least("num-beams", self.num_beams.map(|n| n as u64), 1)?;
+        least("max-new-tokens", self.max_new_tokens.map(|n| n as u64), 1)?;
 
         let above = |option, x: f64| check(option, x, x > 0.0 && x.is_finite(), "it is a number above 0");
         let from = |option, x: f64| check(option, x, x >= 0.0 && x.is_finite(), "it is a number from 0");

@@ -19,6 +19,7 @@ use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
 use engraft::reports::scores::schemes::Scheme;
 use engraft::run::{adapter_drop::AdapterDrop, portion::Fold, sampling::Sampling, schedule::Decay};
+use engraft::tasks::Blocks;
 
 /// How a model is named, as help shows it.
 pub const MODEL: &str = "DIR|hf:OWNER/NAME[@REVISION]";
@@ -95,10 +96,27 @@ options! {
         [value_parser = one_of::<Documents>()] documents: Documents = Documents::Lines, Use, Each;
         /// What stands in front of every source of seq2seq, such as `summarize: `
         [value_name = "TEXT"] source_prefix: String, Use, Task;
-        /// The most tokens of a target of seq2seq, special tokens included; 128 if not given
+        /// What a language model (causal-lm) goes on from: a text with {source} in it, as in
+        /// '{source} ||| '. Then data has sources and targets, and only targets are learned
+        [value_name = "TEXT"] prompt_template: String, Use, Task;
+        /// How documents become the sequences of causal-lm; one stream if not given
+        [value_parser = one_of::<Blocks>()] blocks: Blocks, Use, Task;
+        /// The share of tokens that masked-lm hides, or of words with --whole-words; 0.15 if not given
+        [value_name = "SHARE"] mlm_probability: f64, Use, Task;
+        /// Hide all tokens of a word together (masked-lm)
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        whole_words: bool, Use, Task;
+        /// Rows that follow each other with the same source have one answer in an evaluation, which
+        /// is compared with the targets of all of them
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        group_targets: bool, Use, Task;
+        /// The most tokens of a target, special tokens included; 128 if not given, and of a prompted
+        /// causal-lm at most half of --max-length
         [value_name = "N"] max_target_length: usize, Use, Task;
         /// The share of what is expected of each token of a target that is spread over the
-        /// vocabulary in training (seq2seq); 0 if not given
+        /// vocabulary in training; 0 if not given
         [value_name = "SHARE"] label_smoothing: f64, Use, Task;
         /// How probable a label must be to be predicted, where each is there or not by itself
         /// (multi-label); 0.5 if not given
@@ -242,6 +260,16 @@ options! {
         [value_name = "SCORE"] metric: String, Run, Own, Each;
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64, Run, Own;
+        /// Generate an answer to every source in every evaluation and compare it with the targets:
+        /// ROUGE, BLEU and chrF. It takes long
+        [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+         hide_possible_values = true]
+        predict_with_generate: bool, Run, Task;
+        /// Sequences that are followed at once when answers are generated (beam search); as the
+        /// model's generation_config.json says if not given
+        [value_name = "N"] num_beams: usize, Run;
+        /// The most new tokens of an answer; as many as a target has if not given
+        [value_name = "N"] max_new_tokens: usize, Run;
     }
     "Memory" {
         /// What every layer keeps for the backward pass: f32 if not given. With recompute a step

@@ -77,7 +77,7 @@ proptest! {
             }
         }
         prop_assert_eq!(&all, &epochs(&d, 5));
-        for order in [Order::File, Order::Longest] {
+        for order in [Order::File { epoch: 0 }, Order::Longest] {
             let mut once = d.draws(order);
             once.sort_unstable();
             let of = |(task, n): (usize, &usize)| (0..*n).map(move |i| (task, i)).collect::<Vec<_>>();
@@ -128,7 +128,7 @@ fn draws_are_kept_for_ever() {
     // These may not change: they are what a seed means.
     let d = drawn(&[4, 2], "proportional");
     assert_eq!(epochs(&d, 2), [EPOCH_0, EPOCH_1]);
-    assert_eq!(d.draws(Order::File), [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (0, 3)]);
+    assert_eq!(d.draws(Order::File { epoch: 0 }), [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (0, 3)]);
     let sources = [drawn(&[4, 2], "uniform"), drawn(&[2, 4], "proportional"), drawn(&[4, 3], "proportional")];
     sources.iter().for_each(|other| assert_ne!(other.hash(), d.hash()));
     assert!(Drawn::new(vec![], Sampling::PROPORTIONAL).is_err());

@@ -22,7 +22,7 @@ fn encode(task: &Tagging, data: &Dataset, max_length: usize) -> Examples {
 }
 /// Answers that are right wherever there is a label.
 fn right(examples: &Examples) -> Vec<Answer> {
-    let one = |e: Example| Answer { chosen: e.labels, count: 1.0, loss: 0.5, scores: vec![] };
+    let one = |e: Example| Answer { chosen: e.labels, count: 1.0, loss: 0.5, ..Answer::default() };
     examples.iter().map(one).collect()
 }
 
