@@ -65,7 +65,12 @@ fn a_bad_row_is_named_by_its_line() {
         "",
         &["a.jsonl:2: field `text` must be a string"],
     );
-    refused("a.jsonl", object("{\"text\": \"y\", \"label\": null}"), "", &["a.jsonl:2: ", "`label`", "null"]);
+    refused(
+        "a.jsonl",
+        object("{\"text\": \"y\", \"label\": null}"),
+        "",
+        &["a.jsonl:2: the label is empty", "--skip-unlabelled"],
+    );
     refused("a.tsv", b"text\tlabel\nfine\tgood\nw\xe9t\tbad\n", "", &["a.tsv:3: not UTF-8", "byte 2"]);
     refused("a.tsv", b"\xff\xfet\0", "", &["a.tsv: the file is UTF-16"]);
     let pairs = "sentence1\tsentence2\tlabel\na\tb\t0\nc\t\t1\n";

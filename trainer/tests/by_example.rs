@@ -80,7 +80,7 @@ fn blocks_of_a_language_model() {
     language_model(&work);
     let (found, all) =
         examined(&work, "eval --model gpt --task causal-lm --data held-out.txt --max-length 8");
-    sums_to_its_scores(&found, &all, &["loss", "perplexity"]);
+    sums_to_its_scores(&found, &all, &["accuracy", "loss", "perplexity"]);
     assert!(all.len() > 5 && all.iter().all(|e| e.truth.is_null() && e.loss.is_some()), "{all:?}");
 }
 

@@ -220,7 +220,7 @@ fn convert_goes_both_ways_where_it_is_exact() {
     convert("peft-patterns --to adapterhub --out x")
         .fails(&["AdapterHub's format cannot say", "differ between modules"]);
     work.copy(&at("bert/houlsby"), "houlsby");
-    convert("houlsby --to peft --out x").fails(&["PEFT's format"]);
+    convert("houlsby --to peft --out x").fails(&["PEFT has no such method"]);
     convert("qv --to peft --out qv").fails(&["--out is qv itself"]);
     let gpt2 = at("gpt2/model").display().to_string();
     work.copy(&at("gpt2/peft-attn"), "attn");

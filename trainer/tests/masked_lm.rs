@@ -117,7 +117,9 @@ fn hidden_tokens_are_learned_and_filled() {
         let report = work.run(&format!("{TRAIN} {flags}")).json();
         assert_eq!(report["task"], "masked-lm");
         let loss = |e: usize| number(&report["epochs"][e]["metrics"]["loss"]);
-        assert!(loss(29) < 0.6 * loss(0), "{adapter}: {} {}", loss(0), loss(29));
+        // the model's own head is random and does not learn: there is less to gain
+        let most = if with_head { 0.95 } else { 0.6 };
+        assert!(loss(29) < most * loss(0), "{adapter}: {} {}", loss(0), loss(29));
         // a head of its own where the model has none
         assert_eq!(work.path("out/head_config.json").exists(), !with_head);
         if !with_head {

@@ -269,7 +269,14 @@ fn tasks_with_adapters_of_their_own_are_runs_of_their_own() {
         };
         let encoded = |n: usize| {
             let data = Dataset::of_texts("held-out", &vec!["text".into(); 4]).unwrap();
-            Encoded { data, examples: examples(n, 4, 100), cut: 0, notes: vec![], by_example: false, generating: None }
+            Encoded {
+                data,
+                examples: examples(n, 4, 100),
+                cut: 0,
+                notes: vec![],
+                by_example: false,
+                generating: None,
+            }
         };
         let eval: Vec<Option<Encoded>> = vec![Some(encoded(0)), None, Some(encoded(2))];
         let dir = tempfile::tempdir().unwrap();

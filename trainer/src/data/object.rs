@@ -121,13 +121,13 @@ impl<'a> Object<'a> {
                     Ok(all) => all,
                     Err(_) => self.list(name).map(|_| vec![])?, // which says what is wrong
                 };
-                let one = |raw: &Box<RawValue>| match self.name(name, raw.get())? {
+                let one = |raw: &str| match self.name(name, raw)? {
                     label if label.taken().is_empty() => {
                         Err(self.bad(format!("a label in `{name}` is empty")))
                     }
                     label => Ok(label),
                 };
-                Ok(Label::Set(all.iter().map(one).collect::<Result<_>>()?))
+                Ok(Label::Set(all.iter().map(|raw| one(raw.get())).collect::<Result<_>>()?))
             }
             (Content::Values, _) => {
                 let label = self.label(name)?;

@@ -160,8 +160,9 @@ impl Architecture {
             };
             sections.push(Section::new(name, b.alike(range), b.sited(&is_end)));
         }
-        let is_head = |s: Site| s.part == Part::Head && s.point != Point::Norm;
-        let mut head = if info.has_lm_head { b.loose(&is_head, true) } else { vec![] };
+        // without a head of its own there is a place for another one, and nothing to draw there
+        let is_head = |s: Site| info.has_lm_head && s.part == Part::Head && s.point != Point::Norm;
+        let mut head = b.loose(&is_head, true);
         if info.has_lm_head && info.is_tied {
             head.push(Row::without_weights("logits", "the table of embeddings again"));
         }

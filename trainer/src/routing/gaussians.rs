@@ -37,6 +37,9 @@ impl Moments {
     }
     /// Adds vectors of a task, (vectors, channels).
     pub fn add(&mut self, task: usize, h: ArrayView2<'_, f32>) {
+        if h.nrows() == 0 {
+            return;
+        }
         let h = h.mapv(f64::from);
         self.counts[task] += h.nrows();
         self.sums.row_mut(task).scaled_add(1.0, &h.sum_axis(Axis(0)));

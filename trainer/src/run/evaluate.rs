@@ -323,10 +323,15 @@ pub fn evaluate_mixed(
     let examples: Vec<&Examples> = on.iter().map(|e| e.map_or(&none, |e| &e.examples)).collect();
     let answers = answers_mixed(of, &examples, size, mode)?;
     let parts: Vec<(&Learner, &dyn Task)> = numbered(of).map(|(_, l, part)| (l, part.task())).collect();
-    let one = |(((l, task), on), answers): (((&Learner, &dyn Task), &Option<&Encoded>), Vec<Answer>)| {
-        let Some(on) = on else { return Ok(None) };
-        let answers = with_texts(l, on, answers, size, mode)?;
-        Ok(Some(Found::of(task, on, &answers, (size, began))))
-    };
-    parts.into_iter().zip(on).zip(answers).map(one).collect()
+    let mut found = vec![];
+    for (((l, task), on), answers) in parts.into_iter().zip(on).zip(answers) {
+        found.push(match on {
+            None => None,
+            Some(on) => {
+                let answers = with_texts(l, on, answers, size, mode)?;
+                Some(Found::of(task, on, &answers, (size, began)))
+            }
+        });
+    }
+    Ok(found)
 }

@@ -134,7 +134,8 @@ impl Tokenizer {
             second.truncate(room, 0, Right);
             let mut text = text.clone();
             text.truncate(room - second.len(), 0, end);
-            (text.take_overflowing(), second.take_overflowing());
+            text.take_overflowing();
+            second.take_overflowing();
             let tokens = self.tokens(&self.pair(text, second)?)?;
             match tokens.ids.is_empty() {
                 true => Err(Error::file(self.name.as_ref(), "it makes no token of a pair of texts")),
