@@ -1,7 +1,7 @@
 //! What learning one task after the other came to: a matrix of scores, and the numbers that sum it
 //! up.
 //!
-//! With T tasks, R[i][j] the score on task j behind task i and b_j that in front of all of them:
+//! With T tasks, `R[i][j]` the score on task j behind task i and `b_j` that in front of all of them:
 //!
 //! ```text
 //! average accuracy   1/T sum_j R[T][j]

@@ -12,6 +12,7 @@ use super::{
     mixed::{Seat, step_mixed},
     mixture::evaluated,
     recipe::Recipe,
+    shapes::{MOST, Shapes},
     source::{Source, steps},
     step::{Stepping, Trainer, step_together},
 };
@@ -20,85 +21,14 @@ use crate::{
     learner::{Learner, answers_of_each},
     reports::bytes::{Bytes, show},
     text::{
-        batch::{self, Batch, Order},
-        example::{Example, IGNORED, Reads},
+        batch::{Batch, Batches, Order},
         examples::Examples,
     },
 };
 use engraft_engine::{Activations, AdamW, Keep};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
 
-/// Batches of one kind that are priced: more than that are never needed, as small ones cost less
-/// than large ones.
-const MOST: usize = 4096;
 /// Batches of one kind with which plans are compared before one is priced with all.
 const FEW: usize = 16;
-
-/// What memory depends on in an example: whose it is, tokens of its sequences, rows that are read,
-/// labels among them.
-type Shape = (usize, Vec<usize>, usize, usize);
-
-/// Different batches, as the shapes of their examples in order of size; those with most tokens, if
-/// there are too many.
-#[derive(Clone, Debug, Default)]
-struct Batches {
-    shapes: BTreeSet<(usize, Vec<Shape>)>,
-    /// Which kind of rows is read of whose examples.
-    reads: BTreeMap<usize, Reads>,
-    /// Whether each example has a learner of its own.
-    is_mixed: bool,
-}
-impl Batches {
-    fn add(&mut self, batch: &Batch) {
-        let mut labels = batch.labels.as_slice();
-        let whose = batch.whose.iter().copied().chain(std::iter::repeat(0));
-        let shape = |((own, rows), whose): ((Range<usize>, usize), usize)| {
-            let of_rows = labels.split_off(..rows.min(labels.len())).unwrap_or_default();
-            let labelled = of_rows.iter().filter(|label| **label != IGNORED).count();
-            (whose, batch.input.lengths[own].to_vec(), rows, labelled)
-        };
-        let mut shapes: Vec<Shape> = batch.sequences().zip(batch.counts()).zip(whose).map(shape).collect();
-        shapes.sort_unstable();
-        self.is_mixed = !batch.whose.is_empty();
-        for (n, reads) in batch.reads.iter().enumerate() {
-            self.reads.entry(batch.whose.get(n).copied().unwrap_or(0)).or_insert_with(|| reads.clone());
-        }
-        self.shapes.insert((batch.tokens(), shapes));
-        if self.shapes.len() > MOST {
-            self.shapes.pop_first();
-        }
-    }
-    fn largest(&self, n: usize) -> impl Iterator<Item = Batch> + '_ {
-        self.shapes.iter().rev().take(n).map(|(_, shapes)| self.blank(shapes))
-    }
-    /// A batch of these shapes: of the token 0, and of the label 0 in front of rows without one.
-    fn blank(&self, shapes: &[Shape]) -> Batch {
-        let example = |(whose, lengths, rows, labels): &Shape| {
-            let (tokens, rows, labels) = (lengths.iter().sum(), *rows, *labels);
-            let reads = match self.reads.get(whose).cloned().unwrap_or_default() {
-                Reads::These(_) => Reads::These((0..rows).collect()),
-                Reads::Choices(_) => Reads::Choices(lengths.clone()),
-                Reads::Decoded { .. } => {
-                    Reads::Decoded { start: None, tokens: vec![0; rows.saturating_sub(1)] }
-                }
-                other => other,
-            };
-            Example::new(vec![0; tokens], reads, vec![0; labels])
-        };
-        let mut batch: Batch = shapes.iter().map(example).collect();
-        if self.is_mixed {
-            batch.whose = shapes.iter().map(|shape| shape.0).collect();
-        }
-        batch
-    }
-    /// A batch as small as can be, for each of these learners.
-    fn least(&self, whose: impl IntoIterator<Item = usize>) -> Batch {
-        self.blank(&whose.into_iter().map(|n| (n, vec![1], 1, 1)).collect::<Vec<_>>())
-    }
-}
 
 /// The batches of a run, as far as memory goes.
 #[derive(Clone, Debug, Default)]
@@ -106,10 +36,10 @@ pub struct Work {
     /// The first step: there is no optimiser state yet.
     first: Vec<Batch>,
     /// Batches that begin a later step.
-    begin: Batches,
+    begin: Shapes,
     /// Batches that follow in a later step, when there are gradients already.
-    follow: Batches,
-    evaluated: Batches,
+    follow: Shapes,
+    evaluated: Shapes,
     /// Bytes of the data, which is in memory all the time.
     data: usize,
     /// Lower layers without adapters in those steps that hold most.
@@ -148,7 +78,7 @@ impl Work {
         let mut work = Work::of_training(s, source)?;
         if let Some(eval) = eval {
             work.data += eval.bytes();
-            for batch in batch::Batches::new(&eval.examples, s.eval_batch, Order::Longest) {
+            for batch in Batches::new(&eval.examples, s.eval_batch, Order::Longest) {
                 work.evaluation(&batch);
             }
         }
@@ -365,8 +295,11 @@ pub fn plan(c: &mut [Learner], work: &Work, budget: usize) -> Result<MemoryPlan>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::data::Dataset;
+    use super::{super::shapes::Shape, *};
+    use crate::{
+        data::Dataset,
+        text::example::{Example, Reads},
+    };
 
     #[test]
     fn layers_are_listed_in_ranges() {
@@ -383,7 +316,7 @@ mod tests {
         let (notes, generating) = (vec![], None);
         let eval = Encoded { data, examples: few, cut: 0, notes, by_example: false, generating };
         let work = Work::of_run(&s, &examples, Some(&eval)).unwrap();
-        let of = |b: &Batches| {
+        let of = |b: &Shapes| {
             let lengths = |shapes: &[Shape]| shapes.iter().flat_map(|s| s.1.clone()).collect::<Vec<_>>();
             b.shapes.iter().map(|(_, shapes)| lengths(shapes)).collect::<Vec<_>>()
         };
@@ -393,14 +326,7 @@ mod tests {
         assert_eq!(of(&work.follow), [vec![3, 4], vec![7]]);
         assert_eq!(of(&work.evaluated), [vec![1, 2, 3]]);
         let once = Work::of_run(&Recipe { max_steps: Some(1), ..s }, &examples, None).unwrap();
-        let none = |b: &Batches| b.shapes.is_empty();
+        let none = |b: &Shapes| b.shapes.is_empty();
         assert!(none(&once.begin) && none(&once.follow) && none(&once.evaluated));
-    }
-
-    #[test]
-    fn of_too_many_batches_the_largest_are_kept() {
-        let mut b = Batches::default();
-        (1..=MOST + 9).for_each(|n| b.add(&Batches::default().blank(&[(0, vec![n], 1, 1)])));
-        assert_eq!((b.shapes.len(), b.largest(1).next().unwrap().tokens()), (MOST, MOST + 9));
     }
 }

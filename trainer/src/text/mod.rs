@@ -14,6 +14,7 @@ mod fields;
 mod guarded;
 mod input;
 pub mod ints;
+mod order;
 mod pairs;
 mod prompts;
 mod sequences;

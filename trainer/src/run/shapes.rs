@@ -1,0 +1,87 @@
+//! The sizes of batches, as far as memory depends on them.
+use crate::text::{
+    batch::Batch,
+    example::{Example, IGNORED, Reads},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+/// Batches of one kind that are priced: more than that are never needed, as small ones cost less
+/// than large ones.
+pub(super) const MOST: usize = 4096;
+/// What memory depends on in an example: whose it is, tokens of its sequences, rows that are read,
+/// labels among them.
+pub(super) type Shape = (usize, Vec<usize>, usize, usize);
+
+/// Different batches, as the shapes of their examples in order of size; those with most tokens, if
+/// there are too many.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shapes {
+    pub(super) shapes: BTreeSet<(usize, Vec<Shape>)>,
+    /// Which kind of rows is read of whose examples.
+    reads: BTreeMap<usize, Reads>,
+    /// Whether each example has a learner of its own.
+    is_mixed: bool,
+}
+impl Shapes {
+    pub(super) fn add(&mut self, batch: &Batch) {
+        let mut labels = batch.labels.as_slice();
+        let whose = batch.whose.iter().copied().chain(std::iter::repeat(0));
+        let shape = |((own, rows), whose): ((Range<usize>, usize), usize)| {
+            let of_rows = labels.split_off(..rows.min(labels.len())).unwrap_or_default();
+            let labelled = of_rows.iter().filter(|label| **label != IGNORED).count();
+            (whose, batch.input.lengths[own].to_vec(), rows, labelled)
+        };
+        let mut shapes: Vec<Shape> = batch.sequences().zip(batch.counts()).zip(whose).map(shape).collect();
+        shapes.sort_unstable();
+        self.is_mixed = !batch.whose.is_empty();
+        for (n, reads) in batch.reads.iter().enumerate() {
+            self.reads.entry(batch.whose.get(n).copied().unwrap_or(0)).or_insert_with(|| reads.clone());
+        }
+        self.shapes.insert((batch.tokens(), shapes));
+        if self.shapes.len() > MOST {
+            self.shapes.pop_first();
+        }
+    }
+    pub(super) fn largest(&self, n: usize) -> impl Iterator<Item = Batch> + '_ {
+        self.shapes.iter().rev().take(n).map(|(_, shapes)| self.blank(shapes))
+    }
+    /// A batch of these shapes: of the token 0, and of the label 0 in front of rows without one.
+    fn blank(&self, shapes: &[Shape]) -> Batch {
+        let example = |(whose, lengths, rows, labels): &Shape| {
+            let (tokens, rows, labels) = (lengths.iter().sum(), *rows, *labels);
+            let reads = match self.reads.get(whose).cloned().unwrap_or_default() {
+                Reads::These(_) => Reads::These((0..rows).collect()),
+                Reads::Choices(_) => Reads::Choices(lengths.clone()),
+                Reads::Decoded { .. } => {
+                    Reads::Decoded { start: None, tokens: vec![0; rows.saturating_sub(1)] }
+                }
+                other => other,
+            };
+            Example::new(vec![0; tokens], reads, vec![0; labels])
+        };
+        let mut batch: Batch = shapes.iter().map(example).collect();
+        if self.is_mixed {
+            batch.whose = shapes.iter().map(|shape| shape.0).collect();
+        }
+        batch
+    }
+    /// A batch as small as can be, for each of these learners.
+    pub(super) fn least(&self, whose: impl IntoIterator<Item = usize>) -> Batch {
+        self.blank(&whose.into_iter().map(|n| (n, vec![1], 1, 1)).collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_batches_the_largest_are_kept() {
+        let mut b = Shapes::default();
+        (1..=MOST + 9).for_each(|n| b.add(&Shapes::default().blank(&[(0, vec![n], 1, 1)])));
+        assert_eq!((b.shapes.len(), b.largest(1).next().unwrap().tokens()), (MOST, MOST + 9));
+    }
+}
