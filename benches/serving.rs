@@ -8,12 +8,12 @@
 //! adapters as they are stored (f32, mapped) and held in bf16: seconds, the ledger's bytes for
 //! each, how much the process has grown, and a batch of 32 texts of 64 tokens with an adapter each
 //! beside 32 with one.
+mod minilm_shape;
+
 use engraft::{
     Device, Storage,
     adapters::{Fields, parse},
-    engine::checkpoint::{TensorData, save},
-    learner::{Backbone, Graft, Learner, Opening},
-    models::{Holding, load_frozen},
+    learner::{Backbone, Graft, Learner},
     reports::process::rss_bytes,
     serving::Bank,
     tasks::{Classification, Task},
@@ -22,6 +22,7 @@ use engraft::{
         example::{Example, Reads},
     },
 };
+use minilm_shape::model;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,33 +34,6 @@ const TEXTS: usize = 32;
 const TOKENS: usize = 64;
 const ROUNDS: usize = 5;
 
-/// A BERT of MiniLM's shape with random weights.
-fn model(dir: &Path) {
-    let config = serde_json::json!({
-        "model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
-        "intermediate_size": 1536, "vocab_size": 2000,
-    });
-    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    let shapes = load_frozen(dir, &Device::null(1), Holding::default()).unwrap().model;
-    let mut state = 1u64;
-    let mut noise = |n: usize| -> Vec<f32> {
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            0.1 * ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5)
-        };
-        (0..n).map(|_| next()).collect()
-    };
-    let named = shapes.named();
-    let tensors: Vec<_> = named
-        .iter()
-        .map(|(name, t)| {
-            let is_norm = name.ends_with("LayerNorm.weight");
-            let values = if is_norm { vec![1.0; t.elements()] } else { noise(t.elements()) };
-            (name.clone(), TensorData::f32(&values, t.shape()))
-        })
-        .collect();
-    save(&dir.join("model.safetensors"), &tensors).unwrap();
-}
 /// Saves as many adapters with heads.
 fn saved(method: &str, n: usize, backbone: &Backbone, dir: &Path) -> Vec<(String, PathBuf)> {
     let one = |i: usize| {
@@ -101,8 +75,7 @@ fn main() {
     let device = Device::cpu(threads).unwrap();
     let dir = std::env::temp_dir().join(format!("engraft-serving-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
-    model(&dir);
-    let backbone = Backbone::open(&dir, &device, Opening::default()).unwrap();
+    let backbone = model(&dir, &device);
     for method in ["pfeiffer", "lora"] {
         if filter.as_ref().is_some_and(|f| !method.contains(f.as_str())) {
             continue;

@@ -6,12 +6,12 @@
 //! `cargo bench -p engraft --bench tasks [-- FILTER]`; `ENGRAFT_THREADS` sets the threads
 //! (default: all cores). The numbers of a method are taken in turn, and the ratios are medians of
 //! the rounds'.
+mod minilm_shape;
+
 use engraft::{
     AdamW, Device,
     adapters::{Fields, parse},
-    engine::checkpoint::{TensorData, save},
-    learner::{Backbone, Graft, Learner, NewPart, Opening},
-    models::{Holding, load_frozen},
+    learner::{Backbone, Graft, Learner, NewPart},
     run::{
         mixed::{Seat, step_mixed},
         step::{Stepping, Trainer},
@@ -22,7 +22,8 @@ use engraft::{
         example::{Example, Reads},
     },
 };
-use std::{path::Path, time::Instant};
+use minilm_shape::model;
+use std::time::Instant;
 
 /// Sequences of each task in a step.
 const SEQUENCES: usize = 16;
@@ -30,34 +31,6 @@ const SEQUENCES: usize = 16;
 const TOKENS: [usize; 3] = [28, 16, 24];
 const ROUNDS: usize = 15;
 
-/// Reproducible values around 0.
-fn noise(seed: u64, n: usize) -> Vec<f32> {
-    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut uniform = move || {
-        s = s.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (s >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| 0.1 * uniform()).collect()
-}
-/// A BERT of MiniLM's shape with random weights.
-fn model(dir: &Path, device: &Device) -> Backbone {
-    let config = serde_json::json!({
-        "model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
-        "intermediate_size": 1536, "vocab_size": 2000,
-    });
-    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    let shapes = load_frozen(dir, &Device::null(1), Holding::default()).unwrap().model;
-    let one = |(i, (name, t)): (usize, &(String, &engraft::engine::Tensor))| {
-        let values = match name.ends_with("LayerNorm.weight") {
-            true => vec![1.0; t.elements()],
-            false => noise(i as u64, t.elements()),
-        };
-        (name.clone(), TensorData::f32(&values, t.shape()))
-    };
-    let tensors: Vec<_> = shapes.named().iter().enumerate().map(one).collect();
-    save(&dir.join("model.safetensors"), &tensors).unwrap();
-    Backbone::open(dir, device, Opening { dropout: Some(0.0), ..Opening::default() }).unwrap()
-}
 fn task(n: usize) -> Box<dyn Task> {
     let names = |count: usize| (0..count).map(|i| format!("class {i}"));
     match n {

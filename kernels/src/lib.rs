@@ -26,7 +26,6 @@ mod lines;
 pub mod activation;
 pub mod adamw;
 pub mod attention;
-pub mod binary_cross_entropy;
 pub mod bottleneck;
 pub mod convert;
 pub mod cross_entropy;
@@ -39,11 +38,11 @@ pub mod layernorm;
 pub mod matmul;
 pub mod matmul_int8;
 pub mod mixture;
+pub mod pointwise_loss;
 pub mod profile;
 pub mod reduce;
 pub mod rotary;
 mod simd;
-pub mod squared_error;
 pub mod storage;
 mod team;
 mod view;
@@ -73,8 +72,7 @@ pub const KERNELS: &[Kernel] = &[
     cross_entropy::KERNEL,
     cross_entropy_of_rows::KERNEL,
     vocabulary_loss::KERNEL,
-    squared_error::KERNEL,
-    binary_cross_entropy::KERNEL,
+    pointwise_loss::KERNEL,
     gated::KERNEL,
     rotary::KERNEL,
     mixture::KERNEL,

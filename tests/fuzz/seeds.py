@@ -323,6 +323,7 @@ def data_hash():
     for n in range(4):
         for values in [(n, 2), (0, 0), (n % 2,)]:
             parts += [u64(len(values)), u32s(*values)]
+        parts.append(u64(0))  # no numbers to be found
     return sha256(*parts).hex() + " "
 
 
@@ -334,10 +335,18 @@ def runs():
         'backbone-dtype = "bf16"\nheader = "no"\ntext-column = 0\nlabel-column = "label"\n')
     put("options", "init", 'init = "out"\nhead = "linear"\nmax-steps = 10\npatience = 2\nmetric = "f1"\nseed = 7\n')
     epoch = {"loss": 0.5, "metrics": None, "seconds": 0.1, "tokens": 8}
-    note = {"version": 1, "passes": 3, "steps": 3, "data": data_hash(),
-            "state": {"epochs": [epoch], "epoch": epoch, "taken": 1, "seen": 2, "best": None, "worse": 0, "evaluated": 2,
-                      "stopped": False, "seconds": 1.5}}
+    held = {"backbone": 9, "adapter": 8, "gradient": 7, "optimiser": 6, "saved": 5, "scratch": 4}
+    log = {"history": [], "examples": 0, "over": 1.0, "in_epoch": 2, "of_epoch": 4, "losses": 2.1,
+           "since": {"steps": 0, "losses": 0.0, "bytes": held}, "best": None, "hardest": [], "written": [0, 0]}
+    note = {"version": 2, "passes": 3, "steps": 3, "data": data_hash(),
+            "state": {"epochs": [epoch], "epoch": epoch, "taken": 1, "rounds": 3, "seen": 2, "best": None, "worse": 0, "evaluated": 2,
+                      "stopped": False, "seconds": 1.5, "log": log}}
     put("state", "early", note)
+    training = {"loss": 0.6, "norm": 0.9, "rate": 1e-4, "bytes": held}
+    log["history"] = [{"step": 2, "epoch": 0.5, "time": 1.7e9, "of": {"training": training}}]
+    log["best"] = [2, {"scores": {"loss": 0.7, "accuracy": None}, "examples": 4, "batches": 1, "seconds": 0.1}]
+    log["hardest"] = [{"id": "1", "line": 2, "input": "a", "truth": "b", "prediction": "a", "loss": 0.9,
+                       "statistics": {"accuracy": {"mean": [0.0, 1.0]}}}]
     metrics = {"loss": 0.7, "accuracy": 0.5, "examples": 4, "classes": {"a": 1}}
     note["state"]["best"] = metrics
     put("state", "evaluated", note)

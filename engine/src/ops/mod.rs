@@ -5,7 +5,6 @@
 mod activation;
 mod add_row;
 mod attention;
-mod binary_cross_entropy;
 mod bottleneck;
 mod columns;
 mod cross_entropy;
@@ -20,11 +19,11 @@ mod low_rank;
 mod means;
 mod mixture;
 mod norm;
+mod pointwise_loss;
 mod rotary;
 mod row_norms;
 mod rows;
 mod sequences;
-mod squared_error;
 mod values;
 mod vocabulary_loss;
 

@@ -46,7 +46,8 @@ impl Mixed {
     ) -> Result<Mixed> {
         let known = known(&g.adapters)?;
         let given = Options { model: Some(g.model.clone()), task: g.task.clone(), ..g.stored.options() };
-        let s = as_all_recorded(given.over(reading), &known, purpose)?.settle()?;
+        let given = given.over(reading);
+        let s = as_all_recorded(given.clone(), &known, purpose)?.settle()?;
         let s = Settings { quiet: run.quiet, ..s };
         let columns = Columns { adapter: g.adapter_column.clone(), ..s.columns() };
         let content = content(g.task.as_deref(), &known)?;
@@ -60,7 +61,9 @@ impl Mixed {
             note_unused(&backbone);
         }
         let tokenizer = tokenizer(&backbone, max_length(s.max_length, &backbone), &s)?;
-        let bank = Bank::new(backbone).storing(g.adapter_dtype.into())?;
+        let told =
+            move |directory: &Path| Ok(given.clone().over(Options::recorded(directory)?).settle()?.told());
+        let bank = Bank::new(backbone).storing(g.adapter_dtype.into())?.telling(told);
         let of = |name: &String| known.get(name).map(|directory| (name.clone(), directory.clone()));
         bank.load_all(rows.keys().filter_map(of).collect())?;
         let (mut named, mut encoded, mut of_record) = (vec![], vec![], vec![0; data.len()]);

@@ -70,10 +70,31 @@ impl Source for Examples {
                 h.update((values.len() as u64).to_le_bytes());
                 values.iter().for_each(|v| h.update(v.to_le_bytes()));
             }
+            h.update((e.values.len() as u64).to_le_bytes());
+            e.values.iter().for_each(|v| h.update(v.to_le_bytes()));
         }
         text_of(h)
     }
     fn bytes(&self) -> usize {
         Examples::bytes(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::example::{Example, Reads};
+
+    #[test]
+    fn a_hash_tells_data_apart_by_all_that_is_learned() {
+        let hash = |ids: &[u32], label: u32, value: f32| {
+            let example = Example::new(ids.to_vec(), Reads::Summary, vec![label]);
+            let one: Examples = [Example { values: vec![value], ..example }].into_iter().collect();
+            one.hash()
+        };
+        assert_eq!(hash(&[1, 2], 0, 0.5), hash(&[1, 2], 0, 0.5));
+        for other in [hash(&[1, 3], 0, 0.5), hash(&[1, 2], 1, 0.5), hash(&[1, 2], 0, 0.25)] {
+            assert_ne!(hash(&[1, 2], 0, 0.5), other);
+        }
     }
 }

@@ -21,14 +21,18 @@ use std::{
 pub struct Bank {
     backbone: Backbone,
     storage: Option<Storage>,
+    telling: Box<Telling>,
     all: RwLock<All>,
 }
+/// What the task of a saved learner is told, by its directory.
+type Telling = dyn Fn(&Path) -> Result<Told> + Send + Sync;
 type All = BTreeMap<String, Arc<Learner>>;
 
 impl Bank {
     /// None yet, on this model.
     pub fn new(backbone: Backbone) -> Bank {
-        Bank { backbone, storage: None, all: RwLock::default() }
+        let telling = Box::new(|_: &Path| Ok(Told::default()));
+        Bank { backbone, storage: None, telling, all: RwLock::default() }
     }
     /// The matrices of adapters that are loaded from now on are stored like that, in bf16 in half
     /// the bytes, and decoded where they are used; everything is computed in f32. Heads, biases and
@@ -38,6 +42,11 @@ impl Bank {
             Storage::F32 | Storage::Bf16 => Ok(Bank { storage: Some(storage), ..self }),
             other => Err(Error::Model(format!("adapters are held in f32 or bf16, not in {other}"))),
         }
+    }
+    /// What tasks of learners that are loaded from now on are told, by the directory of each: the
+    /// options with which they learned, where they are not the usual ones.
+    pub fn telling(self, telling: impl Fn(&Path) -> Result<Told> + Send + Sync + 'static) -> Bank {
+        Bank { telling: Box::new(telling), ..self }
     }
     /// The model.
     pub fn backbone(&self) -> &Backbone {
@@ -125,7 +134,7 @@ impl Bank {
             }
             let kind = TaskType::of_head(head.map(|h| h.config()), &info)?;
             let labels = head.map(|h| h.labels().to_vec()).unwrap_or_default();
-            (kind.known)(labels, &Told::default())
+            (kind.known)(labels, &(self.telling)(directory)?)
         })
     }
     /// What learners of this model compute for the examples of a mixed batch, of which example i is

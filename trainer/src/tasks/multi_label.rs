@@ -25,7 +25,10 @@ use crate::{
     },
 };
 use engraft_adapters::{HeadConfig, heads};
-use engraft_engine::{Act, Cx, kernels::binary_cross_entropy as bce};
+use engraft_engine::{
+    Act, Cx,
+    kernels::pointwise_loss::{Loss, sigmoid},
+};
 use engraft_models::ModelInfo;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -85,7 +88,7 @@ impl MultiLabel {
     }
     /// How probable each label is, by its name.
     fn probabilities(&self, answer: &Answer) -> Map<String, Value> {
-        let probability = |z: &f32| json!(bce::sigmoid(f64::from(*z)));
+        let probability = |z: &f32| json!(sigmoid(f64::from(*z)));
         self.labels.names().iter().cloned().zip(answer.scores.iter().map(probability)).collect()
     }
     /// A 1 for each of these labels and a 0 for the others.
@@ -166,7 +169,10 @@ impl Task for MultiLabel {
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         let logits = top.logits(cx, x)?.to_array()?;
         let one = |(row, values): (ndarray::ArrayView1<'_, f32>, &Vec<f32>)| {
-            let losses = row.iter().zip(values).map(|(z, y)| bce::loss(f64::from(*z), f64::from(*y)));
+            let losses = row
+                .iter()
+                .zip(values)
+                .map(|(z, y)| Loss::BinaryCrossEntropy.of(f64::from(*z), f64::from(*y)));
             let is_there = |(z, _): &(&f32, u32)| f64::from(**z) > self.above;
             Answer {
                 loss: losses.sum::<f64>() / values.len().max(1) as f64,

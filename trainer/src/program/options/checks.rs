@@ -343,9 +343,6 @@ impl Settings {
         least("eval-every", self.eval_every, 1)?;
         least("patience", self.patience, 1)?;
         least("log-every", self.log_every, 1)?;
-        self.task_weight.map_or(Ok(()), |w| {
-            check("task-weight", w, w > 0.0 && w.is_finite(), "it is a number above 0")
-        })?;
         least("num-beams", self.num_beams.map(|n| n as u64), 1)?;
         least("max-new-tokens", self.max_new_tokens.map(|n| n as u64), 1)?;
 
@@ -355,6 +352,7 @@ impl Settings {
             return Err(refused("label-separator", "empty", "labels are apart by a text"));
         }
         let below_one = |option, x: f64| check(option, x, (0.0..1.0).contains(&x), "it is from 0 to below 1");
+        above("task-weight", self.task_weight.unwrap_or(1.0))?;
         above("lr", self.lr)?;
         above("adam-eps", self.adam_eps)?;
         from("weight-decay", self.weight_decay)?;
@@ -363,8 +361,15 @@ impl Settings {
         below_one("adam-beta2", self.adam_beta2)?;
         self.dropout.map_or(Ok(()), |x| below_one("dropout", x))?;
         self.adapter_dropout.map_or(Ok(()), |x| below_one("adapter-dropout", x))?;
-        let finite = |x: f64| check("null-score-diff-threshold", x, x.is_finite(), "it is a number");
-        self.null_score_diff_threshold.map_or(Ok(()), finite)?;
+        // a task would take what is no number for something that was not said
+        let number = |option, x: Option<f64>| match x {
+            Some(x) => check(option, x, x.is_finite(), "it is a number"),
+            None => Ok(()),
+        };
+        number("mlm-probability", self.mlm_probability)?;
+        number("label-smoothing", self.label_smoothing)?;
+        number("threshold", self.threshold)?;
+        number("null-score-diff-threshold", self.null_score_diff_threshold)?;
         let share = |x: f64| check("warmup-ratio", x, (0.0..=1.0).contains(&x), "it is from 0 to 1");
         self.warmup_ratio.map_or(Ok(()), share)?;
 

@@ -1,4 +1,4 @@
-//! The shapes on which the loss is checked and timed; z is a column of a wider matrix, or a
+//! The shapes on which the losses are checked and timed; z is a column of a wider matrix, or a
 //! matrix of its own.
 use super::*;
 use crate::{
@@ -8,21 +8,23 @@ use crate::{
 
 pub(super) fn cases() -> Vec<Case> {
     let mut v = vec![];
-    for back in [false, true] {
-        for (rows, cols, width) in
-            [(0, 1, 1), (1, 1, 1), (16, 1, 3), (7, 5, 5), (9, 0, 2), (50, 700, 900), (50, 700, 700)]
-        {
-            v.push(case(rows, cols, width, back, false));
+    for loss in [Loss::SquaredError, Loss::BinaryCrossEntropy] {
+        for back in [false, true] {
+            for (rows, cols, width) in
+                [(0, 1, 1), (1, 1, 1), (16, 1, 3), (7, 5, 5), (9, 0, 2), (50, 700, 900), (50, 700, 700)]
+            {
+                v.push(case(loss, rows, cols, width, back, false));
+            }
+            v.push(case(loss, 2048, 768, 768, back, true));
         }
-        v.push(case(2048, 768, 768, back, true));
     }
     v
 }
-fn case(rows: usize, cols: usize, width: usize, back: bool, timed: bool) -> Case {
+fn case(loss: Loss, rows: usize, cols: usize, width: usize, back: bool, timed: bool) -> Case {
     let n = rows * cols;
-    let cost = cost(n, back);
+    let cost = loss.cost(n, back);
     Case {
-        label: format!("{} {rows}x{cols} of {width}", if back { "backward" } else { "forward" }),
+        label: format!("{} {rows}x{cols} of {width}", if back { loss.backward_name() } else { loss.name() }),
         tolerance: 5e-7,
         flops: cost.flops,
         bytes: cost.bytes,
@@ -37,17 +39,17 @@ fn case(rows: usize, cols: usize, width: usize, back: bool, timed: bool) -> Case
                 let z = View::of(&z, rows, width)?.cols_of(width - cols..width)?;
                 let targets = View::of(&targets, rows, cols)?;
                 if back {
-                    return backward(&d, &dloss, z, targets, ViewMut::of(&mut y[0], rows, cols)?);
+                    return backward(&d, loss, &dloss, z, targets, ViewMut::of(&mut y[0], rows, cols)?);
                 }
-                forward(&d, z, targets, &mut y[0])
+                forward(&d, loss, z, targets, &mut y[0])
             }))
         }),
         reference: Box::new(move || {
             let (all, targets) = (wide(&noise(1, rows * width)), wide(&noise(2, n)));
             let z: Vec<f64> = all.chunks(width).flat_map(|row| row[width - cols..].to_vec()).collect();
             match back {
-                true => reference_backward(f64::from(-0.7f32), &z, &targets),
-                false => vec![reference(&z, &targets)],
+                true => reference_backward(loss, f64::from(-0.7f32), &z, &targets, cols),
+                false => vec![reference(loss, &z, &targets, cols)],
             }
         }),
     }
