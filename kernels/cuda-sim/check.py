@@ -2,23 +2,27 @@
 """Checks the CUDA kernels on a machine without a GPU.
 
     check.py ptx [--write]   compiles every kernel.cu with NVRTC, compares with the committed kernel.ptx (or writes it),
-                             and assembles that with ptxas: no spills, no warnings
-    check.py sim             compiles the kernels with g++ for cuda-sim and runs test.cpp under AddressSanitizer,
-                             UndefinedBehaviorSanitizer and ThreadSanitizer; then removes each barrier in turn, which
-                             must make it fail
+                             and assembles that with ptxas: no spills, no warnings, and the registers of registers.txt
+    check.py sim             looks whether the stand-in sees the faults of faults.cpp; compiles the kernels with g++ for
+                             it and runs the Rust tests' cases under AddressSanitizer and UndefinedBehaviorSanitizer,
+                             those of kernels with shared memory under ThreadSanitizer; then leaves out each barrier in
+                             turn, which must make them fail
     check.py                 both
 
-"ptx" needs pip, and installs three pinned wheels under target/. "sim" needs g++ with the sanitizers' libraries.
+"ptx" needs pip, and installs three pinned wheels under target/. "sim" needs g++ with the sanitizers' libraries, and cargo.
 """
 
 import argparse
 import ctypes
+import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SIM = Path(__file__).resolve().parent
@@ -63,7 +67,7 @@ class Nvrtc:
         self.library = ctypes.CDLL(nvidia / "cuda_nvrtc/lib/libnvrtc.so.12", mode=ctypes.RTLD_GLOBAL)
         self.library.nvrtcGetErrorString.restype = ctypes.c_char_p
         self.options = [f"--gpu-architecture={ARCHITECTURE}", "--std=c++17"]
-        self.options += [f"--include-path={nvidia / 'cuda_runtime/include'}"]
+        self.options += [f"--include-path={nvidia / 'cuda_runtime/include'}", f"--include-path={CRATE / 'src'}"]
 
     def call(self, name, *arguments):
         error = getattr(self.library, name)(*arguments)
@@ -101,128 +105,176 @@ def registers(output):
             yield name, int(found[1]), int(shared[1]) if shared else 0
 
 
+def committed(file, text, write):
+    """Compares a file that is made from others with what it should be, or writes it."""
+    if write:
+        file.write_text(text, encoding="utf-8", newline="\n")
+    elif not file.exists() or file.read_text(encoding="utf-8") != text:
+        raise Failed(f"{file.relative_to(CRATE.parent)} is not what kernel.cu makes: run check.py ptx --write")
+
+
 def check_ptx(write):
     nvidia = wheels()
     nvrtc = Nvrtc(nvidia)
-    table = {}
     for source in SOURCES:
-        committed = source.with_suffix(".ptx")
-        shown = committed.relative_to(CRATE.parent)
         ptx = nvrtc.compile(source)
         if str(CRATE) in ptx or str(TARGET) in ptx or "\t.loc\t" in ptx:
-            raise Failed(f"{shown} would name files of this machine")
-        if write:
-            committed.write_text(ptx, encoding="utf-8", newline="\n")
-        elif not committed.exists() or committed.read_text(encoding="utf-8") != ptx:
-            raise Failed(f"{shown} is not what {source.name} compiles to: run check.py ptx --write")
+            raise Failed(f"the PTX of {source} would name files of this machine")
+        committed(source.with_suffix(".ptx"), ptx, write)
+        table = {}
         for arch in ASSEMBLED_FOR:
             command = [nvidia / "cuda_nvcc/bin/ptxas", f"-arch={arch}", "-v", "--warn-on-spills", "-Werror"]
-            command += [committed, "-o", TARGET / "kernel.cubin"]
+            command += [source.with_suffix(".ptx"), "-o", TARGET / "kernel.cubin"]
             done = subprocess.run(command, capture_output=True, **TEXT)
             if done.returncode:
-                raise Failed(f"{shown} for {arch}:\n{done.stderr}")
+                raise Failed(f"{source} for {arch}:\n{done.stderr}")
             for kernel, used, shared in registers(done.stdout + done.stderr):
                 table.setdefault((kernel, shared), {})[arch] = used
-    print(f"{'kernel':36} {'shared':>8}", *[f"{a + ' regs':>12}" for a in ASSEMBLED_FOR])
-    for (kernel, shared), used in table.items():
-        print(f"{kernel:36} {shared:8}", *[f"{used[a]:12}" for a in ASSEMBLED_FOR])
+        lines = [f"{'kernel':40} {'shared':>8} " + " ".join(f"{a + ' regs':>12}" for a in ASSEMBLED_FOR)]
+        for (kernel, shared), used in sorted(table.items()):
+            lines.append(f"{kernel:40} {shared:8} " + " ".join(f"{used[a]:12}" for a in ASSEMBLED_FOR))
+        committed(source.with_name("registers.txt"), "\n".join(lines) + "\n", write)
+        print(*lines[0 if source == SOURCES[0] else 1:], sep="\n")
 
 
-# ---- the simulation ----------------------------------------------------------------------------------------------------
+# ---- the stand-in ------------------------------------------------------------------------------------------------------
 
-COMPILE = ["-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-COMPILE += [f"-I{SIM / 'include'}"]
-# For each build: flags of the kernels and of the test, flags of the runtime, flags of the linker.
+COMPILE = ["-std=c++17", "-O1", "-g1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+COMPILE += [f"-I{SIM}", f"-I{SIM / 'include'}", f"-I{CRATE / 'src'}"]
+# For each build: flags of what is compiled and linked, flags of the runtime, a library that must be loaded first.
 ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-THREAD = ["-fsanitize=thread"]
 BUILDS = {
-    "plain": ([], [], []),
-    "ucontext": ([], ["-DENGRAFT_SIM_UCONTEXT"], []),
-    "address": ([*ADDRESS, "-DENGRAFT_SIM_PLAIN_SHARED"], ADDRESS, ADDRESS),
-    "thread": (THREAD, ["-DENGRAFT_SIM_TSAN"], THREAD),
+    "plain": ([], [], None),
+    "ucontext": ([], ["-DENGRAFT_SIM_UCONTEXT"], None),
+    "address": ([*ADDRESS, "-DENGRAFT_SIM_PLAIN_SHARED"], ADDRESS, "libasan.so"),
+    "thread": (["-fsanitize=thread"], ["-DENGRAFT_SIM_TSAN"], "libtsan.so"),
 }
+# fibers are slow under ThreadSanitizer
+THREAD_FLOPS = "2e5"
+
+
+def output(command, environment=None):
+    """What a command prints, and how it ended: a code, or a signal's name."""
+    # leaks: a fiber's stack is never given back; Rust is not compiled for ThreadSanitizer
+    options = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1"}
+    # ThreadSanitizer cannot start where addresses are randomised too widely, which setarch turns off
+    command = ["setarch", platform.machine(), "-R", *command]
+    environment = os.environ | options | (environment or {})
+    done = subprocess.run(command, capture_output=True, **TEXT, env=environment, timeout=600)
+    code = done.returncode
+    return done.stdout + done.stderr, signal.Signals(-code).name if code < 0 else code
 
 
 class Sim:
-    """A build of test.cpp; its objects are compiled at the same time."""
+    """The stand-in with a sanitizer, with the kernels or with those of faults.cpp."""
 
     def __init__(self, build):
         self.name = build
-        self.flags, self.runtime_flags, self.link_flags = BUILDS[build]
+        self.flags, self.runtime_flags, self.preload = BUILDS[build]
         self.folder = TARGET / build
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.objects = {}
-        units = [SIM / "test.cpp", SIM / "runtime.cpp", *sorted(SIM.glob("kernels/*.cpp"))]
-        started = [self.start(unit) for unit in units]
-        for unit, object, compiler in started:
-            self.objects[unit.stem] = self.finish(unit, object, compiler)
+        self.runtime = self.compile([SIM / "runtime.cpp", SIM / "driver.cpp"])
 
-    def start(self, unit, suffix="", extra=()):
-        flags = self.runtime_flags if unit.stem == "runtime" else self.flags
-        object = self.folder / f"{unit.stem}{suffix}.o"
-        command = ["g++", *COMPILE, *flags, *extra, "-c", unit, "-o", object]
-        return unit, object, subprocess.Popen(command, stderr=subprocess.PIPE, **TEXT)
+    def compile(self, sources):
+        """The objects of the sources, two at a time."""
 
-    def finish(self, unit, object, compiler):
-        _, log = compiler.communicate()
-        if compiler.returncode:
-            raise Failed(f"{unit}:\n{log}")
-        return object
+        def one(source):
+            flags = self.runtime_flags if source.stem == "runtime" else self.flags
+            kernel = ["-xc++", "-include", "cuda_sim.h"] if source.stem in ("kernel", "faults") else []
+            made = self.folder / f"{source.parent.name}-{source.stem}.o"
+            command = ["g++", *COMPILE, *flags, *kernel, "-c", source, "-o", made]
+            done = subprocess.run(command, stderr=subprocess.PIPE, **TEXT)
+            if done.returncode:
+                raise Failed(f"{source}:\n{done.stderr}")
+            return made
 
-    def link(self, objects, suffix=""):
-        program = self.folder / f"test{suffix}"
-        subprocess.run(["g++", *self.link_flags, *objects.values(), "-o", program], check=True)
-        return program
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(one, sources))
 
-    def run(self, program):
-        # leaks: a fiber's stack is never given back. ThreadSanitizer cannot start where addresses are randomised too
-        # widely, which setarch turns off.
-        environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
-        commands = [[program]]
-        if self.name == "thread":
-            commands.append(["setarch", platform.machine(), "-R", program])
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, **TEXT, env=environment, timeout=300)
-            if "unexpected memory mapping" not in done.stderr:
+    def link(self, objects, name, *flags):
+        made = self.folder / name
+        flags = [*flags, *(f for f in self.flags if f.startswith("-fsanitize"))]
+        subprocess.run(["g++", *flags, *objects, *self.runtime, "-o", made], check=True)
+        return made
+
+    def check_faults(self):
+        """Every fault that this build sees is seen."""
+        program = self.link(self.compile([SIM / "faults.cpp"]), "faults")
+        seen = 0
+        for line in output([program])[0].splitlines():
+            fault, builds, words = line.split("\t")
+            if {"ucontext": "p"}.get(self.name, self.name[0]) in builds:
+                said, ended = output([program, fault])
+                if words != ended and words not in said:
+                    raise Failed(f"the fault {fault} under {self.name}: expected {words!r}, got {ended} and\n{said}")
+                seen += 1
+        print(f"{self.name:10} {seen} faults are seen")
+
+    def with_kernels(self):
+        """Variables that make the Rust tests use this build."""
+        library = self.link(self.compile(SOURCES), "libcuda.so", "-shared", "-Wl,-soname,libcuda.so")
+        environment = {"ENGRAFT_CUDA_SIM_LIBRARY": str(library)}
+        if self.preload:
+            found = subprocess.run(["g++", f"-print-file-name={self.preload}"], capture_output=True, check=True, **TEXT)
+            environment["LD_PRELOAD"] = str(Path(found.stdout.strip()).resolve())
+        return environment
+
+
+def rust_tests():
+    """The program of tests/cuda, built as for the other tests of the stand-in."""
+    command = ["cargo", "test", "-p", "engraft-kernels", "--features", "cuda-sim", "--test", "cuda", "--locked"]
+    command += ["--no-run", "--message-format=json"]
+    done = subprocess.run(command, cwd=CRATE, stdout=subprocess.PIPE, check=True, **TEXT)
+    built = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [b["executable"] for b in built if b.get("executable")][-1]
+
+
+def check_cases(tests, environment, what):
+    said, ended = output([tests, "every_case_matches_its_reference", "--exact", "--nocapture"], environment)
+    if ended != 0:
+        raise Failed(f"{what}:\n{said}")
+    print(f"{what:10} {said[said.rindex('cuda: ') + 6:].splitlines()[0]}")
+
+
+def barriers():
+    """(file, line, kernels) of every barrier, and whose cases reach it."""
+    shared = [s for s in SOURCES if ".shared" in s.with_suffix(".ptx").read_text()]
+    for source in [*shared, *sorted(CRATE.glob("src/*.cuh"))]:
+        kernels = [source.parent.name] if source in shared else [s.parent.name for s in shared]
+        for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+            if "__syncthreads()" in line:
+                yield source.relative_to(CRATE / "src"), number, kernels
+
+
+def check_barriers(tests, environment):
+    """A test that passes without a barrier does not test it."""
+    for source, number, kernels in barriers():
+        where = f"{source}:{number}"
+        for kernel in kernels:
+            chosen = {"ENGRAFT_CUDA_CASES": kernel, "ENGRAFT_CUDA_SIM_WITHOUT_BARRIER": f"/src/{where}"}
+            said, ended = output([tests, "every_case_matches_its_reference", "--exact"], environment | chosen)
+            if ended != 0 and ("data race" in said or "its_reference ... FAILED" in said):
+                print(f"{'thread':10} without the barrier at {where}: {'a data race' if 'data race' in said else 'wrong'}")
                 break
-        return done
-
-    def check(self):
-        done = self.run(self.link(self.objects))
-        if done.returncode:
-            raise Failed(f"under {self.name}:\n{done.stdout}{done.stderr}")
-        print(f"{self.name:10} {done.stdout.strip()}")
-
-    def check_barriers(self):
-        """A test that passes without a barrier does not test it."""
-        for source in SOURCES:
-            unit = SIM / "kernels" / f"{source.parent.name}.cpp"
-            for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
-                if "__syncthreads()" not in line:
-                    continue
-                extra = [f"-DENGRAFT_SIM_WITHOUT_BARRIER={number}"]
-                _, object, compiler = started = self.start(unit, f"-{number}", extra)
-                objects = self.objects | {unit.stem: self.finish(*started)}
-                done = self.run(self.link(objects, f"-{unit.stem}-{number}"))
-                where = f"{source.parent.name}/{source.name}:{number}"
-                race = "data race" in done.stderr
-                if not race and "comparisons failed" not in done.stdout:
-                    raise Failed(f"under {self.name}, without the barrier at {where}: not seen\n{done.stderr}")
-                print(f"{self.name:10} without the barrier at {where}: {'a data race' if race else 'wrong results'}")
+        else:
+            raise Failed(f"without the barrier at {where} nothing is wrong in the cases of {', '.join(kernels)}")
 
 
 def check_sim():
     for build in BUILDS:
-        sim = Sim(build)
-        sim.check()
-        if build == "thread":
-            sim.check_barriers()
+        Sim(build).check_faults()
+    tests = rust_tests()
+    check_cases(tests, Sim("address").with_kernels(), "address")
+    shared = {kernel for _, _, kernels in barriers() for kernel in kernels}
+    thread = Sim("thread").with_kernels() | {"ENGRAFT_CUDA_FLOPS": THREAD_FLOPS}
+    check_cases(tests, thread | {"ENGRAFT_CUDA_CASES": ",".join(sorted(shared))}, "thread")
+    check_barriers(tests, thread)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["ptx", "sim", "all"], default="all")
-    parser.add_argument("--write", action="store_true", help="write kernel.ptx rather than compare")
+    parser.add_argument("--write", action="store_true", help="write kernel.ptx and registers.txt rather than compare")
     arguments = parser.parse_args()
     TARGET.mkdir(parents=True, exist_ok=True)
     checks = {"ptx": lambda: check_ptx(arguments.write), "sim": check_sim}

@@ -4,6 +4,7 @@
 // ENGRAFT_CUDA_SIM_INIT, if set, is what cuInit answers.
 #include "runtime.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -28,8 +29,12 @@ enum : Result {
 #define API extern "C" __attribute__((visibility("default"))) Result
 
 static const size_t DEVICE_MEMORY = size_t(1) << 30;
-// Bytes on either side of an allocation that nobody may write.
+// Bytes on either side of an allocation that nobody may write. AddressSanitizer has its own, and sees reading there too.
+#ifdef __SANITIZE_ADDRESS__
+static const size_t RED_ZONE = 0;
+#else
 static const size_t RED_ZONE = 256;
+#endif
 // What they hold: NaN in every type, and another one than unwritten memory, or copying that there would not be seen.
 static unsigned char red(Pointer at) {
     return at % 2 ? 0xff : 0xfd;
@@ -39,6 +44,19 @@ static std::mutex lock;
 static bool initialized;
 static std::map<Pointer, size_t> allocations;
 static size_t allocated;
+
+// What happened so far; see stand_in.rs.
+struct Counts {
+    uint64_t copies_up, bytes_up, copies_down, bytes_down;
+    uint64_t launches;
+    uint64_t allocated, most_allocated;
+};
+static Counts counts;
+extern "C" __attribute__((visibility("default"))) void engraft_cuda_sim_counts(Counts* out) {
+    std::lock_guard<std::mutex> locked(lock);
+    *out = counts;
+    out->allocated = allocated;
+}
 static char the_context;
 static thread_local void* context;
 
@@ -94,8 +112,10 @@ API cuDeviceGetAttribute(int* value, int attribute, int device) {
         *value = 8;
         break;
     case 76: // and minor
-    case 115: // memory pools, and so asynchronous allocation
         *value = 0;
+        break;
+    case 115: // memory pools, and so asynchronous allocation
+        *value = 1;
         break;
     default:
         return INVALID_VALUE;
@@ -148,14 +168,26 @@ static void check_red_zones(Pointer at, size_t size, const char* after) {
     }
 }
 
-API cuMemAlloc_v2(Pointer* out, size_t size) {
+// What is asked for is what is given: a pool that keeps memory for reuse would hide what is written beyond it.
+static char the_pool;
+API cuDeviceGetDefaultMemPool(void** out, int device) {
+    NEED(initialized, NOT_INITIALIZED);
+    NEED(device == 0, INVALID_DEVICE);
+    *out = &the_pool;
+    return SUCCESS;
+}
+API cuMemPoolSetAttribute(void* pool, int attribute, void*) {
+    NEED(pool == &the_pool && attribute == 4, INVALID_VALUE); // how much it keeps
+    return SUCCESS;
+}
+API cuMemAllocAsync(Pointer* out, size_t size, void*) {
     NEED_CONTEXT();
     NEED(size > 0, INVALID_VALUE);
     std::lock_guard<std::mutex> locked(lock);
     NEED(size <= DEVICE_MEMORY - allocated, OUT_OF_MEMORY);
     size_t whole = RED_ZONE + size + RED_ZONE;
-    void* block = aligned_alloc(256, (whole + 255) / 256 * 256);
-    NEED(block, OUT_OF_MEMORY);
+    void* block = nullptr;
+    NEED(posix_memalign(&block, 256, whole) == 0, OUT_OF_MEMORY);
     // reading what was never written gives NaN
     memset(block, 0xff, whole);
     *out = reinterpret_cast<Pointer>(block) + RED_ZONE;
@@ -167,17 +199,32 @@ API cuMemAlloc_v2(Pointer* out, size_t size) {
     }
     allocations[*out] = size;
     allocated += size;
+    counts.most_allocated = std::max<uint64_t>(counts.most_allocated, allocated);
     return SUCCESS;
 }
-API cuMemFree_v2(Pointer at) {
+API cuMemFreeAsync(Pointer at, void*) {
     NEED_CONTEXT();
     std::lock_guard<std::mutex> locked(lock);
     auto found = allocations.find(at);
     NEED(found != allocations.end(), INVALID_VALUE);
     check_red_zones(at, found->second, "something");
     allocated -= found->second;
+    // whoever reads there later finds NaN
+    memset(reinterpret_cast<void*>(at), 0xff, found->second);
     allocations.erase(found);
     free(reinterpret_cast<void*>(at - RED_ZONE));
+    return SUCCESS;
+}
+// Host memory that kernels can reach.
+API cuMemHostAlloc(void** out, size_t size, unsigned) {
+    NEED_CONTEXT();
+    NEED(size > 0, INVALID_VALUE);
+    *out = calloc(1, size);
+    NEED(*out, OUT_OF_MEMORY);
+    return SUCCESS;
+}
+API cuMemFreeHost(void* at) {
+    free(at);
     return SUCCESS;
 }
 API cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t size, void*) {
@@ -185,6 +232,8 @@ API cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t size, void*) {
     std::lock_guard<std::mutex> locked(lock);
     NEED(inside(to, size), INVALID_VALUE);
     memcpy(reinterpret_cast<void*>(to), from, size);
+    counts.copies_up++;
+    counts.bytes_up += size;
     return SUCCESS;
 }
 API cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t size, void*) {
@@ -192,6 +241,8 @@ API cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t size, void*) {
     std::lock_guard<std::mutex> locked(lock);
     NEED(inside(from, size), INVALID_VALUE);
     memcpy(to, reinterpret_cast<void*>(from), size);
+    counts.copies_down++;
+    counts.bytes_down += size;
     return SUCCESS;
 }
 API cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t size, void*) {
@@ -211,9 +262,14 @@ API cuMemsetD8Async(Pointer at, unsigned char value, size_t size, void*) {
 
 // ---- modules and launches ----------------------------------------------------------------------------------------
 
+// Shared memory of a block that a launch may ask for, until the function is allowed more.
+static const size_t DYNAMIC_SHARED = 48 << 10;
+static const size_t MOST_DYNAMIC_SHARED = 163 << 10;
+
 struct Function {
     std::string name;
     const sim::Kernel* kernel;
+    size_t dynamic_shared = DYNAMIC_SHARED;
 };
 typedef std::map<std::string, Function> Module;
 
@@ -235,7 +291,19 @@ static std::vector<size_t> parameter_sizes(const std::string& list) {
     return sizes;
 }
 
-// PTX is not executed: its kernels must be those that were compiled in, with the same parameters.
+// The threads of a block that PTX declares between an entry's parameters and its body, as in
+//     .maxntid 256, 1, 1
+static unsigned most_threads(const std::string& directives) {
+    const std::string word = ".maxntid ";
+    size_t at = directives.find(word);
+    unsigned x = 0, y = 1, z = 1;
+    if (at != std::string::npos) {
+        sscanf(directives.c_str() + at + word.size(), "%u, %u, %u", &x, &y, &z);
+    }
+    return x * y * z;
+}
+
+// PTX is not executed: its kernels must be those that were compiled in, with the same parameters and threads.
 API cuModuleLoadData(Module** out, const void* image) {
     NEED_CONTEXT();
     std::string ptx(static_cast<const char*>(image));
@@ -249,11 +317,15 @@ API cuModuleLoadData(Module** out, const void* image) {
         std::string name = ptx.substr(at, open - at);
         const sim::Kernel* kernel = sim::find(name.c_str());
         if (!kernel) {
-            fprintf(stderr, "engraft cuda-sim: %s is in the PTX but has no ENGRAFT_SIM_EXPORT\n", name.c_str());
+            fprintf(stderr, "engraft cuda-sim: %s is in the PTX and in no kernel.cu: is it stale?\n", name.c_str());
             return INVALID_IMAGE;
         }
         if (parameter_sizes(ptx.substr(open, close - open)) != kernel->sizes) {
             fprintf(stderr, "engraft cuda-sim: %s has other parameters in the PTX: is it stale?\n", name.c_str());
+            return INVALID_IMAGE;
+        }
+        if (most_threads(ptx.substr(close, ptx.find('{', close) - close)) != kernel->threads) {
+            fprintf(stderr, "engraft cuda-sim: %s has other blocks in the PTX: is it stale?\n", name.c_str());
             return INVALID_IMAGE;
         }
         module[name] = Function{name, kernel};
@@ -271,6 +343,19 @@ API cuModuleGetFunction(Function** out, Module* module, const char* name) {
     auto found = module->find(name);
     NEED(found != module->end(), NOT_FOUND);
     *out = &found->second;
+    return SUCCESS;
+}
+API cuFuncGetParamInfo(Function* function, size_t index, size_t* offset, size_t* size) {
+    const std::vector<size_t>& sizes = function->kernel->sizes;
+    NEED(index < sizes.size(), INVALID_VALUE);
+    *offset = 0; // nobody asks
+    *size = sizes[index];
+    return SUCCESS;
+}
+API cuFuncSetAttribute(Function* function, int attribute, int value) {
+    NEED(attribute == 8, INVALID_VALUE); // the most dynamic shared memory
+    NEED(value >= 0 && size_t(value) <= MOST_DYNAMIC_SHARED, INVALID_VALUE);
+    function->dynamic_shared = size_t(value);
     return SUCCESS;
 }
 API cuLaunchKernel(
@@ -292,9 +377,12 @@ API cuLaunchKernel(
     NEED(block_x > 0 && block_y > 0 && block_z > 0, INVALID_VALUE);
     NEED(block_x <= 1024 && block_y <= 1024 && block_z <= 64, INVALID_VALUE);
     NEED(block_x * block_y * block_z <= 1024, INVALID_VALUE);
-    NEED(dynamic_shared == 0, INVALID_VALUE); // no kernel uses it
+    NEED(block_x * block_y * block_z <= function->kernel->threads, INVALID_VALUE);
+    NEED(dynamic_shared <= function->dynamic_shared, INVALID_VALUE);
     std::lock_guard<std::mutex> locked(lock);
-    sim::launch(*function->kernel, dim3(grid_x, grid_y, grid_z), dim3(block_x, block_y, block_z), arguments);
+    counts.launches++;
+    dim3 grid(grid_x, grid_y, grid_z), block(block_x, block_y, block_z);
+    sim::launch(*function->kernel, grid, block, dynamic_shared, arguments);
     for (auto& [at, size] : allocations) {
         check_red_zones(at, size, function->name.c_str());
     }

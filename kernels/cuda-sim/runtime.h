@@ -1,4 +1,4 @@
-// What the stand-in driver and the C++ tests ask of the fiber runtime.
+// What the stand-in driver asks of the fiber runtime.
 #pragma once
 #include "cuda_sim.h"
 
@@ -8,17 +8,16 @@ namespace sim {
 
 struct Kernel {
     Entry entry;
+    unsigned threads; // of a block, at most
     std::vector<size_t> sizes; // of its parameters, in bytes
 };
 
-// Null if no kernel of that name is exported.
+// Null if there is no kernel of that name.
 const Kernel* find(const char* name);
 
 // Runs every block of the grid, one after the other; one launch at a time in the whole process.
-void launch(const Kernel& kernel, dim3 grid, dim3 size, void** arguments);
-
-// The order in which the threads of a block get their turn: 0 ascending, 1 descending, others shuffled. It starts as
-// ENGRAFT_CUDA_SIM_SEED.
-void set_seed(unsigned seed);
+// `dynamic` bytes of shared memory come on top of what the kernel declares. The threads of a block get their turn in the
+// order that ENGRAFT_CUDA_SIM_SEED says: 0 ascending, 1 descending, others shuffled.
+void launch(const Kernel& kernel, dim3 grid, dim3 size, size_t dynamic, void** arguments);
 
 } // namespace sim

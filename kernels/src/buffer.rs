@@ -146,7 +146,9 @@ impl Buffer {
         match &self.mem {
             Mem::Cuda(m) => {
                 let mut v = vec![T::default(); self.len];
-                m.read(bytemuck::cast_slice_mut(&mut v))?;
+                if let Device::Cuda(d) = &self.device {
+                    m.read(d, bytemuck::cast_slice_mut(&mut v))?;
+                }
                 Ok(v)
             }
             Mem::Null => Ok(vec![T::default(); self.len]),

@@ -10,7 +10,8 @@
 use crate::{Error, Ledger, Result};
 use cudarc::{
     driver::{
-        CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtrMut, DriverError, result, sys,
+        CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError,
+        result, sys,
     },
     nvrtc::Ptx,
 };
@@ -23,16 +24,42 @@ use std::{
 #[derive(Debug)]
 pub struct Cuda {
     pub(crate) ledger: Ledger,
-    pub(crate) stream: Arc<CudaStream>,
+    stream: Arc<CudaStream>,
     loaded: Mutex<Loaded>,
+    faults: Faults,
 }
 
 /// What has been launched so far.
 #[derive(Debug, Default)]
 struct Loaded {
     modules: HashMap<&'static str, Arc<CudaModule>>,
-    functions: HashMap<&'static str, CudaFunction>,
+    functions: HashMap<&'static str, Arc<Function>>,
 }
+
+/// A kernel that was loaded.
+#[derive(Debug)]
+pub(crate) struct Function {
+    function: CudaFunction,
+    /// Bytes of each of its parameters.
+    pub(crate) parameters: Vec<usize>,
+    /// Shared memory that a launch may ask for by now.
+    shared: Mutex<usize>,
+}
+
+/// Where kernels report indices that name nothing.
+#[derive(Debug)]
+struct Faults {
+    /// A word of host memory that kernels reach: 0, or one more than a place of `kinds` in the upper
+    /// half and the index in the lower. It is never freed before the context.
+    word: *mut u64,
+    context: Arc<CudaContext>,
+    /// Kernel, what its indices name, and the first that is too large.
+    kinds: Mutex<Vec<(&'static str, &'static str, usize)>>,
+}
+// SAFETY: the word is read and written as a whole, on this side when the device is idle.
+unsafe impl Send for Faults {}
+// SAFETY: as above.
+unsafe impl Sync for Faults {}
 
 /// One `kernel.ptx`.
 pub(crate) struct Program {
@@ -43,10 +70,8 @@ pub(crate) struct Program {
 
 /// Bytes on a GPU: at least one, so that an empty buffer is nothing special.
 #[derive(Debug)]
-pub(crate) struct CudaMem(pub(crate) CudaSlice<u8>);
+pub(crate) struct CudaMem(CudaSlice<u8>);
 
-/// The pointer passed for an argument that is left out.
-pub(crate) const NULL: u64 = 0;
 /// What the PTX is compiled for: later GPUs run it too.
 const COMPUTE_CAPABILITY: (i32, i32) = (8, 0);
 /// The CUDA version whose drivers read the PTX: NVRTC 12.4 wrote it.
@@ -94,7 +119,10 @@ impl Cuda {
         // on which everything that touches its memory runs in order: allocation, copies,
         // launches and freeing.
         unsafe { context.disable_event_tracking() };
-        Ok(Cuda { ledger: Ledger::default(), stream: context.default_stream(), loaded: Mutex::default() })
+        keep_freed_memory(&context).map_err(of_driver)?;
+        let faults = Faults::new(&context).map_err(of_driver)?;
+        let (ledger, stream) = (Ledger::default(), context.default_stream());
+        Ok(Cuda { ledger, stream, loaded: Mutex::default(), faults })
     }
     /// What the driver calls this GPU.
     pub fn name(&self) -> Result<String> {
@@ -117,12 +145,21 @@ impl Cuda {
         }
         Ok(CudaMem(mem))
     }
+    /// Waits for everything launched so far; what went wrong there is this call's error.
     pub(crate) fn synchronize(&self) -> Result<()> {
-        Ok(self.stream.synchronize()?)
+        self.stream.synchronize()?;
+        self.faults.take()
+    }
+    /// Makes this the context of the calling thread.
+    pub(crate) fn bind(&self) -> Result<()> {
+        Ok(self.stream.context().bind_to_thread()?)
+    }
+    pub(crate) fn stream(&self) -> sys::CUstream {
+        self.stream.cu_stream()
     }
     /// The kernel `name` of `program`, loaded on its first use. Kernels of all programs have
     /// different names.
-    pub(crate) fn function(&self, program: &Program, name: &'static str) -> Result<CudaFunction> {
+    pub(crate) fn function(&self, program: &Program, name: &'static str) -> Result<Arc<Function>> {
         let fail = |e: DriverError| Error::Cuda(format!("{}: loading {name}: {e}", program.name));
         let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(f) = loaded.functions.get(name) {
@@ -136,21 +173,125 @@ impl Cuda {
                 m
             }
         };
-        let f = module.load_function(name).map_err(fail)?;
+        let f = Arc::new(Function::new(module.load_function(name).map_err(fail)?).map_err(fail)?);
         loaded.functions.insert(name, f.clone());
         Ok(f)
+    }
+    /// Where a launch of `kernel` reports an index of `what` that is not `below` this, and under
+    /// which number.
+    pub(crate) fn fault(&self, kernel: &'static str, what: &'static str, below: usize) -> (u64, u32) {
+        let mut kinds = self.faults.kinds.lock().unwrap_or_else(|e| e.into_inner());
+        let kind = (kernel, what, below);
+        let place = kinds.iter().position(|k| *k == kind).unwrap_or_else(|| {
+            kinds.push(kind);
+            kinds.len() - 1
+        });
+        (self.faults.word as u64, 1 + place as u32)
+    }
+}
+
+/// Tells the pool that the device allocates from to keep what is freed for the next that asks: the
+/// steady state allocates nothing from the system.
+fn keep_freed_memory(context: &CudaContext) -> Result<(), DriverError> {
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let mut most = u64::MAX;
+    let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device is that of an open context, the pool is its own, and the attribute is an
+    // integer of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        result::mem_pool::set_attribute(pool, threshold, std::ptr::from_mut(&mut most).cast())
+    }
+}
+
+impl Function {
+    fn new(function: CudaFunction) -> Result<Function, DriverError> {
+        let mut parameters = vec![];
+        loop {
+            let (mut offset, mut size) = (0, 0);
+            // SAFETY: a loaded function, and two integers that outlive the call.
+            let found = unsafe {
+                sys::cuFuncGetParamInfo(function.cu_function(), parameters.len(), &mut offset, &mut size)
+            };
+            match found {
+                sys::CUresult::CUDA_SUCCESS => parameters.push(size),
+                // there is no such parameter
+                sys::CUresult::CUDA_ERROR_INVALID_VALUE => break,
+                e => return Err(DriverError(e)),
+            }
+        }
+        Ok(Function { function, parameters, shared: Mutex::new(48 << 10) })
+    }
+    pub(crate) fn raw(&self) -> sys::CUfunction {
+        self.function.cu_function()
+    }
+    /// Lets launches ask for so many bytes of shared memory.
+    pub(crate) fn allow_shared(&self, bytes: usize) -> Result<()> {
+        let mut allowed = self.shared.lock().unwrap_or_else(|e| e.into_inner());
+        if bytes > *allowed {
+            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            self.function.set_attribute(attribute, bytes as i32)?;
+            *allowed = bytes;
+        }
+        Ok(())
+    }
+}
+
+impl Faults {
+    fn new(context: &Arc<CudaContext>) -> Result<Faults, DriverError> {
+        context.bind_to_thread()?;
+        // SAFETY: the context has just been made current; the word is set before anyone reads it.
+        let word = unsafe {
+            let word: *mut u64 = result::malloc_host(8, sys::CU_MEMHOSTALLOC_DEVICEMAP)?.cast();
+            word.write(0);
+            word
+        };
+        Ok(Faults { word, context: context.clone(), kinds: Mutex::default() })
+    }
+    /// What was reported since the last call, when the device is idle.
+    fn take(&self) -> Result<()> {
+        // SAFETY: eight bytes that live as long as self. The device may write them while another
+        // thread launches; what is lost then is the report of a fault beside another one.
+        let report = unsafe {
+            let report = self.word.read_volatile();
+            if report != 0 {
+                self.word.write_volatile(0);
+            }
+            report
+        };
+        let Some(place) = (report >> 32).checked_sub(1) else { return Ok(()) };
+        let kinds = self.kinds.lock().unwrap_or_else(|e| e.into_inner());
+        match kinds.get(place as usize) {
+            Some(&(kernel, what, below)) => {
+                Err(Error::Range { kernel, what, got: report as u32 as usize, below })
+            }
+            None => Err(Error::Cuda(format!("a kernel reported {report:#x}"))),
+        }
+    }
+}
+impl Drop for Faults {
+    fn drop(&mut self) {
+        if self.context.bind_to_thread().is_ok() {
+            // SAFETY: allocated in `new`, and nobody else has it; the driver waits for what runs. A
+            // failure leaves the memory where it is.
+            let _ = unsafe { result::free_host(self.word.cast()) };
+        }
     }
 }
 
 impl CudaMem {
+    /// Of the first byte, as kernels see it.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.device_ptr(self.0.stream()).0
+    }
     /// Waits for everything launched so far; what went wrong there is this call's error.
-    pub(crate) fn read(&self, to: &mut [u8]) -> Result<()> {
-        if to.is_empty() {
-            return Ok(());
+    pub(crate) fn read(&self, device: &Cuda, to: &mut [u8]) -> Result<()> {
+        if !to.is_empty() {
+            self.0.stream().memcpy_dtoh(&self.0.slice(..to.len()), to)?;
         }
-        let stream = self.0.stream();
-        stream.memcpy_dtoh(&self.0.slice(..to.len()), to)?;
-        Ok(stream.synchronize()?)
+        device.synchronize()
     }
     pub(crate) fn write(&mut self, from: &[u8]) -> Result<()> {
         if from.is_empty() {
@@ -172,13 +313,5 @@ impl CudaMem {
 /// Makes the stand-in the library that cudarc finds under the driver's name.
 #[cfg(feature = "cuda-sim")]
 fn load_stand_in() -> Result<(), String> {
-    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    static LIBRARY: std::sync::OnceLock<Result<Library, String>> = std::sync::OnceLock::new();
-    let library = LIBRARY.get_or_init(|| {
-        let path = env!("ENGRAFT_CUDA_SIM_LIBRARY");
-        // SAFETY: our own library, built with this crate; its initialisers fill a table of kernels.
-        // It stays open for as long as the process runs.
-        unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map_err(|e| format!("{path}: {e}"))
-    });
-    library.as_ref().map(drop).map_err(String::clone)
+    crate::stand_in::library().map(drop)
 }

@@ -20,6 +20,7 @@ mod epilogue;
 mod error;
 mod host;
 mod isa;
+mod launch;
 mod ledger;
 mod lines;
 
@@ -43,6 +44,8 @@ pub mod profile;
 pub mod reduce;
 pub mod rotary;
 mod simd;
+#[cfg(feature = "cuda-sim")]
+pub mod stand_in;
 pub mod storage;
 mod team;
 mod view;

@@ -13,3 +13,12 @@ inline float __bfloat162float(__nv_bfloat16 v) {
     memcpy(&f, &wide, 4);
     return f;
 }
+// To the nearest, of two that are equally near the even one; NaN stays NaN.
+inline __nv_bfloat16 __float2bfloat16_rn(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return {0x7fff};
+    }
+    return {uint16_t((bits + 0x7fffu + (bits >> 16 & 1)) >> 16)};
+}

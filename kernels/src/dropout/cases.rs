@@ -21,7 +21,7 @@ fn case(rows: usize, cols: usize, p: f32, timed: bool) -> Case {
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let (x, outputs) = (noise(1, n), vec![d.alloc::<f32>(Class::Scratch, n)?]);
             let d = d.clone();

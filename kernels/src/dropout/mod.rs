@@ -8,10 +8,12 @@
 //! layer needs nothing.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Cost, Device, Error, Kernel, Result, ViewMut, simd::Simd};
+use crate::{Cost, Device, Kernel, Result, ViewMut, simd::Simd};
+pub(crate) use cuda::argument;
 use num_traits::Float;
 
 const NAME: &str = "dropout";
@@ -127,7 +129,7 @@ pub fn apply(device: &Device, d: Dropout, y: ViewMut<'_>) -> Result<()> {
     let _span = device.span(NAME, "apply", || cost(rows * cols));
     match device {
         Device::Cpu(c) => cpu::apply(c, d, y),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(c) => cuda::apply(c, d, y),
         Device::Null(_) => Ok(()),
     }
 }

@@ -57,10 +57,6 @@ fn cost(n: usize, dropout: bool, residual: bool, keep: bool) -> Cost {
 fn cost_backward(n: usize, dropout: bool) -> Cost {
     Cost::new((9 + usize::from(dropout)) * n, 4 * n * (3 + usize::from(dropout)))
 }
-/// A launch that the GPU's kernels do not know.
-fn refused(what: &'static str) -> Error {
-    Error::Unsupported { kernel: what, device: "cuda" }
-}
 
 /// y = LN(x ∘ f + r), all (rows, cols).
 pub fn forward(
@@ -104,7 +100,9 @@ pub fn forward_quantized(
     let _span = device.span(NAME, "forward", cost);
     match device {
         Device::Cpu(d) => cpu::forward(d, x, r, n, y, keep, q),
-        Device::Cuda(_) if q.is_some() => Err(refused("layernorm to 8 bits")),
+        Device::Cuda(_) if q.is_some() => {
+            Err(Error::Unsupported { kernel: "layernorm to 8 bits", device: "cuda" })
+        }
         Device::Cuda(d) => cuda::forward(d, x, r, n, y, keep),
         Device::Null(_) => Ok(()),
     }
@@ -133,8 +131,7 @@ pub fn backward(
     let _span = device.span(NAME, "backward", || cost_backward(shape.0 * shape.1, dx.is_some()));
     match device {
         Device::Cpu(d) => cpu::backward(d, dy, normed, rstd, n, ds, dx),
-        Device::Cuda(_) if dx.is_some() => Err(refused("layernorm with dropout")),
-        Device::Cuda(d) => cuda::backward(d, dy, normed, rstd, n, ds),
+        Device::Cuda(d) => cuda::backward(d, dy, normed, rstd, n, ds, dx),
         Device::Null(_) => Ok(()),
     }
 }

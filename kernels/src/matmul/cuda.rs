@@ -2,16 +2,14 @@
 use super::*;
 use crate::{
     Cuda, DType,
-    cuda::{NULL, Program},
+    cuda::Program,
+    launch::{Arg, Grid},
 };
-use cudarc::driver::{LaunchConfig, PushKernelArg};
 
 const PROGRAM: Program = Program { name: NAME, ptx: include_str!("kernel.ptx") };
 /// TILE and THREADS of `kernel.cu`.
 const TILE: usize = 64;
-const THREADS: u32 = 256;
-/// Blocks of one launch: more than any GPU runs at a time. They share the tiles.
-const MOST_BLOCKS: usize = 1 << 16;
+const THREADS: usize = 256;
 
 /// C (m, n) = A B + ..
 ///
@@ -38,31 +36,25 @@ unsafe fn product(
         return Ok(());
     }
     let c = c.buffer();
-    let f = d.function(&PROGRAM, name)?;
-    let tiles = m.div_ceil(TILE).saturating_mul(n.div_ceil(TILE));
-    let config = LaunchConfig {
-        grid_dim: (tiles.min(MOST_BLOCKS) as u32, 1, 1),
-        block_dim: (THREADS, 1, 1),
-        shared_mem_bytes: 0,
-    };
-    let (m, n, k) = (m as u64, n as u64, k as u64);
     if let Some(rows) = rows {
         c.cuda_mut()?.copy(rows.cuda()?)?;
     }
-    let accumulate = i32::from(plus.has_base());
-    let bias = plus.bias.map(Buffer::cuda).transpose()?;
-    let mut launch = d.stream.launch_builder(&f);
-    launch.arg(&a.cuda()?.0).arg(&b.cuda()?.0);
-    match bias {
-        Some(bias) => launch.arg(&bias.0),
-        None => launch.arg(&NULL),
-    };
-    launch.arg(&accumulate).arg(&mut c.cuda_mut()?.0).arg(&m).arg(&n).arg(&k);
-    // SAFETY: these are the arguments that every kernel of `kernel.cu` takes, in order and type. By
-    // this function's contract the buffers hold what it reads and writes, and it writes C alone.
-    // The block has the size it expects.
-    unsafe { launch.launch(config) }?;
-    Ok(())
+    let tiles = m.div_ceil(TILE).saturating_mul(n.div_ceil(TILE));
+    let accumulate = plus.has_base();
+    let args = [
+        Arg::all(a)?,
+        Arg::all(b)?,
+        Arg::all_if(plus.bias)?,
+        accumulate.into(),
+        Arg::all_mut(c)?,
+        m.into(),
+        n.into(),
+        k.into(),
+    ];
+    // SAFETY: these are the parameters of every kernel of `kernel.cu`. By this function's contract
+    // the buffers hold what it reads and writes, and it writes C alone. The block has the size it
+    // expects.
+    unsafe { d.launch(&PROGRAM, name, Grid::pieces(tiles, THREADS), &args) }
 }
 
 const PARTS: Error = Error::Unsupported { kernel: "matmul with a part of a matrix", device: "cuda" };

@@ -3,26 +3,13 @@
 // A block of 256 threads takes a tile of 64 x 64 values of C, then the tile gridDim.x further, and so on. It goes
 // through the depth k in steps of 16, with the two slices it needs in shared memory; each thread holds 4 x 4 sums. A
 // value of C is one thread's sum in ascending order of the depth: the same on every run.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
-typedef unsigned long long u64;
+#include "cuda.cuh"
 
 #define TILE 64
 #define DEPTH 16
 #define SIDE 16
 #define EACH (TILE / SIDE)
 #define THREADS (SIDE * SIDE)
-
-static __device__ float decode(float v) {
-    return v;
-}
-static __device__ float decode(__nv_bfloat16 v) {
-    return __bfloat162float(v);
-}
-static __device__ float decode(__half v) {
-    return __half2float(v);
-}
 
 // Slices of A and B, depth first. The odd row length keeps a column's elements in different banks.
 struct Slices {
@@ -110,8 +97,17 @@ static __device__ void multiply(
 }
 
 #define PRODUCT(NAME, A_ALONG, B_ALONG, W)                                                                   \
-    extern "C" __global__ void __launch_bounds__(THREADS) NAME(                                              \
-        const float* a, const W* b, const float* bias, int accumulate, float* c, u64 m, u64 n, u64 k         \
+    KERNEL(                                                                                                  \
+        THREADS,                                                                                             \
+        NAME,                                                                                                \
+        const float* a,                                                                                      \
+        const W* b,                                                                                          \
+        const float* bias,                                                                                   \
+        int accumulate,                                                                                      \
+        float* c,                                                                                            \
+        u64 m,                                                                                               \
+        u64 n,                                                                                               \
+        u64 k                                                                                                \
     ) {                                                                                                      \
         __shared__ Slices slices;                                                                            \
         multiply<A_ALONG, B_ALONG>(slices, a, b, bias, accumulate, c, m, n, k);                              \

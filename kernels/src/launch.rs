@@ -1,0 +1,176 @@
+//! How a kernel's `cuda.rs` launches what its `kernel.cu` defines.
+//!
+//! A launch names the program, the kernel, the grid and the arguments, in the order of the kernel's
+//! parameters. Views become what `cuda.cuh` calls a View. The sizes of the arguments are held
+//! against those that the PTX declares; everything else is for the caller to say.
+use crate::{
+    Buffer, Error, Result, View, ViewMut,
+    cuda::{Cuda, Program},
+};
+use cudarc::driver::result;
+use std::{ffi::c_void, marker::PhantomData};
+
+/// Blocks of a launch in either direction: more than any GPU runs at a time. Kernels go on from
+/// there by themselves.
+const MOST_BLOCKS: usize = 4096;
+/// Threads of a block that goes element by element.
+const THREADS: usize = 256;
+/// Elements of each of them, about.
+const EACH: usize = 4;
+
+/// One argument, as a kernel gets it: at most two words of eight bytes.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct Arg<'a> {
+    words: [u64; 2],
+    size: usize,
+    lent: PhantomData<&'a mut ()>,
+}
+impl<'a> Arg<'a> {
+    fn new(words: [u64; 2], size: usize) -> Arg<'a> {
+        Arg { words, size, lent: PhantomData }
+    }
+    /// A matrix that is read: a `View<const T>`.
+    pub(crate) fn read(v: View<'a>) -> Result<Arg<'a>> {
+        let at = v.buffer().cuda()?.address() + (v.start() * v.buffer().dtype().size()) as u64;
+        Ok(Arg::new([at, v.stride() as u64], 16))
+    }
+    /// The same, or a null for none.
+    pub(crate) fn read_if(v: Option<View<'a>>) -> Result<Arg<'a>> {
+        v.map_or(Ok(Arg::new([0; 2], 16)), Arg::read)
+    }
+    /// A matrix that is written: a `View<T>`.
+    pub(crate) fn write(v: ViewMut<'a>) -> Result<Arg<'a>> {
+        let Arg { words, size, .. } = Arg::read(v.view())?;
+        // the matrix was lent for 'a, and so are the words
+        let _ = v.buffer();
+        Ok(Arg::new(words, size))
+    }
+    /// The same, or a null for none.
+    pub(crate) fn write_if(v: Option<ViewMut<'a>>) -> Result<Arg<'a>> {
+        v.map_or(Ok(Arg::new([0; 2], 16)), Arg::write)
+    }
+    /// The elements of a buffer, to be read: a `const T*`.
+    pub(crate) fn all(b: &'a Buffer) -> Result<Arg<'a>> {
+        Ok(Arg::new([b.cuda()?.address(), 0], 8))
+    }
+    /// The same, or a null for none.
+    pub(crate) fn all_if(b: Option<&'a Buffer>) -> Result<Arg<'a>> {
+        b.map_or(Ok(Arg::new([0; 2], 8)), Arg::all)
+    }
+    /// The elements of a buffer, to be written: a `T*`.
+    pub(crate) fn all_mut(b: &'a mut Buffer) -> Result<Arg<'a>> {
+        Ok(Arg::new([b.cuda_mut()?.address(), 0], 8))
+    }
+    /// The same, or a null for none.
+    pub(crate) fn all_mut_if(b: Option<&'a mut Buffer>) -> Result<Arg<'a>> {
+        b.map_or(Ok(Arg::new([0; 2], 8)), Arg::all_mut)
+    }
+    /// A structure of up to four words of four bytes.
+    pub(crate) fn words(w: [u32; 4]) -> Arg<'a> {
+        let two = |a: u32, b: u32| u64::from(b) << 32 | u64::from(a);
+        Arg::new([two(w[0], w[1]), two(w[2], w[3])], 16)
+    }
+}
+/// A `u64`.
+impl From<usize> for Arg<'_> {
+    fn from(n: usize) -> Self {
+        Arg::new([n as u64, 0], 8)
+    }
+}
+/// A `u32`, or an `int`.
+impl From<u32> for Arg<'_> {
+    fn from(n: u32) -> Self {
+        Arg::new([u64::from(n), 0], 4)
+    }
+}
+/// A `u32`: 0 or 1.
+impl From<bool> for Arg<'_> {
+    fn from(b: bool) -> Self {
+        u32::from(b).into()
+    }
+}
+/// A `float`.
+impl From<f32> for Arg<'_> {
+    fn from(x: f32) -> Self {
+        Arg::new([u64::from(x.to_bits()), 0], 4)
+    }
+}
+
+/// The blocks of a launch, and the threads of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grid {
+    /// In both directions.
+    pub(crate) blocks: [usize; 2],
+    /// Of a block.
+    pub(crate) threads: usize,
+    /// Bytes of shared memory that a block has besides what the kernel declares.
+    pub(crate) shared: usize,
+}
+impl Grid {
+    /// Of a kernel that goes through a matrix with `FOR_EACH`.
+    pub(crate) fn elements(rows: usize, cols: usize) -> Grid {
+        Grid { blocks: [cols.div_ceil(THREADS * EACH), rows], threads: THREADS, shared: 0 }
+    }
+    /// Blocks of so many threads, for `n` pieces of work.
+    pub(crate) fn pieces(n: usize, threads: usize) -> Grid {
+        Grid { blocks: [n, 1], threads, shared: 0 }
+    }
+    /// A block for each row of so many columns, each thread of which has about four of them: whole
+    /// warps, and no more than `most` threads.
+    pub(crate) fn rows(rows: usize, cols: usize, most: usize) -> Grid {
+        Grid::pieces(rows, cols.div_ceil(EACH).clamp(1, most).next_multiple_of(32).min(most))
+    }
+}
+/// Rows and columns to go through: matrices that are all dense are one row.
+pub(crate) fn flat(views: &[View<'_>]) -> (usize, usize) {
+    let shape = views.first().map_or((0, 0), |v| (v.rows(), v.cols()));
+    if views.iter().all(View::is_dense) { (1, shape.0 * shape.1) } else { shape }
+}
+
+impl Cuda {
+    /// Launches the kernel `name` of `program`. A grid without blocks is no launch.
+    ///
+    /// # Safety
+    /// The arguments are those of the kernel's parameters, in order and type; what the kernel reads
+    /// and writes through them, given the grid, lies inside their views and buffers, which are of
+    /// this device, and it writes those alone that were given to be written.
+    pub(crate) unsafe fn launch(
+        &self,
+        program: &Program,
+        name: &'static str,
+        grid: Grid,
+        args: &[Arg<'_>],
+    ) -> Result<()> {
+        if grid.blocks.contains(&0) {
+            return Ok(());
+        }
+        let f = self.function(program, name)?;
+        let sizes: Vec<usize> = args.iter().map(|a| a.size).collect();
+        if sizes != f.parameters {
+            let what = format!("{name} takes arguments of {:?} bytes, not {sizes:?}", f.parameters);
+            return Err(Error::Cuda(what));
+        }
+        if grid.shared > 0 {
+            f.allow_shared(grid.shared)?;
+        }
+        let [x, y] = grid.blocks.map(|n| n.min(MOST_BLOCKS) as u32);
+        let mut words: Vec<*mut c_void> =
+            args.iter().map(|a| std::ptr::from_ref(&a.words).cast_mut().cast()).collect();
+        self.bind()?;
+        // SAFETY: the function belongs to a module that is never unloaded, and each pointer is to as
+        // many bytes as its parameter has (compared above), which the driver copies before it
+        // returns. The rest is this function's contract.
+        let launched = unsafe {
+            let block = (grid.threads as u32, 1, 1);
+            result::launch_kernel(f.raw(), (x, y, 1), block, grid.shared as u32, self.stream(), &mut words)
+        };
+        launched.map_err(|e| Error::Cuda(format!("{name}: {e}")))
+    }
+    /// What a kernel needs to report an index that names nothing: `Faults` of `cuda.cuh`. The error
+    /// is that of the next call that waits for the device.
+    pub(crate) fn faults(&self, kernel: &'static str, what: &'static str, below: usize) -> Arg<'static> {
+        let (address, code) = self.fault(kernel, what, below);
+        Arg::new([address, u64::from(code)], 16)
+    }
+}
