@@ -239,7 +239,7 @@ def check_cases(tests, environment, what):
 def barriers():
     """(file, line, kernels) of every barrier, and whose cases reach it."""
     shared = [s for s in SOURCES if ".shared" in s.with_suffix(".ptx").read_text()]
-    for source in [*shared, *sorted(CRATE.glob("src/*.cuh"))]:
+    for source in [*shared, *sorted(CRATE.glob("src/**/*.cuh"))]:
         kernels = [source.parent.name] if source in shared else [s.parent.name for s in shared]
         for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
             if "__syncthreads()" in line:

@@ -17,6 +17,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
+#define __grid_constant__
 #define __restrict__ __restrict
 #ifdef ENGRAFT_SIM_PLAIN_SHARED
 // AddressSanitizer puts red zones around variables only if they are in no section of their own.

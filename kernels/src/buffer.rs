@@ -194,6 +194,12 @@ impl Buffer {
         }
         Ok(())
     }
+    /// The same elements, from the host, on another device.
+    pub(crate) fn moved(self, device: &Device) -> Result<Buffer> {
+        let mut b = device.raw(self.class(), self.dtype, self.len)?;
+        b.write_bytes(self.host_bytes()?)?;
+        Ok(b)
+    }
     /// A new buffer with the same elements, held for `class`.
     pub fn duplicate(&self, class: Class) -> Result<Buffer> {
         let mut b = self.device.raw(class, self.dtype, self.len)?;

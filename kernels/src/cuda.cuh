@@ -43,34 +43,116 @@ static __device__ inline float decode(__half v) {
     return __half2float(v);
 }
 
+// A stored weight or some of its rows and columns, as storage/cuda.rs gives it: by the type of its elements the way to
+// decode element (i, j).
+struct Stored {
+    const void* data;
+    // of int8 one for each row, of nf4 the codes of blocks and what they are multiplied by
+    const void* scales;
+    const float* ranges;
+    // elements from row to row; bytes for nf4, and blocks
+    u64 stride, blocks;
+    // the number of the first element (the first byte for nf4), and of the first row's scale or of the first block
+    u64 first, first_scale;
+};
+struct Int8 {};
+struct Nf4 {};
+
+template <class T>
+static __device__ inline float at(const Stored& w, u64 i, u64 j, T) {
+    return decode(static_cast<const T*>(w.data)[w.first + i * w.stride + j]);
+}
+static __device__ inline float at(const Stored& w, u64 i, u64 j, Int8) {
+    float q = (float)static_cast<const signed char*>(w.data)[w.first + i * w.stride + j];
+    return q * static_cast<const float*>(w.scales)[w.first_scale + i];
+}
+// storage/nf4.rs has these levels, ...
+static __device__ inline float nf4_level(u32 code) {
+    static const float levels[16] = {
+        -1.0f,       -0.6961928f, -0.52507305f, -0.3949175f, -0.28444138f, -0.18477343f, -0.091050036f, 0.0f,
+        0.0795803f,  0.1609302f,  0.2461123f,   0.33791524f, 0.44070983f,  0.562617f,    0.72295684f,   1.0f,
+    };
+    return levels[code];
+}
+// ... and these steps: of each sign 2^i between 10^(i-7) and 10^(i-6) for i from 0 to 6, with 0 and 1.
+static __device__ inline float nf4_step(u32 code) {
+    if (code == 127 || code == 255) {
+        return code == 127 ? 0.0f : 1.0f;
+    }
+    u32 k = code > 127 ? code - 128 : 126 - code;
+    double unit = 1e-6;
+    u32 parts = 1;
+    while (k >= parts) {
+        k -= parts;
+        parts *= 2;
+        unit *= 10.0;
+    }
+    float step = (float)(unit * (0.1 + 0.9 * (double)(2 * k + 1) / (double)(2 * parts)));
+    return code > 127 ? step : -step;
+}
+static __device__ inline float at(const Stored& w, u64 i, u64 j, Nf4) {
+    u64 block = w.first_scale + i * w.blocks + j / 64;
+    const float* range = w.ranges + block / 256 * 2;
+    float scale = range[0] + range[1] * nf4_step(static_cast<const unsigned char*>(w.scales)[block]);
+    u32 pair = static_cast<const unsigned char*>(w.data)[w.first + i * w.stride + j / 2];
+    return nf4_level(j % 2 ? pair >> 4 : pair & 15) * scale;
+}
+
 // ---- sums ----------------------------------------------------------------------------------------------------------
 // Their order is fixed: a butterfly adds the lanes of a warp, and every thread adds the warps in ascending order.
 
-static __device__ inline float warp_sum(float v) {
+struct Sum {
+    template <class T>
+    static __device__ T of(T a, T b) {
+        return a + b;
+    }
+};
+struct Most {
+    static __device__ float of(float a, float b) {
+        return fmaxf(a, b);
+    }
+};
+
+template <class F, class T>
+static __device__ inline T warp_fold(T v) {
     for (int step = 16; step > 0; step /= 2) {
-        v += __shfl_xor_sync(0xffffffffu, v, step);
+        v = F::of(v, __shfl_xor_sync(0xffffffffu, v, step));
     }
     return v;
 }
-
-// Blocks that sum are whole warps, and no more of them than this.
+// Blocks that fold are whole warps, and no more of them than this.
 #define MOST_WARPS 32
 
-// The sum of `v` over the block, the same in every thread.
-static __device__ inline float block_sum(float v) {
-    __shared__ float of_warp[MOST_WARPS];
-    v = warp_sum(v);
+// `of_warp` is shared memory for MOST_WARPS values.
+template <class F, class T>
+static __device__ inline T block_fold(T v, T* of_warp) {
+    v = warp_fold<F>(v);
     if (threadIdx.x % 32 == 0) {
         of_warp[threadIdx.x / 32] = v;
     }
     __syncthreads();
-    float sum = 0.0f;
-    for (unsigned w = 0; w < blockDim.x / 32; w++) {
-        sum += of_warp[w];
+    T all = of_warp[0];
+    for (unsigned w = 1; w < blockDim.x / 32; w++) {
+        all = F::of(all, of_warp[w]);
     }
-    __syncthreads(); // the next sum may now write of_warp
-    return sum;
+    __syncthreads(); // the next fold may now write of_warp
+    return all;
 }
+// The sum of `v` over the block, the same in every thread.
+static __device__ inline float block_sum(float v) {
+    __shared__ float of_warp[MOST_WARPS];
+    return block_fold<Sum>(v, of_warp);
+}
+static __device__ inline double block_sum(double v) {
+    __shared__ double of_warp[MOST_WARPS];
+    return block_fold<Sum>(v, of_warp);
+}
+// The largest `v` of the block, the same in every thread.
+static __device__ inline float block_max(float v) {
+    __shared__ float of_warp[MOST_WARPS];
+    return block_fold<Most>(v, of_warp);
+}
+
 // ---- dropout -------------------------------------------------------------------------------------------------------
 
 // The numbers of src/dropout/mod.rs: a hash of the key, the row and the column.
@@ -105,12 +187,15 @@ struct Dropout {
 struct Faults {
     u64* word;
     u32 code;
+    __device__ void report(u32 index) const {
+        atomicMax(word, (u64)code << 32 | index);
+    }
     // True if there is no such index.
     __device__ bool beyond(u32 index, u64 below) const {
         if (index < below) {
             return false;
         }
-        atomicMax(word, (u64)code << 32 | index);
+        report(index);
         return true;
     }
 };

@@ -18,70 +18,84 @@ const THREADS: usize = 256;
 /// Elements of each of them, about.
 const EACH: usize = 4;
 
-/// One argument, as a kernel gets it: at most two words of eight bytes.
-#[derive(Clone, Copy, Debug)]
+/// One argument, as a kernel gets it: a structure, in words of eight bytes.
+#[derive(Debug)]
 #[must_use]
 pub(crate) struct Arg<'a> {
-    words: [u64; 2],
+    words: Vec<u64>,
     size: usize,
     lent: PhantomData<&'a mut ()>,
 }
 impl<'a> Arg<'a> {
-    fn new(words: [u64; 2], size: usize) -> Arg<'a> {
-        Arg { words, size, lent: PhantomData }
+    fn new(word: u64, size: usize) -> Arg<'a> {
+        Arg { words: vec![word], size, lent: PhantomData }
+    }
+    /// A structure of so many whole words.
+    pub(crate) fn structure(words: Vec<u64>) -> Arg<'a> {
+        Arg { size: 8 * words.len(), words, lent: PhantomData }
+    }
+    /// The address of a buffer's first element, for a structure that others lend.
+    pub(crate) fn address(b: &Buffer) -> Result<u64> {
+        Ok(b.cuda()?.address())
+    }
+    /// The address of a matrix's first element, and its stride.
+    pub(crate) fn place(v: View<'_>) -> Result<[u64; 2]> {
+        let start = v.start() * v.buffer().dtype().size();
+        Ok([Arg::address(v.buffer())? + start as u64, v.stride() as u64])
     }
     /// A matrix that is read: a `View<const T>`.
     pub(crate) fn read(v: View<'a>) -> Result<Arg<'a>> {
-        let at = v.buffer().cuda()?.address() + (v.start() * v.buffer().dtype().size()) as u64;
-        Ok(Arg::new([at, v.stride() as u64], 16))
+        Ok(Arg::structure(Arg::place(v)?.to_vec()))
     }
     /// The same, or a null for none.
     pub(crate) fn read_if(v: Option<View<'a>>) -> Result<Arg<'a>> {
-        v.map_or(Ok(Arg::new([0; 2], 16)), Arg::read)
+        v.map_or(Ok(Arg::structure(vec![0; 2])), Arg::read)
     }
     /// A matrix that is written: a `View<T>`.
     pub(crate) fn write(v: ViewMut<'a>) -> Result<Arg<'a>> {
-        let Arg { words, size, .. } = Arg::read(v.view())?;
-        // the matrix was lent for 'a, and so are the words
-        let _ = v.buffer();
-        Ok(Arg::new(words, size))
+        // what is made of the matrix is lent for 'a, as the matrix was
+        Ok(Arg::structure(Arg::place(v.view())?.to_vec()))
     }
     /// The same, or a null for none.
     pub(crate) fn write_if(v: Option<ViewMut<'a>>) -> Result<Arg<'a>> {
-        v.map_or(Ok(Arg::new([0; 2], 16)), Arg::write)
+        v.map_or(Ok(Arg::structure(vec![0; 2])), Arg::write)
+    }
+    /// A matrix of one row that is written: a `T*`.
+    pub(crate) fn write_row(v: ViewMut<'a>) -> Result<Arg<'a>> {
+        Ok(Arg::new(Arg::write(v)?.words[0], 8))
     }
     /// The elements of a buffer, to be read: a `const T*`.
     pub(crate) fn all(b: &'a Buffer) -> Result<Arg<'a>> {
-        Ok(Arg::new([b.cuda()?.address(), 0], 8))
+        Ok(Arg::new(Arg::address(b)?, 8))
     }
     /// The same, or a null for none.
     pub(crate) fn all_if(b: Option<&'a Buffer>) -> Result<Arg<'a>> {
-        b.map_or(Ok(Arg::new([0; 2], 8)), Arg::all)
+        b.map_or(Ok(Arg::new(0, 8)), Arg::all)
     }
     /// The elements of a buffer, to be written: a `T*`.
     pub(crate) fn all_mut(b: &'a mut Buffer) -> Result<Arg<'a>> {
-        Ok(Arg::new([b.cuda_mut()?.address(), 0], 8))
+        Ok(Arg::new(b.cuda_mut()?.address(), 8))
     }
     /// The same, or a null for none.
     pub(crate) fn all_mut_if(b: Option<&'a mut Buffer>) -> Result<Arg<'a>> {
-        b.map_or(Ok(Arg::new([0; 2], 8)), Arg::all_mut)
+        b.map_or(Ok(Arg::new(0, 8)), Arg::all_mut)
     }
-    /// A structure of up to four words of four bytes.
-    pub(crate) fn words(w: [u32; 4]) -> Arg<'a> {
-        let two = |a: u32, b: u32| u64::from(b) << 32 | u64::from(a);
-        Arg::new([two(w[0], w[1]), two(w[2], w[3])], 16)
+    /// A structure of an even number of words of four bytes.
+    pub(crate) fn table(words: &[u32]) -> Arg<'a> {
+        let two = |w: &[u32; 2]| u64::from(w[1]) << 32 | u64::from(w[0]);
+        Arg::structure(words.as_chunks().0.iter().map(two).collect())
     }
 }
 /// A `u64`.
 impl From<usize> for Arg<'_> {
     fn from(n: usize) -> Self {
-        Arg::new([n as u64, 0], 8)
+        Arg::new(n as u64, 8)
     }
 }
 /// A `u32`, or an `int`.
 impl From<u32> for Arg<'_> {
     fn from(n: u32) -> Self {
-        Arg::new([u64::from(n), 0], 4)
+        Arg::new(u64::from(n), 4)
     }
 }
 /// A `u32`: 0 or 1.
@@ -90,10 +104,16 @@ impl From<bool> for Arg<'_> {
         u32::from(b).into()
     }
 }
+/// A `double`.
+impl From<f64> for Arg<'_> {
+    fn from(x: f64) -> Self {
+        Arg::new(x.to_bits(), 8)
+    }
+}
 /// A `float`.
 impl From<f32> for Arg<'_> {
     fn from(x: f32) -> Self {
-        Arg::new([u64::from(x.to_bits()), 0], 4)
+        Arg::new(u64::from(x.to_bits()), 4)
     }
 }
 
@@ -155,8 +175,7 @@ impl Cuda {
             f.allow_shared(grid.shared)?;
         }
         let [x, y] = grid.blocks.map(|n| n.min(MOST_BLOCKS) as u32);
-        let mut words: Vec<*mut c_void> =
-            args.iter().map(|a| std::ptr::from_ref(&a.words).cast_mut().cast()).collect();
+        let mut words: Vec<*mut c_void> = args.iter().map(|a| a.words.as_ptr().cast_mut().cast()).collect();
         self.bind()?;
         // SAFETY: the function belongs to a module that is never unloaded, and each pointer is to as
         // many bytes as its parameter has (compared above), which the driver copies before it
@@ -171,6 +190,6 @@ impl Cuda {
     /// is that of the next call that waits for the device.
     pub(crate) fn faults(&self, kernel: &'static str, what: &'static str, below: usize) -> Arg<'static> {
         let (address, code) = self.fault(kernel, what, below);
-        Arg::new([address, u64::from(code)], 16)
+        Arg::structure(vec![address, u64::from(code)])
     }
 }

@@ -36,7 +36,7 @@ fn case(f: Activation, n: usize, back: bool, timed: bool) -> Case {
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let x = d.upload(Class::Scratch, &inputs(n, timed))?;
             let dy = noise(2, n);

@@ -3,6 +3,7 @@
 //! The backward pass keeps the input: dx = dy · f'(x).
 mod cases;
 mod cpu;
+mod cuda;
 mod curves;
 mod scalar;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 
 use crate::{Cost, Device, Error, Kernel, Result, View, ViewMut, matmul_int8::QuantizedRows};
 pub(crate) use cpu::{derivatives, values};
+pub(crate) use cuda::argument;
 pub use scalar::{derivative, value};
 
 const NAME: &str = "activation";
@@ -111,7 +113,7 @@ pub fn forward(device: &Device, f: Activation, x: View<'_>, y: ViewMut<'_>) -> R
     let _span = device.span(NAME, "forward", || cost(n, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, f, x, y),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::forward(d, f, x, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -129,7 +131,7 @@ pub fn forward_quantized(
     let _span = device.span(NAME, "forward_quantized", || cost(n, false) + Cost::new(0, n));
     match device {
         Device::Cpu(d) => cpu::forward_quantized(d, f, x, y, q),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(_) => Err(Error::Unsupported { kernel: "activation to 8 bits", device: "cuda" }),
         Device::Null(_) => Ok(()),
     }
 }
@@ -140,7 +142,7 @@ pub fn backward(device: &Device, f: Activation, x: View<'_>, d: ViewMut<'_>) -> 
     let _span = device.span(NAME, "backward", || cost(n, true));
     match device {
         Device::Cpu(c) => cpu::backward(c, f, x, d),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(c) => cuda::backward(c, f, x, d),
         Device::Null(_) => Ok(()),
     }
 }

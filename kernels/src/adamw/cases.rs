@@ -31,7 +31,7 @@ fn case(sizes: &[usize], timed: bool) -> Case {
         flops: cost(n).flops,
         bytes: cost(n).bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let (mut outputs, mut gradients) = (vec![], vec![]);

@@ -7,10 +7,11 @@
 //! All weights take their step in one launch: most of them are too small for one of their own.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, check_buffer};
+use crate::{Buffer, Cost, Device, Kernel, Result, check_buffer};
 use num_traits::Float;
 
 const NAME: &str = "adamw";
@@ -108,7 +109,7 @@ pub fn step(device: &Device, parts: &mut [Part<'_>]) -> Result<()> {
     let _span = device.span(NAME, "step", || cost(parts.iter().map(|p| p.w.len()).sum()));
     match device {
         Device::Cpu(d) => cpu::step(d, parts),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::step(d, parts),
         Device::Null(_) => Ok(()),
     }
 }

@@ -139,7 +139,7 @@ fn case(way: Way, f: Activation, shape: [usize; 3], added: Added, timed: bool) -
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(prepare),
         reference: Box::new(reference),
     }

@@ -9,6 +9,7 @@
 //! the cache when the next one reads it.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,6 @@ use crate::{
 const NAME: &str = "bottleneck";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// Weights and the non-linearity of a launch.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +109,7 @@ pub fn forward(
     let _span = device.span(NAME, "forward", || forward_cost(shape, plus.has_base()));
     match device {
         Device::Cpu(d) => cpu::forward(device, d, w, x, plus, a, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::forward(d, w, x, plus, a, y),
         Device::Null(_) => cpu::workspace(device, isa()?, shape, true).map(drop),
     }
 }
@@ -137,7 +137,7 @@ pub fn backward(
     let _span = device.span(NAME, "backward", || backward_cost(shape, added));
     match device {
         Device::Cpu(d) => cpu::backward(device, d, w, a, dy, da, dx),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::backward(d, w, a, dy, da, dx),
         Device::Null(_) => cpu::workspace(device, isa()?, shape, false).map(drop),
     }
 }

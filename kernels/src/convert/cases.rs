@@ -25,7 +25,7 @@ fn case(n: usize, timed: bool) -> Case {
         flops: 0.0,
         bytes: (cost(n) + cost(n)).bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let x = d.upload(Class::Scratch, &values(n))?;
             let (mut half, y) = (d.alloc::<bf16>(Class::Scratch, n)?, d.alloc::<f32>(Class::Scratch, n)?);

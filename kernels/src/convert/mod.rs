@@ -6,17 +6,16 @@
 //! ```
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Cost, Device, Error, Kernel, Result, View, ViewMut};
+use crate::{Cost, Device, Kernel, Result, View, ViewMut};
 use half::bf16;
 
 const NAME: &str = "convert";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
-
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// n values, of four bytes and of two.
 fn cost(n: usize) -> Cost {
@@ -32,7 +31,7 @@ pub fn narrow(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
     let _span = device.span(NAME, "narrow", || cost(shape.0 * shape.1));
     match device {
         Device::Cpu(d) => cpu::narrow(d, x, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::narrow(d, x, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -44,7 +43,7 @@ pub fn widen(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
     let _span = device.span(NAME, "widen", || cost(shape.0 * shape.1));
     match device {
         Device::Cpu(d) => cpu::widen(d, x, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::widen(d, x, y),
         Device::Null(_) => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ fn forward_case(rows: usize, classes: usize, timed: bool) -> Case {
         flops: cost(n, false).flops,
         bytes: cost(n, false).bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let (z, labels) = inputs(rows, classes);
             let (z, labels) = (d.upload(Class::Scratch, &z)?, d.upload(Class::Scratch, &labels)?);
@@ -55,7 +55,7 @@ fn backward_case(rows: usize, classes: usize, timed: bool) -> Case {
         flops: cost(n, true).flops,
         bytes: cost(n, true).bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let (z, labels) = inputs(rows, classes);
             let probs = reference(&z, &labels, classes).1;

@@ -1,7 +1,7 @@
 //! Rows in parallel; exponentials in single precision, their sums and the loss in double.
 use super::*;
 use crate::{
-    Cpu,
+    Cpu, Error,
     lines::{Cut, Lines, PIECE, each_line},
     simd::{F32s, Level, math, parts, simd},
 };

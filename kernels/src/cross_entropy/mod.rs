@@ -6,10 +6,11 @@
 //! A row whose label is [`IGNORED`] adds nothing, and its gradient is zero.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
+use crate::{Buffer, Cost, Device, Kernel, Result, View, ViewMut, check_buffer};
 use num_traits::Float;
 
 const NAME: &str = "cross_entropy";
@@ -41,7 +42,7 @@ pub fn forward(
     let _span = device.span(NAME, "forward", || cost(shape.0 * shape.1, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, z, labels, probs, loss),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::forward(device, d, z, labels, probs, loss),
         Device::Null(_) => Ok(()),
     }
 }
@@ -61,7 +62,7 @@ pub fn backward(
     let _span = device.span(NAME, "backward", || cost(shape.0 * shape.1, true));
     match device {
         Device::Cpu(d) => cpu::backward(d, dloss, probs, labels, dz),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::backward(d, dloss, probs, labels, dz),
         Device::Null(_) => Ok(()),
     }
 }

@@ -53,7 +53,7 @@ fn case(lengths: Vec<u32>, columns: usize, width: usize, back: bool, timed: bool
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let (z, targets) = inputs(&lengths, columns, width);
             let probs = reference(&own(&z), &lengths, &targets, columns).1;

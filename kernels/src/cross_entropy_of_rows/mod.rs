@@ -10,6 +10,7 @@
 //! with one that of several choices, each of which is a row.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,6 @@ use num_traits::Float;
 const NAME: &str = "cross_entropy_of_rows";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// Of n logits.
 fn cost(n: usize, back: bool) -> Cost {
@@ -54,7 +54,7 @@ pub fn forward(
     let _span = device.span(NAME, "forward", || cost(shape.0 * shape.1, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, z, lengths, targets, probs, loss),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::forward(device, d, z, lengths, targets, probs, loss),
         Device::Null(_) => Ok(()),
     }
 }
@@ -75,7 +75,7 @@ pub fn backward(
     let _span = device.span(NAME, "backward", || cost(shape.0 * shape.1, true));
     match device {
         Device::Cpu(d) => cpu::backward(d, dloss, probs, lengths, targets, dz),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::backward(d, dloss, probs, lengths, targets, dz),
         Device::Null(_) => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ const PROGRAM: Program = Program { name: NAME, ptx: include_str!("kernel.ptx") }
 /// `Dropout` of `cuda.cuh`; without one it drops nothing.
 pub(crate) fn argument(d: Option<Dropout>) -> Arg<'static> {
     let d = d.unwrap_or(Dropout::none());
-    Arg::words([d.key[0], d.key[1], d.threshold(), d.scale().to_bits()])
+    Arg::table(&[d.key[0], d.key[1], d.threshold(), d.scale().to_bits()])
 }
 
 pub(super) fn apply(c: &Cuda, d: Dropout, y: ViewMut<'_>) -> Result<()> {

@@ -43,7 +43,7 @@ fn case(op: Op, [rows, cols, gap]: [usize; 3], timed: bool) -> Case {
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let [a, b, y] = [1, 2, 4].map(|seed| up(&noise(seed, rows * wide)));

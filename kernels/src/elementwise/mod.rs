@@ -6,16 +6,15 @@
 //! ```
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
+use crate::{Buffer, Cost, Device, Kernel, Result, View, ViewMut, check_buffer};
 
 const NAME: &str = "elementwise";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
-
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// Of n elements of each of so many matrices, with so many operations.
 fn cost(n: usize, matrices: usize, operations: usize) -> Cost {
@@ -35,7 +34,7 @@ pub fn copy(device: &Device, x: View<'_>, y: ViewMut<'_>) -> Result<()> {
     let _span = device.span(NAME, "copy", || cost(n, 2, 0));
     match device {
         Device::Cpu(d) => cpu::copy(d, x, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::copy(d, x, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -45,7 +44,7 @@ pub fn add(device: &Device, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<
     let _span = device.span(NAME, "add", || cost(n, 3, 1));
     match device {
         Device::Cpu(d) => cpu::add(d, a, b, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::add(d, a, b, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -55,7 +54,7 @@ pub fn axpy(device: &Device, s: f32, x: View<'_>, y: ViewMut<'_>) -> Result<()> 
     let _span = device.span(NAME, "axpy", || cost(n, 3, 1));
     match device {
         Device::Cpu(d) => cpu::axpy(d, s, x, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::axpy(d, s, x, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -65,7 +64,7 @@ pub fn scale(device: &Device, s: f32, y: ViewMut<'_>) -> Result<()> {
     let _span = device.span(NAME, "scale", || cost(n, 2, 1));
     match device {
         Device::Cpu(d) => cpu::scale(d, s, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::scale(d, s, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -76,7 +75,7 @@ pub fn mul_row(device: &Device, x: View<'_>, v: &Buffer, y: ViewMut<'_>) -> Resu
     let _span = device.span(NAME, "mul_row", || cost(n, 2, 1));
     match device {
         Device::Cpu(d) => cpu::mul_row(d, x, v, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::mul_row(d, x, v, y),
         Device::Null(_) => Ok(()),
     }
 }

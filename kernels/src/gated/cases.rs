@@ -33,7 +33,7 @@ fn case(f: Activation, rows: usize, cols: usize, fused: bool, back: bool, timed:
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let [a, b, dy] = inputs(rows, cols);
             let both: Vec<f32> = if fused {

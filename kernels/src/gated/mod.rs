@@ -6,11 +6,12 @@
 //! ```
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use crate::{
-    Cost, Device, Error, Kernel, Result, View, ViewMut,
+    Cost, Device, Kernel, Result, View, ViewMut,
     activation::{self, Activation},
 };
 
@@ -22,8 +23,6 @@ pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
 fn cost(n: usize, back: bool) -> Cost {
     if back { Cost::new(4 * n, 20 * n) } else { Cost::new(2 * n, 12 * n) }
 }
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
-
 /// y = f(a) ∘ b, all of one shape.
 pub fn forward(device: &Device, f: Activation, a: View<'_>, b: View<'_>, y: ViewMut<'_>) -> Result<()> {
     let shape = (a.rows(), a.cols());
@@ -33,7 +32,7 @@ pub fn forward(device: &Device, f: Activation, a: View<'_>, b: View<'_>, y: View
     let _span = device.span(NAME, "forward", || cost(shape.0 * shape.1, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, f, a, b, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::forward(d, f, a, b, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -56,7 +55,7 @@ pub fn backward(
     let _span = device.span(NAME, "backward", || cost(shape.0 * shape.1, true));
     match device {
         Device::Cpu(d) => cpu::backward(d, f, dy, [a, b], da, db),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::backward(d, f, dy, [a, b], da, db),
         Device::Null(_) => Ok(()),
     }
 }

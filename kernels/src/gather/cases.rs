@@ -35,7 +35,7 @@ fn rows_case(n: usize, rows: usize, cols: usize, storage: Storage, accumulate: b
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let (table, scales) = store(d, &noise(1, size), [rows, cols], storage)?;
             let index = d.upload(Class::Scratch, &index(n, rows))?;
@@ -62,7 +62,7 @@ fn scatter_case(n: usize, rows: usize, cols: usize, timed: bool) -> Case {
         flops: cost(4 * n * cols, n * cols, true).flops,
         bytes: cost(4 * n * cols, n * cols, true).bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let dy = d.upload(Class::Scratch, &noise(1, n * cols))?;
             let index = d.upload(Class::Scratch, &index(n, rows))?;

@@ -1,7 +1,7 @@
 //! Rows in parallel; scattering in order.
 use super::*;
 use crate::{
-    Cpu,
+    Cpu, Error,
     lines::{Cut, Lines, each_line},
     storage::view::{Stored, stored},
 };

@@ -6,10 +6,11 @@
 //! ```
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer, matmul::Matrix};
+use crate::{Buffer, Cost, Device, Kernel, Result, View, ViewMut, check_buffer, matmul::Matrix};
 
 const NAME: &str = "gather";
 /// The registry row.
@@ -35,7 +36,7 @@ pub fn rows(
     let _span = device.span(NAME, "rows", || cost(read(), index.len() * table.cols, accumulate));
     match device {
         Device::Cpu(d) => cpu::rows(d, table, index, y, accumulate),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::rows(d, table, index, y, accumulate),
         Device::Null(_) => Ok(()),
     }
 }
@@ -49,7 +50,7 @@ pub fn scatter(device: &Device, dy: View<'_>, index: &Buffer, table: ViewMut<'_>
     let _span = device.span(NAME, "scatter", || cost(4 * index.len() * cols, index.len() * cols, true));
     match device {
         Device::Cpu(_) => cpu::scatter(dy, index, table),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::scatter(d, dy, index, table),
         Device::Null(_) => Ok(()),
     }
 }

@@ -51,7 +51,7 @@ fn case(launch: Launch, rows: usize, widths: &'static [usize], stride: usize, ti
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let [a, b, s, t] = inputs(rows, widths);
             let up = |v: &[f32]| d.upload(Class::Scratch, v);

@@ -11,6 +11,7 @@
 //! spread(dy, p), dp = dots(dy, x).
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,6 @@ use crate::{Cost, Device, Error, Kernel, Result, View, ViewMut};
 const NAME: &str = "mixture";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// All columns of the groups.
 fn columns(widths: &[usize]) -> usize {
@@ -39,7 +39,7 @@ pub fn dots(device: &Device, a: View<'_>, b: View<'_>, widths: &[usize], s: View
     let _span = device.span(NAME, "dots", || cost(2 * rows * cols, rows * widths.len(), 1));
     match device {
         Device::Cpu(d) => cpu::dots(d, [a, b], widths, s),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::dots(d, [a, b], widths, s),
         Device::Null(_) => Ok(()),
     }
 }
@@ -53,7 +53,7 @@ pub fn spread(device: &Device, x: View<'_>, p: View<'_>, widths: &[usize], y: Vi
     let _span = device.span(NAME, "spread", || cost(rows * cols, rows * cols, 1));
     match device {
         Device::Cpu(d) => cpu::spread(d, x, p, widths, y),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::spread(d, x, p, widths, y),
         Device::Null(_) => Ok(()),
     }
 }
@@ -67,7 +67,7 @@ pub fn softmax(device: &Device, s: View<'_>, stride: usize, p: ViewMut<'_>) -> R
     let _span = device.span(NAME, "softmax", || cost(shape.0 * shape.1, shape.0 * shape.1, 10));
     match device {
         Device::Cpu(d) => cpu::softmax(d, s, stride, p),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::softmax(d, s, stride, p),
         Device::Null(_) => Ok(()),
     }
 }
@@ -87,7 +87,7 @@ pub fn softmax_backward(
     let _span = device.span(NAME, "softmax backward", || cost(2 * shape.0 * shape.1, shape.0 * shape.1, 2));
     match device {
         Device::Cpu(d) => cpu::softmax_backward(d, [dp, p], stride, ds),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::softmax_backward(d, [dp, p], stride, ds),
         Device::Null(_) => Ok(()),
     }
 }

@@ -29,7 +29,7 @@ fn case(loss: Loss, rows: usize, cols: usize, width: usize, back: bool, timed: b
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let (z, targets, dloss) = (up(&noise(1, rows * width))?, up(&noise(2, n))?, up(&[-0.7])?);

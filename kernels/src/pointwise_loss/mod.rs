@@ -10,16 +10,16 @@
 //! `BCEWithLogitsLoss` times the number of rows.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
+use crate::{Buffer, Cost, Device, Kernel, Result, View, ViewMut, check_buffer};
 use num_traits::Float;
 
 const NAME: &str = "pointwise_loss";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// What is computed of a value and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub fn forward(device: &Device, loss: Loss, z: View<'_>, targets: View<'_>, sum:
     let _span = device.span(NAME, loss.name(), || loss.cost(shape.0 * shape.1, false));
     match device {
         Device::Cpu(d) => cpu::forward(d, loss, z, targets, sum),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::forward(d, loss, z, targets, sum),
         Device::Null(_) => Ok(()),
     }
 }
@@ -110,7 +110,7 @@ pub fn backward(
     let _span = device.span(NAME, loss.backward_name(), || loss.cost(shape.0 * shape.1, true));
     match device {
         Device::Cpu(d) => cpu::backward(d, loss, dloss, z, targets, dz),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::backward(d, loss, dloss, z, targets, dz),
         Device::Null(_) => Ok(()),
     }
 }

@@ -27,7 +27,7 @@ fn case([rows, cols, gap]: [usize; 3], dots: bool, accumulate: bool, timed: bool
         flops: cost(n, dots).flops,
         bytes: cost(n, dots).bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let up = |v: &[f32]| d.upload(Class::Scratch, v);
             let (a, b) = (up(&noise(1, rows * wide))?, up(&noise(2, rows * wide))?);

@@ -6,16 +6,17 @@
 //! ```
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Cost, Device, Error, Kernel, Result, View, ViewMut, check_buffer};
+use crate::{Buffer, Cost, Device, Kernel, Result, View, ViewMut, check_buffer};
+pub(crate) use cuda::{sums, total};
 use num_traits::Float;
 
 const NAME: &str = "reduce";
 /// The registry row.
 pub const KERNEL: Kernel = Kernel { name: NAME, cases: cases::cases };
-const REFUSED: Error = Error::Unsupported { kernel: NAME, device: "cuda" };
 
 /// Sums over n elements of one buffer, or of the products of two.
 fn cost(n: usize, products: bool) -> Cost {
@@ -37,7 +38,7 @@ pub fn column_sums(device: &Device, x: View<'_>, y: ViewMut<'_>, accumulate: boo
     let _span = device.span(NAME, "column_sums", || cost(n, false));
     match device {
         Device::Cpu(d) => cpu::columns(d, x, None, y, accumulate),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::columns(d, x, None, y, accumulate),
         Device::Null(_) => Ok(()),
     }
 }
@@ -53,7 +54,7 @@ pub fn column_dots(
     let _span = device.span(NAME, "column_dots", || cost(n, true));
     match device {
         Device::Cpu(d) => cpu::columns(d, a, Some(b), y, accumulate),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::columns(d, a, Some(b), y, accumulate),
         Device::Null(_) => Ok(()),
     }
 }
@@ -67,7 +68,7 @@ pub fn dots(device: &Device, pairs: &[(&Buffer, &Buffer)]) -> Result<f64> {
     let _span = device.span(NAME, "dots", || cost(pairs.iter().map(|(a, _)| a.len()).sum(), true));
     match device {
         Device::Cpu(d) => cpu::dots(d, pairs),
-        Device::Cuda(_) => Err(REFUSED),
+        Device::Cuda(d) => cuda::dots(device, d, pairs),
         Device::Null(_) => Ok(0.0),
     }
 }

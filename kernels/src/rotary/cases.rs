@@ -48,7 +48,7 @@ fn case(shape: Shape, pairs: Pairs, back: bool, timed: bool) -> Case {
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| {
             let (frequencies, positions) = inputs(shape);
             let angles = Angles::new(d, Class::Scratch, &frequencies, 500, 1.0)?;

@@ -8,6 +8,7 @@
 //! turns the other way.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -114,7 +115,7 @@ pub fn rotate(device: &Device, r: Rotary<'_>, positions: &Buffer, x: ViewMut<'_>
     let _span = device.span(NAME, "rotate", || cost(rows * cols / r.head_dim * turned));
     match device {
         Device::Cpu(d) => cpu::rotate(d, r, positions, x),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::rotate(d, r, positions, x),
         Device::Null(_) => Ok(()),
     }
 }

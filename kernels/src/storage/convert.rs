@@ -31,19 +31,17 @@ impl Source for f16 {
 }
 
 /// A matrix of f32, bf16 or f16 in another storage type, held for `class` on the device where it
-/// is, which cannot be a GPU. Values are rounded to the nearest that the type has; they must be
-/// finite, and those beyond the range of f16 or bf16 become infinite. Rows are converted in
-/// parallel; what comes out does not depend on the threads.
+/// is. Values are rounded to the nearest that the type has; they must be finite, and those beyond
+/// the range of f16 or bf16 become infinite. Rows are converted in parallel; what comes out does
+/// not depend on the threads. What is on a GPU is converted by the processor.
 pub fn convert(from: Matrix<'_>, to: Storage, class: Class) -> Result<(Buffer, Option<Scales>)> {
     from.validate()?;
     let device = from.data.device();
     if matches!(device, Device::Cuda(_)) {
-        let kernel = match to {
-            Storage::Int8 => "conversion of weights to int8",
-            Storage::Nf4 => "conversion of weights to nf4",
-            _ => "conversion of weights",
-        };
-        return Err(Error::Unsupported { kernel, device: "cuda" });
+        let cpu = Device::cpu(0)?;
+        let values = cpu.upload(Class::Scratch, &from.decode()?)?;
+        let (data, scales) = convert(Matrix::plain(&values, from.rows, from.cols), to, class)?;
+        return Ok((data.moved(device)?, scales.map(|s| s.moved(device)).transpose()?));
     }
     match from.data.dtype() {
         DType::F32 => from_floats::<f32>(device, from, to, class),

@@ -11,6 +11,7 @@
 //! and a token of an embedding table. [`nf4`] has one for each block of a row, quantised in turn.
 //! Nothing but the panels that a product is just using is ever decoded: see [`crate::matmul`].
 mod convert;
+mod cuda;
 pub mod nf4;
 #[cfg(test)]
 mod tests;
@@ -100,6 +101,15 @@ pub enum Scales {
     },
 }
 impl Scales {
+    /// The same on another device.
+    pub(crate) fn moved(self, device: &Device) -> Result<Scales> {
+        Ok(match self {
+            Scales::Rows(scales) => Scales::Rows(scales.moved(device)?),
+            Scales::Blocks { codes, ranges } => {
+                Scales::Blocks { codes: codes.moved(device)?, ranges: ranges.moved(device)? }
+            }
+        })
+    }
     /// Their buffers.
     pub fn buffers(&self) -> Vec<&Buffer> {
         match self {

@@ -7,12 +7,18 @@
 //! `ENGRAFT_CUDA_CASES=NAME,..` takes the cases of these kernels alone, and `ENGRAFT_CUDA_FLOPS=N`
 //! those with no more operations.
 use engraft_kernels::{
-    Buffer, Case, Class, DType, Device, Error, KERNELS, Nf4Pair, Storage, View, ViewMut, dropout, layernorm,
+    Buffer, Case, Class, DType, Device, Error, KERNELS, Nf4Pair, Storage, View, ViewMut, cross_entropy,
+    cross_entropy_of_rows, dropout, gather, layernorm,
     matmul::{self, Plus},
     storage::{Scales, convert},
 };
 use half::bf16;
 use std::{env, fmt::Display, io::Write};
+
+/// Values about 0.
+fn noise(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 % 1000) as f32 / 500.0 - 1.0) * 1.7).collect()
+}
 
 const SIM: bool = cfg!(feature = "cuda-sim");
 
@@ -121,9 +127,47 @@ fn quantised_weights_are_refused_by_name() {
         let expected = if name == "int8" { [1.5; 4] } else { [0.75, 0.0, 0.75, 0.0] };
         assert_eq!(w.decode().unwrap(), expected, "what is there can be read");
     }
-    for to in [Storage::Int8, Storage::Nf4, Storage::Bf16] {
-        let r = convert(matmul::Matrix::plain(&x, 2, 2), to, Class::Backbone);
-        assert!(matches!(r, Err(Error::Unsupported { device: "cuda", .. })));
+}
+
+#[test]
+fn weights_are_converted_as_on_the_processor() {
+    let Some(d) = gpu("conversion") else { return };
+    let (cpu, values) = (Device::cpu(1).unwrap(), noise(5 * 131));
+    for to in Storage::ALL {
+        let bytes = |d: &Device| {
+            let x = d.upload(Class::Scratch, &values).unwrap();
+            let (data, scales) = convert(matmul::Matrix::plain(&x, 5, 131), to, Class::Backbone).unwrap();
+            assert!(data.device().same(d) && data.class() == Class::Backbone);
+            matmul::Matrix::stored(&data, scales.as_ref(), 5, 131).decode().unwrap()
+        };
+        assert_eq!(bytes(&d), bytes(&cpu), "{to}");
+    }
+}
+
+#[test]
+fn an_index_that_names_nothing_is_the_error_of_the_next_wait() {
+    let Some(d) = gpu("indices") else { return };
+    let up = |v: &[u32]| d.upload(Class::Scratch, v).unwrap();
+    let (x, index) = (d.zeros::<f32>(Class::Scratch, 6).unwrap(), up(&[1, 7, 2]));
+    let mut y = d.zeros::<f32>(Class::Scratch, 6).unwrap();
+    let table = matmul::Matrix::plain(&x, 3, 2);
+    gather::rows(&d, table, &index, ViewMut::of(&mut y, 3, 2).unwrap(), false).unwrap();
+    let says = |r: Result<(), Error>, words: &str| assert_eq!(r.unwrap_err().to_string(), words);
+    says(y.read::<f32>().map(drop), "gather: there is no row 7: there are 3, counted from 0");
+    assert_eq!(y.read::<f32>().unwrap(), [0.0; 6], "it is told once");
+    gather::scatter(&d, View::of(&x, 3, 2).unwrap(), &index, ViewMut::of(&mut y, 3, 2).unwrap()).unwrap();
+    says(d.synchronize(), "gather: there is no row 7: there are 3, counted from 0");
+    let mut loss = d.zeros::<f32>(Class::Scratch, 1).unwrap();
+    let (z, probs) = (View::of(&x, 3, 2).unwrap(), ViewMut::of(&mut y, 3, 2).unwrap());
+    cross_entropy::forward(&d, z, &index, probs, &mut loss).unwrap();
+    says(d.synchronize(), "cross_entropy: there is no class 7: there are 2, counted from 0");
+    for (lengths, targets, words) in [
+        (vec![1, 2], vec![0, 0, 2, 1], "row of an example 2: there are 3"),
+        (vec![1, 1], vec![0, 0, 0, 0], "end of the examples at row 2: there are 3"),
+    ] {
+        let probs = ViewMut::of(&mut y, 3, 2).unwrap();
+        cross_entropy_of_rows::forward(&d, z, &up(&lengths), &up(&targets), probs, &mut loss).unwrap();
+        says(d.synchronize(), &format!("cross_entropy_of_rows: there is no {words}, counted from 0"));
     }
 }
 
