@@ -98,6 +98,16 @@ static __device__ inline float at(const Stored& w, u64 i, u64 j, Nf4) {
     return nf4_level(j % 2 ? pair >> 4 : pair & 15) * scale;
 }
 
+// What is added to a product: a row, and a matrix; either may be null.
+struct Plus {
+    const float* bias;
+    View<const float> rows;
+};
+static __device__ inline float plus(const Plus& p, u64 i, u64 j) {
+    float v = p.rows ? p.rows.row(i)[j] : 0.0f;
+    return p.bias ? v + p.bias[j] : v;
+}
+
 // ---- sums ----------------------------------------------------------------------------------------------------------
 // Their order is fixed: a butterfly adds the lanes of a warp, and every thread adds the warps in ascending order.
 

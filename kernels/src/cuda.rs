@@ -16,7 +16,7 @@ use cudarc::{
     nvrtc::Ptx,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -27,6 +27,14 @@ pub struct Cuda {
     stream: Arc<CudaStream>,
     loaded: Mutex<Loaded>,
     faults: Faults,
+    tables: Mutex<VecDeque<Table>>,
+}
+
+/// Numbers of the host's that launches read, the same for all layers of a pass.
+#[derive(Debug)]
+struct Table {
+    values: Vec<u32>,
+    mem: CudaMem,
 }
 
 /// What has been launched so far.
@@ -72,6 +80,8 @@ pub(crate) struct Program {
 #[derive(Debug)]
 pub(crate) struct CudaMem(CudaSlice<u8>);
 
+/// Tables that are kept: those of a pass, forward and backward.
+const TABLES: usize = 64;
 /// What the PTX is compiled for: later GPUs run it too.
 const COMPUTE_CAPABILITY: (i32, i32) = (8, 0);
 /// The CUDA version whose drivers read the PTX: NVRTC 12.4 wrote it.
@@ -122,7 +132,7 @@ impl Cuda {
         keep_freed_memory(&context).map_err(of_driver)?;
         let faults = Faults::new(&context).map_err(of_driver)?;
         let (ledger, stream) = (Ledger::default(), context.default_stream());
-        Ok(Cuda { ledger, stream, loaded: Mutex::default(), faults })
+        Ok(Cuda { ledger, stream, loaded: Mutex::default(), faults, tables: Mutex::default() })
     }
     /// What the driver calls this GPU.
     pub fn name(&self) -> Result<String> {
@@ -149,6 +159,23 @@ impl Cuda {
     pub(crate) fn synchronize(&self) -> Result<()> {
         self.stream.synchronize()?;
         self.faults.take()
+    }
+    /// The address of these numbers on the device, for launches that follow directly. Those of the
+    /// last few calls are kept there, outside of the ledger: they are not copied again.
+    pub(crate) fn table(&self, values: &[u32]) -> Result<u64> {
+        let mut tables = self.tables.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(t) = tables.iter().find(|t| t.values == values) {
+            return Ok(t.mem.address());
+        }
+        let mut mem = self.alloc(size_of_val(values))?;
+        mem.write(bytemuck::cast_slice(values))?;
+        let address = mem.address();
+        // the oldest is freed behind the launches that read it, on their stream
+        if tables.len() == TABLES {
+            tables.pop_front();
+        }
+        tables.push_back(Table { values: values.to_vec(), mem });
+        Ok(address)
     }
     /// Makes this the context of the calling thread.
     pub(crate) fn bind(&self) -> Result<()> {

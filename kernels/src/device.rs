@@ -39,6 +39,7 @@ pub struct Null {
     pub(crate) ledger: Ledger,
     pub(crate) recorder: Arc<Recorder>,
     threads: usize,
+    is_gpu: bool,
 }
 
 impl Device {
@@ -62,8 +63,15 @@ impl Device {
     }
     /// A device that counts what a CPU with that many threads would allocate.
     pub fn null(threads: usize) -> Device {
+        Device::counting(threads.max(1), false)
+    }
+    /// A device that counts what a GPU would allocate.
+    pub fn null_gpu() -> Device {
+        Device::counting(1, true)
+    }
+    fn counting(threads: usize, is_gpu: bool) -> Device {
         let (ledger, recorder) = (Ledger::default(), Arc::default());
-        Device::Null(Arc::new(Null { ledger, recorder, threads: threads.max(1) }))
+        Device::Null(Arc::new(Null { ledger, recorder, threads, is_gpu }))
     }
     /// "cpu", "cuda" or "null".
     pub fn name(&self) -> &'static str {
@@ -177,6 +185,13 @@ impl Device {
             Device::Cuda(d) => d.synchronize(),
             _ => Ok(()),
         }
+    }
+}
+
+impl Null {
+    /// True if it counts for a GPU.
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.is_gpu
     }
 }
 

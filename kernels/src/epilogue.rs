@@ -1,5 +1,5 @@
 //! What is added to a product where its sums are written, without a pass of its own.
-use crate::{Buffer, Device, Result, View, check_buffer, storage::view::fits};
+use crate::{Buffer, Device, Result, View, ViewMut, check_buffer, launch::Arg, storage::view::fits};
 use std::ptr::null;
 
 /// A row and a matrix that are added to a product: C = A B + base + bias. They are buffers in a
@@ -56,6 +56,16 @@ impl<'a> Plus<'a> {
             Base::Rows(r) => r.expect::<f32>(kernel, device, "plus", shape),
             Base::Nothing | Base::Output => Ok(()),
         }
+    }
+    /// `Plus` of `cuda.cuh`. What the output holds is read where it is written, by the same thread.
+    pub(crate) fn on_gpu(self, output: &ViewMut<'_>) -> Result<Arg<'a>> {
+        let bias = self.bias.map_or(Ok(0), Arg::address)?;
+        let [start, stride] = match self.base {
+            Base::Nothing => [0; 2],
+            Base::Rows(rows) => Arg::place(rows)?,
+            Base::Output => Arg::place(output.view())?,
+        };
+        Ok(Arg::structure(vec![bias, start, stride]))
     }
     pub(crate) fn host(self) -> Result<OnHost<'a>> {
         Ok(Epilogue {

@@ -4,7 +4,7 @@
 //! parameters. Views become what `cuda.cuh` calls a View. The sizes of the arguments are held
 //! against those that the PTX declares; everything else is for the caller to say.
 use crate::{
-    Buffer, Error, Result, View, ViewMut,
+    Buffer, ColsMut, Error, Result, View, ViewMut,
     cuda::{Cuda, Program},
 };
 use cudarc::driver::result;
@@ -59,6 +59,19 @@ impl<'a> Arg<'a> {
     /// The same, or a null for none.
     pub(crate) fn write_if(v: Option<ViewMut<'a>>) -> Result<Arg<'a>> {
         v.map_or(Ok(Arg::structure(vec![0; 2])), Arg::write)
+    }
+    /// Columns of a matrix that are written: a `View<T>`.
+    pub(crate) fn write_cols(c: ColsMut<'a>) -> Result<Arg<'a>> {
+        Ok(Arg::structure(Arg::place(c.view())?.to_vec()))
+    }
+    /// The same, or a null for none.
+    pub(crate) fn write_cols_if(c: Option<ColsMut<'a>>) -> Result<Arg<'a>> {
+        c.map_or(Ok(Arg::structure(vec![0; 2])), Arg::write_cols)
+    }
+    /// A structure of both.
+    pub(crate) fn then(mut self, other: Arg<'a>) -> Arg<'a> {
+        self.words.extend(other.words);
+        Arg { size: self.size + other.size, ..self }
     }
     /// A matrix of one row that is written: a `T*`.
     pub(crate) fn write_row(v: ViewMut<'a>) -> Result<Arg<'a>> {

@@ -225,11 +225,15 @@ impl ColsMut<'_> {
         argument: &'static str,
         shape: (usize, usize),
     ) -> Result<()> {
-        View { buffer: self.buffer, place: self.place }.expect::<T>(kernel, device, argument, shape)
+        self.view().expect::<T>(kernel, device, argument, shape)
     }
     /// From row to row.
     pub(crate) fn stride(&self) -> usize {
         self.place.stride
+    }
+    /// Where they are.
+    pub(crate) fn view(&self) -> View<'_> {
+        View { buffer: self.buffer, place: self.place }
     }
     /// Refuses what kernels on the processor cannot write: other memory, or no f32.
     pub(crate) fn on_host(&self) -> Result<NonNull<f32>> {

@@ -285,7 +285,7 @@ fn case(p: Problem, back: bool) -> Case {
         flops: cost.flops,
         bytes: cost.bytes,
         timed: p.timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |d| if back { p.backward(d) } else { p.forward(d) }),
         reference: Box::new(move || match back {
             true => q.arranged(&q.gradients(&q.wide())).concat(),

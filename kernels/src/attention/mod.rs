@@ -17,6 +17,7 @@
 mod cases;
 mod check;
 mod cpu;
+mod cuda;
 mod plan;
 mod prefetch;
 mod product;
@@ -192,7 +193,8 @@ pub fn forward(
     let _span = device.span(NAME, "forward", || a.cost(x.kv.len(), None));
     match device {
         Device::Cpu(d) => cpu::forward(d, device, a, x, o, lse),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::forward(d, a, x, o, lse),
+        Device::Null(d) if d.is_gpu() => Ok(()),
         Device::Null(_) => cpu::workspace(device, a, x, false).map(drop),
     }
 }
@@ -237,7 +239,8 @@ pub fn backward(
     let _span = device.span(NAME, "backward", || a.cost(x.kv.len(), Some(&wanted)));
     match device {
         Device::Cpu(d) => cpu::backward(d, device, a, x, (lse, d_o), g),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::backward(device, d, a, x, (lse, d_o), g),
+        Device::Null(d) if d.is_gpu() => cuda::workspace(device, a, x.q.rows()).map(drop),
         Device::Null(_) => {
             let _scratch = cpu::workspace(device, a, x, true)?;
             cpu::partials(device, &plan::Plan::new(&a, &wanted, x.bias)).map(drop)

@@ -24,17 +24,6 @@ fn grid(m: usize, b: usize) -> Result<(Grid, usize)> {
     Ok((Grid { shared: rows * each, ..Grid::pieces(m.div_ceil(rows), THREADS) }, rows))
 }
 
-/// `Plus` of `kernel.cu`. What the output holds is read where it is written, by the same thread.
-fn plus(plus: Plus<'_>, output: &ViewMut<'_>) -> Result<Arg<'static>> {
-    let bias = plus.bias.map_or(Ok(0), Arg::address)?;
-    let [start, stride] = match plus.base {
-        Base::Nothing => [0; 2],
-        Base::Rows(rows) => Arg::place(rows)?,
-        Base::Output => Arg::place(output.view())?,
-    };
-    Ok(Arg::structure(vec![bias, start, stride]))
-}
-
 pub(super) fn forward(
     d: &Cuda,
     w: Bottleneck<'_>,
@@ -51,7 +40,7 @@ pub(super) fn forward(
         Arg::read(w.down)?,
         Arg::all_if(w.down_bias)?,
         Arg::read(w.up)?,
-        plus(added, &y)?,
+        added.on_gpu(&y)?,
         Arg::write(a)?,
         Arg::write(y)?,
         m.into(),
@@ -76,7 +65,7 @@ pub(super) fn backward(
     let [m, c, b] = [dy.rows(), w.channels(), w.width()];
     let (grid, rows) = grid(m, b)?;
     let (added, dx) = match dx {
-        Some((added, dx)) => (plus(added, &dx)?, Some(dx)),
+        Some((added, dx)) => (added.on_gpu(&dx)?, Some(dx)),
         None => (Arg::structure(vec![0; 3]), None),
     };
     let args = [

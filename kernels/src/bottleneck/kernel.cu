@@ -60,16 +60,6 @@ static __device__ inline void multiply(
     }
 }
 
-// What is added to a product: a row, and a matrix; either may be null.
-struct Plus {
-    const float* bias;
-    View<const float> rows;
-};
-static __device__ inline float plus(const Plus& plus, u64 i, u64 j) {
-    float v = plus.rows ? plus.rows.row(i)[j] : 0.0f;
-    return plus.bias ? v + plus.bias[j] : v;
-}
-
 // narrow (m, b) = x times the first matrix + bias, and y (m, c) = f(narrow) times the second + ..
 KERNEL(
     THREADS,

@@ -110,6 +110,7 @@ pub fn forward(
     match device {
         Device::Cpu(d) => cpu::forward(device, d, w, x, plus, a, y),
         Device::Cuda(d) => cuda::forward(d, w, x, plus, a, y),
+        Device::Null(d) if d.is_gpu() => Ok(()),
         Device::Null(_) => cpu::workspace(device, isa()?, shape, true).map(drop),
     }
 }
@@ -138,6 +139,7 @@ pub fn backward(
     match device {
         Device::Cpu(d) => cpu::backward(device, d, w, a, dy, da, dx),
         Device::Cuda(d) => cuda::backward(d, w, a, dy, da, dx),
+        Device::Null(d) if d.is_gpu() => Ok(()),
         Device::Null(_) => cpu::workspace(device, isa()?, shape, false).map(drop),
     }
 }

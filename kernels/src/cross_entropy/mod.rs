@@ -43,6 +43,7 @@ pub fn forward(
     match device {
         Device::Cpu(d) => cpu::forward(d, z, labels, probs, loss),
         Device::Cuda(d) => cuda::forward(device, d, z, labels, probs, loss),
+        Device::Null(d) if d.is_gpu() => cuda::workspace(device, shape.0).map(drop),
         Device::Null(_) => Ok(()),
     }
 }

@@ -55,6 +55,7 @@ pub fn forward(
     match device {
         Device::Cpu(d) => cpu::forward(d, z, lengths, targets, probs, loss),
         Device::Cuda(d) => cuda::forward(device, d, z, lengths, targets, probs, loss),
+        Device::Null(d) if d.is_gpu() => cuda::workspace(device, lengths.len(), shape.1).map(drop),
         Device::Null(_) => Ok(()),
     }
 }

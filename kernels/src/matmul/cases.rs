@@ -158,7 +158,7 @@ fn case(product: Product, storage: Storage, (m, n, k): (usize, usize, usize), ti
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: !storage.is_quantised(),
+        cuda: true,
         prepare: Box::new(prepare),
         reference: Box::new(reference),
     }

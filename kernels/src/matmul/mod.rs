@@ -90,6 +90,7 @@ pub fn times_transposed(
             cpu::product(device, d, plan, a, (w, true), plus, y)
         }
         Device::Cuda(d) => cuda::times_transposed(d, x, w, plus, y),
+        Device::Null(d) if d.is_gpu() => Ok(()),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
@@ -109,6 +110,7 @@ pub fn times(device: &Device, x: View<'_>, w: Matrix<'_>, plus: Plus<'_>, y: Vie
             cpu::product(device, d, plan()?, a, (w, false), plus, y)
         }
         Device::Cuda(d) => cuda::times(d, x, w, plus, y),
+        Device::Null(d) if d.is_gpu() => Ok(()),
         Device::Null(_) => cpu::workspace(device, &plan()?, w.data.dtype()).map(drop),
     }
 }
@@ -136,6 +138,7 @@ pub fn transposed_times(
             cpu::product(device, d, plan, a, (b.into(), false), plus, g)
         }
         Device::Cuda(d) => cuda::transposed_times(d, dy, x, plus, g),
+        Device::Null(d) if d.is_gpu() => Ok(()),
         Device::Null(_) => cpu::workspace(device, &plan()?, DType::F32).map(drop),
     }
 }

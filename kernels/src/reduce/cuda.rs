@@ -44,10 +44,15 @@ pub(crate) fn total(d: &Cuda, sums: &Buffer, n: usize, by: f64, y: &mut Buffer) 
     unsafe { d.launch(&PROGRAM, "reduce_total", Grid::pieces(1, THREADS), &args) }
 }
 
+/// What [`dots`] allocates at most at a time: a sum for each pair of a launch.
+pub(super) fn workspace(device: &Device, pairs: usize) -> Result<Buffer> {
+    sums(device, pairs.min(PAIRS))
+}
+
 pub(super) fn dots(device: &Device, d: &Cuda, pairs: &[(&Buffer, &Buffer)]) -> Result<f64> {
     let mut total = 0.0;
     for pairs in pairs.chunks(PAIRS) {
-        let mut out = sums(device, pairs.len())?;
+        let mut out = workspace(device, pairs.len())?;
         let mut words = vec![];
         for (a, b) in pairs {
             words.extend([Arg::address(a)?, Arg::address(b)?, a.len() as u64]);
