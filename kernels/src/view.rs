@@ -173,10 +173,6 @@ impl<'a> ViewMut<'a> {
             |cols: &Range<usize>| Ok(ColsMut { place: all.place.part(rows.clone(), cols.clone())?, ..all });
         parts.iter().map(part).collect()
     }
-    /// The buffer, for kernels that run on its device.
-    pub(crate) fn buffer(self) -> &'a mut Buffer {
-        self.buffer
-    }
     /// Its elements in host memory, from the first to the last: row i starts at `i * stride`. What
     /// lies between its rows is not of this matrix.
     pub(crate) fn host<T: Element>(self) -> Result<&'a mut [T]> {
