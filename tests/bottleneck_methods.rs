@@ -1,7 +1,9 @@
 //! Bottlenecks of every kind: how many parameters they have, how they start, what they share, what
 //! is refused.
 mod support;
-use engraft_adapters::{Adapter, AdapterSet, Base, Config, Fields, Fusion, Host, Setup, fusion, parse};
+use engraft_adapters::{
+    Adapter, AdapterSet, Base, Config, Fields, Fusion, Host, Member, Setup, fusion, parse,
+};
 use engraft_engine::{
     Checkpoint, Cx, Device, ParamSet, Part, Pass, Point, Site, SiteInfo, SiteKind,
     checkpoint::{TensorData, save},
@@ -190,7 +192,7 @@ fn hypercomplex_bottlenecks_are_fused_like_any_other() {
     let shared = config("compacter[shared_W_phm=True,phm_dim=2,reduction_factor=4,phm_init_range=0.3]");
     set.add(Adapter::new("s", shared, model.sites(), &device, &mut params, 5).unwrap()).unwrap();
     let names = ["c", "h", "s"];
-    let of: Vec<&Adapter> = names.iter().map(|n| set.get(n).unwrap()).collect();
+    let of: Vec<&dyn Member> = names.iter().map(|n| set.get(n).unwrap() as _).collect();
     let even = fusion::parse("weighted", &Fields::new()).unwrap();
     let made = Fusion::new(even, &of, model.sites(), &device, &mut params, 7).unwrap();
     set.add_fusion(made).unwrap();

@@ -2,7 +2,7 @@
 //! alone.
 mod support;
 use engraft_adapters::export::{Composition, composition};
-use engraft_adapters::{Active, Adapter, AdapterSet, Fusion, Setup, Shares};
+use engraft_adapters::{Active, Adapter, AdapterSet, Fusion, Member, Setup, Shares};
 use engraft_engine::{Activations, Cx, Keep, ParamSet, Part, Pass};
 use engraft_models::{Holding, Kind, Rows, Tokens};
 use support::{composed::*, *};
@@ -194,9 +194,8 @@ fn what_a_block_cannot_put_together_is_refused() {
     }
     let activate = |text: &str| set.activate(&text.parse().unwrap(), 1).map(drop).map_err(|e| e.to_string());
     for (text, words) in [
-        ("Fuse(a, Average(b, b), c)", &["adapters and stacks"][..]),
-        ("Fuse(Stack(a, Split(b, b, splits=3)), b, c, name='a,b,c')", &["adapters and stacks"]),
-        ("Fuse(Fuse(a, b, c), b, c, name='a,b,c')", &["adapters and stacks"]),
+        ("Fuse(a, Average(b, b), c)", &["a Fuse mixes adapters"][..]),
+        ("Fuse(Stack(a, Split(b, b, splits=3)), b, c, name='a,b,c')", &["a Fuse mixes adapters"]),
         ("Fuse(a, Stack(l, b), c)", &["Fuse", "`l`", "attention.self.query"]),
         ("Split(a, l, splits=2)", &["Split", "`l`", "attention.self.query"]),
         ("Average(a, p)", &["Average", "`p`", "attention.self"]),
@@ -214,19 +213,21 @@ fn adapters_in_different_places_are_not_fused() {
     let device = cpu();
     let case = cases("bert", &device).into_iter().find(|c| c.name == "stack").unwrap();
     let dir = fixture("compose/bert/adapters");
-    let [a, d, l] = ["a", "d", "l"].map(|n| {
+    let [a, b, d, l] = ["a", "b", "d", "l"].map(|n| {
         Adapter::load_frozen(&dir.join(n), &host_of(&*case.model), case.model.sites(), &device).unwrap()
     });
-    let fuse = |of: &[&Adapter]| {
+    let fuse = |of: &[&dyn Member]| {
         let config = engraft_adapters::fusion::parse("attention", &Default::default()).unwrap();
         Fusion::new(config, of, case.model.sites(), &device, &mut ParamSet::new(), 3)
     };
-    let said =
-        |of: &[&Adapter], words: &[&str]| faults::says(fuse(of).map(drop).map_err(|e| e.to_string()), words);
+    let said = |of: &[&dyn Member], words: &[&str]| {
+        faults::says(fuse(of).map(drop).map_err(|e| e.to_string()), words)
+    };
     said(&[&a, &d], &["`a` and `d`", "mh_adapter"]);
     said(&[&a, &l], &["`l` is no bottleneck adapter"]);
     said(&[&l], &["`l` is no bottleneck adapter"]);
-    assert_eq!(fuse(&[&a, &a]).unwrap().mixers().count(), 3);
+    said(&[&a, &a], &["`a` is fused with itself"]);
+    assert_eq!(fuse(&[&a, &b]).unwrap().mixers().count(), 3);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Fusions beyond a library's: how they start, what they share, which adapters they compute.
 mod support;
-use engraft_adapters::{Adapter, AdapterSet, Fields, Fusion, Setup, Shares, fusion::parse};
+use engraft_adapters::{Adapter, AdapterSet, Fields, Fusion, Member, Setup, Shares, fusion::parse};
 use engraft_engine::{
     Act, Activations, Class, Cx, Device, Gradients, Hooks, Keep, Param, ParamSet, Parameters, Pass,
 };
@@ -27,7 +27,7 @@ fn world_on(device: Device, fusion: &str) -> Result<World, String> {
         set.add(Adapter::load_frozen(&dir, &host(), model.sites(), &device).unwrap()).unwrap();
     }
     let config = parse(fusion, &Fields::new()).map_err(|e| e.to_string())?;
-    let of: Vec<&Adapter> = ADAPTERS.iter().map(|n| set.get(n).unwrap()).collect();
+    let of: Vec<&dyn Member> = ADAPTERS.iter().map(|n| set.get(n).unwrap() as _).collect();
     let fusion =
         Fusion::new(config, &of, model.sites(), &device, &mut params, 7).map_err(|e| e.to_string())?;
     set.add_fusion(fusion).unwrap();

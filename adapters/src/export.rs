@@ -59,8 +59,8 @@ pub fn composition(
             frozen.push(*name);
         }
     }
-    for (name, _) in setup.fusions() {
-        folder(&name, set.fusion(&name)?.files(host)?);
+    for fusion in setup.fusions() {
+        folder(&fusion.name, set.fusion(&fusion.name)?.files(host)?);
     }
     if let Some(head) = head {
         folder(head.name(), head.files(host)?);
@@ -161,8 +161,8 @@ impl Composition {
             let adapter = how.adapter(&dir, !frozen.contains(&name))?;
             set.add(if adapter.name() == name { adapter } else { adapter.renamed(name)? })?;
         }
-        for (name, _) in setup.fusions() {
-            set.add_fusion(how.fusion(&inside(&name)?)?)?;
+        for fusion in setup.fusions() {
+            set.add_fusion(how.fusion(&inside(&fusion.name)?)?)?;
         }
         let head = match fields.get("head_setup") {
             None | Some(Value::Null) => None,

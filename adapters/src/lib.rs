@@ -39,7 +39,7 @@ pub use common::{Common, SharedWeight};
 pub use compose::{Active, AdapterSet, Compat, Setup};
 pub use error::{Error, Result};
 pub use files::{Format, Host};
-pub use fusion::{AdapterShare, Fusion, FusionConfig, Shares, SiteShares};
+pub use fusion::{AdapterShare, Fusion, FusionConfig, Member, Shares, SiteShares};
 pub use grammar::Fields;
 pub use heads::{Head, HeadConfig, HeadLayers};
 pub use loading::Loading;

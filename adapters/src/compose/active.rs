@@ -15,8 +15,8 @@ pub struct Active<'a> {
     channels: Vec<Vec<usize>>,
     /// Layers in which nobody answers.
     skipped: Vec<usize>,
-    /// Whether the first of the trees enters for all of them, and the last one leaves.
-    by_ends: bool,
+    /// The tree that enters for all of them, and the one that leaves; none: each for itself.
+    by_ends: Option<(usize, usize)>,
     /// The first place of a pass at which an adapter stands: see [`place`].
     first: usize,
     /// Where the shares of fusions are collected, if they are looked at.
@@ -40,7 +40,7 @@ struct Group<'t, 'a> {
 
 impl<'a> Active<'a> {
     pub(super) fn new(trees: Vec<Tree<'a>>, channels: Vec<Vec<usize>>) -> Active<'a> {
-        let (skipped, by_ends, first, shares) = (vec![], false, 0, None);
+        let (skipped, by_ends, first, shares) = (vec![], None, 0, None);
         Active { trees, channels, skipped, by_ends, first, shares }.without_layers([])
     }
     /// One tree for every sequence of a batch of one.
@@ -91,7 +91,9 @@ impl<'a> Active<'a> {
     /// The same where the first tree enters for all and the last one leaves, as in AdapterHub. An
     /// error where these do not stand at the end of a sub-layer at which others do.
     pub(super) fn between_ends(self) -> Result<Active<'a>> {
-        let active = Active { by_ends: true, ..self };
+        let first = self.channels.first().and_then(|c| c.first()).copied();
+        let last = self.channels.last().and_then(|c| c.last()).copied();
+        let active = Active { by_ends: first.zip(last), ..self };
         let sites = active.trees.iter().flat_map(Tree::adapters).flat_map(Adapter::modules);
         for (info, _) in sites {
             let closes = active.trees.iter().any(|t| t.closing(info.site).next().is_some());
@@ -106,10 +108,16 @@ impl<'a> Active<'a> {
     }
     /// The bottleneck that enters for all trees, and the one that leaves.
     fn ends(&self, s: Site) -> Option<Ends<'a>> {
-        let tree = |route: Option<&usize>| self.trees.get(*route?);
-        let first = tree(self.channels.first()?.first())?.closing(s).next()?;
-        let last = tree(self.channels.last()?.last())?.closing(s).next_back()?;
+        let (first, last) = self.by_ends?;
+        let first = self.trees.get(first)?.closing(s).next()?;
+        let last = self.trees.get(last)?.closing(s).next_back()?;
         Some(Ends { first, last })
+    }
+    /// The same for items each of which is answered as the item of that number was: a part of a
+    /// batch, in any order.
+    pub(super) fn at(self, items: &[usize]) -> Active<'a> {
+        let one = |of: &Vec<usize>| items.iter().map(|i| of[i % of.len()]).collect();
+        Active { channels: self.channels.iter().filter(|of| !of.is_empty()).map(one).collect(), ..self }
     }
     /// How often a batch is computed: once, or once for each member of a Parallel.
     pub fn channels(&self) -> usize {
@@ -244,7 +252,7 @@ impl Hooks for Active<'_> {
             return one.tree.close(cx, s, h, r, norm, self.shares);
         }
         let h = cx.dropped(h)?;
-        if let Some(ends) = self.ends(s).filter(|_| self.by_ends) {
+        if let Some(ends) = self.ends(s) {
             return self.each(cx, &[&h, r], |cx, tree, xs| {
                 tree.close_between(cx, ends, (xs[0], xs[1]), (s, norm.clone()), self.shares)
             });

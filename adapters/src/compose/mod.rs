@@ -2,6 +2,7 @@
 //! together.
 mod active;
 mod compat;
+mod fused;
 mod normal;
 mod parts;
 mod set;
@@ -13,6 +14,7 @@ mod walk;
 
 pub use active::Active;
 pub use compat::Compat;
+pub use fused::{Fused, Mixable};
 pub use set::AdapterSet;
 pub use setup::Setup;
 pub use tree::Tree;

@@ -42,6 +42,21 @@ impl Setup {
             }
         })
     }
+    /// What a Parallel gives for each text: a setup for each of its answers; itself, if there is
+    /// one. An error if they are for parts of a batch as well.
+    pub fn answers(&self) -> Result<Vec<Setup>> {
+        if !self.is_parallel() {
+            return Ok(vec![self.clone()]);
+        }
+        if self.items().is_some() {
+            let what = format!("in `{self}` adapters answer for parts of a batch, and several for each text");
+            return Err(Error::Config(what));
+        }
+        Ok(self.channels(1)?.into_iter().flatten().collect())
+    }
+    fn is_parallel(&self) -> bool {
+        matches!(self, Setup::Parallel(_)) || self.children().iter().any(Setup::is_parallel)
+    }
     /// Setups without routing, and for each channel and item which of them answers. Within a
     /// channel they are distinct; what two channels have in common is there twice, so that a
     /// sequence and its copy are told apart.

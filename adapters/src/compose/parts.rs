@@ -3,7 +3,7 @@
 //! ```text
 //! Stack            every module: bottlenecks and streams one behind the other, deltas added, prefixes beside each other
 //! Average          bottlenecks, and what stands at linear layers
-//! Split, Fuse      bottlenecks; a fusion mixes adapters and stacks of adapters
+//! Split, Fuse      bottlenecks; a fusion mixes adapters, other fusions and stacks of both
 //! ```
 //! Behind the embeddings and in front of a head the first adapter alone answers, in whatever block
 //! it stands.
@@ -20,8 +20,8 @@ impl Tree<'_> {
             Tree::Average { .. } => ("Average", true),
             Tree::Split { .. } => ("Split", false),
             Tree::Fuse { of, .. } => {
-                if !of.iter().all(Tree::is_chain) {
-                    let what = "a Fuse mixes adapters and stacks of adapters, and no other blocks";
+                if !of.iter().all(Tree::is_mixable) {
+                    let what = "a Fuse mixes adapters, other Fuses and Stacks of both, and no other blocks";
                     return Err(Error::Config(what.into()));
                 }
                 ("Fuse", false)
@@ -59,9 +59,9 @@ impl Tree<'_> {
         }
         Ok(self)
     }
-    /// True for adapters one behind the other.
-    fn is_chain(&self) -> bool {
-        let is_one = |t: &Tree<'_>| matches!(t, Tree::Identity | Tree::One(_));
+    /// True for adapters and fusions one behind the other.
+    fn is_mixable(&self) -> bool {
+        let is_one = |t: &Tree<'_>| matches!(t, Tree::Identity | Tree::One(_) | Tree::Fuse { .. });
         match self {
             Tree::Stack(of) | Tree::Chain(of) => of.iter().all(is_one),
             one => is_one(one),

@@ -1,6 +1,12 @@
 //! Several adapters and fusions at hand.
-use super::{active::Active, compat::Compat, setup::Setup, tree::Tree};
-use crate::{Adapter, Error, Fusion, Result};
+use super::{
+    active::Active,
+    compat::Compat,
+    fused::{Fused, Mixable},
+    setup::Setup,
+    tree::Tree,
+};
+use crate::{Adapter, Error, Fusion, Member, Result};
 use engraft_engine::{Param, Parameters, Tensor};
 use std::collections::BTreeMap;
 
@@ -45,6 +51,14 @@ impl AdapterSet {
     pub fn fusion(&self, name: &str) -> Result<&Fusion> {
         find(&self.fusions, "fusion", name)
     }
+    /// What a fusion of a setup mixes, to make it of: an error where one of it is not at hand.
+    pub fn members(&self, of: &Fused<'_>) -> Result<Vec<&dyn Member>> {
+        let one = |mixable: &Mixable<'_>| match mixable {
+            Mixable::Adapter(name) => self.get(name).map(|a| a as &dyn Member),
+            Mixable::Fusion(name) => self.fusion(name).map(|f| f as &dyn Member),
+        };
+        of.of.iter().map(one).collect()
+    }
     /// All fusions, by name.
     pub fn fusions(&self) -> impl Iterator<Item = &Fusion> {
         self.fusions.values()
@@ -73,6 +87,13 @@ impl AdapterSet {
             }
             _ => Ok(active),
         }
+    }
+    /// The same for items that are not a whole batch, one behind the other, of as many as the setup
+    /// wants ([`Setup::items`]): each has the number of its place in such a batch, and a place
+    /// behind it counts from the next batch on. So a row of data is answered by the same adapter
+    /// whatever rows it is computed with.
+    pub fn activate_at(&self, compat: Compat, setup: &Setup, places: &[usize]) -> Result<Active<'_>> {
+        Ok(self.activate_like(compat, setup, setup.items().unwrap_or(1))?.at(places))
     }
     /// What answers for a batch each of whose items has a setup of its own: a mixed batch. It has
     /// one channel.
@@ -104,6 +125,11 @@ impl AdapterSet {
             Setup::Stack(of) if compat == Compat::Adapters130 => Tree::Chain(all(of)?),
             Setup::Stack(of) => Tree::Stack(all(of)?),
             Setup::Fuse { of, name } => {
+                if compat == Compat::Adapters130 && of.iter().any(|s| !s.fusions().is_empty()) {
+                    return Err(Error::Config(format!(
+                        "adapters 1.3.0 cannot compute a fusion of fusions: `{setup}`"
+                    )));
+                }
                 let fusion = self.fusion(&Setup::fusion_name(of, name.as_deref()))?;
                 let places = fusion.places(of)?;
                 let residual_twice = compat == Compat::Adapters130;

@@ -3,7 +3,8 @@
 //! ```text
 //! setup = name | "None"
 //!       | "Stack" "(" setup { "," setup } ")"             each reads what the one before gave
-//!       | "Fuse" "(" .. [ "," "name=" text ] ")"          mixed by a fusion, named after them if by nothing else
+//!       | "Fuse" "(" .. [ "," "name=" text ] ")"          mixed by a fusion, named after them if by nothing else;
+//!                                                         a Fuse in a Fuse is mixed like an adapter
 //!       | "Average" "(" .. [ "," "weights=" list ] [ "," "normalize_weights=" bool ] ")"
 //!       | "Split" "(" .. "," "splits=" list ")"           rows of each sequence, one behind the other
 //!       | "BatchSplit" "(" .. "," "batch_sizes=" list ")" sequences of the batch, one behind the other
@@ -106,23 +107,6 @@ impl Setup {
         });
         names
     }
-    /// Its fusions by name, each once, with the adapters that they are named after.
-    pub fn fusions(&self) -> Vec<(String, Vec<&str>)> {
-        let own = match self {
-            Setup::Fuse { of, name } => {
-                let adapters = of.iter().filter_map(Setup::last).collect();
-                Some((Setup::fusion_name(of, name.as_deref()), adapters))
-            }
-            _ => None,
-        };
-        let mut all: Vec<(String, Vec<&str>)> = vec![];
-        for fusion in own.into_iter().chain(self.children().iter().flat_map(Setup::fusions)) {
-            if all.iter().all(|(name, _)| *name != fusion.0) {
-                all.push(fusion);
-            }
-        }
-        all
-    }
     /// How many sequences a batch must have, if it does not go with any number of them.
     pub fn items(&self) -> Option<usize> {
         match self {
@@ -143,11 +127,6 @@ impl Setup {
     /// The name of the last adapter, whose head is the head of what it answers for.
     pub fn last(&self) -> Option<&str> {
         self.names().pop()
-    }
-    /// The name of a fusion of these: AdapterHub's.
-    pub fn fusion_name(of: &[Setup], name: Option<&str>) -> String {
-        let names = || of.iter().filter_map(Setup::last).collect::<Vec<_>>().join(",");
-        name.map_or_else(names, String::from)
     }
     /// Refuses what has no children, or not one number for each.
     fn check(self) -> Result<Setup, String> {

@@ -6,7 +6,7 @@
 use super::tree::{Found, Tree, weighted_sum};
 use crate::{
     At, Shares, State,
-    fusion::{Child, Residuals},
+    fusion::{Child, Mixed, Residuals},
 };
 use engraft_engine::{self as engine, Act, Cx, NormRef, Pending, Site};
 
@@ -109,31 +109,15 @@ impl<'w, 'm> Walk<'w, 'm> {
             Tree::Stack(of) | Tree::Chain(of) => {
                 of.iter().try_fold(state, |state, t| self.behind(cx, t, state))
             }
-            Tree::Fuse { fusion, of, places, residual_twice } => {
+            Tree::Fuse { .. } => {
                 let Some(last) = tree.closing(self.site).next_back() else { return Ok(state) };
-                let Some((mixer, here)) = fusion.at(self.site) else { return Ok(state) };
                 let entered = last.module.enter(cx, &state.x, &self.at)?;
-                let chosen = mixer.choose(cx, here, (&state.x, &entered), places)?;
-                let mut children = vec![];
-                for (index, t) in places.iter().zip(of) {
-                    let only = chosen.as_ref().and_then(|c| c.sequences.get(*index));
-                    children.extend(self.child_of(cx, (*index, t), &entered, only)?);
+                match self.mixture(cx, tree, (&state.x, &entered))? {
+                    Some((mixed, residual)) => {
+                        Ok(State { x: mixed.of.added(cx, &residual)?, res: entered.res })
+                    }
+                    None => Ok(state),
                 }
-                self.last = Some(last);
-                let of_each = entered.res.clone();
-                let after = match residual_twice {
-                    true => of_each.clone(),
-                    false => last.module.idle(cx, entered.clone())?,
-                };
-                let read = (&state.x, &entered);
-                let residuals = Residuals { after, of_each };
-                let mixed = mixer.mix(cx, here, read, residuals, &children, chosen.as_ref())?;
-                if let Some(shares) = self.shares {
-                    let mixed_here = || children.iter().map(|c| c.index).collect::<Vec<_>>();
-                    let columns = chosen.as_ref().map_or_else(mixed_here, |c| c.adapters.clone());
-                    shares.add(fusion, self.site, &columns, &mixed.shares)?;
-                }
-                Ok(State { x: mixed.y, res: entered.res })
             }
             Tree::Average { weights, of } => {
                 let Some(first) = tree.closing(self.site).next() else { return Ok(state) };
@@ -176,55 +160,94 @@ impl<'w, 'm> Walk<'w, 'm> {
             }
         }
     }
+    /// What a fusion mixes that read the output h of a sub-layer and what its last adapter entered
+    /// with, and the residual that it is added to; none where it does not stand here.
+    fn mixture(
+        &mut self,
+        cx: &mut Cx<'m>,
+        tree: &Tree<'m>,
+        read: (&Act, &State),
+    ) -> engine::Result<Option<(Mixed, Act)>> {
+        let Tree::Fuse { fusion, of, places, residual_twice } = tree else { return Ok(None) };
+        let Some(last) = tree.closing(self.site).next_back() else { return Ok(None) };
+        let Some((mixer, here)) = fusion.at(self.site) else { return Ok(None) };
+        let chosen = mixer.choose(cx, here, read, places)?;
+        let mut children = vec![];
+        for (index, t) in places.iter().zip(of) {
+            let only = chosen.as_ref().and_then(|c| c.sequences.get(*index));
+            children.extend(self.child_of(cx, (*index, t), read, only)?);
+        }
+        self.last = Some(last);
+        let of_each = read.1.res.clone();
+        let after = match residual_twice {
+            true => of_each.clone(),
+            false => last.module.idle(cx, read.1.clone())?,
+        };
+        let residuals = Residuals { after: after.clone(), of_each };
+        let mixed = mixer.mix(cx, here, read, residuals, &children, chosen.as_ref())?;
+        if let Some(shares) = self.shares {
+            let mixed_here = || children.iter().map(|c| c.index).collect::<Vec<_>>();
+            let columns = chosen.as_ref().map_or_else(mixed_here, |c| c.adapters.clone());
+            shares.add(fusion, self.site, &columns, &mixed.shares)?;
+        }
+        Ok(Some((mixed, after)))
+    }
     /// A fused child, for all sequences or for some of them.
     fn child_of(
         &mut self,
         cx: &mut Cx<'m>,
         (index, tree): (usize, &Tree<'m>),
-        entered: &State,
+        (h, entered): (&Act, &State),
         only: Option<&Vec<usize>>,
     ) -> engine::Result<Option<Child<'m>>> {
         match only {
-            None => self.child(cx, index, tree, entered),
+            None => self.child(cx, index, tree, (h, entered)),
             Some(none) if none.is_empty() => Ok(None),
             Some(only) => {
+                let h = cx.take_sequences(h, only)?;
                 let x = cx.take_sequences(&entered.x, only)?;
                 let res = cx.take_sequences(&entered.res, only)?;
                 let r = cx.take_sequences(self.at.r, only)?;
                 let at = At { r: &r, norm: self.at.norm.clone() };
                 let mut inner = Walk { site: self.site, at, last: self.last, shares: self.shares };
-                inner.child(cx, index, tree, &State { x, res })
+                inner.child(cx, index, tree, (&h, &State { x, res }))
             }
         }
     }
-    /// A fused child: what it computes in its bottleneck, without the way up and without a
-    /// residual.
+    /// A fused child: what it computes in its bottleneck, or mixes, without a residual.
     fn child(
         &mut self,
         cx: &mut Cx<'m>,
         index: usize,
         tree: &Tree<'m>,
-        entered: &State,
+        (h, entered): (&Act, &State),
     ) -> engine::Result<Option<Child<'m>>> {
-        let (last, state) = match tree {
+        let Some(found) = tree.closing(self.site).next_back() else { return Ok(None) };
+        match tree {
             Tree::Stack(of) | Tree::Chain(of) => {
-                let mut here: Vec<Found<'m>> = of.iter().flat_map(|t| t.closing(self.site)).collect();
-                let Some(last) = here.pop() else { return Ok(None) };
+                let is_here = |t: &&Tree<'m>| t.closing(self.site).next().is_some();
+                let here: Vec<&Tree<'m>> = of.iter().filter(is_here).collect();
+                let Some((last, before)) = here.split_last() else { return Ok(None) };
                 let mut state = entered.clone();
-                for found in here {
-                    state = found.module.enter(cx, &state.x, &self.at)?;
-                    state = self.run(cx, found, state)?;
+                for t in before {
+                    state = self.behind(cx, t, state)?;
                 }
                 // it enters again, as in the library, whose fusions were trained so
-                (last, last.module.enter(cx, &state.x, &self.at)?)
+                let again = found.module.enter(cx, &state.x, &self.at)?;
+                self.child(cx, index, last, (&state.x, &again))
             }
-            _ => match tree.closing(self.site).next() {
-                Some(found) => (found, entered.clone()),
-                None => return Ok(None),
-            },
-        };
-        let Some(narrow) = last.module.narrow() else { return Ok(None) };
-        let a = narrow.hidden(cx, last.here, &state.x)?;
-        Ok(Some(Child { index, a, narrow, here: last.here }))
+            Tree::Fuse { .. } => {
+                let Some((mixed, residual)) = self.mixture(cx, tree, (h, entered))? else { return Ok(None) };
+                let (a, up) = mixed.of.raised(cx, &residual)?;
+                let is_parallel = found.module.narrow().is_some_and(|narrow| narrow.is_parallel());
+                Ok(Some(Child { index, a, up, is_parallel }))
+            }
+            _ => {
+                let Some(narrow) = found.module.narrow() else { return Ok(None) };
+                let a = narrow.hidden(cx, found.here, &entered.x)?;
+                let up = narrow.up(cx, found.here)?;
+                Ok(Some(Child { index, a, up, is_parallel: narrow.is_parallel() }))
+            }
+        }
     }
 }

@@ -8,8 +8,9 @@
 //! Û_i + [0 | b_k]), s_i = [x, 1] P_i â_i. Several heads, and values that hold the residual
 //! (`residual_before`), lie outside of it and are computed as they are written above.
 use super::{
-    Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
-    space::{Space, computed, scaled},
+    Child, Chosen, FusionConfig, Method, Mixed, Mixer, Mixture, Residuals, boxed,
+    matrices::{computed, unit},
+    space::{Space, scaled},
 };
 use crate::{
     Error, Here, Place, Result, State,
@@ -239,7 +240,6 @@ impl<P: Weight> Attention<P> {
         cx: &mut Cx<'m>,
         here: Here<'m>,
         query: &Act,
-        residual: &Act,
         children: &[Child<'m>],
     ) -> engine::Result<Mixed> {
         let space = Space::of(cx, children)?;
@@ -271,7 +271,7 @@ impl<P: Weight> Attention<P> {
         }
         let shares = self.shares(cx, here, scores)?;
         let value = self.value.as_ref().map(P::get);
-        Ok(Mixed { y: space.mix(cx, &shares, value, residual)?, shares })
+        Ok(Mixed { of: space.mix(cx, &shares, value)?, shares })
     }
     /// As it is written in the paper.
     fn plain<'m>(
@@ -289,9 +289,8 @@ impl<P: Weight> Attention<P> {
         };
         let (mut keys, mut values) = (vec![], vec![]);
         for child in children {
-            let up = child.narrow.up(cx, child.here)?;
-            let u = cx.matmul(&child.a, up.layer)?;
-            let u = scaled(cx, u, up.scaling)?;
+            let u = cx.matmul(&child.a, child.up.layer.clone())?;
+            let u = scaled(cx, u, child.up.scaling.clone())?;
             keys.push(match &self.key {
                 Some(w) => cx.matmul(&u, w.get())?,
                 None => u.clone(),
@@ -320,7 +319,7 @@ impl<P: Weight> Attention<P> {
             });
         }
         match y {
-            Some(y) => Ok(Mixed { y, shares }),
+            Some(y) => Ok(Mixed { of: Mixture::Whole(y), shares }),
             None => Err(engine::Error::Shape { op: "fusion", left: vec![0], right: vec![1] }),
         }
     }
@@ -336,11 +335,11 @@ impl<P: Weight> Mixer for Attention<P> {
         _: Option<&Chosen>,
     ) -> engine::Result<Mixed> {
         let c = &self.config;
-        let is_parallel = children.last().is_some_and(|c| c.narrow.is_parallel());
+        let is_parallel = children.last().is_some_and(|c| c.is_parallel);
         let query = if c.query_before_ln && !is_parallel { h } else { &entered.x };
         match c.heads > 1 || c.residual_before {
             true => self.plain(cx, here, query, residuals, children),
-            false => self.in_bottleneck_space(cx, here, query, &residuals.after, children),
+            false => self.in_bottleneck_space(cx, here, query, children),
         }
     }
     /// 0.01 ‖I - W_v‖²
@@ -350,9 +349,7 @@ impl<P: Weight> Mixer for Attention<P> {
         };
         let w = cx.values(value.get())?;
         let c = w.cols();
-        let mut unit = vec![0f32; c * c];
-        (0..c).for_each(|i| unit[i * (c + 1)] = 1.0);
-        let (sum, _) = cx.squared_error(&w, &unit)?;
+        let (sum, _) = cx.squared_error(&w, &unit(c, c))?;
         cx.scale(sum, 0.01).map(Some)
     }
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor)) {

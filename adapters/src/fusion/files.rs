@@ -37,29 +37,33 @@ impl Fusion {
     /// A new fusion of adapters that stand on a model, named after them: see [`Fusion::with_name`].
     pub fn new<'b>(
         config: Box<dyn FusionConfig>,
-        adapters: &[&Adapter],
+        adapters: &[&dyn Member],
         base: impl Into<Base<'b>>,
         device: &Device,
         set: &mut ParamSet,
         seed: u64,
     ) -> Result<Fusion> {
-        let name = adapters.iter().map(|a| a.name()).collect::<Vec<_>>().join(",");
+        let name = adapters.iter().map(|a| a.label()).collect::<Vec<_>>().join(",");
         Fusion::with_name(&name, config, adapters, base, device, set, seed)
     }
-    /// A new fusion of adapters that stand on a model, wherever one of them stands at the end of a
-    /// sub-layer. Its weights train. It is refused where adapters stand in different places.
+    /// A new fusion of adapters, or of other fusions, that stand on a model, wherever one of them
+    /// stands at the end of a sub-layer. Its weights train. It is refused where they stand in
+    /// different places.
     pub fn with_name<'b>(
         name: &str,
         config: Box<dyn FusionConfig>,
-        adapters: &[&Adapter],
+        adapters: &[&dyn Member],
         base: impl Into<Base<'b>>,
         device: &Device,
         set: &mut ParamSet,
         seed: u64,
     ) -> Result<Fusion> {
         let base = base.into();
-        let names: Vec<String> = adapters.iter().map(|a| a.name().to_string()).collect();
-        let all = adapters.iter().map(|a| closed(a)).collect::<Vec<_>>();
+        let names: Vec<String> = adapters.iter().map(|a| a.label()).collect();
+        if let Some((_, twice)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            return Err(Error::Config(format!("`{twice}` is fused with itself")));
+        }
+        let all = adapters.iter().map(|a| a.closes()).collect::<Vec<_>>();
         let parts = |sites: &BTreeSet<Site>| sites.iter().map(|s| s.part).collect::<BTreeSet<Part>>();
         for (name, sites) in names.iter().zip(&all) {
             if sites.is_empty() {
@@ -180,7 +184,7 @@ impl Fusion {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// The names of the adapters that it was made for.
+    /// What it was made for: the names of adapters, and those of other fusions in brackets.
     pub fn adapters(&self) -> &[String] {
         &self.adapters
     }
@@ -192,7 +196,7 @@ impl Fusion {
     /// each member of a composition the number of the adapter that it stands for.
     pub(crate) fn places(&self, of: &[Setup]) -> Result<Vec<usize>> {
         let place = |s: &Setup| {
-            let name = s.last().unwrap_or_default();
+            let name = s.label().unwrap_or_else(|| s.to_string());
             let known = || {
                 let all = self.adapters.join("`, `");
                 Error::Config(format!(
@@ -200,7 +204,7 @@ impl Fusion {
                     self.name
                 ))
             };
-            self.adapters.iter().position(|a| a == name).ok_or_else(known)
+            self.adapters.iter().position(|a| *a == name).ok_or_else(known)
         };
         of.iter().map(place).collect()
     }
@@ -242,12 +246,31 @@ impl Fusion {
         write(directory, &self.files(host)?)
     }
 }
-/// Where an adapter stands at the end of a sub-layer.
-fn closed(adapter: &Adapter) -> BTreeSet<Site> {
-    let here = |(info, m): (&SiteInfo, &dyn crate::Module)| {
-        matches!(m.view(), crate::View::Close(c) if c.narrow().is_some()).then_some(info.site)
-    };
-    adapter.modules().filter_map(here).collect()
+/// What a fusion mixes: an adapter, or another fusion.
+pub trait Member {
+    /// What the fusion calls it.
+    fn label(&self) -> String;
+    /// Where it stands at the end of a sub-layer.
+    fn closes(&self) -> BTreeSet<Site>;
+}
+impl Member for Adapter {
+    fn label(&self) -> String {
+        self.name().into()
+    }
+    fn closes(&self) -> BTreeSet<Site> {
+        let here = |(info, m): (&SiteInfo, &dyn crate::Module)| {
+            matches!(m.view(), crate::View::Close(c) if c.narrow().is_some()).then_some(info.site)
+        };
+        self.modules().filter_map(here).collect()
+    }
+}
+impl Member for Fusion {
+    fn label(&self) -> String {
+        Setup::label_of_fusion(&self.name)
+    }
+    fn closes(&self) -> BTreeSet<Site> {
+        self.mixers.keys().copied().collect()
+    }
 }
 impl Parameters for Fusion {
     fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a Param)) {

@@ -9,8 +9,9 @@
 //! of `top_k` are read in the middle of a pass: a number for each sequence and adapter. The Null
 //! device has no scores; there the choice is one that takes as many bytes as any.
 use super::{
-    Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
-    space::{Space, columns, constant},
+    Child, Chosen, FusionConfig, Method, Mixed, Mixer, Mixture, Residuals, boxed,
+    matrices::constant,
+    space::{Space, columns},
 };
 use crate::{
     Error, Here, Place, Result, State,
@@ -182,7 +183,7 @@ impl<P: Weight> Mixer for Gating<P> {
             let scores = self.scores(cx, &entered.x, &adapters)?;
             let shares = self.shares(cx, &scores, None)?;
             let space = Space::of(cx, children)?;
-            return Ok(Mixed { y: space.mix(cx, &shares, None, &residuals.after)?, shares });
+            return Ok(Mixed { of: space.mix(cx, &shares, None)?, shares });
         };
         let mut y = residuals.after;
         for child in children {
@@ -193,7 +194,7 @@ impl<P: Weight> Mixer for Gating<P> {
             let share = cx.to_rows(&share, &child.a)?;
             let space = Space::of(cx, std::slice::from_ref(child))?;
             let residual = cx.take_sequences(&y, own)?;
-            let mixed = space.mix(cx, &share, None, &residual)?;
+            let mixed = space.mix(cx, &share, None)?.added(cx, &residual)?;
             let others: Vec<usize> = (0..y.seqs().len()).filter(|i| own.binary_search(i).is_err()).collect();
             let rest = cx.take_sequences(&y, &others)?;
             y = match others.is_empty() {
@@ -202,7 +203,7 @@ impl<P: Weight> Mixer for Gating<P> {
             };
         }
         let shares = cx.to_rows(&chosen.shares, &y)?;
-        Ok(Mixed { y, shares })
+        Ok(Mixed { of: Mixture::Whole(y), shares })
     }
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor)) {
         self.gate.each("gate", &mut |name, w: &'a P| f(name, w.tensor()));

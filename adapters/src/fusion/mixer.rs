@@ -1,5 +1,6 @@
 //! What a way to mix is made of.
-use crate::{Common, Here, Narrow, Place, Result, State, grammar::Fields};
+use super::matrices::{computed, constant, unit};
+use crate::{Common, Here, Place, Result, Scale, State, Up, grammar::Fields};
 use engraft_engine::{self as engine, Act, Cx, Parameters, Source, Tensor};
 use std::fmt;
 
@@ -53,19 +54,19 @@ pub trait FusionConfig: fmt::Debug + Send + Sync {
     fn fields(&self) -> Result<Fields>;
 }
 
-/// A fused adapter, as a fusion sees it at the end of a sub-layer: what it computes in its
-/// bottleneck, and the way up.
+/// What is fused, as a fusion sees it at the end of a sub-layer: an adapter by what it computes in
+/// its bottleneck and the way up, and another fusion by what it mixes in bottleneck space.
 #[derive(Clone)]
 pub struct Child<'m> {
-    /// Which of the fusion's adapters it is.
+    /// Which of the fusion's members it is.
     pub index: usize,
-    /// What it computes in its bottleneck, (T, B): of those sequences alone for which it was
+    /// What is multiplied with the way up, (T, B): of those sequences alone for which it was
     /// chosen.
     pub a: Act,
-    /// Its bottleneck.
-    pub narrow: &'m dyn Narrow,
-    /// What the bottleneck is told.
-    pub here: Here<'m>,
+    /// The way up, (B, C) if it is seen as a matrix.
+    pub up: Up<'m>,
+    /// True if its last adapter stands beside the sub-layer.
+    pub is_parallel: bool,
 }
 
 /// What a mixture is added to.
@@ -93,10 +94,44 @@ pub struct Chosen {
 /// What a fusion gives at the end of a sub-layer.
 #[derive(Clone, Debug)]
 pub struct Mixed {
-    /// The mixture, with its residual. (T, C)
-    pub y: Act,
-    /// The share of each adapter, for each head if there are several: (T, adapters * heads).
+    /// The mixture.
+    pub of: Mixture,
+    /// The share of each member, for each head if there are several: (T, members * heads).
     pub shares: Act,
+}
+/// A mixture: y = m + residual, (T, C), of which m is what is mixed.
+#[derive(Clone, Debug)]
+pub enum Mixture {
+    /// m = a U, in bottleneck space.
+    Narrow {
+        /// a, (T, R).
+        a: Act,
+        /// U, (R, C).
+        up: Act,
+    },
+    /// y.
+    Whole(Act),
+}
+impl Mixture {
+    /// y. (T, C)
+    pub(crate) fn added<'m>(self, cx: &mut Cx<'m>, residual: &Act) -> engine::Result<Act> {
+        match self {
+            Mixture::Narrow { a, up } => cx.matmul_plus(&a, computed(&up, true), residual),
+            Mixture::Whole(y) => Ok(y),
+        }
+    }
+    /// m, as another fusion takes it: what is multiplied with the way up, and the way up. Out of
+    /// bottleneck space these are y - residual and the identity.
+    pub(crate) fn raised<'m>(self, cx: &mut Cx<'m>, residual: &Act) -> engine::Result<(Act, Up<'m>)> {
+        let (a, up) = match self {
+            Mixture::Narrow { a, up } => (a, up),
+            Mixture::Whole(y) => {
+                let less = cx.scale(residual.clone(), -1.0)?;
+                (cx.add(&y, &less)?, constant(cx, &unit(y.cols(), y.cols()), y.cols())?)
+            }
+        };
+        Ok((a, Up { layer: computed(&up, true), scaling: Scale::Fixed(1.0) }))
+    }
 }
 
 /// What mixes adapters' outputs at the end of a sub-layer.

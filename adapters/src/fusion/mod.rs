@@ -1,19 +1,24 @@
 //! Several adapters' outputs, mixed by weights that train.
 //!
+//! Fusions can be mixed too: of a fusion with output y = m + residual, another one mixes m, what it
+//! adds to the hidden states, as it mixes the output U of an adapter. All of them read what the last
+//! adapter of the outermost one enters with, and the residual is added once, behind the outermost.
+//!
 //! A way to mix is a file here: its configuration ([`FusionConfig`]), what mixes at a site
 //! ([`Mixer`]) with the formula, and one row ([`Method`]) in [`METHODS`].
 mod attention;
 mod files;
 mod gating;
+mod matrices;
 mod mixer;
 mod shares;
 mod space;
 mod weighted;
 
 pub use attention::AttentionConfig;
-pub use files::Fusion;
+pub use files::{Fusion, Member};
 pub use gating::{GateFunction, GatingConfig};
-pub use mixer::{Child, Chosen, Configured, FusionConfig, Method, Mixed, Mixer, Residuals};
+pub use mixer::{Child, Chosen, Configured, FusionConfig, Method, Mixed, Mixer, Mixture, Residuals};
 pub use shares::{AdapterShare, Shares, SiteShares};
 pub use weighted::{WeightedConfig, WeightedStart};
 

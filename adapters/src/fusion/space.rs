@@ -4,9 +4,12 @@
 //! [W_u | b_u], (C, B + 1), it is Û_i â_i, and a mixture is Σ p_i Û_i â_i = [Û_1 | Û_2 | ..] [p_1
 //! â_1; p_2 â_2; ..]. So what a token costs is narrow: nothing of size C² is left, and what is
 //! needed of the weights is multiplied out once for all tokens.
-use super::Child;
+use super::{
+    Child, Mixture,
+    matrices::{computed, constant, ones, unit},
+};
 use crate::{Scale, Up};
-use engraft_engine::{self as engine, Act, Cx, LinearRef, W, pack};
+use engraft_engine::{self as engine, Act, Cx, LinearRef, W};
 use std::sync::Arc;
 
 /// Adapters in bottleneck space.
@@ -19,19 +22,6 @@ pub(super) struct Space {
     pub a: Act,
     /// B_i + 1.
     pub widths: Arc<[usize]>,
-}
-/// Numbers that nothing stands behind, (rows, cols).
-pub(super) fn constant(cx: &mut Cx<'_>, values: &[f32], cols: usize) -> engine::Result<Act> {
-    let buf = cx.device().upload(engine::Class::Scratch, values)?;
-    Act::new(buf, cols, pack([values.len() / cols.max(1)]))
-}
-/// Another activation's rows, each of them 1.
-pub(super) fn ones(cx: &mut Cx<'_>, like: &Act) -> engine::Result<Act> {
-    let buf = cx.device().upload(engine::Class::Scratch, &vec![1f32; like.rows()])?;
-    Act::new(buf, 1, like.seqs().clone())
-}
-pub(super) fn computed(x: &Act, in_out: bool) -> LinearRef<'static> {
-    LinearRef { w: W::Computed(x.clone()), b: None, in_out }
 }
 /// These columns of x, (T, n), one beside the other.
 pub(super) fn columns<'m>(cx: &mut Cx<'m>, x: &Act, which: &[usize]) -> engine::Result<Act> {
@@ -55,9 +45,7 @@ pub(super) fn scaled<'m>(cx: &mut Cx<'m>, x: Act, by: Scale<'m>) -> engine::Resu
 /// Û_iᵀ: (B + 1, C).
 fn way_up<'m>(cx: &mut Cx<'m>, Up { layer, scaling }: Up<'m>) -> engine::Result<Act> {
     let (b, _) = layer.dims();
-    let mut unit = vec![0f32; (b + 1) * b];
-    (0..b).for_each(|i| unit[i * (b + 1)] = 1.0);
-    let unit = constant(cx, &unit, b)?;
+    let unit = constant(cx, &unit(b + 1, b), b)?;
     let y = cx.matmul(&unit, LinearRef { b: None, ..layer.clone() })?;
     let y = match layer.b {
         Some(bias) => {
@@ -78,8 +66,7 @@ impl Space {
         };
         let one = ones(cx, &first.a)?;
         for child in children {
-            let up = child.narrow.up(cx, child.here)?;
-            ups.push(way_up(cx, up)?);
+            ups.push(way_up(cx, child.up.clone())?);
             biases.extend((0..child.a.cols()).map(|_| 0f32).chain([1.0]));
             a.extend([&child.a, &one]);
         }
@@ -89,19 +76,12 @@ impl Space {
         let widths = children.iter().map(|c| c.a.cols() + 1).collect();
         Ok(Space { up, biases: constant(cx, &biases, 1)?, a: cx.join_columns(&a)?, widths })
     }
-    /// Σ p_i V Û_i â_i + residual; p (T, adapters), V (C, C) if there is one.
-    pub fn mix<'m>(
-        &self,
-        cx: &mut Cx<'m>,
-        shares: &Act,
-        value: Option<W<'m>>,
-        residual: &Act,
-    ) -> engine::Result<Act> {
+    /// Σ p_i V Û_i â_i; p (T, members), V (C, C) if there is one.
+    pub fn mix<'m>(&self, cx: &mut Cx<'m>, shares: &Act, value: Option<W<'m>>) -> engine::Result<Mixture> {
         let up = match value {
             Some(w) => cx.matmul(&self.up, LinearRef { w, b: None, in_out: false })?,
             None => self.up.clone(),
         };
-        let a = cx.spread(&self.a, shares, &self.widths)?;
-        cx.matmul_plus(&a, computed(&up, true), residual)
+        Ok(Mixture::Narrow { a: cx.spread(&self.a, shares, &self.widths)?, up })
     }
 }

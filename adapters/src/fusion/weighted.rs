@@ -1,7 +1,8 @@
 //! A share for each adapter, the same for all tokens: y = Σ softmax(w)_i U_i + residual.
 use super::{
     Child, Chosen, FusionConfig, Method, Mixed, Mixer, Residuals, boxed,
-    space::{Space, columns, computed, ones},
+    matrices::{computed, ones},
+    space::{Space, columns},
 };
 use crate::{
     Common, Error, Here, Place, Result, State,
@@ -141,7 +142,7 @@ impl<P: Weight> Mixer for Weighted<P> {
         let one = ones(cx, &residuals.after)?;
         let shares = cx.matmul(&one, computed(&p, true))?;
         let space = Space::of(cx, children)?;
-        Ok(Mixed { y: space.mix(cx, &shares, None, &residuals.after)?, shares })
+        Ok(Mixed { of: space.mix(cx, &shares, None)?, shares })
     }
     fn each<'a>(&'a self, f: &mut dyn FnMut(String, &'a Tensor)) {
         self.0.iter().for_each(|w| f(WEIGHTS.into(), w.tensor()));

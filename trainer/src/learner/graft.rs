@@ -80,11 +80,11 @@ impl Graft {
             }
             set.add(Adapter::new(&self.name, config, base, device, params, self.seed)?)?;
         }
-        for (i, (name, of)) in setup.fusions().into_iter().enumerate() {
+        for (i, fusion) in setup.fusions().into_iter().enumerate() {
             let config = fusion::parse(self.fusion.as_deref().unwrap_or("attention"), &Default::default())?;
-            let of = of.iter().map(|n| set.get(n)).collect::<Result<Vec<_>, _>>()?;
+            let (name, of) = (&fusion.name, set.members(&fusion)?);
             let seed = self.seed ^ FUSION_STREAM ^ (i as u64) << 32;
-            let fusion = Fusion::with_name(&name, config, &of, base, device, params, seed)?;
+            let fusion = Fusion::with_name(name, config, &of, base, device, params, seed)?;
             set.add_fusion(fusion)?;
         }
         set.activate(&setup, setup.items().unwrap_or(1))?; // refused before there is a batch
