@@ -6,7 +6,7 @@
 //! needed of the weights is multiplied out once for all tokens.
 use super::{
     Child, Mixture,
-    matrices::{computed, constant, ones, unit},
+    matrices::{constant, ones, unit},
 };
 use crate::{Scale, Up};
 use engraft_engine::{self as engine, Act, Cx, LinearRef, W};
