@@ -194,6 +194,9 @@ def texts():
         put("data", name, text)
         if name in ["tsv", "tsv-no-header", "bom"]:
             put("gzip", name, gzip.compress(text.encode(), mtime=0))
+    for name in ["codecs/snappy.parquet", "codecs/gzip.parquet", "codecs/lz4.parquet", "saved/tags.parquet", "questions/squad.parquet",
+                 "plain.parquet", "other.stream.arrow", "plain.file.arrow", "saved/tags/data-00000-of-00001.arrow"]:
+        put("tables", name.replace("/", "-"), fixture(f"tables/{name}"))
     put("gzip", "members", gzip.compress(b"text\tla", mtime=0) + gzip.compress(b"bel\na\tx\nb\ty\n", mtime=0))
     put("gzip", "long", gzip.compress(b"text\tlabel\n" + b"a" * 50000 + b"\tx\n", mtime=0))
     tokenizers()

@@ -49,6 +49,7 @@ pub mod data;
 pub mod demo;
 mod error;
 pub mod generation;
+mod guarded;
 pub mod hub;
 pub mod learner;
 pub mod reports;

@@ -29,8 +29,13 @@ fn a_file_without_rows_is_refused() {
 
 #[test]
 fn an_extension_that_says_nothing_is_refused() {
-    for name in ["a.txt", "a.parquet", "a"] {
-        refused(name, "text\tlabel\nx\ty\n", "", &[name, ".tsv, .csv, .jsonl or .ndjson", "--format"]);
+    for name in ["a.txt", "a.xlsx", "a"] {
+        refused(
+            name,
+            "text\tlabel\nx\ty\n",
+            "",
+            &[name, ".tsv, .csv, .jsonl, .ndjson, .parquet or .arrow", "--format"],
+        );
     }
 }
 

@@ -9,15 +9,28 @@ use engraft::{
     },
 };
 
-/// A data file, read in every way there is.
+/// Formats of tables, of which crates read the bytes: they set aside what a page or a batch says that it
+/// holds before they read it.
+const TABLES: [&str; 2] = ["parquet", "arrow"];
+
+/// A data file of text, read in every way there is.
 pub fn data(input: &[u8]) -> bool {
+    every_format(input, |name| !TABLES.contains(&name))
+}
+
+/// A file with a table, read in every way there is.
+pub fn tables(input: &[u8]) -> bool {
+    every_format(input, |name| TABLES.contains(&name))
+}
+
+fn every_format(input: &[u8], read: impl Fn(&str) -> bool) -> bool {
     let mut taken = false;
     for format in FORMATS {
         // what a format is called otherwise makes no difference
-        for (name, content) in
-            format.extensions.iter().take(1).flat_map(|n| format.contents.iter().map(move |c| (n, c)))
-        {
-            taken |= every_way(&format!("a.{name}"), input, *content);
+        for name in format.extensions.iter().take(1).filter(|name| read(name)) {
+            for content in format.contents {
+                taken |= every_way(&format!("a.{name}"), input, *content);
+            }
         }
     }
     taken
@@ -39,7 +52,7 @@ fn every_way(name: &str, input: &[u8], content: Content) -> bool {
         let Ok(data) = Dataset::parse(name, input, &columns, Want { content, labels }) else { continue };
         assert!(data.memory() < 1 << 40 && data.len() > 0);
         for task in TASKS.iter().filter(|t| t.content == content && t.labelled && labels) {
-            let _ = (task.learn)(&data.path, data.names(), &Told::default());
+            let _ = (task.learn)(&data.path, data.names().into(), &Told::default());
         }
         taken = true;
     }

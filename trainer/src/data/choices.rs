@@ -1,4 +1,4 @@
-//! Texts with choices, of which one is right: JSONL and tables, in the forms in which such data sets
+//! Texts with choices, of which one is right: in objects and tables, in the forms in which such data sets
 //! come.
 //!
 //! | fields | the text | beside it, for each choice |
@@ -13,32 +13,23 @@
 //! counted from 0; or the name that the list `label` gives it, its text, its letter, or such a number
 //! as text, whichever there is first.
 use super::columns::Columns;
-use super::format::{Format, Records};
-use super::jsonl::{EXTENSIONS, each_object};
-use super::lines::Lines;
-use super::object::kind;
+use super::object::{Object, kind};
+use super::objects::{self, each_object};
 use super::record::{Chosen, Content, Input, Label, Record, Want};
 use crate::error::{Error, Result, list};
 use serde_json::Value;
 use std::path::Path;
 
-/// The format's row in the registry.
-pub(super) const FORMAT: Format = Format { extensions: EXTENSIONS, contents: &[Content::Choices], open };
+/// What is read of objects, a row of the registry.
+pub(super) const FORM: objects::Form = objects::Form {
+    contents: &[Content::Choices],
+    open: |objects, columns, want| each_object(objects, |path, names| Form::find(path, names, columns, want)),
+};
 
 const TEXTS: [&str; 4] = ["context", "ctx", "passage", "text"];
 const LISTS: [&str; 3] = ["choices", "options", "endings"];
 const LABELS: [&str; 3] = ["label", "answer", "answerKey"];
 const QUESTION: &str = "question";
-
-fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
-    let columns = columns.clone();
-    each_object(
-        lines,
-        move |path, first| Form::find(path, &first.names(), &columns, want),
-        Form::chosen,
-        |form, path, line, object| form.record(path, line, &|name| object.value(name)),
-    )
-}
 
 /// What stands beside the text in front of a choice.
 #[derive(Clone, Copy, PartialEq)]
@@ -143,7 +134,8 @@ impl Form {
             Offered::List(name) => quoted(name),
             Offered::Each(names) => list(names),
         };
-        Chosen { text: quoted(&self.text), pair: Some(offered), label: self.label.as_ref().map(quoted) }
+        let label = self.label.as_ref().map(quoted);
+        Chosen { text: quoted(&self.text), pair: Some(offered), label, classes: None }
     }
 
     /// What one place of a file says, whose fields `value` gives.
@@ -200,6 +192,26 @@ impl Form {
             }
         };
         Ok(Record { input: Input::Choices { text, choices, seconds }, label, adapter: None, line })
+    }
+}
+
+impl objects::Fields for Form {
+    fn chosen(&self) -> Chosen {
+        Form::chosen(self)
+    }
+    fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+    fn inputs(&self) -> Vec<&str> {
+        let offered = match &self.offered {
+            Offered::List(name) => std::slice::from_ref(name),
+            Offered::Each(names) => names,
+        };
+        let lead = self.lead.as_ref().map(|(name, _)| name);
+        lead.into_iter().chain([&self.text]).chain(offered).map(|name| &**name).collect()
+    }
+    fn record(&self, object: &Object) -> Result<Record> {
+        Form::record(self, object.path(), object.line(), &|name| object.value(name))
     }
 }
 

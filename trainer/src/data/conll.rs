@@ -9,13 +9,15 @@ use super::format::{Format, Records, records};
 use super::lines::Lines;
 use super::name::Name;
 use super::record::{Chosen, Content, Input, Label, Record, Want};
+use super::source::Source;
 use crate::error::{Error, Result};
 
 /// The format's row in the registry.
 pub(super) const FORMAT: Format =
     Format { extensions: &["conll", "iob", "bio", "txt", "annotated"], contents: &[Content::Words], open };
 
-fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+fn open(source: Source, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+    let lines = Lines::of(source)?;
     let index = |column: &Option<Column>, option: &'static str| match column {
         None => Ok(None),
         Some(Column::Index(i)) => Ok(Some(*i)),
@@ -30,7 +32,8 @@ fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)
     let labels = want.labels || tag.is_some();
     let label = labels.then(|| tag.map_or("the last column".into(), |i| format!("column {i}")));
     let mut reader = Reader { lines, word, tag, labels, columns: None };
-    Ok((Chosen { text: format!("column {word}"), pair: None, label }, records(move || reader.sentence())))
+    let chosen = Chosen { text: format!("column {word}"), label, ..Chosen::default() };
+    Ok((chosen, records(move || reader.sentence())))
 }
 
 struct Reader {

@@ -9,6 +9,7 @@ use super::format::{Format, Records, records};
 use super::lines::Lines;
 use super::name::Name;
 use super::record::{Chosen, Content, Record, Want};
+use super::source::Source;
 use crate::error::{Error, Result};
 
 /// The format's row in the registry.
@@ -63,15 +64,16 @@ impl Place {
     }
 }
 
-fn open(mut lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+fn open(source: Source, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     if let Some(column) = &columns.text {
         let why = "the words of CoNLL-U are always its column FORM".into();
         return Err(Error::Option { option: "text-column", value: column.to_string(), why });
     }
+    let mut lines = Lines::of(source)?;
     let labels = want.labels || columns.label.is_some();
     let place = place(columns.label.as_ref())?;
     let label = columns.label.as_ref().map_or("upos".into(), ToString::to_string);
-    let chosen = Chosen { text: "FORM".into(), pair: None, label: labels.then_some(label) };
+    let chosen = Chosen { text: "FORM".into(), label: labels.then_some(label), ..Chosen::default() };
     Ok((chosen, records(move || sentence(&mut lines, &place, labels))))
 }
 

@@ -1,13 +1,12 @@
 //! Records in memory.
 use super::columns::Columns;
-use super::lines::{Lines, Notes};
 use super::name::Name;
 use super::reading::Reading;
 use super::record::{Chosen, Input, Label, NO_NUMBER, Record, Span, Want};
+use super::source::{Notes, Source};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 /// The records of one file or of a part of it, in its order.
@@ -30,8 +29,8 @@ impl Dataset {
     /// read.
     pub fn parse(path: impl AsRef<Path>, bytes: &[u8], columns: &Columns, want: Want) -> Result<Self> {
         let path = path.as_ref();
-        let lines = |notes: &Notes| Lines::new(path, Cursor::new(bytes.to_vec()), notes);
-        let mut reading = Reading::of(path, lines, columns, want, &Notes::default())?;
+        let source = |notes: &Notes| Ok(Source::of_bytes(path, bytes.to_vec(), notes));
+        let mut reading = Reading::of(path, source, columns, want, &Notes::default())?;
         let records = reading.by_ref().collect::<Result<Vec<_>>>()?;
         Ok(Self::of(path.into(), records, reading.chosen))
     }
@@ -46,7 +45,7 @@ impl Dataset {
         let records =
             texts.iter().enumerate().map(|(i, text)| Record::row(&path, i + 1, text, None, Label::None));
         let records = records.collect::<Result<_>>()?;
-        Ok(Self::of(path, records, Chosen { text: name.into(), pair: None, label: None }))
+        Ok(Self::of(path, records, Chosen { text: name.into(), ..Chosen::default() }))
     }
 
     /// Sentences that come from elsewhere, their words apart by white space.

@@ -3,21 +3,22 @@ use super::columns::{Columns, Documents};
 use super::format::{Format, Records, records};
 use super::lines::Lines;
 use super::record::{Chosen, Content, Input, Label, Record, Want};
+use super::source::Source;
 use crate::error::{Error, Result};
 
 /// The format's row in the registry.
 pub(super) const FORMAT: Format =
     Format { extensions: &["txt", "text"], contents: &[Content::Documents, Content::Answers], open };
 
-fn open(mut lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+fn open(source: Source, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     if want.content == Content::Answers && want.labels {
         return Err(Error::file(
-            lines.path(),
+            source.path(),
             "it has sources without their targets: pass a table with both",
         ));
     }
-    let documents = columns.documents;
-    let chosen = Chosen { text: documents.to_string(), pair: None, label: None };
+    let (mut lines, documents) = (Lines::of(source)?, columns.documents);
+    let chosen = Chosen { text: documents.to_string(), ..Chosen::default() };
     Ok((chosen, records(move || document(&mut lines, documents))))
 }
 

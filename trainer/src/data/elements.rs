@@ -67,7 +67,7 @@ impl Elements {
     }
 
     /// The file.
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
@@ -200,12 +200,11 @@ impl Elements {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::Notes;
+    use super::super::source::{Notes, Source};
     use super::*;
-    use std::io::Cursor;
 
     fn all(text: &str) -> Result<Vec<(usize, String)>> {
-        let lines = Lines::new(Path::new("a.json"), Cursor::new(text.as_bytes().to_vec()), &Notes::default());
+        let lines = Lines::of(Source::of_bytes(Path::new("a.json"), text.into(), &Notes::default()));
         let (mut list, mut found) = (Elements::begin(lines?, "data")?, vec![]);
         while let Some(one) = list.next()? {
             found.push(one);

@@ -2,12 +2,13 @@
 use super::columns::Columns;
 use super::dataset::Dataset;
 use super::formats::format;
-use super::lines::{Lines, Notes, STDIN};
+use super::labels::LabelNames;
 use super::reading::Reading;
-use super::record::{Chosen, Content, Record, Want};
+use super::record::{Chosen, Content, Want};
+use super::source::{Notes, STDIN, Source};
 use super::survey::{Seeing, Survey};
 use crate::error::{Error, Result};
-use std::collections::BTreeSet;
+use crate::hub;
 use std::path::{Path, PathBuf};
 
 /// The most records of a part, and the most bytes of text, of which the last record may hold more.
@@ -65,8 +66,8 @@ impl Files {
                 return Ok(Some(part));
             }
             let Some(path) = paths.next() else { return Ok(None) };
-            let lines = |notes: &Notes| Lines::open(path, notes);
-            let opened = Reading::of(path, lines, &self.columns, self.want, &self.notes)?;
+            let source = |notes: &Notes| Source::open(path, notes);
+            let opened = Reading::of(path, source, &self.columns, self.want, &self.notes)?;
             let (first, chosen) = before.get_or_insert_with(|| (path.clone(), opened.chosen.clone()));
             if chosen.pair.is_some() != opened.chosen.pair.is_some() {
                 let pair = |chosen: &Chosen| if chosen.pair.is_some() { "a second text" } else { "none" };
@@ -93,15 +94,11 @@ impl Files {
 
     /// What there is: every record is looked at, and an error is found here that is in any of them.
     pub fn survey(&self) -> Result<Survey> {
-        let (mut names, mut seeing) = (BTreeSet::new(), Seeing::default());
+        let (mut names, mut seeing) = (LabelNames::default(), Seeing::default());
         for part in self.parts() {
             let part = part?;
             seeing.add(&part);
-            for label in part.records.iter().flat_map(Record::labels) {
-                if !names.contains(&*label) {
-                    names.insert(label.into_owned());
-                }
-            }
+            names.add(&part)?;
         }
         Ok(Survey { names, seen: seeing.end() })
     }
@@ -113,7 +110,7 @@ impl Files {
                 true => (Path::new("stdin"), false),
                 false => {
                     let failed = |source| Error::Read { path: path.clone(), source };
-                    (path.as_path(), std::fs::metadata(path).map_err(failed)?.is_file())
+                    (path.as_path(), std::fs::metadata(hub::file(path)?).map_err(failed)?.is_file())
                 }
             };
             if !is_again {
@@ -130,32 +127,6 @@ impl Files {
     pub fn notes(&self) -> Vec<String> {
         self.notes.borrow().clone()
     }
-}
-
-/// The files that paths and patterns such as `data/*.tsv` stand for: those of each in the order of
-/// their names. A path of a file that is there stands for itself, whatever characters are in it.
-pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut all = vec![];
-    for path in paths {
-        let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']) && !path.exists());
-        let Some(pattern) = pattern else {
-            all.push(path.clone());
-            continue;
-        };
-        let found = glob::glob(pattern).map_err(|e| Error::file(path, format!("no pattern: {e}")))?;
-        let from = all.len();
-        for file in found {
-            let failed = |e: glob::GlobError| Error::Read { path: e.path().into(), source: e.into() };
-            let file = file.map_err(failed)?;
-            if !file.is_dir() {
-                all.push(file);
-            }
-        }
-        if all.len() == from {
-            return Err(Error::file(path, "no file has a name like this"));
-        }
-    }
-    Ok(all)
 }
 
 /// The next few records of a file, if there are any left.

@@ -1,7 +1,7 @@
 //! How files are written.
 use super::columns::Columns;
-use super::lines::Lines;
 use super::record::{Chosen, Content, Record, Want};
+use super::source::Source;
 use crate::error::Result;
 
 /// The records of a file, one after the other.
@@ -9,7 +9,7 @@ pub type Records = Box<dyn Iterator<Item = Result<Record>>>;
 
 /// Begins to read a file: which columns are read, and the records. A file without records is no
 /// error here.
-pub type Open = fn(Lines, &Columns, Want) -> Result<(Chosen, Records)>;
+pub type Open = fn(Source, &Columns, Want) -> Result<(Chosen, Records)>;
 
 /// A way to write records into a file.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! Every format, and which one a file has.
 use super::format::Format;
-use super::lines::{STDIN, is_gz};
 use super::record::Content;
-use super::{choices, conll, conllu, documents, jsonl, questions, squad, table, words};
+use super::source::{STDIN, is_gz};
+use super::{columnar, conll, conllu, documents, jsonl, squad, table};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -11,10 +11,9 @@ pub const FORMATS: &[Format] = &[
     table::TSV,
     table::CSV,
     jsonl::FORMAT,
-    words::FORMAT,
-    questions::FORMAT,
+    columnar::PARQUET,
+    columnar::ARROW,
     squad::FORMAT,
-    choices::FORMAT,
     conll::FORMAT,
     conllu::FORMAT,
     documents::FORMAT,

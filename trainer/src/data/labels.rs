@@ -2,12 +2,72 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::dataset::Dataset;
 use super::name::Name;
 use super::record::{Label, Record};
 use crate::error::{Error, Result, list};
+
+/// The names of labels in training data: those that occur, and all that can, if files list them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelNames {
+    found: BTreeSet<String>,
+    /// In their order, with the file that lists them.
+    listed: Option<(PathBuf, Arc<[String]>)>,
+}
+
+impl LabelNames {
+    /// Takes up those of a part of the data. An error if its file lists others than a file before.
+    pub fn add(&mut self, part: &Dataset) -> Result<()> {
+        match (&self.listed, &part.chosen.classes) {
+            (None, Some(names)) => self.listed = Some((part.path.clone(), names.clone())),
+            (Some((before, known)), Some(names)) if known != names => {
+                let (here, there) = (list(names), list(known));
+                let why = format!("its classes are {here}, and those of {} are {there}", before.display());
+                return Err(Error::file(&part.path, why));
+            }
+            _ => {}
+        }
+        for label in part.records.iter().flat_map(Record::labels) {
+            if !self.found.contains(&*label) {
+                self.found.insert(label.into_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that occur.
+    pub fn found(&self) -> &BTreeSet<String> {
+        &self.found
+    }
+
+    /// The names: as files list them, else in sorted order.
+    fn in_order(self) -> Result<Vec<String>> {
+        let Some((path, listed)) = self.listed else {
+            let mut names: Vec<String> = self.found.into_iter().collect();
+            names.sort_by(|a, b| natural(a, b));
+            return Ok(names);
+        };
+        match self.found.iter().find(|name| !listed.contains(name)) {
+            Some(other) => {
+                let known = list(&listed);
+                Err(Error::file(
+                    &path,
+                    format!("it lists the classes {known}, and there is a label `{other}`"),
+                ))
+            }
+            None => Ok(listed.to_vec()),
+        }
+    }
+}
+
+impl From<BTreeSet<String>> for LabelNames {
+    fn from(found: BTreeSet<String>) -> LabelNames {
+        LabelNames { found, listed: None }
+    }
+}
 
 /// The classes of a head: names in the order of their numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,24 +83,23 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// The labels that occur in the training data at `path`, in sorted order: whole numbers by
-    /// value and before everything else ("0", "1", .., "10"), the rest by their characters.
-    pub fn learn(path: &Path, names: BTreeSet<String>) -> Result<Self> {
-        let names: Vec<String> = names.into_iter().collect();
+    /// The labels of the training data at `path`, two at least: as its files list them, else those that
+    /// occur, in sorted order: whole numbers by value and before everything else ("0", "1", .., "10"), the
+    /// rest by their characters.
+    pub fn learn(path: &Path, names: impl Into<LabelNames>) -> Result<Self> {
+        let names = names.into().in_order()?;
         if let [only] = names.as_slice() {
             return Err(Error::file(
                 path,
                 format!("every row has the label `{only}`; training needs at least two labels"),
             ));
         }
-        Self::sorted(names)
+        Self::from_names(names)
     }
 
-    /// Labels in sorted order, as [`Self::learn`] has them.
-    pub fn sorted(names: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut names: Vec<String> = names.into_iter().collect();
-        names.sort_by(|a, b| natural(a, b));
-        Self::from_names(names)
+    /// The same of any number of labels, one at least.
+    pub fn sorted(names: impl Into<LabelNames>) -> Result<Self> {
+        Self::from_names(names.into().in_order()?)
     }
 
     /// The labels of an existing head, in its order.

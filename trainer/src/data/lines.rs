@@ -1,29 +1,12 @@
-//! The lines of a data file, one after the other: unpacked where the file is gzip, held to UTF-8,
-//! counted.
+//! The lines of a data file, one after the other: held to UTF-8, counted.
 //!
 //! A file is never in memory as a whole, so that one larger than memory can be read; only the line
 //! under way is.
+use super::source::{BUFFER, Notes, Source, first, unreadable};
 use crate::error::{Error, Result};
-use flate2::bufread::MultiGzDecoder;
-use std::cell::{Cell, RefCell};
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{BufRead, Cursor, Read};
 use std::path::Path;
-use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
-
-/// The path that stands for the standard input.
-pub const STDIN: &str = "-";
-
-/// What a gzip file begins with.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// Unpacked bytes of a gzip file that are always taken, and how many for each packed byte beyond
-/// them.
-const UNPACKED: (u64, u64) = (64 << 20, 200);
-/// Bytes that are read at once.
-const BUFFER: usize = 1 << 16;
-
-/// What is said about the files of a data set that is no error: once for each kind.
-pub type Notes = Rc<RefCell<Vec<String>>>;
+use std::sync::Arc;
 
 /// The lines of a file.
 pub struct Lines {
@@ -42,41 +25,17 @@ impl std::fmt::Debug for Lines {
 }
 
 impl Lines {
-    /// Opens a file, or the standard input. Notes go to `notes`.
-    pub fn open(path: &Path, notes: &Notes) -> Result<Lines> {
-        let failed = |source| Error::Read { path: path.into(), source };
-        if path.as_os_str() == STDIN {
-            let path = Path::new("stdin");
-            let copy = |e: &io::Error| io::Error::new(e.kind(), e.to_string());
-            let failed = |e| Error::Read { path: path.into(), source: copy(e) };
-            return Lines::new(path, Cursor::new(stdin().as_ref().map_err(failed)?), notes);
-        }
-        let file = std::fs::File::open(path).map_err(failed)?;
-        if file.metadata().is_ok_and(|m| m.is_dir()) {
-            return Err(failed(io::ErrorKind::IsADirectory.into()));
-        }
-        Lines::new(path, BufReader::with_capacity(BUFFER, file), notes)
-    }
-
-    /// The lines of what a reader gives; `path` names it in errors.
-    pub fn new(path: &Path, mut reader: impl BufRead + 'static, notes: &Notes) -> Result<Lines> {
-        let failed = |source| Error::Read { path: path.into(), source };
-        let packed = starts_with(&mut reader, &GZIP).map_err(failed)?;
-        let mut reader: Box<dyn BufRead> = match packed {
-            true => Box::new(BufReader::with_capacity(BUFFER, Unpacked::new(reader))),
-            false if is_gz(path) => {
-                return Err(Error::file(path, "the name ends with .gz, and it is not a gzip file"));
-            }
-            false => Box::new(reader),
-        };
-        let start = first(&mut reader, 3).map_err(|e| unreadable(path, e, packed))?;
+    /// The lines of what a source has.
+    pub fn of(source: Source) -> Result<Lines> {
+        let (path, notes) = (source.path().clone(), source.notes().clone());
+        let (mut reader, packed) = source.reader()?;
+        let start = first(&mut reader, 3).map_err(|e| unreadable(&path, e, packed))?;
         if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
-            return Err(Error::file(path, "the file is UTF-16; save it as UTF-8"));
+            return Err(Error::file(&path, "the file is UTF-16; save it as UTF-8"));
         }
         let start = if start == "\u{feff}".as_bytes() { vec![] } else { start };
         let reader = Box::new(Cursor::new(start).chain(reader));
-        let notes = notes.clone();
-        Ok(Lines { path: path.into(), reader, line: vec![], number: 0, notes, has_noted: false })
+        Ok(Lines { path, reader, line: vec![], number: 0, notes, has_noted: false })
     }
 
     /// Says something about the file, if nothing was said about it before.
@@ -88,8 +47,8 @@ impl Lines {
     }
 
     /// What there is to say about the files of the data set.
-    pub(super) fn notes(&self) -> Notes {
-        self.notes.clone()
+    pub(super) fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// Some of the bytes that come next, for a format that is not made of lines; none at the end.
@@ -141,95 +100,6 @@ impl Lines {
     }
 }
 
-/// Whether the name says that a file is packed.
-pub(super) fn is_gz(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
-}
-
-/// Everything that comes from the standard input: it is read once, and looked at as often as
-/// needed.
-fn stdin() -> &'static io::Result<Vec<u8>> {
-    static READ: OnceLock<io::Result<Vec<u8>>> = OnceLock::new();
-    READ.get_or_init(|| {
-        let mut bytes = vec![];
-        io::stdin().lock().read_to_end(&mut bytes)?;
-        bytes.shrink_to_fit();
-        Ok(bytes)
-    })
-}
-
-fn starts_with(reader: &mut impl BufRead, with: &[u8]) -> io::Result<bool> {
-    Ok(reader.fill_buf()?.starts_with(with))
-}
-
-/// The first bytes of what a reader gives; fewer if there are no more.
-fn first(reader: &mut dyn BufRead, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![];
-    reader.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn unreadable(path: &Path, error: io::Error, packed: bool) -> Error {
-    match (packed, error.kind()) {
-        (true, io::ErrorKind::UnexpectedEof) => Error::file(path, "the gzip file ends too early"),
-        (true, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
-            Error::file(path, format!("cannot unpack: {error}"))
-        }
-        _ => Error::Read { path: path.into(), source: error },
-    }
-}
-
-/// A reader that counts.
-struct Counted<R> {
-    inner: R,
-    count: Rc<Cell<u64>>,
-}
-
-impl<R: BufRead> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(into)?;
-        self.count.set(self.count.get() + n as u64);
-        Ok(n)
-    }
-}
-impl<R: BufRead> BufRead for Counted<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-    fn consume(&mut self, n: usize) {
-        self.count.set(self.count.get() + n as u64);
-        self.inner.consume(n);
-    }
-}
-
-/// What a gzip file holds, unless that is out of all proportion to its size.
-struct Unpacked<R> {
-    inner: MultiGzDecoder<Counted<R>>,
-    packed: Rc<Cell<u64>>,
-    unpacked: u64,
-}
-
-impl<R: BufRead> Unpacked<R> {
-    fn new(inner: R) -> Self {
-        let packed = Rc::new(Cell::new(0));
-        let inner = MultiGzDecoder::new(Counted { inner, count: packed.clone() });
-        Self { inner, packed, unpacked: 0 }
-    }
-}
-
-impl<R: BufRead> Read for Unpacked<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(into)?;
-        self.unpacked += n as u64;
-        let (free, times) = UNPACKED;
-        if self.unpacked > free + times * self.packed.get() {
-            let why = format!("more than {times} times as large as the file; unpack it first if it is right");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
-        Ok(n)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +111,7 @@ mod tests {
         packer.finish().unwrap()
     }
     fn read(name: &str, bytes: &[u8]) -> Result<Vec<String>> {
-        let mut lines = Lines::new(Path::new(name), Cursor::new(bytes.to_vec()), &Notes::default())?;
+        let mut lines = Lines::of(Source::of_bytes(Path::new(name), bytes.to_vec(), &Notes::default()))?;
         let mut all = vec![];
         while let Some(line) = lines.next()? {
             all.push(line.to_string());

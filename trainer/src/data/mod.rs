@@ -14,33 +14,42 @@
 //! | `.json` | questions as SQuAD has them: articles with paragraphs, or a list of objects |
 //! | `.conll` and others | a word a line with its tags, for words |
 //! | `.conllu` | Universal Dependencies, for words |
+//! | `.parquet`, `.arrow` | a row is the object that it would be in JSONL; integers that are classes of `datasets` are their names |
 //! | `.txt` | a document a line, or documents apart by blank lines; for words the same as `.conll` |
 //!
-//! All are UTF-8, with or without a byte order mark, with either kind of line ending; blank lines
+//! [`expand`] finds the files that patterns, directories and data sets of the hub stand for.
+//!
+//! All texts are UTF-8, with or without a byte order mark, with either kind of line ending; blank lines
 //! are skipped.
 
 mod by_adapter;
 mod cells;
 mod choices;
+mod columnar;
 mod columns;
 mod conll;
 mod conllu;
 mod dataset;
 mod documents;
 mod elements;
+mod fields;
 mod files;
 mod finder;
 mod format;
 mod formats;
+mod forms;
 mod header;
 mod jsonl;
 mod labels;
 mod lines;
 mod name;
 mod object;
+mod objects;
 mod questions;
 mod reading;
 mod record;
+mod sets;
+mod source;
 mod squad;
 mod survey;
 mod table;
@@ -49,13 +58,15 @@ mod words;
 pub use by_adapter::OfAdapter;
 pub use columns::{Column, Columns, Documents, Header, Quotes};
 pub use dataset::Dataset;
-pub use files::{Files, expand};
+pub use files::Files;
 pub use format::{Format, Open, Records};
 pub use formats::FORMATS;
-pub use labels::Labels;
-pub use lines::{Lines, Notes, STDIN};
+pub use labels::{LabelNames, Labels};
+pub use lines::Lines;
 pub use name::Name;
-pub use record::{Chosen, Content, Input, Label, NO_NUMBER, Record, Span, Want};
+pub use record::{Chosen, Content, Input, Label, NO_NUMBER, Purpose, Record, Span, Want};
+pub use sets::expand;
+pub use source::{Notes, STDIN, Source};
 pub(crate) use survey::Seeing;
 pub use survey::{Seen, Survey};
 

@@ -1,4 +1,5 @@
-//! An object of a JSONL file, of which only the fields that are asked for are looked into.
+//! An object of a JSONL file or a row of a table, of which only the fields that are asked for are looked
+//! into. A cell of a row is what it would be in JSON, so that both are read in one way.
 //!
 //! Python's `json.dumps` writes two things that JSON does not know: NaN, Infinity and -Infinity,
 //! and halves of surrogate pairs. They stand in the way of nobody who does not read their field.
@@ -10,48 +11,78 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// What takes the place of a number that is not finite, so that the rest of its line can be read.
 const NOT_FINITE: &str = "{\"not finite\":0}";
 
+/// Rows of a table with columns that have names.
+pub(super) trait Rows {
+    /// The names of the columns.
+    fn names(&self) -> &[String];
+    /// What stands in a row and a column, both counted from zero. The error says what is wrong with it.
+    fn value(&self, row: usize, column: usize) -> Result<Value, String>;
+}
+
 /// An object, its fields not yet looked into, and where it stands.
-pub(super) struct Object<'a> {
-    fields: Vec<(String, Box<RawValue>)>,
-    path: &'a Path,
+pub(super) struct Object {
+    fields: Fields,
+    path: Arc<Path>,
     line: usize,
 }
 
-impl<'a> Object<'a> {
-    pub fn parse(path: &'a Path, line: usize, source: &str) -> Result<Object<'a>> {
-        let read = |source: &str| serde_json::from_str::<Fields>(source);
+enum Fields {
+    /// Of a JSON object, with the texts of their values.
+    Json(Vec<(String, Box<RawValue>)>),
+    /// The cells of a row.
+    Row(Rc<dyn Rows>, usize),
+}
+
+impl Object {
+    /// The object in a line of JSON.
+    pub fn parse(path: &Arc<Path>, line: usize, source: &str) -> Result<Object> {
+        let read = |source: &str| serde_json::from_str::<JsonFields>(source);
         let found = read(source).or_else(|error| match without_infinities(source) {
             Cow::Owned(other) if source.trim_start().starts_with('{') => read(&other).map_err(|_| error),
             _ => Err(error),
         });
-        let Fields(fields) = found.map_err(|error| {
+        let JsonFields(fields) = found.map_err(|error| {
             let (why, at) = (why(&error), error.column());
             Error::line(path, line, format!("not a JSON object: {why}, at byte {at}"))
         })?;
-        Ok(Object { fields, path, line })
+        Ok(Object { fields: Fields::Json(fields), path: path.clone(), line })
+    }
+
+    /// The object that a row of some is, by its number among them; `line` says where it stands in the
+    /// file.
+    pub fn of_row(path: &Arc<Path>, line: usize, rows: &Rc<dyn Rows>, row: usize) -> Object {
+        Object { fields: Fields::Row(rows.clone(), row), path: path.clone(), line }
     }
 
     /// The names of its fields, in their order.
     pub fn names(&self) -> Vec<String> {
-        self.fields.iter().map(|(name, _)| name.clone()).collect()
+        match &self.fields {
+            Fields::Json(fields) => fields.iter().map(|(name, _)| name.clone()).collect(),
+            Fields::Row(rows, _) => rows.names().to_vec(),
+        }
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.fields.iter().any(|(have, _)| have == name)
+        match &self.fields {
+            Fields::Json(fields) => fields.iter().any(|(have, _)| have == name),
+            Fields::Row(rows, _) => rows.names().iter().any(|have| have == name),
+        }
     }
 
     /// An error about this object.
     pub fn bad(&self, why: impl Into<String>) -> Error {
-        Error::line(self.path, self.line, why)
+        Error::line(&self.path, self.line, why)
     }
 
     /// The file.
-    pub fn path(&self) -> &'a Path {
-        self.path
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where it stands.
@@ -59,17 +90,31 @@ impl<'a> Object<'a> {
         self.line
     }
 
-    /// The text of a field's value: of a name that stands twice the last one, as Python takes it.
-    pub fn raw(&self, name: &str) -> Result<&str> {
-        let found = self.fields.iter().rev().find(|(have, _)| have == name);
-        found
-            .map(|(_, value)| value.get())
-            .ok_or_else(|| self.bad(format!("no field `{name}`; there are {}", list(&self.names()))))
+    fn missing(&self, name: &str) -> Error {
+        self.bad(format!("no field `{name}`; there are {}", list(&self.names())))
+    }
+
+    /// The JSON text of a field's value: of a name that stands twice the last one, as Python takes it.
+    pub fn raw(&self, name: &str) -> Result<Cow<'_, str>> {
+        match &self.fields {
+            Fields::Json(fields) => {
+                let found = fields.iter().rev().find(|(have, _)| have == name);
+                found.map(|(_, value)| value.get().into()).ok_or_else(|| self.missing(name))
+            }
+            Fields::Row(..) => Ok(self.value(name)?.to_string().into()),
+        }
     }
 
     /// A field's value.
     pub fn value(&self, name: &str) -> Result<Value> {
-        self.parsed(name, self.raw(name)?)
+        match &self.fields {
+            Fields::Json(_) => self.parsed(name, &self.raw(name)?),
+            Fields::Row(rows, row) => {
+                let column = rows.names().iter().rposition(|have| have == name);
+                let value = rows.value(*row, column.ok_or_else(|| self.missing(name))?);
+                value.map_err(|why| self.bad(format!("`{name}`: {why}")))
+            }
+        }
     }
 
     /// A value in a field, from its text.
@@ -114,10 +159,10 @@ impl<'a> Object<'a> {
 
     /// What a field says as a label where this is read; none where it is null or an empty string.
     pub fn label_of(&self, content: Content, name: &str) -> Result<Label> {
-        match (content, self.raw(name)?) {
+        match (content, &*self.raw(name)?) {
             (_, "null") => Ok(Label::None),
-            (Content::LabelSets, _) => {
-                let all: Vec<Box<RawValue>> = match serde_json::from_str(self.raw(name)?) {
+            (Content::LabelSets, raw) => {
+                let all: Vec<Box<RawValue>> = match serde_json::from_str(raw) {
                     Ok(all) => all,
                     Err(_) => self.list(name).map(|_| vec![])?, // which says what is wrong
                 };
@@ -145,7 +190,7 @@ impl<'a> Object<'a> {
 
     /// A label's name: a string, or the value of a number or a boolean.
     pub fn label(&self, name: &str) -> Result<Name> {
-        self.name(name, self.raw(name)?)
+        self.name(name, &self.raw(name)?)
     }
 
     /// The same of a value in a field, from its text.
@@ -162,6 +207,11 @@ impl<'a> Object<'a> {
             }
         }
     }
+}
+
+/// What takes the place of a number that is not finite.
+pub(super) fn not_finite() -> Value {
+    serde_json::json!({"not finite": 0})
 }
 
 pub(super) fn kind(value: &Value) -> &'static str {
@@ -183,22 +233,22 @@ pub(super) fn why(error: &serde_json::Error) -> String {
     error.to_string().split(" at line ").next().unwrap_or_default().into()
 }
 
-struct Fields(Vec<(String, Box<RawValue>)>);
+struct JsonFields(Vec<(String, Box<RawValue>)>);
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for JsonFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Each;
         impl<'de> Visitor<'de> for Each {
-            type Value = Fields;
+            type Value = JsonFields;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a map")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonFields, A::Error> {
                 let mut fields = vec![];
                 while let Some(entry) = map.next_entry()? {
                     fields.push(entry);
                 }
-                Ok(Fields(fields))
+                Ok(JsonFields(fields))
             }
         }
         deserializer.deserialize_map(Each)
@@ -238,11 +288,14 @@ fn without_infinities(source: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn object(source: &str) -> Object<'static> {
-        Object::parse(Path::new("a.jsonl"), 3, source).unwrap()
+    fn parse(source: &str) -> Result<Object> {
+        Object::parse(&Path::new("a.jsonl").into(), 3, source)
+    }
+    fn object(source: &str) -> Object {
+        parse(source).unwrap()
     }
     fn refused(source: &str) -> String {
-        Object::parse(Path::new("a.jsonl"), 3, source).err().unwrap().to_string()
+        parse(source).err().unwrap().to_string()
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! Questions about texts, an object for each: JSONL, and what SQuAD's own form shares with it.
+//! Questions about texts, an object for each, and what SQuAD's own form shares with it.
 //!
 //! An answer is a text and `answer_start`, the code point at which it begins in the context. One that
 //! does not stand there, with or without the blanks around it, is still a right answer to compare
 //! with, and nothing is learned from it; how many there are is said at the end of the file.
 use super::columns::{Column, Columns};
-use super::format::{Format, Records};
-use super::jsonl::{EXTENSIONS, each_object};
-use super::lines::{Lines, Notes};
+use super::format::Records;
 use super::object::{Object, kind};
+use super::objects::{self, Form, Objects, each_object};
 use super::record::{Chosen, Content, Input, Label, Record, Span, Want};
+use super::source::Notes;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -17,28 +17,46 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// The format's row in the registry.
-pub(super) const FORMAT: Format = Format { extensions: EXTENSIONS, contents: &[Content::Questions], open };
+/// What is read of objects, a row of the registry.
+pub(super) const FORM: Form = Form { contents: &[Content::Questions], open };
 
 const QUESTION: &str = "question";
 const CONTEXT: &str = "context";
 const ANSWERS: &str = "answers";
 const ID: &str = "id";
 
-fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
-    let (fields, checks) = (Fields::of(columns, want), Checks::of(&lines));
-    let (chosen, counted) = (fields.chosen(), checks.clone());
-    let (_, records) = each_object(
-        lines,
-        |_, first| fields.check(first).map(|()| fields.clone()),
-        |_| chosen.clone(),
-        move |fields, _, _, object| fields.record(object, &counted),
-    )?;
+fn open(objects: Box<dyn Objects>, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+    let checks = Checks::of(objects.path(), objects.notes());
+    let (chosen, records) = each_object(objects, |path, names| {
+        let fields = Fields::of(columns, want);
+        fields.check(path, names)?;
+        Ok(Checked { fields, checks: checks.clone() })
+    })?;
     Ok((chosen, checks.noted(records)))
 }
 
+/// Fields of questions that are looked at as those of one file.
+struct Checked {
+    fields: Fields,
+    checks: Checks,
+}
+
+impl objects::Fields for Checked {
+    fn chosen(&self) -> Chosen {
+        self.fields.chosen()
+    }
+    fn label(&self) -> Option<&str> {
+        self.fields.answers.as_deref()
+    }
+    fn inputs(&self) -> Vec<&str> {
+        vec![ID, &self.fields.question, &self.fields.context]
+    }
+    fn record(&self, object: &Object) -> Result<Record> {
+        self.fields.record(object, &self.checks)
+    }
+}
+
 /// Names of the fields that are read.
-#[derive(Clone)]
 pub(super) struct Fields {
     question: String,
     context: String,
@@ -63,23 +81,25 @@ impl Fields {
             text: quoted(&self.question),
             pair: Some(quoted(&self.context)),
             label: self.answers.as_ref().map(quoted),
+            classes: None,
         }
     }
     /// An error that names the option if a field is not there.
-    fn check(&self, object: &Object<'_>) -> Result<()> {
+    fn check(&self, path: &Path, names: &[String]) -> Result<()> {
+        let has = |name: &String| names.contains(name);
         let all = [
             (Some(&self.question), "--text-column"),
             (Some(&self.context), "--text-pair-column"),
             (self.answers.as_ref(), "--label-column"),
         ];
-        let missing = all.into_iter().find(|(name, _)| name.is_some_and(|name| !object.has(name)));
+        let missing = all.into_iter().find(|(name, _)| name.is_some_and(|name| !has(name)));
         missing.map_or(Ok(()), |(name, option)| {
             let wanted = format!("field `{}`", name.map_or("", String::as_str));
-            Err(Error::Column { path: object.path().into(), wanted, columns: object.names(), option })
+            Err(Error::Column { path: path.into(), wanted, columns: names.to_vec(), option })
         })
     }
     /// The question that an object is.
-    pub fn record(&self, object: &Object<'_>, checks: &Checks) -> Result<Record> {
+    pub fn record(&self, object: &Object, checks: &Checks) -> Result<Record> {
         let id = if object.has(ID) { object.value(ID)? } else { Value::Null };
         let answers = match &self.answers {
             Some(name) => {
@@ -141,8 +161,8 @@ struct Seen {
 }
 
 impl Checks {
-    pub fn of(lines: &Lines) -> Checks {
-        let (path, notes) = (lines.path().to_path_buf(), lines.notes());
+    pub fn of(path: &Path, notes: &Notes) -> Checks {
+        let (path, notes) = (path.to_path_buf(), notes.clone());
         let (ids, first) = (HashSet::new(), String::new());
         Checks(Rc::new(RefCell::new(Seen { path, notes, ids, questions: 0, misplaced: 0, first })))
     }

@@ -2,9 +2,9 @@
 use super::columns::Columns;
 use super::format::Records;
 use super::formats::format;
-use super::lines::{Lines, Notes};
 use super::name::Name;
 use super::record::{Chosen, Label, Record, Want};
+use super::source::{Notes, Source};
 use crate::error::{Error, Result};
 use crate::reports::scores::schemes::Scheme;
 use std::path::{Path, PathBuf};
@@ -32,15 +32,18 @@ impl Reading {
     /// Begins to read; `path` says how.
     pub fn of(
         path: &Path,
-        lines: impl FnOnce(&Notes) -> Result<Lines>,
+        source: impl FnOnce(&Notes) -> Result<Source>,
         columns: &Columns,
         want: Want,
         notes: &Notes,
     ) -> Result<Reading> {
         let format = format(path, columns.format.as_deref(), want.content)?;
-        let lines = lines(notes)?;
-        let path = lines.path().to_path_buf();
-        let (chosen, records) = (format.open)(lines, columns, want)?;
+        let source = source(notes)?;
+        let path = source.path().to_path_buf();
+        let (mut chosen, records) = (format.open)(source, columns, want)?;
+        if columns.schemes.is_some() {
+            chosen.classes = None; // they are tags of the scheme that is converted
+        }
         Ok(Reading {
             path,
             chosen,

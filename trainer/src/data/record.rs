@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a task reads of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +28,33 @@ pub enum Content {
 }
 
 impl Content {
+    /// Everything there is.
+    pub const ALL: &[Content] = &[
+        Content::Texts,
+        Content::LabelSets,
+        Content::Values,
+        Content::Words,
+        Content::Documents,
+        Content::Answers,
+        Content::Questions,
+        Content::Choices,
+    ];
+
     /// Whether a record is a text or a pair of texts, with whatever label.
     pub fn has_texts(self) -> bool {
         matches!(self, Content::Texts | Content::LabelSets | Content::Values)
     }
+}
+
+/// What data is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To learn from.
+    Train,
+    /// To compare predictions with its labels.
+    Evaluate,
+    /// To predict its labels, which need not be there.
+    Predict,
 }
 
 /// What is looked for in a file.
@@ -252,7 +276,7 @@ impl Record {
 }
 
 /// Which columns were read, to be shown to the user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chosen {
     /// The column of the text or the words, by name where there is a header and by index otherwise.
     pub text: String,
@@ -260,6 +284,8 @@ pub struct Chosen {
     pub pair: Option<String>,
     /// The label's.
     pub label: Option<String>,
+    /// The names of all classes that its labels can be, in their order, if the file lists them.
+    pub classes: Option<Arc<[String]>>,
 }
 
 impl fmt::Display for Chosen {

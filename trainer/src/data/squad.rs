@@ -11,6 +11,7 @@ use super::lines::Lines;
 use super::object::{Object, why};
 use super::questions::{Checks, Fields};
 use super::record::{Chosen, Content, Record, Want};
+use super::source::Source;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,15 +43,15 @@ struct Answer {
     answer_start: usize,
 }
 
-fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
-    let (fields, checks) = (Fields::of(columns, want), Checks::of(&lines));
+fn open(source: Source, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
+    let (fields, checks) = (Fields::of(columns, want), Checks::of(source.path(), source.notes()));
     let all = [
         ("text-column", &columns.text),
         ("text-pair-column", &columns.pair),
         ("label-column", &columns.label),
     ];
     let named = all.into_iter().find_map(|(option, column)| Some((option, column.clone()?)));
-    let mut list = Elements::begin(lines, DATA)?;
+    let mut list = Elements::begin(Lines::of(source)?, DATA)?;
     let (chosen, counted, mut ready) = (fields.chosen(), checks.clone(), VecDeque::new());
     let next = move || loop {
         if let Some(record) = ready.pop_front() {
@@ -71,8 +72,8 @@ fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)
 }
 
 /// The questions of an article.
-fn article(object: &Object<'_>, labels: bool, checks: &Checks) -> Result<Vec<Record>> {
-    let paragraphs: Vec<Paragraph> = serde_json::from_str(object.raw(PARAGRAPHS)?)
+fn article(object: &Object, labels: bool, checks: &Checks) -> Result<Vec<Record>> {
+    let paragraphs: Vec<Paragraph> = serde_json::from_str(&object.raw(PARAGRAPHS)?)
         .map_err(|e| object.bad(format!("`{PARAGRAPHS}` are not SQuAD's: {}", why(&e))))?;
     let mut all = vec![];
     for Paragraph { context, qas } in paragraphs {

@@ -1,15 +1,15 @@
 //! What a pass over data files finds without a tokenizer: how many records there are, and a hash of
 //! what they say.
 use super::dataset::Dataset;
+use super::labels::LabelNames;
 use super::record::{Input, Label, Record};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 
 /// What was found in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// The names of all labels.
-    pub names: BTreeSet<String>,
+    pub names: LabelNames,
     /// What was read.
     pub seen: Seen,
 }

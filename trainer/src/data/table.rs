@@ -26,16 +26,16 @@ const CONTENTS: &[Content] = &[
 pub(super) const TSV: Format = Format {
     extensions: &["tsv"],
     contents: CONTENTS,
-    open: |lines, columns, want| match columns.quotes {
-        Quotes::Literal => rows(Cells::Plain(lines), columns, want),
-        Quotes::Csv => rows(Cells::Quoted(Quoted::new(lines, b'\t')), columns, want),
+    open: |source, columns, want| match (columns.quotes, Lines::of(source)?) {
+        (Quotes::Literal, lines) => rows(Cells::Plain(lines), columns, want),
+        (Quotes::Csv, lines) => rows(Cells::Quoted(Quoted::new(lines, b'\t')), columns, want),
     },
 };
 /// CSV's row in the registry.
 pub(super) const CSV: Format = Format {
     extensions: &["csv"],
     contents: CONTENTS,
-    open: |lines, columns, want| rows(Cells::Quoted(Quoted::new(lines, b',')), columns, want),
+    open: |source, columns, want| rows(Cells::Quoted(Quoted::new(Lines::of(source)?, b',')), columns, want),
 };
 
 /// Rows that are looked at to find out whether the first one is a header, and about how many bytes.
@@ -120,7 +120,10 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
     }
     let show = |index: usize| if headed { format!("`{}`", names[index]) } else { format!("column {index}") };
     let chosen = match &form {
-        Form::Cells(at) => Chosen { text: show(at.text), pair: at.pair.map(show), label: at.label.map(show) },
+        Form::Cells(at) => {
+            let (pair, label) = (at.pair.map(show), at.label.map(show));
+            Chosen { text: show(at.text), pair, label, classes: None }
+        }
         Form::Choices(form) => form.chosen(),
     };
     let shape = Shape { names, form, content: want.content, separator: columns.separator() };

@@ -1,17 +1,20 @@
-//! JSONL with words: one object a line, with a list of words and a list of their labels.
+//! Words in objects: a list of words and a list of their labels.
 use super::columns::{Column, Columns};
-use super::format::{Format, Records};
-use super::jsonl::{EXTENSIONS, each_object};
-use super::lines::Lines;
 use super::name::Name;
 use super::object::{Object, kind};
+use super::objects::{self, Form, each_object};
 use super::record::{Chosen, Content, Input, Label, Record, Want};
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
-/// The format's row in the registry.
-pub(super) const FORMAT: Format = Format { extensions: EXTENSIONS, contents: &[Content::Words], open };
+/// What is read of objects, a row of the registry.
+pub(super) const FORM: Form = Form {
+    contents: &[Content::Words],
+    open: |objects, columns, want| {
+        each_object(objects, |path, names| Fields::find(path, names, columns, want))
+    },
+};
 
 /// The usual names of the words' field, and of their labels'.
 const WORDS: [&str; 2] = ["tokens", "words"];
@@ -23,21 +26,33 @@ struct Fields {
     labels: Option<String>,
 }
 
-fn open(lines: Lines, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
-    let labels = want.labels || columns.label.is_some();
-    let find = |path: &Path, first: &Object<'_>| {
-        let label = || field(path, first, &columns.label, &LABELS, "--label-column");
-        let words = field(path, first, &columns.text, &WORDS, "--text-column")?;
+impl Fields {
+    fn find(path: &Path, names: &[String], columns: &Columns, want: Want) -> Result<Fields> {
+        let label = || field(path, names, &columns.label, &LABELS, "--label-column");
+        let words = field(path, names, &columns.text, &WORDS, "--text-column")?;
+        let labels = want.labels || columns.label.is_some();
         Ok(Fields { words, labels: labels.then(label).transpose()? })
-    };
-    let chosen = |fields: &Fields| {
-        let label = fields.labels.as_ref().map(|name| format!("`{name}`"));
-        Chosen { text: format!("`{}`", fields.words), pair: None, label }
-    };
-    each_object(lines, find, chosen, |fields, _, line, object| sentence(fields, line, object))
+    }
 }
 
-fn sentence(Fields { words, labels }: &Fields, line: usize, object: &Object<'_>) -> Result<Record> {
+impl objects::Fields for Fields {
+    fn chosen(&self) -> Chosen {
+        let label = self.labels.as_ref().map(|name| format!("`{name}`"));
+        Chosen { text: format!("`{}`", self.words), pair: None, label, classes: None }
+    }
+    fn label(&self) -> Option<&str> {
+        self.labels.as_deref()
+    }
+    fn inputs(&self) -> Vec<&str> {
+        vec![&self.words]
+    }
+    fn record(&self, object: &Object) -> Result<Record> {
+        sentence(self, object)
+    }
+}
+
+fn sentence(Fields { words, labels }: &Fields, object: &Object) -> Result<Record> {
+    let line = object.line();
     let word = |(i, v): (usize, Value)| match v {
         Value::String(word) if word.trim().is_empty() => {
             Err(object.bad(format!("word {i} of `{words}` is empty")))
@@ -71,17 +86,18 @@ fn sentence(Fields { words, labels }: &Fields, line: usize, object: &Object<'_>)
 /// The field that is named, or the only one with a usual name.
 fn field(
     path: &Path,
-    object: &Object<'_>,
+    names: &[String],
     named: &Option<Column>,
     usual: &[&str],
     option: &'static str,
 ) -> Result<String> {
+    let has = |name: &str| names.iter().any(|have| have == name);
     let found: Vec<String> = match named {
         Some(column) => vec![column.to_string()],
-        None => usual.iter().filter(|name| object.has(name)).map(|n| n.to_string()).collect(),
+        None => usual.iter().filter(|name| has(name)).map(|n| n.to_string()).collect(),
     };
     match found.as_slice() {
-        [one] if object.has(one) => Ok(one.clone()),
+        [one] if has(one) => Ok(one.clone()),
         [] | [_] => {
             let wanted = match named {
                 Some(column) => format!("field `{column}`"),
@@ -90,7 +106,7 @@ fn field(
                     crate::error::list(&usual.iter().map(|n| n.to_string()).collect::<Vec<_>>())
                 ),
             };
-            Err(Error::Column { path: path.into(), wanted, columns: object.names(), option })
+            Err(Error::Column { path: path.into(), wanted, columns: names.to_vec(), option })
         }
         several => {
             let why = format!(

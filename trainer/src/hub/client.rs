@@ -74,7 +74,8 @@ impl<'a> Client<'a> {
     /// The commit and the files of a revision.
     pub fn list(&self, name: &Name) -> Result<Listing> {
         let (repository, revision) = (&name.repository, encoded(&name.revision));
-        let url = format!("{}/api/models/{repository}/revision/{revision}", self.home.endpoint);
+        let kind = name.kind.plural();
+        let url = format!("{}/api/{kind}/{repository}/revision/{revision}", self.home.endpoint);
         let mut answer = self.good(name, None, self.follow(name, false, url, 0, false)?)?;
         let text = answer.body_mut().with_config().limit(LIST).read_to_string();
         let text = text.map_err(|e| self.unreachable(&e))?;
@@ -114,7 +115,9 @@ impl<'a> Client<'a> {
     }
 
     fn url(&self, name: &Name, commit: &str, file: &str) -> String {
-        format!("{}/{}/resolve/{commit}/{}", self.home.endpoint, name.repository, encoded(file))
+        let (endpoint, prefix, repository) = (&self.home.endpoint, name.prefix(), &name.repository);
+        let file = file.split('/').map(encoded).collect::<Vec<_>>().join("/");
+        format!("{endpoint}/{prefix}{repository}/resolve/{commit}/{file}")
     }
     /// The answers along a chain of redirections, which may have to end where the hub's own address
     /// is left.
@@ -176,7 +179,7 @@ impl<'a> Client<'a> {
         let Some(answer) = answers.pop() else { return Err(wrong(name, format!("{endpoint} says nothing"))) };
         let (status, repository) = (answer.status().as_u16(), &name.repository);
         let code = answers.iter().chain([&answer]).find_map(|a| text(a.headers(), "x-error-code"));
-        let page = format!("{endpoint}/{repository}");
+        let (page, kind) = (format!("{endpoint}/{}{repository}", name.prefix()), name.kind.word());
         let why = match (status, code.as_deref(), &self.home.token) {
             (200 | 206, ..) => return Ok(answer),
             (429 | 500.., ..) => {
@@ -194,18 +197,20 @@ impl<'a> Client<'a> {
             }
             (401, ..) => {
                 let token = if self.home.token.is_some() {
-                    "check the name and the token"
+                    "check the name and the token".to_string()
                 } else {
-                    "check the name; for a model that is not public set HF_TOKEN, or log in with `hf auth login`"
+                    format!(
+                        "check the name; for a {kind} that is not public set HF_TOKEN, or log in with `hf auth login`"
+                    )
                 };
-                format!("{endpoint} has no such model, or not for this user (status 401): {token}")
+                format!("{endpoint} has no such {kind}, or not for this user (status 401): {token}")
             }
             (404, Some("RevisionNotFound"), _) => {
-                format!("{endpoint} has the model, but no revision `{}`", name.revision)
+                format!("{endpoint} has the {kind}, but no revision `{}`", name.revision)
             }
             (404, ..) => match file {
                 Some(file) => format!("{endpoint} has no {file} (status 404)"),
-                None => format!("{endpoint} has no such model or revision (status 404): check the name"),
+                None => format!("{endpoint} has no such {kind} or revision (status 404): check the name"),
             },
             _ => format!("{endpoint} answers with status {status} for {}", file.unwrap_or(CONFIG)),
         };

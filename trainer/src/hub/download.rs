@@ -5,7 +5,7 @@ use super::{
     client::{Client, Head, wrong},
     files::{Need, wanted},
     home::Home,
-    name::{Name, is_commit},
+    name::{Name, is_commit, is_file},
 };
 use crate::{
     Error,
@@ -32,14 +32,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// commit.
 pub fn fetch(home: &Home, name: &Name, place: &Place, need: Need, mode: Mode) -> Result<String> {
     let client = Client::new(home);
-    let listing = client.list(name)?;
-    let commit = listing.sha;
-    if !is_commit(&commit) {
-        return Err(wrong(name, format!("{} says that its commit is `{commit}`", home.endpoint)));
-    }
-    // only what lies at the top
-    let is_plain = |path: &String| !path.contains('/') && output::is_name(path);
-    let names: BTreeSet<String> = listing.siblings.into_iter().map(|s| s.path).filter(is_plain).collect();
+    let (commit, mut names) = list(&client, home, name)?;
+    names.retain(|path| !path.contains('/')); // only what lies at the top
     let snapshot = place.snapshot(&commit);
     let source = Source { client, name, place, commit: &commit, snapshot: &snapshot, home, mode };
     let wanted = wanted(&names, need, |index| {
@@ -51,14 +45,41 @@ pub fn fetch(home: &Home, name: &Name, place: &Place, need: Need, mode: Mode) ->
         return Err(wrong(name, format!("{} has no {missing}, which is needed", home.endpoint)));
     }
     wanted.files.iter().try_for_each(|file| source.file(file))?;
-    // that the revision is here is said when it is, and not again: a cache may be there to be read
+    refer(name, place, &commit)?;
+    Ok(commit)
+}
+
+/// The commit of a revision, and its files.
+fn list(client: &Client<'_>, home: &Home, name: &Name) -> Result<(String, BTreeSet<String>)> {
+    let listing = client.list(name)?;
+    let commit = listing.sha;
+    if !is_commit(&commit) {
+        return Err(wrong(name, format!("{} says that its commit is `{commit}`", home.endpoint)));
+    }
+    Ok((commit, listing.siblings.into_iter().map(|s| s.path).filter(|path| is_file(path)).collect()))
+}
+
+/// Asks the hub for the commit of a revision, and its files.
+pub fn look(home: &Home, name: &Name) -> Result<(String, BTreeSet<String>)> {
+    list(&Client::new(home), home, name)
+}
+
+/// Downloads a file of a commit, unless it is in the cache.
+pub fn file(home: &Home, name: &Name, place: &Place, (commit, file): (&str, &str), mode: Mode) -> Result<()> {
+    let snapshot = place.snapshot(commit);
+    Source { client: Client::new(home), name, place, commit, snapshot: &snapshot, home, mode }.file(file)?;
+    refer(name, place, commit)
+}
+
+/// Says that the revision is here when it is, and not again: a cache may be there to be read.
+fn refer(name: &Name, place: &Place, commit: &str) -> Result<()> {
     let reference = place.reference();
     let said = fs::read_to_string(&reference).unwrap_or_default();
     if name.revision != commit && said.trim() != commit {
         make_folder(&reference)?;
         output::write_atomically(reference, commit.as_bytes())?;
     }
-    Ok(commit)
+    Ok(())
 }
 
 /// A commit that files are fetched of.
@@ -88,7 +109,8 @@ impl Source<'_> {
         let blob = self.place.folder.join("blobs").join(&head.etag);
         self.blob(file, &head, &blob).map_err(broke_off)?;
         make_folder(&link)?;
-        Ok(put_link(&blob, &link).map_err(failed(&link))?)
+        let depth = 2 + file.matches('/').count();
+        Ok(put_link(&blob, &link, depth).map_err(failed(&link))?)
     }
     fn blob(&self, file: &str, head: &Head, blob: &Path) -> Result<()> {
         let is_there = || fs::metadata(blob).is_ok_and(|found| found.len() == head.size);
@@ -221,18 +243,20 @@ fn hash(file: &mut File) -> io::Result<String> {
     io::copy(file, &mut hash)?;
     Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
-/// A link to a blob under a file's name, in one moment; a copy where there are no links.
-fn put_link(blob: &Path, link: &Path) -> io::Result<()> {
+/// A link to a blob under a file's name, so many directories below that of the repository, in one moment; a
+/// copy where there are no links.
+fn put_link(blob: &Path, link: &Path, depth: usize) -> io::Result<()> {
     let folder = link.parent().unwrap_or(link);
-    let beside = tempfile::Builder::new().prefix(".link-").make_in(folder, |path| make_link(blob, path))?;
+    let beside =
+        tempfile::Builder::new().prefix(".link-").make_in(folder, |path| make_link(blob, path, depth))?;
     beside.into_temp_path().persist(link).map_err(|e| e.error)
 }
 #[cfg(unix)]
-fn make_link(blob: &Path, path: &Path) -> io::Result<()> {
+fn make_link(blob: &Path, path: &Path, depth: usize) -> io::Result<()> {
     let name = blob.file_name().unwrap_or_default();
-    std::os::unix::fs::symlink(Path::new("../../blobs").join(name), path)
+    std::os::unix::fs::symlink(Path::new(&"../".repeat(depth)).join("blobs").join(name), path)
 }
 #[cfg(not(unix))]
-fn make_link(blob: &Path, path: &Path) -> io::Result<()> {
+fn make_link(blob: &Path, path: &Path, _: usize) -> io::Result<()> {
     fs::copy(blob, path).map(drop)
 }

@@ -1,4 +1,5 @@
-//! Models of the Hugging Face hub, by paths such as `hf:OWNER/NAME@REVISION`.
+//! Models of the Hugging Face hub, by paths such as `hf:OWNER/NAME@REVISION`, and its data sets
+//! ([`Repository`]).
 //!
 //! [`find`] gives the directory that such a path stands for, in the cache that all programs share
 //! (`home.rs`). With the feature `hub` what is missing there is downloaded; without it, with
@@ -16,15 +17,19 @@ mod download;
 mod files;
 mod home;
 mod name;
+mod repository;
 
+pub(crate) use cache::files_below;
 pub use files::Need;
 pub(crate) use files::is_companion;
+pub use repository::{Repository, file};
 
 use crate::{Error, Result, reports::progress::Mode};
 use cache::Place;
 use home::Home;
-use name::{Name, is_commit};
+use name::{Kind, Name, is_commit};
 use std::{
+    collections::BTreeSet,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -93,11 +98,14 @@ pub fn pinned(path: &Path, commit: &str) -> Result<PathBuf> {
     }
 }
 
-/// What to say of a model that is neither here nor to be had.
+/// What to say of a repository that is neither here nor to be had.
 fn absent(name: &Name, missing: &str, why: &str) -> Error {
     let revision =
         name.to_string().split_once('@').map(|(_, r)| format!(" --revision {r}")).unwrap_or_default();
-    let repository = &name.repository;
+    let repository = match name.kind {
+        Kind::Model => name.repository.clone(),
+        Kind::Dataset => format!("{} --repo-type dataset", name.repository),
+    };
     let fill = format!(
         "`hf download {repository}{revision}` of Python's huggingface_hub (before its version 1: `huggingface-cli \
          download`) fills the cache"
@@ -105,12 +113,34 @@ fn absent(name: &Name, missing: &str, why: &str) -> Error {
     Error::Hub { model: name.to_string(), why: format!("{missing}, and {why}; {fill}") }
 }
 
-#[cfg(not(feature = "hub"))]
-fn fetch(home: &Home, _: &Name, _: &Place, _: Need, _: Mode) -> std::result::Result<String, Failed> {
-    let _ = (&home.endpoint, &home.token, &home.authorities); // nobody is asked
-    Err(Failed::Unasked("this program was built without the feature `hub`, which downloads".into()))
+/// Why nobody is asked, if that is so.
+fn ask(home: &Home) -> std::result::Result<(), Failed> {
+    let _ = (&home.endpoint, &home.token, &home.authorities);
+    let why = match (cfg!(feature = "hub"), home.offline) {
+        (false, _) => "this program was built without the feature `hub`, which downloads",
+        (true, true) => "HF_HUB_OFFLINE is set, so nothing is downloaded",
+        (true, false) => return Ok(()),
+    };
+    Err(Failed::Unasked(why.into()))
 }
-#[cfg(feature = "hub")]
+
+/// Without the feature nobody gets beyond [`ask`].
+#[cfg(not(feature = "hub"))]
+mod download {
+    use super::*;
+    type Result<T> = std::result::Result<T, Failed>;
+
+    pub fn fetch(home: &Home, _: &Name, _: &Place, _: Need, _: Mode) -> Result<String> {
+        ask(home).map(|()| String::new())
+    }
+    pub fn look(home: &Home, _: &Name) -> Result<(String, BTreeSet<String>)> {
+        ask(home).map(|()| Default::default())
+    }
+    pub fn file(home: &Home, _: &Name, _: &Place, _: (&str, &str), _: Mode) -> Result<()> {
+        ask(home)
+    }
+}
+
 fn fetch(
     home: &Home,
     name: &Name,
@@ -118,8 +148,24 @@ fn fetch(
     need: Need,
     mode: Mode,
 ) -> std::result::Result<String, Failed> {
-    match home.offline {
-        true => Err(Failed::Unasked("HF_HUB_OFFLINE is set, so nothing is downloaded".into())),
-        false => download::fetch(home, name, place, need, mode),
-    }
+    ask(home)?;
+    download::fetch(home, name, place, need, mode)
+}
+
+/// The commit of a revision, and its files.
+fn look(home: &Home, name: &Name) -> std::result::Result<(String, BTreeSet<String>), Failed> {
+    ask(home)?;
+    download::look(home, name)
+}
+
+/// Sees to it that a file of a commit is in the cache.
+fn download_file(
+    home: &Home,
+    name: &Name,
+    place: &Place,
+    file: (&str, &str),
+    mode: Mode,
+) -> std::result::Result<(), Failed> {
+    ask(home)?;
+    download::file(home, name, place, file, mode)
 }

@@ -9,7 +9,6 @@ use super::several::Named;
 use super::task_runs::{SHARED, held_out, named};
 use engraft::{
     Error, Result,
-    data::expand,
     learner::{Backbone, Learner},
     reports::{heat_map::svg, metrics::Metric, progress::Mode, transfer::Transfer},
     run::evaluate::{Encoded, evaluate},
@@ -103,10 +102,9 @@ fn stages(s: &Settings, order: &[String], backbone: &Backbone) -> Result<Vec<Sta
         let eval = held_out(s, &named, &tokens)?;
         let alone =
             Settings { tasks: None, order: None, shared: false, sampling: None, ..named.settings.clone() };
-        let expanded = |paths: Option<Vec<PathBuf>>| paths.map(|paths| expand(&paths)).transpose();
-        let (train, eval_on) = (expanded(alone.train.clone())?, expanded(alone.eval.clone())?);
         let name = Some(if s.shared { SHARED.into() } else { named.name.clone() });
-        let settings = Settings { name, train, eval: eval_on, ..alone };
+        let mut settings = Settings { name, ..alone };
+        settings.expand(Mode::detect(s.quiet))?;
         Ok(Stage { named, settings, metric, eval })
     };
     let within = |named: Named| {

@@ -10,6 +10,7 @@ use engraft::{
     Error,
     data::{Columns, Content, Dataset, Files, Want, expand},
     learner::Learner,
+    reports::progress::Mode,
     run::evaluate::Encoded,
     serving::Bank,
     tasks::{Purpose, TaskType},
@@ -52,7 +53,7 @@ impl Mixed {
         let columns = Columns { adapter: g.adapter_column.clone(), ..s.columns() };
         let content = content(g.task.as_deref(), &known)?;
         let want = Want { content, labels: purpose == Purpose::Evaluate };
-        let files = Files::new(&expand(input)?, &columns, want)?;
+        let files = Files::new(&expand(input, purpose, Mode::detect(run.quiet))?, &columns, want)?;
         let (data, rows) = rows(&files, &known)?;
         note(files.notes(), run.quiet);
 

@@ -39,7 +39,7 @@ pub fn train_mixed(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<End
                 );
                 return Err(Error::line(&file, line, why));
             }
-            let task = (kind.learn)(&learned.name(), labels, &s.told());
+            let task = (kind.learn)(&learned.name(), labels.into(), &s.told());
             let task = task.map_err(|e| e.within(WORDS.0, &name))?;
             all.push(Named::new((name.clone(), s.of_adapter(&name)), kind, &*task, &file));
         }

@@ -9,6 +9,7 @@ use engraft::{
     Error,
     data::{Content, Dataset, Files, Want, expand},
     learner::{Backbone, Learner},
+    reports::progress::Mode,
     routing::{Routed, Router},
     run::evaluate::Encoded,
     tasks::Purpose,
@@ -80,7 +81,7 @@ impl Routing {
 /// The texts of files.
 fn read(input: &[PathBuf], s: &Settings) -> engraft::Result<Dataset> {
     let want = Want { content: Content::Texts, labels: false };
-    let files = Files::new(&expand(input)?, &s.columns(), want)?;
+    let files = Files::new(&expand(input, Purpose::Predict, Mode::detect(s.quiet))?, &s.columns(), want)?;
     let all = whole(&files)?;
     note(files.notes(), s.quiet);
     Ok(all)

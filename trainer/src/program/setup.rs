@@ -126,7 +126,7 @@ pub fn to_be_counted(stream: &Stream<'_>, recipe: &Recipe) -> Option<String> {
 /// The task that training data sets, and what was found in the data, if it was looked at for that.
 pub fn learn(task: &TaskType, files: &Files, told: &Told) -> Result<(Box<dyn Task>, Option<Survey>)> {
     let found = task.classes.then(|| files.survey()).transpose()?;
-    let names = found.iter().flat_map(|survey| survey.names.iter().cloned()).collect();
+    let names = found.as_ref().map(|survey| survey.names.clone()).unwrap_or_default();
     Ok(((task.learn)(&files.name(), names, told)?, found))
 }
 

@@ -59,7 +59,7 @@ fn open(kind: &TaskType, s: &Settings, purpose: Purpose) -> Result<Files> {
         Purpose::Train => (&s.train, "train"),
         Purpose::Evaluate | Purpose::Predict => (&s.eval, "eval"),
     };
-    let paths = expand(paths.as_deref().ok_or_else(|| needed(option))?)?;
+    let paths = expand(paths.as_deref().ok_or_else(|| needed(option))?, purpose, Mode::detect(s.quiet))?;
     files((kind, &s.told()), &paths, &s.columns(), purpose)
 }
 

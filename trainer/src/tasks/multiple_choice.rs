@@ -42,7 +42,7 @@ pub(super) const TASK: TaskType = TaskType {
     headless: false,
     learn: |_, names, told| {
         told.nothing(NAME)?;
-        Ok(Box::new(MultipleChoice::new(names.len())))
+        Ok(Box::new(MultipleChoice::new(names.found().len())))
     },
     known: |names, told| {
         told.nothing(NAME)?;

@@ -2,7 +2,7 @@
 use super::{by_record::by_record, top::Top};
 use crate::{
     Error, Result,
-    data::{Content, Dataset},
+    data::{Content, Dataset, LabelNames},
     reports::{
         by_example::{ExamplePrediction, Statistic},
         metrics::{Metric, Metrics},
@@ -16,16 +16,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::{collections::BTreeSet, path::Path};
 
-/// What data is read for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To learn from.
-    Train,
-    /// To compare predictions with its labels.
-    Evaluate,
-    /// To predict its labels, which need not be there.
-    Predict,
-}
+pub use crate::data::Purpose;
 
 /// What goes from one part of a data set to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -227,7 +218,7 @@ pub trait Task: Send + Sync {
 
 /// Makes the task of training data: from the path that errors name, the names of all labels in it,
 /// and what the task is told.
-pub type Learn = fn(&Path, BTreeSet<String>, &Told) -> Result<Box<dyn Task>>;
+pub type Learn = fn(&Path, LabelNames, &Told) -> Result<Box<dyn Task>>;
 
 /// What a task is told besides its data: the values of its own options, by their names.
 #[derive(Clone, Debug, Default, PartialEq)]

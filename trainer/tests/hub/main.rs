@@ -1,5 +1,7 @@
-//! Models of the hub, by `hf:OWNER/NAME`, as a user names them: from a server of this test's own,
+//! Models and data sets of the hub, by `hf:OWNER/NAME` and `hf:datasets/OWNER/NAME`, as a user names them: from a server of this test's own,
 //! and from the cache. Nothing here needs a network.
+#[cfg(feature = "hub")]
+mod data;
 #[cfg(feature = "hub")]
 mod downloads;
 #[cfg(feature = "hub")]

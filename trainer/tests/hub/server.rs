@@ -25,6 +25,8 @@ pub struct Request {
 /// What is served, and what goes wrong with it.
 #[derive(Default)]
 pub struct State {
+    /// Whether `tiny/demo` is a data set, and no model.
+    pub is_data: bool,
     /// Of `tiny/demo`.
     pub files: BTreeMap<String, Vec<u8>>,
     pub commit: String,
@@ -114,7 +116,7 @@ impl Drop for Hub {
 
 /// What the CDN has.
 pub fn is_large(name: &str) -> bool {
-    [".safetensors", ".bin"].iter().any(|end| name.ends_with(end))
+    [".safetensors", ".bin", ".parquet"].iter().any(|end| name.ends_with(end))
 }
 pub fn etag(name: &str, bytes: &[u8]) -> String {
     let hash: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
@@ -199,6 +201,7 @@ fn reply(request: &Request, state: &mut State, cdn: SocketAddr) -> Reply {
     }
     let refused = |status, code: &str| Reply::new(status, &[("X-Error-Code", code.into())], b"");
     let parts: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
+    let of_data = parts.get(1) == Some(&"datasets") || parts[0] == "datasets";
     match parts[..] {
         ["api", "models", "tiny", "gated", ..] => match request.headers.contains_key("authorization") {
             true => refused(403, "GatedRepo"),
@@ -207,7 +210,7 @@ fn reply(request: &Request, state: &mut State, cdn: SocketAddr) -> Reply {
         ["api", "models", "old", "demo", "revision", revision] => {
             Reply::new(307, &[("Location", format!("/api/models/tiny/demo/revision/{revision}"))], b"")
         }
-        ["api", "models", "tiny", "demo", "revision", revision] => {
+        ["api", "models" | "datasets", "tiny", "demo", "revision", revision] if of_data == state.is_data => {
             if let Some(status) = state.status {
                 return Reply::new(status, &[], b"");
             }
@@ -215,13 +218,17 @@ fn reply(request: &Request, state: &mut State, cdn: SocketAddr) -> Reply {
                 return missing("RevisionNotFound");
             }
             let others = ["README.md", "onnx/model.onnx", "tf_model.h5", "../evil.json"].map(String::from);
+            let others = others.into_iter().filter(|name| !state.is_data || name.starts_with(".."));
             let names = state.files.keys().cloned().chain(others);
             let siblings: Vec<_> = names.map(|name| serde_json::json!({"rfilename": name})).collect();
             let list = serde_json::json!({"id": "tiny/demo", "sha": state.commit, "siblings": siblings});
             Reply::new(200, &[], list.to_string().as_bytes())
         }
-        ["api", ..] if parts[1] == "models" => refused(401, "RepoNotFound"),
-        ["tiny", "demo", "resolve", commit, name] if commit == state.commit => {
+        ["api", "models" | "datasets", ..] => refused(401, "RepoNotFound"),
+        ["tiny", "demo", "resolve", commit, ..] | ["datasets", "tiny", "demo", "resolve", commit, ..]
+            if commit == state.commit && of_data == state.is_data =>
+        {
+            let name = &parts[if of_data { 5 } else { 4 }..].join("/");
             let Some(bytes) = state.files.get(name) else { return missing("EntryNotFound") };
             let etag = etag(name, bytes);
             if is_large(name) {
@@ -232,7 +239,8 @@ fn reply(request: &Request, state: &mut State, cdn: SocketAddr) -> Reply {
             }
             Reply::new(307, &[("Location", format!("/cached/{name}"))], b"Temporary redirect")
         }
-        ["cached", name] => {
+        ["cached", ..] => {
+            let name = &parts[1..].join("/");
             let bytes = state.files.get(name).cloned().unwrap_or_default();
             let etag = format!("W/\"{}\"", etag(name, &bytes));
             Reply::new(200, &[("ETag", etag), ("X-Repo-Commit", state.commit.clone())], &bytes)

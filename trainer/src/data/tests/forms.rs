@@ -1,5 +1,6 @@
 //! Files as other programs write them.
 use super::*;
+use crate::reports::progress::Mode;
 
 #[test]
 fn pandas_row_numbers_are_a_column_without_a_name() {
@@ -130,14 +131,14 @@ fn several_files_are_one_data_set() {
     std::fs::write(path("[d].tsv"), "text\tlabel\nfive\n").unwrap();
     let files = |names: &[&str]| {
         let paths: Vec<_> = names.iter().map(|n| path(n)).collect();
-        Files::new(&expand(&paths)?, &Columns::default(), LABELS)
+        Files::new(&expand(&paths, Purpose::Train, Mode::Quiet)?, &Columns::default(), LABELS)
     };
     let all = files(&["b.csv", "a.tsv.gz", "c.jsonl"]).unwrap();
     let texts = |files: &Files| -> Vec<String> {
         files.read().unwrap().records.iter().map(|r| r.text().into_owned()).collect()
     };
     assert_eq!(texts(&all), ["one", "two", "three", "four"]);
-    assert_eq!(all.survey().unwrap().names.into_iter().collect::<Vec<_>>(), ["1", "x", "y", "z"]);
+    assert_eq!(all.survey().unwrap().names.found().iter().collect::<Vec<_>>(), ["1", "x", "y", "z"]);
     assert_eq!(all.parts().map(|part| part.unwrap().path).collect::<Vec<_>>().len(), 3);
     assert_eq!(texts(&files(&["[abc]*"]).unwrap()), ["three", "one", "two", "four"], "in the order of names");
     let refused = |names: &[&str]| files(names).and_then(|f| f.read()).unwrap_err().to_string();
@@ -159,9 +160,15 @@ fn a_format_may_be_asked_for() {
     assert_eq!(asked("a.log", "csv", "text,label\na,x\n").unwrap().len(), 1);
     assert_eq!(asked("a.csv", "jsonl", "{\"text\":\"a\",\"label\":\"x\"}").unwrap().len(), 1);
     let error = asked("a.csv", "conll", "a O\n").unwrap_err();
-    assert_eq!(error, "`format` cannot be `conll`: for this task it is tsv, csv, jsonl or ndjson");
+    assert_eq!(
+        error,
+        "`format` cannot be `conll`: for this task it is tsv, csv, jsonl, ndjson, parquet or arrow"
+    );
     let stdin = Files::new(&["-".into()], &Columns::default(), LABELS).unwrap_err().to_string();
-    assert_eq!(stdin, "stdin: nothing says how to read it: pass --format tsv, csv, jsonl or ndjson");
+    assert_eq!(
+        stdin,
+        "stdin: nothing says how to read it: pass --format tsv, csv, jsonl, ndjson, parquet or arrow"
+    );
 }
 
 #[test]

@@ -3,10 +3,12 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use super::*;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 mod forms;
 mod labels;
+mod sets;
+mod tables;
 
 const LABELS: Want = Want { content: Content::Texts, labels: true };
 const TEXTS: Want = Want { content: Content::Texts, labels: false };
@@ -165,9 +167,9 @@ fn bad_files_are_named() {
     assert_eq!(refused("a.tsv", ""), "a.tsv: the file is empty");
     assert_eq!(refused("a.jsonl", "\u{feff} \n\n"), "a.jsonl: the file is empty");
     assert_eq!(refused("a.csv", "text,label\n"), "a.csv: the file has a header but no rows");
-    assert!(refused("a.json", "{}").contains(".tsv, .csv, .jsonl or .ndjson"));
-    assert!(refused("data", "{}").contains(".tsv, .csv, .jsonl or .ndjson"));
-    assert!(refused("data.gz", "{}").contains(".tsv, .csv, .jsonl or .ndjson"));
+    assert!(refused("a.json", "{}").contains(".tsv, .csv, .jsonl, .ndjson, .parquet or .arrow"));
+    assert!(refused("data", "{}").contains(".tsv, .csv, .jsonl, .ndjson, .parquet or .arrow"));
+    assert!(refused("data.gz", "{}").contains(".tsv, .csv, .jsonl, .ndjson, .parquet or .arrow"));
     assert!(refused("a.tsv", b"\xff\xfea\0").contains("UTF-16"));
     let files = Files::new(&["no/such.tsv".into()], &Columns::default(), LABELS).unwrap();
     let error = files.read().unwrap_err().to_string();

@@ -36,7 +36,12 @@ pub fn run(e: &Eval) -> Result<()> {
     let reading = e.labels.over(e.reading.options());
     let Loaded { learner, task, told, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
     let generating = e.generating(&learner, &tokenizer)?;
-    let files = files((task, &told), &expand(&e.data)?, &columns, Purpose::Evaluate)?;
+    let files = files(
+        (task, &told),
+        &expand(&e.data, Purpose::Evaluate, Mode::detect(e.run.quiet))?,
+        &columns,
+        Purpose::Evaluate,
+    )?;
     let encoded = match e.predictions {
         Some(_) => Encoded::read_by_example(&files, &learner, &tokenizer)?,
         None => Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?,

@@ -12,7 +12,7 @@ use engraft::{
     data::{Columns, expand},
     generation::{self, Generated, Said, can_generate, generate},
     learner::{Backbone, Learner},
-    reports::report::json_line,
+    reports::{progress::Mode, report::json_line},
     tasks::{Purpose, TaskType, Told, one_line},
     text::tokenizer::Tokenizer,
 };
@@ -110,8 +110,13 @@ fn prompts(g: &Generate, s: &Settings, kind: &TaskType, backbone: &Backbone) -> 
         true => g.prompt.clone(),
         false => {
             let columns = Columns { pair: None, label: None, ..s.columns() };
-            let data =
-                files((kind, &Told::default()), &expand(&g.input)?, &columns, Purpose::Predict)?.read()?;
+            let data = files(
+                (kind, &Told::default()),
+                &expand(&g.input, Purpose::Predict, Mode::detect(g.run.quiet))?,
+                &columns,
+                Purpose::Predict,
+            )?
+            .read()?;
             data.records.iter().map(|r| r.text().into_owned()).collect()
         }
     };

@@ -44,7 +44,12 @@ pub fn run(p: &Predict) -> Result<()> {
     let encoded = match data {
         Some(data) => Encoded::new(data, &learner, &tokenizer, Purpose::Predict)?,
         None => {
-            let files = files((task, &told), &expand(&p.input)?, &columns, Purpose::Predict)?;
+            let files = files(
+                (task, &told),
+                &expand(&p.input, Purpose::Predict, Mode::detect(p.run.quiet))?,
+                &columns,
+                Purpose::Predict,
+            )?;
             let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
             note(files.notes(), p.run.quiet);
             encoded

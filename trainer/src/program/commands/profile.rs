@@ -7,7 +7,6 @@ use crate::program::{
 };
 use anyhow::{Context, Result};
 use engraft::{
-    data::expand,
     demo,
     reports::{
         place::check_file,
@@ -26,7 +25,7 @@ use engraft::{
 
 pub fn run(p: &Profile) -> Result<()> {
     let mut s = p.settings()?;
-    s.train = s.train.map(|paths| expand(&paths)).transpose()?;
+    s.expand(Mode::detect(s.quiet))?;
     if let Some(file) = &p.trace {
         check_file(file)?;
     }

@@ -48,7 +48,12 @@ pub fn run(p: &Prune) -> Result<()> {
     }
     let reading = Options { label_column: p.label_column.clone(), ..p.reading.options() };
     let Loaded { learner, task, told, tokenizer, columns } = load(&p.grafted, reading, &p.run)?;
-    let files = files((task, &told), &expand(&p.data)?, &columns, Purpose::Evaluate)?;
+    let files = files(
+        (task, &told),
+        &expand(&p.data, Purpose::Evaluate, Mode::detect(p.run.quiet))?,
+        &columns,
+        Purpose::Evaluate,
+    )?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?;
     note(files.notes(), p.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), p.run.quiet);

@@ -83,7 +83,7 @@ impl Texts<'_> {
         paths: &[PathBuf],
         name: &str,
     ) -> engraft::Result<(Array2<f32>, Array2<f32>)> {
-        let data = self.data(of, paths)?;
+        let data = self.data(of, paths, Purpose::Train)?;
         if data.len() < 2 {
             return Err(Error::file(&data.path, "a router needs two texts at least"));
         }
@@ -95,11 +95,16 @@ impl Texts<'_> {
     }
     /// Vectors of all texts of files.
     fn read(&self, of: &Settings, paths: &[PathBuf], name: &str) -> engraft::Result<Array2<f32>> {
-        self.vectors(&self.data(of, paths)?, name)
+        self.vectors(&self.data(of, paths, Purpose::Evaluate)?, name)
     }
-    fn data(&self, of: &Settings, paths: &[PathBuf]) -> engraft::Result<Dataset> {
+    fn data(&self, of: &Settings, paths: &[PathBuf], split: Purpose) -> engraft::Result<Dataset> {
         let kind = task(of.task.as_ref())?.unwrap_or(TASKS[0]);
-        let files = files((kind, &of.told()), &expand(paths)?, &of.columns(), Purpose::Predict)?;
+        let files = files(
+            (kind, &of.told()),
+            &expand(paths, split, Mode::detect(self.r.run.quiet))?,
+            &of.columns(),
+            Purpose::Predict,
+        )?;
         let all = whole(&files)?;
         note(files.notes(), self.r.run.quiet);
         Ok(all)

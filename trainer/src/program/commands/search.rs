@@ -9,7 +9,6 @@ use crate::program::{
 use anyhow::Result;
 use engraft::{
     Error,
-    data::expand,
     reports::{progress::Mode, report::json_line},
 };
 
@@ -22,10 +21,8 @@ pub fn run(args: &Search) -> Result<()> {
     if s.model.is_none() {
         return Err(Error::Needs { option: "search", needs: "model" }.into());
     }
-    for paths in [&mut s.train, &mut s.eval].into_iter().flatten() {
-        *paths = expand(paths)?;
-    }
     let mode = Mode::detect(s.quiet);
+    s.expand(mode)?;
     if mode != Mode::Quiet {
         tell(&format!("searching with {} trials; {}", plan.trials, plan.space.display()));
     }

@@ -23,7 +23,12 @@ pub fn run(s: &Shares) -> Result<()> {
     if learner.setup().fusions().is_empty() {
         bail!("there is no fusion in `{}`, and so no shares of adapters", learner.setup());
     }
-    let files = files((task, &told), &expand(&s.data)?, &columns, Purpose::Predict)?;
+    let files = files(
+        (task, &told),
+        &expand(&s.data, Purpose::Predict, Mode::detect(s.run.quiet))?,
+        &columns,
+        Purpose::Predict,
+    )?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
     note(files.notes(), s.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), s.run.quiet);

@@ -16,7 +16,6 @@ use crate::program::{
 use anyhow::Result;
 use engraft::{
     Error,
-    data::expand,
     demo::{unpack, unpack_backbone},
     learner::{Learner, Part},
     reports::{
@@ -57,10 +56,8 @@ fn run_with(t: &Train, settle: impl FnOnce(&mut Settings) -> engraft::Result<()>
     } else if s.model.is_none() {
         s.model = Some(unpack_backbone(&s.out)?);
     }
-    for paths in [&mut s.train, &mut s.eval].into_iter().flatten() {
-        *paths = expand(paths)?;
-    }
     let (mode, mut common) = (Mode::detect(s.quiet), Common::default());
+    s.expand(mode)?;
     let head_only = match is_demo
         && s.variant.is_none()
         && s.series().is_none()

@@ -40,8 +40,9 @@ pub use texts::{Layers, ReductionFactor, ScalingChoice};
 pub use variant::{Variant, names_a_directory};
 
 use engraft::adapters::methods::METHODS;
-use engraft::data::Columns;
+use engraft::data::{Columns, Purpose, expand};
 use engraft::engine::{Activations, Keep};
+use engraft::reports::progress::Mode;
 use engraft::run::{
     recipe::{Recipe, Reports},
     schedule::Warmup,
@@ -221,6 +222,16 @@ impl Settings {
     /// One of the runs of these settings whose rows name their adapters.
     pub fn of_adapter(&self, name: &str) -> Self {
         Self { name: Some(name.into()), out: self.out.join(name), ..self.clone() }
+    }
+
+    /// Puts the files that its data stand for in their place.
+    pub fn expand(&mut self, mode: Mode) -> Result<()> {
+        for (paths, purpose) in [(&mut self.train, Purpose::Train), (&mut self.eval, Purpose::Evaluate)] {
+            if let Some(paths) = paths {
+                *paths = expand(paths, purpose, mode)?;
+            }
+        }
+        Ok(())
     }
 
     /// The file that says what the run is.

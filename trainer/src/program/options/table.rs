@@ -41,13 +41,15 @@ options! {
         /// How the products with the frozen backbone are computed; 8-bit integers are an
         /// approximation, and two to three times faster where the processor has VNNI
         [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use;
-        /// Training data: for texts .tsv, .csv or .jsonl files, for words .conll, .conllu or
-        /// .jsonl, for documents .txt or a column of texts, for questions SQuAD's .json or .jsonl,
-        /// for choices .jsonl or tables, each perhaps packed as .gz; names,
-        /// patterns such as 'data/*.tsv', or - for the standard input; the built-in demonstration
-        /// if there is none
+        /// Training data: .parquet, .arrow or .jsonl files for every task, for texts .tsv or .csv as well,
+        /// for words .conll or .conllu, for documents .txt, for questions SQuAD's .json, for choices .tsv
+        /// or .csv, each perhaps packed as .gz; names, patterns such as 'data/*.tsv', - for the standard
+        /// input, a directory of `datasets` (DIR[:SPLIT]) or a data set of the hub
+        /// (hf:datasets/OWNER/NAME[@REVISION][:CONFIG][:SPLIT], or /FILE behind it), of which `train` is
+        /// read if no split is named; the built-in demonstration if there is none
         [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"], Each;
-        /// Data to evaluate on while training
+        /// Data to evaluate on while training; of a data set `validation` if no split is named, and
+        /// never `test`
         [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run, Each;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
