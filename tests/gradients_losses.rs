@@ -244,6 +244,66 @@ fn labels_that_each_are_there_or_not() {
     }
 }
 
+/// How far softmax(s z) is from q, row by row.
+fn divergence(z: &[f64], q: &[f64], s: f64, classes: usize) -> f64 {
+    let row = |(z, q): (&[f64], &[f64])| {
+        let all = z.iter().map(|z| (s * z).exp()).sum::<f64>().ln();
+        let one = |(z, q): (&f64, &f64)| if *q > 0.0 { q * (q.ln() - s * z + all) } else { 0.0 };
+        z.iter().zip(q).map(one).sum::<f64>()
+    };
+    z.chunks(classes).zip(q.chunks(classes)).map(row).sum()
+}
+#[test]
+fn divergence_from_a_teacher() {
+    for (rows, classes, s) in [(1, 1, 1.0f32), (1, 2, 0.5), (5, 2, 2.0), (7, 11, 0.25)] {
+        // every third row has no target
+        let weights = support::noise(3, rows * classes).into_iter().map(|x| x.abs() + 0.01);
+        let mut q: Vec<f32> = weights.collect();
+        for (i, row) in q.chunks_mut(classes).enumerate() {
+            let sum: f32 = row.iter().sum();
+            row.iter_mut().for_each(|q| *q = if i % 3 == 2 { 0.0 } else { *q / sum });
+        }
+        check(
+            &format!("divergence {rows} {classes} {s}"),
+            Pass::gradients(),
+            &[leaf(1, &[rows, classes])],
+            |cx, w| {
+                let z = input(cx, w[0].clone(), &pack([rows]));
+                assert!(cx.divergence(&z, &q[1..], s).is_err());
+                cx.divergence(&z, &q, s).unwrap()
+            },
+            |x| vec![divergence(&x[0], &wide(&q), s.into(), classes)],
+        );
+    }
+}
+
+#[test]
+fn rows_of_length_one() {
+    for (rows, cols) in [(1, 1), (1, 3), (5, 4)] {
+        check(
+            &format!("unit_rows {rows} {cols}"),
+            Pass::gradients(),
+            &[leaf(1, &[rows, cols])],
+            |cx, w| {
+                let x = input(cx, w[0].clone(), &pack([rows]));
+                cx.unit_rows(&x).unwrap()
+            },
+            |x| {
+                let row = |x: &[f64]| {
+                    let length = x.iter().map(|x| x * x).sum::<f64>().sqrt();
+                    x.iter().map(|x| x / length).collect::<Vec<f64>>()
+                };
+                x[0].chunks(cols).flat_map(row).collect()
+            },
+        );
+    }
+    let device = support::cpu();
+    let mut cx = Cx::new(&device, &Plain, Pass::infer());
+    let x =
+        Act::new(device.upload(Class::Scratch, &[0.0f32, 0.0, 3.0, -4.0]).unwrap(), 2, pack([2])).unwrap();
+    assert_eq!(cx.unit_rows(&x).unwrap().read().unwrap(), [0.0, 0.0, 0.6, -0.8], "zeros stay");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

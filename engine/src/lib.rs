@@ -17,7 +17,7 @@
 //! * [`ops`]: the differentiable operations, one file each
 //! * [`site`]: the places where a model asks and an adapter answers
 //! * [`checkpoint`]: safetensors in and out
-//! * [`optim`]: AdamW, which takes `Param`s and nothing else
+//! * [`optim`]: AdamW, which takes `Param`s and nothing else; [`sgd`]: plain gradient descent
 //! * [`output`]: files that are written whole or not at all
 #![forbid(unsafe_code)]
 
@@ -37,6 +37,7 @@ mod pending;
 mod profile_scope;
 mod saved;
 pub mod segment;
+pub mod sgd;
 pub mod site;
 mod source;
 pub mod tape;
@@ -57,6 +58,7 @@ pub use layers::{Linear, LinearRef, Norm, NormKind, NormRef};
 pub use ops::{LowRank, Rows};
 pub use optim::{AdamW, Moments, Rule};
 pub use pending::Pending;
+pub use sgd::Sgd;
 pub use site::{Part, Point, Prefix, Site, SiteInfo, SiteKind, SiteNorm};
 pub use source::{Fresh, Source};
 pub use tape::{Backward, Cx, Hooks, Pass, Plain, first_touched};

@@ -180,6 +180,6 @@ impl AdamW {
 
 /// What to multiply gradients with so that their norm is at most `max`: min(1, max / (norm +
 /// 1e-6)), as `torch.nn.utils.clip_grad_norm_`. A `max` of 0 clips nothing.
-fn clip_factor(norm: f64, max: f64) -> f64 {
+pub(crate) fn clip_factor(norm: f64, max: f64) -> f64 {
     if max > 0.0 { (max / (norm + 1e-6)).min(1.0) } else { 1.0 }
 }

@@ -90,6 +90,11 @@ impl ParamSet {
     pub fn new() -> ParamSet {
         ParamSet::default()
     }
+    /// A set without members whose places are behind so many others: what trains beside the members
+    /// of another set.
+    pub fn behind(places: usize) -> ParamSet {
+        ParamSet { elements: vec![0; places] }
+    }
     /// A new member. The values must be f32.
     pub fn param(&mut self, name: &str, tensor: Tensor, role: Role) -> Result<Param> {
         if tensor.buffer().dtype() != DType::F32 {
@@ -105,7 +110,7 @@ impl ParamSet {
         self.elements.push(tensor.elements());
         Ok(Param { slot: self.elements.len() - 1, name: name.into(), role, tensor })
     }
-    /// Members.
+    /// Members, and places in front of them.
     pub fn len(&self) -> usize {
         self.elements.len()
     }

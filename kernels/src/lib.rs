@@ -31,6 +31,7 @@ pub mod bottleneck;
 pub mod convert;
 pub mod cross_entropy;
 pub mod cross_entropy_of_rows;
+pub mod divergence;
 pub mod dropout;
 pub mod elementwise;
 pub mod gated;
@@ -76,6 +77,7 @@ pub const KERNELS: &[Kernel] = &[
     cross_entropy_of_rows::KERNEL,
     vocabulary_loss::KERNEL,
     pointwise_loss::KERNEL,
+    divergence::KERNEL,
     gated::KERNEL,
     rotary::KERNEL,
     mixture::KERNEL,

@@ -9,6 +9,7 @@ mod bottleneck;
 mod columns;
 mod cross_entropy;
 mod cross_entropy_of_rows;
+mod divergence;
 mod dropout;
 mod elementwise;
 mod embed;
@@ -24,6 +25,7 @@ mod rotary;
 mod row_norms;
 mod rows;
 mod sequences;
+mod unit_rows;
 mod values;
 mod vocabulary_loss;
 
