@@ -37,6 +37,9 @@
 //! recompute their activations so that a run fits into a number of bytes;
 //! [`Trainer::with_activations`](run::step::Trainer::with_activations) obeys it.
 //!
+//! [`run::teaching`] has what teachers say of examples, from which a learner learns beside the labels
+//! ([`Learner::set_distillation`](learner::Learner::set_distillation)).
+//!
 //! [`serving`] answers for any number of saved learners at once, in mixed batches.
 //!
 //! [`run::train`] is a whole run: schedule, evaluation, the best checkpoint kept. The program

@@ -116,7 +116,7 @@ impl Files {
             if !is_again {
                 return Err(Error::file(
                     name,
-                    "it can be read only once, and a stream is read in every epoch",
+                    "it can be read only once, and it is needed again: in every epoch of a stream, or for a teacher",
                 ));
             }
         }

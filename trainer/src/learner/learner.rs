@@ -2,6 +2,7 @@
 use super::{
     backbone::Backbone,
     below::Below,
+    distillation::Distillation,
     part::Part,
     prefix::{Keeps, Precision, Prefix, hash_of, hashes_of_tokenizer},
 };
@@ -13,8 +14,8 @@ use crate::{
 };
 use engraft_adapters::{Active, AdapterSet, Compat, Fusion, Head, Setup, Shares, export::composition};
 use engraft_engine::{
-    Act, Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass,
-    Plain, Rows, Site, first_touched, kernels, output::Commit,
+    Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass, Plain,
+    Rows, Site, first_touched, kernels, output::Commit,
 };
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -37,6 +38,8 @@ pub struct Learner {
     compat: Compat,
     /// Layers whose adapters do not answer.
     skipped: Vec<usize>,
+    /// How it learns from a teacher, if it does.
+    pub(super) distillation: Option<Distillation>,
 }
 
 impl Learner {
@@ -51,8 +54,8 @@ impl Learner {
                 Error::Model(format!("{at} is not for the task {task}: {why}"))
             })?;
         }
-        let (prefix, compat, skipped) = (None, Compat::default(), vec![]);
-        Ok(Learner { backbone, adapters, setup, parts, prefix, compat, skipped })
+        let (prefix, compat, skipped, distillation) = (None, Compat::default(), vec![], None);
+        Ok(Learner { backbone, adapters, setup, parts, prefix, compat, skipped, distillation })
     }
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
@@ -135,6 +138,7 @@ impl Learner {
     pub fn size(&self) -> ParameterCount {
         let mut trainable = 0;
         self.visit(&mut |p| trainable += p.tensor().elements());
+        trainable -= self.projections().iter().map(|p| p.tensor().elements()).sum::<usize>();
         ParameterCount { trainable, total: self.named().iter().map(|(_, t)| t.elements()).sum() }
     }
     /// Every weight under its checkpoint name: the model's, the adapter's, the head's.
@@ -149,6 +153,11 @@ impl Learner {
         self.backbone.model.visit(f);
         self.adapters.visit(f);
         self.heads().for_each(|h| h.visit(f));
+        self.projections().iter().for_each(f);
+    }
+    /// What trains beside it to learn from a teacher, and is not saved.
+    fn projections(&self) -> &[Param] {
+        self.distillation.as_ref().map_or(&[], Distillation::projections)
     }
     /// The name of a trained tensor that holds a number which is not finite, if there is one.
     pub fn not_finite(&self) -> Result<Option<String>> {
@@ -172,6 +181,8 @@ impl Learner {
         v.push(&mut self.adapters);
         let heads = self.parts.iter_mut().filter_map(|part| part.head.as_mut());
         v.extend(heads.map(|h| h as &mut dyn Parameters));
+        let projections = self.distillation.iter_mut().flat_map(Distillation::projections_mut);
+        v.extend(projections.map(|p| p as &mut dyn Parameters));
         Ok(v)
     }
     /// What answers the model's hooks for a batch.
@@ -203,30 +214,6 @@ impl Learner {
         let active = self.active_above(self.setup.items().unwrap_or(1), 0)?;
         let first = first_touched(&active, model.sites()).unwrap_or(model.info().layers);
         Ok(first.min(model.info().input_layers()))
-    }
-    /// The last hidden states of the rows that are read: (rows, channels). Others, if there are
-    /// `more`, take what lies below from the same place.
-    pub(super) fn hidden<'m>(
-        &'m self,
-        cx: &mut Cx<'m>,
-        batch: &Batch,
-        pass: Pass,
-        (below, more): (&mut Below, bool),
-    ) -> Result<Act> {
-        let (model, device, from) = (&*self.backbone.model, self.backbone.device(), self.first_layer()?);
-        let (rows, input) = (batch.rows(model.info()), batch.input_for(model.info())?);
-        if from == 0 {
-            return Ok(model.forward(cx, &input, &rows)?);
-        }
-        let x = match &self.prefix {
-            Some(p) => below.stored(from, more, || p.stream(model, &input))?,
-            None => below.in_front_of(from, (model, device), (&input, &rows), pass, more)?,
-        };
-        match (&self.prefix, model.info().layers) {
-            (Some(p), layers) if from == layers => p.last(cx, x, &rows),
-            (None, layers) if from == layers => Ok(x),
-            _ => Ok(model.finish(cx, from, x, &input, &rows)?),
-        }
     }
     /// Why what lies below the first trained module cannot be computed once for all, if it cannot:
     /// there is nothing below, or it has dropout and is no constant.
@@ -325,9 +312,21 @@ impl Learner {
         device.install(|| {
             let active = self.active_above(batch.input.lengths.len(), dropped)?;
             let mut cx = Cx::new(device, &active, pass).with_activations(policy);
-            let x = self.hidden(&mut cx, batch, pass, below)?;
-            let loss = self.task().loss(&mut cx, self.top(), &x, batch)?;
-            drop(x);
+            let taught = match (&self.distillation, batch.taught.is_empty()) {
+                (_, true) => None,
+                (Some(how), false) => Some(how),
+                (None, false) => {
+                    let what = "a batch is taught, and nothing says how its learner learns from that";
+                    return Err(Error::Model(what.into()));
+                }
+            };
+            let layers = taught.map_or(&[][..], Distillation::layers);
+            let (x, seen) = self.states(&mut cx, batch, pass, below, layers)?;
+            let loss = match taught {
+                None => self.task().loss(&mut cx, self.top(), &x, batch)?,
+                Some(d) => d.loss(&mut cx, (self.task(), self.top()), (&x, &seen), batch)?,
+            };
+            drop((x, seen));
             let value = loss.read()?.first().copied().unwrap_or_default();
             let kept = cx.kept_by_layer().to_vec();
             if value.is_finite() {

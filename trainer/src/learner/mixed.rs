@@ -43,6 +43,9 @@ pub(crate) fn learn_of_each(
     policy: &Activations,
     into: &mut Gradients,
 ) -> Result<(Vec<f64>, Vec<usize>)> {
+    if !batch.taught.is_empty() {
+        return Err(Error::Model("a mixed batch is not learned from a teacher".into()));
+    }
     let lowest = lowest(learners, &batch.whose, batch)?;
     let device = lowest.backbone().device();
     device.install(|| {

@@ -1,6 +1,7 @@
 //! A frozen model and what is grafted onto it to be trained.
 pub mod backbone;
 mod below;
+mod distillation;
 mod examine;
 pub mod graft;
 #[expect(clippy::module_inception, reason = "what the others are there for")]
@@ -10,9 +11,12 @@ pub mod opening;
 mod part;
 pub mod places;
 pub mod prefix;
+mod stream;
+mod teaching;
 
 pub use backbone::Backbone;
 pub(crate) use below::Below;
+pub use distillation::Likeness;
 pub use examine::Output;
 pub use graft::Graft;
 pub use learner::{Learner, ParameterCount};

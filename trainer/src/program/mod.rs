@@ -20,3 +20,4 @@ mod setup;
 pub mod several;
 pub mod signals;
 pub mod task_runs;
+mod teachers;

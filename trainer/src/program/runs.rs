@@ -7,6 +7,7 @@ use super::setup::{
     files, is_same, learn, learner, max_length, needed, open_backbone, to_be_counted, tokenizer, was_cut,
     were_cut,
 };
+use super::teachers::{Students, teaching};
 use engraft::{
     Device, Error, Result,
     data::Content,
@@ -27,6 +28,7 @@ use engraft::{
         source::Source,
         state::{self, Saved},
         stream::Stream,
+        teaching::Lessons,
         train::{Around, Entry, Outcome, train_together},
     },
     tasks::{Purpose, Task, TaskType},
@@ -261,7 +263,20 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
         let how = Answering { num_beams, max_new_tokens, ..Answering::default() };
         eval.generating = Some(how.generating(learners[0].backbone(), &tokenizer)?);
     }
+    let students =
+        Students { settings: s, backbone: learners[0].backbone(), kind, task: &*task, examples: &examples };
+    let teaching = teaching(&students, || open_files(kind, paths, Purpose::Train), mode)?;
+    let taught = |all: &mut [Learner]| match &teaching {
+        Some(said) => parts.iter().zip(all).try_for_each(|(p, one)| said.to(one, &p.settings)),
+        None => Ok(()),
+    };
+    if teaching.is_some() {
+        taught(&mut learners)?;
+        device.ledger().reset_peak(); // that was the teachers'
+    }
+    let lessons = teaching.as_ref().map(|said| Lessons::new(&examples, &said.lesson)).transpose()?;
     let source: &dyn Source = stream.as_ref().map_or(&examples, |stream| stream);
+    let source: &dyn Source = lessons.as_ref().map_or(source, |lessons| lessons);
     let anew = task.anew(&tokenizer)?.map(|by| MadeAnew::new(source, by, s.seed));
     match &anew {
         Some(_) => check_anew(s, &recipes)?,
@@ -272,6 +287,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
         let s = Settings { model_commit: commit.clone(), ..s.clone() };
         let null = open_backbone(&s, &Device::null(device.threads()))?;
         let (mut priced, _) = self::learners(&parts, null, |kind| (kind.known)(labels.clone(), &told))?;
+        taught(&mut priced)?;
         let steps = recipes.iter().map(|r| r.steps(source)).collect::<Result<Vec<_>>>()?;
         let (longest, _) = recipes.iter().zip(steps).max_by_key(|(_, n)| *n).unwrap_or((&recipes[0], 0));
         let seeds = recipes.iter().map(|r| r.seed).collect();
@@ -288,6 +304,8 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     for ((part, learner), recipe) in parts.into_iter().zip(learners).zip(recipes) {
         let Part { name, settings, mut directory, from } = part;
         let (task, model_commit) = (Some(kind.name.into()), commit.clone());
+        let models = teaching.as_ref().and_then(|said| said.models.clone());
+        let settings = Settings { teacher_model: models.or(settings.teacher_model.clone()), ..settings };
         directory.set_settings(Settings { task, model_commit, ..settings }.file());
         names.push(name.clone());
         entries.push(Entry { name, from, ..Entry::new(recipe, directory, learner) });

@@ -23,6 +23,7 @@ pub mod source;
 pub mod state;
 pub mod step;
 pub mod stream;
+pub mod teaching;
 pub mod train;
 mod under_way;
 mod written;

@@ -2,6 +2,7 @@
 use crate::text::{
     batch::Batch,
     example::{Example, IGNORED, Reads},
+    taught::Taught,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,8 @@ pub(super) struct Shapes {
     reads: BTreeMap<usize, Reads>,
     /// Whether each example has a learner of its own.
     is_mixed: bool,
+    /// Numbers that a teacher says of each row that is read, and of each that has a label.
+    taught: Option<(usize, usize)>,
 }
 impl Shapes {
     pub(super) fn add(&mut self, batch: &Batch) {
@@ -37,6 +40,12 @@ impl Shapes {
         let mut shapes: Vec<Shape> = batch.sequences().zip(batch.counts()).zip(whose).map(shape).collect();
         shapes.sort_unstable();
         self.is_mixed = !batch.whose.is_empty();
+        let said = |of: fn(&Taught) -> usize| batch.taught.iter().map(of).sum::<usize>();
+        let of_row = |n: usize, rows: usize| n.checked_div(rows).unwrap_or(0);
+        if !batch.taught.is_empty() && batch.labelled() > 0 {
+            let targets = of_row(said(|t| t.targets.len()), batch.labels.len());
+            self.taught = Some((targets, of_row(said(|t| t.hidden.len()), batch.labelled())));
+        }
         for (n, reads) in batch.reads.iter().enumerate() {
             self.reads.entry(batch.whose.get(n).copied().unwrap_or(0)).or_insert_with(|| reads.clone());
         }
@@ -65,6 +74,13 @@ impl Shapes {
         let mut batch: Batch = shapes.iter().map(example).collect();
         if self.is_mixed {
             batch.whose = shapes.iter().map(|shape| shape.0).collect();
+        }
+        if let Some((targets, hidden)) = self.taught {
+            let of = |(_, _, rows, labels): &Shape| Taught {
+                targets: vec![0.0; rows * targets],
+                hidden: vec![0.0; labels * hidden],
+            };
+            batch.taught = shapes.iter().map(of).collect();
         }
         batch
     }

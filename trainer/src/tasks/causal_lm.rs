@@ -6,6 +6,7 @@
 //! Where a prompt is told how to be made, data has sources and targets: see [`Prompted`].
 use super::{
     one_line::one_line,
+    outputs::Outputs,
     prompted::{NAME, Prompted},
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType, Told},
     tokens,
@@ -171,6 +172,9 @@ impl Task for CausalLm {
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act> {
         let (x, last) = top.last(cx, x)?;
         Ok(cx.linear_cross_entropy(&x, last, &batch.labels)?.0)
+    }
+    fn outputs(&self) -> Option<Outputs> {
+        Some(Outputs::Classes)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         tokens::answers(cx, top, x, batch)

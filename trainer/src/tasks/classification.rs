@@ -2,6 +2,7 @@
 use super::{
     classes,
     one_line::one_line,
+    outputs::Outputs,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
     texts,
     top::Top,
@@ -117,6 +118,9 @@ impl Task for Classification {
     }
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act> {
         classes::loss(cx, top, x, batch)
+    }
+    fn outputs(&self) -> Option<Outputs> {
+        Some(Outputs::Classes)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         let mut answers = classes::answers(cx, top, x, batch)?;

@@ -4,6 +4,7 @@
 use super::{
     classes,
     one_line::one_line,
+    outputs::Outputs,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType, Told},
     texts,
     top::Top,
@@ -165,6 +166,9 @@ impl Task for MultiLabel {
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act> {
         let (logits, values) = texts::with_values(cx, top, x, batch)?;
         Ok(cx.binary_cross_entropy(&logits, &values)?.0)
+    }
+    fn outputs(&self) -> Option<Outputs> {
+        Some(Outputs::Labels)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         let logits = top.logits(cx, x)?.to_array()?;

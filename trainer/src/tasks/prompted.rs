@@ -5,6 +5,7 @@
 //! layer. A target has at most half of the greatest length unless something else is said, and a
 //! prompt what is left: of one that is longer its source is cut, never what stands around it.
 use super::{
+    outputs::Outputs,
     said,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, Told},
     tokens,
@@ -160,6 +161,9 @@ impl Task for Prompted {
         let (x, last) = top.last(cx, x)?;
         let smoothing = self.label_smoothing as f32;
         Ok(cx.linear_cross_entropy_smoothed(&x, last, &batch.labels, smoothing)?.0)
+    }
+    fn outputs(&self) -> Option<Outputs> {
+        (self.label_smoothing == 0.0).then_some(Outputs::Classes)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         tokens::answers(cx, top, x, batch)

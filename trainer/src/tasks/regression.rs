@@ -5,6 +5,7 @@
 //! as it stands in the data, which is not scaled.
 use super::{
     classes,
+    outputs::Outputs,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
     texts,
     top::Top,
@@ -114,6 +115,9 @@ impl Task for Regression {
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act> {
         let (logits, values) = texts::with_values(cx, top, x, batch)?;
         Ok(cx.squared_error(&logits, &values)?.0)
+    }
+    fn outputs(&self) -> Option<Outputs> {
+        Some(Outputs::Numbers)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         let logits = top.logits(cx, x)?.to_array()?;

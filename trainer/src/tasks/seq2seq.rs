@@ -7,6 +7,7 @@
 //! asked for; scores are those of plain labels. What is generated is compared with all targets of a
 //! source ([`said`]).
 use super::{
+    outputs::Outputs,
     said,
     task::{Answer, Carry, Evaluated, Given, Prediction, Purpose, Task, TaskType},
     tokens,
@@ -168,6 +169,9 @@ impl Task for Seq2Seq {
         let (x, last) = top.last(cx, x)?;
         let smoothing = self.label_smoothing as f32;
         Ok(cx.linear_cross_entropy_smoothed(&x, last, &batch.labels, smoothing)?.0)
+    }
+    fn outputs(&self) -> Option<Outputs> {
+        (self.label_smoothing == 0.0).then_some(Outputs::Classes)
     }
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>> {
         tokens::answers(cx, top, x, batch)

@@ -1,5 +1,5 @@
 //! What a task is.
-use super::{by_record::by_record, top::Top};
+use super::{by_record::by_record, outputs::Outputs, top::Top};
 use crate::{
     Error, Result,
     data::{Content, Dataset, LabelNames},
@@ -182,6 +182,10 @@ pub trait Task: Send + Sync {
     /// The sum of the losses of the rows of a batch that have a label, [`Batch::labelled`] of them,
     /// in nats. `x` are the last hidden states of the rows that are read, (rows, C).
     fn loss<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Act>;
+    /// What its outputs are, where they can be learned from those of a teacher.
+    fn outputs(&self) -> Option<Outputs> {
+        None
+    }
     /// What is computed for each example of a batch, without dropout.
     fn answers<'m>(&self, cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<Vec<Answer>>;
     /// The most tokens of a text that answers an example, where texts are cut at `max_length`

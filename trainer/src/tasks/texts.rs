@@ -42,6 +42,10 @@ pub fn encode(
 /// The logits of the texts of a batch that have numbers to be found, and all of these.
 pub fn with_values<'m>(cx: &mut Cx<'m>, top: Top<'m>, x: &Act, batch: &Batch) -> Result<(Act, Vec<f32>)> {
     let logits = top.logits(cx, x)?;
+    labelled(cx, logits, batch)
+}
+/// The same of the logits of all texts of the batch.
+pub fn labelled(cx: &mut Cx<'_>, logits: Act, batch: &Batch) -> Result<(Act, Vec<f32>)> {
     let has = |label: &u32| *label != IGNORED;
     let labelled: Vec<Vec<usize>> =
         batch.labels.iter().map(|l| if has(l) { vec![0] } else { vec![] }).collect();

@@ -3,6 +3,7 @@
 use super::example::{Example, IGNORED, Reads};
 use super::examples::Examples;
 pub use super::order::{Order, put_back};
+use super::taught::Taught;
 use engraft_engine::Rows;
 use engraft_models::{ModelInfo, Tokens};
 use std::cell::LazyCell;
@@ -25,6 +26,8 @@ pub struct Batch {
     pub items: Vec<usize>,
     /// Who learns from each example, by number, (examples,); empty where everybody does.
     pub whose: Vec<usize>,
+    /// What a teacher says of each example, (examples,); empty where nobody teaches.
+    pub taught: Vec<Taught>,
 }
 
 impl Batch {
@@ -57,6 +60,7 @@ impl Batch {
             part.values.push(self.values[i].clone());
             part.items.push(self.items[i]);
             part.whose.extend(self.whose.get(i));
+            part.taught.extend(self.taught.get(i).cloned());
         }
         part
     }

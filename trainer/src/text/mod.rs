@@ -23,6 +23,7 @@ mod source;
 mod special;
 mod splits;
 mod targets;
+pub mod taught;
 mod template;
 pub mod tokenizer;
 mod tokenizer_class;

@@ -148,6 +148,7 @@ impl Options {
         self.check_mixed()?;
         self.check_series()?;
         self.check_tasks()?;
+        self.check_teaching()?;
         let streams = self.stream == Some(true);
         if streams && self.cache_prefix.is_some() {
             // the cache knows every text by its hash, in memory
@@ -343,6 +344,7 @@ impl Settings {
         least("eval-every", self.eval_every, 1)?;
         least("patience", self.patience, 1)?;
         least("log-every", self.log_every, 1)?;
+        self.check_soft()?;
         least("num-beams", self.num_beams.map(|n| n as u64), 1)?;
         least("max-new-tokens", self.max_new_tokens.map(|n| n as u64), 1)?;
 
@@ -391,7 +393,7 @@ impl Settings {
     }
 }
 
-fn check(option: &'static str, value: f64, good: bool, why: &str) -> Result<()> {
+pub(super) fn check(option: &'static str, value: f64, good: bool, why: &str) -> Result<()> {
     if good { Ok(()) } else { Err(refused(option, value, why)) }
 }
 

@@ -22,6 +22,7 @@ mod listing;
 mod paths;
 mod table;
 mod tasks;
+mod teaching;
 mod texts;
 mod variant;
 

@@ -18,7 +18,9 @@ use crate::program::choose::one_of;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::prefix::Precision;
 use engraft::reports::scores::schemes::Scheme;
-use engraft::run::{adapter_drop::AdapterDrop, portion::Fold, sampling::Sampling, schedule::Decay};
+use engraft::run::{
+    adapter_drop::AdapterDrop, portion::Fold, sampling::Sampling, schedule::Decay, teaching::Pairs,
+};
 use engraft::tasks::Blocks;
 
 /// How a model is named, as help shows it.
@@ -251,6 +253,26 @@ options! {
         [value_name = "DIR"] cache_prefix: PathBuf, Run;
         /// How --cache-prefix keeps them
         [value_parser = one_of::<Precision>()] cache_dtype: Precision = Precision::F32, Run;
+    }
+    "Distillation" {
+        /// Saved adapters with their heads, or models that trained as a whole, to learn from beside the
+        /// labels: what they say of the training data is computed once, before the first step, and kept
+        /// (with --memory-budget as part of it; that one pass comes on top). Of several the probabilities
+        /// are averaged
+        [value_name = "DIR", num_args = 1..] teacher: Vec<PathBuf>, [with "super::paths"], Run;
+        /// The backbone of the teachers, or one for each; --model, or of a model that trained as a
+        /// whole itself, if not given
+        [value_name = MODEL, num_args = 1..] teacher_model: Vec<PathBuf>, [with "super::paths"], Run;
+        /// The share of the loss that is the distance from the teacher, 0 to 1; 0.5 if not given
+        [value_name = "SHARE"] distill_alpha: f64, Run;
+        /// The temperature that the logits of both are divided by; 2 if not given
+        [value_name = "T"] distill_temperature: f64, Run;
+        /// Layers whose hidden states become like those of the teacher, counted from 0, as in `3,5` or,
+        /// with the teacher's layers, `3:7,5:11`; of the same height if not given. Projections
+        /// between models of other widths are learned, and not saved
+        [value_name = "LAYERS"] distill_hidden: Pairs, Run;
+        /// What the mean squared difference of these, of length 1, counts; 100 if not given
+        [value_name = "W"] distill_hidden_weight: f64, Run;
     }
     "Evaluation" {
         /// Evaluate every so many optimiser steps; after each epoch if not given
