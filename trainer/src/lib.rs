@@ -38,7 +38,8 @@
 //! [`Trainer::with_activations`](run::step::Trainer::with_activations) obeys it.
 //!
 //! [`run::teaching`] has what teachers say of examples, from which a learner learns beside the labels
-//! ([`Learner::set_distillation`](learner::Learner::set_distillation)).
+//! ([`Learner::set_distillation`](learner::Learner::set_distillation)); [`meta`] learns an adapter from
+//! which new tasks are learned in a few steps.
 //!
 //! [`serving`] answers for any number of saved learners at once, in mixed batches.
 //!
@@ -55,6 +56,7 @@ pub mod generation;
 mod guarded;
 pub mod hub;
 pub mod learner;
+pub mod meta;
 pub mod reports;
 pub mod routing;
 pub mod run;

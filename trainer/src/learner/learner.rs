@@ -31,9 +31,9 @@ pub struct ParameterCount {
 /// A backbone with what is grafted onto it, and the task that it learns, or several of them.
 pub struct Learner {
     backbone: Backbone,
-    adapters: AdapterSet,
+    pub(super) adapters: AdapterSet,
     setup: Setup,
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
     prefix: Option<Arc<Prefix>>,
     compat: Compat,
     /// Layers whose adapters do not answer.

@@ -13,6 +13,7 @@ pub mod places;
 pub mod prefix;
 mod stream;
 mod teaching;
+mod weights;
 
 pub use backbone::Backbone;
 pub(crate) use below::Below;

@@ -8,6 +8,7 @@ pub mod continual;
 pub mod demo;
 mod drawing;
 pub mod graft;
+mod meta;
 pub mod mixed;
 pub mod mixed_runs;
 pub mod options;

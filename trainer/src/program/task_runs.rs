@@ -67,7 +67,8 @@ fn open(kind: &TaskType, s: &Settings, purpose: Purpose) -> Result<Files> {
 pub fn held_out(s: &Settings, one: &Named, tokens: &Tokenizer) -> Result<Encoded> {
     encoded(s, one, tokens, Purpose::Evaluate)
 }
-fn encoded(s: &Settings, one: &Named, tokens: &Tokenizer, purpose: Purpose) -> Result<Encoded> {
+/// The data of a task.
+pub fn encoded(s: &Settings, one: &Named, tokens: &Tokenizer, purpose: Purpose) -> Result<Encoded> {
     let (files, task) = (open(one.kind, &one.settings, purpose)?, one.task()?);
     let encoded = Encoded::read_for(&files, &*task, tokens, purpose)?;
     note(files.notes(), s.quiet);

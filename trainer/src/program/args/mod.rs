@@ -5,6 +5,7 @@ mod compare;
 mod forward;
 mod generate;
 mod memory;
+mod meta;
 mod predict;
 mod profile;
 mod prune;
@@ -19,6 +20,7 @@ pub use compare::Compare;
 pub use forward::Forward;
 pub use generate::Generate;
 pub use memory::Memory;
+pub use meta::Meta;
 pub use predict::Predict;
 pub use profile::Profile;
 pub use prune::{Parts, Prune, Worth};
@@ -64,6 +66,9 @@ pub enum Command {
     Search(Box<Search>),
     /// Learn tasks one after the other and say what is forgotten: `train` with an --order of its --tasks
     Continual(Box<Train>),
+    /// Learn an adapter from which new tasks are learned in a few steps from a few examples (Reptile,
+    /// first-order MAML), and say how good a start it is
+    Meta(Box<Meta>),
     /// Evaluate a saved adapter and head
     Eval(Eval),
     /// Say whether evaluations of the same examples differ by more than chance
@@ -274,7 +279,7 @@ impl Arguments {
         }
         let merge = |c: clap::Command| c.mut_subcommand("merge", |c| c.mut_args(listed));
         command = command.mut_subcommand("adapters", merge);
-        for name in ["fuse", "search"] {
+        for name in ["fuse", "search", "meta"] {
             command = command.mut_subcommand(name, with_defaults);
         }
         command.mut_subcommand("train", with_defaults).mut_subcommand("profile", |profile| {

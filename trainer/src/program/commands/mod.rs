@@ -7,6 +7,7 @@ mod forward;
 mod generate;
 mod inspect;
 mod memory;
+mod meta;
 mod predict;
 mod profile;
 mod prune;
@@ -42,6 +43,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Train(t) => train::run(&t),
         Command::Fuse(t) => train::fuse(&t),
         Command::Continual(t) => train::continual(&t),
+        Command::Meta(m) => meta::run(&m),
         Command::Search(s) => search::run(&s),
         Command::Eval(e) => eval::run(&e),
         Command::Compare(c) => compare::run(&c),
