@@ -1,4 +1,5 @@
 use super::*;
+use crate::Error;
 use crate::{
     case::{noise, wide},
     simd::check,

@@ -1,5 +1,5 @@
 //! What a task says of a row, as far as a student can learn it from a teacher.
-use engraft_engine::kernels::binary_cross_entropy::sigmoid;
+use engraft_engine::kernels::pointwise_loss::sigmoid;
 
 /// What the outputs of a task are, where they can be learned from those of a teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

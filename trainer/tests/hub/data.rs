@@ -71,14 +71,15 @@ fn a_run_on_a_data_set_of_the_hub_is_the_run_on_its_files() {
 fn what_is_not_obvious_is_listed() {
     let (work, hub) = (Work::new(), serving());
     let fails = |data: &str, words: &[&str]| {
-        let line = format!("{DATA} --train {data} --out out");
-        ask(&work, &hub, &line)
-            .fails(&[&[data.split(':').take(2).collect::<Vec<_>>().join(":").as_str()], words].concat());
+        ask(&work, &hub, &format!("{DATA} --train {data} --out out")).fails(words);
     };
     fails("hf:datasets/tiny/demo", &["the configurations `rows` and `sets`", "hf:datasets/tiny/demo:rows"]);
     fails("hf:datasets/tiny/demo:rows:dev", &["no split `dev`, but the splits `train` and `test`"]);
-    fails("hf:datasets/tiny/demo/no.csv", &["there is no file no.csv"]);
-    fails("hf:datasets/tiny/demo@v2", &["has the data set, but no revision `v2`"]);
+    fails("hf:datasets/tiny/demo/no.csv", &["hf:datasets/tiny/demo: there is no file no.csv"]);
+    fails(
+        "hf:datasets/tiny/demo@v2",
+        &["hf:datasets/tiny/demo@v2: ", "has the data set, but no revision `v2`"],
+    );
     fails("hf:datasets/tiny/none", &["has no such data set"]);
     fails("hf:tiny/demo", &["hf:datasets/OWNER/NAME"]);
     let held_out =

@@ -9,7 +9,6 @@ use crate::program::{
 use anyhow::Result;
 use engraft::{
     Error,
-    data::expand,
     reports::{progress::Mode, report::json_line},
 };
 
@@ -20,11 +19,10 @@ pub fn run(args: &Meta) -> Result<()> {
     if s.model.is_none() {
         return Err(Error::Needs { option: "meta", needs: "model" }.into());
     }
-    for paths in [&mut s.train, &mut s.eval].into_iter().flatten() {
-        *paths = expand(paths)?;
-    }
+    let mode = Mode::detect(s.quiet);
+    s.expand(mode)?;
     let going = Going { resume: args.resume, stop: signals.stop(), until: None };
-    let done = match learn_to_learn(&s, &plan, Mode::detect(s.quiet), going) {
+    let done = match learn_to_learn(&s, &plan, mode, going) {
         Err(Error::Stopped { step, of, directory }) => {
             let place = directory.display();
             tell(&format!(
