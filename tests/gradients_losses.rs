@@ -311,3 +311,30 @@ proptest! {
         linear([rows, outputs, inputs], how, gap, (true, 0.0));
     }
 }
+
+#[test]
+fn a_pull_to_where_a_weight_stood() {
+    for shape in [&[1][..], &[7], &[5, 3], &[63, 65]] {
+        let n: usize = shape.iter().product();
+        let (at, strength) = (support::noise(5, n), support::noise(6, n));
+        let strength: Vec<f32> = strength.iter().map(|x| if x.abs() < 0.1 { 0.0 } else { x * x }).collect();
+        let device = support::cpu();
+        let [a, f] = [&at, &strength].map(|values| device.upload(kernels::Class::Scratch, values).unwrap());
+        let short = device.upload(kernels::Class::Scratch, &vec![0f32; n + 1]).unwrap();
+        check(
+            &format!("pull {shape:?}"),
+            Pass::gradients(),
+            &[leaf(1, shape)],
+            |cx, w| {
+                assert!(cx.pull(&w[0], &a, &short).is_err() && cx.pull(&w[0], &short, &f).is_err());
+                // what was left by another use of the weight is added to
+                let (one, other) = (cx.pull(&w[0], &a, &f).unwrap(), cx.pull(&w[0], &a, &f).unwrap());
+                cx.add(&one, &other).unwrap()
+            },
+            |x| {
+                let all = x[0].iter().zip(&at).zip(&strength);
+                vec![all.map(|((w, a), f)| f64::from(*f) * (w - f64::from(*a)).powi(2)).sum()]
+            },
+        );
+    }
+}

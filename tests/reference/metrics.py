@@ -13,7 +13,7 @@ what is not defined, and for what the library refuses.
     rouge         rouge_score with its stemmer
     bleu, chrf    sacreBLEU
     significance  exact tests and intervals (scipy); resampling by sacreBLEU's formulas on shared draws
-    folds         StratifiedKFold, GroupKFold, KFold (scikit-learn)
+    folds         StratifiedKFold, GroupKFold, KFold, StratifiedGroupKFold (scikit-learn)
 """
 
 import collections
@@ -30,7 +30,7 @@ from types import SimpleNamespace
 import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
-from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from common import FIXTURES
 
@@ -408,7 +408,8 @@ def folds(seed):
         y = [draw.below(classes) for _ in range(n)]
         groups = [draw.below(1 + n // 3) for _ in range(n)]
         case = []
-        for splits in (lambda: StratifiedKFold(k).split(y, y), lambda: GroupKFold(k).split(y, y, groups), lambda: KFold(k).split(y)):
+        both = lambda: StratifiedGroupKFold(k).split(y, y, groups)
+        for splits in (lambda: StratifiedKFold(k).split(y, y), lambda: GroupKFold(k).split(y, y, groups), lambda: KFold(k).split(y), both):
             try:
                 case.append(tested(splits(), n))
             except ValueError:

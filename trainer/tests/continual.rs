@@ -141,3 +141,100 @@ fn what_does_not_go_together_is_refused() {
     );
     refused("--order a,b", &["task `a`", "`eval`"]);
 }
+
+/// Whether two directories hold the same adapter and head.
+fn is_same(work: &Work, a: &str, b: &str) -> bool {
+    let files = ["adapter.safetensors", "model_head.safetensors"];
+    files.iter().all(|file| work.read(&format!("{a}/{file}")) == work.read(&format!("{b}/{file}")))
+}
+
+#[test]
+fn what_was_learned_before_is_held() {
+    let work = work();
+    let flags = "--shared --order mood,turned,size";
+    let plain = work.run(&continual(&format!("{flags} --out plain"))).json();
+    // nothing is held so strongly as not at all, to the bit
+    let none = work.run(&continual(&format!("{flags} --ewc 0 --replay 0 --out none"))).json();
+    assert_eq!(none["matrix"], plain["matrix"]);
+    for name in ["mood", "turned", "size"] {
+        assert!(is_same(&work, &format!("none/{name}"), &format!("plain/{name}")), "{name}");
+    }
+    assert!(!work.path("none/mood/fisher.safetensors").exists());
+
+    let report = work.run(&continual(&format!("{flags} --ewc 1e6 --fisher-examples 8 --out out"))).json();
+    assert_eq!((number(&report["ewc"]), report["adapters"].as_str()), (1e6, Some("shared")));
+    assert!(work.text("out/transfer.svg").contains("EWC 1000000"));
+    assert!(is_same(&work, "out/mood", "plain/mood"), "there is nothing before the first task");
+    // what is held moves less where it matters: the sum of F (w - w')^2
+    let before = work.tensors("out/mood/fisher.safetensors");
+    let moved = |out: &str| {
+        let now = work.tensors(&format!("{out}/size/adapter.safetensors"));
+        let of = |(name, now): (&String, &Vec<f32>)| {
+            let [was, fisher] = ["weight", "fisher"].map(|kind| &before[&format!("{kind}.{name}")]);
+            let all = now.iter().zip(was).zip(fisher);
+            all.map(|((now, was), fisher)| f64::from(*fisher) * f64::from(now - was).powi(2)).sum::<f64>()
+        };
+        now.iter().map(of).sum::<f64>()
+    };
+    let (held, free) = (moved("out"), moved("plain"));
+    assert!(free > 0.0 && held < 0.3 * free, "{held} {free}");
+    // a task is a run that is repeated
+    work.run("train --config out/size/run.toml --out again --quiet").good();
+    assert!(is_same(&work, "again", "out/size"));
+    let text = work.text("out/size/run.toml");
+    assert!(text.contains("ewc-from = [\"out/mood\", \"out/turned\"]"), "{text}");
+}
+
+#[test]
+fn what_was_learned_before_is_learned_again() {
+    let work = work();
+    let flags = "--shared --order mood,turned,size";
+    work.run(&continual(&format!("{flags} --out plain"))).json();
+    let none = continual(&format!("{flags} --replay 4 --replay-share 0 --out none"));
+    work.run(&none).json();
+    assert!(is_same(&work, "none/size", "plain/size"));
+
+    let again = format!("{flags} --replay 4 --replay-share 0.5");
+    let report = work.run(&continual(&format!("{again} --out out"))).json();
+    assert_eq!(report["replay"], serde_json::json!({"examples": 4, "share": 0.5}));
+    assert!(is_same(&work, "out/mood", "plain/mood") && !is_same(&work, "out/turned", "plain/turned"));
+    assert_eq!(
+        work.names("out/size"),
+        work.names("plain/size"),
+        "heads of earlier tasks stay where they are"
+    );
+    work.run("train --config out/size/run.toml --out again --quiet").good();
+    assert!(is_same(&work, "again", "out/size"));
+    // as many steps as without, and one that was stopped between two of them goes on to the same end
+    let steps = |out: &str| -> Value {
+        serde_json::from_str(&work.text(&format!("{out}/size/train_results.json"))).unwrap()
+    };
+    assert_eq!(steps("out")["train_steps"], steps("plain")["train_steps"]);
+    // other examples are other steps
+    work.run(&continual(&format!("{again} --replay 3 --out other").replace("--replay 4 ", ""))).json();
+    assert!(!is_same(&work, "other/size", "out/size"));
+    // both at once
+    let both = work.run(&continual(&format!("{again} --ewc 10 --out both"))).json();
+    assert!(number(&both["ewc"]) == 10.0 && !is_same(&work, "both/size", "out/size"));
+}
+
+#[test]
+fn what_cannot_be_held_is_refused() {
+    let work = work();
+    let refused = |flags: &str, words: &[&str]| {
+        work.run(&continual(&format!("{flags} --out out"))).fails(words);
+    };
+    refused("--ewc 1", &["`ewc`", "`shared`"]);
+    refused("--shared --ewc -1", &["`ewc`", "from 0"]);
+    refused("--shared --replay 3 --replay-share 1", &["`replay-share`", "below 1"]);
+    refused("--shared --replay-share 0.5", &["`replay-share`", "`replay`"]);
+    refused("--shared --fisher-examples 5", &["`fisher-examples`", "`ewc`"]);
+    refused("--shared --ewc 1 --fisher-examples 0", &["`fisher-examples`", "at least 1"]);
+    refused("--shared --replay 3 --memory-budget 1GB", &["`memory-budget`", "`replay`"]);
+    work.run("train --config tasks.toml --model MODEL --shared --ewc 1 --out out")
+        .fails(&["`ewc`", "`order`"]);
+    work.run(&train("--ewc 1 --out out")).fails(&["`ewc`", "`tasks`"]);
+    work.run(&train("--ewc-from plain --out out")).fails(&["`ewc-from`", "`ewc`"]);
+    work.run(&train("--ewc 1 --ewc-from nowhere --out out")).fails(&["nowhere/fisher.safetensors"]);
+    work.run(&train("--replay 1 --replay-from nowhere --out out")).fails(&["nowhere/run.toml"]);
+}

@@ -390,9 +390,9 @@ fn parts_of_cross_validations() {
         let (n, k, classes) = (draw.pick(&[3, 7, 20, 60]), draw.pick(&[2, 3, 5]), draw.pick(&[1, 2, 4, 9]));
         let labels = draw.each(n, |draw| draw.below(classes));
         let groups = draw.each(n, |draw| draw.below(1 + n / 3));
-        let ours =
-            [folds::stratified(&labels, k, None), folds::grouped(&groups, k, None), folds::plain(n, k, None)];
-        for (folds, expected) in ours.into_iter().zip(case.as_array().unwrap()) {
+        let (a, b) = (folds::stratified(&labels, k, None), folds::grouped(&groups, k, None));
+        let (c, d) = (folds::plain(n, k, None), folds::stratified_groups(&labels, &groups, k, None));
+        for (folds, expected) in [a, b, c, d].into_iter().zip(case.as_array().unwrap()) {
             let shown = folds.ok().map(|f| f.iter().map(usize::to_string).collect::<String>());
             assert_eq!(shown.as_deref(), expected.as_str(), "{about}");
         }

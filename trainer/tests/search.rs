@@ -39,6 +39,12 @@ fn the_best_trial_is_a_run_like_any_other() {
     assert!(!work.path("out/.below").exists(), "what was kept for all of them is gone");
     let best = all.iter().min_by(|a, b| number(&a["value"]).total_cmp(&number(&b["value"]))).unwrap();
     assert_eq!(report["best"], best["number"]);
+    let picture = work.text("out/parallel.svg");
+    assert_eq!((picture.matches("<path").count(), picture.matches("<circle").count()), (12, 4));
+    let title = format!("12 trials by loss; the best is trial {}", best["number"]);
+    for part in [title.as_str(), ">\nbottleneck\n<", ">\nlr\n<", ">\n1e-4\n<", ">\n8\n<"] {
+        assert!(picture.contains(part), "{part}: {picture}");
+    }
     let folder = format!("out/trial-{}", best["number"]);
     assert!(learned(&work, "out") == learned(&work, &folder));
     // what was found is ready to use, and the trial a run that is repeated

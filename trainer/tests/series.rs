@@ -124,3 +124,107 @@ fn what_cannot_be_is_refused() {
     work.run(documents).fails(&["fold", "documents"]);
     work.run(&train("--fold 3/2")).misused(&["3/2", "2/5"]);
 }
+
+#[test]
+fn folds_keep_groups_whole() {
+    let work = Work::new();
+    // texts of a document have words in common, and labels that say which it is
+    let rows = TRAIN.iter().chain(&EVAL).cycle().take(24).enumerate();
+    let row = |(i, (text, label)): (usize, &(&str, &str))| format!("{text} {i}\t{label}\tdoc{}\n", i % 7);
+    work.write("docs.tsv", format!("text\tlabel\tdocument\n{}", rows.map(row).collect::<String>()));
+    let flags = "train --model MODEL --train docs.tsv --quiet --json --max-steps 1 --max-length 24 --folds 3";
+    work.run(&format!("{flags} --group-column document --out out")).json();
+    work.run(&format!("{flags} --out plain")).json();
+    // what a fold is evaluated on is what it does not learn from
+    let of_fold = |out: &str, fold: usize| {
+        let report: Value =
+            serde_json::from_str(&work.text(&format!("{out}/fold-{fold}/report.json"))).unwrap();
+        number(&report["metrics"]["examples"]) as usize
+    };
+    let sizes: Vec<usize> = (1..=3).map(|fold| of_fold("out", fold)).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 24);
+    // documents have 4 or 3 texts each
+    assert!(sizes.iter().all(|n| [6, 7, 8, 10, 11].contains(n)), "{sizes:?}");
+    assert_eq!((1..=3).map(|fold| of_fold("plain", fold)).collect::<Vec<_>>(), [8, 8, 8]);
+    let again = "train --config out/fold-2/run.toml --out again --quiet --json";
+    assert_eq!(number(&work.run(again).json()["metrics"]["examples"]) as usize, sizes[1]);
+    let refused = |more: &str, words: &[&str]| work.run(&format!("{flags} {more} --out no")).fails(words);
+    refused("--group-column nothing", &["--group-column", "nothing"]);
+    work.run(&train("--group-column label --out no")).fails(&["`group-column`", "`folds`"]);
+    work.write("holes.tsv", "text\tlabel\tdocument\na\tx\td\nb\ty\t\n");
+    let holes = "train --model MODEL --train holes.tsv --folds 2 --group-column document --out no --quiet";
+    work.run(holes).fails(&["holes.tsv:3", "group"]);
+    work.write("words.conll", "a O\nb B-X\n\nc O\n\nd O\n");
+    let words = "train --model MODEL --task tagging --train words.conll --folds 2 --group-column document --out no --quiet";
+    work.run(words).fails(&["`group-column`", "words.conll", "no columns"]);
+}
+
+#[test]
+fn questions_stay_with_their_title() {
+    let work = Work::new();
+    let question = |i: usize| {
+        serde_json::json!({"id": format!("q{i}"), "question": format!("What is number {i}?"),
+            "answers": [{"text": "a train", "answer_start": 3}]})
+    };
+    let article = |(title, all): (usize, std::ops::Range<usize>)| {
+        let qas: Vec<Value> = all.map(question).collect();
+        serde_json::json!({"title": format!("T{title}"), "paragraphs": [{"context": "It a train is.", "qas": qas}]})
+    };
+    let articles: Vec<Value> = [0..5, 5..7, 7..9, 9..10].into_iter().enumerate().map(article).collect();
+    work.write("squad.json", serde_json::json!({"version": "1.1", "data": articles}).to_string());
+    let flags =
+        "train --model MODEL --task question-answering --train squad.json --folds 2 --group-column title";
+    work.run(&format!("{flags} --max-steps 1 --max-length 24 --quiet --json --out out")).json();
+    let examples = |fold: usize| {
+        let report: Value =
+            serde_json::from_str(&work.text(&format!("out/fold-{fold}/report.json"))).unwrap();
+        number(&report["metrics"]["examples"])
+    };
+    assert_eq!([examples(1), examples(2)], [5.0, 5.0]);
+    let missing = flags.replace("title", "chapter");
+    work.run(&format!("{missing} --quiet --out no")).fails(&["squad.json", "chapter", "title"]);
+}
+
+#[test]
+fn data_sets_beside_have_scores_of_their_own() {
+    let work = work();
+    work.write("first.tsv", table("\t", &EVAL[..4])).write("second.tsv", table("\t", &EVAL[4..]));
+    let flags = "--max-steps 6 --lr 5e-3 --eval-every 2";
+    let both = work.train(&format!("{flags} --eval m=first.tsv --eval mm=second.tsv --out out"));
+    let alone = work.train(&format!("{flags} --eval first.tsv --out alone"));
+    // what is best is decided by the first alone, to the bit
+    assert!(learned(&work, "out") == learned(&work, "alone"));
+    let sets = &both["metrics"]["sets"];
+    assert_eq!(sets.as_object().unwrap().keys().collect::<Vec<_>>(), ["m", "mm"]);
+    let other: Value = {
+        let line = "eval --model MODEL --adapter out --data second.tsv --json --quiet";
+        work.run(line).json()
+    };
+    for score in ["loss", "accuracy"] {
+        assert_eq!(both["metrics"][score], alone["metrics"][score]);
+        assert_eq!(sets["m"][score], alone["metrics"][score]);
+        let beside = &both["metrics"][format!("{score}_mm")];
+        assert_eq!(beside, &sets["mm"][score]);
+        assert!((number(beside) - number(&other[score])).abs() < 1e-6, "{score}: {both} {other}");
+    }
+    assert_eq!(
+        (&both["metrics"]["examples"], &sets["mm"]["examples"]),
+        (&Value::from(4), &other["examples"])
+    );
+    let results: Value = serde_json::from_str(&work.text("out/eval_results.json")).unwrap();
+    assert_eq!(number(&results["eval_accuracy_mm"]), number(&sets["mm"]["accuracy"]));
+    let settings = work.text("out/run.toml");
+    assert!(settings.contains("eval = [\"m=first.tsv\", \"mm=second.tsv\"]"), "{settings}");
+    let again = work.run("train --config out/run.toml --out again --quiet --json").json();
+    assert_eq!(again["metrics"], both["metrics"]);
+    let plain = work.run("train --config out/run.toml --quiet=false --json=false --out plain").good().stdout;
+    assert!(plain.contains("; mm: ") && plain.matches("accuracy").count() >= 2, "{plain}");
+    let refused = |flags: &str, words: &[&str]| work.run(&train(&format!("{flags} --out no"))).fails(words);
+    refused("--eval m=first.tsv second.tsv", &["`eval`", "second.tsv", "NAME=FILE"]);
+    refused("--eval m=nowhere.tsv mm=second.tsv", &["nowhere.tsv"]);
+    work.run_with(
+        "train --model MODEL --out no --tasks",
+        &["a: train=train.tsv, eval=m=first.tsv", "b: train=train.tsv"],
+    )
+    .fails(&["task `a`", "one data set"]);
+}

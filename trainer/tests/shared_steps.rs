@@ -276,6 +276,8 @@ fn tasks_with_adapters_of_their_own_are_runs_of_their_own() {
                 notes: vec![],
                 by_example: false,
                 generating: None,
+                name: None,
+                others: vec![],
             }
         };
         let eval: Vec<Option<Encoded>> = vec![Some(encoded(0)), None, Some(encoded(2))];

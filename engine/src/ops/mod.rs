@@ -21,6 +21,7 @@ mod means;
 mod mixture;
 mod norm;
 mod pointwise_loss;
+mod pull;
 mod rotary;
 mod row_norms;
 mod rows;

@@ -23,7 +23,9 @@ use std::path::Path;
 /// What is read of objects, a row of the registry.
 pub(super) const FORM: objects::Form = objects::Form {
     contents: &[Content::Choices],
-    open: |objects, columns, want| each_object(objects, |path, names| Form::find(path, names, columns, want)),
+    open: |objects, columns, want| {
+        each_object(objects, columns, |path, names| Form::find(path, names, columns, want))
+    },
 };
 
 const TEXTS: [&str; 4] = ["context", "ctx", "passage", "text"];
@@ -191,7 +193,7 @@ impl Form {
                 Label::Choice(right.map_err(|why| bad(format!("`{name}` is {found}, {why}")))?)
             }
         };
-        Ok(Record { input: Input::Choices { text, choices, seconds }, label, adapter: None, line })
+        Ok(Record::new(Input::Choices { text, choices, seconds }, label, line))
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Columns {
     pub label: Option<Column>,
     /// The column that names the adapter of each text.
     pub adapter: Option<Column>,
+    /// The column that names the group of each record.
+    pub group: Option<Column>,
     /// Whether there is a header.
     pub header: Header,
     /// Where the documents of a text file end.
@@ -164,6 +166,6 @@ impl Columns {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Column> {
-        [&self.text, &self.pair, &self.label, &self.adapter].into_iter().flatten()
+        [&self.text, &self.pair, &self.label, &self.adapter, &self.group].into_iter().flatten()
     }
 }

@@ -114,7 +114,7 @@ impl Sentence {
     /// The sentence as a record, if it has words.
     pub fn record(self, labels: bool) -> Option<Record> {
         let label = if labels { Label::Each(self.tags) } else { Label::None };
-        self.line.map(|line| Record { input: Input::Words(self.words), label, adapter: None, line })
+        self.line.map(|line| Record::new(Input::Words(self.words), label, line))
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Dataset {
     pub path: PathBuf,
     /// At least one record; those of an evaluation are not kept unless they are needed.
     pub records: Vec<Record>,
+    /// The group of each record that was read, where a column names them; empty where none does.
+    pub groups: Vec<String>,
     /// How many records were read.
     pub count: usize,
     /// Bytes of their texts.
@@ -59,14 +61,16 @@ impl Dataset {
     }
 
     /// Records that were read.
-    pub(super) fn of(path: PathBuf, records: Vec<Record>, chosen: Chosen) -> Self {
+    pub(super) fn of(path: PathBuf, mut records: Vec<Record>, chosen: Chosen) -> Self {
+        let groups = records.iter_mut().filter_map(|record| record.group.take()).collect();
         let bytes = records.iter().map(Record::bytes).sum();
-        Self { path, count: records.len(), records, bytes, chosen }
+        Self { path, count: records.len(), records, groups, bytes, chosen }
     }
 
     /// Adds what was read later.
     pub fn append(&mut self, later: Self) {
         self.records.extend(later.records);
+        self.groups.extend(later.groups);
         self.count += later.count;
         self.bytes += later.bytes;
     }
@@ -74,7 +78,13 @@ impl Dataset {
     /// Some of its records, by their numbers.
     pub fn part(&self, which: &[usize]) -> Self {
         let records = which.iter().map(|i| self.records[*i].clone()).collect();
-        Self::of(self.path.clone(), records, self.chosen.clone())
+        let groups = self.groups_of(which);
+        Self { groups, ..Self::of(self.path.clone(), records, self.chosen.clone()) }
+    }
+
+    /// The groups of some records, by their numbers; none where there are none.
+    pub(crate) fn groups_of(&self, which: &[usize]) -> Vec<String> {
+        which.iter().filter_map(|i| self.groups.get(*i).cloned()).collect()
     }
 
     /// Forgets the texts and words, and of records whose labels say nothing of words everything. Of
@@ -115,7 +125,8 @@ impl Dataset {
             };
             input + label + record.adapter.as_ref().map_or(0, String::capacity)
         };
-        self.records.capacity() * size_of::<Record>() + self.records.iter().map(one).sum::<usize>()
+        let groups: usize = self.groups.iter().map(text).sum();
+        groups + self.records.capacity() * size_of::<Record>() + self.records.iter().map(one).sum::<usize>()
     }
 
     /// Number of records that were read.

@@ -42,12 +42,7 @@ fn document(lines: &mut Lines, ends: Documents) -> Result<Option<Record>> {
             }
         }
     }
-    let record = |(text, line)| Record {
-        input: Input::Text { text, pair: None },
-        label: Label::None,
-        adapter: None,
-        line,
-    };
+    let record = |(text, line)| Record::new(Input::Text { text, pair: None }, Label::None, line);
     Ok(found.map(record))
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 pub(super) const FORM: Form = Form {
     contents: &[Content::Texts, Content::LabelSets, Content::Values, Content::Documents, Content::Answers],
     open: |objects, columns, want| {
-        each_object(objects, |path, names| Fields::find(path, names, columns, want))
+        each_object(objects, columns, |path, names| Fields::find(path, names, columns, want))
     },
 };
 

@@ -84,6 +84,11 @@ impl Finder<'_> {
         columns.adapter.as_ref().map(|c| self.at(c, "--adapter-column")).transpose()
     }
 
+    /// The column of groups, if one is named.
+    pub fn group(&self, columns: &Columns) -> Result<Option<usize>> {
+        columns.group.as_ref().map(|c| self.at(c, "--group-column")).transpose()
+    }
+
     /// The columns of sources and targets, which are named both or neither; of the source alone
     /// where no targets are read.
     pub fn answers(&self, columns: &Columns, want: Want) -> Result<(usize, Option<usize>)> {

@@ -2,7 +2,7 @@
 //!
 //! A format whose records are objects says how to come by them ([`Objects`]); what is read of them is a
 //! [`Form`].
-use super::columns::Columns;
+use super::columns::{Column, Columns};
 use super::format::{Records, records};
 use super::object::Object;
 use super::record::{Chosen, Content, Record, Want};
@@ -51,17 +51,27 @@ pub(super) struct Form {
     pub open: fn(Box<dyn Objects>, &Columns, Want) -> Result<(Chosen, Records)>,
 }
 
-/// Makes a record of each object, by the fields that `find` finds among the names of all.
+/// Makes a record of each object, by the fields that `find` finds among the names of all, and of the
+/// group that a field of the columns names.
 pub(super) fn each_object<F: Fields>(
     mut objects: Box<dyn Objects>,
+    columns: &Columns,
     find: impl FnOnce(&Path, &[String]) -> Result<F>,
 ) -> Result<(Chosen, Records)> {
     let path = objects.path().clone();
     let fields = find(&path, &objects.names()?)?;
-    let read: Vec<&str> = fields.inputs().into_iter().chain(fields.label()).collect();
+    let group = columns.group.as_ref().map(Column::to_string);
+    let read: Vec<&str> = fields.inputs().into_iter().chain(fields.label()).chain(group.as_deref()).collect();
     objects.only(&read)?;
     let classes = fields.label().and_then(|label| objects.classes(label));
     let chosen = Chosen { classes, ..fields.chosen() };
-    let next = move || objects.next()?.map(|object| fields.record(&object)).transpose();
+    let next = move || {
+        let Some(object) = objects.next()? else { return Ok(None) };
+        let record = fields.record(&object)?;
+        match &group {
+            Some(name) => record.of_group(object.path(), object.label(name)?.taken()).map(Some),
+            None => Ok(Some(record)),
+        }
+    };
     Ok((chosen, records(next)))
 }

@@ -27,7 +27,7 @@ const ID: &str = "id";
 
 fn open(objects: Box<dyn Objects>, columns: &Columns, want: Want) -> Result<(Chosen, Records)> {
     let checks = Checks::of(objects.path(), objects.notes());
-    let (chosen, records) = each_object(objects, |path, names| {
+    let (chosen, records) = each_object(objects, columns, |path, names| {
         let fields = Fields::of(columns, want);
         fields.check(path, names)?;
         Ok(Checked { fields, checks: checks.clone() })
@@ -206,7 +206,7 @@ impl Checks {
         }
         seen.misplaced += misplaced;
         let label = spans.map_or(Label::None, Label::Spans);
-        Ok(Record { input: Input::Question { id, question, context }, label, adapter: None, line })
+        Ok(Record::new(Input::Question { id, question, context }, label, line))
     }
     /// Says at the end of the records how many answers do not stand where they should.
     pub fn noted(self, records: Records) -> Records {

@@ -1,5 +1,5 @@
 //! One file under way.
-use super::columns::Columns;
+use super::columns::{Column, Columns};
 use super::format::Records;
 use super::formats::format;
 use super::name::Name;
@@ -23,6 +23,8 @@ pub(super) struct Reading {
     skipped: usize,
     /// The scheme of words' tags, and the one that is read.
     schemes: Option<(Scheme, Scheme)>,
+    /// The column of groups.
+    group: Option<Column>,
     notes: Notes,
     is_empty: bool,
     is_over: bool,
@@ -52,6 +54,7 @@ impl Reading {
             skips: columns.skip_unlabelled,
             skipped: 0,
             schemes: columns.schemes,
+            group: columns.group.clone(),
             notes: notes.clone(),
             is_empty: true,
             is_over: false,
@@ -64,6 +67,11 @@ impl Reading {
         loop {
             let next = self.records.next();
             let Some(Ok(record)) = &next else { return next };
+            if let Some(column) = self.group.as_ref().filter(|_| record.group.is_none()) {
+                let why = format!("{} has no columns beside what is read", self.path.display());
+                let value = format!("`{column}`");
+                return Some(Err(Error::Option { option: "group-column", value, why }));
+            }
             let is_unlabelled = match &record.label {
                 Label::None => self.needs,
                 Label::One(name) => self.needs && self.skips && name.taken() == NO_LABEL,

@@ -174,11 +174,18 @@ pub struct Record {
     pub label: Label,
     /// The name of the adapter that is to answer for it, if there is a column of such names.
     pub adapter: Option<String>,
+    /// The name of the group that it belongs to, if there is a column of such names: folds of a
+    /// cross-validation do not divide it.
+    pub group: Option<String>,
     /// Where it starts in its file, counted from one.
     pub line: usize,
 }
 
 impl Record {
+    /// What is read, and what is to be found, at a line; beside which no column names anything.
+    pub(super) fn new(input: Input, label: Label, line: usize) -> Record {
+        Record { input, label, adapter: None, group: None, line }
+    }
     /// Checks what was found in one row and puts it together.
     pub(super) fn row(
         path: &Path,
@@ -197,7 +204,7 @@ impl Record {
         filled("text", text)?;
         pair.map_or(Ok(()), |pair| filled("second text", pair))?;
         let input = Input::Text { text: text.into(), pair: pair.map(Into::into) };
-        Ok(Record { input, label, adapter: None, line })
+        Ok(Record::new(input, label, line))
     }
     /// A source with its targets, if they are read.
     pub(super) fn answered(
@@ -223,6 +230,13 @@ impl Record {
         match name {
             Some("") => Err(Error::line(path, self.line, "the name of the adapter is empty")),
             _ => Ok(Record { adapter: name.map(String::from), ..self }),
+        }
+    }
+    /// The same with the name of its group, which is not empty.
+    pub(super) fn of_group(self, path: &Path, name: &str) -> Result<Record> {
+        match name.trim() {
+            "" => Err(Error::line(path, self.line, "the name of the group is empty")),
+            name => Ok(Record { group: Some(name.into()), ..self }),
         }
     }
     /// The text, or the question; of words, all of them with spaces between.

@@ -4,7 +4,7 @@
 //!
 //! A question that is impossible (`is_impossible`), or that has no answers, has none in its text;
 //! `plausible_answers` are none.
-use super::columns::Columns;
+use super::columns::{Column, Columns};
 use super::elements::Elements;
 use super::format::{Format, Records, records};
 use super::lines::Lines;
@@ -52,6 +52,7 @@ fn open(source: Source, columns: &Columns, want: Want) -> Result<(Chosen, Record
     ];
     let named = all.into_iter().find_map(|(option, column)| Some((option, column.clone()?)));
     let mut list = Elements::begin(Lines::of(source)?, DATA)?;
+    let group = columns.group.as_ref().map(Column::to_string);
     let (chosen, counted, mut ready) = (fields.chosen(), checks.clone(), VecDeque::new());
     let next = move || loop {
         if let Some(record) = ready.pop_front() {
@@ -59,13 +60,20 @@ fn open(source: Source, columns: &Columns, want: Want) -> Result<(Chosen, Record
         }
         let Some((line, text)) = list.next()? else { return Ok(None) };
         let object = Object::parse(list.path(), line, &text)?;
+        let mut found = vec![];
         if !object.has(PARAGRAPHS) {
-            ready.push_back(fields.record(&object, &counted)?);
+            found.push(fields.record(&object, &counted)?);
         } else if let Some((option, column)) = &named {
             let why = "the fields of SQuAD's articles have names of their own".into();
             return Err(Error::Option { option, value: format!("`{column}`"), why });
         } else {
-            ready.extend(article(&object, want.labels, &counted)?);
+            found = article(&object, want.labels, &counted)?;
+        }
+        for record in found {
+            ready.push_back(match &group {
+                Some(name) => record.of_group(object.path(), object.label(name)?.taken())?,
+                None => record,
+            });
         }
     };
     Ok((chosen, checks.noted(records(next))))

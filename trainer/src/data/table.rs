@@ -101,6 +101,7 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
         (0..width).map(|i| i.to_string()).collect()
     };
     let find = Finder { path: &path, names: &names, what: "column" };
+    let group = find.group(columns)?;
     let form = match (want.content, headed) {
         (Content::Choices, false) => {
             return Err(Error::file(
@@ -126,13 +127,13 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
         }
         Form::Choices(form) => form.chosen(),
     };
-    let shape = Shape { names, form, content: want.content, separator: columns.separator() };
+    let shape = Shape { names, form, group, content: want.content, separator: columns.separator() };
     let next = move || {
         let line = match ahead.pop_front() {
             Some(line) => Some(line?),
             None => cells.next()?,
         };
-        line.map(|line| shape.record(cells.path(), &line)).transpose()
+        line.map(|line| shape.grouped(cells.path(), &line)).transpose()
     };
     Ok((chosen, records(next)))
 }
@@ -141,14 +142,22 @@ fn rows(mut cells: Cells, columns: &Columns, want: Want) -> Result<(Chosen, Reco
 struct Shape {
     names: Vec<String>,
     form: Form,
+    group: Option<usize>,
     content: Content,
     /// What stands between the labels of a cell.
     separator: String,
 }
 
 impl Shape {
+    fn grouped(&self, path: &Path, row: &Line) -> Result<Record> {
+        let record = self.record(path, row)?;
+        match self.group {
+            Some(index) => record.of_group(path, &row.cells[index]),
+            None => Ok(record),
+        }
+    }
     fn record(&self, path: &Path, row: &Line) -> Result<Record> {
-        let Shape { names, form, content, separator } = self;
+        let Shape { names, form, content, separator, .. } = self;
         let width = names.len();
         if row.cells.len() != width {
             let many = |n| format!("{n} column{}", if n == 1 { "" } else { "s" });

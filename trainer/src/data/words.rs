@@ -12,7 +12,7 @@ use std::path::Path;
 pub(super) const FORM: Form = Form {
     contents: &[Content::Words],
     open: |objects, columns, want| {
-        each_object(objects, |path, names| Fields::find(path, names, columns, want))
+        each_object(objects, columns, |path, names| Fields::find(path, names, columns, want))
     },
 };
 
@@ -65,7 +65,7 @@ fn sentence(Fields { words, labels }: &Fields, object: &Object) -> Result<Record
         return Err(object.bad(format!("`{words}` is empty")));
     }
     let Some(labels) = labels else {
-        return Ok(Record { input: Input::Words(found), label: Label::None, adapter: None, line });
+        return Ok(Record::new(Input::Words(found), Label::None, line));
     };
     let label = |(i, v): (usize, &Value)| match v {
         Value::Null => Ok(None),
@@ -80,7 +80,7 @@ fn sentence(Fields { words, labels }: &Fields, object: &Object) -> Result<Record
         let why = format!("{} labels in `{labels}` for {} words", each.len(), found.len());
         return Err(object.bad(why));
     }
-    Ok(Record { input: Input::Words(found), label: Label::Each(each), adapter: None, line })
+    Ok(Record::new(Input::Words(found), Label::Each(each), line))
 }
 
 /// The field that is named, or the only one with a usual name.

@@ -1,5 +1,5 @@
 //! What a pass computes, to be looked at.
-use super::learner::{Learner, one};
+use super::{learn::one, learner::Learner};
 use crate::{
     Result,
     text::{batch::Batch, example::Example},

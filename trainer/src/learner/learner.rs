@@ -1,10 +1,12 @@
 //! A backbone with an adapter and a head, and the task that it learns.
 use super::{
+    anchor::Anchor,
     backbone::Backbone,
     below::Below,
     distillation::Distillation,
     part::Part,
     prefix::{Keeps, Precision, Prefix, hash_of, hashes_of_tokenizer},
+    rehearsal::Rehearsal,
 };
 use crate::{
     Error, Result,
@@ -12,10 +14,10 @@ use crate::{
     tasks::{Answer, Task, Top},
     text::batch::Batch,
 };
-use engraft_adapters::{Active, AdapterSet, Compat, Fusion, Head, Setup, Shares, export::composition};
+use engraft_adapters::{Active, AdapterSet, Compat, Head, Setup, Shares, export::composition};
 use engraft_engine::{
-    Activations, Checkpoint, Class, Compute, Cx, Device, Gradients, Hooks, Param, Parameters, Pass, Plain,
-    Rows, Site, first_touched, kernels, output::Commit,
+    Checkpoint, Compute, Cx, Hooks, Param, Parameters, Pass, Rows, Site, first_touched, kernels,
+    output::Commit,
 };
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -40,6 +42,10 @@ pub struct Learner {
     skipped: Vec<usize>,
     /// How it learns from a teacher, if it does.
     pub(super) distillation: Option<Distillation>,
+    /// What holds its adapters near earlier tasks.
+    pub(super) anchors: Vec<Anchor>,
+    /// What it learns again of them.
+    pub(super) rehearsal: Option<Rehearsal>,
 }
 
 impl Learner {
@@ -55,7 +61,19 @@ impl Learner {
             })?;
         }
         let (prefix, compat, skipped, distillation) = (None, Compat::default(), vec![], None);
-        Ok(Learner { backbone, adapters, setup, parts, prefix, compat, skipped, distillation })
+        let (anchors, rehearsal) = (vec![], None);
+        Ok(Learner {
+            backbone,
+            adapters,
+            setup,
+            parts,
+            prefix,
+            compat,
+            skipped,
+            distillation,
+            anchors,
+            rehearsal,
+        })
     }
     /// The model under it.
     pub fn backbone(&self) -> &Backbone {
@@ -116,7 +134,7 @@ impl Learner {
         &self.parts
     }
     /// The first of them.
-    fn part(&self) -> &Part {
+    pub(crate) fn part(&self) -> &Part {
         &self.parts[0]
     }
     /// The head, if it has one of its own; of several tasks that of the first.
@@ -255,7 +273,8 @@ impl Learner {
         setting.extend(hashes_of_tokenizer(b.directory())?);
         // behind the last layer only the row that is read is kept, if it is the same in every text
         let summary = |part: &Part| part.task().sample(vec![0], &mut |_| 0).reads.is_summary();
-        let summary = self.parts.iter().all(summary);
+        let again = self.rehearsal.iter().flat_map(|r| &r.of_each).map(|one| &one.part);
+        let summary = self.parts.iter().chain(again).all(summary);
         let keeps = if summary { Keeps::Summary(model.info().summary.clone()) } else { Keeps::All };
         let at = (from, model.info().channels);
         self.prefix = Some(Arc::new(Prefix::open(directory, &setting, precision, at, keeps, b.device())?));
@@ -297,55 +316,6 @@ impl Learner {
             Ok(())
         })
     }
-    /// The summed loss of a batch in training without the adapters of `dropped` lower layers, and
-    /// the bytes that each layer kept; `weight` times its gradients are added to `into`.
-    pub(crate) fn learn(
-        &self,
-        (batch, dropped): (&Batch, usize),
-        pass: Pass,
-        policy: &Activations,
-        weight: f32,
-        into: &mut Gradients,
-        below: (&mut Below, bool),
-    ) -> Result<(f64, Vec<usize>)> {
-        let device = self.backbone.device();
-        device.install(|| {
-            let active = self.active_above(batch.input.lengths.len(), dropped)?;
-            let mut cx = Cx::new(device, &active, pass).with_activations(policy);
-            let taught = match (&self.distillation, batch.taught.is_empty()) {
-                (_, true) => None,
-                (Some(how), false) => Some(how),
-                (None, false) => {
-                    let what = "a batch is taught, and nothing says how its learner learns from that";
-                    return Err(Error::Model(what.into()));
-                }
-            };
-            let layers = taught.map_or(&[][..], Distillation::layers);
-            let (x, seen) = self.states(&mut cx, batch, pass, below, layers)?;
-            let loss = match taught {
-                None => self.task().loss(&mut cx, self.top(), &x, batch)?,
-                Some(d) => d.loss(&mut cx, (self.task(), self.top()), (&x, &seen), batch)?,
-            };
-            drop((x, seen));
-            let value = loss.read()?.first().copied().unwrap_or_default();
-            let kept = cx.kept_by_layer().to_vec();
-            if value.is_finite() {
-                cx.backward(&loss, one(device, weight)?, into)?;
-            }
-            Ok((f64::from(value), kept))
-        })
-    }
-    /// Adds to the gradients of a step those of the penalties of fusions that train.
-    pub(crate) fn penalise(&self, into: &mut Gradients) -> Result<()> {
-        let device = self.backbone.device();
-        for (_, mixer) in self.adapters.fusions().flat_map(Fusion::mixers) {
-            let mut cx = Cx::new(device, &Plain, Pass::gradients());
-            if let Some(loss) = mixer.penalty(&mut cx)? {
-                cx.backward(&loss, one(device, 1.0)?, into)?;
-            }
-        }
-        Ok(())
-    }
     /// The files of the learner, by name: adapter and head in the format that they were loaded
     /// from, AdapterHub's for new ones; after full fine-tuning the model with its tokenizer, and
     /// the head. Of several tasks each has a folder of its name, with the adapter and its head.
@@ -378,9 +348,4 @@ impl Learner {
         engraft_adapters::files::names().into_iter().for_each(|name| commit.without(name));
         Ok(commit.place()?)
     }
-}
-
-/// A single number on a device.
-pub(super) fn one(device: &Device, value: f32) -> Result<engraft_engine::Buffer> {
-    Ok(device.upload(Class::Scratch, &[value]).map_err(engraft_engine::Error::from)?)
 }

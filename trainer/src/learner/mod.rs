@@ -1,9 +1,12 @@
 //! A frozen model and what is grafted onto it to be trained.
+pub mod anchor;
 pub mod backbone;
 mod below;
 mod distillation;
+mod earlier;
 mod examine;
 pub mod graft;
+mod learn;
 #[expect(clippy::module_inception, reason = "what the others are there for")]
 pub mod learner;
 mod mixed;
@@ -11,6 +14,7 @@ pub mod opening;
 mod part;
 pub mod places;
 pub mod prefix;
+mod rehearsal;
 mod stream;
 mod teaching;
 mod weights;
@@ -27,3 +31,4 @@ pub use opening::Opening;
 pub use part::{NewPart, Part};
 pub use places::Places;
 pub use prefix::Prefix;
+pub use rehearsal::{Rehearsal, Remembered};

@@ -79,7 +79,8 @@ pub(super) fn gradients(learner: &Learner, batch: &Batch, pass: Pass) -> Result<
     }
     let (mut gradients, weight, policy) = (Gradients::new(), 1.0 / labels as f64, Activations::default());
     let below = (&mut Below::default(), false);
-    let (sum, _) = learner.learn((batch, 0), pass, &policy, weight as f32, &mut gradients, below)?;
+    let (sum, _) =
+        learner.learn((learner.part(), batch, 0), pass, &policy, weight as f32, &mut gradients, below)?;
     learner.penalise(&mut gradients)?;
     Ok((gradients, weight * sum))
 }

@@ -3,19 +3,27 @@
 use super::common::Common;
 use super::options::{Head, Options, Settings};
 use super::print::tell;
+use super::replay::SHARE;
 use super::runs::{Going, is_done, is_same_run, report_file, report_in, take, train};
 use super::setup::{graft, max_length, tokenizer};
 use super::several::Named;
-use super::task_runs::{SHARED, held_out, named};
+use super::task_runs::{SHARED, held_out, learned, named};
 use engraft::{
     Error, Result,
     learner::{Backbone, Learner},
     reports::{heat_map::svg, metrics::Metric, progress::Mode, transfer::Transfer},
-    run::evaluate::{Encoded, evaluate},
+    run::{
+        evaluate::{Encoded, evaluate},
+        fisher::fisher,
+    },
+    text::tokenizer::Tokenizer,
 };
-use serde_json::{Map, Value};
+use engraft_engine::output;
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
+/// Examples from which the Fisher information is estimated unless something is said.
+const FISHER: usize = 256;
 /// The picture of the scores.
 pub const PICTURE: &str = "transfer.svg";
 
@@ -41,7 +49,8 @@ pub fn train_continually(s: &Settings, order: &[String], mode: Mode, going: Goin
     let (mut home, _) = take(s, false)?;
     let mut common = Common::default();
     let backbone = common.backbone(s)?;
-    let mut stages = stages(s, order, &backbone)?;
+    let tokens = tokenizer(&backbone, max_length(s.max_length, &backbone), s)?;
+    let mut stages = stages(s, order, &tokens)?;
     let fresh = stages.iter().map(|stage| {
         let task = stage.named.task()?;
         let learner = backbone.clone().learner(graft(&stage.settings, &backbone, &*task)?, task)?;
@@ -49,7 +58,7 @@ pub fn train_continually(s: &Settings, order: &[String], mode: Mode, going: Goin
     });
     let before: Vec<Option<f64>> = fresh.collect::<Result<_>>()?;
     if s.shared {
-        go_on_from_each_other(&mut stages)?;
+        go_on_from_each_other(&mut stages, s)?;
     }
     let (mut matrix, mut reports) = (vec![], Map::new());
     for (i, stage) in stages.iter().enumerate() {
@@ -64,6 +73,9 @@ pub fn train_continually(s: &Settings, order: &[String], mode: Mode, going: Goin
                 outcome.map_err(within)?;
             }
         }
+        if s.ewc.is_some_and(|strength| strength > 0.0) && i + 1 < stages.len() {
+            stage.weigh(&backbone, s, &tokens).map_err(within)?;
+        }
         reports.insert(stage.named.name.clone(), report_in(&stage.settings.out)?);
         matrix.push(row(&stages, i, &backbone, s)?);
     }
@@ -72,17 +84,25 @@ pub fn train_continually(s: &Settings, order: &[String], mode: Mode, going: Goin
     let mut report = transfer.json();
     report["adapters"] = if s.shared { "shared" } else { "isolated" }.into();
     report["tasks"] = reports.into();
-    let title = if s.shared { "one adapter for all tasks" } else { "an adapter for each task" };
-    let picture = svg(&[transfer.heat_map(title)]).into_bytes();
+    let mut title =
+        String::from(if s.shared { "one adapter for all tasks" } else { "an adapter for each task" });
+    if let Some(strength) = s.ewc {
+        report["ewc"] = strength.into();
+        title += &format!(", EWC {strength}");
+    }
+    if let Some(examples) = s.replay {
+        report["replay"] = json!({"examples": examples, "share": s.replay_share.unwrap_or(SHARE)});
+        title += &format!(", replay of {examples}");
+    }
+    let picture = svg(&[transfer.heat_map(&title)]).into_bytes();
     home.set_settings(Settings { model_commit: common.commit(), ..s.clone() }.file());
     home.save(Some(&[]), &[report_file(&report, &s.out)?, (PICTURE.into(), picture)], None, &[])?;
     Ok(Continual { transfer, report })
 }
 
 /// The tasks in their order.
-fn stages(s: &Settings, order: &[String], backbone: &Backbone) -> Result<Vec<Stage>> {
+fn stages(s: &Settings, order: &[String], tokens: &Tokenizer) -> Result<Vec<Stage>> {
     let mut all = named(s)?;
-    let tokens = tokenizer(backbone, max_length(s.max_length, backbone), s)?;
     let place = |name: &String| order.iter().position(|other| other == name);
     all.sort_by_key(|one| place(&one.name));
     let stage = |named: Named| -> Result<Stage> {
@@ -99,7 +119,7 @@ fn stages(s: &Settings, order: &[String], backbone: &Backbone) -> Result<Vec<Sta
             let why = format!("{} computes {}", task.name(), all.join(", "));
             Error::Option { option: "metric", value: named.settings.metric.clone().unwrap_or_default(), why }
         })?;
-        let eval = held_out(s, &named, &tokens)?;
+        let eval = held_out(s, &named, tokens)?;
         let alone =
             Settings { tasks: None, order: None, shared: false, sampling: None, ..named.settings.clone() };
         let name = Some(if s.shared { SHARED.into() } else { named.name.clone() });
@@ -114,13 +134,21 @@ fn stages(s: &Settings, order: &[String], backbone: &Backbone) -> Result<Vec<Sta
     all.into_iter().map(within).collect()
 }
 
-/// Every task but the first begins with the adapter of the one before, and a head of its own.
-fn go_on_from_each_other(stages: &mut [Stage]) -> Result<()> {
+/// Every task but the first begins with the adapter of the one before, and a head of its own; what was
+/// learned before is held and learned again as far as the settings say.
+fn go_on_from_each_other(stages: &mut [Stage], s: &Settings) -> Result<()> {
+    let ewc = s.ewc.filter(|strength| *strength > 0.0);
+    let replay = s.replay.filter(|n| *n > 0 && s.replay_share != Some(0.0));
     for i in 1..stages.len() {
-        let before: PathBuf = stages[i - 1].settings.out.clone();
+        let before: Vec<PathBuf> = stages[..i].iter().map(|stage| stage.settings.out.clone()).collect();
         let stage = &mut stages[i];
         let own = Options {
-            init: Some(before),
+            init: before.last().cloned(),
+            ewc,
+            ewc_from: ewc.map(|_| before.clone()),
+            replay,
+            replay_share: s.replay_share.filter(|_| replay.is_some()),
+            replay_from: replay.map(|_| before),
             head: Some(stage.settings.head.unwrap_or(Head::Hub)),
             task: Some(stage.named.kind.name.into()),
             ..Options::default()
@@ -151,6 +179,14 @@ fn row(stages: &[Stage], i: usize, backbone: &Backbone, s: &Settings) -> Result<
 }
 
 impl Stage {
+    /// Saves how much each weight matters to what was learned.
+    fn weigh(&self, backbone: &Backbone, s: &Settings, tokens: &Tokenizer) -> Result<()> {
+        let task = self.named.task()?;
+        let learner = backbone.clone().load_learner(&self.settings.out, |_| Ok(task))?;
+        let examples = learned(s, &self.named, tokens)?;
+        let (name, bytes) = fisher(&learner, &examples, s.fisher_examples.unwrap_or(FISHER), s.seed)?;
+        Ok(output::write_atomically(self.settings.out.join(name), &bytes)?)
+    }
     /// Its score, of somebody who answers.
     fn score(&self, learner: &Learner, s: &Settings) -> Result<f64> {
         let found = evaluate(learner, &self.eval, s.eval_batch_size, Mode::Quiet)?;

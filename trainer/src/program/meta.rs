@@ -4,7 +4,7 @@ use super::print::note;
 use super::runs::{Going, report_file, take};
 use super::setup::{files, graft, learn, needed, task, was_cut};
 use super::several::{Ground, Named};
-use super::task_runs::{encoded, held_out, named};
+use super::task_runs::{self, held_out, named};
 use engraft::{
     Error, Result,
     learner::{Backbone, Learner},
@@ -140,7 +140,7 @@ impl Run<'_> {
             let within = |e: Error| e.within("task", &one.name);
             let settings = Settings { head: Some(Head::Linear), ..one.settings.clone() };
             learners.push(learner(&settings, &self.ground.backbone, one.task()?).map_err(within)?);
-            let examples = encoded(s, one, tokens, Purpose::Train).map_err(within)?.examples;
+            let examples = task_runs::learned(s, one, tokens).map_err(within)?;
             if examples.len() < 2 {
                 return Err(within(Error::Labels("it has fewer than two examples".into())));
             }
@@ -168,7 +168,7 @@ impl Run<'_> {
         lines: &mut Vec<String>,
     ) -> Result<Value> {
         let (s, tokens) = (self.s, &self.ground.tokenizer);
-        let examples = encoded(s, one, tokens, Purpose::Train)?.examples;
+        let examples = task_runs::learned(s, one, tokens)?;
         let (classes, on) = (Classes::of(&examples)?, held_out(s, one, tokens)?);
         let metric = match (&one.settings.metric, one.task()?.metrics()) {
             (None, [first, ..]) => *first,

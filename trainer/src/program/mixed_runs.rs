@@ -27,6 +27,7 @@ pub fn train_mixed(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<End
                    directory above it, which is gone on with, or repeated, as a whole";
         return Err(Error::Option { option: "name", value: format!("`{name}`"), why: why.into() });
     }
+    s.check_one_set("each adapter")?;
     let kind = task(s.task.as_ref())?.unwrap_or(TASKS[0]);
     let open_files = |paths: &[PathBuf], purpose| files((kind, &s.told()), paths, &s.columns(), purpose);
     let named = || {

@@ -1,8 +1,9 @@
 //! Training: one run, or several that go over the same batches, from settings to what they leave.
 use super::answering::Answering;
 use super::common::Common;
-use super::options::{self, Options, Settings};
+use super::options::{self, Options, Settings, sets};
 use super::print::{many_classes, note, tell};
+use super::replay::rehearsal;
 use super::setup::{
     files, is_same, learn, learner, max_length, needed, open_backbone, to_be_counted, tokenizer, was_cut,
     were_cut,
@@ -111,7 +112,10 @@ fn learners(
 ) -> Result<(Vec<Learner>, &'static TaskType)> {
     let (mut all, mut kinds) = (vec![], vec![]);
     for (part, backbone) in parts.iter().zip(std::iter::repeat_n(backbone, parts.len())) {
-        let (one, kind) = part.within(learner(&part.settings, backbone, &mut known))?;
+        let (mut one, kind) = part.within(learner(&part.settings, backbone, &mut known))?;
+        for earlier in part.settings.ewc_from.iter().flatten() {
+            one.hold(earlier, part.settings.ewc.unwrap_or(0.0))?;
+        }
         let first: &Learner = all.first().unwrap_or(&one);
         if (one.task().name(), one.task().labels()) != (first.task().name(), first.task().labels()) {
             let what = "what goes over the same batches learns one task, with the same labels";
@@ -249,7 +253,8 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
         Some(_) => Examples::default(),
         None => read(paths, Purpose::Train)?.examples,
     };
-    let mut eval = s.eval.as_ref().map(|paths| read(paths, Purpose::Evaluate)).transpose()?;
+    let held_out = |paths: &[PathBuf]| read(paths, Purpose::Evaluate);
+    let mut eval = s.eval.as_ref().map(|paths| sets::read(paths, held_out)).transpose()?;
     if let Some(fold) = s.fold {
         let part = fold.of(read(paths, Purpose::Evaluate)?, &examples, learners[0].task())?;
         note(part.note, is_quiet);
@@ -261,7 +266,12 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     if let (Some(eval), Some(true)) = (&mut eval, s.predict_with_generate) {
         let (num_beams, max_new_tokens) = (s.num_beams, s.max_new_tokens);
         let how = Answering { num_beams, max_new_tokens, ..Answering::default() };
-        eval.generating = Some(how.generating(learners[0].backbone(), &tokenizer)?);
+        let generating = Some(how.generating(learners[0].backbone(), &tokenizer)?);
+        eval.others.iter_mut().for_each(|other| other.generating = generating.clone());
+        eval.generating = generating;
+    }
+    if let Some(again) = rehearsal(s, learners[0].backbone())? {
+        learners[0].rehearse(again);
     }
     let students =
         Students { settings: s, backbone: learners[0].backbone(), kind, task: &*task, examples: &examples };

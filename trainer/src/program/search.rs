@@ -9,6 +9,7 @@ use engraft::{
     Error, Result,
     reports::{
         metrics::{Better, Metric, Metrics},
+        parallel::{self, Along, Axis, Parallel},
         progress::Mode,
         report::Report,
     },
@@ -26,6 +27,8 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
+/// The picture of the trials.
+const PICTURE: &str = "parallel.svg";
 /// What a search is, within its directory: the space, and how it is gone through.
 const SEARCH: &str = "search.json";
 /// Options that are no variant's own and are searched all the same: trials follow each other, each
@@ -80,7 +83,7 @@ pub fn search(base: &Settings, plan: &Plan, mode: Mode, going: Going<'_>) -> Res
         None => s.all()?,
         Some(eta) => s.halve(Halving::new(eta, plan.trials))?,
     }
-    let Search { common, trials, metric, .. } = s;
+    let Search { common, trials, metric, space, .. } = s;
     common.close()?;
     let finished = |t: &&Trial| t.state == State::Complete && t.value.is_some();
     let metric = metric.ok_or_else(|| Error::Model("no trial came to its end".into()))?;
@@ -95,7 +98,8 @@ pub fn search(base: &Settings, plan: &Plan, mode: Mode, going: Going<'_>) -> Res
         "trials": trials,
         "run": report_in::<Value>(&directory(&base.out, best))?,
     });
-    finish(&mut home, base, best, &report)?;
+    let picture = (PICTURE.to_string(), picture(&space, &trials, &metric, best).svg().into_bytes());
+    finish(&mut home, base, best, [report_file(&report, &base.out)?, picture])?;
     Ok(Found { trials, metric, best, report })
 }
 
@@ -154,7 +158,7 @@ fn directory(home: &Path, number: usize) -> PathBuf {
 }
 
 /// Puts the best run, with the report of all, into the directory of the search.
-fn finish(home: &mut Directory, base: &Settings, best: usize, report: &Value) -> Result<()> {
+fn finish(home: &mut Directory, base: &Settings, best: usize, reports: [File; 2]) -> Result<()> {
     let from = directory(&base.out, best);
     let options = Options::read(from.join(super::options::FILE))?;
     let settings = Options { out: Some(base.out.clone()), ..options }.resolve()?;
@@ -168,7 +172,50 @@ fn finish(home: &mut Directory, base: &Settings, best: usize, report: &Value) ->
         }
     }
     home.set_settings(settings.file());
-    home.save(Some(&files), &[report_file(report, &base.out)?], None, &[])
+    home.save(Some(&files), &reports, None, &[])
+}
+
+/// The trials as lines through their values and their score.
+fn picture(space: &Space, trials: &[Trial], metric: &Metric, best: usize) -> Parallel {
+    let scored = |t: &Trial| t.value.filter(|value| value.is_finite());
+    let mut costs: Vec<f64> =
+        trials.iter().filter_map(|t| scored(t).map(|v| cost(metric, Some(v)))).collect();
+    costs.sort_by(f64::total_cmp);
+    let ends = trials
+        .iter()
+        .filter_map(scored)
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    // scores that are all the same lie in the middle
+    let room = if ends.0 < ends.1 { 0.0 } else { 0.05 * ends.0.abs().max(1e-3) };
+    let along = Along::Numbers { low: ends.0 - room, high: ends.1 + room, log: false };
+    let score = Axis { name: metric.name.into(), along, falls: metric.better == Better::Less };
+    let line = |t: &Trial| {
+        let value = scored(t);
+        let worse = costs.iter().filter(|other| **other > cost(metric, value)).count();
+        parallel::Trial {
+            about: format!("trial {}: {}", t.number, outcome(metric, t)),
+            values: space.on_axes(&t.params).into_iter().chain([value]).collect(),
+            rank: worse as f64 / costs.len().saturating_sub(1).max(1) as f64,
+            is_left: t.state != State::Complete,
+            is_best: t.number == best,
+        }
+    };
+    Parallel {
+        title: format!("{} trials by {}; the best is trial {best}", trials.len(), metric.name),
+        axes: space.axes().into_iter().chain([score]).collect(),
+        trials: trials.iter().map(line).collect(),
+    }
+}
+
+/// What came of a trial, for people.
+fn outcome(metric: &Metric, t: &Trial) -> String {
+    let score = match (t.state, t.value) {
+        (State::Fail, _) | (_, None) => "failed".into(),
+        (State::Pruned, Some(v)) => format!("{} when it was given up", metric.show(v)),
+        (_, Some(v)) => metric.show(v),
+    };
+    let values = t.params.iter().map(|(k, v)| format!("{k} {}", plain(v)));
+    format!("{score}; {}", values.collect::<Vec<_>>().join(", "))
 }
 
 impl Search<'_> {
@@ -333,15 +380,7 @@ impl Found {
         let mut order: Vec<&Trial> = self.trials.iter().collect();
         order.sort_by(|a, b| cost(&self.metric, a.value).total_cmp(&cost(&self.metric, b.value)));
         order.sort_by_key(|t| t.state != State::Complete);
-        let line = |t: &&Trial| {
-            let score = match (t.state, t.value) {
-                (State::Fail, _) | (_, None) => "failed".into(),
-                (State::Pruned, Some(v)) => format!("{} when it was given up", self.metric.show(v)),
-                (_, Some(v)) => self.metric.show(v),
-            };
-            let values = t.params.iter().map(|(k, v)| format!("{k} {}", plain(v)));
-            format!("trial {}: {score}; {}", t.number, values.collect::<Vec<_>>().join(", "))
-        };
+        let line = |t: &&Trial| format!("trial {}: {}", t.number, outcome(&self.metric, t));
         let mut lines: Vec<String> = order.iter().take(MOST).map(line).collect();
         if order.len() > MOST {
             lines.push(format!("and {} more", order.len() - MOST));

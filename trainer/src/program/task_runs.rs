@@ -35,6 +35,11 @@ pub fn train_tasks(s: &Settings, mode: Mode, going: Going<'_>) -> Result<Vec<End
                    above it, which is gone on with, or repeated, as a whole";
         return Err(Error::Option { option: "name", value: format!("`{name}`"), why: why.into() });
     }
+    for (option, given) in [("ewc", s.ewc.is_some()), ("replay", s.replay.is_some())] {
+        if given {
+            return Err(Error::Needs { option, needs: "order" });
+        }
+    }
     if s.shared {
         return Ok(train_shared(s, mode, going)?.into_iter().collect());
     }
@@ -67,8 +72,11 @@ fn open(kind: &TaskType, s: &Settings, purpose: Purpose) -> Result<Files> {
 pub fn held_out(s: &Settings, one: &Named, tokens: &Tokenizer) -> Result<Encoded> {
     encoded(s, one, tokens, Purpose::Evaluate)
 }
-/// The data of a task.
-pub fn encoded(s: &Settings, one: &Named, tokens: &Tokenizer, purpose: Purpose) -> Result<Encoded> {
+/// What a task learns from.
+pub fn learned(s: &Settings, one: &Named, tokens: &Tokenizer) -> Result<Examples> {
+    Ok(encoded(s, one, tokens, Purpose::Train)?.examples)
+}
+fn encoded(s: &Settings, one: &Named, tokens: &Tokenizer, purpose: Purpose) -> Result<Encoded> {
     let (files, task) = (open(one.kind, &one.settings, purpose)?, one.task()?);
     let encoded = Encoded::read_for(&files, &*task, tokens, purpose)?;
     note(files.notes(), s.quiet);
@@ -81,7 +89,7 @@ fn read(s: &Settings, ground: &Ground, named: &[Named]) -> Result<Read> {
     let (tokens, mut learned, mut eval) = (&ground.tokenizer, vec![], vec![]);
     for one in named {
         let within = |e: Error| e.within(WORDS.0, &one.name);
-        learned.push(encoded(s, one, tokens, Purpose::Train).map_err(within)?.examples);
+        learned.push(self::learned(s, one, tokens).map_err(within)?);
         let held_out = one.settings.eval.is_some().then(|| held_out(s, one, tokens));
         eval.push(held_out.transpose().map_err(within)?);
     }

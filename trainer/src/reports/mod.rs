@@ -14,6 +14,7 @@ pub mod left;
 pub mod markdown;
 pub mod metrics;
 pub mod page;
+pub mod parallel;
 pub mod picture;
 pub mod place;
 pub mod process;

@@ -83,14 +83,14 @@ pub struct Chart {
 }
 
 /// Where numbers lie on a line of so many pixels.
-struct Scale {
-    low: f64,
-    high: f64,
-    from: f64,
-    to: f64,
+pub(super) struct Scale {
+    pub low: f64,
+    pub high: f64,
+    pub from: f64,
+    pub to: f64,
 }
 impl Scale {
-    fn of(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Scale {
+    pub fn of(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Scale {
         let (low, high) = values
             .filter(|x| x.is_finite())
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
@@ -98,7 +98,7 @@ impl Scale {
         Scale { low, high, from, to }
     }
     /// With room for values that are all the same, and ends at ticks.
-    fn rounded(mut self) -> Scale {
+    pub fn rounded(mut self) -> Scale {
         if self.high - self.low <= f64::EPSILON * self.high.abs() {
             let half = if self.high == 0.0 { 0.5 } else { 0.1 * self.high.abs() };
             (self.low, self.high) = (self.low - half, self.high + half);
@@ -114,14 +114,14 @@ impl Scale {
         let factor = [1.0, 2.0, 5.0].into_iter().find(|f| f * power >= rough * 0.999).unwrap_or(10.0);
         factor * power
     }
-    fn ticks(&self) -> Vec<f64> {
+    pub fn ticks(&self) -> Vec<f64> {
         let step = self.step();
         // an end that is a tick but for its last digits is one
         let (first, last) =
             ((self.low / step - 1e-9).ceil() as i64, (self.high / step + 1e-9).floor() as i64);
         (first..=last).take(12).map(|i| i as f64 * step).collect()
     }
-    fn at(&self, x: f64) -> f64 {
+    pub fn at(&self, x: f64) -> f64 {
         let share = if self.high > self.low { (x - self.low) / (self.high - self.low) } else { 0.5 };
         // a tenth of a pixel is enough
         ((self.from + share * (self.to - self.from)) * 10.0).round() / 10.0
@@ -208,7 +208,7 @@ impl Chart {
     }
 }
 
-fn through(points: impl Iterator<Item = (f64, f64)>) -> String {
+pub(super) fn through(points: impl Iterator<Item = (f64, f64)>) -> String {
     points.enumerate().map(|(i, (x, y))| format!("{}{x} {y}", if i == 0 { 'M' } else { 'L' })).collect()
 }
 fn area(line: &[(f64, f64)], bottom: &[f64], x: &Scale, y: &Scale) -> Path {

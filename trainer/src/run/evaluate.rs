@@ -1,5 +1,5 @@
 //! Evaluation and prediction, in the order of the data.
-use super::{encoding::Encoding, generating::Generating, mixture::evaluated, step::upwards};
+use super::{encoding::Encoding, generating::Generating, mixture::evaluated, sets::together, step::upwards};
 use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
@@ -35,6 +35,10 @@ pub struct Encoded {
     pub by_example: bool,
     /// How texts are generated that answer it; none: they are not.
     pub generating: Option<Arc<Generating>>,
+    /// Its name among several data sets.
+    pub name: Option<String>,
+    /// Others that are evaluated beside it ([`sets`](super::sets)).
+    pub others: Vec<Encoded>,
 }
 impl Encoded {
     /// Makes the examples.
@@ -81,11 +85,13 @@ impl Encoded {
         if purpose != Purpose::Predict && !examples.iter().any(|e| e.is_labelled()) {
             return Err(Error::file(&data.path, "there is no label in it that belongs to a token"));
         }
-        Ok(Encoded { data, examples, cut, notes, by_example: false, generating: None })
+        let (by_example, generating, name, others) = (false, None, None, vec![]);
+        Ok(Encoded { data, examples, cut, notes, by_example, generating, name, others })
     }
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {
-        self.examples.bytes() + self.data.memory()
+        let others: usize = self.others.iter().map(Encoded::bytes).sum();
+        self.examples.bytes() + self.data.memory() + others
     }
 }
 
@@ -241,7 +247,7 @@ pub fn evaluate(l: &Learner, on: &Encoded, size: impl Into<BatchSize>, mode: Mod
     Ok(all.pop().unwrap_or_else(|| unreachable!("one for each learner")))
 }
 
-/// The same of several learners on one model.
+/// The same of several learners on one model. Data sets beside are evaluated too.
 pub fn evaluate_together(
     of: &[&Learner],
     on: &Encoded,
@@ -257,7 +263,11 @@ pub fn evaluate_together(
         let answers = with_texts(l, on, answers, size, mode)?;
         Ok(Found::of(l.task(), on, &answers, (size, began)))
     };
-    of.iter().zip(answers).map(one).collect()
+    let found = of.iter().zip(answers).map(one).collect::<Result<Vec<_>>>()?;
+    let beside = on.others.iter().map(|other| evaluate_together(of, other, size, mode));
+    let mut beside: Vec<_> = beside.collect::<Result<Vec<_>>>()?.into_iter().map(Vec::into_iter).collect();
+    let mut next = || beside.iter_mut().filter_map(Iterator::next).collect();
+    Ok(found.into_iter().map(|found| together(found, on, next())).collect())
 }
 
 /// What a learner says of every record; an error if that is to be generated and nothing says how.

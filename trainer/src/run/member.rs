@@ -6,13 +6,14 @@ use super::{
     evaluate::Found,
     log::{Taken, every},
     recipe::Recipe,
+    source::Source,
     state::{self, Saved, State},
     step::{Step, Stepping, Trainer},
     written::Written,
 };
 use crate::{
     Error, Result,
-    learner::Learner,
+    learner::{Learner, Rehearsal},
     reports::{
         architecture::Architecture,
         history::Evaluation,
@@ -95,6 +96,8 @@ impl Member {
         is_evaluated: impl Fn(usize) -> bool,
     ) -> Result<Member> {
         let Entry { name, recipe, directory, mut learner, beside, from } = entry;
+        let again = learner.rehearsal().into_iter().flat_map(Rehearsal::examples).map(Source::hash);
+        let data = &std::iter::once(data.to_string()).chain(again).collect::<Vec<_>>().join(" ");
         let aim = Aim::new(recipe.metric.as_deref(), learner.parts(), is_evaluated)?;
         learner.check_adapter_drop(recipe.adapter_drop)?;
         let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_adapter_drop(recipe.adapter_drop);

@@ -78,9 +78,9 @@ impl Work {
         let mut work = Work::of_training(s, source)?;
         if let Some(eval) = eval {
             work.data += eval.bytes();
-            for batch in Batches::new(&eval.examples, s.eval_batch, Order::Longest) {
-                work.evaluation(&batch);
-            }
+            let examples = eval.sets().map(|set| &set.examples);
+            let batches = examples.flat_map(|e| Batches::new(e, s.eval_batch, Order::Longest));
+            batches.for_each(|batch| work.evaluation(&batch));
         }
         Ok(work)
     }
@@ -313,8 +313,8 @@ mod tests {
         let s = Recipe { batch: 2.into(), accumulation: 2, shuffle: false, ..Recipe::default() };
         let data = Dataset::of_texts("--text", &["a".into()]).unwrap();
         let few = examples.iter().take(3).collect();
-        let (notes, generating) = (vec![], None);
-        let eval = Encoded { data, examples: few, cut: 0, notes, by_example: false, generating };
+        let (notes, by_example, generating, name, others) = (vec![], false, None, None, vec![]);
+        let eval = Encoded { data, examples: few, cut: 0, notes, by_example, generating, name, others };
         let work = Work::of_run(&s, &examples, Some(&eval)).unwrap();
         let of = |b: &Shapes| {
             let lengths = |shapes: &[Shape]| shapes.iter().flat_map(|s| s.1.clone()).collect::<Vec<_>>();

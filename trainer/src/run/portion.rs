@@ -3,7 +3,7 @@ use super::evaluate::Encoded;
 use crate::{
     Error, Result,
     data::{Content, Dataset},
-    reports::scores::folds::{plain, scarce, stratified},
+    reports::scores::folds::{grouped, plain, scarce, stratified, stratified_groups},
     tasks::Task,
     text::{
         example::{IGNORED, Reads},
@@ -64,7 +64,8 @@ impl Fold {
                 "documents are read one behind the other, so that a part of them has no end: divide the file";
             return Err(Error::Option { option: "fold", value: self.to_string(), why: why.into() });
         }
-        let Division { of_record, rare } = Division::of(&whole.examples, whole.data.len(), self.of)?;
+        let Division { of_record, rare } =
+            Division::of(&whole.examples, (whole.data.len(), &whole.data.groups), self.of)?;
         let own = |record: usize| of_record.get(record).copied().flatten() == Some(self.number - 1);
         let other = |record: usize| of_record.get(record).copied().flatten().is_some() && !own(record);
         let named = |class: u32| task.labels().get(class as usize).map_or(class.to_string(), Clone::clone);
@@ -118,16 +119,20 @@ struct Division {
 impl Division {
     /// Of so many records in k folds: where each record has one class, every fold has about as many
     /// of each class as another (scikit-learn's `StratifiedKFold`), else the folds follow each other
-    /// in the data (`KFold`).
-    fn of(examples: &Examples, records: usize, k: usize) -> Result<Division> {
+    /// in the data (`KFold`). Where records have groups these stay whole (`StratifiedGroupKFold`,
+    /// `GroupKFold`).
+    fn of(examples: &Examples, (records, groups): (usize, &[String]), k: usize) -> Result<Division> {
         let units = Units::of(examples);
-        let (own, rare) = match &units.classes {
-            Some(classes) => {
-                let rare = scarce(classes, k).into_iter().map(|(first, n)| (classes[first], n)).collect();
-                (stratified(classes, k, None)?, rare)
-            }
-            None => (plain(units.records.len(), k, None)?, vec![]),
+        let groups: Vec<&String> = units.records.iter().filter_map(|record| groups.get(*record)).collect();
+        let is_grouped = !groups.is_empty();
+        let own = match &units.classes {
+            Some(classes) if is_grouped => stratified_groups(classes, &groups, k, None)?,
+            Some(classes) => stratified(classes, k, None)?,
+            None if is_grouped => grouped(&groups, k, None)?,
+            None => plain(units.records.len(), k, None)?,
         };
+        let classes = units.classes.unwrap_or_default();
+        let rare = scarce(&classes, k).into_iter().map(|(first, n)| (classes[first], n)).collect();
         let mut of_record = vec![None; records];
         for (record, fold) in units.records.into_iter().zip(own) {
             if let Some(place) = of_record.get_mut(record) {
@@ -192,10 +197,14 @@ impl Encoded {
             .collect();
         examples.shrink();
         let data = match self.data.records.is_empty() {
-            true => Dataset { count: which.len(), ..self.data.clone() },
+            true => {
+                let groups = self.data.groups_of(&which);
+                Dataset { count: which.len(), groups, ..self.data.clone() }
+            }
             false => self.data.part(&which),
         };
         let (notes, by_example) = (self.notes.clone(), self.by_example);
-        Encoded { data, examples, cut: self.cut, notes, by_example, generating: self.generating.clone() }
+        let (generating, name, others) = (self.generating.clone(), self.name.clone(), vec![]);
+        Encoded { data, examples, cut: self.cut, notes, by_example, generating, name, others }
     }
 }

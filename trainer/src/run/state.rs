@@ -188,6 +188,7 @@ fn sorted(learner: &Learner) -> Vec<&Param> {
 
 /// A hash of what a run learns from and is evaluated on.
 pub(super) fn hash<'a>(source: &dyn Source, eval: impl IntoIterator<Item = Option<&'a Encoded>>) -> String {
-    let eval = eval.into_iter().map(|e| e.map(|e| e.examples.hash()).unwrap_or_default());
+    let sets = |e: &Encoded| e.sets().map(|set| set.examples.hash()).collect::<Vec<_>>().join(" ");
+    let eval = eval.into_iter().map(|e| e.map(sets).unwrap_or_default());
     format!("{} {}", source.hash(), eval.collect::<Vec<_>>().join(" "))
 }

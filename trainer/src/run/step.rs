@@ -2,7 +2,7 @@
 use super::adapter_drop::AdapterDrop;
 use crate::{
     Error, Result,
-    learner::{Below, Learner},
+    learner::{Below, Learner, Rehearsal},
     text::batch::Batch,
 };
 use engraft_engine::{
@@ -112,17 +112,24 @@ impl Trainer {
     ) -> Result<()> {
         let dropped = self.adapter_drop.map_or(0, |drop| drop.at(self.seed, self.steps));
         let (pass, weight) = (self.next_pass(), 1.0 / labels as f64);
+        let counts = learner.rehearsal().map_or(1.0, Rehearsal::rest);
         let (loss, kept) = learner.learn(
-            (batch, dropped),
+            (&learner.parts()[0], batch, dropped),
             pass,
             &self.activations,
-            weight as f32,
+            (counts * weight) as f32,
             &mut sum.gradients,
             below,
         )?;
         sum.loss += weight * loss;
         self.kept_by_layer = kept;
         Ok(())
+    }
+    /// Adds to the gradients of the step what is learned again beside its examples, and gives its
+    /// loss.
+    fn learn_again(&mut self, learner: &Learner, examples: usize, into: &mut Gradients) -> Result<f64> {
+        let (step, policy) = (self.steps, self.activations.clone());
+        learner.learn_again((step, examples), || self.next_pass(), &policy, into)
     }
     /// The update, from gradients among which those of the learner are, of its mean loss over so
     /// many labels.
@@ -188,6 +195,9 @@ pub fn step_together(mut all: Vec<Stepping<'_>>, batches: &[Batch]) -> Result<Ve
                 if n + 1 == batches.len() {
                     // at once: its gradients are held no longer than they are needed
                     let Sum { mut gradients, loss } = std::mem::take(&mut sums[i]);
+                    let beside = batches.iter().map(Batch::len).sum();
+                    let again = trainer.learn_again(learner, beside, &mut gradients)?;
+                    let loss = if again.is_finite() { loss } else { again };
                     let updated = trainer.update(learner, &mut gradients, loss, labels, *lr);
                     done[i] = Some(match updated {
                         Err(e) if !e.has_diverged() => return Err(e),

@@ -16,6 +16,7 @@
 //! ```
 use crate::{
     error::{Error, Result, list},
+    reports::parallel::{Along, Axis},
     text::shuffle::numbers,
 };
 use serde::Deserialize;
@@ -102,6 +103,30 @@ impl Space {
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.dimensions.iter().map(|(key, _)| key.as_str())
     }
+    /// An axis for each option, as pictures have it.
+    pub fn axes(&self) -> Vec<Axis> {
+        let axis = |(name, dimension): &(String, Dimension)| {
+            let along = match dimension {
+                Dimension::Range { low, high, log, .. } => {
+                    Along::Numbers { low: *low, high: *high, log: *log }
+                }
+                Dimension::Choices(all) => Along::Points(all.iter().map(shown).collect()),
+            };
+            Axis { name: name.clone(), along, falls: false }
+        };
+        self.dimensions.iter().map(axis).collect()
+    }
+    /// Where the values of a trial lie on these axes.
+    pub fn on_axes(&self, values: &Map<String, Value>) -> Vec<Option<f64>> {
+        let place = |(name, dimension): &(String, Dimension)| {
+            let value = values.get(name)?;
+            match dimension {
+                Dimension::Range { .. } => value.as_f64(),
+                Dimension::Choices(all) => all.iter().position(|one| one == value).map(|i| i as f64),
+            }
+        };
+        self.dimensions.iter().map(place).collect()
+    }
     /// The values of a trial, the same for ever for its number, a seed and what was `told`: the values
     /// of trials with their scores, of which less is better.
     pub fn suggest(
@@ -138,6 +163,11 @@ impl Space {
         }
         Ok(values)
     }
+}
+
+/// A value for people.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), String::from)
 }
 
 impl Dimension {

@@ -39,8 +39,9 @@ fn examples(student: &str, task: &dyn Task) -> Vec<Example> {
 fn learned(learner: &Learner, batch: &Batch) -> (f64, Gradients) {
     let (mut gradients, policy) = (Gradients::new(), Activations::default());
     let (weight, below) = (1.0 / batch.labelled() as f32, (&mut Below::default(), false));
-    let (sum, _) =
-        learner.learn((batch, 0), Pass::gradients(), &policy, weight, &mut gradients, below).unwrap();
+    let (sum, _) = learner
+        .learn((learner.part(), batch, 0), Pass::gradients(), &policy, weight, &mut gradients, below)
+        .unwrap();
     (sum / batch.labelled() as f64, gradients)
 }
 fn unit(row: &[f32]) -> Vec<f32> {
@@ -106,7 +107,10 @@ fn losses_and_gradients_are_those_of_pytorch() {
         let mut none = Gradients::new();
         let below = (&mut Below::default(), false);
         let pass = (Pass::gradients(), &Activations::default());
-        let e = untold.learn((&batch, 0), pass.0, pass.1, 1.0, &mut none, below).unwrap_err().to_string();
+        let e = untold
+            .learn((untold.part(), &batch, 0), pass.0, pass.1, 1.0, &mut none, below)
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("taught"), "{e}");
         // what is not taught is learned from its labels
         batch.taught.clear();

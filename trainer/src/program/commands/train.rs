@@ -24,7 +24,7 @@ use engraft::{
         progress::Mode,
         report::{Report, json_line},
     },
-    run::{aim::key, train::Outcome},
+    run::{aim::key, sets::SETS, train::Outcome},
 };
 use engraft_engine::Storage;
 use std::path::PathBuf;
@@ -163,7 +163,14 @@ fn held_out(r: &Report, learner: &Learner) -> Option<String> {
         };
         part.task().metrics().iter().filter_map(one).collect()
     };
-    Some(parts.iter().flat_map(of).collect::<Vec<_>>().join(", "))
+    let others = m.details.get(SETS).and_then(|sets| sets.as_object()).into_iter().flatten().skip(1);
+    let beside = |(name, found): (&String, &serde_json::Value)| {
+        let metrics = parts.iter().flat_map(|part| part.task().metrics());
+        let shown = metrics.filter_map(|metric| Some(metric.show(found[metric.name].as_f64()?)));
+        format!("; {name}: {}", shown.collect::<Vec<_>>().join(", "))
+    };
+    let shown = parts.iter().flat_map(of).collect::<Vec<_>>().join(", ");
+    Some(shown + &others.map(beside).collect::<String>())
 }
 
 /// `engraft fuse`.

@@ -149,6 +149,7 @@ impl Options {
         self.check_series()?;
         self.check_tasks()?;
         self.check_teaching()?;
+        self.check_earlier()?;
         let streams = self.stream == Some(true);
         if streams && self.cache_prefix.is_some() {
             // the cache knows every text by its hash, in memory
@@ -282,9 +283,11 @@ impl Options {
         {
             return Err(Error::Exclusive { one, other });
         }
+        let is_folded = self.folds.is_some() || self.fold.is_some();
         let needs = [
             ("folds", self.folds.is_some(), "train", self.train.is_some()),
             ("fold", self.fold.is_some(), "train", self.train.is_some()),
+            ("group-column", self.group_column.is_some(), "folds", is_folded),
             ("seeds", self.seeds.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
             ("curve", self.curve.is_some() && self.train.is_some(), "eval", self.is_evaluated()),
         ];

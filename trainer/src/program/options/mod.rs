@@ -16,10 +16,12 @@ mod adapter;
 mod bytes;
 mod checks;
 mod choices;
+mod earlier;
 mod grafted;
 #[macro_use]
 mod listing;
 mod paths;
+pub mod sets;
 mod table;
 mod tasks;
 mod teaching;
@@ -41,9 +43,8 @@ pub use texts::{Layers, ReductionFactor, ScalingChoice};
 pub use variant::{Variant, names_a_directory};
 
 use engraft::adapters::methods::METHODS;
-use engraft::data::{Columns, Purpose, expand};
+use engraft::data::Columns;
 use engraft::engine::{Activations, Keep};
-use engraft::reports::progress::Mode;
 use engraft::run::{
     recipe::{Recipe, Reports},
     schedule::Warmup,
@@ -225,16 +226,6 @@ impl Settings {
         Self { name: Some(name.into()), out: self.out.join(name), ..self.clone() }
     }
 
-    /// Puts the files that its data stand for in their place.
-    pub fn expand(&mut self, mode: Mode) -> Result<()> {
-        for (paths, purpose) in [(&mut self.train, Purpose::Train), (&mut self.eval, Purpose::Evaluate)] {
-            if let Some(paths) = paths {
-                *paths = expand(paths, purpose, mode)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The file that says what the run is.
     pub fn file(&self) -> (String, Vec<u8>) {
         (FILE.into(), self.to_toml().into_bytes())
@@ -253,6 +244,7 @@ impl Settings {
             pair: self.text_pair_column.clone(),
             label: self.label_column.clone(),
             adapter: self.adapter_column.clone(),
+            group: self.group_column.clone(),
             header: self.header,
             documents: self.documents,
             quotes: self.quotes,

@@ -51,7 +51,9 @@ options! {
         /// read if no split is named; the built-in demonstration if there is none
         [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"], Each;
         /// Data to evaluate on while training; of a data set `validation` if no split is named, and
-        /// never `test`
+        /// never `test`. Several sets, each by a name as in `matched=a.tsv mismatched=b.tsv`, have
+        /// scores of their own: the first says what is best, and the others' scores have their names
+        /// behind them
         [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run, Each;
         /// Where the adapter, the head and run.toml are saved
         [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
@@ -347,6 +349,10 @@ options! {
         /// part of --train and is evaluated on that part. Classes are spread evenly over the parts,
         /// which are those of scikit-learn's StratifiedKFold
         [value_name = "K"] folds: usize, Run;
+        /// With --folds: the column that names the group of each record, as its document or, in SQuAD's
+        /// files, the `title`: no group is divided. The parts are those of StratifiedGroupKFold, where
+        /// records have no class those of GroupKFold
+        [value_name = "COLUMN"] group_column: Column, Run;
         /// One of these runs, as in 2/5: learn from all but the second of five parts
         [value_name = "I/K"] fold: Fold, Run;
         /// Runs one after the other, one with each of these seeds
@@ -374,6 +380,23 @@ options! {
         /// behind each of them (`engraft continual`); with --shared one adapter goes on from task to
         /// task
         [value_name = "NAME", value_delimiter = ','] order: Vec<String>, Run;
+        /// With --order and --shared: hold the adapter near what it was behind each earlier task, each
+        /// weight as strongly as it mattered there and all of them so strongly (elastic weight
+        /// consolidation): L of L/2 times the sum of F (w - w')^2
+        [value_name = "L"] ewc: f64, Run;
+        /// Examples of a task from which F, the Fisher information of its weights, is estimated; 256
+        /// if not given
+        [value_name = "N"] fisher_examples: usize, Run;
+        /// Where a run by itself, which begins where others ended (--init), finds what --ewc holds:
+        /// the directories of earlier tasks, each with fisher.safetensors
+        [value_name = "DIR", num_args = 1..] ewc_from: Vec<PathBuf>, [with "super::paths"], Run;
+        /// With --order and --shared: learn so many examples of each earlier task again, some of them
+        /// in every step, with the heads that these tasks have (replay)
+        [value_name = "N"] replay: usize, Run;
+        /// Their share of every step; 0.25 if not given
+        [value_name = "SHARE"] replay_share: f64, Run;
+        /// Where a run by itself finds what --replay learns again: the directories of earlier tasks
+        [value_name = "DIR", num_args = 1..] replay_from: Vec<PathBuf>, [with "super::paths"], Run;
         /// Of a task in --tasks with --shared: what its mean loss counts in a step; 1 if not given
         [value_name = "W"] task_weight: f64, Run, Each;
     }

@@ -18,6 +18,10 @@ impl Settings {
             sampling: None,
             order: None,
             task_weight: None,
+            ewc: None,
+            fisher_examples: None,
+            replay: None,
+            replay_share: None,
             ..self.to_options()
         };
         let one = |v: &Variant| -> Result<Self> {
@@ -46,6 +50,7 @@ impl Settings {
             if settings.train.is_none() {
                 return Err(Error::Needs { option: "tasks", needs: "train" });
             }
+            settings.check_one_set("a task of several")?;
             let (name, out) = (Some(v.name.clone()), self.out.join(&v.name));
             let (tasks, order) = (self.tasks.clone(), self.order.clone());
             let (shared, sampling, task_weight) = (self.shared, self.sampling, weight);

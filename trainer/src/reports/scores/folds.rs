@@ -83,6 +83,98 @@ pub fn grouped<T: Ord>(groups: &[T], k: usize, seed: Option<u64>) -> Result<Vec<
     Ok(folds)
 }
 
+/// Parts that no group is cut by, with about as large a share of each class as in the whole
+/// (`StratifiedGroupKFold`): one group after the other, the one whose classes differ most in number
+/// first, goes to the part with which the shares of each class over all parts deviate least, on the
+/// average of the classes; of parts that are as good, to 1e-5, to the one with the fewest examples. With
+/// a seed the groups are shuffled before. An error as of [`stratified`], or if there are fewer groups
+/// than parts.
+pub fn stratified_groups<C: Ord, G: Ord>(
+    classes: &[C],
+    groups: &[G],
+    k: usize,
+    seed: Option<u64>,
+) -> Result<Vec<usize>> {
+    let (class, group) = (places(classes), places(groups));
+    let count = |of: &[usize]| of.iter().max().map_or(0, |last| last + 1);
+    let mut sizes = vec![0.0; count(&class)];
+    let mut of_group = vec![vec![0.0; sizes.len()]; count(&group)];
+    for (class, group) in class.iter().zip(&group) {
+        sizes[*class] += 1.0;
+        of_group[*group][*class] += 1.0;
+    }
+    check(k, sizes.iter().fold(0.0, |most: f64, n| most.max(*n)) as usize, "examples in any class")?;
+    check(k, of_group.len(), "groups")?;
+    let mut order: Vec<usize> = (0..of_group.len()).collect();
+    if let Some(seed) = seed {
+        shuffle(&mut order, &mut numbers(seed, 0));
+    }
+    order.sort_by(|a, b| deviation(&of_group[*b]).total_cmp(&deviation(&of_group[*a])));
+    let (mut in_fold, mut fold_of) = (vec![vec![0.0; sizes.len()]; k], vec![0; of_group.len()]);
+    for group in order {
+        // (what it comes to, examples that are there already, the fold)
+        let mut best = (f64::INFINITY, f64::INFINITY, 0);
+        for fold in 0..k {
+            let share = |class: usize, other: usize| {
+                let more = if other == fold { of_group[group][class] } else { 0.0 };
+                (in_fold[other][class] + more) / sizes[class]
+            };
+            let of_class = |class: usize| (0..k).map(|other| share(class, other)).collect::<Vec<f64>>();
+            let one = sizes.len() == 1;
+            let deviations: Vec<f64> = (0..sizes.len()).map(|c| deviation_by(&of_class(c), one)).collect();
+            let (value, there) = (mean(&deviations, true), in_fold[fold].iter().sum::<f64>());
+            let is_close = (value - best.0).abs() <= 1e-8 + 1e-5 * best.0.abs();
+            if value < best.0 || (is_close && there < best.1) {
+                best = (value, there, fold);
+            }
+        }
+        in_fold[best.2].iter_mut().zip(&of_group[group]).for_each(|(sum, n)| *sum += n);
+        fold_of[group] = best.2;
+    }
+    Ok(group.into_iter().map(|group| fold_of[group]).collect())
+}
+
+/// The place of each among those that are different, in their order.
+fn places<T: Ord>(all: &[T]) -> Vec<usize> {
+    let mut number: BTreeMap<&T, usize> = all.iter().map(|one| (one, 0)).collect();
+    number.values_mut().enumerate().for_each(|(i, place)| *place = i);
+    all.iter().map(|one| number[one]).collect()
+}
+/// The standard deviation of a line of numbers, to the last bit that of NumPy, which decides between
+/// parts that are as good.
+fn deviation(x: &[f64]) -> f64 {
+    deviation_by(x, true)
+}
+/// The same of a column, which NumPy adds up one by one.
+fn deviation_by(x: &[f64], in_pairs: bool) -> f64 {
+    let middle = mean(x, in_pairs);
+    let squares: Vec<f64> = x.iter().map(|x| (x - middle) * (x - middle)).collect();
+    mean(&squares, in_pairs).sqrt()
+}
+fn mean(x: &[f64], in_pairs: bool) -> f64 {
+    let sum = if in_pairs { sum_in_pairs(x) } else { x.iter().fold(0.0, |sum, x| sum + x) };
+    sum / x.len() as f64
+}
+/// NumPy's sum of a line: eight sums side by side of up to 128 numbers, and halves of more.
+fn sum_in_pairs(x: &[f64]) -> f64 {
+    match x.len() {
+        0..8 => x.iter().fold(0.0, |sum, x| sum + x),
+        8..=128 => {
+            let mut r = [0.0; 8];
+            r.copy_from_slice(&x[..8]);
+            let eights = x[8..].chunks_exact(8);
+            let rest = eights.remainder();
+            eights.for_each(|eight| r.iter_mut().zip(eight).for_each(|(r, x)| *r += x));
+            let sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+            rest.iter().fold(sum, |sum, x| sum + x)
+        }
+        n => {
+            let (a, b) = x.split_at(n / 2 - n / 2 % 8);
+            sum_in_pairs(a) + sum_in_pairs(b)
+        }
+    }
+}
+
 /// What is in each class, the classes in the order in which they appear.
 fn in_order_of_appearance<T: Hash + Eq>(classes: &[T]) -> Vec<Vec<usize>> {
     let (mut number, mut members): (HashMap<&T, usize>, Vec<Vec<usize>>) = Default::default();
@@ -145,6 +237,28 @@ mod tests {
         }
     }
     #[test]
+    fn groups_stay_whole_and_classes_are_spread() {
+        let groups: Vec<String> = (0..300).map(|i| (i * i % 31).to_string()).collect();
+        let classes: Vec<u32> = (0..300).map(|i| [0, 1, 1, 2][i % 4]).collect();
+        for seed in [None, Some(4)] {
+            let folds = stratified_groups(&classes, &groups, 3, seed).unwrap();
+            let whole = |i: usize| folds[i] == folds[groups.iter().position(|g| *g == groups[i]).unwrap()];
+            assert!((0..300).all(whole));
+            for class in 0..3 {
+                let own: Vec<usize> = (0..300).filter(|i| classes[*i] == class).map(|i| folds[i]).collect();
+                let even = own.len() / 3;
+                assert!(
+                    sizes(&own, 3).iter().all(|n| n.abs_diff(even) <= 1 + even / 4),
+                    "{:?}",
+                    sizes(&own, 3)
+                );
+            }
+        }
+        let line: Vec<f64> = (1..=1000).map(f64::from).collect();
+        assert_eq!((mean(&line, true), mean(&line, false)), (500.5, 500.5));
+        assert!((deviation(&line) - ((1e6 - 1.0) / 12.0f64).sqrt()).abs() < 1e-9);
+    }
+    #[test]
     fn too_many_folds_are_refused() {
         let fails = |result: Result<Vec<usize>>, named: &str| {
             let error = result.unwrap_err().to_string();
@@ -155,6 +269,8 @@ mod tests {
         fails(stratified(&["a", "a", "b"], 3, None), "2 examples in any class");
         fails(stratified::<u8>(&[], 2, None), "0 examples");
         fails(grouped(&["a", "a", "b"], 3, None), "2 groups");
+        fails(stratified_groups(&[1, 1, 1, 1], &["a", "a", "b", "b"], 3, None), "2 groups");
+        fails(stratified_groups(&[1, 1, 2, 2], &["a", "b", "c", "d"], 3, None), "2 examples in any class");
         assert_eq!(scarce(&["a", "b", "a", "c"], 2), [(1, 1), (3, 1)]);
     }
 }
