@@ -45,10 +45,13 @@ pub(super) trait Fields: 'static {
     fn record(&self, object: &Object) -> Result<Record>;
 }
 
+/// Begins to read the objects of a file: which fields are read, and the records.
+type Open = fn(Box<dyn Objects>, &Columns, Want) -> Result<(Chosen, Records)>;
+
 /// What can be read of objects.
 pub(super) struct Form {
     pub contents: &'static [Content],
-    pub open: fn(Box<dyn Objects>, &Columns, Want) -> Result<(Chosen, Records)>,
+    pub open: Open,
 }
 
 /// Makes a record of each object, by the fields that `find` finds among the names of all, and of the
