@@ -72,15 +72,15 @@ fn the_whole_model_teaches_a_model_of_another_kind() {
     let work = Work::new();
     language_model(&work);
     work.train("--eval eval.tsv --max-steps 12 --adapter full --lr 1e-3 --out whole");
-    let line =
-        "--model gpt --adapter pfeiffer --max-steps 8 --lr 5e-3 --teacher whole --distill-hidden 0,1:3";
-    let first = work.train(&format!("{line} --out first"));
+    let line = "--model gpt --adapter pfeiffer --lr 5e-3 --teacher whole --distill-hidden 0,1:3";
+    let first = work.train(&format!("{line} --max-steps 8 --out first"));
     assert!(losses(&first).iter().all(|loss| loss.is_finite()));
     // stopped and gone on with, projections with it
     let mut run = work
         .arguments(&train(&format!("{line} --epochs 80 --max-steps 120 --checkpoint-every 1 --out stopped")));
     let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !work.path("stopped/state.safetensors").exists() {
+        assert!(run.try_wait().unwrap().is_none(), "it ended before it was stopped");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
@@ -96,6 +96,7 @@ fn the_whole_model_teaches_a_model_of_another_kind() {
         .arguments(&train(&format!("{line} --epochs 80 --max-steps 120 --checkpoint-every 1 --out other")));
     let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !work.path("other/state.safetensors").exists() {
+        assert!(run.try_wait().unwrap().is_none(), "it ended before it was stopped");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
