@@ -1,5 +1,5 @@
 //! Evaluation and prediction, in the order of the data.
-use super::{encoding::Encoding, generating::Generating, mixture::evaluated, sets::together, step::upwards};
+use super::{encoding::Encoding, generating::Generating, mixture::evaluated, step::upwards};
 use crate::{
     Error, Result,
     data::{Dataset, Files, Labels},
@@ -18,6 +18,7 @@ use crate::{
     },
 };
 use engraft_adapters::Shares;
+use serde_json::{Map, json};
 use std::{sync::Arc, time::Instant};
 
 /// A data set, and the examples that a task makes of it.
@@ -37,7 +38,7 @@ pub struct Encoded {
     pub generating: Option<Arc<Generating>>,
     /// Its name among several data sets.
     pub name: Option<String>,
-    /// Others that are evaluated beside it ([`sets`](super::sets)).
+    /// Others that are evaluated beside it.
     pub others: Vec<Encoded>,
 }
 impl Encoded {
@@ -87,6 +88,10 @@ impl Encoded {
         }
         let (by_example, generating, name, others) = (false, None, None, vec![]);
         Ok(Encoded { data, examples, cut, notes, by_example, generating, name, others })
+    }
+    /// Itself, and the data sets beside it.
+    pub fn sets(&self) -> impl Iterator<Item = &Encoded> {
+        std::iter::once(self).chain(&self.others)
     }
     /// Bytes that examples and records take.
     pub fn bytes(&self) -> usize {
@@ -239,6 +244,30 @@ impl Found {
         let (scores, examples) = (scores.clone(), *examples);
         Evaluation { scores, examples, batches: self.batches, seconds: self.seconds }
     }
+}
+
+/// Where all scores of each data set are, by its name, among what else an evaluation says.
+pub const SETS: &str = "sets";
+
+/// What was found on a data set, with what was found on the others beside it: their scores under their
+/// names with the name of the data set behind them, as `accuracy_NAME`.
+fn together(first: Found, on: &Encoded, others: Vec<Found>) -> Found {
+    if on.others.is_empty() {
+        return first;
+    }
+    let own = on.name.clone().unwrap_or_default();
+    let mut sets = Map::from_iter([(own, json!(first.metrics))]);
+    let mut all = first;
+    for (set, found) in on.others.iter().zip(others) {
+        let name = set.name.clone().unwrap_or_default();
+        let scores = found.metrics.scores.0.iter().map(|(score, value)| (format!("{score}_{name}"), *value));
+        all.metrics.scores.0.extend(scores);
+        all.batches += found.batches;
+        all.seconds += found.seconds;
+        sets.insert(name, json!(found.metrics));
+    }
+    all.metrics.details.insert(SETS.into(), sets.into());
+    all
 }
 
 /// How good a learner is on data with labels; an error where there are none.

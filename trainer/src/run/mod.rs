@@ -19,7 +19,6 @@ pub mod profile;
 pub mod recipe;
 pub mod sampling;
 pub mod schedule;
-pub mod sets;
 mod shapes;
 pub mod source;
 pub mod state;

@@ -24,7 +24,7 @@ use engraft::{
         progress::Mode,
         report::{Report, json_line},
     },
-    run::{aim::key, sets::SETS, train::Outcome},
+    run::{aim::key, evaluate::SETS, train::Outcome},
 };
 use engraft_engine::Storage;
 use std::path::PathBuf;
