@@ -3,12 +3,13 @@
 //!
 //! `thrpt` is in GFLOP/s, and in GB/s of what a launch must read and write at least.
 //! `ENGRAFT_KERNELS=avx512|avx2|portable` chooses the code path, `ENGRAFT_THREADS` the threads
-//! (default: all cores).
+//! (default: all cores). `ENGRAFT_DEVICE=cuda` times them on the first GPU, and `cuda-bf16` there
+//! with products on tensor cores.
 use criterion::{
     Criterion, Throughput, criterion_group, criterion_main,
     measurement::{Measurement, ValueFormatter, WallTime},
 };
-use engraft_kernels::{Device, KERNELS};
+use engraft_kernels::{Device, KERNELS, Products};
 use std::time::{Duration, Instant};
 
 /// Wall time, with throughput in the units of the roofline.
@@ -54,16 +55,34 @@ impl Measurement for Rates {
     }
 }
 
-fn kernels(c: &mut Criterion<Rates>) {
+fn device() -> Device {
     let threads = std::env::var("ENGRAFT_THREADS").ok().and_then(|t| t.parse().ok()).unwrap_or(0);
-    let device = Device::cpu(threads).expect("the processor");
+    match std::env::var("ENGRAFT_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => Device::cpu(threads),
+        Ok("cuda") => Device::cuda(0),
+        Ok("cuda-bf16") => Device::cuda_with(0, Products::Bf16),
+        Ok(other) => panic!("ENGRAFT_DEVICE is {other}: cpu, cuda or cuda-bf16"),
+    }
+    .expect("the device opens")
+}
+
+fn kernels(c: &mut Criterion<Rates>) {
+    let device = device();
+    let runs = |c: &engraft_kernels::Case| c.timed && (c.cuda || device.name() == "cpu");
     for kernel in KERNELS {
         let mut group = c.benchmark_group(kernel.name);
-        for case in (kernel.cases)().into_iter().filter(|c| c.timed) {
+        for case in (kernel.cases)().into_iter().filter(runs) {
             let (elements, bytes) = (case.flops as u64, case.bytes as u64);
             group.throughput(Throughput::ElementsAndBytes { elements, bytes });
             let mut run = (case.prepare)(&device).expect("a case prepares");
-            group.bench_function(&case.label, |b| b.iter(|| run.launch().expect("a case launches")));
+            let mut times = |n| {
+                let start = Instant::now();
+                (0..n).for_each(|_| run.launch().expect("a case launches"));
+                // a GPU is not done when a launch returns
+                device.synchronize().expect("the launches end well");
+                start.elapsed()
+            };
+            group.bench_function(&case.label, |b| b.iter_custom(&mut times));
         }
         group.finish();
     }

@@ -51,6 +51,8 @@ def add_common(p, cases):
     p.add_argument("--variant", action="append", default=[], help="NAME=FLAGS: engraft again with these flags")
     p.add_argument("--grouped", action="store_true", help="PyTorch once more, with batches of texts of like lengths")
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of both sides")
+    p.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="of PyTorch: bf16 is autocast")
     p.add_argument("--work", type=Path, help="keeps the random model between runs (BERT-base: 440 MB)")
     p.add_argument("--json", type=Path, help="also write the result here")
 
@@ -127,12 +129,12 @@ def long_lines(model, n, out, length=LENGTH):
 
 def common(case, args):
     flags = ["--model", case["model"], "--train", case["train"], "--batch-size", case["batch"], "--epochs", args.epochs,
-             "--no-shuffle", "--seed", 0, "--threads", args.threads, "--max-length", LENGTH]
+             "--no-shuffle", "--seed", 0, "--threads", args.threads, "--max-length", LENGTH, "--device", args.device]
     return flags + (["--dropout", case["dropout"]] if case["dropout"] is not None else [])
 
 
 def torch_command(case, args, _out):
-    return [sys.executable, HERE / "torch_train.py", "--bottleneck", WIDTH, *common(case, args)]
+    return [sys.executable, HERE / "torch_train.py", "--bottleneck", WIDTH, "--dtype", args.dtype, *common(case, args)]
 
 
 def engraft_command(flags):

@@ -44,6 +44,8 @@ def options(doc, batch_size=32, max_length=128):
     p.add_argument("--group-by-length", action="store_true", help="batches of texts of like lengths, as transformers' Trainer has it")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: autocast")
     return p
 
 
@@ -52,6 +54,15 @@ def parsed(p):
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     return args
+
+
+def placed(args, batch):
+    """A batch where the model is."""
+    return {name: x.to(args.device) for name, x in batch.items()}
+
+
+def autocast(args):
+    return torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bf16")
 
 
 def houlsby(hidden, bottleneck):
@@ -98,6 +109,7 @@ def order_of(args, data, generator):
 
 def train(model, args, data, collate, evaluate=None):
     """Trains on `data`, a list; `collate` makes a batch's arguments of some of its items. `evaluate` gives scores after an epoch."""
+    model.to(args.device)
     starts = range(0, len(data), args.batch_size)
     steps = args.max_steps or args.epochs * len(starts)
     params, adamw, schedule = optimizer(model, args, steps)
@@ -107,8 +119,9 @@ def train(model, args, data, collate, evaluate=None):
         where = order_of(args, data, order)
         start, start_cpu = time.perf_counter(), time.process_time()
         for i in starts[: steps - len(losses)]:
-            batch = collate([data[j] for j in where[i : i + args.batch_size]])
-            loss = model(**batch).loss
+            batch = placed(args, collate([data[j] for j in where[i : i + args.batch_size]]))
+            with autocast(args):
+                loss = model(**batch).loss
             adamw.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(params, args.clip)
@@ -121,7 +134,7 @@ def train(model, args, data, collate, evaluate=None):
         if evaluate:
             start = time.perf_counter()
             model.eval()
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast(args):
                 scores.append(evaluate())
             model.train()
             evaluations.append(dict(seconds=time.perf_counter() - start))
@@ -145,4 +158,6 @@ def report(args, said):
     """The last line a peer prints."""
     versions = dict(torch=torch.__version__, transformers=transformers.__version__, adapters=adapters.__version__)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if args.device == "cuda":
+        said = said | dict(card=torch.cuda.get_device_name(), peak_card_bytes=torch.cuda.max_memory_allocated())
     print(json.dumps(said | dict(peak_rss_bytes=peak, seed=args.seed, threads=args.threads, versions=versions)))

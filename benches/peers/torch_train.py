@@ -9,7 +9,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from transformers import AutoTokenizer
 
-from torch_common import bert, options, parsed, report, train
+from torch_common import bert, options, parsed, placed, report, train
 
 
 def arguments():
@@ -59,9 +59,9 @@ def main():
     def scores():
         truth, logits = [], []
         for i in range(0, len(held_out), args.batch_size):
-            batch = collate(held_out[i : i + args.batch_size])
+            batch = placed(args, collate(held_out[i : i + args.batch_size]))
             truth += batch.pop("labels").tolist()
-            logits.append(model(**batch).logits)
+            logits.append(model(**batch).logits.float().cpu())
         logits = torch.cat(logits)
         if args.regression:
             predicted = logits[:, 0].tolist()

@@ -193,6 +193,20 @@ inline float __expf(float x) {
 inline float __logf(float x) {
     return logf(x);
 }
+// this processor's compiler is not told to fuse a multiply with an add
+inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+inline float __fadd_rn(float a, float b) {
+    return a + b;
+}
+// c and the products of four pairs of bytes with a sign
+inline int __dp4a(int a, int b, int c) {
+    for (int x = 0; x < 32; x += 8) {
+        c += int8_t(a >> x) * int8_t(b >> x);
+    }
+    return c;
+}
 inline float __fdividef(float a, float b) {
     return a / b;
 }

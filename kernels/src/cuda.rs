@@ -28,6 +28,19 @@ pub struct Cuda {
     loaded: Mutex<Loaded>,
     faults: Faults,
     tables: Mutex<VecDeque<Table>>,
+    products: Products,
+}
+
+/// How a GPU computes products of matrices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// In f32 throughout: what the processor computes, but for the order of sums.
+    #[default]
+    F32,
+    /// On tensor cores: both factors are rounded to bf16 as they are read, whatever they are stored
+    /// as, and the sums are f32. A factor is off by up to 2^-9 of itself, a result by about 1 % of
+    /// the largest. [`crate::matmul`] alone does so.
+    Bf16,
 }
 
 /// Numbers of the host's that launches read, the same for all layers of a pass.
@@ -94,7 +107,7 @@ impl From<DriverError> for Error {
 }
 
 impl Cuda {
-    pub(crate) fn open(ordinal: usize) -> Result<Cuda> {
+    pub(crate) fn open(ordinal: usize, products: Products) -> Result<Cuda> {
         let fail = |why: String| Error::Open { device: "cuda", why };
         #[cfg(feature = "cuda-sim")]
         load_stand_in().map_err(fail)?;
@@ -132,7 +145,11 @@ impl Cuda {
         keep_freed_memory(&context).map_err(of_driver)?;
         let faults = Faults::new(&context).map_err(of_driver)?;
         let (ledger, stream) = (Ledger::default(), context.default_stream());
-        Ok(Cuda { ledger, stream, loaded: Mutex::default(), faults, tables: Mutex::default() })
+        Ok(Cuda { ledger, stream, loaded: Mutex::default(), faults, tables: Mutex::default(), products })
+    }
+    /// How it computes products.
+    pub fn products(&self) -> Products {
+        self.products
     }
     /// What the driver calls this GPU.
     pub fn name(&self) -> Result<String> {

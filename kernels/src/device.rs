@@ -6,7 +6,7 @@
 use crate::{
     Buffer, Class, DType, Element, Error, Ledger, Result,
     buffer::Mem,
-    cuda::Cuda,
+    cuda::{Cuda, Products},
     host::{Block, Blocks},
     profile::Recorder,
     team::{Shared, Team},
@@ -59,7 +59,11 @@ impl Device {
     }
     /// GPU number `ordinal`; an error where there is no driver or no such GPU.
     pub fn cuda(ordinal: usize) -> Result<Device> {
-        Ok(Device::Cuda(Arc::new(Cuda::open(ordinal)?)))
+        Device::cuda_with(ordinal, Products::default())
+    }
+    /// The same, with products computed in another way.
+    pub fn cuda_with(ordinal: usize, products: Products) -> Result<Device> {
+        Ok(Device::Cuda(Arc::new(Cuda::open(ordinal, products)?)))
     }
     /// A device that counts what a CPU with that many threads would allocate.
     pub fn null(threads: usize) -> Device {

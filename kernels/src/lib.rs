@@ -54,7 +54,7 @@ pub mod vocabulary_loss;
 
 pub use buffer::{Buffer, DType, Element, Nf4Pair};
 pub use case::{Case, Kernel, PreparedCase};
-pub use cuda::Cuda;
+pub use cuda::{Cuda, Products};
 pub use device::{Cpu, Device, MappedFile, Null};
 pub use error::{Error, Result};
 pub use isa::{Isa, isa};

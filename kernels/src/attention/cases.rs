@@ -240,6 +240,8 @@ fn problems() -> Vec<Problem> {
             kv_heads: 2,
             ..new("prefixes in a window, grouped", prefixed(&prefixes), 6, 16)
         },
+        Problem { buckets: 3, mask, ..new("2, 0 and 3, causal, bias", packed(&[2, 0, 3]), 2, 3) },
+        Problem { kv_heads: 1, ..new("70 and 3, 2 heads of 150, grouped", packed(&[70, 3]), 2, 150) },
         Problem { buckets: 9, ..new("1..60, 2 heads of 16, bias", packed(&ragged[..9]), 2, 16) },
         Problem {
             buckets: 5,

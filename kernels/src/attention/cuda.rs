@@ -1,4 +1,4 @@
-//! A warp for each query and head, or for each row of keys; see `kernel.cu`.
+//! A block for each tile of queries and head, or for each tile of keys; see `kernel.cu`.
 use super::{check::union, *};
 use crate::{
     Buffer, Class, Cuda,
@@ -8,14 +8,49 @@ use crate::{
 };
 
 const PROGRAM: Program = Program { name: NAME, ptx: include_str!("kernel.ptx") };
-/// SOURCES, WARPS and the most channels of a head of `kernel.cu`.
+/// SOURCES, TILE and THREADS of `kernel.cu`.
 const SOURCES: usize = 8;
-const WARPS: usize = 4;
-const CHANNELS: usize = 256;
+const TILE: usize = 64;
+const THREADS: usize = 256;
 
-/// What a backward launch allocates: rowsum(P ∘ dP) for each row and head.
-pub(super) fn workspace(device: &Device, a: Attention<'_>, rows: usize) -> Result<Buffer> {
-    device.alloc::<f32>(Class::Scratch, rows * a.heads)
+/// What a backward launch allocates.
+pub(super) struct Workspace {
+    /// rowsum(P ∘ dP) for each row and head.
+    delta: Buffer,
+    /// Where the gradient of a bias is asked for: of each tile of queries and head the sums by
+    /// distance, and by bucket.
+    bias: Option<(Buffer, Buffer)>,
+}
+impl Workspace {
+    pub(super) fn new(device: &Device, a: Attention<'_>, x: Qkv<'_>, bias: bool) -> Result<Workspace> {
+        let uncountable = || Error::uncountable(NAME, "dbias", (tiles(a), distances(a)));
+        let alloc = |each: usize| {
+            let n = tiles(a).checked_mul(a.heads).and_then(|n| n.checked_mul(each));
+            device.alloc::<f32>(Class::Scratch, n.ok_or_else(uncountable)?)
+        };
+        let of_bias = |b: Bias<'_>| Ok::<_, Error>((alloc(distances(a))?, alloc(b.table.rows())?));
+        Ok(Workspace {
+            delta: device.alloc::<f32>(Class::Scratch, x.q.rows() * a.heads)?,
+            bias: x.bias.filter(|_| bias).map(of_bias).transpose()?,
+        })
+    }
+    /// `OfBias` of `kernel.cu`.
+    fn of_bias(&self, a: Attention<'_>, bias: Option<Bias<'_>>) -> Result<Arg<'static>> {
+        let (Some((by_distance, by_bucket)), Some(b)) = (&self.bias, bias) else {
+            return Ok(Arg::structure(vec![0; 5]));
+        };
+        let counts = [b.table.rows() as u64, b.bucket.len() as u64];
+        let (at, stride) = (Arg::address(by_distance)?, distances(a) as u64);
+        Ok(Arg::structure(vec![at, stride, Arg::address(by_bucket)?, counts[0], counts[1]]))
+    }
+}
+/// Tiles of queries of all spans.
+fn tiles(a: Attention<'_>) -> usize {
+    a.spans.iter().map(|s| s.q.len().div_ceil(TILE)).sum()
+}
+/// Distances between the queries of a tile and the keys of a span, at most.
+fn distances(a: Attention<'_>) -> usize {
+    a.spans.iter().map(Span::keys).max().unwrap_or(0) + 2 * TILE
 }
 
 /// Rows, or items of a launch, as the kernels count them: steps of a grid do not overflow either.
@@ -24,29 +59,30 @@ fn short(n: usize) -> Result<u32> {
     let fits = u32::try_from(n).ok().filter(|n| *n <= i32::MAX as u32);
     fits.ok_or_else(|| Error::Invalid { kernel: NAME, what: what() })
 }
+/// Channels of the second product that a block takes, of those that kernels are made for.
+fn channels(a: Attention<'_>, most: usize) -> usize {
+    a.head_dim.next_power_of_two().clamp(32, most)
+}
+/// Blocks for so many tiles and heads, each of which takes so many channels.
+fn items(a: Attention<'_>, tiles: usize, heads: usize, channels: usize) -> Result<usize> {
+    let n = tiles.saturating_mul(heads).saturating_mul(a.head_dim.div_ceil(channels));
+    Ok(short(n)? as usize)
+}
 
 /// `Problem` of `kernel.cu`.
 fn problem(d: &Cuda, a: Attention<'_>, x: Qkv<'_>) -> Result<Arg<'static>> {
-    let invalid = |what: String| Error::Invalid { kernel: NAME, what };
-    if a.head_dim > CHANNELS {
-        return Err(invalid(format!(
-            "heads of {} channels do not run on cuda: at most {CHANNELS}",
-            a.head_dim
-        )));
-    }
     if x.kv.len() > SOURCES {
-        return Err(invalid(format!("keys in {} places do not run on cuda: at most {SOURCES}", x.kv.len())));
+        let what = format!("keys in {} places do not run on cuda: at most {SOURCES}", x.kv.len());
+        return Err(Error::Invalid { kernel: NAME, what });
     }
-    let (mut spans, mut pieces) = (vec![], vec![]);
+    let (mut spans, mut pieces, mut tiles) = (vec![], vec![], 0);
     for s in a.spans {
-        short(s.q.len().saturating_mul(a.heads))?;
-        spans.extend([short(s.q.start)?, short(s.q.len())?, short(s.position)?, short(s.free)?]);
-        spans.extend([
-            short(s.bias_position)?,
-            short(pieces.len() / 4)?,
-            short(s.kv.len())?,
-            short(s.keys())?,
-        ]);
+        let counts = [s.q.start, s.q.len(), s.position, s.free, s.bias_position];
+        let of_keys = [pieces.len() / 4, s.kv.len(), s.keys(), tiles];
+        for n in counts.into_iter().chain(of_keys) {
+            spans.push(short(n)?);
+        }
+        tiles += s.q.len().div_ceil(TILE);
         let mut first = 0;
         for k in &s.kv {
             pieces.extend([short(first)?, short(k.of)?, short(k.rows.start)?, short(k.rows.len())?]);
@@ -68,16 +104,17 @@ fn problem(d: &Cuda, a: Attention<'_>, x: Qkv<'_>) -> Result<Arg<'static>> {
     }
     let (before, after) = a.mask.reach();
     words.extend([d.table(&spans)?, d.table(&pieces)?]);
-    words.extend([a.spans.len(), before, after, a.head_dim].map(|n| n as u64));
+    words.extend([a.spans.len(), before, after].map(|n| n as u64));
     let two = |a: u32, b: u32| u64::from(b) << 32 | u64::from(a);
     words.push(two(short(a.heads)?, short(a.group())?));
-    words.push(two(a.scale.to_bits(), u32::from(a.dropout.is_some())));
+    words.push(two(short(a.head_dim)?, a.scale.to_bits()));
     Ok(Arg::structure(words).then(argument(a.dropout)))
 }
-/// A warp for each query of each span and head.
-fn queries(a: Attention<'_>) -> Grid {
+/// For each span, a block for each tile of queries, head and so many channels.
+fn queries(a: Attention<'_>, channels: usize) -> Result<Grid> {
     let most = a.spans.iter().map(|s| s.q.len()).max().unwrap_or(0);
-    Grid { blocks: [(most * a.heads).div_ceil(WARPS), a.spans.len()], threads: 32 * WARPS, shared: 0 }
+    let blocks = [items(a, most.div_ceil(TILE), a.heads, channels)?, a.spans.len()];
+    Ok(Grid { blocks, threads: THREADS, shared: 0 })
 }
 
 pub(super) fn forward(
@@ -87,11 +124,17 @@ pub(super) fn forward(
     o: ColsMut<'_>,
     lse: Option<ColsMut<'_>>,
 ) -> Result<()> {
+    let channels = channels(a, 128);
+    let kernel = match channels {
+        32 => "attention_forward_32",
+        64 => "attention_forward_64",
+        _ => "attention_forward_128",
+    };
     let args = [problem(d, a, x)?, Arg::write_cols(o)?, Arg::write_cols_if(lse)?];
     // SAFETY: the parameters of `attention_forward`. `super::forward` has checked that all matrices
     // are on this device and hold the rows that the spans name, that query rows do not overlap and
     // that the bias has a row for every distance; the tables are those of this launch.
-    unsafe { d.launch(&PROGRAM, "attention_forward", queries(a), &args) }
+    unsafe { d.launch(&PROGRAM, kernel, queries(a, channels)?, &args) }
 }
 
 pub(super) fn backward(
@@ -102,51 +145,55 @@ pub(super) fn backward(
     (lse, d_o): (View<'_>, View<'_>),
     g: Gradients<'_>,
 ) -> Result<()> {
-    let mut delta = workspace(device, a, x.q.rows())?;
-    let dq = Arg::write_cols_if(g.q)?;
-    let args = [problem(d, a, x)?, Arg::read(lse)?, Arg::read(d_o)?, Arg::all_mut(&mut delta)?, dq];
+    let room = Workspace::new(device, a, x, g.bias.is_some())?;
+    // `Back` of `kernel.cu`
+    let back = || {
+        let delta = Arg::structure(vec![Arg::address(&room.delta)?]);
+        Ok::<_, Error>(Arg::read(lse)?.then(Arg::read(d_o)?).then(delta))
+    };
+    let of_queries = channels(a, 128);
+    let kernel = match of_queries {
+        32 => "attention_backward_queries_32",
+        64 => "attention_backward_queries_64",
+        _ => "attention_backward_queries_128",
+    };
+    let args = [problem(d, a, x)?, back()?, Arg::write_cols_if(g.q)?, room.of_bias(a, x.bias)?];
     // SAFETY: as in `forward`: the parameters of `attention_backward_queries`, with room for a number
-    // for each row of queries and head.
-    unsafe { d.launch(&PROGRAM, "attention_backward_queries", queries(a), &args) }?;
+    // for each row of queries and head, and what `Workspace` says if the bias has a gradient.
+    unsafe { d.launch(&PROGRAM, kernel, queries(a, of_queries)?, &args) }?;
+    let of_keys = channels(a, 64);
+    let kernel = if of_keys == 32 { "attention_backward_keys_32" } else { "attention_backward_keys_64" };
     for (of, [dk, dv]) in g.kv.into_iter().enumerate().filter(|(_, kv)| kv.iter().any(Option::is_some)) {
+        let place = |to: &Option<ColsMut<'_>>| to.as_ref().map_or(Ok([0; 2]), |c| Arg::place(c.view()));
+        let (dk, dv) = (place(&dk)?, place(&dv)?);
         let keys = a.spans.iter().flat_map(|s| &s.kv).filter(|k| k.of == of);
         for rows in union(keys.map(|k| k.rows.clone())) {
-            let of_gradient = |to: &Option<ColsMut<'_>>| {
-                Ok::<_, Error>(Arg::structure(
-                    to.as_ref().map_or(Ok([0; 2]), |c| Arg::place(c.view()))?.to_vec(),
-                ))
-            };
-            short(rows.len().saturating_mul(a.kv_heads))?;
             let args = [
                 problem(d, a, x)?,
-                Arg::read(lse)?,
-                Arg::read(d_o)?,
-                Arg::all(&delta)?,
+                back()?,
                 short(of)?.into(),
                 short(rows.start)?.into(),
                 short(rows.len())?.into(),
-                of_gradient(&dk)?,
-                of_gradient(&dv)?,
+                Arg::structure(dk.to_vec()),
+                Arg::structure(dv.to_vec()),
             ];
-            let grid = Grid::pieces((rows.len() * a.kv_heads).div_ceil(WARPS), 32 * WARPS);
+            let blocks = items(a, rows.len().div_ceil(TILE), a.kv_heads, of_keys)?;
             // SAFETY: as above: the parameters of `attention_backward_keys`. dK and dV are written in
-            // rows that spans name, each by one warp for each head.
-            unsafe { d.launch(&PROGRAM, "attention_backward_keys", grid, &args) }?;
+            // rows that spans name, each by one block for each head and its channels.
+            unsafe { d.launch(&PROGRAM, kernel, Grid::pieces(blocks, THREADS), &args) }?;
         }
     }
     let (Some(to), Some(bias)) = (g.bias, x.bias) else { return Ok(()) };
-    let buckets = bias.table.rows();
-    short(buckets.saturating_mul(a.heads))?;
+    let numbers = bias.table.rows().saturating_mul(a.heads);
     let args = [
-        problem(d, a, x)?,
-        Arg::read(lse)?,
-        Arg::read(d_o)?,
-        Arg::all(&delta)?,
+        room.of_bias(a, x.bias)?,
+        tiles(a).into(),
+        short(a.heads)?.into(),
         Arg::write(to.table)?,
-        short(buckets)?.into(),
         to.accumulate.into(),
     ];
+    let grid = Grid::pieces(numbers.div_ceil(THREADS), THREADS);
     // SAFETY: as above: the parameters of `attention_backward_bias`; the gradient has the shape of
-    // the table.
-    unsafe { d.launch(&PROGRAM, "attention_backward_bias", Grid::pieces(buckets * a.heads, 256), &args) }
+    // the table, and the first launch has written the sums of all tiles.
+    unsafe { d.launch(&PROGRAM, "attention_backward_bias", grid, &args) }
 }

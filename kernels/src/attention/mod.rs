@@ -240,7 +240,7 @@ pub fn backward(
     match device {
         Device::Cpu(d) => cpu::backward(d, device, a, x, (lse, d_o), g),
         Device::Cuda(d) => cuda::backward(device, d, a, x, (lse, d_o), g),
-        Device::Null(d) if d.is_gpu() => cuda::workspace(device, a, x.q.rows()).map(drop),
+        Device::Null(d) if d.is_gpu() => cuda::Workspace::new(device, a, x, wanted.bias).map(drop),
         Device::Null(_) => {
             let _scratch = cpu::workspace(device, a, x, true)?;
             cpu::partials(device, &plan::Plan::new(&a, &wanted, x.bias)).map(drop)

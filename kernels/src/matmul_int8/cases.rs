@@ -111,7 +111,7 @@ fn case(transposed: bool, (m, n, k): (usize, usize, usize), added: Added, timed:
         flops: cost.flops,
         bytes: cost.bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(prepare),
         reference: Box::new(reference),
     }
@@ -135,7 +135,7 @@ fn rows_case(rows: usize, cols: usize, fold: bool, timed: bool) -> Case {
         flops: quantize_cost(rows, cols).flops,
         bytes: quantize_cost(rows, cols).bytes,
         timed,
-        cuda: false,
+        cuda: true,
         prepare: Box::new(move |device| {
             let (x, by) = (device.upload(Class::Saved, &x)?, device.upload(Class::Backbone, &by)?);
             let mut q = QuantizedRows::alloc(device, Class::Scratch, rows, cols)?;

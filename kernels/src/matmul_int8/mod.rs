@@ -20,6 +20,7 @@ mod avx2;
 mod avx512;
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 mod plan;
@@ -152,7 +153,7 @@ pub fn quantize_rows(
     let _span = device.span(NAME, "quantize_rows", || quantize_cost(to.rows, to.cols));
     match device {
         Device::Cpu(d) => quantize::rows(d, x, by, to),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::quantize_rows(d, x, by, to),
         Device::Null(_) => Ok(()),
     }
 }
@@ -198,7 +199,8 @@ fn product(
     let plan = || Ok::<_, Error>(Plan::new(Path::of(isa()?), x.rows, depth, cols));
     match device {
         Device::Cpu(d) => cpu::product(device, d, plan()?, x, (w, transposed.then_some(scales)), plus, y),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
+        Device::Cuda(d) => cuda::product(d, x, (w, transposed.then_some(scales)), plus, y),
+        Device::Null(d) if d.is_gpu() => Ok(()),
         Device::Null(_) => cpu::workspace(device, &plan()?).map(drop),
     }
 }

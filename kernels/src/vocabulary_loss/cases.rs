@@ -182,7 +182,7 @@ impl Kind {
             flops: cost.flops,
             bytes: cost.bytes,
             timed,
-            cuda: false,
+            cuda: true,
             prepare: Box::new(move |d| {
                 let (x, w, b, labels) = inputs(shape);
                 let (inputs, d) = (Inputs::new(d, &self, [&x, &w, &b], &labels)?, d.clone());

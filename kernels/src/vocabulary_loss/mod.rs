@@ -18,11 +18,12 @@
 //! and the passes over their logits.
 mod cases;
 mod cpu;
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use crate::{
-    Buffer, Class, Cost, Cpu, Device, Error, Kernel, Result, View, ViewMut, check_buffer,
+    Buffer, Class, Cost, Cpu, Cuda, Device, Error, Kernel, Result, View, ViewMut, check_buffer,
     matmul::{self, Matrix, Plus, area},
     matmul_int8::{self, QuantizedRows},
     reduce,
@@ -143,17 +144,18 @@ pub fn forward(
         b.as_ref().map_or(Ok(()), |b| check_buffer::<f32>(NAME, device, name, b, rows))?;
     }
     out.dx.as_ref().map_or(Ok(()), |dx| dx.view().expect::<f32>(NAME, device, "dx", (rows, cols)))?;
-    let d = runs_on(device, labels, layer)?;
+    let mut running = Running::of(device, labels, layer)?;
     let dx = if out.dx.is_some() { rows * cols } else { 0 };
     let _span = device.span(NAME, "forward", || cost(rows * layer.w.rows, dx));
     let (mut z, q) = (layer.room(device, rows)?, layer.quantized(device, x)?);
-    let mut running = vec![cpu::Running::default(); rows];
     for block in layer.blocks() {
         let (n, w) = (block.len(), layer.w.rows_of(block.clone())?);
         logits(device, x, q.as_ref(), w, ViewMut::of(&mut z, rows, n)?)?;
-        if let Some(d) = d {
-            let dx = out.dx.as_mut().map(ViewMut::reborrow);
-            cpu::exponentials(d, layer, &block, labels, &mut z, &mut running, dx)?;
+        let dx = out.dx.as_mut().map(ViewMut::reborrow);
+        match &mut running {
+            Running::Cpu(d, r) => cpu::exponentials(d, layer, &block, labels, &mut z, r, dx)?,
+            Running::Cuda(d, r) => cuda::exponentials(d, layer, &block, labels, &mut z, r, dx)?,
+            Running::Null(_) => {}
         }
         let Some(dx) = &mut out.dx else { continue };
         let plus = if block.start == 0 { Plus::NOTHING } else { Plus::OUTPUT };
@@ -175,15 +177,32 @@ pub fn forward(
         matmul::times(device, View::row(&each), layer.w, Plus::NOTHING, ViewMut::row(&mut sum))?;
         shared = Some(sum);
     }
-    d.map_or(Ok(()), |d| cpu::finish(d, layer.w, labels, &running, shared.as_ref(), out))
+    match &running {
+        Running::Cpu(d, r) => cpu::finish(d, layer.w, labels, r, shared.as_ref(), out),
+        Running::Cuda(d, r) => cuda::finish(d, layer.w, labels, r, shared.as_ref(), out),
+        Running::Null(_) => Ok(()),
+    }
 }
-/// The processor, if it is to compute; an error if there is no code for the device or a label is
-/// beyond the outputs.
-fn runs_on<'d>(device: &'d Device, labels: Labels<'_>, layer: Layer<'_>) -> Result<Option<&'d Cpu>> {
-    match device {
-        Device::Cpu(d) => cpu::check(labels.of, layer.w.rows).map(|()| Some(&**d)),
-        Device::Cuda(_) => Err(Error::Unsupported { kernel: NAME, device: "cuda" }),
-        Device::Null(_) => Ok(None),
+/// Where it is computed, and what each row has met so far.
+enum Running<'d> {
+    Cpu(&'d Cpu, Vec<cpu::Running>),
+    Cuda(&'d Cuda, Buffer),
+    /// What the GPU would hold, if it is one that is counted for.
+    Null(#[allow(dead_code)] Option<Buffer>),
+}
+impl<'d> Running<'d> {
+    /// An error if a label is beyond the outputs; a GPU finds that out later.
+    fn of(device: &'d Device, labels: Labels<'_>, layer: Layer<'_>) -> Result<Running<'d>> {
+        let rows = labels.len();
+        Ok(match device {
+            Device::Cpu(d) => {
+                cpu::check(labels.of, layer.w.rows)?;
+                Running::Cpu(d, vec![cpu::Running::default(); rows])
+            }
+            Device::Cuda(d) => Running::Cuda(d, cuda::running(device, rows)?),
+            Device::Null(d) if d.is_gpu() => Running::Null(Some(cuda::running(device, rows)?)),
+            Device::Null(_) => Running::Null(None),
+        })
     }
 }
 
@@ -214,14 +233,20 @@ pub fn backward(
     for (name, g, shape) in [("dw", &to.dw, (outputs, cols)), ("db", &to.db, (1, outputs))] {
         g.as_ref().map_or(Ok(()), |(g, _)| g.view().expect::<f32>(NAME, device, name, shape))?;
     }
-    let d = runs_on(device, labels, layer)?;
+    if let Device::Cpu(_) = device {
+        cpu::check(labels.of, layer.w.rows)?;
+    }
     let _span = device.span(NAME, "backward", || cost(rows * outputs, 0));
     let (mut z, q) = (layer.room(device, rows)?, layer.quantized(device, x)?);
     for block in layer.blocks() {
         let w = layer.w.rows_of(block.clone())?;
         logits(device, x, q.as_ref(), w, ViewMut::of(&mut z, rows, block.len())?)?;
-        if let Some(d) = d {
-            cpu::slopes(d, layer.bias, (&block, outputs), labels, lse, dloss, &mut z)?;
+        match device {
+            Device::Cpu(d) => cpu::slopes(d, layer.bias, (&block, outputs), labels, lse, dloss, &mut z)?,
+            Device::Cuda(d) => {
+                cuda::slopes(d, layer.bias, (&block, outputs), labels, (lse, dloss), &mut z)?;
+            }
+            Device::Null(_) => {}
         }
         let dz = View::of(&z, rows, block.len())?;
         if let Some((dw, accumulate)) = &mut to.dw {
