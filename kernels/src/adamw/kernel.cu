@@ -17,16 +17,18 @@ struct Parts {
     Part part[PARTS];
 };
 
-// A row of blocks takes a part.
+// A row of blocks takes a part, then the one gridDim.y further; those that are left over have no elements.
 KERNEL(256, adamw_step, const __grid_constant__ Parts parts) {
-    const Part& part = parts.part[blockIdx.y];
-    for (u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x; i < part.n; i += (u64)gridDim.x * blockDim.x) {
-        float g = part.g[i] * part.grad;
-        float m = part.m[i];
-        m = m + part.new1 * (g - m);
-        float v = part.v[i] * part.beta2 + part.new2 * g * g;
-        part.w[i] = part.w[i] * part.keep - part.lr * m / (sqrtf(v) / part.root + part.eps);
-        part.m[i] = m;
-        part.v[i] = v;
+    for (u32 p = blockIdx.y; p < PARTS; p += gridDim.y) {
+        const Part& part = parts.part[p];
+        for (u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x; i < part.n; i += (u64)gridDim.x * blockDim.x) {
+            float g = part.g[i] * part.grad;
+            float m = part.m[i];
+            m = m + part.new1 * (g - m);
+            float v = part.v[i] * part.beta2 + part.new2 * g * g;
+            part.w[i] = part.w[i] * part.keep - part.lr * m / (sqrtf(v) / part.root + part.eps);
+            part.m[i] = m;
+            part.v[i] = v;
+        }
     }
 }

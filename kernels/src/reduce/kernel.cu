@@ -48,16 +48,18 @@ struct Pair {
 struct Pairs {
     Pair pair[PAIRS];
 };
-// A block for each pair: the sum of its products.
+// A block for each pair: the sum of its products. Those that are left over are null.
 KERNEL(1024, reduce_dots, const __grid_constant__ Pairs pairs, double* out) {
-    const Pair& p = pairs.pair[blockIdx.x];
-    double sum = 0.0;
-    for (u64 i = threadIdx.x; i < p.n; i += blockDim.x) {
-        sum += (double)p.a[i] * (double)p.b[i];
-    }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) {
-        out[blockIdx.x] = sum;
+    for (u32 n = blockIdx.x; n < PAIRS && pairs.pair[n].a; n += gridDim.x) {
+        const Pair& p = pairs.pair[n];
+        double sum = 0.0;
+        for (u64 i = threadIdx.x; i < p.n; i += blockDim.x) {
+            sum += (double)p.a[i] * (double)p.b[i];
+        }
+        sum = block_sum(sum);
+        if (threadIdx.x == 0) {
+            out[n] = sum;
+        }
     }
 }
 
