@@ -26,6 +26,7 @@ mod table;
 mod tasks;
 mod teaching;
 mod texts;
+mod values;
 mod variant;
 
 use std::path::Path;

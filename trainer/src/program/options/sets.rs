@@ -8,14 +8,14 @@ use engraft::{
     reports::progress::Mode,
     run::evaluate::Encoded,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The name and the file of `NAME=FILE`; without a name where there is none in front of it.
-fn named(path: &PathBuf) -> (Option<&str>, PathBuf) {
+fn named(path: &Path) -> (Option<&str>, PathBuf) {
     let parts = path.to_str().and_then(|text| text.split_once('='));
     match parts.filter(|(name, _)| names_a_directory(name)) {
         Some((name, file)) => (Some(name), file.into()),
-        None => (None, path.clone()),
+        None => (None, path.to_path_buf()),
     }
 }
 

@@ -30,10 +30,9 @@ options! {
     "Model and data" {
         /// What is learned; that of the saved head with --init
         [value_name = "TASK"] task: String, Use, Each;
-        /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a
-        /// model of the Hugging Face hub, which is downloaded into the usual cache unless it is
-        /// there (HF_HOME, HF_TOKEN and HF_HUB_OFFLINE count); the small one that is built in if
-        /// there is none
+        /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a model of
+        /// the Hugging Face hub, which is downloaded into the usual cache unless it is there (HF_HOME,
+        /// HF_TOKEN and HF_HUB_OFFLINE count); the small one that is built in if there is none
         [value_name = MODEL] model: PathBuf;
         /// The commit that the model of the hub was at: a run.toml has it, so that the run is
         /// repeated on the same
@@ -43,12 +42,11 @@ options! {
         /// How the products with the frozen backbone are computed; 8-bit integers are an
         /// approximation, and two to three times faster where the processor has VNNI
         [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use;
-        /// Training data: .parquet, .arrow or .jsonl files for every task, for texts .tsv or .csv as well,
-        /// for words .conll or .conllu, for documents .txt, for questions SQuAD's .json, for choices .tsv
-        /// or .csv, each perhaps packed as .gz; names, patterns such as 'data/*.tsv', - for the standard
-        /// input, a directory of `datasets` (DIR[:SPLIT]) or a data set of the hub
-        /// (hf:datasets/OWNER/NAME[@REVISION][:CONFIG][:SPLIT], or /FILE behind it), of which `train` is
-        /// read if no split is named; the built-in demonstration if there is none
+        /// Training data: .parquet, .arrow or .jsonl files for every task, for texts and choices .tsv or
+        /// .csv too, for words .conll or .conllu, for documents .txt, for questions SQuAD's .json, each
+        /// perhaps packed as .gz; names, patterns, - for the standard input, a directory of `datasets`
+        /// (DIR[:SPLIT]) or hf:datasets/OWNER/NAME[@REVISION][:CONFIG][:SPLIT] (or /FILE behind it), of
+        /// which `train` is read if no split is named; the built-in demonstration if there is none
         [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"], Each;
         /// Data to evaluate on while training; of a data set `validation` if no split is named, and
         /// never `test`. Several sets, each by a name as in `matched=a.tsv mismatched=b.tsv`, have
@@ -150,9 +148,8 @@ options! {
     }
     "Adapter" {
         /// What is trained below the head: a method or one of its presets, perhaps with fields of
-        /// AdapterHub's configuration as in
-        /// `NAME[reduction_factor=6]`; none for the head alone, full for the whole backbone; the
-        /// saved adapter with --init
+        /// AdapterHub's configuration as in `NAME[reduction_factor=6]`; none for the head alone, full for
+        /// the whole backbone; the saved adapter with --init
         [value_name = "ADAPTER"] adapter: AdapterChoice, Own;
         /// Start from a saved adapter and head, as they are; with --head from the adapter alone,
         /// with a new head

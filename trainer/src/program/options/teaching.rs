@@ -1,6 +1,7 @@
 //! Learning from a teacher: what goes together, and values in range.
-use super::checks::{check, refused};
+use super::checks::refused;
 use super::table::{Options, Settings};
+use super::values::check;
 use engraft::tasks::Soft;
 use engraft::{Error, Result};
 
