@@ -92,14 +92,12 @@ fn a_fusion_of_saved_adapters_is_trained_saved_and_used() {
     assert!(shares("").good().stdout.contains("one,two: mean share of each adapter"));
     assert!(shares("--adapters two").good().stdout.contains("100.0 %"));
     shares("--setup one").fails(&["no fusion in `one`"]);
-    shares("--picture shares.png").fails(&["shares.png", ".svg"]);
     let fails = |flags: &str, words: &[&str]| {
         work.run(&format!("predict --model MODEL --adapter fused --text good {flags}")).fails(words);
     };
     fails("--adapters three", &["no `three`", "`one`, `two`"]);
     work.run("predict --model MODEL --adapter fused --text good --setup Stack(one")
         .misused(&["character 10"]);
-    fails("--setup Parallel(one,two)", &["several answers"]);
     fails("--setup Fuse(two,one)", &["no fusion `two,one`", "`one,two`"]);
     work.run("inspect --model MODEL --adapter fused").good();
 }

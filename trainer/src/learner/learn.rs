@@ -19,7 +19,7 @@ impl Learner {
     ) -> Result<(f64, Vec<usize>)> {
         let device = self.backbone().device();
         device.install(|| {
-            let active = self.active_above(batch.input.lengths.len(), dropped)?;
+            let active = self.active_in_training(batch, dropped)?;
             let mut cx = Cx::new(device, &active, pass).with_activations(policy);
             let taught = match (&self.distillation, batch.taught.is_empty()) {
                 (_, true) => None,

@@ -92,7 +92,7 @@ impl Learner {
     pub fn set_setup(&mut self, setup: Setup) -> Result<()> {
         let items = setup.items().unwrap_or(1);
         if self.adapters.activate(&setup, items)?.channels() != 1 {
-            let why = "it gives several answers for each text, and the task has one".into();
+            let why = "it gives several answers for each text, and here a text has one".into();
             return Err(Error::Option { option: "setup", value: setup.to_string(), why });
         }
         self.setup = setup;
@@ -203,17 +203,30 @@ impl Learner {
         v.extend(projections.map(|p| p as &mut dyn Parameters));
         Ok(v)
     }
-    /// What answers the model's hooks for a batch.
+    /// What answers the model's hooks for examples: where adapters answer for parts of a batch, those
+    /// that they have in batches of the data in its order.
     pub(super) fn active(&self, batch: &Batch) -> Result<Active<'_>> {
-        self.active_above(batch.input.lengths.len(), 0)
+        self.active_at(&batch.of_sequences(&batch.items), 0)
     }
-    /// The same for so many sequences, without the adapters of so many lower layers.
-    pub(crate) fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
-        let active = self.adapters.activate_like(self.compat, &self.setup, items)?;
-        match dropped == 0 && self.skipped.is_empty() {
-            true => Ok(active),
-            false => Ok(active.without_layers(self.skipped.iter().copied().chain(0..dropped))),
+    fn active_at(&self, places: &[usize], dropped: usize) -> Result<Active<'_>> {
+        Ok(self.without_layers(self.adapters.activate_at(self.compat, &self.setup, places)?, dropped))
+    }
+    /// The same in training, where places in this batch count, without the adapters of so many lower
+    /// layers. A batch may be short, as the last of an epoch is; an error if it is too long.
+    pub(super) fn active_in_training(&self, batch: &Batch, dropped: usize) -> Result<Active<'_>> {
+        if let Some(n) = self.setup.items().filter(|n| *n < batch.len()) {
+            let (setup, all) = (&self.setup, batch.len());
+            return Err(Error::Model(format!("a batch has {all} examples, and `{setup}` is for {n}")));
         }
+        self.active_at(&batch.of_sequences(&Vec::from_iter(0..batch.len())), dropped)
+    }
+    /// The same for so many sequences.
+    pub(crate) fn active_above(&self, items: usize, dropped: usize) -> Result<Active<'_>> {
+        Ok(self.without_layers(self.adapters.activate_like(self.compat, &self.setup, items)?, dropped))
+    }
+    fn without_layers<'a>(&self, active: Active<'a>, dropped: usize) -> Active<'a> {
+        let is_whole = dropped == 0 && self.skipped.is_empty();
+        if is_whole { active } else { active.without_layers(self.skipped.iter().copied().chain(0..dropped)) }
     }
     pub(crate) fn top(&self) -> Top<'_> {
         self.top_of(self.part())

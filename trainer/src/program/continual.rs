@@ -11,7 +11,7 @@ use super::task_runs::{SHARED, held_out, learned, named};
 use engraft::{
     Error, Result,
     learner::{Backbone, Learner},
-    reports::{heat_map::svg, metrics::Metric, progress::Mode, transfer::Transfer},
+    reports::{heat_map::drawing, metrics::Metric, progress::Mode, transfer::Transfer},
     run::{
         evaluate::{Encoded, evaluate},
         fisher::fisher,
@@ -94,7 +94,7 @@ pub fn train_continually(s: &Settings, order: &[String], mode: Mode, going: Goin
         report["replay"] = json!({"examples": examples, "share": s.replay_share.unwrap_or(SHARE)});
         title += &format!(", replay of {examples}");
     }
-    let picture = svg(&[transfer.heat_map(&title)]).into_bytes();
+    let picture = drawing(&[transfer.heat_map(&title)]).file(PICTURE.as_ref())?;
     home.set_settings(Settings { model_commit: common.commit(), ..s.clone() }.file());
     home.save(Some(&[]), &[report_file(&report, &s.out)?, (PICTURE.into(), picture)], None, &[])?;
     Ok(Continual { transfer, report })

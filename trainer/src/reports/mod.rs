@@ -6,6 +6,7 @@ pub mod card;
 pub mod class_table;
 pub mod comparison;
 pub mod confusion;
+pub mod drawing;
 pub mod entities;
 pub mod events;
 pub mod heat_map;

@@ -100,6 +100,7 @@ impl Member {
         let data = &std::iter::once(data.to_string()).chain(again).collect::<Vec<_>>().join(" ");
         let aim = Aim::new(recipe.metric.as_deref(), learner.parts(), is_evaluated)?;
         learner.check_adapter_drop(recipe.adapter_drop)?;
+        recipe.check_setup(learner.setup())?;
         let trainer = Trainer::new(recipe.optimiser(), recipe.seed).with_adapter_drop(recipe.adapter_drop);
         let mut trainer = trainer.with_activations(recipe.activations.clone());
         let state = match from {

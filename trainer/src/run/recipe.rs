@@ -9,6 +9,7 @@ use crate::{
     Error, Result,
     text::batch::{BatchSize, Order},
 };
+use engraft_adapters::Setup;
 use engraft_engine::{Activations, AdamW};
 
 /// How a run goes.
@@ -91,6 +92,18 @@ impl Recipe {
             why += "; seeds of their own need `no-shuffle`";
         }
         Err(Error::Option { option, value: "another one for each run".into(), why })
+    }
+    /// Refuses batches of another size than a setup is for: adapters that answer for parts of a
+    /// batch, one behind the other, are given as many examples as they are to have. The last batch
+    /// of an epoch may be shorter; what it has goes to the first of them.
+    pub fn check_setup(&self, setup: &Setup) -> Result<()> {
+        let Some(n) = setup.items() else { return Ok(()) };
+        let why = format!("the adapters of `{setup}` share batches of {n} examples: set `batch-size` to {n}");
+        match self.batch {
+            BatchSize::Examples(m) if m == n => Ok(()),
+            BatchSize::Examples(m) => Err(Error::Option { option: "batch-size", value: m.to_string(), why }),
+            BatchSize::Tokens(m) => Err(Error::Option { option: "batch-tokens", value: m.to_string(), why }),
+        }
     }
     /// The optimiser.
     pub fn optimiser(&self) -> AdamW {

@@ -194,8 +194,8 @@ pub struct Shares {
     /// Texts, with labels or without, as `engraft train` takes them
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub data: Vec<PathBuf>,
-    /// Draw a heat map too
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw a heat map too, as .svg or .png
+    #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,
     /// How the file is read.
     #[command(flatten)]

@@ -7,6 +7,7 @@ use crate::program::choose::one_of;
 use crate::program::options::{
     AdapterDtype, BackboneCompute, BackboneDtype, Backend, CompatChoice, Composed, Layers, MODEL, Options,
 };
+use engraft::adapters::Setup;
 use engraft::data::{Column, Documents, Header, Quotes};
 use engraft::learner::Learner;
 use engraft::reports::scores::schemes::Scheme;
@@ -35,7 +36,7 @@ impl StorageArgs {
 }
 
 /// The model and what is grafted on it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("answering").args(["adapter", "adapter_column", "route"]))]
 pub struct Grafted {
     /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a model of
@@ -70,7 +71,8 @@ pub struct Grafted {
     /// bytes, and rounds them
     #[arg(long, value_name = "TYPE", value_parser = one_of::<AdapterDtype>(), default_value = "f32", requires = "adapter_column")]
     pub adapter_dtype: AdapterDtype,
-    /// The adapters put together in another way, as --setup of `engraft train` takes it
+    /// The adapters put together in another way, as --setup of `engraft train` takes it. Of a
+    /// `Parallel(a, b, None)` each member answers, with the head that was saved (eval, predict)
     #[arg(long, value_name = "SETUP", requires = "adapter", conflicts_with = "adapters")]
     pub setup: Option<Composed>,
     /// Layers whose adapters do not answer, counted from 0, as in `0-2,5` (AdapterDrop)
@@ -82,6 +84,14 @@ pub struct Grafted {
     pub compat: Option<CompatChoice>,
 }
 impl Grafted {
+    /// The answers that the setup gives for each text if it gives several, and with the first of
+    /// them these arguments.
+    pub fn in_turn(&self) -> engraft::Result<(Self, Vec<Setup>)> {
+        let given = self.setup.as_ref().map(|Composed(setup)| setup.answers()).transpose()?;
+        let answers = given.filter(|answers| answers.len() > 1).unwrap_or_default();
+        let first = answers.first().cloned().map(Composed);
+        Ok((Self { setup: first.or_else(|| self.setup.clone()), ..self.clone() }, answers))
+    }
     /// Puts together what was saved as the arguments say.
     pub fn compose(&self, learner: &mut Learner) -> engraft::Result<()> {
         if let Some(Composed(setup)) = &self.setup {

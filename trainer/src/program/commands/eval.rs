@@ -9,6 +9,7 @@ use crate::program::{
 use anyhow::Result;
 use engraft::{
     Error,
+    adapters::Setup,
     data::{Content, expand},
     learner::Learner,
     reports::{
@@ -34,7 +35,13 @@ pub fn run(e: &Eval) -> Result<()> {
         return mixed(e);
     }
     let reading = e.labels.over(e.reading.options());
-    let Loaded { learner, task, told, tokenizer, columns } = load(&e.grafted, reading, &e.run)?;
+    let (grafted, answers) = e.grafted.in_turn()?;
+    if let (Some(file), false) = (&e.predictions, answers.is_empty()) {
+        let why = "--setup gives several answers for each text, and a file has one".into();
+        let value = file.display().to_string();
+        return Err(Error::Option { option: "predictions", value, why }.into());
+    }
+    let Loaded { mut learner, task, told, tokenizer, columns } = load(&grafted, reading, &e.run)?;
     let generating = e.generating(&learner, &tokenizer)?;
     let files = files(
         (task, &told),
@@ -49,6 +56,9 @@ pub fn run(e: &Eval) -> Result<()> {
     let encoded = Encoded { generating, ..encoded };
     note(files.notes(), e.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), e.run.quiet);
+    if !answers.is_empty() {
+        return in_turn(e, &mut learner, &encoded, answers);
+    }
     let found = evaluate(&learner, &encoded, e.reading.batch(), Mode::detect(e.run.quiet))?;
     let seconds = found.seconds;
     e.predictions.as_ref().map_or(Ok(()), |file| by_example::write(file, &found.examples))?;
@@ -101,6 +111,27 @@ impl Eval {
     }
 }
 
+/// Each of several answers for all texts.
+fn in_turn(e: &Eval, learner: &mut Learner, on: &Encoded, answers: Vec<Setup>) -> Result<()> {
+    let mut found = vec![];
+    for answer in answers {
+        let name = answer.to_string();
+        learner.set_setup(answer)?;
+        found.push((name, evaluate(learner, on, e.reading.batch(), Mode::detect(e.run.quiet))?));
+    }
+    if e.run.json {
+        let one = |(name, found): (String, Found)| (name, json!(found.metrics));
+        return say(&json_line(&json!({"answers": found.into_iter().map(one).collect::<Map<_, _>>()})));
+    }
+    found.iter().try_for_each(|(name, found)| say(&scores(name, learner, found)))
+}
+/// What was found of somebody, in a line.
+fn scores(name: &str, learner: &Learner, found: &Found) -> String {
+    let all = learner.task().metrics().iter();
+    let shown = all.filter_map(|metric| Some(metric.show(found.metrics.scores.get(metric.name)?)));
+    format!("{name}: {} texts: {}", found.metrics.examples, shown.collect::<Vec<_>>().join(", "))
+}
+
 /// Each adapter on the rows that name it.
 fn mixed(e: &Eval) -> Result<()> {
     e.answering.refuse_mixed()?;
@@ -129,12 +160,6 @@ fn mixed(e: &Eval) -> Result<()> {
         let one = |((name, _), found): (&(String, _), Found)| (name.clone(), json!(found.metrics));
         return say(&json_line(&json!({"adapters": named.map(one).collect::<Map<_, _>>()})));
     }
-    for ((name, learner), found) in named {
-        let scores = &found.metrics.scores;
-        let all = learner.task().metrics();
-        let shown = all.iter().filter_map(|metric| Some(metric.show(scores.get(metric.name)?)));
-        let shown = shown.collect::<Vec<_>>().join(", ");
-        say(&format!("{name}: {} texts: {shown}", found.metrics.examples))?;
-    }
-    Ok(())
+    let mut named = named;
+    named.try_for_each(|((name, learner), found)| say(&scores(name, learner, &found)))
 }

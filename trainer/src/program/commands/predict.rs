@@ -10,7 +10,9 @@ use crate::program::{
 use anyhow::{Result, bail};
 use engraft::{
     Error,
+    adapters::Setup,
     data::{Content, Dataset, expand},
+    learner::Learner,
     reports::{progress::Mode, report::json_line},
     run::evaluate::{Encoded, predict, predict_mixed},
     tasks::{Prediction, Purpose, one_line},
@@ -25,8 +27,9 @@ pub fn run(p: &Predict) -> Result<()> {
     if let Some(directory) = &p.grafted.route {
         return routed(p, directory);
     }
-    let Loaded { learner, task, told, tokenizer, columns } =
-        load_telling(&p.grafted, p.reading.options(), &told(p), &p.run)?;
+    let (grafted, answers) = p.grafted.in_turn()?;
+    let Loaded { mut learner, task, told, tokenizer, columns } =
+        load_telling(&grafted, p.reading.options(), &told(p), &p.run)?;
     if let (true, Some(pair)) = (p.input.is_empty(), &columns.pair) {
         bail!(
             "what was learned reads pairs of texts (`text-pair-column` is {pair}): give them in a file, with --input"
@@ -57,12 +60,45 @@ pub fn run(p: &Predict) -> Result<()> {
     };
     let encoded = Encoded { generating, ..encoded };
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), p.run.quiet);
+    if !answers.is_empty() {
+        return in_turn(p, &mut learner, (task.name, &encoded), answers);
+    }
     let predictions = predict(&learner, &encoded, p.reading.batch(), Mode::detect(p.run.quiet))?;
     if p.run.json {
         let all: Vec<_> = predictions.into_iter().map(|x| x.json).collect();
         return say(&json_line(&serde_json::json!({"task": task.name, "predictions": all})));
     }
     predictions.iter().try_for_each(|x| say(&x.text))
+}
+
+/// Each of several answers for every text.
+fn in_turn(
+    p: &Predict,
+    learner: &mut Learner,
+    (task, on): (&str, &Encoded),
+    answers: Vec<Setup>,
+) -> Result<()> {
+    let (mut names, mut said) = (vec![], vec![]);
+    for answer in answers {
+        names.push(answer.to_string());
+        learner.set_setup(answer)?;
+        said.push(predict(learner, on, p.reading.batch(), Mode::detect(p.run.quiet))?.into_iter());
+    }
+    let count = said.first().map_or(0, ExactSizeIterator::len);
+    let mut all: Vec<Vec<(&String, Prediction)>> = vec![];
+    for _ in 0..count {
+        let each = names.iter().zip(&mut said);
+        all.push(each.filter_map(|(name, x)| Some((name, x.next()?))).collect());
+    }
+    if p.run.json {
+        let one = |answers: Vec<(&String, Prediction)>| -> Map<String, Value> {
+            answers.into_iter().map(|(name, x)| (name.clone(), x.json)).collect()
+        };
+        let all: Vec<_> = all.into_iter().map(one).collect();
+        return say(&json_line(&json!({"task": task, "predictions": all})));
+    }
+    let mut lines = all.iter().flatten();
+    lines.try_for_each(|(name, x)| say(&format!("{}\t{}", one_line(name), x.text)))
 }
 
 /// What the task is told besides what others are.

@@ -5,7 +5,7 @@ use crate::program::{
     print::{say, tell},
     setup::{files, learn, learner, length, max_length, open, open_backbone, tokenizer},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use engraft::{
     demo,
     reports::{
@@ -25,6 +25,9 @@ use engraft::{
 
 pub fn run(p: &Profile) -> Result<()> {
     let mut s = p.settings()?;
+    if s.variant.is_some() {
+        bail!("--setup is a run for each of its members: profile one of them");
+    }
     s.expand(Mode::detect(s.quiet))?;
     if let Some(file) = &p.trace {
         check_file(file)?;

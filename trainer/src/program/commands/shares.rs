@@ -10,14 +10,18 @@ use engraft::{
     adapters,
     data::expand,
     engine::output::write_atomically,
-    reports::{heat_map::svg, progress::Mode, report::json_line, shares::ShareReport},
+    reports::{
+        drawing::Format, heat_map::drawing, place::check_file, progress::Mode, report::json_line,
+        shares::ShareReport,
+    },
     run::evaluate::{Encoded, look_at_shares},
     tasks::Purpose,
 };
 
 pub fn run(s: &Shares) -> Result<()> {
-    if let Some(file) = s.picture.as_ref().filter(|f| f.extension().is_none_or(|e| e != "svg")) {
-        bail!("--picture {}: pictures are written as .svg", file.display());
+    if let Some(file) = &s.picture {
+        Format::of(file)?; // refused before anything is computed
+        check_file(file)?;
     }
     let Loaded { learner, task, told, tokenizer, columns } = load(&s.grafted, s.reading.options(), &s.run)?;
     if learner.setup().fusions().is_empty() {
@@ -36,7 +40,7 @@ pub fn run(s: &Shares) -> Result<()> {
     look_at_shares(&learner, &encoded.examples, s.reading.batch(), Mode::detect(s.run.quiet), &shares)?;
     let report = ShareReport::new(&shares.found());
     if let Some(file) = &s.picture {
-        write_atomically(file, svg(&report.heat_maps()).as_bytes())?;
+        write_atomically(file, &drawing(&report.heat_maps()).file(file)?)?;
     }
     if s.run.json {
         return say(&json_line(&report));

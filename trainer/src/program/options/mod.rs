@@ -20,6 +20,7 @@ mod earlier;
 mod grafted;
 #[macro_use]
 mod listing;
+mod parallel;
 mod paths;
 pub mod sets;
 mod table;
@@ -109,20 +110,24 @@ impl Options {
     }
 
     /// Checks everything and fills in the defaults. Of several runs each gets all that is its own.
-    pub fn resolve(mut self) -> Result<Settings> {
-        self.check_together()?;
-        if let Some(mut variants) = self.variant.take() {
+    pub fn resolve(self) -> Result<Settings> {
+        let mut this = self.in_parallel()?;
+        this.check_together()?;
+        if let Some(mut variants) = this.variant.take() {
             variants.sort_by(|a, b| a.name.cmp(&b.name));
             let settle = |v: &Variant| {
                 let own =
-                    v.within(self.with(&v.own, &[]).and_then(Self::resolve))?.to_options().only(Mark::Own);
+                    v.within(this.with(&v.own, &[]).and_then(Self::resolve))?.to_options().only(Mark::Own);
                 let own = toml::Table::try_from(own).map_err(|e| Error::Model(e.to_string()));
                 Ok(Variant { name: v.name.clone(), own: v.within(own)? })
             };
             let settled = variants.iter().map(settle).collect::<Result<_>>()?;
-            self = Self { variant: Some(settled), ..self.without(Mark::Own) };
+            this = Self { variant: Some(settled), ..this.without(Mark::Own) };
         }
-        let settings = self.settle()?;
+        let settings = this.settle()?;
+        if let Some(Composed(setup)) = &settings.setup {
+            settings.recipe().check_setup(setup)?;
+        }
         if settings.name.is_none() {
             settings.tasks()?;
         }
@@ -158,7 +163,8 @@ impl Options {
             self.epochs = Some(3);
         }
         if self.batch_size.is_none() && self.batch_tokens.is_none() {
-            self.batch_size = Some(DEFAULT_BATCH);
+            let of_setup = self.setup.as_ref().and_then(|Composed(setup)| setup.items());
+            self.batch_size = Some(of_setup.unwrap_or(DEFAULT_BATCH));
         }
         if self.warmup_ratio.is_none() && self.warmup_steps.is_none() {
             self.warmup_ratio = Some(0.06);

@@ -159,8 +159,11 @@ options! {
         /// Saved adapters to build on, which do not train: directories, each perhaps with another
         /// name as in NAME=DIR
         [value_name = "DIR", num_args = 1..] adapters: Vec<SavedAdapter>, Own;
-        /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)`; saved ones are fused,
-        /// and a new one stands on them, if not given
+        /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)` or, for fusions of
+        /// fusions, `Fuse(Fuse(a, b), Fuse(c, d))`; saved ones are fused, and a new one stands on
+        /// them, if not given. Each member of a `Parallel(a, b, None)` is a run of its own, as a
+        /// --variant is. The adapters of a `BatchSplit(a, b, batch_sizes=[3, 1])` have the first
+        /// three and the last of four examples: --batch-size is 4
         [value_name = "SETUP"] setup: Composed, Own;
         /// How a new fusion mixes adapters: one of these, perhaps with fields as in
         /// `gating[top_k=2]`
