@@ -73,6 +73,13 @@ impl Device {
     pub fn null_gpu() -> Device {
         Device::counting(1, true)
     }
+    /// The device that counts what this one would allocate.
+    pub fn counterpart(&self) -> Device {
+        match self {
+            Device::Cuda(_) => Device::null_gpu(),
+            _ => Device::null(self.threads()),
+        }
+    }
     fn counting(threads: usize, is_gpu: bool) -> Device {
         let (ledger, recorder) = (Ledger::default(), Arc::default());
         Device::Null(Arc::new(Null { ledger, recorder, threads, is_gpu }))

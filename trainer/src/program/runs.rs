@@ -10,7 +10,7 @@ use super::setup::{
 };
 use super::teachers::{Students, teaching};
 use engraft::{
-    Device, Error, Result,
+    Error, Result,
     data::Content,
     learner::{Backbone, Learner},
     reports::{
@@ -295,7 +295,7 @@ pub fn train(s: &Settings, mode: Mode, going: Going<'_>, common: &mut Common) ->
     let source: &dyn Source = anew.as_ref().map_or(source, |anew| anew);
     if let Some(budget) = s.memory_budget {
         let s = Settings { model_commit: commit.clone(), ..s.clone() };
-        let null = open_backbone(&s, &Device::null(device.threads()))?;
+        let null = open_backbone(&s, &device.counterpart())?;
         let (mut priced, _) = self::learners(&parts, null, |kind| (kind.known)(labels.clone(), &told))?;
         taught(&mut priced)?;
         let steps = recipes.iter().map(|r| r.steps(source)).collect::<Result<Vec<_>>>()?;

@@ -111,7 +111,7 @@ impl Ground {
     ) -> Result<Activations> {
         let Some(budget) = s.memory_budget else { return Ok(recipe.activations.clone()) };
         let s = Settings { model_commit: self.commit.clone(), ..s.clone() };
-        let null = open_backbone(&s, &Device::null(self.device.threads()))?;
+        let null = open_backbone(&s, &self.device.counterpart())?;
         let work = Work::of_mixed_run(recipe, &**source, eval)?;
         let plan = plan(&mut learners(null)?, &work, budget.0)?;
         let mut progress = Progress::new(mode, "plan", 0);
