@@ -27,6 +27,23 @@ fn keys(v: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn runs_with_numbers_are_planned() {
+    let work = Work::empty();
+    work.write("train.tsv", numbers(&TRAIN)).write("train.jsonl", sets(&TRAIN));
+    let train = |task: &str, data: &str, flags: &str| {
+        let line = format!("train --model MODEL --task {task} --train {data} --max-steps 6 {flags} --json");
+        work.run(&line).json()
+    };
+    for (task, data) in [("regression", "train.tsv"), ("multi-label", "train.jsonl")] {
+        let plain = train(task, data, &format!("--out {task}"));
+        let budget = number(&plain["ledger_peak_bytes"]) as u64 - 1;
+        let tight = train(task, data, &format!("--out {task}-tight --memory-budget {budget}"));
+        assert!(number(&tight["ledger_peak_bytes"]) <= budget as f64, "{task}");
+        assert_eq!(tight["epochs"][0]["loss"], plain["epochs"][0]["loss"], "{task}");
+    }
+}
+
+#[test]
 fn a_number_for_each_text() {
     let work = Work::empty();
     work.write("train.tsv", numbers(&TRAIN)).write("eval.tsv", numbers(&EVAL));

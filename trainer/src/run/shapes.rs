@@ -21,8 +21,8 @@ pub(super) type Shape = (usize, Vec<usize>, usize, usize);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shapes {
     pub(super) shapes: BTreeSet<(usize, Vec<Shape>)>,
-    /// Which kind of rows is read of whose examples.
-    reads: BTreeMap<usize, Reads>,
+    /// Which kind of rows is read of whose examples, and how many numbers are to be found in each.
+    kinds: BTreeMap<usize, (Reads, usize)>,
     /// Whether each example has a learner of its own.
     is_mixed: bool,
     /// Numbers that a teacher says of each row that is read, and of each that has a label.
@@ -46,8 +46,10 @@ impl Shapes {
             let targets = of_row(said(|t| t.targets.len()), batch.labels.len());
             self.taught = Some((targets, of_row(said(|t| t.hidden.len()), batch.labelled())));
         }
-        for (n, reads) in batch.reads.iter().enumerate() {
-            self.reads.entry(batch.whose.get(n).copied().unwrap_or(0)).or_insert_with(|| reads.clone());
+        for (n, (reads, values)) in batch.reads.iter().zip(&batch.values).enumerate() {
+            let whose = batch.whose.get(n).copied().unwrap_or(0);
+            let (_, most) = self.kinds.entry(whose).or_insert_with(|| (reads.clone(), 0));
+            *most = values.len().max(*most);
         }
         self.shapes.insert((batch.tokens(), shapes));
         if self.shapes.len() > MOST {
@@ -61,7 +63,8 @@ impl Shapes {
     fn blank(&self, shapes: &[Shape]) -> Batch {
         let example = |(whose, lengths, rows, labels): &Shape| {
             let (tokens, rows, labels) = (lengths.iter().sum(), *rows, *labels);
-            let reads = match self.reads.get(whose).cloned().unwrap_or_default() {
+            let (reads, values) = self.kinds.get(whose).cloned().unwrap_or_default();
+            let reads = match reads {
                 Reads::These(_) => Reads::These((0..rows).collect()),
                 Reads::Choices(_) => Reads::Choices(lengths.clone()),
                 Reads::Decoded { .. } => {
@@ -69,7 +72,8 @@ impl Shapes {
                 }
                 other => other,
             };
-            Example::new(vec![0; tokens], reads, vec![0; labels])
+            let values = vec![0.0; if labels > 0 { values } else { 0 }];
+            Example { values, ..Example::new(vec![0; tokens], reads, vec![0; labels]) }
         };
         let mut batch: Batch = shapes.iter().map(example).collect();
         if self.is_mixed {
@@ -93,6 +97,17 @@ impl Shapes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_to_be_found_are_priced() {
+        let value = |n: usize| Example::new(vec![0; n], Reads::Summary, vec![0]);
+        let batch: Batch = [2, 3].map(|n| Example { values: vec![0.5; 4], ..value(n) }).into_iter().collect();
+        let mut b = Shapes::default();
+        b.add(&batch);
+        let (largest, least) = (b.largest(1).next().unwrap(), b.least([0]));
+        assert_eq!((largest.values, largest.labels), (vec![vec![0.0; 4]; 2], vec![0, 0]));
+        assert_eq!(least.values, [[0.0; 4]]);
+    }
 
     #[test]
     fn of_too_many_batches_the_largest_are_kept() {
