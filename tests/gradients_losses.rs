@@ -318,15 +318,15 @@ fn a_pull_to_where_a_weight_stood() {
         let n: usize = shape.iter().product();
         let (at, strength) = (support::noise(5, n), support::noise(6, n));
         let strength: Vec<f32> = strength.iter().map(|x| if x.abs() < 0.1 { 0.0 } else { x * x }).collect();
-        let device = support::cpu();
-        let [a, f] = [&at, &strength].map(|values| device.upload(kernels::Class::Scratch, values).unwrap());
-        let short = device.upload(kernels::Class::Scratch, &vec![0f32; n + 1]).unwrap();
+        let long = vec![0f32; n + 1];
         check(
             &format!("pull {shape:?}"),
             Pass::gradients(),
             &[leaf(1, shape)],
             |cx, w| {
-                assert!(cx.pull(&w[0], &a, &short).is_err() && cx.pull(&w[0], &short, &f).is_err());
+                let up = |values: &[f32]| cx.device().upload(kernels::Class::Scratch, values).unwrap();
+                let [a, f, long] = [&at, &strength, &long].map(|values| up(values));
+                assert!(cx.pull(&w[0], &a, &long).is_err() && cx.pull(&w[0], &long, &f).is_err());
                 // what was left by another use of the weight is added to
                 let (one, other) = (cx.pull(&w[0], &a, &f).unwrap(), cx.pull(&w[0], &a, &f).unwrap());
                 cx.add(&one, &other).unwrap()

@@ -246,6 +246,10 @@ def barriers():
                 yield source.relative_to(CRATE / "src"), number, kernels
 
 
+# What a run without a barrier says, and what that is.
+SIGNS = {"data race": "a data race", "DEADLYSIGNAL": "a bad address", "its_reference ... FAILED": "wrong"}
+
+
 def check_barriers(tests, environment):
     """A test that passes without a barrier does not test it."""
     for source, number, kernels in barriers():
@@ -253,8 +257,9 @@ def check_barriers(tests, environment):
         for kernel in kernels:
             chosen = {"ENGRAFT_CUDA_CASES": kernel, "ENGRAFT_CUDA_SIM_WITHOUT_BARRIER": f"/src/{where}"}
             said, ended = output([tests, "every_case_matches_its_reference", "--exact"], environment | chosen)
-            if ended != 0 and ("data race" in said or "its_reference ... FAILED" in said):
-                print(f"{'thread':10} without the barrier at {where}: {'a data race' if 'data race' in said else 'wrong'}")
+            seen = next((name for sign, name in SIGNS.items() if sign in said), None)
+            if ended != 0 and seen:
+                print(f"{'thread':10} without the barrier at {where}: {seen}")
                 break
         else:
             raise Failed(f"without the barrier at {where} nothing is wrong in the cases of {', '.join(kernels)}")

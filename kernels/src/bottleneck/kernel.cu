@@ -56,7 +56,7 @@ static __device__ inline void multiply(
                 sum[e] += slices.a[lane * EACH + e][p] * v;
             }
         }
-        __syncthreads(); // the slices may now be overwritten
+        __syncthreads(); // the slices, and what they were taken from, may now be overwritten
     }
 }
 
@@ -110,7 +110,6 @@ KERNEL(
                 }
             }
         }
-        __syncthreads(); // the next rows may now be hidden
     }
 }
 
@@ -167,6 +166,5 @@ KERNEL(
                 }
             }
         }
-        __syncthreads(); // the next rows may now be hidden
     }
 }

@@ -156,14 +156,12 @@ options! {
         [value_name = "DIR"] init: PathBuf;
         /// The adapter's name, under which it is saved; `default` if not given
         name: String, Own;
-        /// Saved adapters to build on, which do not train: directories, each perhaps with another
-        /// name as in NAME=DIR
+        /// Saved adapters to build on, which do not train: directories, perhaps as NAME=DIR
         [value_name = "DIR", num_args = 1..] adapters: Vec<SavedAdapter>, Own;
         /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)` or, for fusions of
         /// fusions, `Fuse(Fuse(a, b), Fuse(c, d))`; saved ones are fused, and a new one stands on
-        /// them, if not given. Each member of a `Parallel(a, b, None)` is a run of its own, as a
-        /// --variant is. The adapters of a `BatchSplit(a, b, batch_sizes=[3, 1])` have the first
-        /// three and the last of four examples: --batch-size is 4
+        /// them, if not given. Each member of `Parallel(a, b, None)` is a run, as a --variant is; those of
+        /// `BatchSplit(a, b, batch_sizes=[3, 1])` have three examples and one: --batch-size is 4
         [value_name = "SETUP"] setup: Composed, Own;
         /// How a new fusion mixes adapters: one of these, perhaps with fields as in
         /// `gating[top_k=2]`
@@ -257,10 +255,9 @@ options! {
         [value_parser = one_of::<Precision>()] cache_dtype: Precision = Precision::F32, Run;
     }
     "Distillation" {
-        /// Saved adapters with their heads, or models that trained as a whole, to learn from beside the
-        /// labels: what they say of the training data is computed once, before the first step, and kept
-        /// (with --memory-budget as part of it; that one pass comes on top). Of several the probabilities
-        /// are averaged
+        /// Saved adapters with heads, or models that trained as a whole, to learn from beside the labels:
+        /// what they say of the training data is computed once and kept (a part of --memory-budget; that
+        /// one pass comes on top). Of several the probabilities are averaged
         [value_name = "DIR", num_args = 1..] teacher: Vec<PathBuf>, [with "super::paths"], Run;
         /// The backbone of the teachers, or one for each; --model, or of a model that trained as a
         /// whole itself, if not given
