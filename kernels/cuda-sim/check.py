@@ -246,6 +246,8 @@ def barriers():
                 yield source.relative_to(CRATE / "src"), number, kernels
 
 
+# The tests that go over the cases of a kernel.
+OF_CASES = ["every_case_matches_its_reference", "tensor_cores::every_product_is_close_to_its_reference"]
 # What a run without a barrier says, and what that is.
 SIGNS = {"data race": "a data race", "DEADLYSIGNAL": "a bad address", "its_reference ... FAILED": "wrong"}
 
@@ -256,7 +258,7 @@ def check_barriers(tests, environment):
         where = f"{source}:{number}"
         for kernel in kernels:
             chosen = {"ENGRAFT_CUDA_CASES": kernel, "ENGRAFT_CUDA_SIM_WITHOUT_BARRIER": f"/src/{where}"}
-            said, ended = output([tests, "every_case_matches_its_reference", "--exact"], environment | chosen)
+            said, ended = output([tests, *OF_CASES, "--exact"], environment | chosen)
             seen = next((name for sign, name in SIGNS.items() if sign in said), None)
             if ended != 0 and seen:
                 print(f"{'thread':10} without the barrier at {where}: {seen}")
