@@ -22,6 +22,7 @@ pub enum Kind {
 
 impl Kind {
     /// What errors call it.
+    #[cfg(feature = "hub")]
     pub fn word(self) -> &'static str {
         match self {
             Kind::Model => "model",
