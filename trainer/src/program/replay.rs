@@ -1,12 +1,10 @@
 //! Examples of earlier tasks that are learned again beside those of a run.
 use super::options::{FILE, Options, Settings};
-use super::setup::{files, max_length, needed, task, tokenizer};
+use super::setup::{found_files, max_length, needed, task, tokenizer};
 use engraft::{
     Error, Result,
     adapters::Head,
-    data::expand,
     learner::{Backbone, Rehearsal, Remembered},
-    reports::progress::Mode,
     run::{evaluate::Encoded, portion::some},
     tasks::{Purpose, TASKS},
     text::examples::Examples,
@@ -38,8 +36,7 @@ fn remembered(directory: &Path, most: usize, seed: u64, backbone: &Backbone) -> 
         return Err(Error::Option { option: "replay", value: directory.display().to_string(), why });
     }
     let paths = recorded.train.as_deref().ok_or_else(|| needed("train"))?;
-    let paths = expand(paths, Purpose::Train, Mode::Quiet)?;
-    let files = files((kind, &told), &paths, &recorded.columns(), Purpose::Train)?;
+    let files = found_files((kind, &told), paths, &recorded.columns(), Purpose::Train, true)?;
     let all = Encoded::read_for(&files, &*learned, &tokens, Purpose::Train)?.examples;
     let labelled: Examples = all.iter().filter(|e| e.is_labelled()).collect();
     let records: BTreeSet<usize> = labelled.iter().map(|e| e.record).collect();

@@ -5,7 +5,7 @@ use super::print::warn_of_strangers;
 use engraft::{
     Device, Error, Result,
     adapters::{self, export::Composition},
-    data::{Columns, Content, Dataset, Files, Survey, Want},
+    data::{Columns, Content, Dataset, Files, Survey, Want, expand},
     hub,
     learner::{Backbone, Graft, Learner, Opening},
     reports::progress::Mode,
@@ -91,6 +91,16 @@ pub fn files(
     let content = task.content_for(told);
     let labels = (task.labelled || content == Content::Answers) && purpose != Purpose::Predict;
     Files::new(paths, columns, Want { content, labels })
+}
+/// The same of the files that paths stand for.
+pub fn found_files(
+    asked: (&TaskType, &Told),
+    paths: &[PathBuf],
+    columns: &Columns,
+    purpose: Purpose,
+    quiet: bool,
+) -> Result<Files> {
+    files(asked, &expand(paths, purpose, Mode::detect(quiet))?, columns, purpose)
 }
 
 /// All records of files.

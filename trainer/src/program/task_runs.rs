@@ -3,11 +3,11 @@
 use super::options::Settings;
 use super::print::note;
 use super::runs::{Ended, Going, take};
-use super::setup::{files, graft, learn, needed, task, was_cut};
+use super::setup::{found_files, graft, learn, needed, task, was_cut};
 use super::several::{Ground, Named, Read, not_evaluated, train_named};
 use engraft::{
     Error, Result,
-    data::{Files, expand},
+    data::Files,
     learner::{Backbone, Graft, Learner, NewPart},
     reports::progress::Mode,
     run::{
@@ -64,8 +64,8 @@ fn open(kind: &TaskType, s: &Settings, purpose: Purpose) -> Result<Files> {
         Purpose::Train => (&s.train, "train"),
         Purpose::Evaluate | Purpose::Predict => (&s.eval, "eval"),
     };
-    let paths = expand(paths.as_deref().ok_or_else(|| needed(option))?, purpose, Mode::detect(s.quiet))?;
-    files((kind, &s.told()), &paths, &s.columns(), purpose)
+    let paths = paths.as_deref().ok_or_else(|| needed(option))?;
+    found_files((kind, &s.told()), paths, &s.columns(), purpose, s.quiet)
 }
 
 /// What a task is evaluated on.

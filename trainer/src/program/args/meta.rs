@@ -7,63 +7,13 @@ use super::Train;
 use super::shared::at_least_one;
 use crate::program::choose::one_of;
 use crate::program::meta::{Few, Plan};
-use crate::program::options::{Options, Settings, Variant};
+use crate::program::options::{Mark, Options, Settings, Variant};
 use engraft::meta::{
     episodes::Shape,
     inner::{Inner, Rule},
     outer::{Algorithm, Outer},
 };
 use engraft::{Error, Result};
-
-/// The options of training that it follows; others are refused.
-const FOLLOWED: &[&str] = &[
-    "task",
-    "model",
-    "model-commit",
-    "backbone-dtype",
-    "backbone-compute",
-    "train",
-    "eval",
-    "out",
-    "text-column",
-    "text-pair-column",
-    "label-column",
-    "header",
-    "quotes",
-    "pair-separator",
-    "skip-unlabelled",
-    "format",
-    "max-length",
-    "adapter",
-    "name",
-    "bottleneck",
-    "reduction-factor",
-    "placement",
-    "non-linearity",
-    "adapter-dropout",
-    "scaling",
-    "ln-before",
-    "ln-after",
-    "adapter-init",
-    "layers",
-    "leave-out",
-    "compat",
-    "batch-size",
-    "lr",
-    "adam-beta2",
-    "adam-eps",
-    "clip",
-    "dropout",
-    "seed",
-    "eval-batch-size",
-    "metric",
-    "threads",
-    "device",
-    "json",
-    "quiet",
-    "tasks",
-    "checkpoint-every",
-];
 
 /// `engraft meta`.
 #[derive(Debug, Args)]
@@ -140,8 +90,9 @@ impl Meta {
     pub fn settings(&self) -> Result<Settings> {
         let train = Train { config: self.config.clone(), resume: None, options: self.options.clone() };
         let given = train.given()?;
-        if let Some(key) = given.keys_given().iter().find(|key| !FOLLOWED.contains(&key.as_str())) {
-            let why = format!("it has no use for `{key}`; it follows {}", FOLLOWED.join(", "));
+        if let Some(key) = given.without(Mark::Meta).keys_given().first() {
+            let why =
+                format!("it has no use for `{key}`; it follows {}", Options::keys_of(Mark::Meta).join(", "));
             return Err(Error::Option { option: "meta", value: "given that".into(), why });
         }
         match (self.ways, &given.tasks, &given.train) {

@@ -4,13 +4,13 @@ use crate::program::{
     args::Eval,
     mixed::Mixed,
     print::{note, say},
-    setup::{files, was_cut},
+    setup::{found_files, was_cut},
 };
 use anyhow::Result;
 use engraft::{
     Error,
     adapters::Setup,
-    data::{Content, expand},
+    data::Content,
     learner::Learner,
     reports::{
         by_example::{self, ExamplePrediction},
@@ -43,12 +43,7 @@ pub fn run(e: &Eval) -> Result<()> {
     }
     let Loaded { mut learner, task, told, tokenizer, columns } = load(&grafted, reading, &e.run)?;
     let generating = e.generating(&learner, &tokenizer)?;
-    let files = files(
-        (task, &told),
-        &expand(&e.data, Purpose::Evaluate, Mode::detect(e.run.quiet))?,
-        &columns,
-        Purpose::Evaluate,
-    )?;
+    let files = found_files((task, &told), &e.data, &columns, Purpose::Evaluate, e.run.quiet)?;
     let encoded = match e.predictions {
         Some(_) => Encoded::read_by_example(&files, &learner, &tokenizer)?,
         None => Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?,

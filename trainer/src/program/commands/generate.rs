@@ -4,15 +4,15 @@ use crate::program::{
     args::{Generate, skipped},
     options::{Options, Settings},
     print::{note_unused, say, warn_of_strangers},
-    setup::{files, open, open_backbone, saved, tokenizer},
+    setup::{found_files, open, open_backbone, saved, tokenizer},
 };
 use anyhow::{Context, Result, bail};
 use engraft::{
     Error,
-    data::{Columns, expand},
+    data::Columns,
     generation::{self, Generated, Said, can_generate, generate},
     learner::{Backbone, Learner},
-    reports::{progress::Mode, report::json_line},
+    reports::report::json_line,
     tasks::{Purpose, TaskType, Told, one_line},
     text::tokenizer::Tokenizer,
 };
@@ -110,13 +110,9 @@ fn prompts(g: &Generate, s: &Settings, kind: &TaskType, backbone: &Backbone) -> 
         true => g.prompt.clone(),
         false => {
             let columns = Columns { pair: None, label: None, ..s.columns() };
-            let data = files(
-                (kind, &Told::default()),
-                &expand(&g.input, Purpose::Predict, Mode::detect(g.run.quiet))?,
-                &columns,
-                Purpose::Predict,
-            )?
-            .read()?;
+            let data =
+                found_files((kind, &Told::default()), &g.input, &columns, Purpose::Predict, g.run.quiet)?
+                    .read()?;
             data.records.iter().map(|r| r.text().into_owned()).collect()
         }
     };

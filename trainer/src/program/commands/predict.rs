@@ -5,13 +5,13 @@ use crate::program::{
     mixed::Mixed,
     print::{note, say},
     routed::Routing,
-    setup::{files, was_cut},
+    setup::{found_files, was_cut},
 };
 use anyhow::{Result, bail};
 use engraft::{
     Error,
     adapters::Setup,
-    data::{Content, Dataset, expand},
+    data::{Content, Dataset},
     learner::Learner,
     reports::{progress::Mode, report::json_line},
     run::evaluate::{Encoded, predict, predict_mixed},
@@ -47,12 +47,7 @@ pub fn run(p: &Predict) -> Result<()> {
     let encoded = match data {
         Some(data) => Encoded::new(data, &learner, &tokenizer, Purpose::Predict)?,
         None => {
-            let files = files(
-                (task, &told),
-                &expand(&p.input, Purpose::Predict, Mode::detect(p.run.quiet))?,
-                &columns,
-                Purpose::Predict,
-            )?;
+            let files = found_files((task, &told), &p.input, &columns, Purpose::Predict, p.run.quiet)?;
             let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
             note(files.notes(), p.run.quiet);
             encoded

@@ -8,7 +8,7 @@ use crate::program::{
     args::{Parts, Prune, Worth},
     options::Options,
     print::{note, say},
-    setup::{files, was_cut},
+    setup::{found_files, was_cut},
 };
 use anyhow::Result;
 use engraft::{
@@ -17,7 +17,6 @@ use engraft::{
         Adapter,
         pruning::{Neurons, effects, magnitudes, prune, widths},
     },
-    data::expand,
     engine::Gradients,
     learner::Learner,
     reports::{
@@ -48,12 +47,7 @@ pub fn run(p: &Prune) -> Result<()> {
     }
     let reading = Options { label_column: p.label_column.clone(), ..p.reading.options() };
     let Loaded { learner, task, told, tokenizer, columns } = load(&p.grafted, reading, &p.run)?;
-    let files = files(
-        (task, &told),
-        &expand(&p.data, Purpose::Evaluate, Mode::detect(p.run.quiet))?,
-        &columns,
-        Purpose::Evaluate,
-    )?;
+    let files = found_files((task, &told), &p.data, &columns, Purpose::Evaluate, p.run.quiet)?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Evaluate)?;
     note(files.notes(), p.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), p.run.quiet);

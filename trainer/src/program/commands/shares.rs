@@ -3,12 +3,11 @@ use super::{Loaded, load};
 use crate::program::{
     args::Shares,
     print::{note, say},
-    setup::{files, was_cut},
+    setup::{found_files, was_cut},
 };
 use anyhow::{Result, bail};
 use engraft::{
     adapters,
-    data::expand,
     engine::output::write_atomically,
     reports::{
         drawing::Format, heat_map::drawing, place::check_file, progress::Mode, report::json_line,
@@ -27,12 +26,7 @@ pub fn run(s: &Shares) -> Result<()> {
     if learner.setup().fusions().is_empty() {
         bail!("there is no fusion in `{}`, and so no shares of adapters", learner.setup());
     }
-    let files = files(
-        (task, &told),
-        &expand(&s.data, Purpose::Predict, Mode::detect(s.run.quiet))?,
-        &columns,
-        Purpose::Predict,
-    )?;
+    let files = found_files((task, &told), &s.data, &columns, Purpose::Predict, s.run.quiet)?;
     let encoded = Encoded::read(&files, &learner, &tokenizer, Purpose::Predict)?;
     note(files.notes(), s.run.quiet);
     note(was_cut(&encoded, learner.task(), tokenizer.max_length()), s.run.quiet);

@@ -21,6 +21,8 @@ pub enum Mark {
     Task,
     /// What each of several tasks may have for itself, besides what only some tasks know.
     Each,
+    /// What `engraft meta` follows; it refuses the others.
+    Meta,
 }
 
 /// Whether an option has a mark.

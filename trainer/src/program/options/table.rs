@@ -29,55 +29,55 @@ pub const MODEL: &str = "DIR|hf:OWNER/NAME[@REVISION]";
 options! {
     "Model and data" {
         /// What is learned; that of the saved head with --init
-        [value_name = "TASK"] task: String, Use, Each;
+        [value_name = "TASK"] task: String, Use, Each, Meta;
         /// The backbone: a directory with config.json, a tokenizer and model.safetensors, or a model of
         /// the Hugging Face hub, which is downloaded into the usual cache unless it is there (HF_HOME,
         /// HF_TOKEN and HF_HUB_OFFLINE count); the small one that is built in if there is none
-        [value_name = MODEL] model: PathBuf;
+        [value_name = MODEL] model: PathBuf, Meta;
         /// The commit that the model of the hub was at: a run.toml has it, so that the run is
         /// repeated on the same
-        [value_name = "COMMIT", hide = true] model_commit: String;
+        [value_name = "COMMIT", hide = true] model_commit: String, Meta;
         /// What the frozen backbone's matrices are stored as; as its files have them if not given
-        [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype, Use;
+        [value_name = "TYPE", value_parser = one_of::<BackboneDtype>()] backbone_dtype: BackboneDtype, Use, Meta;
         /// How the products with the frozen backbone are computed; 8-bit integers are an
         /// approximation, and two to three times faster where the processor has VNNI
-        [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use;
+        [value_parser = one_of::<BackboneCompute>()] backbone_compute: BackboneCompute = BackboneCompute::F32, Use, Meta;
         /// Training data: .parquet, .arrow or .jsonl files for every task, for texts and choices .tsv or
         /// .csv too, for words .conll or .conllu, for documents .txt, for questions SQuAD's .json, each
         /// perhaps packed as .gz; names, patterns, - for the standard input, a directory of `datasets`
         /// (DIR[:SPLIT]) or hf:datasets/OWNER/NAME[@REVISION][:CONFIG][:SPLIT] (or /FILE behind it), of
         /// which `train` is read if no split is named; the built-in demonstration if there is none
-        [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"], Each;
+        [value_name = "FILE", num_args = 1..] train: Vec<PathBuf>, [with "super::paths"], Each, Meta;
         /// Data to evaluate on while training; of a data set `validation` if no split is named, and
         /// never `test`. Several sets, each by a name as in `matched=a.tsv mismatched=b.tsv`, have
         /// scores of their own: the first says what is best, and the others' scores have their names
         /// behind them
-        [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run, Each;
+        [value_name = "FILE", num_args = 1..] eval: Vec<PathBuf>, [with "super::paths"], Run, Each, Meta;
         /// Where the adapter, the head and run.toml are saved
-        [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run;
+        [value_name = "DIR"] out: PathBuf = "engraft-out".into(), Run, Meta;
         /// The column of the text, the words, the sources or the questions, by name or counted from 0; found
         /// by its usual name if not given
-        [value_name = "COLUMN", visible_alias = "source-column"] text_column: Column, Use, Each;
+        [value_name = "COLUMN", visible_alias = "source-column"] text_column: Column, Use, Each, Meta;
         /// The second text's column, for pairs; for questions that of their texts, for choices that of
         /// what is asked
-        [value_name = "COLUMN"] text_pair_column: Column, Use, Each;
+        [value_name = "COLUMN"] text_pair_column: Column, Use, Each, Meta;
         /// The column of the label, the words' labels, the targets or the answers; in .conllu upos, xpos,
         /// deprel, feats or misc:KEY
-        [value_name = "COLUMN", visible_alias = "target-column"] label_column: Column, Use, Each;
+        [value_name = "COLUMN", visible_alias = "target-column"] label_column: Column, Use, Each, Meta;
         /// Whether the first row of a .tsv or .csv file names the columns
-        [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use, Each;
+        [value_parser = one_of::<Header>()] header: Header = Header::Auto, Use, Each, Meta;
         /// What quotes mean in a .tsv file; in a .csv file they always stand around cells
-        [value_parser = one_of::<Quotes>()] quotes: Quotes = Quotes::Literal, Use, Each;
+        [value_parser = one_of::<Quotes>()] quotes: Quotes = Quotes::Literal, Use, Each, Meta;
         /// What is put between the texts of a pair, which are one text then; needed where the
         /// tokenizer puts nothing there itself, as GPT-2's
-        [value_name = "TEXT"] pair_separator: String, Use;
+        [value_name = "TEXT"] pair_separator: String, Use, Meta;
         /// What stands between the labels in a cell of a .tsv or .csv file, where a text has any
         /// number of them (multi-label); `|` if not given
         [value_name = "TEXT"] label_separator: String, Use, Each;
         /// Leave out texts whose label is empty, null or -1, and say how many there are
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        skip_unlabelled: bool = false, Use, Each;
+        skip_unlabelled: bool = false, Use, Each, Meta;
         /// The scheme in which words are tagged, where --scheme-to asks for another one: iob2, iob1,
         /// ioe2, iobes or bilou. What breaks it is read leniently: no word leaves its entity
         [value_name = "SCHEME"] scheme_from: Scheme, Use, Each;
@@ -88,7 +88,7 @@ options! {
         [value_name = "SCHEME"] strict: Scheme, Use, Task;
         /// How files are written, by an extension that stands for it as in `jsonl`; as their names
         /// say if not given
-        [value_name = "EXTENSION"] format: String, Each;
+        [value_name = "EXTENSION"] format: String, Each, Meta;
         /// Do not hold the training data in memory: read it again in every epoch, and shuffle it in
         /// a buffer. Files may be larger than memory; the standard input cannot be read again
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -144,18 +144,18 @@ options! {
         /// The most tokens of a sequence, special tokens included: longer texts are cut, longer
         /// sentences read in windows, documents in blocks. 128, or as many as the model takes, if
         /// not given
-        [value_name = "N"] max_length: usize, Use;
+        [value_name = "N"] max_length: usize, Use, Meta;
     }
     "Adapter" {
         /// What is trained below the head: a method or one of its presets, perhaps with fields of
         /// AdapterHub's configuration as in `NAME[reduction_factor=6]`; none for the head alone, full for
         /// the whole backbone; the saved adapter with --init
-        [value_name = "ADAPTER"] adapter: AdapterChoice, Own;
+        [value_name = "ADAPTER"] adapter: AdapterChoice, Own, Meta;
         /// Start from a saved adapter and head, as they are; with --head from the adapter alone,
         /// with a new head
         [value_name = "DIR"] init: PathBuf;
         /// The adapter's name, under which it is saved; `default` if not given
-        name: String, Own;
+        name: String, Own, Meta;
         /// Saved adapters to build on, which do not train: directories, perhaps as NAME=DIR
         [value_name = "DIR", num_args = 1..] adapters: Vec<SavedAdapter>, Own;
         /// How adapters are put together, as in `Stack(a, Fuse(b, c), d)` or, for fusions of
@@ -171,38 +171,38 @@ options! {
          hide_possible_values = true]
         joint: bool = false, Own;
         /// Width of the bottleneck
-        [value_name = "N"] bottleneck: usize, Own;
+        [value_name = "N"] bottleneck: usize, Own, Meta;
         /// Hidden size divided by the bottleneck's width; per layer as in `8,0=4,2=16`
-        [value_name = "F"] reduction_factor: ReductionFactor, Own;
+        [value_name = "F"] reduction_factor: ReductionFactor, Own, Meta;
         /// After which sub-layer the adapter stands; the preset's if not given
-        [value_parser = one_of::<PlacementChoice>()] placement: PlacementChoice, Own;
+        [value_parser = one_of::<PlacementChoice>()] placement: PlacementChoice, Own, Meta;
         /// The adapter's activation, as relu, gelu, gelu_new, tanh, swish or leakyrelu; the
         /// preset's if not given
-        [value_name = "NAME"] non_linearity: String, Own;
+        [value_name = "NAME"] non_linearity: String, Own, Meta;
         /// Dropout of the adapter's output while training
-        [value_name = "P"] adapter_dropout: f64, Own;
+        [value_name = "P"] adapter_dropout: f64, Own, Meta;
         /// A factor for the adapter's output: a number, `learned` or, per channel, `channel`; the
         /// preset's if not given
-        [value_name = "S"] scaling: ScalingChoice, Own;
+        [value_name = "S"] scaling: ScalingChoice, Own, Meta;
         /// A new layer norm before the bottleneck
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        ln_before: bool, Own;
+        ln_before: bool, Own, Meta;
         /// A new layer norm after the bottleneck
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        ln_after: bool, Own;
+        ln_after: bool, Own, Meta;
         /// How the adapter is initialised; the preset's if not given
-        [value_parser = one_of::<AdapterInit>()] adapter_init: AdapterInit, Own;
+        [value_parser = one_of::<AdapterInit>()] adapter_init: AdapterInit, Own, Meta;
         /// The layers that get adapters, counted from 0, as in `3-5,7`; all if not given
-        layers: Layers, Own;
+        layers: Layers, Own, Meta;
         /// The layers that get none; with --init those of the saved adapter that are left out
-        [value_name = "LAYERS"] leave_out: Layers, Own;
+        [value_name = "LAYERS"] leave_out: Layers, Own, Meta;
         /// Leave out the adapters of the first k layers in each step, k drawn from 0 to N, or from
         /// a range as 1-5 (AdapterDrop): what is learned goes without lower adapters later
         [value_name = "N"] adapter_drop: AdapterDrop;
         /// Compute compositions as a library does where it is not what it documents
-        [value_parser = one_of::<CompatChoice>()] compat: CompatChoice = CompatChoice::Documented, Use;
+        [value_parser = one_of::<CompatChoice>()] compat: CompatChoice = CompatChoice::Documented, Use, Meta;
         /// The head over the backbone; AdapterHub's for the task if not given
         [value_parser = one_of::<Head>()] head: Head, Own, Each;
     }
@@ -212,14 +212,14 @@ options! {
         /// Optimiser steps, if they end before the epochs do
         [value_name = "N"] max_steps: u64, Run, Own;
         /// Texts in a batch
-        [value_name = "N"] batch_size: usize;
+        [value_name = "N"] batch_size: usize, Meta;
         /// Instead: tokens in a batch at most. Texts are taken in their order until the next one
         /// does not fit; a longer text is a batch of its own
         [value_name = "N"] batch_tokens: usize;
         /// Batches in an optimiser step
         [value_name = "N"] gradient_accumulation: usize = 1;
         /// The highest learning rate; lower, at 5e-5, with --adapter full
-        [value_name = "LR"] lr: f64 = 5e-4, Own;
+        [value_name = "LR"] lr: f64 = 5e-4, Own, Meta;
         /// What becomes of the learning rate after the warm-up
         [value_parser = one_of::<Decay>()] schedule: Decay = Decay::Linear, Run, Own;
         /// The warm-up's share of all steps
@@ -231,19 +231,19 @@ options! {
         /// AdamW's decay of the mean gradient
         [value_name = "B"] adam_beta1: f64 = 0.9, Own;
         /// AdamW's decay of the mean squared gradient
-        [value_name = "B"] adam_beta2: f64 = 0.999, Own;
+        [value_name = "B"] adam_beta2: f64 = 0.999, Own, Meta;
         /// AdamW's epsilon
-        [value_name = "E"] adam_eps: f64 = 1e-8, Own;
+        [value_name = "E"] adam_eps: f64 = 1e-8, Own, Meta;
         /// Save the whole state of the run every so many optimiser steps, besides the end of each
         /// epoch: --resume goes on from there
-        [value_name = "STEPS"] checkpoint_every: u64, Run, Own;
+        [value_name = "STEPS"] checkpoint_every: u64, Run, Own, Meta;
         /// The norm to which gradients are clipped; 0 for no clipping
-        [value_name = "NORM"] clip: f64 = 1.0, Own;
+        [value_name = "NORM"] clip: f64 = 1.0, Own, Meta;
         /// Dropout of the backbone and the head while training; what the model's config says if not
         /// given
-        [value_name = "P"] dropout: f64;
+        [value_name = "P"] dropout: f64, Meta;
         /// The seed of initialisation, shuffling and dropout
-        [value_name = "N"] seed: u64 = 42, Own;
+        [value_name = "N"] seed: u64 = 42, Own, Meta;
         /// Take the training data in the order of the file
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
@@ -277,10 +277,10 @@ options! {
         /// Evaluate every so many optimiser steps; after each epoch if not given
         [value_name = "STEPS"] eval_every: u64, Run, Own;
         /// Texts in a batch of evaluation
-        [value_name = "N"] eval_batch_size: usize = 64, Run;
+        [value_name = "N"] eval_batch_size: usize = 64, Run, Meta;
         /// The score that the best checkpoint is best at, such as accuracy, macro_f1, f1,
         /// perplexity or loss; the task's own if not given
-        [value_name = "SCORE"] metric: String, Run, Own, Each;
+        [value_name = "SCORE"] metric: String, Run, Own, Each, Meta;
         /// Stop after so many evaluations without a better one; never if not given
         [value_name = "N"] patience: u64, Run, Own;
         /// Generate an answer to every source in every evaluation and compare it with the targets:
@@ -305,9 +305,9 @@ options! {
     }
     "Machine and output" {
         /// Threads to use; 0 for one per core
-        [value_name = "N"] threads: usize = 0;
+        [value_name = "N"] threads: usize = 0, Meta;
         /// Where to compute
-        [value_parser = one_of::<Backend>()] device: Backend = Backend::Cpu;
+        [value_parser = one_of::<Backend>()] device: Backend = Backend::Cpu, Meta;
         /// Write a trace of the run for Perfetto (or chrome://tracing), and say at the end where
         /// the time went
         [value_name = "FILE"] profile: PathBuf, Run;
@@ -327,11 +327,11 @@ options! {
         /// End with one JSON object on the last line of stdout
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        json: bool = false;
+        json: bool = false, Meta;
         /// Show no progress
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
          hide_possible_values = true]
-        quiet: bool = false;
+        quiet: bool = false, Meta;
     }
     "Several at once" {
         /// Several runs over the same batches in one, each saved in a directory of its name in
@@ -363,7 +363,7 @@ options! {
         /// metric and task-weight, as in `mood: train=a.tsv, eval=b.tsv, label-column=mood`; the rest is
         /// the same for all. Each has an adapter of its own, and is saved in a directory of its name
         /// in --out
-        [value_name = "NAME: KEY=VALUE, ..", num_args = 1..] tasks: Vec<Variant>, [with "super::variant"], Run;
+        [value_name = "NAME: KEY=VALUE, ..", num_args = 1..] tasks: Vec<Variant>, [with "super::variant"], Run, Meta;
         /// With --tasks: one adapter for all of them, each with a head of its own. The best is best
         /// at the mean of the tasks' scores, or at `TASK.SCORE` with --metric
         [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
