@@ -60,6 +60,33 @@ static __device__ inline void multiply(
     }
 }
 
+// Rows first.. of `to` (.., c) = the `rows` rows of hidden (.., b) times w + ..; see `multiply`.
+template <bool ALONG>
+static __device__ inline void widen(
+    Slices& slices,
+    const float* hidden,
+    u64 rows,
+    const View<const float>& w,
+    const Plus& added,
+    const View<float>& to,
+    u64 first,
+    u64 c,
+    u64 b
+) {
+    for (u64 n0 = 0; n0 < c; n0 += TILE) {
+        float sum[EACH] = {};
+        multiply<ALONG>(slices, hidden, b, rows, w, c, b, n0, sum);
+        u64 j = n0 + threadIdx.x % TILE;
+#pragma unroll
+        for (u32 e = 0; e < EACH; e++) {
+            u64 i = threadIdx.x / TILE * EACH + e;
+            if (i < rows && j < c) {
+                to.row(first + i)[j] = sum[e] + plus(added, first + i, j);
+            }
+        }
+    }
+}
+
 // narrow (m, b) = x times the first matrix + bias, and y (m, c) = f(narrow) times the second + ..
 KERNEL(
     THREADS,
@@ -98,18 +125,7 @@ KERNEL(
             }
         }
         __syncthreads(); // what is hidden is read by others
-        for (u64 n0 = 0; n0 < c; n0 += TILE) {
-            float sum[EACH] = {};
-            multiply<true>(slices, hidden, b, own, up, c, b, n0, sum);
-            u64 j = n0 + tx;
-#pragma unroll
-            for (u32 e = 0; e < EACH; e++) {
-                u64 i = lane * EACH + e;
-                if (i < own && j < c) {
-                    y.row(first + i)[j] = sum[e] + plus(added, first + i, j);
-                }
-            }
-        }
+        widen<true>(slices, hidden, own, up, added, y, first, c, b);
     }
 }
 
@@ -154,17 +170,6 @@ KERNEL(
             continue;
         }
         __syncthreads(); // what is hidden is read by others
-        for (u64 n0 = 0; n0 < c; n0 += TILE) {
-            float sum[EACH] = {};
-            multiply<false>(slices, hidden, b, own, down, c, b, n0, sum);
-            u64 j = n0 + tx;
-#pragma unroll
-            for (u32 e = 0; e < EACH; e++) {
-                u64 i = lane * EACH + e;
-                if (i < own && j < c) {
-                    dx.row(first + i)[j] = sum[e] + plus(added, first + i, j);
-                }
-            }
-        }
+        widen<false>(slices, hidden, own, down, added, dx, first, c, b);
     }
 }
